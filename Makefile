@@ -1,0 +1,75 @@
+# berth: make without a target lists what there is.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+DESTDIR ?=
+PREFIX ?= /usr
+OCF_ROOT ?= $(PREFIX)/lib/ocf
+SBINDIR ?= $(PREFIX)/sbin
+MANDIR ?= $(PREFIX)/share/man
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
+# Debian keeps the completions of packages apart from the shell's own; Fedora does not.
+ZSHDIR ?= $(PREFIX)/share/zsh/$(if $(wildcard /etc/debian_version),vendor-completions,site-functions)
+DOCDIR ?= $(PREFIX)/share/doc/berth
+
+AGENTS := fscheck vserver vip
+CARGO ?= cargo
+KEEP ?=
+LAB := target/release/lab
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## install what building, testing and the lab need (Debian, Ubuntu; root)
+	@packaging/setup
+
+.PHONY: build
+build: ## build everything, optimised
+	@packaging/setup build
+	$(CARGO) build --release --locked --workspace
+
+.PHONY: demo
+demo: setup ## two file servers, three nodes, one power failure (KEEP=1 leaves the cluster up)
+	@$(CARGO) build --release --locked --workspace --quiet
+	@$(LAB) demo $(if $(KEEP),--keep)
+
+.PHONY: check
+check: setup ## all tests: format, lints, units, kernel, real servers, real cluster (root)
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) build --locked --workspace
+	$(CARGO) test --locked --workspace -- --include-ignored
+	@echo "berth: all checks passed"
+
+.PHONY: test
+test: ## the tests that need neither root nor a cluster
+	@packaging/setup build
+	$(CARGO) test --locked --workspace
+
+.PHONY: bench
+bench: setup ## figures, side by side with the stock agents in the same run (root)
+	@$(CARGO) build --release --locked --workspace --quiet
+	@$(LAB) bench
+
+.PHONY: gen
+gen: ## write meta-data, man pages and completions anew from their declarations
+	@packaging/setup build
+	BERTH_REGENERATE=1 $(CARGO) test --locked --test 'generated*' --quiet
+
+.PHONY: install
+install: build ## install into DESTDIR, agents under OCF_ROOT
+	install -d $(DESTDIR)$(OCF_ROOT)/resource.d/berth $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man{5,7,8} \
+	    $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR) $(DESTDIR)$(DOCDIR)
+	install -m 755 $(AGENTS:%=target/release/%) $(DESTDIR)$(OCF_ROOT)/resource.d/berth/
+	install -m 755 target/release/berth $(DESTDIR)$(SBINDIR)/berth
+	install -m 644 $(AGENTS:%=man/ocf_berth_%.7) $(DESTDIR)$(MANDIR)/man7/
+	install -m 644 man/*.8 $(DESTDIR)$(MANDIR)/man8/
+	install -m 644 man/*.5 $(DESTDIR)$(MANDIR)/man5/
+	install -m 644 completions/berth.bash $(DESTDIR)$(BASHDIR)/berth
+	install -m 644 completions/_berth $(DESTDIR)$(ZSHDIR)/_berth
+	install -m 644 completions/berth.fish $(DESTDIR)$(FISHDIR)/berth.fish
+	install -m 644 README.md CHANGELOG.md LICENSE examples/berth.toml $(DESTDIR)$(DOCDIR)/

@@ -1,0 +1,389 @@
+//! `ocf:berth:fscheck`: a file system, checked, and attached in the cell of its virtual server only.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use super::member;
+use crate::cell::protocol::{Condition, Exported, Reply, Request, Volume};
+use crate::cell::service::{Access, Client, NfsExport, ShareName, SmbShare, Squash, User};
+use crate::ocf::param::{Content, words};
+use crate::ocf::{
+    Action, ActionDecl, Agent, Context, Env, Error, Explain, Fault, Optional, Param, State, log,
+    step,
+};
+use crate::plan::repair::{FsKind, Policy};
+use crate::plan::{directory, name};
+use crate::sys::device::{Device, DeviceSpec};
+use crate::sys::mount::{self, Options};
+
+/// How long a monitor gives a device to become free whose cell may have died a moment ago.
+const DYING_LIMIT: Duration = Duration::from_millis(500);
+
+const VSERVER: Param<String> = Param::required(
+    "vserver",
+    "Virtual server",
+    "Name of the virtual server in whose cell the file system is attached, as given to its \
+     vserver resource.",
+    member::vserver,
+);
+
+const DEVICE: Param<DeviceSpec> = Param::required(
+    "device",
+    "Block device",
+    "The block device: an absolute path, UUID= or LABEL=. A UUID or label is searched on all block \
+     devices of the node.",
+    |value| value.parse(),
+)
+.unique_group("device");
+
+const DIRECTORY: Param<PathBuf> = Param::required(
+    "directory",
+    "Directory in the cell",
+    "Where the file system is attached in the cell, such as /data. It exists in the cell only; \
+     several virtual servers may use the same.",
+    |value| match directory::check(value) {
+        Ok(()) => Ok(PathBuf::from(value)),
+        Err(why) => Err(why.to_string()),
+    },
+);
+
+const FSTYPE: Optional<FsKind> = Optional::new(
+    "fstype",
+    "File system type",
+    "ext4, xfs or btrfs. By default whatever the superblock says; if it is set and the superblock \
+     says otherwise, the start is refused.",
+    |value| value.parse(),
+)
+.content(Content::Select(&["ext4", "xfs", "btrfs"]));
+
+const OPTIONS: Param<String> = Param::with_default(
+    "options",
+    "",
+    "Mount options",
+    "Mount options, separated by commas. Device nodes and set-user-ID programs are never honoured.",
+    |value| {
+        Options::parse(value)
+            .map(|_| value.to_owned())
+            .map_err(|e| e.to_string())
+    },
+);
+
+const UNIT: Optional<String> = Optional::new(
+    "unit",
+    "Storage unit",
+    "The storage unit that the device is on, as portwatch watches it.",
+    |value| {
+        name::label(value)
+            .map(|()| value.to_owned())
+            .map_err(|e| e.to_string())
+    },
+);
+
+const REPAIR: Param<Policy> = Param::with_default(
+    "repair",
+    "preen",
+    "How far to repair by itself",
+    "What may be done to a damaged file system without a person: never: nothing; preen: what its own \
+     tool calls safe; full: all the tool can do, even if damaged files are lost. While it is repaired, \
+     nobody has access, and the monitor says so.",
+    |value| value.parse(),
+)
+.content(Content::Select(&["never", "preen", "full"]));
+
+const NFS_CLIENTS: Optional<Vec<Client>> = Optional::new(
+    "nfs_clients",
+    "Clients that may mount it over NFS",
+    "Addresses and networks (10.1.0.0/24), separated by blanks; * for all. Without it the file system \
+     is not exported over NFS.",
+    several,
+)
+.reloadable();
+
+const NFS_ACCESS: Param<Access> = Param::with_default(
+    "nfs_access",
+    "rw",
+    "What NFS clients may do",
+    "rw: read and write; ro: read only.",
+    |value| value.parse(),
+)
+.content(Content::Select(&["rw", "ro"]))
+.reloadable();
+
+const NFS_SQUASH: Param<Squash> = Param::with_default(
+    "nfs_squash",
+    "root",
+    "Whose NFS requests become nobody's",
+    "root: those of a client's root; all: everybody's; none: nobody's.",
+    |value| value.parse(),
+)
+.content(Content::Select(&["root", "all", "none"]))
+.reloadable();
+
+const SMB_SHARE: Optional<ShareName> = Optional::new(
+    "smb_share",
+    "Name of the SMB share",
+    "The name under which SMB clients see it. Without it the file system is not shared over SMB.",
+    |value| value.parse(),
+)
+.reloadable();
+
+const SMB_USERS: Param<Vec<User>> = Param::with_default(
+    "smb_users",
+    "",
+    "Who may use the SMB share",
+    "Users, and @groups, separated by blanks. By default everybody who can log in.",
+    several,
+)
+.reloadable();
+
+/// The declaration.
+pub static AGENT: Agent = Agent {
+    name: "fscheck",
+    shortdesc: "File system of a virtual server, checked and attached in its cell",
+    longdesc: "Checks a file system (ext4, XFS, btrfs), attaches it in the cell of its virtual server \
+               and exports it over NFS and SMB. Nobody else on the node sees it, the node itself \
+               included.\n\n\
+               A file system that needs more than the replay of its journal is repaired in the \
+               background, with access blocked; its monitor tells how far the repair is. When it is \
+               stopped, the block device is proven to be free.",
+    params: &[
+        &VSERVER,
+        &DEVICE,
+        &DIRECTORY,
+        &FSTYPE,
+        &OPTIONS,
+        &UNIT,
+        &REPAIR,
+        &NFS_CLIENTS,
+        &NFS_ACCESS,
+        &NFS_SQUASH,
+        &SMB_SHARE,
+        &SMB_USERS,
+    ],
+    actions: &[
+        ActionDecl::once(Action::Start, 60, start),
+        ActionDecl::once(Action::Stop, 60, stop),
+        ActionDecl::monitor(20, 10, 0, monitor),
+        ActionDecl::once(Action::ReloadAgent, 20, reload),
+        ActionDecl::once(Action::ValidateAll, 20, validate),
+        ActionDecl {
+            depth: 10,
+            ..ActionDecl::once(Action::ValidateAll, 20, validate_host)
+        },
+    ],
+};
+
+fn several<T: FromStr<Err = String>>(value: &str) -> Result<Vec<T>, String> {
+    words(value)?.iter().map(|word| word.parse()).collect()
+}
+
+fn exported(env: &Env) -> Result<Exported, Error> {
+    let (access, squash) = (NFS_ACCESS.get(env)?, NFS_SQUASH.get(env)?);
+    let users = SMB_USERS.get(env)?;
+    let options = OPTIONS.get(env)?;
+    let read_only = Options::parse(&options).is_ok_and(|options| options.read_only);
+    let clients = NFS_CLIENTS.get(env)?.filter(|clients| !clients.is_empty());
+    Ok(Exported {
+        nfs: clients.map(|clients| NfsExport {
+            clients,
+            access,
+            squash,
+        }),
+        smb: SMB_SHARE.get(env)?.map(|name| SmbShare {
+            name,
+            users,
+            read_only,
+        }),
+    })
+}
+
+fn volume(env: &Env) -> Result<Volume, Error> {
+    Ok(Volume {
+        device: DEVICE.get(env)?.to_string(),
+        directory: DIRECTORY.get(env)?,
+        fstype: FSTYPE.get(env)?.map(|kind| kind.as_str().to_owned()),
+        options: OPTIONS.get(env)?,
+        repair: REPAIR.get(env)?.as_str().to_owned(),
+        export: exported(env)?,
+    })
+}
+
+fn validate(cx: &Context<'_>) -> Result<State, Error> {
+    volume(cx.env).map(|_| State::Running)
+}
+
+fn validate_host(cx: &Context<'_>) -> Result<State, Error> {
+    let wanted = volume(cx.env)?;
+    let device = resolve(cx)?;
+    match (device.superblock, wanted.fstype) {
+        (None, _) => Err(Error::host(format!(
+            "{} has no ext4, XFS or btrfs file system on it",
+            device.path.display()
+        ))),
+        (Some(superblock), Some(fstype)) if superblock.condition.kind.as_str() != fstype => {
+            Err(Error::config(format!(
+                "parameter fstype: {} has {} on it, not {fstype}",
+                device.path.display(),
+                superblock.condition.kind
+            )))
+        }
+        _ => Ok(State::Running),
+    }
+}
+
+fn resolve(cx: &Context<'_>) -> Result<Device, Error> {
+    step("looking for the device");
+    DEVICE
+        .get(cx.env)?
+        .resolve(cx.deadline)
+        .blame(Fault::Host, "parameter device")
+}
+
+fn start(cx: &Context<'_>) -> Result<State, Error> {
+    let vserver = VSERVER.get(cx.env)?;
+    let volume = volume(cx.env)?;
+    if member::ask_status(cx, &vserver)?.is_none() {
+        // A cell is not begun for a device that this node does not have.
+        resolve(cx)?;
+    }
+    step("attaching the file system");
+    let place = format!(
+        "{} at {} of {vserver}",
+        volume.device,
+        volume.directory.display()
+    );
+    let request = Request::Attach {
+        member: member::member(cx),
+        volume,
+        budget: cx.remaining(),
+    };
+    let condition = member::judge(member::ask_or_start(cx, &vserver, &request)?)?;
+    log::info(format_args!("{place}: {condition:?}"));
+    Ok(member::state(condition))
+}
+
+fn reload(cx: &Context<'_>) -> Result<State, Error> {
+    let vserver = VSERVER.get(cx.env)?;
+    step("changing the exports");
+    let request = Request::Export {
+        resource: cx.env.instance().to_owned(),
+        export: exported(cx.env)?,
+        budget: cx.remaining(),
+    };
+    match member::leave(cx, &vserver, |_| request.clone())? {
+        Some(reply) => member::judge(reply).map(member::state),
+        None => Ok(State::Stopped),
+    }
+}
+
+fn stop(cx: &Context<'_>) -> Result<State, Error> {
+    let vserver = VSERVER
+        .try_get(cx.env)
+        .or_else(|| member::recall_vserver(cx));
+    // What the keeper found, before it forgets: the name in the parameter may lead nowhere by now.
+    let mut path = None;
+    if let Some(vserver) = &vserver {
+        if let Some(Reply::Member { device, .. }) =
+            member::ask_status(cx, vserver).unwrap_or_default()
+        {
+            path = device;
+        }
+        step("detaching the file system");
+        let resource = cx.env.instance().to_owned();
+        let request = |budget| Request::Detach {
+            resource: resource.clone(),
+            budget,
+        };
+        // Whatever the keeper says, or what is in its place: the device has the last word.
+        match member::leave(cx, vserver, request).map(|reply| reply.map(member::judge)) {
+            Ok(Some(Ok(Condition::Absent))) => {}
+            Ok(None) => member::await_end(vserver)?,
+            Ok(Some(Ok(other))) => {
+                log::warn(format_args!("after its stop the keeper says: {other:?}"))
+            }
+            Ok(Some(Err(e))) | Err(e) => log::warn(format_args!("stop by the keeper: {e}")),
+        }
+    }
+    let Some(device) = path.map(bare).or_else(|| known_device(cx)) else {
+        return Ok(State::Stopped);
+    };
+    step("waiting for the device to be free");
+    match device.wait_free(cx.deadline) {
+        // A device that has gone away is held by nobody.
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
+        _ => Ok(State::Stopped),
+    }
+}
+
+/// A device without what lies on it, which is not asked: its storage may be dead.
+fn bare(path: PathBuf) -> Device {
+    let number = fs::metadata(&path).map_or(0, |m| m.rdev());
+    Device {
+        path,
+        number,
+        superblock: None,
+    }
+}
+
+/// The device that the parameter names, if it is there.
+fn known_device(cx: &Context<'_>) -> Option<Device> {
+    match DEVICE.try_get(cx.env)? {
+        DeviceSpec::Path(path) => {
+            let path = fs::canonicalize(path).ok()?;
+            let is_block = fs::metadata(&path).is_ok_and(|m| m.file_type().is_block_device());
+            is_block.then(|| bare(path))
+        }
+        other => other.resolve(cx.deadline).ok(),
+    }
+}
+
+fn monitor(cx: &Context<'_>) -> Result<State, Error> {
+    let vserver = VSERVER.get(cx.env)?;
+    step("asking the keeper");
+    match member::ask_status(cx, &vserver)? {
+        Some(Reply::Member {
+            condition: Condition::Running,
+            init: Some(init),
+            ..
+        }) => verify(init, &DIRECTORY.get(cx.env)?),
+        Some(reply) => match member::judge(reply)? {
+            Condition::Absent => prove_stopped(cx),
+            other => Ok(member::state(other)),
+        },
+        None => prove_stopped(cx),
+    }
+}
+
+/// What the kernel says about a file system that the keeper says is in service.
+fn verify(init: i32, directory: &Path) -> Result<State, Error> {
+    let table = mount::read_table(Path::new(&format!("/proc/{init}/mountinfo")))?;
+    let Some(entry) = table.iter().rev().find(|entry| entry.target == directory) else {
+        let text = format!("{} is not attached any more", directory.display());
+        return Ok(State::Failed(text));
+    };
+    let wanted = entry.options.split(',').any(|option| option == "ro");
+    if entry.is_read_only() && !wanted {
+        let text = format!(
+            "{} has turned read-only after an error",
+            directory.display()
+        );
+        return Ok(State::Failed(text));
+    }
+    Ok(State::Running)
+}
+
+/// Without a cell it is stopped, unless the device says otherwise.
+fn prove_stopped(cx: &Context<'_>) -> Result<State, Error> {
+    let Some(device) = known_device(cx) else {
+        return Ok(State::Stopped);
+    };
+    step("looking whether the device is free");
+    match device.wait_free(cx.deadline.min(Instant::now() + DYING_LIMIT)) {
+        Ok(()) => Ok(State::Stopped),
+        Err(e) if e.kind() == std::io::ErrorKind::TimedOut => Ok(State::Failed(e.to_string())),
+        Err(e) => Err(e.into()),
+    }
+}

@@ -1,0 +1,160 @@
+//! What `fscheck` and `vserver` share: being a member of a cell.
+
+use std::fs;
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::cell::client::{Client, PROMPT};
+use crate::cell::network;
+use crate::cell::protocol::{self, Cause, Condition, Member, Reply, Request};
+use crate::ocf::{Context, Error, Fault, State, log, step};
+use crate::plan::name;
+use crate::sys::netlink::Socket;
+
+/// How long the kernel may take to clear away a cell whose keeper has died.
+const DYING_LIMIT: Duration = Duration::from_secs(2);
+
+/// Parser of a virtual server's name.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn vserver(value: &str) -> Result<String, String> {
+    name::vserver(value)
+        .map(|()| value.to_owned())
+        .map_err(|why| why.to_string())
+}
+
+/// This resource.
+pub fn member(cx: &Context<'_>) -> Member {
+    Member {
+        resource: cx.env.instance().to_owned(),
+        node: cx.env.on_node().map(str::to_owned),
+    }
+}
+
+/// What an answer means for the action.
+///
+/// # Errors
+/// A refusal, with its fault.
+pub fn judge(reply: Reply) -> Result<Condition, Error> {
+    match reply {
+        Reply::Member { condition, .. } => Ok(condition),
+        Reply::NoCell => Ok(Condition::Absent),
+        Reply::Cell { .. } | Reply::Noted => Err(Error::failed(
+            "the keeper gave an answer to another question",
+        )),
+        Reply::Refused { cause, message } => {
+            let fault = match cause {
+                Cause::Parameters => Fault::Config,
+                Cause::Node => Fault::Host,
+                Cause::Missing => Fault::Missing,
+                Cause::Failed => Fault::Failed,
+            };
+            Err(Error::new(fault, message))
+        }
+    }
+}
+
+/// The state of a member that is in this condition.
+pub fn state(condition: Condition) -> State {
+    match condition {
+        Condition::Absent => State::Stopped,
+        Condition::Running => State::Running,
+        Condition::Degraded(why) => State::Degraded(why),
+        Condition::Changing(what) => State::Failed(format!("still {what}")),
+        Condition::Failed(why) => State::Failed(why),
+    }
+}
+
+/// Asks the keeper of `vserver`, starting it if need be. A keeper that ends in this moment is followed
+/// by another one.
+///
+/// # Errors
+/// If there is no answer before the deadline.
+pub fn ask_or_start(cx: &Context<'_>, vserver: &str, request: &Request) -> Result<Reply, Error> {
+    loop {
+        let client = Client::connect_or_start(vserver, cx.deadline)?;
+        match client.ask(request, cx.deadline) {
+            Ok((reply, _)) => return Ok(reply),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && !cx.remaining().is_zero() => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// How a member is, by its keeper; `None` if there is no keeper.
+///
+/// # Errors
+/// If the keeper does not answer.
+pub fn ask_status(cx: &Context<'_>, vserver: &str) -> Result<Option<Reply>, Error> {
+    let Some(client) = Client::connect(vserver)? else {
+        return Ok(None);
+    };
+    let request = Request::Status {
+        resource: cx.env.instance().to_owned(),
+    };
+    match client.ask(&request, cx.deadline.min(Instant::now() + PROMPT)) {
+        Ok((reply, _)) => Ok(Some(reply)),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Which virtual server's cell this resource is in, where its parameter no longer says so.
+pub fn recall_vserver(cx: &Context<'_>) -> Option<String> {
+    let names = fs::read_dir(protocol::RUNTIME_DIRECTORY).ok()?;
+    names
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .find(|vserver| {
+            let reply = ask_status(cx, vserver).ok().flatten();
+            reply.is_some_and(|r| !matches!(judge(r), Ok(Condition::Absent)))
+        })
+}
+
+/// Asks a keeper to let go of a member, and ends a keeper that does not answer: it is in the way, and
+/// without it the kernel clears everything away.
+///
+/// # Errors
+/// If what listens there is no keeper.
+pub fn leave(
+    cx: &Context<'_>,
+    vserver: &str,
+    request: impl Fn(Duration) -> Request,
+) -> Result<Option<Reply>, Error> {
+    let Some(client) = Client::connect(vserver)? else {
+        return Ok(None);
+    };
+    // The keeper has the larger part of the time, the proof by the kernel the rest.
+    let budget = cx.remaining() * 2 / 3;
+    let patience = Instant::now() + cx.remaining() * 3 / 4;
+    match client.ask(&request(budget), patience) {
+        Ok((reply, _)) => Ok(Some(reply)),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(e) => {
+            log::error(format_args!("{e}: killing it, and its cell with it"));
+            client.kill();
+            Ok(None)
+        }
+    }
+}
+
+/// Waits until the kernel has cleared away what a keeper left that did not end in good order, or
+/// another keeper is there.
+///
+/// # Errors
+/// If the kernel can't be asked.
+pub fn await_end(vserver: &str) -> Result<(), Error> {
+    step("waiting for the end of the cell");
+    let (name, deadline) = (network::outside(vserver), Instant::now() + DYING_LIMIT);
+    let mut socket = Socket::new()?;
+    while socket.link(&name)?.is_some() && Client::connect(vserver)?.is_none() {
+        if Instant::now() >= deadline {
+            // Somebody from outside is still in it: nothing of berth's. The next cell replaces it.
+            log::warn(format_args!("{name} is left of a cell that has ended"));
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}

@@ -1,0 +1,451 @@
+//! Between the plan's terms and the kernel's: what is there, and how a step is done.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::time::Instant;
+
+use ipnetwork::IpNetwork;
+
+use crate::cell::network::{INSIDE, default_route};
+use crate::ocf::log;
+use crate::plan::vip::{
+    Family, Link, Object, Observed, Out, Route, Rule, STAND_IN, Step, setting_keys,
+};
+use crate::sys::announce::Announcement;
+use crate::sys::netlink::{self, Address, Applied, Mac, Proxy, RouteFilter, Scope, Socket, Via};
+use crate::sys::nft::{self, Element, Standing};
+use crate::sys::sysctl::{self, FORWARD_ALL_IPV6, Record};
+
+/// The maker of all that berth makes: `rtm_protocol` and its likes.
+const PROTOCOL: u8 = 190;
+/// How the node's ends of cells' interfaces begin.
+const OUTSIDE: &str = "b-";
+
+/// The kernel, as seen from this node and from one cell.
+pub(super) struct Kernel {
+    route: Socket,
+    nft: nft::Socket,
+    cell: Option<Socket>,
+    record: Record,
+    links: Vec<netlink::Link>,
+}
+
+impl Kernel {
+    /// Opens the sockets; `cell` is the cell's network namespace, if it has one. `settings` is where
+    /// the kernel settings' former values are recorded.
+    pub fn open(cell: Option<BorrowedFd<'_>>, settings: &Path) -> io::Result<Self> {
+        Ok(Self {
+            route: Socket::new()?,
+            nft: nft::Socket::new()?,
+            cell: cell.map(Socket::in_netns).transpose()?,
+            record: Record::empty(settings),
+            links: Vec::new(),
+        })
+    }
+
+    /// What is there, as far as it concerns VIPs; `vip` is looked for in the cell. Of the settings
+    /// only those that berth has changed: see [`Kernel::observe_settings`].
+    pub fn observe(&mut self, vip: IpAddr) -> io::Result<Observed> {
+        self.record.reload().unwrap_or_else(|e| {
+            log::warn(format_args!("{e}: settings will not be restored"));
+        });
+        self.links = self.route.links()?;
+        let mut seen = Observed::default();
+        self.observe_links(&mut seen)?;
+        for family in [netlink::Family::V4, netlink::Family::V6] {
+            self.observe_routing(family, &mut seen)?;
+        }
+        match self.nft.standing()? {
+            Standing::Whole => {
+                seen.objects.insert(Object::Tables);
+            }
+            Standing::Damaged => seen.damaged = true,
+            Standing::Absent => {}
+        }
+        seen.objects
+            .extend(self.nft.elements()?.into_iter().map(object_of));
+        self.observe_cell(vip, &mut seen)?;
+        for (key, before) in self.record.iter() {
+            seen.before.insert(key.to_owned(), before);
+        }
+        let keys: Vec<String> = seen.before.keys().cloned().collect();
+        read_settings(
+            &mut seen,
+            keys.into_iter().chain([FORWARD_ALL_IPV6.to_owned()]),
+        )?;
+        Ok(seen)
+    }
+
+    /// Adds the settings of one family of `links`.
+    pub fn observe_settings(
+        &self,
+        vip: IpAddr,
+        links: &[String],
+        seen: &mut Observed,
+    ) -> io::Result<()> {
+        let keys = links
+            .iter()
+            .flat_map(|link| setting_keys(Family::of(&vip), link));
+        read_settings(seen, keys)
+    }
+
+    fn observe_cell(&mut self, vip: IpAddr, seen: &mut Observed) -> io::Result<()> {
+        let Some(cell) = &mut self.cell else {
+            return Ok(());
+        };
+        let Some(inside) = cell.link(INSIDE)? else {
+            return Ok(());
+        };
+        let addresses = cell.addresses(Some(inside.index))?;
+        if addresses.iter().any(|a| a.address.ip() == vip) {
+            seen.objects.insert(Object::Address(vip));
+        }
+        let default = default_route(inside.index, vip.is_ipv6());
+        let filter = RouteFilter {
+            table: Some(default.table),
+            protocol: None,
+        };
+        let routes = cell.routes(netlink::Family::of(&vip), filter)?;
+        if routes.iter().any(|r| r.destination == default.destination) {
+            seen.objects.insert(Object::CellRoute(Family::of(&vip)));
+        }
+        Ok(())
+    }
+
+    fn observe_links(&mut self, seen: &mut Observed) -> io::Result<()> {
+        let addresses = self.route.addresses(None)?;
+        for link in &self.links {
+            let own = addresses.iter().filter(|a| a.link == link.index);
+            let mut kept = Vec::new();
+            for address in own {
+                match address.address {
+                    IpNetwork::V4(a) if a.ip() == STAND_IN => {
+                        seen.objects.insert(Object::StandIn(link.name.clone()));
+                    }
+                    IpNetwork::V6(a) if a.ip().is_unicast_link_local() => {}
+                    other => kept.push(other),
+                }
+            }
+            seen.links.push(Link {
+                name: link.name.clone(),
+                up: link.up,
+                carrier: link.carrier,
+                eligible: !link.loopback && !link.name.starts_with(OUTSIDE),
+                addresses: kept,
+            });
+        }
+        Ok(())
+    }
+
+    fn observe_routing(&mut self, family: netlink::Family, seen: &mut Observed) -> io::Result<()> {
+        let filter = RouteFilter {
+            table: None,
+            protocol: Some(PROTOCOL),
+        };
+        for route in self.route.routes(family, filter)? {
+            let Some(out) = self.out_of(route.via) else {
+                continue;
+            };
+            seen.objects.insert(Object::Route(Route {
+                table: route.table,
+                to: route.destination,
+                metric: route.metric,
+                out,
+            }));
+        }
+        let rules = self.route.rules(family)?.into_iter();
+        seen.objects
+            .extend(rules.filter(|r| r.protocol == PROTOCOL).map(|r| {
+                Object::Rule(Rule {
+                    family: from_netlink(r.family),
+                    preference: r.preference,
+                    from: r.from,
+                    table: r.table,
+                })
+            }));
+        for proxy in self.route.proxies(family)? {
+            if proxy.protocol == PROTOCOL
+                && let Some(name) = self.name(proxy.link)
+            {
+                seen.objects.insert(Object::Proxy(name, proxy.address));
+            }
+        }
+        Ok(())
+    }
+
+    fn out_of(&self, via: Via) -> Option<Out> {
+        Some(match via {
+            Via::Link(link) => Out::Link(self.name(link)?),
+            Via::Gateway { link, gateway, .. } => Out::Gateway(self.name(link)?, gateway),
+            Via::Unreachable => Out::Unreachable,
+        })
+    }
+
+    fn name(&self, index: u32) -> Option<String> {
+        let link = self.links.iter().find(|l| l.index == index);
+        link.map(|l| l.name.clone())
+    }
+
+    fn link(&self, name: &str) -> io::Result<&netlink::Link> {
+        let link = self.links.iter().find(|l| l.name == name);
+        link.ok_or_else(|| io::Error::other(format!("there is no interface {name}")))
+    }
+
+    /// The Ethernet address and number of a port.
+    pub fn port(&self, name: &str) -> io::Result<(u32, Mac)> {
+        let link = self.link(name)?;
+        let mac = link
+            .mac
+            .ok_or_else(|| io::Error::other(format!("port {name} is not Ethernet")))?;
+        Ok((link.index, mac))
+    }
+
+    /// The Ethernet addresses of all of the node's interfaces.
+    pub fn macs(&self) -> Vec<Mac> {
+        self.links.iter().filter_map(|l| l.mac).collect()
+    }
+
+    /// That `vip` is now at `port`.
+    pub fn announcement(&self, port: &str, vip: IpAddr) -> io::Result<Announcement> {
+        let (link, mac) = self.port(port)?;
+        Ok(Announcement {
+            link,
+            mac,
+            address: vip,
+        })
+    }
+
+    /// Does `steps` in their order, those on nftables sets that follow each other in one
+    /// transaction. `failed` is told of each step that did not work and decides whether to go on.
+    pub fn apply(
+        &mut self,
+        steps: &[Step],
+        deadline: Instant,
+        mut failed: impl FnMut(io::Error) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut rest = steps;
+        while let [first, ..] = rest {
+            let elements = rest.iter().take_while(|s| is_element(s)).count();
+            let (now, later) = rest.split_at(elements.max(1));
+            let result = match elements {
+                0 => self.step(first, deadline),
+                _ => self.change_elements(now),
+            };
+            for step in now {
+                log::debug(step);
+            }
+            result.or_else(&mut failed)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn change_elements(&mut self, steps: &[Step]) -> io::Result<()> {
+        let (mut add, mut delete) = (Vec::new(), Vec::new());
+        for step in steps {
+            match step {
+                Step::Add(object) => add.extend(element_of(object)),
+                Step::Remove(object) => delete.extend(element_of(object)),
+                Step::Set(..) | Step::Restore(_) => {}
+            }
+        }
+        self.nft.change(&delete, &add)
+    }
+
+    fn step(&mut self, step: &Step, deadline: Instant) -> io::Result<()> {
+        match step {
+            Step::Add(object) => self.add(object, deadline),
+            Step::Remove(object) => self.remove(object).map(|_| ()),
+            Step::Set(key, value) => self.record.change(key, *value),
+            Step::Restore(key) => self.record.restore(key),
+        }
+    }
+
+    fn add(&mut self, object: &Object, deadline: Instant) -> io::Result<()> {
+        match object {
+            Object::Tables => self.nft.create(stops_ipv6(&self.record)?, deadline),
+            Object::StandIn(port) => {
+                let link = self.link(port)?.index;
+                let address = own(link, STAND_IN.into(), Scope::Host);
+                self.route.add_address(&address).map(|_| ())
+            }
+            Object::Address(vip) => {
+                let (cell, link) = self.inside()?;
+                cell.add_address(&own(link, *vip, Scope::Universe))
+                    .map(|_| ())
+            }
+            Object::CellRoute(family) => {
+                let (cell, link) = self.inside()?;
+                let ipv6 = *family == Family::V6;
+                cell.add_route(&default_route(link, ipv6)).map(|_| ())
+            }
+            Object::Route(route) => {
+                let route = self.route_of(route)?;
+                self.route.replace_route(&route)
+            }
+            Object::Rule(rule) => self.route.add_rule(&rule_of(rule)).map(|_| ()),
+            Object::Proxy(port, vip) => {
+                let proxy = self.proxy_of(port, *vip)?;
+                self.route.add_proxy(&proxy)
+            }
+            element => self.change_elements(&[Step::Add(element.clone())]),
+        }
+    }
+
+    fn remove(&mut self, object: &Object) -> io::Result<Applied> {
+        match object {
+            Object::Tables => self.nft.delete().map(|()| Applied::Changed),
+            Object::StandIn(port) => {
+                let link = self.link(port)?.index;
+                let address = own(link, STAND_IN.into(), Scope::Host);
+                self.route.delete_address(&address)
+            }
+            Object::Address(vip) => {
+                let (cell, link) = self.inside()?;
+                cell.delete_address(&own(link, *vip, Scope::Universe))
+            }
+            Object::Route(route) => {
+                let route = self.route_of(route)?;
+                self.route.delete_route(&route)
+            }
+            Object::Rule(rule) => self.route.delete_rule(&rule_of(rule)),
+            Object::Proxy(port, vip) => {
+                let proxy = self.proxy_of(port, *vip)?;
+                self.route.delete_proxy(&proxy)
+            }
+            element => self
+                .change_elements(&[Step::Remove(element.clone())])
+                .map(|()| Applied::Changed),
+        }
+    }
+
+    /// The cell's socket, and the number of its interface.
+    fn inside(&mut self) -> io::Result<(&mut Socket, u32)> {
+        let gone = || io::Error::other(format!("there is no interface {INSIDE} in the cell"));
+        let cell = self.cell.as_mut().ok_or_else(gone)?;
+        let link = cell.link(INSIDE)?.ok_or_else(gone)?;
+        Ok((cell, link.index))
+    }
+
+    fn route_of(&self, route: &Route) -> io::Result<netlink::Route> {
+        let via = match &route.out {
+            Out::Link(link) => Via::Link(self.link(link)?.index),
+            Out::Gateway(link, gateway) => Via::Gateway {
+                link: self.link(link)?.index,
+                gateway: *gateway,
+                // A port without an address of its own has no subnet either.
+                onlink: gateway.is_ipv4(),
+            },
+            Out::Unreachable => Via::Unreachable,
+        };
+        Ok(netlink::Route {
+            destination: route.to,
+            via,
+            table: route.table,
+            metric: route.metric,
+            protocol: PROTOCOL,
+            rto_min: None,
+        })
+    }
+
+    fn proxy_of(&self, port: &str, vip: IpAddr) -> io::Result<Proxy> {
+        Ok(Proxy {
+            link: self.link(port)?.index,
+            address: vip,
+            protocol: PROTOCOL,
+        })
+    }
+}
+
+/// An address of berth's.
+fn own(link: u32, ip: IpAddr, scope: Scope) -> Address {
+    Address {
+        link,
+        address: IpNetwork::from(ip),
+        scope,
+        protocol: PROTOCOL,
+        unusable: false,
+    }
+}
+
+/// Whether all IPv6 but VIPs' has to be stopped: on kernels that forward it on all interfaces or on
+/// none, on a node where it was none.
+fn stops_ipv6(record: &Record) -> io::Result<bool> {
+    if sysctl::read("ipv6/conf/lo/force_forwarding")?.is_some() {
+        return Ok(false);
+    }
+    let recorded = record.iter().find(|(key, _)| *key == FORWARD_ALL_IPV6);
+    let before = match recorded {
+        Some((_, before)) => Some(before),
+        None => sysctl::read(FORWARD_ALL_IPV6)?,
+    };
+    Ok(before == Some(0))
+}
+
+fn read_settings(seen: &mut Observed, keys: impl Iterator<Item = String>) -> io::Result<()> {
+    let new: BTreeSet<String> = keys.filter(|k| !seen.settings.contains_key(k)).collect();
+    for key in new {
+        if let Some(value) = sysctl::read(&key)? {
+            seen.settings.insert(key, value);
+        }
+    }
+    Ok(())
+}
+
+fn is_element(step: &Step) -> bool {
+    matches!(step, Step::Add(o) | Step::Remove(o) if o.is_element())
+}
+
+fn rule_of(rule: &Rule) -> netlink::Rule {
+    netlink::Rule {
+        family: to_netlink(rule.family),
+        preference: rule.preference,
+        from: rule.from,
+        table: rule.table,
+        protocol: PROTOCOL,
+    }
+}
+
+const fn to_netlink(family: Family) -> netlink::Family {
+    match family {
+        Family::V4 => netlink::Family::V4,
+        Family::V6 => netlink::Family::V6,
+    }
+}
+
+const fn from_netlink(family: netlink::Family) -> Family {
+    match family {
+        netlink::Family::V4 => Family::V4,
+        netlink::Family::V6 => Family::V6,
+    }
+}
+
+fn element_of(object: &Object) -> Option<Element> {
+    Some(match object.clone() {
+        Object::Port(port) => Element::Port(port),
+        Object::Shut(family, port) => Element::Shut(to_netlink(family), port),
+        Object::Cell(link) => Element::Cell(link),
+        Object::Host(ip) => Element::Host(ip),
+        Object::Vip(vip) => Element::Vip(vip),
+        Object::Own(link, vip) => Element::Own(link, vip),
+        Object::To(vip, link) => Element::To(vip, link),
+        Object::Source { port, subnet, vip } => Element::Source { port, subnet, vip },
+        _ => return None,
+    })
+}
+
+fn object_of(element: Element) -> Object {
+    match element {
+        Element::Port(port) => Object::Port(port),
+        Element::Shut(family, port) => Object::Shut(from_netlink(family), port),
+        Element::Cell(link) => Object::Cell(link),
+        Element::Host(ip) => Object::Host(ip),
+        Element::Vip(vip) => Object::Vip(vip),
+        Element::Own(link, vip) => Object::Own(link, vip),
+        Element::To(vip, link) => Object::To(vip, link),
+        Element::Source { port, subnet, vip } => Object::Source { port, subnet, vip },
+    }
+}

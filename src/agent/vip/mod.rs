@@ -1,0 +1,283 @@
+//! `ocf:berth:vip`: a virtual IP address of one vserver.
+
+mod kernel;
+mod service;
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use ipnetwork::IpNetwork;
+
+use crate::cell::client::{self, CellInfo, Client, PROMPT};
+use crate::cell::protocol::Request;
+use crate::ocf::param::words;
+use crate::ocf::{
+    Action, ActionDecl, Agent, Content, Context, Env, Error, Explain, Optional, Param, State, log,
+};
+use crate::plan::name;
+
+use crate::sys::announce::Wire;
+pub use service::{Service, Started, Wish};
+
+static VSERVER: Param<String> = Param::required(
+    "vserver",
+    "Virtual server",
+    "Name of the virtual server that the address belongs to.",
+    |text| {
+        name::vserver(text).map_err(|e| e.to_string())?;
+        Ok(text.to_owned())
+    },
+);
+static IP: Param<IpAddr> = Param::required(
+    "ip",
+    "Virtual IP address",
+    "The address, IPv4 or IPv6, without a prefix length.",
+    ip,
+)
+.unique_group("address");
+static SUBNET: Optional<IpNetwork> = Optional::new(
+    "subnet",
+    "Subnet",
+    "The subnet that clients sit on and the address is in, such as 10.1.0.0/24, with or without a name in front: office=10.1.0.0/24. Default: that of a port's own address.",
+    subnet,
+)
+.reloadable();
+static GATEWAY: Optional<IpAddr> = Optional::new(
+    "gateway",
+    "Gateway",
+    "The router that leads out of the subnet: answers to clients elsewhere go to it. Without one they follow the node's own routes, as far as those leave by the address's ports.",
+    ip,
+)
+.reloadable();
+static PORTS: Optional<Vec<String>> = Optional::new(
+    "ports",
+    "Ports",
+    "The network interfaces that the address may be served through, separated by spaces; those that a node does not have are skipped there. Default: the interfaces with an address in the subnet.",
+    ports,
+)
+.reloadable();
+static ON_SUBNET_LOSS: Param<String> = Param::with_default(
+    "on_subnet_loss",
+    "reroute",
+    "When the subnet is lost",
+    "Whether the address then goes to another node that routes to the virtual server (reroute), or takes the virtual server with it (migrate). Placement follows it by the constraints that berth plan writes.",
+    crate::ocf::param::text,
+)
+.content(Content::Select(&["reroute", "migrate"]))
+.reloadable();
+
+/// The agent.
+pub static AGENT: Agent = Agent {
+    name: "vip",
+    shortdesc: "Virtual IP address of a berth virtual server",
+    longdesc: "Gives a virtual server an IPv4 or IPv6 address that clients reach it by.\n\n\
+        The address lies on the virtual server's own interface, in its own network namespace. One of \
+        the node's ports answers for it, and the node routes between the two; it lets through \
+        packets to and from such addresses only. Another user of the address on the network is looked \
+        for before it is used.",
+    params: &[&VSERVER, &IP, &SUBNET, &GATEWAY, &PORTS, &ON_SUBNET_LOSS],
+    actions: &[
+        ActionDecl::once(Action::Start, 20, start),
+        ActionDecl::once(Action::Stop, 20, stop),
+        ActionDecl::monitor(20, 10, 0, monitor),
+        ActionDecl::once(Action::ValidateAll, 20, validate),
+        ActionDecl {
+            depth: 10,
+            ..ActionDecl::once(Action::ValidateAll, 20, validate_here)
+        },
+        ActionDecl::once(Action::ReloadAgent, 20, start),
+    ],
+};
+
+fn ip(text: &str) -> Result<IpAddr, String> {
+    let address: IpAddr = text.parse().map_err(
+        |_| "is not an IP address such as 10.1.0.50 or 2001:db8::50, without a prefix length",
+    )?;
+    let odd = match address {
+        IpAddr::V4(v4) => v4.is_broadcast() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().is_some() || v6.is_unicast_link_local(),
+    };
+    match odd || address.is_unspecified() || address.is_loopback() || address.is_multicast() {
+        true => Err("is not the address of one host".into()),
+        false => Ok(address),
+    }
+}
+
+fn subnet(text: &str) -> Result<IpNetwork, String> {
+    let wrong = "is not a network such as 10.1.0.0/24 or office=10.1.0.0/24";
+    let cidr = match text.split_once('=') {
+        Some((label, cidr)) => {
+            name::label(label).map_err(|_| wrong)?;
+            cidr
+        }
+        None => text,
+    };
+    let (_, length) = cidr.split_once('/').ok_or(wrong)?;
+    let network: IpNetwork = cidr.parse().map_err(|_| wrong)?;
+    if network.network() != network.ip() {
+        return Err(format!(
+            "has host bits set; its network is {}/{length}",
+            network.network()
+        ));
+    }
+    match network.prefix() {
+        0 => Err("is no subnet but everything".into()),
+        _ => Ok(network),
+    }
+}
+
+fn ports(text: &str) -> Result<Vec<String>, String> {
+    let names = words(text)?;
+    for port in &names {
+        name::interface(port).map_err(|e| format!("names the interface {port}, which {e}"))?;
+    }
+    match names.is_empty() {
+        true => Err("names no interface".into()),
+        false => Ok(names),
+    }
+}
+
+fn wish(env: &Env) -> Result<Wish, Error> {
+    Ok(Wish {
+        vserver: VSERVER.get(env)?,
+        vip: IP.get(env)?,
+        subnet: SUBNET.get(env)?,
+        gateway: GATEWAY.get(env)?,
+        ports: PORTS.get(env)?,
+    })
+}
+
+fn service<'a>(context: &Context<'a>) -> Service<'a> {
+    Service::new(context.env.instance(), context.deadline)
+}
+
+fn start(context: &Context<'_>) -> Result<State, Error> {
+    let wish = wish(context.env)?;
+    let cell = client::find(&wish.vserver)
+        .context(format_args!("find the cell of vserver {}", wish.vserver))?
+        .ok_or_else(|| {
+            let vserver = &wish.vserver;
+            Error::failed(format!(
+                "vserver {vserver}'s cell does not run on this node"
+            ))
+        })?;
+    let started = service(context).start(&wish, cell.netns.as_fd())?;
+    if let Some((port, wire)) = started.announced {
+        announce_again(&wish, port, &wire);
+    }
+    Ok(started.state)
+}
+
+/// Leaves further announcements to the keeper, and the socket with them: whoever closes it last has to
+/// wait, and here Pacemaker would wait too.
+fn announce_again(wish: &Wish, port: String, wire: &Wire) {
+    let asked = Client::connect(&wish.vserver).and_then(|keeper| {
+        let keeper = keeper.ok_or_else(|| io::Error::other("it has ended"))?;
+        let request = Request::Announce {
+            vip: wish.vip,
+            port,
+        };
+        keeper.ask_with(&request, Some(wire.as_fd()), Instant::now() + PROMPT)
+    });
+    if let Err(e) = asked {
+        log::warn(format_args!("have the keeper announce {}: {e}", wish.vip));
+    }
+}
+
+/// Never fails for a parameter: what was started is on record too.
+fn stop(context: &Context<'_>) -> Result<State, Error> {
+    let service = service(context);
+    let given = VSERVER.try_get(context.env).zip(IP.try_get(context.env));
+    let Some((vserver, vip)) = given.or_else(|| service.recorded()) else {
+        log::warn("nothing was started and the parameters name nothing: nothing to stop");
+        return Ok(State::Stopped);
+    };
+    let cell = cell_if_any(&vserver);
+    service.stop(&vserver, vip, cell.as_ref().map(|c| c.netns.as_fd()))
+}
+
+fn monitor(context: &Context<'_>) -> Result<State, Error> {
+    let wish = wish(context.env)?;
+    let cell = cell_if_any(&wish.vserver);
+    service(context).monitor(&wish, cell.as_ref().map(|c| c.netns.as_fd()))
+}
+
+/// The cell, if it can be found: a keeper that does not answer is not this agent's to report.
+fn cell_if_any(vserver: &str) -> Option<CellInfo> {
+    client::find(vserver).unwrap_or_else(|e| {
+        log::warn(format_args!("find the cell of vserver {vserver}: {e}"));
+        None
+    })
+}
+
+fn validate(context: &Context<'_>) -> Result<State, Error> {
+    wish(context.env)?.check()?;
+    Ok(State::Running)
+}
+
+fn validate_here(context: &Context<'_>) -> Result<State, Error> {
+    let wish = wish(context.env)?;
+    wish.check()?;
+    service(context).validate(&wish)?;
+    Ok(State::Running)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_no_host_can_have_are_refused() {
+        assert!(ip("10.1.0.50").is_ok() && ip("2001:db8::50").is_ok());
+        for bad in [
+            "",
+            "10.1.0",
+            "10.1.0.50/24",
+            "0.0.0.0",
+            "127.0.0.1",
+            "::1",
+            "ff02::1",
+            "224.0.0.1",
+            "fe80::1",
+            "::ffff:10.1.0.1",
+            "255.255.255.255",
+        ] {
+            assert!(ip(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn subnets_may_have_names() {
+        let plain = subnet("10.1.0.0/24").unwrap();
+        assert_eq!(subnet("office=10.1.0.0/24").unwrap(), plain);
+        assert_eq!(subnet("2001:db8::/64").unwrap().prefix(), 64);
+        for bad in [
+            "",
+            "10.1.0.0",
+            "office",
+            "=10.1.0.0/24",
+            "a b=10.1.0.0/24",
+            "10.1.0.0/33",
+            "0.0.0.0/0",
+        ] {
+            assert!(subnet(bad).is_err(), "{bad}");
+        }
+        assert_eq!(
+            subnet("10.1.0.7/24").unwrap_err(),
+            "has host bits set; its network is 10.1.0.0/24"
+        );
+    }
+
+    #[test]
+    fn a_port_that_no_interface_can_be_called_is_named() {
+        assert_eq!(ports("eth1  eth2").unwrap(), ["eth1", "eth2"]);
+        let error = ports("eth1 ../x").unwrap_err();
+        assert!(
+            error.starts_with("names the interface ../x, which "),
+            "{error}"
+        );
+        assert!(ports(" ").is_err());
+    }
+}

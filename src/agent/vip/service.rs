@@ -1,0 +1,429 @@
+//! What the actions do, given the cell's network namespace.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ipnetwork::IpNetwork;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::kernel::Kernel;
+use crate::cell::network;
+use crate::ocf::{Error, Explain, State, log, step};
+use crate::plan::vip::{
+    self, Desired, Family, Object, Observed, Problem, Request, Step, Verdict, judge,
+    judge_without_plan,
+};
+use crate::sys::announce::{Probe, Search, Wire};
+use crate::sys::netlink::Mac;
+
+/// Where things are kept that go with a reboot. A dot in their names keeps them from those of
+/// vservers.
+const RUNTIME: &str = "/run/berth";
+/// How often the lock is tried.
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
+/// How long a start waits for an answer to its first probe before it changes anything. Who lives on the
+/// network answers within a fraction of it; late answers are waited for meanwhile.
+const FIRST_ANSWER: Duration = Duration::from_millis(10);
+/// How often a start repeats itself when others take away what it makes.
+const ATTEMPTS: usize = 3;
+
+/// What the parameters ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// The vserver.
+    pub vserver: String,
+    /// The VIP.
+    pub vip: IpAddr,
+    /// Its subnet.
+    pub subnet: Option<IpNetwork>,
+    /// The gateway out of it.
+    pub gateway: Option<IpAddr>,
+    /// The ports it may be served through.
+    pub ports: Option<Vec<String>>,
+}
+
+impl Wish {
+    fn request(&self) -> Request {
+        Request {
+            vip: self.vip,
+            veth: network::outside(&self.vserver),
+            subnet: self.subnet,
+            gateway: self.gateway,
+            ports: self.ports.clone(),
+        }
+    }
+
+    /// Whether the parameters agree with each other, whatever the node.
+    ///
+    /// # Errors
+    /// The first contradiction.
+    pub fn check(&self) -> Result<(), Error> {
+        match self.request().check() {
+            Ok(()) => Ok(()),
+            Err(problem) => Err(error_of(problem)),
+        }
+    }
+}
+
+fn error_of(problem: Problem) -> Error {
+    match problem {
+        Problem::Config(text) => Error::config(text),
+        Problem::Host(text) => Error::host(text),
+    }
+}
+
+fn state_of(verdict: Verdict) -> State {
+    match verdict {
+        Verdict::Stopped => State::Stopped,
+        Verdict::Running => State::Running,
+        Verdict::Degraded(why) => State::Degraded(why),
+        Verdict::Failed(why) => State::Failed(why),
+    }
+}
+
+/// What a start has led to.
+#[derive(Debug)]
+pub struct Started {
+    /// How the VIP is.
+    pub state: State,
+    /// The port that it was announced on, if that had to be done, and the socket that was used.
+    pub announced: Option<(String, Wire)>,
+}
+
+/// What some steps of a start have led to.
+struct Applied {
+    state: State,
+    desired: Desired,
+    /// Whether there was anything to do.
+    changed: bool,
+}
+
+/// One resource of this agent.
+#[derive(Debug)]
+pub struct Service<'a> {
+    instance: &'a str,
+    deadline: Instant,
+    runtime: PathBuf,
+}
+
+impl<'a> Service<'a> {
+    /// The resource called `instance`; its action ends at `deadline`.
+    pub fn new(instance: &'a str, deadline: Instant) -> Self {
+        Self {
+            instance,
+            deadline,
+            runtime: RUNTIME.into(),
+        }
+    }
+
+    /// The same, with another directory in place of /run/berth.
+    #[must_use]
+    pub fn in_directory(mut self, runtime: &Path) -> Self {
+        runtime.clone_into(&mut self.runtime);
+        self
+    }
+
+    /// Brings the VIP into service, wherever it was interrupted before, or takes over changed
+    /// parameters.
+    ///
+    /// # Errors
+    /// If it can't be on this node, is in use elsewhere, or the kernel refuses a step.
+    pub fn start(&self, wish: &Wish, cell: BorrowedFd<'_>) -> Result<Started, Error> {
+        wish.check()?;
+        let request = wish.request();
+        let mut kernel = self.kernel(Some(cell))?;
+        let seen = observe(&mut kernel, &request)?;
+        let desired = Desired::new(&request, &seen).map_err(error_of)?;
+        if vip::start(&desired, &seen).is_empty() {
+            let (state, announced) = (state_of(judge(&desired, &seen)), None);
+            return Ok(Started { state, announced });
+        }
+        let (wire, macs) = (Wire::open()?, kernel.macs());
+        let search = search(&kernel, &desired, &seen, (&wire, &macs))?;
+        self.record(wish)?;
+        if let Some(search) = search {
+            // Up to the proxy entry nobody outside can tell that anything happens here.
+            self.apply(&mut kernel, &request, |steps| {
+                &steps[..before_proxy(steps, wish.vip)]
+            })?;
+            if let Some(other) = search.finish()? {
+                self.stop(&wish.vserver, wish.vip, Some(cell))?;
+                return Err(in_use(&desired, other));
+            }
+        }
+        let mut port = None;
+        for _ in 0..ATTEMPTS {
+            let done = self.apply(&mut kernel, &request, |steps| steps)?;
+            if done.changed {
+                announce(&kernel, &done.desired, &wire);
+                port.clone_from(&done.desired.port);
+            }
+            if !done.changed || !matches!(done.state, State::Failed(_)) {
+                return Ok(Started {
+                    state: done.state,
+                    announced: port.map(|port| (port, wire)),
+                });
+            }
+        }
+        Err(Error::failed(format!(
+            "start {}: somebody else takes away what it makes",
+            wish.vip
+        )))
+    }
+
+    /// Does those steps of a start that `choose` lets through, while no other address's agent does
+    /// anything.
+    fn apply(
+        &self,
+        kernel: &mut Kernel,
+        request: &Request,
+        choose: impl for<'s> Fn(&'s [Step]) -> &'s [Step],
+    ) -> Result<Applied, Error> {
+        step("waiting for other addresses' agents");
+        let _lock = self.lock()?;
+        let seen = observe(kernel, request)?;
+        let desired = Desired::new(request, &seen).map_err(error_of)?;
+        let steps = vip::start(&desired, &seen);
+        let steps = choose(&steps);
+        let Some(next) = steps.first() else {
+            let state = state_of(judge(&desired, &seen));
+            return Ok(Applied {
+                state,
+                desired,
+                changed: false,
+            });
+        };
+        step("changing the kernel's state");
+        log::debug(format_args!("{} steps, first: {next}", steps.len()));
+        kernel
+            .apply(steps, self.deadline, Err)
+            .context(format!("start {}", request.vip))?;
+        let state = state_of(judge(&desired, &observe(kernel, request)?));
+        Ok(Applied {
+            state,
+            desired,
+            changed: true,
+        })
+    }
+
+    /// Takes the VIP out of service with all that no other needs, from any state.
+    ///
+    /// # Errors
+    /// If something of it is left, or can't be shown not to be.
+    pub fn stop(
+        &self,
+        vserver: &str,
+        vip: IpAddr,
+        cell: Option<BorrowedFd<'_>>,
+    ) -> Result<State, Error> {
+        let mut kernel = self.kernel(cell)?;
+        step("waiting for other addresses' agents");
+        let _lock = self.lock()?;
+        let seen = kernel.observe(vip)?;
+        if vip::holder(vip, &seen).is_some_and(|link| link != network::outside(vserver)) {
+            // It runs here, but for another vserver: that one's resource stops it.
+            self.forget();
+            return Ok(State::Stopped);
+        }
+        step("changing the kernel's state");
+        let mut errors = Vec::new();
+        kernel.apply(&vip::stop(vip, &seen), self.deadline, |e| {
+            errors.push(e);
+            Ok(())
+        })?;
+        for error in &errors {
+            log::warn(error);
+        }
+        // What counts is what is left, not what went wrong on the way.
+        match vip::stop(vip, &kernel.observe(vip)?).first() {
+            None => {
+                self.forget();
+                Ok(State::Stopped)
+            }
+            Some(left) => Err(Error::failed(match errors.first() {
+                Some(first) => first.to_string(),
+                None => format!("still to do after stop: {left}"),
+            })),
+        }
+    }
+
+    /// How the VIP is. Nothing is changed, no process is started.
+    ///
+    /// # Errors
+    /// If the kernel can't be asked.
+    pub fn monitor(&self, wish: &Wish, cell: Option<BorrowedFd<'_>>) -> Result<State, Error> {
+        let request = wish.request();
+        let alive = cell.is_some();
+        let mut kernel = self.kernel(cell)?;
+        let seen = observe(&mut kernel, &request)?;
+        if vip::holder(wish.vip, &seen).is_some_and(|link| link != request.veth) {
+            return Ok(State::Stopped);
+        }
+        if !alive {
+            let reason = format!("vserver {}'s cell does not run on this node", wish.vserver);
+            return Ok(state_of(judge_without_plan(wish.vip, &reason, &seen)));
+        }
+        Ok(state_of(match Desired::new(&request, &seen) {
+            Ok(desired) => judge(&desired, &seen),
+            Err(problem) => judge_without_plan(wish.vip, &problem.to_string(), &seen),
+        }))
+    }
+
+    /// Whether the VIP could be on this node.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn validate(&self, wish: &Wish) -> Result<(), Error> {
+        let request = wish.request();
+        let seen = observe(&mut self.kernel(None)?, &request)?;
+        Desired::new(&request, &seen).map_err(error_of)?;
+        Ok(())
+    }
+
+    fn kernel(&self, cell: Option<BorrowedFd<'_>>) -> io::Result<Kernel> {
+        Kernel::open(cell, &self.runtime.join("vip.settings"))
+    }
+
+    /// Keeps other VIPs' agents of this node from changing anything meanwhile.
+    fn lock(&self) -> Result<Flock<File>, Error> {
+        let path = self.runtime.join("vip.lock");
+        let what = || format!("lock {}", path.display());
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.runtime)
+            .context(what())?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .context(what())?;
+        while Instant::now() < self.deadline {
+            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(lock),
+                Err((file, Errno::EWOULDBLOCK)) => file,
+                Err((_, e)) => return Err(io::Error::from(e)).context(what()),
+            };
+            thread::sleep(LOCK_PAUSE);
+        }
+        Err(Error::failed(format!(
+            "{}: another address's agent still holds it",
+            what()
+        )))
+    }
+
+    fn instance_file(&self) -> PathBuf {
+        // Resource ids have no slashes, but nothing here relies on it.
+        let name = self.instance.replace('/', "_");
+        self.runtime.join("vip.d").join(name)
+    }
+
+    /// Notes what is started, for a stop that gets no usable parameters.
+    fn record(&self, wish: &Wish) -> Result<(), Error> {
+        let path = self.instance_file();
+        let write = || {
+            fs::create_dir_all(self.runtime.join("vip.d"))?;
+            fs::write(&path, format!("{} {}\n", wish.vserver, wish.vip))
+        };
+        write().context(format_args!("write {}", path.display()))
+    }
+
+    /// The vserver and VIP that this resource was started with.
+    pub fn recorded(&self) -> Option<(String, IpAddr)> {
+        let text = fs::read_to_string(self.instance_file()).ok()?;
+        let (vserver, vip) = text.trim().split_once(' ')?;
+        Some((vserver.to_owned(), vip.parse().ok()?))
+    }
+
+    fn forget(&self) {
+        // Whether there was one does not matter, nor one that stays.
+        let _ = fs::remove_file(self.instance_file());
+    }
+}
+
+fn observe(kernel: &mut Kernel, request: &Request) -> io::Result<Observed> {
+    let mut seen = kernel.observe(request.vip)?;
+    let links = request.links(&seen);
+    kernel.observe_settings(request.vip, &links, &mut seen)?;
+    Ok(seen)
+}
+
+/// How many of the steps come before the one that has a port answer for the VIP.
+fn before_proxy(steps: &[Step], vip: IpAddr) -> usize {
+    let is_proxy = |s: &Step| matches!(s, Step::Add(Object::Proxy(_, ip)) if *ip == vip);
+    steps.iter().position(is_proxy).unwrap_or(steps.len())
+}
+
+/// Begins to look for the VIP on the network, unless this node answers for it already.
+///
+/// # Errors
+/// If somebody has it.
+fn search<'a>(
+    kernel: &Kernel,
+    desired: &Desired,
+    seen: &Observed,
+    (wire, ignore): (&'a Wire, &'a [Mac]),
+) -> Result<Option<Search<'a>>, Error> {
+    let vip = desired.vip;
+    let answers = |o: &Object| matches!(o, Object::Proxy(_, ip) if *ip == vip);
+    let carrier = |port: &&String| seen.link(port).is_some_and(|l| l.carrier);
+    let Some(port) = desired.port.as_ref().filter(carrier) else {
+        return Ok(None);
+    };
+    if seen.objects.iter().any(answers) {
+        return Ok(None);
+    }
+    step("looking for another user of the address");
+    let (link, mac) = kernel.port(port)?;
+    let own = seen.link(port).into_iter().flat_map(|l| &l.addresses);
+    let sender = own
+        .filter(|a| desired.subnet.contains(a.ip()))
+        .find_map(|a| match a.ip() {
+            IpAddr::V4(ip) => Some(ip),
+            IpAddr::V6(_) => None,
+        });
+    let probe = Probe {
+        link,
+        mac,
+        address: vip,
+        sender,
+        ignore,
+    };
+    let mut search = Search::begin(wire, probe)?;
+    match search.listen(FIRST_ANSWER)? {
+        None => Ok(Some(search)),
+        Some(other) => Err(in_use(desired, other)),
+    }
+}
+
+fn in_use(desired: &Desired, other: Mac) -> Error {
+    let family = match Family::of(&desired.vip) {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    };
+    let port = desired.port.as_deref().unwrap_or_default();
+    Error::failed(format!(
+        "parameter ip: {family} address {} is already in use on the network of {port}, by {other}",
+        desired.vip
+    ))
+}
+
+/// Tells the network at once. That the port can't send is for the next monitor to say.
+fn announce(kernel: &Kernel, desired: &Desired, wire: &Wire) {
+    let Some(port) = &desired.port else { return };
+    let announced = kernel
+        .announcement(port, desired.vip)
+        .and_then(|a| wire.announce(&[a]));
+    if let Err(e) = announced {
+        log::warn(format_args!("announce {} on {port}: {e}", desired.vip));
+    }
+}

@@ -1,0 +1,297 @@
+//! `ocf:berth:vserver`: the servers of a virtual server, in its cell.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::member;
+use crate::cell::probe::{self, Protocol};
+use crate::cell::protocol::{Condition, Reply, Request};
+use crate::cell::root::STATE_DIRECTORY;
+use crate::cell::service::{self, ServerSpec};
+use crate::ocf::param::{Content, integer, text, words};
+use crate::ocf::{
+    Action, ActionDecl, Agent, Context, Env, Error, Optional, Param, State, log, step,
+};
+use crate::plan::directory;
+use crate::sys::namespace;
+
+const NAME: Param<String> = Param::required(
+    "name",
+    "Name of the virtual server",
+    "1 to 13 of a-z, 0-9 and -, a letter first. It becomes the host name in the cell, the scope of NFSv4 \
+     and the name of the SMB server.",
+    member::vserver,
+)
+.unique_group("name");
+
+/// What `services` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Services {
+    nfs: bool,
+    smb: bool,
+}
+
+const SERVICES: Param<Services> = Param::with_default(
+    "services",
+    "nfs smb",
+    "Protocols to serve",
+    "nfs, smb, both separated by a blank, or none.",
+    services,
+);
+
+const COMMAND: Optional<String> = Optional::new(
+    "command",
+    "A further program",
+    "A command line for a shell, run in the cell beside the servers and under the same supervision. It \
+     must stay in the foreground.",
+    text,
+);
+
+const HOME: Optional<PathBuf> = Optional::new(
+    "home",
+    "Directory of the home file system",
+    "The directory of the fscheck resource whose file system holds the state of the servers, which moves \
+     with it. By default that of the only file system; with several, it must be named.",
+    |value| match directory::check(value) {
+        Ok(()) => Ok(PathBuf::from(value)),
+        Err(why) => Err(why.to_string()),
+    },
+);
+
+const CONFIG_DIR: Optional<PathBuf> = Optional::new(
+    "config_dir",
+    "Directory with your own server configuration",
+    "What its files ganesha.conf and smb.conf say is included at the end of the configuration that berth \
+     writes. It must lie under /etc, /opt or /usr, which the cell sees, and be readable by everybody.",
+    config_dir,
+);
+
+const NFS_LEASE: Param<u32> = Param::with_default(
+    "nfs_lease",
+    "15",
+    "Lease of NFSv4 in seconds",
+    "How long a client that falls silent keeps its locks.",
+    integer::<5, 300>,
+)
+.content(Content::Integer);
+
+const NFS_GRACE: Param<u32> = Param::with_default(
+    "nfs_grace",
+    "20",
+    "Grace period of NFSv4 in seconds",
+    "How long after a start clients may claim their locks again, and new ones wait. Longer than the \
+     lease.",
+    integer::<5, 600>,
+)
+.content(Content::Integer);
+
+const STOP_TIMEOUT: Param<u32> = Param::with_default(
+    "stop_timeout",
+    "10",
+    "Seconds until servers are killed",
+    "How long the servers are given to end when they are asked to.",
+    integer::<1, 600>,
+)
+.content(Content::Integer);
+
+/// The declaration.
+pub static AGENT: Agent = Agent {
+    name: "vserver",
+    shortdesc: "NFS and SMB servers of a virtual server, in a cell of their own",
+    longdesc: "Runs NFS-Ganesha, Samba and any further program in the cell of a virtual server: its own \
+               network, mounts, processes and host name, which nothing else shares.\n\n\
+               The state of the servers lies on the home file system and moves with it. The start \
+               returns when the servers answer. A server that ends by itself is reported to Pacemaker \
+               at once.",
+    params: &[
+        &NAME,
+        &SERVICES,
+        &COMMAND,
+        &HOME,
+        &CONFIG_DIR,
+        &NFS_LEASE,
+        &NFS_GRACE,
+        &STOP_TIMEOUT,
+    ],
+    actions: &[
+        ActionDecl::once(Action::Start, 60, start),
+        ActionDecl::once(Action::Stop, 60, stop),
+        ActionDecl::monitor(20, 10, 0, monitor),
+        ActionDecl::monitor(20, 60, 10, monitor_protocols),
+        ActionDecl::once(Action::ValidateAll, 20, validate),
+        ActionDecl {
+            depth: 10,
+            ..ActionDecl::once(Action::ValidateAll, 20, validate_host)
+        },
+    ],
+};
+
+fn services(value: &str) -> Result<Services, String> {
+    let words = words(value)?;
+    if let Some(other) = words
+        .iter()
+        .find(|w| !["nfs", "smb", "none"].contains(&w.as_str()))
+    {
+        return Err(format!("has {other:?} in it: nfs, smb, nfs smb, or none"));
+    }
+    let has = |word: &str| words.iter().any(|w| w == word);
+    if has("none") && words.len() > 1 {
+        return Err("says none and something else".to_owned());
+    }
+    Ok(Services {
+        nfs: has("nfs"),
+        smb: has("smb"),
+    })
+}
+
+fn config_dir(value: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text(value)?);
+    let seen = ["/etc", "/opt", "/usr"]
+        .iter()
+        .any(|top| path.starts_with(top));
+    let plain = !path
+        .components()
+        .any(|c| c == std::path::Component::ParentDir);
+    if seen && plain {
+        Ok(path)
+    } else {
+        Err("is not an absolute path under /etc, /opt or /usr".to_owned())
+    }
+}
+
+fn spec(env: &Env) -> Result<ServerSpec, Error> {
+    let Services { nfs, smb } = SERVICES.get(env)?;
+    let commands: Vec<String> = COMMAND.get(env)?.into_iter().collect();
+    if !nfs && !smb && commands.is_empty() {
+        return Err(Error::config(
+            "parameter services: \"none\" without a command leaves nothing to run",
+        ));
+    }
+    let (lease, grace) = (NFS_LEASE.get(env)?, NFS_GRACE.get(env)?);
+    if nfs && grace <= lease {
+        return Err(Error::config(format!(
+            "parameter nfs_grace: \"{grace}\" is not longer than nfs_lease, which is {lease}"
+        )));
+    }
+    Ok(ServerSpec {
+        name: NAME.get(env)?,
+        nfs,
+        smb,
+        commands,
+        state: PathBuf::from(STATE_DIRECTORY),
+        lease,
+        grace,
+        config_dir: CONFIG_DIR.get(env)?,
+    })
+}
+
+fn validate(cx: &Context<'_>) -> Result<State, Error> {
+    spec(cx.env).map(|_| State::Running)
+}
+
+fn validate_host(cx: &Context<'_>) -> Result<State, Error> {
+    check_host(&spec(cx.env)?).map(|()| State::Running)
+}
+
+/// Whether this node has what the servers need.
+fn check_host(spec: &ServerSpec) -> Result<(), Error> {
+    for launch in service::launches(spec) {
+        let program = launch.argv.first().map(Path::new).unwrap_or(Path::new("/"));
+        if !program.is_file() {
+            let text = format!("{} for {} is not installed", program.display(), launch.name);
+            return Err(Error::missing(text));
+        }
+    }
+    if let Some(directory) = spec.config_dir.as_ref().filter(|d| !d.is_dir()) {
+        return Err(Error::host(format!(
+            "parameter config_dir: {} is no directory on this node",
+            directory.display()
+        )));
+    }
+    Ok(())
+}
+
+fn start(cx: &Context<'_>) -> Result<State, Error> {
+    let spec = spec(cx.env)?;
+    check_host(&spec)?;
+    let vserver = spec.name.clone();
+    step("starting the servers");
+    let request = Request::Serve {
+        member: member::member(cx),
+        spec,
+        home: HOME.get(cx.env)?,
+        budget: cx.remaining(),
+    };
+    let condition = member::judge(member::ask_or_start(cx, &vserver, &request)?)?;
+    log::info(format_args!("servers of {vserver}: {condition:?}"));
+    Ok(member::state(condition))
+}
+
+fn stop(cx: &Context<'_>) -> Result<State, Error> {
+    let Some(vserver) = NAME.try_get(cx.env).or_else(|| member::recall_vserver(cx)) else {
+        return Ok(State::Stopped);
+    };
+    let seconds = STOP_TIMEOUT.try_get(cx.env).unwrap_or(10);
+    let resource = cx.env.instance().to_owned();
+    step("ending the servers");
+    let request = |budget| Request::Unserve {
+        resource: resource.clone(),
+        patience: Duration::from_secs(u64::from(seconds)),
+        budget,
+    };
+    match member::leave(cx, &vserver, request)? {
+        Some(reply) => member::judge(reply).map(member::state),
+        None => {
+            // Without a keeper there is no cell, or it is dying.
+            member::await_end(&vserver)?;
+            Ok(State::Stopped)
+        }
+    }
+}
+
+fn monitor(cx: &Context<'_>) -> Result<State, Error> {
+    look(cx).map(|(state, _)| state)
+}
+
+/// What keeper and kernel say, and where the cell is.
+fn look(cx: &Context<'_>) -> Result<(State, Option<i32>), Error> {
+    let vserver = NAME.get(cx.env)?;
+    step("asking the keeper");
+    Ok(match member::ask_status(cx, &vserver)? {
+        Some(Reply::Member {
+            condition: Condition::Running,
+            init: Some(init),
+            ..
+        }) => {
+            let process = namespace::open_process(init)?;
+            if namespace::is_alive(process.as_fd()) {
+                (State::Running, Some(init))
+            } else {
+                (State::Failed("the cell has ended".to_owned()), None)
+            }
+        }
+        Some(reply) => (member::state(member::judge(reply)?), None),
+        None => (State::Stopped, None),
+    })
+}
+
+fn monitor_protocols(cx: &Context<'_>) -> Result<State, Error> {
+    let (state, init) = look(cx)?;
+    let Some(init) = init else { return Ok(state) };
+    let Services { nfs, smb } = SERVICES.get(cx.env)?;
+    let process = namespace::open_process(init)?;
+    for (protocol, wanted) in [(Protocol::Nfs, nfs), (Protocol::Smb, smb)] {
+        if !wanted {
+            continue;
+        }
+        step("asking a server");
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, protocol.port()));
+        let answer = namespace::inside(&process, || probe::ask_at(protocol, address, cx.deadline));
+        if let Err(e) = answer {
+            return Ok(State::Failed(e.to_string()));
+        }
+    }
+    Ok(state)
+}

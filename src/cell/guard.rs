@@ -1,0 +1,95 @@
+//! The guard: a small process beside the keeper that reports the keeper's own death to Pacemaker.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::channel::{Channel, Received, wait_readable};
+use super::job;
+use super::protocol::Member;
+use crate::cluster::tool;
+use crate::ocf::log;
+
+/// How long reporting one failure may take.
+const REPORT_LIMIT: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Word {
+    /// These are to be reported if the keeper dies.
+    Watch(Vec<Member>),
+    /// The keeper ends in good order.
+    Goodbye,
+}
+
+/// The keeper's side.
+#[derive(Debug)]
+pub struct Guard {
+    /// Closed if the guard has died.
+    pub channel: Channel,
+    /// The process.
+    pub pid: Pid,
+}
+
+impl Guard {
+    /// Starts the guard.
+    ///
+    /// # Errors
+    /// Whatever the kernel refuses.
+    pub fn spawn() -> io::Result<Self> {
+        let (here, there) = Channel::pair()?;
+        let pid = job::fork(c"berth-guard", &[&there], || watch(&there))?;
+        Ok(Self { channel: here, pid })
+    }
+
+    /// Tells whom to report from now on. A guard that is gone is noticed elsewhere.
+    pub fn watch(&self, members: Vec<Member>) {
+        let _ = self.channel.send(&Word::Watch(members), None);
+    }
+
+    /// Ends the guard.
+    pub fn dismiss(&self) {
+        let _ = self.channel.send(&Word::Goodbye, None);
+    }
+}
+
+fn watch(channel: &Channel) -> i32 {
+    // It outlives the keeper, and what is sent to the keeper's session.
+    let _ = nix::sys::prctl::set_pdeathsig(None);
+    let _ = nix::unistd::setsid();
+    let mut watched = Vec::new();
+    loop {
+        match channel.receive() {
+            Ok(Received::Message(Word::Watch(members), _)) => watched = members,
+            Ok(Received::Message(Word::Goodbye, _)) => return 0,
+            Ok(Received::Nothing) => {
+                let _ = wait_readable(channel, Instant::now() + Duration::from_secs(3600));
+            }
+            Ok(Received::Closed) | Err(_) => break,
+        }
+    }
+    for member in &watched {
+        report(member, "its cell's keeper has died");
+    }
+    0
+}
+
+/// Reports the failure of `member` to Pacemaker. Blocks.
+pub fn report(member: &Member, why: &str) {
+    let Member {
+        resource,
+        node: Some(node),
+    } = member
+    else {
+        log::error(format_args!("{}: {why}", member.resource));
+        return;
+    };
+    log::error(format_args!(
+        "{resource}: {why}; reporting its failure on {node}"
+    ));
+    if let Err(e) = tool::fail_resource(resource, node, Instant::now() + REPORT_LIMIT) {
+        // The next monitor finds out.
+        log::warn(e);
+    }
+}

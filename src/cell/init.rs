@@ -1,0 +1,380 @@
+//! PID 1 of a cell: attaches and detaches file systems, starts servers and reaps them.
+//!
+//! Forked by the keeper, and ended by the kernel when the keeper ends. Whatever may block is done in
+//! children, so that an order is always heard; when PID 1 is killed, the kernel ends everything here.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use rustix::thread::UnshareFlags;
+
+use super::channel::{Channel, Received};
+use super::job::Job;
+use super::network;
+use super::order::{Event, Numbered, Order};
+use super::output::Lines;
+use super::root::Root;
+use super::service::{self, Launch, ServerSpec};
+use super::{server, settle, task};
+
+/// The whole life of a cell's PID 1; its result is its exit code.
+pub fn run(vserver: &str, channel: &Channel) -> i32 {
+    match build(vserver, channel).and_then(|root| {
+        let mut init = Init::new(root, channel)?;
+        channel.send(&Event::Ready, None)?;
+        init.serve()
+    }) {
+        Ok(()) => 0,
+        Err(e) => {
+            // The keeper may be gone; then nobody is left to be told.
+            let _ = channel.send(&Event::Broken(e.to_string()), None);
+            1
+        }
+    }
+}
+
+fn build(vserver: &str, channel: &Channel) -> io::Result<Root> {
+    let flags =
+        UnshareFlags::NEWNS | UnshareFlags::NEWNET | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
+    // SAFETY: none of these flags unshares the descriptor table, which is what may be unsound.
+    unsafe { rustix::thread::unshare_unsafe(flags)? };
+    nix::unistd::sethostname(vserver)?;
+    network::harden()?;
+    channel.send(&Event::Separate, None)?;
+    Root::build()
+}
+
+/// A server that was started.
+struct Server {
+    launch: Launch,
+    pid: Pid,
+    output: Option<OwnedFd>,
+    lines: Lines,
+    /// The last line it wrote: mostly the reason for its end.
+    last: String,
+    /// The order to start it, until it answers.
+    starting: Option<u64>,
+}
+
+/// Work in a child, and the order that it is for.
+struct Task {
+    number: u64,
+    job: Job<Result<(), String>>,
+}
+
+/// Servers being ended: the order, when it came, and the longest patience with one of them.
+struct Halting {
+    number: u64,
+    since: Instant,
+    patience: Duration,
+}
+
+struct Init<'a> {
+    root: Root,
+    channel: &'a Channel,
+    signals: SignalFd,
+    servers: Vec<Server>,
+    tasks: Vec<Task>,
+    /// Directories being detached, by order.
+    detaching: HashMap<u64, PathBuf>,
+    halting: Option<Halting>,
+}
+
+impl<'a> Init<'a> {
+    fn new(root: Root, channel: &'a Channel) -> io::Result<Self> {
+        let mut children = SigSet::empty();
+        children.add(Signal::SIGCHLD);
+        children.thread_block()?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        Ok(Self {
+            root,
+            channel,
+            signals: SignalFd::with_flags(&children, flags)?,
+            servers: Vec::new(),
+            tasks: Vec::new(),
+            detaching: HashMap::new(),
+            halting: None,
+        })
+    }
+
+    /// Serves until the keeper closes its end.
+    fn serve(&mut self) -> io::Result<()> {
+        loop {
+            self.wait()?;
+            while let Ok(Some(_)) = self.signals.read_signal() {}
+            for server in &mut self.servers {
+                hear(self.channel, server);
+            }
+            self.finish_tasks()?;
+            self.reap()?;
+            self.press_halt()?;
+            loop {
+                match self.channel.receive::<Numbered>()? {
+                    Received::Nothing => break,
+                    Received::Closed => return Ok(()),
+                    Received::Message(Numbered { number, order }, fd) => {
+                        self.obey(number, order, fd)?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        let mut fds = vec![readable(self.channel), readable(&self.signals)];
+        fds.extend(self.tasks.iter().map(|t| readable(&t.job)));
+        let outputs = self.servers.iter().filter_map(|s| s.output.as_ref());
+        fds.extend(outputs.map(readable));
+        let timeout = match &self.halting {
+            // Strays are looked for at short intervals: they are nobody's children, so their end
+            // is told to nobody.
+            Some(_) => PollTimeout::from(5_u8),
+            None => PollTimeout::NONE,
+        };
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn obey(&mut self, number: u64, order: Order, fd: Option<OwnedFd>) -> io::Result<()> {
+        match order {
+            Order::Attach { directory } => {
+                let result = match fd {
+                    Some(mount) => self
+                        .root
+                        .attach(&mount, &directory)
+                        .map_err(|e| e.to_string()),
+                    None => Err("no mount came with the order".to_owned()),
+                };
+                self.done(number, result)
+            }
+            Order::Detach {
+                directory,
+                patience,
+            } => {
+                let servers: Vec<Pid> = self.servers.iter().map(|s| s.pid).collect();
+                self.detaching.insert(number, directory.clone());
+                self.task(number, move || task::detach(&directory, patience, &servers))
+            }
+            Order::Settle { home } => self.task(number, move || settle::settle(&home)),
+            Order::Configure { spec, exports } => {
+                self.task(number, move || settle::configure(&spec, &exports))
+            }
+            Order::Run {
+                server,
+                argv,
+                limit,
+            } => match self.running(&server) {
+                Ok(server) => {
+                    let rights = server.launch.capabilities;
+                    self.task(number, move || task::run(&argv, rights, limit))
+                }
+                Err(e) => self.done(number, Err(e)),
+            },
+            Order::Launch { spec, server } => self.launch(number, &spec, &server),
+            Order::Signal { server, signal } => {
+                let result = self.signal(&server, signal);
+                self.done(number, result)
+            }
+            Order::Halt { patience } => {
+                // In the reverse order of their start.
+                for server in self.servers.iter().rev() {
+                    let signal = Signal::try_from(server.launch.stop).unwrap_or(Signal::SIGTERM);
+                    let _ = kill(server.pid, signal);
+                }
+                self.halting = Some(Halting {
+                    number,
+                    since: Instant::now(),
+                    patience,
+                });
+                self.press_halt()
+            }
+        }
+    }
+
+    fn task(&mut self, number: u64, work: impl FnOnce() -> Result<(), String>) -> io::Result<()> {
+        match Job::spawn(c"berth-task", || (work(), None)) {
+            Ok(job) => {
+                self.tasks.push(Task { number, job });
+                Ok(())
+            }
+            Err(e) => self.done(number, Err(e.to_string())),
+        }
+    }
+
+    fn launch(&mut self, number: u64, spec: &ServerSpec, name: &str) -> io::Result<()> {
+        if self.running(name).is_ok() {
+            return self.done(number, Err(format!("{name} runs already")));
+        }
+        let Some(launch) = service::launches(spec).into_iter().find(|l| l.name == name) else {
+            return self.done(number, Err(format!("{name} is none of the servers")));
+        };
+        match server::spawn(&launch) {
+            Ok((child, output)) => {
+                let ready = launch.ready;
+                self.servers.push(Server {
+                    launch,
+                    // Pids are far below 2^31 (kernel.pid_max). Reaped in reap(), with all others.
+                    pid: Pid::from_raw(child.id() as i32),
+                    output: Some(output),
+                    lines: Lines::default(),
+                    last: String::new(),
+                    starting: Some(number),
+                });
+                // The keeper has the deadline: it ends the wait by an order to halt.
+                self.task(number, move || task::await_ready(ready))
+            }
+            Err(e) => self.done(number, Err(e.to_string())),
+        }
+    }
+
+    fn running(&self, name: &str) -> Result<&Server, String> {
+        let server = self.servers.iter().find(|s| s.launch.name == name);
+        server.ok_or_else(|| format!("{name} does not run"))
+    }
+
+    fn signal(&self, name: &str, signal: i32) -> Result<(), String> {
+        let server = self.running(name)?;
+        let signal = Signal::try_from(signal).map_err(|_| format!("{signal} is no signal"))?;
+        kill(server.pid, signal).map_err(|e| format!("signal {name}: {e}"))
+    }
+
+    fn finish_tasks(&mut self) -> io::Result<()> {
+        let mut at = 0;
+        while at < self.tasks.len() {
+            let Some(outcome) = self.tasks[at].job.outcome() else {
+                at += 1;
+                continue;
+            };
+            let number = self.tasks.swap_remove(at).number;
+            if let Some(server) = self.servers.iter_mut().find(|s| s.starting == Some(number)) {
+                server.starting = None;
+            }
+            let result = outcome.map_or_else(|e| Err(e.to_string()), |(result, _)| result);
+            if let Some(directory) = self.detaching.remove(&number)
+                && result.is_ok()
+            {
+                self.root.forget(&directory);
+            }
+            self.done(number, result)?;
+        }
+        Ok(())
+    }
+
+    /// Reaps servers, finished tasks, and the orphans of both.
+    fn reap(&mut self) -> io::Result<()> {
+        loop {
+            let (pid, how) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, format!("exit code {code}")),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, format!("signal {signal}")),
+                Ok(WaitStatus::StillAlive) | Err(nix::errno::Errno::ECHILD) => return Ok(()),
+                Ok(_) | Err(nix::errno::Errno::EINTR) => continue,
+                Err(e) => return Err(e.into()),
+            };
+            if let Some(at) = self.servers.iter().position(|s| s.pid == pid) {
+                let mut server = self.servers.remove(at);
+                hear(self.channel, &mut server);
+                self.bury(server, how)?;
+            }
+        }
+    }
+
+    /// Tells of a server's end whoever has to know.
+    fn bury(&mut self, server: Server, mut how: String) -> io::Result<()> {
+        if !server.last.is_empty() {
+            how = format!("{how}: {}", server.last);
+        }
+        if let Some(number) = server.starting {
+            // Nobody will answer: the wait for it is over.
+            if let Some(at) = self.tasks.iter().position(|t| t.number == number) {
+                self.tasks.swap_remove(at).job.kill();
+            }
+            return self.done(number, Err(format!("{} ended: {how}", server.launch.name)));
+        }
+        match self.halting {
+            Some(_) => Ok(()),
+            None => self.report(&Event::Died {
+                server: server.launch.name,
+                how,
+            }),
+        }
+    }
+
+    /// While servers are being ended: kills whose time is up, and sees whether all are gone.
+    fn press_halt(&mut self) -> io::Result<()> {
+        let Some(Halting {
+            number,
+            since,
+            patience,
+        }) = self.halting
+        else {
+            return Ok(());
+        };
+        let tasks: Vec<Pid> = self.tasks.iter().map(|t| t.job.pid()).collect();
+        let strays = task::strays(&tasks).map_err(|e| crate::sys::message(e, "read /proc"))?;
+        if self.servers.is_empty() && strays.is_empty() {
+            self.halting = None;
+            return self.done(number, Ok(()));
+        }
+        for server in &self.servers {
+            if since.elapsed() >= server.launch.patience.min(patience) {
+                let _ = kill(server.pid, Signal::SIGKILL);
+            }
+        }
+        // What the servers left behind has no one left to ask it to go.
+        if self.servers.is_empty() {
+            for pid in strays {
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+        }
+        Ok(())
+    }
+
+    fn done(&self, number: u64, result: Result<(), String>) -> io::Result<()> {
+        self.report(&Event::Done { number, result })
+    }
+
+    /// Reports what the keeper has to know. It reads quickly; should it not, PID 1 waits for it.
+    fn report(&self, event: &Event) -> io::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            match self.channel.send(event, None) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
+                    let mut fds = [PollFd::new(self.channel.as_fd(), PollFlags::POLLOUT)];
+                    let _ = poll(&mut fds, PollTimeout::from(10_u8));
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+fn readable(fd: &impl AsFd) -> PollFd<'_> {
+    PollFd::new(fd.as_fd(), PollFlags::POLLIN)
+}
+
+/// Passes on what a server has written.
+fn hear(channel: &Channel, server: &mut Server) {
+    let Some(output) = &server.output else { return };
+    let open = server.lines.read(output, |line| {
+        server.last = line.to_owned();
+        // Lines that a busy keeper has no room for are lost rather than waited with.
+        let said = Event::Said {
+            server: server.launch.name.clone(),
+            line: line.to_owned(),
+        };
+        let _ = channel.send(&said, None);
+    });
+    if !open {
+        server.output = None;
+    }
+}

@@ -1,0 +1,122 @@
+//! Announcements that follow the first one: a frame may be lost, a client or a switch may have been
+//! busy. The agent that started the VIP has ended by then, so the keeper sends them.
+
+use std::io;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::sys::announce::{Announcement, Wire};
+use crate::sys::netlink::{Family, Socket};
+
+/// When, counted from the first announcement.
+const AGAIN_AFTER: [Duration; 3] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_secs(1),
+];
+
+/// More than a vserver has VIPs: what goes beyond is not begun.
+const LIMIT: usize = 1024;
+
+struct Due {
+    at: Instant,
+    vip: IpAddr,
+    port: String,
+    /// The agent's socket, closed after the last announcement: not while it waits for the agent.
+    wire: Rc<Wire>,
+}
+
+/// What is still to be announced.
+#[derive(Default)]
+pub(super) struct Announcing(Vec<Due>);
+
+impl Announcing {
+    /// A VIP has been announced on a port at `now`, through `wire`.
+    pub fn begin(&mut self, vip: IpAddr, port: &str, now: Instant, wire: Option<Wire>) {
+        self.0.retain(|due| due.vip != vip);
+        let Some(wire) = wire.filter(|_| self.0.len() < LIMIT) else {
+            return;
+        };
+        let wire = Rc::new(wire);
+        self.0.extend(AGAIN_AFTER.map(|after| Due {
+            at: now + after,
+            vip,
+            port: port.to_owned(),
+            wire: Rc::clone(&wire),
+        }));
+    }
+
+    /// When the next one is due.
+    pub fn next(&self) -> Option<Instant> {
+        self.0.iter().map(|due| due.at).min()
+    }
+
+    /// Announces what is due by `now` and still true: a VIP that was stopped or moved meanwhile may
+    /// be another node's.
+    ///
+    /// # Errors
+    /// If the kernel can't be asked, or an interface can't send.
+    pub fn send(&mut self, now: Instant) -> io::Result<()> {
+        let (due, later) = self.0.drain(..).partition(|due| due.at <= now);
+        self.0 = later;
+        let due: Vec<Due> = due;
+        if due.is_empty() {
+            return Ok(());
+        }
+        let mut socket = Socket::new()?;
+        let links = socket.links()?;
+        let mut proxies = socket.proxies(Family::V4)?;
+        proxies.extend(socket.proxies(Family::V6)?);
+        let true_still = |due: &Due| {
+            let link = links.iter().find(|l| l.name == due.port)?;
+            let mut here = proxies.iter().filter(|p| p.link == link.index);
+            here.find(|p| p.address == due.vip)?;
+            Some(Announcement {
+                link: link.index,
+                mac: link.mac?,
+                address: due.vip,
+            })
+        };
+        let mut result = Ok(());
+        for due in &due {
+            if let Some(announcement) = true_still(due) {
+                result = result.and(due.wire.announce(&[announcement]));
+            }
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Not a packet socket, which takes rights that a test may not have: nothing is sent through it.
+    fn wire() -> Option<Wire> {
+        let (one, _) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        Some(Wire::from(std::os::fd::OwnedFd::from(one)))
+    }
+
+    #[test]
+    fn a_vip_is_announced_three_times_more_and_anew_when_it_moves() {
+        let (mut announcing, now) = (Announcing::default(), Instant::now());
+        let vip = IpAddr::from([10, 1, 0, 50]);
+        announcing.begin(vip, "a0", now, wire());
+        assert_eq!(announcing.next(), Some(now + AGAIN_AFTER[0]));
+        let moved = now + Duration::from_millis(100);
+        announcing.begin(vip, "a1", moved, wire());
+        assert_eq!(announcing.0.len(), AGAIN_AFTER.len());
+        assert_eq!(announcing.next(), Some(moved + AGAIN_AFTER[0]));
+    }
+
+    #[test]
+    fn what_is_not_true_any_more_is_dropped() {
+        let (mut announcing, now) = (Announcing::default(), Instant::now());
+        announcing.begin([10, 1, 0, 50].into(), "no-such-port", now, wire());
+        announcing.send(now + Duration::from_millis(60)).unwrap();
+        assert_eq!(announcing.next(), Some(now + AGAIN_AFTER[1]));
+        announcing.send(now + Duration::from_secs(2)).unwrap();
+        assert_eq!(announcing.next(), None);
+    }
+}

@@ -1,0 +1,119 @@
+//! The keeper's hold on its cell: PID 1, the orders given to it, and its network namespace.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::unistd::Pid;
+
+use crate::cell::channel::{Channel, Received};
+use crate::cell::order::{Event, Numbered, Order};
+use crate::cell::{init, job, network};
+use crate::sys::namespace;
+
+/// A cell, from the fork of its PID 1 on.
+#[derive(Debug)]
+pub struct Cell {
+    /// Its PID 1, as the host numbers it.
+    pub pid: Pid,
+    /// Whether it takes orders.
+    pub ready: bool,
+    process: OwnedFd,
+    channel: Channel,
+    network: Option<OwnedFd>,
+    orders: u64,
+}
+
+impl Cell {
+    /// Starts PID 1 in a PID namespace of its own; it builds the rest of the cell itself.
+    ///
+    /// # Errors
+    /// Whatever the kernel refuses.
+    pub fn spawn(vserver: &str) -> io::Result<Self> {
+        let (here, there) = Channel::pair()?;
+        let home = File::open("/proc/self/ns/pid")?;
+        // This is about children only: this process stays in its own PID namespace.
+        unshare(CloneFlags::CLONE_NEWPID)?;
+        let pid = job::fork(c"berth-init", &[&there], || init::run(vserver, &there));
+        if setns(&home, CloneFlags::CLONE_NEWPID).is_err() {
+            // Every later child would be born into the cell.
+            std::process::abort();
+        }
+        let pid = pid?;
+        let process = namespace::open_process(pid.as_raw())?;
+        Ok(Self {
+            pid,
+            ready: false,
+            process,
+            channel: here,
+            network: None,
+            orders: 0,
+        })
+    }
+
+    /// Readable when PID 1 has something to report.
+    pub fn channel(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+
+    /// Readable when PID 1 has ended.
+    pub fn process(&self) -> BorrowedFd<'_> {
+        self.process.as_fd()
+    }
+
+    /// Whether PID 1 lives.
+    pub fn is_alive(&self) -> bool {
+        namespace::is_alive(self.process.as_fd())
+    }
+
+    /// Its network namespace, once it is connected.
+    pub fn network(&self) -> Option<BorrowedFd<'_>> {
+        self.network.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Connects the network of a cell whose namespaces have just been made.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn connect(&mut self, vserver: &str) -> io::Result<()> {
+        let network = namespace::open_network_of(self.pid.as_raw(), self.process.as_fd())?;
+        network::connect(vserver, &network)?;
+        self.network = Some(network);
+        Ok(())
+    }
+
+    /// Gives an order and returns its number.
+    ///
+    /// # Errors
+    /// If PID 1 does not take it: it is dead or stuck.
+    pub fn give(&mut self, order: Order, fd: Option<BorrowedFd<'_>>) -> io::Result<u64> {
+        self.orders += 1;
+        let numbered = Numbered {
+            number: self.orders,
+            order,
+        };
+        self.channel
+            .send(&numbered, fd)
+            .map_err(|e| crate::sys::message(e, "give an order to the cell's PID 1"))?;
+        Ok(self.orders)
+    }
+
+    /// The next report.
+    ///
+    /// # Errors
+    /// As [`Channel::receive`].
+    pub fn hear(&self) -> io::Result<Option<Event>> {
+        Ok(match self.channel.receive()? {
+            Received::Message(event, _) => Some(event),
+            // Its end shows at the process.
+            Received::Nothing | Received::Closed => None,
+        })
+    }
+
+    /// Ends everything in the cell.
+    pub fn kill(&self) {
+        // Already dead is just as good.
+        let _ = nix::sys::signal::kill(self.pid, nix::sys::signal::Signal::SIGKILL);
+    }
+}

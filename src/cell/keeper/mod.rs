@@ -1,0 +1,420 @@
+//! The keeper: the one host-side process of a cell. It is told what is wanted, and brings it about as
+//! soon as it is possible.
+//!
+//! One thread and one poll loop, which never waits for anything else: what may block is done by
+//! children.
+
+mod announcing;
+mod cell;
+mod reconcile;
+mod requests;
+mod servers;
+mod start;
+mod volume;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signalfd::SignalFd;
+use nix::unistd::Pid;
+
+use super::channel::{Channel, Received};
+use super::guard::{self, Guard};
+use super::job::{self, Job};
+use super::network;
+use super::order::Event;
+use super::protocol::{Cause, Member, Request};
+use crate::ocf::log;
+use announcing::Announcing;
+use cell::Cell;
+use requests::Until;
+use servers::Servers;
+pub use start::main;
+use volume::{Held, Phase};
+
+/// How long a keeper without a member waits for the first one.
+const FIRST_MEMBER_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the servers may take to end when the node is shut down, and then the file systems.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+
+/// An agent's connection.
+struct Client {
+    channel: Channel,
+    /// What it waits for, and until when.
+    until: Option<(Until, Instant)>,
+}
+
+struct Keeper {
+    vserver: String,
+    listener: Option<OwnedFd>,
+    signals: SignalFd,
+    guard: Guard,
+    clients: Vec<Client>,
+    volumes: BTreeMap<String, Held>,
+    servers: Option<Servers>,
+    /// Where the home of the servers was the last time it was found.
+    last_home: Option<PathBuf>,
+    cell: Option<Cell>,
+    /// When the cell that is being built must be ready.
+    build_until: Option<Instant>,
+    /// VIPs to be announced again.
+    announcing: Announcing,
+    /// Failure reports on their way to Pacemaker.
+    reports: Vec<Job<()>>,
+    /// Children that have nothing more to say.
+    leftover: Vec<Pid>,
+    /// When it ends if nobody has become a member.
+    idle_until: Option<Instant>,
+    /// It is on its way out: nothing new is begun.
+    ending: bool,
+}
+
+impl Keeper {
+    /// Serves until the last member has left and the cell has ended.
+    fn serve(&mut self) -> io::Result<()> {
+        loop {
+            self.wait()?;
+            self.hear_signals();
+            self.hear_cell();
+            self.finish_jobs();
+            self.accept();
+            self.hear_clients();
+            self.reconcile();
+            self.answer_clients();
+            self.announce();
+            self.tidy();
+            if self.ending && self.cell.is_none() && self.reports.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        let mut fds = vec![readable(&self.signals)];
+        if !self.ending {
+            // Readable when the guard has died.
+            fds.push(readable(&self.guard.channel));
+        }
+        fds.extend(self.listener.iter().map(readable));
+        fds.extend(self.clients.iter().map(|c| readable(&c.channel)));
+        fds.extend(self.reports.iter().map(readable));
+        for held in self.volumes.values() {
+            match &held.phase {
+                Phase::Mounting(job) => fds.push(readable(job)),
+                Phase::Repairing(repair) => {
+                    let repair = repair.fds().into_iter();
+                    fds.extend(repair.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+                }
+                _ => {}
+            }
+        }
+        if let Some(cell) = &self.cell {
+            fds.push(PollFd::new(cell.channel(), PollFlags::POLLIN));
+            fds.push(PollFd::new(cell.process(), PollFlags::POLLIN));
+        }
+        match poll(&mut fds, self.timeout()) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Until the next thing that happens by time alone.
+    fn timeout(&self) -> PollTimeout {
+        let clients = self
+            .clients
+            .iter()
+            .filter_map(|c| Some(c.until.as_ref()?.1));
+        // One that is not in the cell yet is let go of as soon as its child is gone.
+        let in_cell = self.volumes.values().filter(|h| h.is_in_cell());
+        let volumes = in_cell.filter_map(|h| h.leaving);
+        // Children that were killed are looked after now and then.
+        let leftover =
+            (!self.leftover.is_empty()).then(|| Instant::now() + Duration::from_millis(50));
+        let repairs = self.volumes.values().filter_map(|h| match &h.phase {
+            Phase::Repairing(repair) => repair.deadline(),
+            _ => None,
+        });
+        let servers = self.servers.as_ref().and_then(|s| Some(s.leaving?.1));
+        let next = clients
+            .chain(volumes)
+            .chain(servers)
+            .chain(repairs)
+            .chain(self.announcing.next())
+            .chain(self.idle_until)
+            .chain(self.build_until);
+        let Some(next) = next.chain(leftover).min() else {
+            return PollTimeout::NONE;
+        };
+        let left = next.saturating_duration_since(Instant::now());
+        PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
+    }
+
+    /// A signal to end means the node is going down: the cell ends in good order, nothing is
+    /// reported.
+    fn hear_signals(&mut self) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            let ends = [libc::SIGTERM, libc::SIGINT].map(|s| s as u32);
+            // A child's end is only a reason to look around; a terminal's is none for anything.
+            if !ends.contains(&signal.ssi_signo) {
+                continue;
+            }
+            log::info(format_args!("ending on signal {}", signal.ssi_signo));
+            let now = Instant::now();
+            for held in self.volumes.values_mut() {
+                held.leaving.get_or_insert(now + SHUTDOWN_LIMIT * 2);
+            }
+            if let Some(servers) = &mut self.servers {
+                let leaving = (SHUTDOWN_LIMIT / 2, now + SHUTDOWN_LIMIT);
+                servers.leaving.get_or_insert(leaving);
+            }
+            self.tell_guard();
+        }
+    }
+
+    fn hear_cell(&mut self) {
+        while let Some(cell) = &self.cell {
+            match cell.hear() {
+                Ok(Some(event)) => self.take(event),
+                Ok(None) if cell.is_alive() => return,
+                Ok(None) => return self.lose_cell("its PID 1 has died"),
+                Err(e) => {
+                    log::error(format_args!("the cell's PID 1 is not understood: {e}"));
+                    cell.kill();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Separate => {
+                let connected = self.cell.as_mut().map(|cell| cell.connect(&self.vserver));
+                if let Some(Err(e)) = connected {
+                    self.break_cell(&format!("connect the cell's network: {e}"));
+                }
+            }
+            Event::Ready => {
+                self.build_until = None;
+                if let Some(cell) = &mut self.cell {
+                    cell.ready = true;
+                }
+            }
+            Event::Broken(why) => self.break_cell(&format!("build the cell: {why}")),
+            Event::Done { number, result } => self.done(number, result),
+            Event::Said { server, line } => log::info(format_args!("{server}: {line}")),
+            Event::Died { server, how } => self.lose_server(&server, &how),
+        }
+    }
+
+    /// The cell can't be used: it is ended, and all that was to live in it has failed.
+    fn break_cell(&mut self, why: &str) {
+        log::error(why);
+        for held in self.volumes.values_mut() {
+            held.phase = Phase::Failed(Cause::Failed, why.to_owned());
+        }
+        if let Some(servers) = &mut self.servers {
+            servers.lose(why);
+        }
+        if let Some(cell) = &self.cell {
+            cell.kill();
+        }
+    }
+
+    /// A server has ended by itself: Pacemaker is told at once, and restarts them all.
+    fn lose_server(&mut self, server: &str, how: &str) {
+        let Some(servers) = self.servers.as_mut().filter(|s| s.leaving.is_none()) else {
+            return;
+        };
+        let known = servers.fault().is_some();
+        servers.fail(Cause::Failed, format!("server {server} has ended: {how}"));
+        if !known {
+            let member = servers.member.clone();
+            self.report(vec![member], "one of its servers has ended");
+        }
+    }
+
+    fn done(&mut self, number: u64, result: Result<(), String>) {
+        if let Some(servers) = &mut self.servers
+            && servers.done(number, &result)
+        {
+            if servers.has_failed_late() && servers.leaving.is_none() {
+                let member = servers.member.clone();
+                self.report(vec![member], "its servers could not be started");
+            }
+            return;
+        }
+        let mut kill = None;
+        for held in self.volumes.values_mut() {
+            match (&held.phase, &result) {
+                (Phase::Attaching(n), Ok(())) if *n == number => held.phase = Phase::Attached,
+                (Phase::Attaching(n), Err(e)) if *n == number => {
+                    held.phase = Phase::Failed(Cause::Failed, e.clone());
+                }
+                (Phase::Detaching(n), Ok(())) if *n == number => {
+                    held.phase = Phase::Failed(Cause::Failed, "detached".to_owned());
+                }
+                // It can only be had free by ending everything: better than to fail the stop, for
+                // which the whole node would be fenced.
+                (Phase::Detaching(n), Err(e)) if *n == number => kill = Some(e.clone()),
+                _ => {}
+            }
+        }
+        if let (Some(why), Some(cell)) = (kill, &self.cell) {
+            log::error(format_args!("{why}; ending the cell"));
+            cell.kill();
+        }
+    }
+
+    /// PID 1 is dead, and with it everything in the cell.
+    fn lose_cell(&mut self, why: &str) {
+        if let Some(cell) = self.cell.take() {
+            self.leftover.push(cell.pid);
+        }
+        self.build_until = None;
+        if let Err(e) = network::disconnect(&self.vserver) {
+            log::warn(e);
+        }
+        let mut lost = Vec::new();
+        for held in self.volumes.values_mut().filter(|h| h.is_in_cell()) {
+            held.phase = Phase::Failed(Cause::Failed, format!("the cell has ended: {why}"));
+            if held.leaving.is_none() {
+                lost.push(held.member.clone());
+            }
+        }
+        if let Some(servers) = &mut self.servers {
+            if servers.leaving.is_none() && servers.fault().is_none() {
+                lost.push(servers.member.clone());
+            }
+            servers.lose(why);
+        }
+        if !self.ending && !lost.is_empty() {
+            log::critical(format_args!(
+                "the cell of {} has ended: {why}",
+                self.vserver
+            ));
+        }
+        self.report(lost, "its cell has ended");
+    }
+
+    fn announce(&mut self) {
+        if let Err(e) = self.announcing.send(Instant::now()) {
+            log::warn(e);
+        }
+    }
+
+    /// Reports failures to Pacemaker, in a child.
+    fn report(&mut self, members: Vec<Member>, why: &'static str) {
+        if members.is_empty() {
+            return;
+        }
+        let work = move || {
+            for member in &members {
+                guard::report(member, why);
+            }
+            ((), None)
+        };
+        match Job::spawn(c"berth-report", work) {
+            Ok(job) => self.reports.push(job),
+            Err(e) => log::error(format_args!("report a failure: {e}")),
+        }
+    }
+
+    fn finish_jobs(&mut self) {
+        for held in self.volumes.values_mut() {
+            held.repair();
+            let Phase::Mounting(job) = &held.phase else {
+                continue;
+            };
+            let Some(outcome) = job.outcome() else {
+                continue;
+            };
+            self.leftover.push(job.pid());
+            held.mounted(outcome);
+        }
+    }
+
+    fn accept(&mut self) {
+        let Some(listener) = &self.listener else {
+            return;
+        };
+        let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
+        while let Ok(socket) = rustix::net::accept_with(listener, flags) {
+            match Channel::new(socket).and_then(|c| Ok((c.peer()?, c))) {
+                Ok(((_, 0), channel)) => self.clients.push(Client {
+                    channel,
+                    until: None,
+                }),
+                Ok(((pid, user), _)) => {
+                    log::warn(format_args!(
+                        "refused process {pid} of user {user}: not root"
+                    ));
+                }
+                Err(e) => log::warn(format_args!("accept a connection: {e}")),
+            }
+        }
+    }
+
+    fn hear_clients(&mut self) {
+        let mut at = 0;
+        while at < self.clients.len() {
+            let (request, fd) = match self.clients[at].channel.receive::<Request>() {
+                Ok(Received::Nothing) => {
+                    at += 1;
+                    continue;
+                }
+                Ok(Received::Message(request, fd)) => (request, fd),
+                Ok(Received::Closed) => {
+                    // What an agent began goes on without it.
+                    self.clients.swap_remove(at);
+                    continue;
+                }
+                Err(e) => {
+                    log::warn(format_args!("refused a request: {e}"));
+                    self.clients.swap_remove(at);
+                    continue;
+                }
+            };
+            let until = self.heed(request, fd);
+            self.clients[at].until = Some(until);
+            at += 1;
+        }
+    }
+
+    fn tell_guard(&self) {
+        let volumes = self.volumes.values().filter(|h| h.leaving.is_none());
+        let servers = self.servers.iter().filter(|s| s.leaving.is_none());
+        let members = volumes.map(|h| &h.member).chain(servers.map(|s| &s.member));
+        self.guard.watch(members.cloned().collect());
+    }
+
+    /// Reaps what has ended, and replaces a guard that has.
+    fn tidy(&mut self) {
+        let leftover = &mut self.leftover;
+        self.reports.retain(|job| match job.outcome() {
+            None => true,
+            Some(_) => {
+                leftover.push(job.pid());
+                false
+            }
+        });
+        self.leftover.retain(|pid| !job::reap(*pid));
+        if !self.ending && job::reap(self.guard.pid) {
+            log::warn("the guard has died; starting another one");
+            match Guard::spawn() {
+                Ok(guard) => self.guard = guard,
+                Err(e) => log::error(format_args!("start the guard: {e}")),
+            }
+            self.tell_guard();
+        }
+    }
+}
+
+fn readable(fd: &impl AsFd) -> PollFd<'_> {
+    PollFd::new(fd.as_fd(), PollFlags::POLLIN)
+}

@@ -1,0 +1,238 @@
+//! From what is wanted to the next orders and children.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::cell::Cell;
+use super::servers::Home;
+use super::volume::{Held, Phase};
+use super::{Keeper, start};
+use crate::cell::order::Order;
+use crate::cell::protocol::{Cause, Condition};
+use crate::cell::service::Export;
+use crate::ocf::log;
+
+/// How long PID 1 may take to build the cell.
+const BUILD_LIMIT: Duration = Duration::from_secs(20);
+
+impl Keeper {
+    /// Brings what is nearer to what is wanted, as far as it goes without waiting.
+    pub(super) fn reconcile(&mut self) {
+        self.drop_leavers();
+        if self.is_empty() && self.idle_until.is_none_or(|t| Instant::now() >= t) {
+            self.end();
+            return;
+        }
+        if self.build_until.is_some_and(|t| Instant::now() >= t) {
+            self.build_until = None;
+            self.break_cell("build the cell: not finished in time");
+        }
+        if self.cell.is_none()
+            && self
+                .volumes
+                .values()
+                .any(|h| matches!(h.phase, Phase::Loose(_)))
+        {
+            match Cell::spawn(&self.vserver) {
+                Ok(cell) => {
+                    self.cell = Some(cell);
+                    self.build_until = Some(Instant::now() + BUILD_LIMIT);
+                }
+                Err(e) => self.break_cell(&format!("start the cell's PID 1: {e}")),
+            }
+        }
+        self.move_servers();
+        self.move_volumes();
+    }
+
+    fn move_servers(&mut self) {
+        let (home, exports) = (self.home(), self.exports());
+        let Some(servers) = &mut self.servers else {
+            return;
+        };
+        servers.expect(&home);
+        if let Home::At(directory) = &home {
+            self.last_home = Some(directory.clone());
+        }
+        let given = match &mut self.cell {
+            Some(cell) if cell.ready => servers.advance(cell, &home, &exports),
+            // Nothing of them can be left where nothing is.
+            None if servers.leaving.is_some() => {
+                servers.lose("");
+                Ok(())
+            }
+            None if let Home::None(cause, why) = &home => {
+                servers.fail(*cause, why.clone());
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+        let late = servers
+            .leaving
+            .is_some_and(|(_, kill_at)| Instant::now() >= kill_at);
+        let why = match given {
+            Err(e) => e.to_string(),
+            Ok(()) if late && !servers.is_halted() => "the servers do not end".to_owned(),
+            Ok(()) => return,
+        };
+        // Once is enough: what is left to do, the kernel does.
+        if let Some((_, kill_at)) = &mut servers.leaving {
+            *kill_at = Instant::now() + Duration::from_secs(3600);
+        }
+        if let Some(cell) = &self.cell {
+            log::error(format_args!("{why}; ending the cell"));
+            cell.kill();
+        }
+    }
+
+    /// What is to be exported now.
+    pub(super) fn exports(&self) -> Vec<Export> {
+        let mut exports: Vec<Export> = self.volumes.values().filter_map(Held::export).collect();
+        exports.sort_by(|a, b| a.directory.cmp(&b.directory));
+        exports
+    }
+
+    /// Where the servers' home is.
+    pub(super) fn home(&self) -> Home {
+        let Some(servers) = &self.servers else {
+            return Home::None(Cause::Failed, "there are no servers".to_owned());
+        };
+        let mut candidates = self.volumes.values().filter(|h| h.leaving.is_none());
+        let named = servers.home.as_ref().or(self.last_home.as_ref());
+        let found = match named {
+            Some(directory) => candidates.find(|h| h.volume.directory == *directory),
+            None => match (candidates.next(), candidates.next()) {
+                (Some(one), Some(other)) => {
+                    let (one, other) = (&one.volume.directory, &other.volume.directory);
+                    let (one, other) = (one.display(), other.display());
+                    let text = format!(
+                        "parameter home: must name one of several file systems: {one}, {other}"
+                    );
+                    return Home::None(Cause::Parameters, text);
+                }
+                (found, _) => found,
+            },
+        };
+        match (found.map(|held| (held, held.condition())), named) {
+            (Some((held, Condition::Running)), _) => Home::At(held.volume.directory.clone()),
+            (Some((_, Condition::Degraded(why))), _) => Home::Later(why, true),
+            (Some((_, Condition::Failed(why))), _) => {
+                Home::None(Cause::Failed, format!("home: {why}"))
+            }
+            (Some((_, _)), _) => Home::Later("being attached".to_owned(), false),
+            (None, Some(directory)) => {
+                let text = format!(
+                    "parameter home: no file system is attached at {}",
+                    directory.display()
+                );
+                Home::None(Cause::Failed, text)
+            }
+            (None, None) => Home::None(
+                Cause::Failed,
+                "no file system is attached to be their home".to_owned(),
+            ),
+        }
+    }
+
+    /// Forgets what is leaving and has nothing in the cell any more.
+    fn drop_leavers(&mut self) {
+        let before = self.volumes.len();
+        for held in self.volumes.values().filter(|h| h.leaving.is_some()) {
+            if let Phase::Mounting(job) = &held.phase {
+                job.kill();
+            }
+        }
+        self.volumes.retain(|_, held| {
+            held.leaving.is_none() || held.is_in_cell() || matches!(held.phase, Phase::Mounting(_))
+        });
+        let gone = self
+            .servers
+            .as_ref()
+            .is_some_and(|s| s.leaving.is_some() && s.is_halted());
+        if gone {
+            self.servers = None;
+        }
+        if gone || self.volumes.len() != before {
+            self.tell_guard();
+        }
+    }
+
+    fn move_volumes(&mut self) {
+        let home = self.home();
+        let servers = self.servers.as_ref();
+        let used = |directory: &Path| servers.is_some_and(|s| s.uses(directory, &home));
+        let Some(cell) = self.cell.as_mut().filter(|c| c.ready) else {
+            return;
+        };
+        let mut broken = None;
+        for held in self.volumes.values_mut() {
+            let directory = held.volume.directory.clone();
+            let given = match (&held.phase, held.leaving) {
+                (Phase::Loose(mount), None) => cell
+                    .give(Order::Attach { directory }, Some(mount.as_fd()))
+                    .map(Phase::Attaching),
+                (Phase::Attached, Some(kill_at))
+                    if used(&directory) && Instant::now() < kill_at =>
+                {
+                    continue;
+                }
+                (Phase::Attached, Some(kill_at)) => {
+                    let left = kill_at.saturating_duration_since(Instant::now());
+                    cell.give(
+                        Order::Detach {
+                            directory,
+                            patience: left / 3,
+                        },
+                        None,
+                    )
+                    .map(Phase::Detaching)
+                }
+                (Phase::Detaching(_) | Phase::Attaching(_), Some(kill_at))
+                    if Instant::now() >= kill_at =>
+                {
+                    Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "not detached in time",
+                    ))
+                }
+                _ => continue,
+            };
+            match given {
+                Ok(phase) => held.phase = phase,
+                Err(e) => broken = Some(format!("{}: {e}", held.volume.directory.display())),
+            }
+        }
+        if let Some(why) = broken {
+            log::error(format_args!("{why}; ending the cell"));
+            cell.kill();
+            // Once is enough: what is left to do, the kernel does.
+            for held in self.volumes.values_mut() {
+                if let Some(kill_at) = &mut held.leaving {
+                    *kill_at = Instant::now() + Duration::from_secs(3600);
+                }
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.volumes.is_empty() && self.servers.is_none()
+    }
+
+    /// The last member has left.
+    fn end(&mut self) {
+        if self.ending {
+            return;
+        }
+        self.ending = true;
+        self.idle_until = None;
+        // From here on an agent that comes starts a new keeper, which waits for this one's end.
+        start::forget_socket(&self.vserver);
+        self.listener = None;
+        self.guard.dismiss();
+        if let Some(cell) = &self.cell {
+            cell.kill();
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The servers in the keeper's care: started when their home file system is attached, told when what
+//! they export changes, ended.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::cell::Cell;
+use crate::cell::order::Order;
+use crate::cell::protocol::{Cause, Condition, Member};
+use crate::cell::service::{self, Change, Export, ServerSpec};
+use crate::ocf::log;
+
+/// How long a command that tells a server of a change may take.
+const CHANGE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long servers that failed to start are given to end.
+const FAILED_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where the home file system is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Home {
+    /// Attached here.
+    At(PathBuf),
+    /// On its way, or kept from service: why, and whether that may last.
+    Later(String, bool),
+    /// There is none.
+    None(Cause, String),
+}
+
+/// The servers and where they stand.
+#[derive(Debug)]
+pub struct Servers {
+    /// Their resource.
+    pub member: Member,
+    /// What they are.
+    pub spec: ServerSpec,
+    /// The directory of their home, if it was named.
+    pub home: Option<PathBuf>,
+    /// Their resource is being stopped: how patiently, and when PID 1 is killed for it.
+    pub leaving: Option<(Duration, Instant)>,
+    /// Their resource counts as started since before they could be: their home was kept from service.
+    late: bool,
+    phase: Phase,
+    /// Why they have failed.
+    fault: Option<(Cause, String)>,
+    /// Why the last change of exports was not made.
+    trouble: Option<String>,
+    /// What is exported now, and what will be when `steps` are done.
+    applied: Vec<Export>,
+    target: Vec<Export>,
+    steps: VecDeque<Order>,
+    /// The order that PID 1 is carrying out.
+    order: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Until their home is attached.
+    Waiting,
+    Starting,
+    Running,
+    Halting,
+    /// Nothing of them is left in the cell.
+    Halted,
+}
+
+impl Servers {
+    /// Servers to be started.
+    pub fn new(member: Member, spec: ServerSpec, home: Option<PathBuf>) -> Self {
+        Self {
+            member,
+            spec,
+            home,
+            leaving: None,
+            late: false,
+            phase: Phase::Waiting,
+            fault: None,
+            trouble: None,
+            applied: Vec::new(),
+            target: Vec::new(),
+            steps: VecDeque::new(),
+            order: None,
+        }
+    }
+
+    /// How their resource is; `home` as it is now.
+    pub fn condition(&self, home: &Home) -> Condition {
+        if self.leaving.is_some() {
+            return match self.phase {
+                Phase::Halted => Condition::Absent,
+                _ => Condition::Changing("being stopped".to_owned()),
+            };
+        }
+        if let Some((_, why)) = &self.fault {
+            return Condition::Failed(why.clone());
+        }
+        match (self.phase, home) {
+            (Phase::Waiting, Home::Later(why, true)) => {
+                Condition::Degraded(format!("waiting for home: {why}"))
+            }
+            // Their start is over: what goes on now is no failure of it.
+            (Phase::Waiting | Phase::Starting, _) if self.late => {
+                Condition::Degraded("being started, now that home is in service".to_owned())
+            }
+            (Phase::Waiting | Phase::Starting, _) => {
+                Condition::Changing("being started".to_owned())
+            }
+            (Phase::Running, _) => match &self.trouble {
+                Some(why) => Condition::Degraded(format!("exports not changed: {why}")),
+                None => Condition::Running,
+            },
+            (Phase::Halting | Phase::Halted, _) => Condition::Failed("not running".to_owned()),
+        }
+    }
+
+    /// Why they have failed.
+    pub fn fault(&self) -> Option<&(Cause, String)> {
+        self.fault.as_ref()
+    }
+
+    /// Takes note of how their home is before they are started.
+    pub fn expect(&mut self, home: &Home) {
+        let kept_from_service = matches!(home, Home::Later(_, true));
+        self.late |= self.phase == Phase::Waiting && kept_from_service;
+    }
+
+    /// Whether they failed when nobody waited for their start any more.
+    pub fn has_failed_late(&self) -> bool {
+        self.late && self.phase == Phase::Starting && self.fault.is_some()
+    }
+
+    /// Whether nothing of them is in the cell.
+    pub fn is_halted(&self) -> bool {
+        matches!(self.phase, Phase::Waiting | Phase::Halted)
+    }
+
+    /// Whether what they export is what is wanted, as far as it ever will be.
+    pub fn has_settled(&self, exports: &[Export]) -> bool {
+        match self.phase {
+            Phase::Running => {
+                self.order.is_none() && self.steps.is_empty() && self.target == exports
+            }
+            Phase::Waiting | Phase::Halted => true,
+            Phase::Starting | Phase::Halting => false,
+        }
+    }
+
+    /// Whether they still use the file system at `directory`.
+    pub fn uses(&self, directory: &Path, home: &Home) -> bool {
+        let serves =
+            |exports: &[Export]| exports.iter().any(|e| Path::new(&e.directory) == directory);
+        let is_home = matches!(home, Home::At(at) if at == directory);
+        !self.is_halted() && (is_home || serves(&self.applied) || serves(&self.target))
+    }
+
+    /// They have failed, and are ended.
+    pub fn fail(&mut self, cause: Cause, why: String) {
+        log::error(format_args!("{}: {why}", self.member.resource));
+        self.fault.get_or_insert((cause, why));
+    }
+
+    /// The cell has gone, and they with it.
+    pub fn lose(&mut self, why: &str) {
+        self.phase = Phase::Halted;
+        self.order = None;
+        self.steps.clear();
+        if self.leaving.is_none() {
+            self.fault.get_or_insert((Cause::Failed, why.to_owned()));
+        }
+    }
+
+    /// PID 1 has carried out an order; says whether it was one of theirs.
+    pub fn done(&mut self, number: u64, result: &Result<(), String>) -> bool {
+        if self.order != Some(number) {
+            return false;
+        }
+        self.order = None;
+        match (self.phase, result) {
+            (Phase::Halting, _) => self.phase = Phase::Halted,
+            (Phase::Starting, Err(why)) => self.fail(Cause::Failed, why.clone()),
+            (_, Err(why)) => {
+                log::error(format_args!(
+                    "{}: change the exports: {why}",
+                    self.member.resource
+                ));
+                self.trouble = Some(why.clone());
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// Does the next step towards what is wanted.
+    ///
+    /// # Errors
+    /// If PID 1 takes no order.
+    pub fn advance(&mut self, cell: &mut Cell, home: &Home, exports: &[Export]) -> io::Result<()> {
+        if self.phase != Phase::Halting && self.wants_end() && !self.is_halted() {
+            // Whatever PID 1 is doing for them: the end is told to it at once.
+            let patience = self
+                .leaving
+                .map_or(FAILED_PATIENCE, |(patience, _)| patience);
+            self.steps.clear();
+            self.order = Some(cell.give(Order::Halt { patience }, None)?);
+            self.phase = Phase::Halting;
+        }
+        if self.wants_end() && self.phase == Phase::Waiting {
+            self.phase = Phase::Halted;
+        }
+        if self.order.is_some() {
+            return Ok(());
+        }
+        match (self.phase, home) {
+            (Phase::Waiting, Home::At(directory)) => self.begin(directory, exports),
+            (Phase::Waiting, Home::None(cause, why)) => self.fail(*cause, why.clone()),
+            (Phase::Running, _) if self.steps.is_empty() && self.target != exports => {
+                self.change(exports);
+            }
+            _ => {}
+        }
+        if let Some(step) = self.steps.pop_front() {
+            self.order = Some(cell.give(step, None)?);
+        } else if self.phase == Phase::Starting && self.fault.is_none() {
+            log::info(format_args!("{}: the servers answer", self.member.resource));
+            self.phase = Phase::Running;
+        }
+        if self.order.is_none() {
+            self.applied = self.target.clone();
+        }
+        Ok(())
+    }
+
+    fn wants_end(&self) -> bool {
+        self.leaving.is_some() || self.fault.is_some()
+    }
+
+    fn begin(&mut self, home: &Path, exports: &[Export]) {
+        let spec = &self.spec;
+        self.steps = VecDeque::from([
+            Order::Settle {
+                home: home.to_owned(),
+            },
+            Order::Configure {
+                spec: spec.clone(),
+                exports: exports.to_vec(),
+            },
+        ]);
+        let launches = service::launches(spec).into_iter();
+        self.steps.extend(launches.map(|l| Order::Launch {
+            spec: spec.clone(),
+            server: l.name,
+        }));
+        self.target = exports.to_vec();
+        self.phase = Phase::Starting;
+    }
+
+    fn change(&mut self, exports: &[Export]) {
+        let spec = self.spec.clone();
+        let changes = service::changes(&spec, &self.applied, exports);
+        self.steps = VecDeque::from([Order::Configure {
+            spec,
+            exports: exports.to_vec(),
+        }]);
+        self.steps
+            .extend(changes.into_iter().map(|change| match change {
+                Change::Signal { server, signal } => Order::Signal {
+                    server: server.to_owned(),
+                    signal,
+                },
+                Change::Run { server, argv } => Order::Run {
+                    server: server.to_owned(),
+                    argv,
+                    limit: CHANGE_LIMIT,
+                },
+            }));
+        self.target = exports.to_vec();
+        self.trouble = None;
+    }
+}

@@ -1,0 +1,19 @@
+//! A vserver's cell: the keeper in the host, the cell's PID 1, and the servers that run under it.
+
+pub mod channel;
+pub mod client;
+pub mod guard;
+pub mod init;
+pub mod job;
+pub mod keeper;
+pub mod network;
+pub mod order;
+pub mod output;
+pub mod probe;
+pub mod protocol;
+pub mod repair;
+pub mod root;
+pub mod server;
+pub mod service;
+pub mod settle;
+pub mod task;

@@ -1,0 +1,127 @@
+//! Asks a file server, in its own protocol, whether it serves: an NFS NULL call, an SMB negotiation.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+mod nfs;
+mod smb;
+
+/// An answer to a probe is some hundred bytes; what claims to be longer is no answer.
+const ANSWER_LIMIT: usize = 64 << 10;
+
+/// A protocol that can be probed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// NFS version 4.
+    Nfs,
+    /// SMB version 2 or 3.
+    Smb,
+}
+
+impl Protocol {
+    /// The TCP port it is served on.
+    pub const fn port(self) -> u16 {
+        match self {
+            Self::Nfs => 2049,
+            Self::Smb => 445,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Nfs => "NFS",
+            Self::Smb => "SMB",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Asks the server at the other end of `stream`.
+///
+/// # Errors
+/// `TimedOut` if no answer came before `deadline`; `InvalidData`, with what is wrong, if it is not that
+/// of a working server; what the connection itself reports. All name the protocol.
+pub fn ask(protocol: Protocol, stream: &TcpStream, deadline: Instant) -> io::Result<()> {
+    let mut peer = Peer { stream, deadline };
+    let answered = match protocol {
+        Protocol::Nfs => nfs::ask(&mut peer),
+        Protocol::Smb => smb::ask(&mut peer),
+    };
+    answered.map_err(|e| {
+        let kind = match e.kind() {
+            // What a socket's time-out is reported as.
+            io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut,
+            kind => kind,
+        };
+        match kind {
+            io::ErrorKind::TimedOut => io::Error::new(kind, format!("{protocol}: no answer")),
+            _ => io::Error::new(kind, format!("{protocol}: {e}")),
+        }
+    })
+}
+
+/// Connects to the server at `address` and asks it.
+///
+/// # Errors
+/// As [`ask`]; that of the connection.
+pub fn ask_at(protocol: Protocol, address: SocketAddr, deadline: Instant) -> io::Result<()> {
+    let stream = TcpStream::connect_timeout(&address, left(deadline)?)
+        .map_err(|e| io::Error::new(e.kind(), format!("{protocol}: connect to {address}: {e}")))?;
+    ask(protocol, &stream, deadline)
+}
+
+fn left(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    Ok(left)
+}
+
+/// A connection on which each step waits only until the deadline.
+struct Peer<'a> {
+    stream: &'a TcpStream,
+    deadline: Instant,
+}
+
+impl Read for Peer<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(left(self.deadline)?))?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Peer<'_> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(left(self.deadline)?))?;
+        self.stream.write(data)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+fn wrong(what: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.into())
+}
+
+/// Reads exactly `len` bytes, if that is no more than an answer can have.
+fn read_bounded(peer: &mut impl Read, len: usize) -> io::Result<Vec<u8>> {
+    if len > ANSWER_LIMIT {
+        return Err(wrong(format!("an answer of {len} bytes")));
+    }
+    let mut data = vec![0; len];
+    peer.read_exact(&mut data)?;
+    Ok(data)
+}
+
+#[cfg(test)]
+mod tests;

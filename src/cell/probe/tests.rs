@@ -1,0 +1,109 @@
+use std::net::TcpListener;
+use std::thread;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A server that reads a request's first bytes, answers with `answer`, and waits for the end.
+fn server(answer: Vec<u8>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut buffer = [0; 256];
+        let _ = stream.read(&mut buffer).unwrap();
+        stream.write_all(&answer).unwrap();
+        let _ = stream.read(&mut buffer);
+    });
+    address
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
+fn rpc(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|w| w.to_be_bytes()).collect()
+}
+
+const XID: u32 = 0x6265_7274;
+
+#[test]
+fn a_server_that_runs_the_null_procedure_serves_nfs() {
+    let address = server(rpc(&[0x8000_0018, XID, 1, 0, 0, 0, 0]));
+    ask_at(Protocol::Nfs, address, soon()).unwrap();
+}
+
+#[test]
+fn an_rpc_answer_in_fragments_is_put_together() {
+    let address = server(rpc(&[8, XID, 1, 0x8000_0010, 0, 0, 0, 0]));
+    ask_at(Protocol::Nfs, address, soon()).unwrap();
+}
+
+#[test]
+fn each_refusal_of_rpc_is_named() {
+    for (reply, words) in [
+        (&[XID, 1, 0, 0, 0, 1][..], "no NFS"),
+        (&[XID, 1, 0, 0, 0, 2, 3, 3], "no NFS version 4"),
+        (&[XID, 1, 1, 0], "denied"),
+        (&[XID + 1, 1, 0, 0, 0, 0], "no answer to the call"),
+        (&[XID, 1, 0, 0, 400], "cut"),
+        (&[XID, 1, 0, 0, u32::MAX], "cut"),
+    ] {
+        let error = nfs::judge(&rpc(reply)).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+fn smb_answer(status: u32, dialect: u16) -> Vec<u8> {
+    let mut answer = vec![0; 64 + 65];
+    answer[..4].copy_from_slice(&[0xfe, b'S', b'M', b'B']);
+    answer[8..12].copy_from_slice(&status.to_le_bytes());
+    answer[16] = 1;
+    answer[64] = 65;
+    answer[68..70].copy_from_slice(&dialect.to_le_bytes());
+    answer
+}
+
+#[test]
+fn a_server_that_agrees_on_a_dialect_serves_smb() {
+    let mut packet = vec![0, 0, 0, 64 + 65];
+    packet.extend(smb_answer(0, 0x0302));
+    ask_at(Protocol::Smb, server(packet), soon()).unwrap();
+}
+
+#[test]
+fn each_refusal_of_smb_is_named() {
+    for (answer, words) in [
+        (smb_answer(0xc000_00bb, 0x0302), "0xc00000bb"),
+        (smb_answer(0, 0x02ff), "0x02ff"),
+        (smb_answer(0, 0x0302)[..60].to_vec(), "cut"),
+        (vec![0xff, b'S', b'M', b'B'], "no SMB2"),
+    ] {
+        let error = smb::judge(&answer).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn a_silent_server_is_left_at_the_deadline_and_an_endless_one_at_once() {
+    for protocol in [Protocol::Nfs, Protocol::Smb] {
+        let deadline = Instant::now() + Duration::from_millis(50);
+        let error = ask_at(protocol, server(vec![]), deadline).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(error.to_string(), format!("{protocol}: no answer"));
+    }
+    let error = ask_at(Protocol::Nfs, server(rpc(&[0x7fff_ffff])), soon()).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    let error = ask_at(Protocol::Smb, server(rpc(&[0x00ff_ffff])), soon()).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+}
+
+proptest! {
+    #[test]
+    fn garbage_is_refused_without_a_panic(answer in prop::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(nfs::judge(&answer).is_err());
+        prop_assert!(smb::judge(&answer).is_err());
+    }
+}

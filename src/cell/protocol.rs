@@ -1,0 +1,196 @@
+//! What agents and the keeper of a cell say to each other: one request on a connection, one reply.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::service::{NfsExport, ServerSpec, SmbShare};
+
+/// Where the keepers' sockets and locks are; for root only.
+pub const RUNTIME_DIRECTORY: &str = "/run/berth";
+
+/// The name of every keeper's process.
+pub const KEEPER: &str = "berth-keeper";
+
+/// The directory of `vserver`'s keeper.
+pub fn directory(vserver: &str) -> PathBuf {
+    Path::new(RUNTIME_DIRECTORY).join(vserver)
+}
+
+/// The socket that `vserver`'s keeper listens on.
+pub fn socket(vserver: &str) -> PathBuf {
+    directory(vserver).join("keeper.sock")
+}
+
+/// A resource of the cluster that lives in the cell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its id.
+    pub resource: String,
+    /// This node's name in the cluster; without it a failure can't be reported.
+    pub node: Option<String>,
+}
+
+/// A file system, as its resource's parameters describe it; they have been checked by the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// A path, `UUID=` or `LABEL=`.
+    pub device: String,
+    /// Where it is attached in the cell.
+    pub directory: PathBuf,
+    /// Its type; `None`: whatever the superblock says.
+    pub fstype: Option<String>,
+    /// Mount options, comma-separated.
+    pub options: String,
+    /// `never`, `preen` or `full`.
+    pub repair: String,
+    /// How it is exported.
+    pub export: Exported,
+}
+
+/// How a file system is exported.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exported {
+    /// Over NFS.
+    pub nfs: Option<NfsExport>,
+    /// Over SMB.
+    pub smb: Option<SmbShare>,
+}
+
+/// What an agent asks of the keeper.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Request {
+    /// Attach a file system. Answered when it is attached, or its repair has begun.
+    Attach {
+        /// Its resource.
+        member: Member,
+        /// The file system.
+        volume: Volume,
+        /// How long the answer may take.
+        budget: Duration,
+    },
+    /// Detach the file system of a resource. Answered when that is done; the last member's leaving
+    /// ends the cell.
+    Detach {
+        /// The resource.
+        resource: String,
+        /// How long the answer may take.
+        budget: Duration,
+    },
+    /// Change how an attached file system is exported.
+    Export {
+        /// Its resource.
+        resource: String,
+        /// From now on.
+        export: Exported,
+        /// How long the answer may take.
+        budget: Duration,
+    },
+    /// Start the servers. Answered when they all answer, or wait for their home to be repaired.
+    Serve {
+        /// Their resource.
+        member: Member,
+        /// The servers.
+        spec: ServerSpec,
+        /// Where the file system is attached that holds their state; `None`: the only one there is.
+        home: Option<PathBuf>,
+        /// How long the answer may take.
+        budget: Duration,
+    },
+    /// End the servers.
+    Unserve {
+        /// Their resource.
+        resource: String,
+        /// Time between asking them to end and killing them, at the most.
+        patience: Duration,
+        /// How long the answer may take.
+        budget: Duration,
+    },
+    /// How is a member?
+    Status {
+        /// Its resource.
+        resource: String,
+    },
+    /// Where is the cell? Answered when it is built, with its network namespace.
+    Find,
+    /// A VIP has just been announced on a port: announce it some times more. The packet socket that
+    /// was used comes along.
+    Announce {
+        /// The VIP.
+        vip: IpAddr,
+        /// The port.
+        port: String,
+    },
+}
+
+/// How a member is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Condition {
+    /// Not a member.
+    Absent,
+    /// On its way: up or down.
+    Changing(String),
+    /// In service.
+    Running,
+    /// Kept, but with this restriction.
+    Degraded(String),
+    /// Not in service, for this reason, and nothing is being done about it.
+    Failed(String),
+}
+
+/// Whose fault a refusal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// The parameters, on every node.
+    Parameters,
+    /// This node lacks something.
+    Node,
+    /// A program is not installed.
+    Missing,
+    /// It was tried and did not work.
+    Failed,
+}
+
+/// The keeper's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// A member, or what was one.
+    Member {
+        /// How it is now.
+        condition: Condition,
+        /// The block device of its file system, as it was found; `None` if it has none (any more).
+        device: Option<PathBuf>,
+        /// The cell's PID 1, as the host numbers it; `None` if there is no cell.
+        init: Option<i32>,
+    },
+    /// There is no cell.
+    NoCell,
+    /// It will be done.
+    Noted,
+    /// The cell; the network namespace's descriptor comes along.
+    Cell {
+        /// The cell's PID 1, as the host numbers it.
+        init: i32,
+        /// Where its file systems are attached.
+        directories: Vec<PathBuf>,
+    },
+    /// It was not done.
+    Refused {
+        /// Whose fault.
+        cause: Cause,
+        /// Why, in one line.
+        message: String,
+    },
+}
+
+impl Reply {
+    /// A refusal.
+    pub fn refused(cause: Cause, message: impl Into<String>) -> Self {
+        Self::Refused {
+            cause,
+            message: message.into(),
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! The root of a cell's file tree: a read-only view of the host's programs and settings, with its
+//! own /run, /tmp, /var, /proc and /dev. No block devices, no /sys, none of the host's secrets.
+//!
+//! Runs in PID 1, in the mount and PID namespaces of the cell.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, CWD, Mode};
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::thread::UnshareFlags;
+
+use super::channel::wait_readable;
+use super::job::Job;
+use crate::sys::mount;
+
+/// Where the cell's state directory, which lies on its home file system, is seen inside.
+pub const STATE_DIRECTORY: &str = "/var/lib/berth";
+
+/// Directories of the host that the cell sees, read-only and without what is mounted below them.
+const SHARED: [&str; 2] = ["opt", "usr"];
+
+/// Links to /usr on merged systems, directories of their own on others.
+const MERGED: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+
+/// Where the host's /etc is seen. The cell's own /etc consists of links into it, as deep below the root
+/// as /etc itself, so that relative links in it lead where they should.
+const HOST_ETC: &str = ".etc";
+
+/// Where the cell's own versions of files in /etc lie.
+pub const OWN_ETC: &str = "/run/berth/etc";
+
+/// Files of /etc that the cell has versions of its own of.
+const OWN: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
+
+/// What of /etc the servers have no business with: secrets of the host, and the cluster's own settings.
+const MASKED: [&str; 14] = [
+    "shadow",
+    "shadow-",
+    "gshadow",
+    "gshadow-",
+    "sudoers",
+    "sudoers.d",
+    "ssh",
+    "corosync",
+    "pacemaker",
+    "crypttab",
+    "iscsi",
+    "drbd.d",
+    "cron.d",
+    "ssl/private",
+];
+
+/// Sizes of the tmpfs mounts: room for state and logs, never for filling the host's memory.
+const RUN_SIZE: u64 = 64 << 20;
+const SCRATCH_SIZE: u64 = 256 << 20;
+const SKELETON_SIZE: u64 = 1 << 20;
+
+/// How long a child may take to make a namespace, which takes a millisecond.
+const OWNERS_LIMIT: Duration = Duration::from_secs(5);
+
+/// The finished root. What runs in the cell can't write to it; this handle can.
+#[derive(Debug)]
+pub struct Root {
+    /// A detached copy of the root's mount that is still writable.
+    skeleton: OwnedFd,
+}
+
+impl Root {
+    /// Builds the tree and makes it this process's root. The host's mounts are gone afterwards.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn build() -> io::Result<Self> {
+        mount_change(
+            "/",
+            MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+        )?;
+        let top = mount::create_tmpfs(SKELETON_SIZE, 0o755)?;
+        // Mounts can be attached only to an attached tree. This directory is hidden in this
+        // namespace alone, until the root is changed.
+        mount::attach(&top, CWD, "/run/berth")?;
+        show_host(&top)?;
+        for (name, size, mode) in [
+            ("run", RUN_SIZE, 0o755),
+            ("tmp", SCRATCH_SIZE, 0o1777),
+            ("var", SCRATCH_SIZE, 0o755),
+        ] {
+            make_directory(&top, Path::new(name))?;
+            mount::attach(mount::create_tmpfs(size, mode)?, &top, name)?;
+        }
+        make_directory(&top, Path::new("proc"))?;
+        mount::attach(mount::create_proc()?, &top, "proc")?;
+        make_devices(&top)?;
+        make_directories(&top)?;
+        show_etc(&top)?;
+        enter(&top)?;
+        let skeleton = mount::clone_tree(&top, "")?;
+        mount::set_read_only(&top)?;
+        Ok(Self { skeleton })
+    }
+
+    /// Attaches the detached `mount` at `target`, an absolute path, making the directory if needed.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn attach(&self, mount: &OwnedFd, target: &Path) -> io::Result<()> {
+        make_directory(&self.skeleton, &relative(target))?;
+        mount::attach(mount, CWD, target)
+    }
+
+    /// Removes the empty directory `target` and those above it that are empty then.
+    pub fn forget(&self, target: &Path) {
+        let target = relative(target);
+        for directory in target.ancestors().filter(|d| !d.as_os_str().is_empty()) {
+            // One that is in use stays, and so do those above it.
+            if rustix::fs::unlinkat(&self.skeleton, directory, AtFlags::REMOVEDIR).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn relative(path: &Path) -> PathBuf {
+    path.components()
+        .filter(|c| matches!(c, Component::Normal(_)))
+        .collect()
+}
+
+fn show_host(top: &OwnedFd) -> io::Result<()> {
+    for name in SHARED.into_iter().chain(MERGED) {
+        let host = Path::new("/").join(name);
+        match fs::symlink_metadata(&host) {
+            Ok(m) if m.is_symlink() => {
+                rustix::fs::symlinkat(fs::read_link(&host)?, top, name)?;
+            }
+            Ok(m) if m.is_dir() => {
+                make_directory(top, Path::new(name))?;
+                let view = mount::clone_tree(CWD, &host)?;
+                mount::set_read_only(&view)?;
+                mount::attach(view, top, name)?;
+            }
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(crate::sys::message(e, host.display())),
+        }
+    }
+    Ok(())
+}
+
+fn make_devices(top: &OwnedFd) -> io::Result<()> {
+    make_directory(top, Path::new("dev"))?;
+    mount::attach(mount::create_device_directory(SKELETON_SIZE)?, top, "dev")?;
+    let dev = rustix::fs::openat(
+        top,
+        "dev",
+        rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    // Numbers of the kernel's "memory" devices: Documentation/admin-guide/devices.txt.
+    for (name, minor) in [
+        ("null", 3),
+        ("zero", 5),
+        ("full", 7),
+        ("random", 8),
+        ("urandom", 9),
+    ] {
+        mount::make_node(&dev, name, 1, minor)?;
+    }
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
+        rustix::fs::symlinkat(target, &dev, name)?;
+    }
+    rustix::fs::mkdirat(&dev, "shm", Mode::from_raw_mode(0o1777))?;
+    rustix::fs::chmodat(&dev, "shm", Mode::from_raw_mode(0o1777), AtFlags::empty())?;
+    Ok(())
+}
+
+fn make_directories(top: &OwnedFd) -> io::Result<()> {
+    for directory in [
+        // Where servers look for the device nodes of their file systems: see service.rs.
+        "devfs",
+        "var/lib/berth",
+        "var/log/samba",
+        "var/cache/samba",
+        "var/spool",
+        "var/tmp",
+        "run/lock",
+        "run/berth/etc",
+    ] {
+        make_directory(top, Path::new(directory))?;
+    }
+    rustix::fs::chmodat(
+        top,
+        "var/tmp",
+        Mode::from_raw_mode(0o1777),
+        AtFlags::empty(),
+    )?;
+    rustix::fs::symlinkat("/run", top, "var/run")?;
+    rustix::fs::symlinkat("/run/lock", top, "var/lock")?;
+    Ok(())
+}
+
+/// Makes /etc: links to what the host has there, except for what is hidden and what is the cell's own.
+///
+/// Links, because programs replace files there by renaming: a mount would go on showing the old one.
+fn show_etc(top: &OwnedFd) -> io::Result<()> {
+    make_directory(top, Path::new(HOST_ETC))?;
+    let host = mount::clone_tree(CWD, "/etc")?;
+    // Where the kernel or the file system can't do this, there is still what mask() hides by name.
+    let _ = nobodies_namespace().and_then(|owners| mount::set_owners(&host, owners));
+    mount::set_read_only(&host)?;
+    mount::attach(host, top, HOST_ETC)?;
+    mask(top)?;
+    make_directory(top, Path::new("etc"))?;
+    for entry in fs::read_dir("/etc")? {
+        let name = entry?.file_name();
+        let own = OWN.iter().chain(&MASKED).chain(&["mtab"]);
+        if own.into_iter().any(|own| name == *own) {
+            continue;
+        }
+        let target = Path::new("..").join(HOST_ETC).join(&name);
+        rustix::fs::symlinkat(&target, top, Path::new("etc").join(&name))?;
+    }
+    for name in OWN {
+        let target = Path::new(OWN_ETC).join(name);
+        rustix::fs::symlinkat(&target, top, Path::new("etc").join(name))?;
+    }
+    // Not to /proc/mounts, as on some hosts: that is hidden with `subset=pid`.
+    rustix::fs::symlinkat("/proc/self/mounts", top, "etc/mtab")?;
+    Ok(())
+}
+
+/// A user namespace in which only nobody exists. Seen through it, the host's files are readable as far
+/// as everybody may read them: not even root in the cell can open what only its owner may.
+fn nobodies_namespace() -> io::Result<OwnedFd> {
+    let make = || -> io::Result<OwnedFd> {
+        // SAFETY: this flag does not unshare the descriptor table, which is what may be unsound.
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER)? };
+        fs::write("/proc/self/setgroups", "deny")?;
+        fs::write("/proc/self/uid_map", "65534 0 1")?;
+        fs::write("/proc/self/gid_map", "65534 0 1")?;
+        Ok(fs::File::open("/proc/self/ns/user")?.into())
+    };
+    let job = Job::<Result<(), String>>::spawn(c"berth-owners", || match make() {
+        Ok(namespace) => (Ok(()), Some(namespace)),
+        Err(e) => (Err(e.to_string()), None),
+    })?;
+    wait_readable(&job, Instant::now() + OWNERS_LIMIT)?;
+    let (result, namespace) = match job.outcome() {
+        Some(outcome) => outcome?,
+        None => return Err(io::ErrorKind::TimedOut.into()),
+    };
+    result.map_err(io::Error::other)?;
+    namespace.ok_or_else(|| io::Error::other("no user namespace came from the child"))
+}
+
+/// Hides [`MASKED`] behind an empty file or directory.
+fn mask(top: &OwnedFd) -> io::Result<()> {
+    for name in MASKED {
+        let path = Path::new(HOST_ETC).join(name);
+        let stat = match rustix::fs::statat(top, &path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT | Errno::NOTDIR) => continue,
+            Err(e) => return Err(crate::sys::message(e.into(), path.display())),
+        };
+        let cover = match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
+            rustix::fs::FileType::Directory => mount::create_tmpfs(4096, 0o555)?,
+            rustix::fs::FileType::RegularFile => mount::clone_tree(top, "dev/null")?,
+            // What a link points to is another name, hidden or not on its own account.
+            _ => continue,
+        };
+        mount::set_read_only(&cover)?;
+        mount::attach(cover, top, &path)?;
+    }
+    Ok(())
+}
+
+/// Changes the root to `top` and drops the old one (`pivot_root(".", ".")`, see pivot_root(2)).
+fn enter(top: &OwnedFd) -> io::Result<()> {
+    rustix::process::fchdir(top)?;
+    rustix::process::pivot_root(".", ".")?;
+    unmount(".", UnmountFlags::DETACH)?;
+    rustix::process::chdir("/")?;
+    Ok(())
+}
+
+/// Makes `path` and what is missing above it, below `top`.
+fn make_directory(top: &OwnedFd, path: &Path) -> io::Result<()> {
+    let mut so_far = PathBuf::new();
+    for part in path.components() {
+        so_far.push(part);
+        match rustix::fs::mkdirat(top, &so_far, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => {
+                return Err(crate::sys::message(
+                    e.into(),
+                    format_args!("make directory /{}", so_far.display()),
+                ));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! How a server is started in a cell: with fewer rights, its own session, its output in the log.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+
+use rustix::pipe::PipeFlags;
+use rustix::process::{Resource, Rlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use super::service::Launch;
+use crate::sys::command::command;
+
+/// Open files of a server: a Samba process and Ganesha hold one for each that a client has open.
+const FILES: u64 = 1 << 20;
+
+/// Starts a server with its standard output and error on a pipe, whose reading end never blocks.
+///
+/// # Errors
+/// `NotFound` if the program is not installed; what else the kernel refuses. Names the program.
+pub fn spawn(launch: &Launch) -> io::Result<(Child, OwnedFd)> {
+    let (output, input) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let flags = rustix::fs::fcntl_getfl(&output)?;
+    rustix::fs::fcntl_setfl(&output, flags | rustix::fs::OFlags::NONBLOCK)?;
+    let mut command = restricted(&launch.argv, launch.capabilities)?;
+    command
+        .envs(launch.environment.iter().map(|(k, v)| (k, v)))
+        .current_dir("/")
+        .stdout(input.try_clone()?)
+        .stderr(input);
+    let child = command
+        .spawn()
+        .map_err(|e| crate::sys::message(e, format_args!("start {}", launch.argv[0])))?;
+    Ok((child, output))
+}
+
+/// A command that runs with these capabilities and no others, in a session of its own.
+///
+/// # Errors
+/// `InvalidInput` if there is no program or its path is not absolute.
+pub fn restricted(argv: &[String], rights: CapabilitySet) -> io::Result<Command> {
+    let Some((program, arguments)) = argv.split_first().filter(|(p, _)| p.starts_with('/')) else {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("command {argv:?} does not begin with an absolute path"),
+        ));
+    };
+    let mut command = command(program);
+    command.args(arguments);
+    // SAFETY: between fork and exec only system calls are made; nothing is allocated, and this
+    // process has one thread.
+    unsafe {
+        command.pre_exec(move || {
+            rustix::process::setsid()?;
+            let files = Rlimit {
+                current: Some(FILES),
+                maximum: Some(FILES),
+            };
+            // The host's own limit may be lower (fs.nr_open); then it is the server's too.
+            let _ = rustix::process::setrlimit(Resource::Nofile, files);
+            restrict(rights)
+        });
+    }
+    Ok(command)
+}
+
+/// Gives up all capabilities but `rights`, for this process and whatever it executes.
+///
+/// # Errors
+/// Whatever the kernel refuses.
+pub fn restrict(rights: CapabilitySet) -> io::Result<()> {
+    // Not all may be there: berth itself may run with fewer, as in a container.
+    let rights = rights & rustix::thread::capabilities(None)?.permitted;
+    // Bit by bit as capabilities(7) numbers them; the kernel answers EINVAL beyond its last one.
+    for number in 0..64 {
+        let one = CapabilitySet::from_bits_retain(1 << number);
+        if rights.contains(one) {
+            continue;
+        }
+        match rustix::thread::remove_capability_from_bounding_set(one) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::INVAL) => break,
+            Err(e) => return Err(e.into()),
+        }
+    }
+    rustix::thread::set_no_new_privs(true)?;
+    rustix::thread::set_capabilities(
+        None,
+        CapabilitySets {
+            effective: rights,
+            permitted: rights,
+            inheritable: CapabilitySet::empty(),
+        },
+    )?;
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! NFS-Ganesha: NFSv4 over TCP, without rpcbind, statd or D-Bus.
+//!
+//! Answers some 10 ms after its start. Where no client is known from before, it lifts its grace period at
+//! once; else when the last of them has claimed its locks.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use rustix::thread::CapabilitySet;
+
+use super::super::probe::Protocol;
+use super::{
+    Access, CONFIG, Change, Client, Entry, Export, Launch, NfsExport, Ready, ServerSpec, Snippets,
+    Squash, directory, file,
+};
+
+const NAME: &str = "nfs";
+
+/// To open by handle (`DAC_READ_SEARCH`), to act as the client's user (`SETUID`, `SETGID`), and root's
+/// rights over files for clients whose root is not squashed. Not `SYS_RESOURCE`: with it quotas would not
+/// bind. Not `NET_BIND_SERVICE`: its port is above 1023.
+pub const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETGID);
+
+/// The number of an export, 1 to 65535. It is part of every file handle, so it must be the same on every
+/// node and whatever other exports there are: it is made of the directory alone (FNV-1a, folded).
+pub fn export_id(directory: &str) -> u16 {
+    let hash = directory.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    // 0 is the root of the pseudo file system.
+    u16::try_from(hash % 65535).map_or(1, |id| id + 1)
+}
+
+pub fn entries(
+    spec: &ServerSpec,
+    exports: &[Export],
+    snippets: &Snippets,
+) -> Result<Vec<Entry>, String> {
+    Ok(vec![
+        directory(state(spec), 0o700),
+        file(config(), render(spec, exports, snippets)?),
+    ])
+}
+
+fn config() -> String {
+    format!("{CONFIG}/ganesha.conf")
+}
+
+fn state(spec: &ServerSpec) -> String {
+    format!("{}/nfs", spec.state.display())
+}
+
+pub fn launch() -> Launch {
+    Launch {
+        name: NAME.to_owned(),
+        argv: [
+            "/usr/bin/ganesha.nfsd",
+            "-F",
+            "-L",
+            "STDERR",
+            "-N",
+            "NIV_EVENT",
+            "-f",
+            &config(),
+            "-p",
+            "/run/ganesha.pid",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+        environment: vec![],
+        capabilities: CAPABILITIES,
+        ready: Ready::Answers(Protocol::Nfs),
+        stop: libc::SIGTERM,
+        patience: Duration::from_secs(5),
+    }
+}
+
+pub fn differs(old: &[Export], new: &[Export]) -> bool {
+    let served = |exports: &[Export]| -> Vec<(String, NfsExport)> {
+        let mut all: Vec<_> = exports
+            .iter()
+            .filter_map(|e| Some((e.directory.clone(), e.nfs.clone()?)))
+            .collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    };
+    served(old) != served(new)
+}
+
+pub fn change() -> Change {
+    Change::Signal {
+        server: NAME,
+        signal: libc::SIGHUP,
+    }
+}
+
+fn render(spec: &ServerSpec, exports: &[Export], snippets: &Snippets) -> Result<String, String> {
+    let mut text = head(spec);
+    let mut seen: Vec<(u16, &str)> = vec![];
+    for export in exports {
+        let Some(nfs) = &export.nfs else { continue };
+        let id = export_id(&export.directory);
+        if let Some((_, other)) = seen.iter().find(|(other, _)| *other == id) {
+            return Err(format!(
+                "{} and {other} have the same NFS export number ({id}): use another directory",
+                export.directory
+            ));
+        }
+        seen.push((id, &export.directory));
+        text.push_str(&block(id, &export.directory, nfs));
+    }
+    if let Some(path) = &snippets.nfs {
+        let _ = writeln!(text, "%include \"{}\"", path.display());
+    }
+    Ok(text)
+}
+
+fn head(spec: &ServerSpec) -> String {
+    let ServerSpec {
+        name, lease, grace, ..
+    } = spec;
+    let state = state(spec);
+    format!(
+        "# Made by berth; changes are overwritten. Put your own into the vserver's config_dir.\n\
+        NFS_CORE_PARAM {{\n\
+        \tProtocols = 4;\n\
+        \tEnable_NLM = false;\n\
+        \tEnable_RQUOTA = false;\n\
+        \tEnable_UDP = false;\n\
+        \tfsid_device = false;\n\
+        }}\n\
+        NFSV4 {{\n\
+        \tServer_Scope = \"{name}\";\n\
+        \tLease_Lifetime = {lease};\n\
+        \tGrace_Period = {grace};\n\
+        \tRecoveryBackend = fs;\n\
+        \tRecoveryRoot = \"{state}\";\n\
+        \tMinor_Versions = 0, 1, 2;\n\
+        \tOnly_Numeric_Owners = true;\n\
+        }}\n\
+        NFS_KRB5 {{\n\
+        \tActive_krb5 = false;\n\
+        }}\n"
+    )
+}
+
+/// One export. Nobody has access but the clients named.
+fn block(id: u16, directory: &str, nfs: &NfsExport) -> String {
+    let access = match nfs.access {
+        Access::Ro => "RO",
+        Access::Rw => "RW",
+    };
+    let squash = match nfs.squash {
+        Squash::Root => "Root_Squash",
+        Squash::All => "All_Squash",
+        Squash::None => "No_Root_Squash",
+    };
+    let clients: Vec<_> = nfs.clients.iter().map(Client::to_string).collect();
+    format!(
+        "EXPORT {{\n\
+        \tExport_Id = {id};\n\
+        \tPath = \"{directory}\";\n\
+        \tPseudo = \"{directory}\";\n\
+        \tProtocols = 4;\n\
+        \tTransports = TCP;\n\
+        \tSecType = sys;\n\
+        \tAccess_Type = None;\n\
+        \tSquash = {squash};\n\
+        \tCLIENT {{ Clients = {}; Access_Type = {access}; }}\n\
+        \tFSAL {{ Name = VFS; }}\n\
+        }}\n",
+        clients.join(", ")
+    )
+}

@@ -1,0 +1,177 @@
+//! Samba: SMB 2 and 3 over TCP, a standalone server whose users live on the home file system.
+//!
+//! Answers some 50 ms after its start, most of it spent on linking. What would delay it is switched off:
+//! NetBIOS (broadcasts never reach a cell), printing, user shares.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use rustix::thread::CapabilitySet;
+
+use super::super::probe::Protocol;
+use super::{
+    CONFIG, Change, Entry, Export, Launch, Ready, ServerSpec, SmbShare, Snippets, directory, file,
+};
+
+const NAME: &str = "smb";
+
+/// To act as the client's user, to listen on port 445, and root's rights over files, which Samba takes up
+/// again where it stores ownership and access lists for a user. Tried without `KILL`: its processes keep
+/// root as their real user, so they may signal each other.
+pub const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::NET_BIND_SERVICE);
+
+/// Samba's directories whose contents must move with the server.
+const KEPT: [&str; 3] = ["private", "state", "lock"];
+
+/// Those that mean nothing after a restart.
+const PASSING: [&str; 3] = ["cache", "pid", "ncalrpc"];
+
+const RUN: &str = "/run/samba";
+
+pub fn entries(
+    spec: &ServerSpec,
+    exports: &[Export],
+    snippets: &Snippets,
+) -> Result<Vec<Entry>, String> {
+    let mut entries = vec![
+        directory(state(spec), 0o755),
+        directory(RUN, 0o755),
+        directory("/var/log/samba", 0o750),
+    ];
+    for name in KEPT {
+        let mode = if name == "private" { 0o700 } else { 0o755 };
+        entries.push(directory(format!("{}/{name}", state(spec)), mode));
+    }
+    for name in PASSING {
+        entries.push(directory(format!("{RUN}/{name}"), 0o755));
+    }
+    entries.push(file(config(), render(spec, exports, snippets)?));
+    Ok(entries)
+}
+
+fn config() -> String {
+    format!("{CONFIG}/smb.conf")
+}
+
+fn state(spec: &ServerSpec) -> String {
+    format!("{}/smb", spec.state.display())
+}
+
+pub fn launch() -> Launch {
+    Launch {
+        name: NAME.to_owned(),
+        argv: [
+            "/usr/sbin/smbd",
+            "--foreground",
+            // PID 1 made it the leader of a session already; a second setsid(2) would fail.
+            "--no-process-group",
+            "--debug-stdout",
+            "--configfile",
+            &config(),
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+        environment: vec![],
+        capabilities: CAPABILITIES,
+        ready: Ready::Answers(Protocol::Smb),
+        stop: libc::SIGTERM,
+        patience: Duration::from_secs(5),
+    }
+}
+
+/// Tells smbd to read its configuration, then to throw out who uses a share that went or changed: in
+/// this order nobody can come back in between.
+pub fn changes(old: &[Export], new: &[Export]) -> Vec<Change> {
+    let shares = |exports: &[Export]| -> Vec<(String, SmbShare)> {
+        exports
+            .iter()
+            .filter_map(|e| Some((e.directory.clone(), e.smb.clone()?)))
+            .collect()
+    };
+    let (old, new) = (shares(old), shares(new));
+    let gone: Vec<_> = old.iter().filter(|share| !new.contains(share)).collect();
+    if gone.is_empty() && new.iter().all(|share| old.contains(share)) {
+        return vec![];
+    }
+    let mut changes = vec![control(&["reload-config"])];
+    for (_, share) in gone {
+        changes.push(control(&["close-share", share.name.as_str()]));
+    }
+    changes
+}
+
+fn control(message: &[&str]) -> Change {
+    let config = config();
+    let argv = ["/usr/bin/smbcontrol", "--configfile", &config, "smbd"];
+    Change::Run {
+        server: NAME,
+        argv: argv.iter().chain(message).map(|&s| s.to_owned()).collect(),
+    }
+}
+
+fn render(spec: &ServerSpec, exports: &[Export], snippets: &Snippets) -> Result<String, String> {
+    let mut text = head(spec);
+    let mut seen: Vec<String> = vec![];
+    let mut sections = String::new();
+    for export in exports {
+        let Some(share) = &export.smb else { continue };
+        let folded = share.name.as_str().to_lowercase();
+        if seen.contains(&folded) {
+            return Err(format!("share name \"{}\" is used twice", share.name));
+        }
+        seen.push(folded);
+        sections.push_str(&section(&export.directory, share));
+    }
+    // Included before the shares: what it says of [global] holds for all of them.
+    if let Some(path) = &snippets.smb {
+        let _ = writeln!(text, "include = {}", path.display());
+    }
+    Ok(text + &sections)
+}
+
+fn head(spec: &ServerSpec) -> String {
+    let name = &spec.name;
+    let kept = state(spec);
+    format!(
+        "# Made by berth; changes are overwritten. Put your own into the vserver's config_dir.\n\
+        [global]\n\
+        \tnetbios name = {name}\n\
+        \tserver string = {name}\n\
+        \tserver role = standalone server\n\
+        \tdisable netbios = yes\n\
+        \tsmb ports = 445\n\
+        \tdns proxy = no\n\
+        \tprivate dir = {kept}/private\n\
+        \tstate directory = {kept}/state\n\
+        \tlock directory = {kept}/lock\n\
+        \tcache directory = {RUN}/cache\n\
+        \tpid directory = {RUN}/pid\n\
+        \tncalrpc dir = {RUN}/ncalrpc\n\
+        \tpassdb backend = tdbsam\n\
+        \tusershare max shares = 0\n\
+        \tload printers = no\n\
+        \tprinting = bsd\n\
+        \tprintcap name = /dev/null\n\
+        \tdisable spoolss = yes\n\
+        \tveto files = /.berth/\n"
+    )
+}
+
+fn section(directory: &str, share: &SmbShare) -> String {
+    let users: Vec<_> = share.users.iter().map(ToString::to_string).collect();
+    let mut text = format!(
+        "[{}]\n\tpath = {directory}\n\tread only = {}\n",
+        share.name,
+        if share.read_only { "yes" } else { "no" }
+    );
+    if !users.is_empty() {
+        let _ = writeln!(text, "\tvalid users = {}", users.join(" "));
+    }
+    text
+}

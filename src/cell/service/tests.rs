@@ -1,0 +1,213 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn spec() -> ServerSpec {
+    ServerSpec {
+        name: "alpha".to_owned(),
+        nfs: true,
+        smb: true,
+        commands: vec!["sleep 1".to_owned()],
+        state: "/data/.berth".into(),
+        lease: ServerSpec::LEASE,
+        grace: ServerSpec::GRACE,
+        config_dir: None,
+    }
+}
+
+fn export(directory: &str) -> Export {
+    Export {
+        directory: directory.to_owned(),
+        xfs: None,
+        nfs: Some(NfsExport {
+            clients: vec!["10.1.0.0/24".parse().unwrap()],
+            access: Access::Rw,
+            squash: Squash::Root,
+        }),
+        smb: None,
+    }
+}
+
+fn share(directory: &str, name: &str) -> Export {
+    Export {
+        nfs: None,
+        smb: Some(SmbShare {
+            name: name.parse().unwrap(),
+            users: vec!["anna".parse().unwrap(), "@staff".parse().unwrap()],
+            read_only: false,
+        }),
+        ..export(directory)
+    }
+}
+
+fn content(entries: &[Entry], wanted: &str) -> String {
+    entries
+        .iter()
+        .find_map(|e| match e {
+            Entry::File { path, content, .. } if path == Path::new(wanted) => Some(content.clone()),
+            _ => None,
+        })
+        .unwrap_or_else(|| panic!("no file {wanted}"))
+}
+
+fn ganesha(exports: &[Export]) -> String {
+    let entries = files(&spec(), exports, &Snippets::default()).unwrap();
+    content(&entries, "/run/berth/ganesha.conf")
+}
+
+#[test]
+fn each_export_is_a_block_for_its_clients_alone() {
+    let text = ganesha(&[export("/data"), export("/srv/a b")]);
+    assert_eq!(text.matches("EXPORT {").count(), 2);
+    assert_eq!(text.matches("\tAccess_Type = None;\n").count(), 2);
+    assert!(text.contains("CLIENT { Clients = 10.1.0.0/24; Access_Type = RW; }"));
+    assert!(text.contains("Path = \"/srv/a b\";"));
+    assert!(text.contains("Server_Scope = \"alpha\";"));
+}
+
+#[test]
+fn an_export_keeps_its_number_whatever_else_is_exported() {
+    // Written down, because handles that clients hold must outlive an upgrade of berth.
+    assert_eq!(export_id("/data"), 40437);
+    let alone = ganesha(&[export("/data")]);
+    let among = ganesha(&[export("/other"), export("/data")]);
+    let block = alone.split_once("EXPORT").unwrap().1;
+    assert!(among.ends_with(block), "{among}");
+}
+
+#[test]
+fn directories_whose_export_numbers_meet_are_refused_by_name() {
+    let mut seen = std::collections::HashMap::new();
+    let (one, other) = (0..)
+        .find_map(|n| {
+            let directory = format!("/d{n}");
+            let id = export_id(&directory);
+            seen.insert(id, directory.clone()).map(|d| (d, directory))
+        })
+        .unwrap();
+    let error = files(
+        &spec(),
+        &[export(&one), export(&other)],
+        &Snippets::default(),
+    )
+    .unwrap_err();
+    assert!(error.contains(&one) && error.contains(&other), "{error}");
+}
+
+#[test]
+fn share_names_meet_whatever_their_case() {
+    let exports = [share("/data", "Data"), share("/more", "data")];
+    let error = files(&spec(), &exports, &Snippets::default()).unwrap_err();
+    assert!(error.contains("\"data\""), "{error}");
+}
+
+#[test]
+fn a_share_names_its_path_and_users() {
+    let entries = files(&spec(), &[share("/data", "Data")], &Snippets::default()).unwrap();
+    let text = content(&entries, "/run/berth/smb.conf");
+    assert!(
+        text.ends_with("[Data]\n\tpath = /data\n\tread only = no\n\tvalid users = anna @staff\n")
+    );
+    assert!(text.contains("\tprivate dir = /data/.berth/smb/private\n"));
+}
+
+#[test]
+fn an_xfs_gets_a_node_that_nothing_can_open_and_a_line_of_libblkids_cache() {
+    let xfs = Export {
+        xfs: Some(XfsIdentity {
+            device: libc::makedev(7, 3),
+            uuid: "3d1c1ae4-7f5b-4c1e-8a0b-0123456789ab".parse().unwrap(),
+        }),
+        ..export("/data")
+    };
+    let entries = files(&spec(), &[xfs], &Snippets::default()).unwrap();
+    let node = "/devfs/7-3";
+    assert!(entries.contains(&Entry::Node {
+        path: node.into(),
+        device: libc::makedev(7, 3)
+    }));
+    let cache = content(&entries, "/run/blkid/blkid.tab");
+    assert!(cache.starts_with("<device DEVNO=\"0x0703\" "), "{cache}");
+    assert!(cache.trim_end().ends_with(">/devfs/7-3</device>"));
+}
+
+#[test]
+fn snippets_are_included_if_they_exist() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = ServerSpec {
+        config_dir: Some(dir.path().to_owned()),
+        ..spec()
+    };
+    assert_eq!(Snippets::look(&spec), Snippets::default());
+    std::fs::write(dir.path().join("ganesha.conf"), "").unwrap();
+    std::fs::write(dir.path().join("smb.conf"), "").unwrap();
+    let entries = files(&spec, &[], &Snippets::look(&spec)).unwrap();
+    let dir = dir.path().display();
+    assert!(
+        content(&entries, "/run/berth/ganesha.conf")
+            .contains(&format!("%include \"{dir}/ganesha.conf\"\n"))
+    );
+    assert!(
+        content(&entries, "/run/berth/smb.conf").contains(&format!("include = {dir}/smb.conf\n"))
+    );
+}
+
+#[test]
+fn servers_start_in_order_with_absolute_programs() {
+    let launches = launches(&spec());
+    let names: Vec<_> = launches.iter().map(|l| l.name.as_str()).collect();
+    assert_eq!(names, ["nfs", "smb", "command 1"]);
+    assert!(launches.iter().all(|l| l.argv[0].starts_with('/')));
+    assert_eq!(launches[2].argv[2], "exec sleep 1");
+}
+
+#[test]
+fn only_the_servers_concerned_hear_of_a_change() {
+    let (nfs, smb) = (export("/data"), share("/more", "more"));
+    let both = [nfs.clone(), smb.clone()];
+    assert_eq!(changes(&spec(), &both, &both), []);
+    assert_eq!(
+        changes(&spec(), &both, &[smb]),
+        [Change::Signal {
+            server: "nfs",
+            signal: libc::SIGHUP
+        }]
+    );
+    let last_words = |changes: Vec<Change>| -> Vec<String> {
+        let word = |c| match c {
+            Change::Run { argv, .. } => argv.last().cloned(),
+            Change::Signal { .. } => None,
+        };
+        changes.into_iter().filter_map(word).collect()
+    };
+    assert_eq!(
+        last_words(changes(&spec(), &both, &[nfs])),
+        ["reload-config", "more"]
+    );
+}
+
+#[test]
+fn the_order_of_exports_is_no_change() {
+    let both = [export("/a"), export("/b")];
+    let turned = [export("/b"), export("/a")];
+    assert_eq!(changes(&spec(), &both, &turned), []);
+}
+
+proptest! {
+    /// Whatever passes as a directory can't leave its quotes, its line or its section.
+    #[test]
+    fn no_directory_breaks_out_of_the_configuration(text in "/[ -~\\n]{1,20}") {
+        let exports = [Export { smb: share("/x", "x").smb, ..export(&text) }];
+        match files(&spec(), &exports, &Snippets::default()) {
+            Err(_) => {}
+            Ok(entries) => {
+                let nfs = content(&entries, "/run/berth/ganesha.conf");
+                prop_assert_eq!(nfs.matches("EXPORT {").count(), 1);
+                let line = format!("\tPath = \"{text}\";\n");
+                prop_assert!(nfs.contains(&line));
+                let special = text.contains(['"', '\n', '\\', ';', '{', '}', '%']);
+                prop_assert!(!special);
+            }
+        }
+    }
+}

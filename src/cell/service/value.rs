@@ -1,0 +1,245 @@
+//! Values that end up in a server's configuration. Each is checked when it is made, also when it comes
+//! from another process, so that rendering can trust it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+/// Who may mount an export: an address, a network in CIDR notation, or `*` for anybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Client {
+    /// Anybody.
+    Any,
+    /// The hosts of this network.
+    Network(IpNetwork),
+}
+
+impl FromStr for Client {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        if s == "*" {
+            return Ok(Self::Any);
+        }
+        let network: IpNetwork = s.parse().map_err(|_| {
+            format!("\"{s}\" is no NFS client: an address, a network such as 10.1.0.0/24, or *")
+        })?;
+        if network.network() != network.ip() {
+            return Err(format!(
+                "\"{s}\" is no network: host bits are set; {}/{} is meant",
+                network.network(),
+                network.prefix()
+            ));
+        }
+        Ok(Self::Network(network))
+    }
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Network(network) => network.fmt(f),
+        }
+    }
+}
+
+/// What NFS clients may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// Read.
+    Ro,
+    /// Read and write.
+    #[default]
+    Rw,
+}
+
+impl FromStr for Access {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "ro" => Ok(Self::Ro),
+            "rw" => Ok(Self::Rw),
+            _ => Err(format!("\"{s}\" is no access: ro or rw")),
+        }
+    }
+}
+
+/// Whose rights NFS clients have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Squash {
+    /// Users are who they say; root is nobody.
+    #[default]
+    Root,
+    /// Everybody is nobody.
+    All,
+    /// Users are who they say, root included.
+    None,
+}
+
+impl FromStr for Squash {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "root" => Ok(Self::Root),
+            "all" => Ok(Self::All),
+            "none" => Ok(Self::None),
+            _ => Err(format!("\"{s}\" is no squash: root, all or none")),
+        }
+    }
+}
+
+/// A share's name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ShareName(String);
+
+impl ShareName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Names that mean something else to Samba.
+const RESERVED_SHARES: [&str; 7] = [
+    "global", "homes", "printers", "print$", "ipc$", "admin$", "netlogon",
+];
+
+impl FromStr for ShareName {
+    type Err = String;
+
+    /// 1 to 80 characters (MS-SRVS 2.2.4.23: NNLEN), none that ends a section header or a line.
+    fn from_str(s: &str) -> Result<Self, String> {
+        let allowed = |c: char| c.is_alphanumeric() || " ._-+$".contains(c);
+        if s.is_empty() || s.chars().count() > 80 || s.trim() != s || !s.chars().all(allowed) {
+            return Err(format!(
+                "{s:?} is no share name: 1 to 80 letters, digits, inner spaces and . _ - + $"
+            ));
+        }
+        if RESERVED_SHARES.contains(&s.to_lowercase().as_str()) {
+            return Err(format!(
+                "{s:?} is no share name: it has a meaning of its own in SMB"
+            ));
+        }
+        Ok(Self(s.to_owned()))
+    }
+}
+
+impl fmt::Display for ShareName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A user, or with `@` before the name a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct User(String);
+
+impl FromStr for User {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let name = s.strip_prefix('@').unwrap_or(s);
+        let allowed = |c: char| c.is_alphanumeric() || "._-".contains(c);
+        if name.is_empty()
+            || name.chars().count() > 64
+            || name.starts_with('-')
+            || !name.chars().all(allowed)
+        {
+            return Err(format!(
+                "{s:?} is no user or @group: 1 to 64 letters, digits and . _ -"
+            ));
+        }
+        Ok(Self(s.to_owned()))
+    }
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Conversions that serde uses: each value is checked again wherever it arrives.
+macro_rules! through_text {
+    ($($kind:ty),*) => {$(
+        impl TryFrom<String> for $kind {
+            type Error = String;
+
+            fn try_from(s: String) -> Result<Self, String> {
+                s.parse()
+            }
+        }
+
+        impl From<$kind> for String {
+            fn from(value: $kind) -> Self {
+                value.to_string()
+            }
+        }
+    )*};
+}
+
+through_text!(Client, ShareName, User);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_addresses_networks_or_anybody() {
+        for (text, shown) in [
+            ("*", "*"),
+            ("10.1.0.0/24", "10.1.0.0/24"),
+            ("10.1.0.7", "10.1.0.7/32"),
+            ("2001:db8::/32", "2001:db8::/32"),
+        ] {
+            assert_eq!(text.parse::<Client>().unwrap().to_string(), shown);
+        }
+        for wrong in ["", "host", "10.1.0.0/33", "10.1.0.0/24; Access = RW"] {
+            assert!(wrong.parse::<Client>().is_err(), "{wrong}");
+        }
+        let error = "10.1.0.7/24".parse::<Client>().unwrap_err();
+        assert!(error.contains("10.1.0.0/24 is meant"), "{error}");
+    }
+
+    #[test]
+    fn share_names_that_could_break_the_file_or_mean_something_else_are_refused() {
+        for good in ["data", "Été 2024", "hidden$", "a.b_c-d"] {
+            assert!(good.parse::<ShareName>().is_ok(), "{good}");
+        }
+        let long = "x".repeat(81);
+        for wrong in [
+            "", " data", "a]b", "a\nb", "a/b", "a\"b", "%u", "Global", "IPC$", &long,
+        ] {
+            assert!(wrong.parse::<ShareName>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn users_are_plain_names() {
+        for good in ["anna", "@staff", "svc-backup", "a.b"] {
+            assert!(good.parse::<User>().is_ok(), "{good}");
+        }
+        for wrong in ["", "@", "-x", "a b", "a,b", "DOM\\a", "a\nb", "&x"] {
+            assert!(wrong.parse::<User>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn values_from_another_process_are_checked_too() {
+        assert!(serde_json::from_str::<ShareName>("\"a]b\"").is_err());
+        assert!(serde_json::from_str::<User>("\"a b\"").is_err());
+        assert!(serde_json::from_str::<Client>("\"nonsense\"").is_err());
+        let name: ShareName = serde_json::from_str("\"data\"").unwrap();
+        assert_eq!(serde_json::to_string(&name).unwrap(), "\"data\"");
+    }
+}

@@ -1,0 +1,131 @@
+//! What the servers need in the cell before they start: their state directory and their configuration.
+//! Runs in children of PID 1.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::fs::CWD;
+
+use super::root::{OWN_ETC, STATE_DIRECTORY};
+use super::service::{self, Entry, Export, ServerSpec, Snippets};
+use crate::sys::mount;
+
+/// Room for device nodes, which take none.
+const NODES_SIZE: u64 = 1 << 16;
+
+/// Shows the state directory of the home file system where the servers look for it, and nothing at
+/// the place where it lies: clients who may use the file system see only an empty directory there.
+pub fn settle(home: &Path) -> Result<(), String> {
+    let state = home.join(".berth");
+    settle_at(&state).map_err(|e| format!("state directory {}: {e}", state.display()))
+}
+
+fn settle_at(state: &Path) -> io::Result<()> {
+    if is_mounted(Path::new(STATE_DIRECTORY))? {
+        return Ok(());
+    }
+    make_state_directory(state)?;
+    let view = mount::clone_tree(CWD, state)?;
+    let cover = mount::create_tmpfs(4096, 0o700)?;
+    mount::set_read_only(&cover)?;
+    mount::attach(cover, CWD, state)?;
+    mount::attach(view, CWD, STATE_DIRECTORY)
+}
+
+/// A client with root's rights could have put a link there: it is not followed.
+fn make_state_directory(path: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    if !fs::symlink_metadata(path)?.is_dir() {
+        let text = "is not a directory";
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, text));
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+}
+
+/// Puts everything in place that the servers need before they start, or after their exports changed.
+pub fn configure(spec: &ServerSpec, exports: &[Export]) -> Result<(), String> {
+    let snippets = Snippets::look(spec);
+    for entry in service::files(spec, exports, &snippets)? {
+        let (Entry::Directory { path, .. } | Entry::File { path, .. } | Entry::Node { path, .. }) =
+            &entry;
+        put(&entry).map_err(|e| format!("write {}: {e}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn put(entry: &Entry) -> io::Result<()> {
+    match entry {
+        Entry::Directory { path, mode } => make_directory(path, *mode),
+        // /etc itself is read-only; there it is a link.
+        Entry::File {
+            path,
+            content,
+            mode,
+        } if path.starts_with("/etc") => {
+            let name = path.file_name().unwrap_or_default();
+            write(&Path::new(OWN_ETC).join(name), content, *mode)
+        }
+        Entry::File {
+            path,
+            content,
+            mode,
+        } => write(path, content, *mode),
+        Entry::Node { path, device } => make_node(path, *device),
+    }
+}
+
+fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)?;
+    match fs::set_permissions(path, fs::Permissions::from_mode(mode)) {
+        // It is part of the root, which is read-only, and was made as it should be.
+        Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
+        other => other,
+    }
+}
+
+/// Writes a file so that whoever reads it sees either all of the old or all of the new content.
+fn write(path: &Path, content: &str, mode: u32) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    remove(Path::new(&temporary))?;
+    let mut options = fs::OpenOptions::new();
+    let mut out = options
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&temporary)?;
+    out.write_all(content.as_bytes())?;
+    fs::rename(&temporary, path)
+}
+
+/// Makes a block device node that can't be opened: see [`Entry::Node`].
+fn make_node(path: &Path, device: u64) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    if !is_mounted(directory)? {
+        let nodes = mount::create_tmpfs(NODES_SIZE, 0o755)?;
+        mount::attach(nodes, CWD, directory)?;
+    }
+    remove(path)?;
+    let (kind, none) = (rustix::fs::FileType::BlockDevice, rustix::fs::Mode::empty());
+    Ok(rustix::fs::mknodat(CWD, path, kind, none, device)?)
+}
+
+fn is_mounted(path: &Path) -> io::Result<bool> {
+    let table = mount::read_table(Path::new("/proc/self/mountinfo"))?;
+    Ok(table.iter().any(|entry| entry.target == path))
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}

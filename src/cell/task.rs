@@ -1,0 +1,185 @@
+//! What PID 1's children do: the work that may block.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rustix::thread::CapabilitySet;
+
+use super::probe;
+use super::server;
+use super::service::Ready;
+use crate::sys::{command, mount};
+
+/// Between two looks at something that tells nobody when it changes.
+const INTERVAL: Duration = Duration::from_millis(5);
+
+/// How long a server that was just started may take to answer one question, before it is asked again.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long a program that answers nothing must live to count as started: one that is not installed, or
+/// does not like its arguments, ends at once.
+const STARTED: Duration = Duration::from_millis(100);
+
+/// Unmounts all of the file system attached at `directory`. Who uses it is asked to go, then killed;
+/// `servers` are spared until only they are left.
+pub fn detach(directory: &Path, patience: Duration, servers: &[Pid]) -> Result<(), String> {
+    let begun = Instant::now();
+    loop {
+        let device = match device_at(directory) {
+            Ok(Some(device)) => device,
+            Ok(None) => return Ok(()),
+            Err(e) => return Err(format!("read the mount table: {e}")),
+        };
+        let error = match unmount_all(device) {
+            Ok(()) => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy => e,
+            Err(e) => return Err(e.to_string()),
+        };
+        let waited = begun.elapsed();
+        if waited > patience * 2 {
+            return Err(error.to_string());
+        }
+        for pid in users(device) {
+            // A quarter of the patience to go unasked, the rest of it to go when asked.
+            let signal = match (servers.contains(&pid), waited) {
+                (true, waited) if waited < patience => continue,
+                (_, waited) if waited < patience / 4 => continue,
+                (false, waited) if waited < patience => Signal::SIGTERM,
+                _ => Signal::SIGKILL,
+            };
+            let _ = kill(pid, signal);
+        }
+        pause(INTERVAL);
+    }
+}
+
+/// The number of the file system attached at `directory`, `None` if there is none.
+fn device_at(directory: &Path) -> io::Result<Option<(u32, u32)>> {
+    let table = mount::read_table(Path::new("/proc/self/mountinfo"))?;
+    Ok(table
+        .iter()
+        .rev()
+        .find(|e| e.target == directory)
+        .map(|e| e.device))
+}
+
+/// Unmounts what is mounted of a file system, and on it.
+fn unmount_all(device: (u32, u32)) -> io::Result<()> {
+    let table = mount::read_table(Path::new("/proc/self/mountinfo"))?;
+    let of_it = table.iter().filter(|e| e.device == device);
+    let places: Vec<&PathBuf> = of_it.map(|e| &e.target).collect();
+    // The last mounted first: the state directory lies on the home file system.
+    for entry in table.iter().rev() {
+        if places.iter().any(|place| entry.target.starts_with(place)) {
+            mount::detach(&entry.target)?;
+        }
+    }
+    Ok(())
+}
+
+/// The processes that have something of a file system open.
+fn users(device: (u32, u32)) -> Vec<Pid> {
+    let number = rustix::fs::makedev(device.0, device.1);
+    let lies_there = |path: &Path| fs::metadata(path).is_ok_and(|m| m.dev() == number);
+    processes()
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|pid| pid.as_raw() != 1 && *pid != Pid::this())
+        .filter(|pid| {
+            let process = PathBuf::from(format!("/proc/{pid}"));
+            ["cwd", "root", "exe"]
+                .iter()
+                .any(|name| lies_there(&process.join(name)))
+                || any_entry(&process.join("fd"), lies_there)
+                || any_entry(&process.join("map_files"), lies_there)
+        })
+        .collect()
+}
+
+fn any_entry(directory: &Path, test: impl Fn(&Path) -> bool) -> bool {
+    // A process that has just ended has no entries any more.
+    fs::read_dir(directory).is_ok_and(|entries| entries.flatten().any(|entry| test(&entry.path())))
+}
+
+/// All processes of the cell.
+fn processes() -> io::Result<Vec<Pid>> {
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        if let Some(pid) = entry?.file_name().to_str().and_then(|n| n.parse().ok()) {
+            pids.push(Pid::from_raw(pid));
+        }
+    }
+    Ok(pids)
+}
+
+/// The living processes of the cell that are neither PID 1 nor among `tasks`, nor came in from
+/// outside: those have a parent that is not seen here.
+///
+/// # Errors
+/// If /proc can't be read.
+pub fn strays(tasks: &[Pid]) -> io::Result<Vec<Pid>> {
+    Ok(processes()?
+        .into_iter()
+        .filter(|pid| pid.as_raw() != 1 && !tasks.contains(pid))
+        .filter(|pid| {
+            fs::read_to_string(format!("/proc/{pid}/stat"))
+                .ok()
+                .and_then(|stat| state_and_parent(&stat))
+                .is_some_and(|(state, parent)| {
+                    state != 'Z' && parent != 0 && !tasks.contains(&Pid::from_raw(parent))
+                })
+        })
+        .collect())
+}
+
+/// From `/proc/PID/stat`: `12 (name) S 1 …`; the name may contain anything, even `)`.
+fn state_and_parent(stat: &str) -> Option<(char, i32)> {
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut words = rest.split(' ');
+    Some((words.next()?.chars().next()?, words.next()?.parse().ok()?))
+}
+
+/// Runs a program to its end.
+pub fn run(argv: &[String], rights: CapabilitySet, limit: Duration) -> Result<(), String> {
+    server::restricted(argv, rights)
+        .and_then(|program| command::run(program, Instant::now() + limit))
+        .and_then(|output| output.check(argv.join(" ")))
+        .map(|_| ())
+        .map_err(|e| e.to_string())
+}
+
+/// Waits until a server that was just started answers. Ended from outside if it never does.
+pub fn await_ready(ready: Ready) -> Result<(), String> {
+    let Ready::Answers(protocol) = ready else {
+        // Its end in this time ends the wait too, and fails the start.
+        pause(STARTED);
+        return Ok(());
+    };
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, protocol.port()));
+    while probe::ask_at(protocol, address, Instant::now() + ANSWER_LIMIT).is_err() {
+        pause(INTERVAL);
+    }
+    Ok(())
+}
+
+fn pause(time: Duration) {
+    // Woken early by a signal it merely looks once more.
+    std::thread::sleep(time);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_name_may_contain_what_it_likes() {
+        assert_eq!(state_and_parent("12 (a) R 1 2) Z 7 0 0"), Some(('Z', 7)));
+        assert_eq!(state_and_parent("12 smbd S 1"), None);
+    }
+}

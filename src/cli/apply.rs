@@ -1,0 +1,278 @@
+//! `diff` and `apply`: the file against the cluster.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::{Failure, Source};
+use crate::cluster::canonical::pairs;
+use crate::cluster::cib::{Cib, Loaded};
+use crate::cluster::element::Element;
+use crate::cluster::merge::{self, Merged};
+use crate::cluster::{fencing, status};
+use crate::config::ids::{Known, OWNERSHIP};
+use crate::config::model::{self, Agent, Features, Model};
+use crate::config::{Config, render};
+
+/// Exit code of [`diff`] and of a dry run when something would change.
+const DIFFERENT: u8 = 5;
+/// For one call of a tool of the cluster.
+const TOOL_PATIENCE: Duration = Duration::from_secs(60);
+/// For an unchanging CIB: how long a change that came too late is tried again.
+const LOAD_PATIENCE: Duration = Duration::from_secs(30);
+/// For the stop of what is removed; longer than any stop operation may take.
+const STOP_PATIENCE: Duration = Duration::from_secs(700);
+/// Between two looks at the cluster.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// What is compared.
+#[derive(Args)]
+pub struct Target {
+    #[command(flatten)]
+    source: Source,
+    /// Use a CIB in a file instead of the running cluster's
+    #[arg(long, value_name = "FILE")]
+    cib: Option<PathBuf>,
+}
+
+/// How to apply.
+#[derive(Args)]
+pub struct Options {
+    #[command(flatten)]
+    target: Target,
+    /// Only print what would change
+    #[arg(long)]
+    dry_run: bool,
+    /// Wait until everything is started, at most so many seconds (120 if none are given)
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "120", value_parser = clap::value_parser!(u32).range(1..=86400))]
+    wait: Option<u32>,
+    /// Apply to a cluster that can't fence its nodes: two nodes may then write to one file system
+    #[arg(long)]
+    without_fencing: bool,
+}
+
+impl Target {
+    fn open(&self) -> Result<(Config, Cib), Failure> {
+        let config = self.source.load()?;
+        let file = self.cib.as_ref().map(std::path::absolute).transpose()?;
+        Ok((config, Cib { file }))
+    }
+}
+
+fn soon() -> Instant {
+    Instant::now() + TOOL_PATIENCE
+}
+
+/// Tells how the work goes on. The work does not depend on somebody listening.
+fn say(text: impl Display) {
+    let mut out = io::stdout();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// A CIB as it was read, and what the file makes of it.
+struct Attempt {
+    model: Model,
+    before: Element,
+    merged: Merged,
+}
+
+fn attempt(config: &Config, cib: &Cib) -> Result<Attempt, Failure> {
+    let before = cib.read(soon())?;
+    let model = model::build(config, Features::CURRENT, &known(&before));
+    let wanted = render::xml::configuration(&model);
+    let merged = merge::merge(&before, &wanted, OWNERSHIP)
+        .map_err(|conflict| Failure::Failed(conflict.to_string()))?;
+    Ok(Attempt {
+        model,
+        before,
+        merged,
+    })
+}
+
+/// The ids of the addresses that the cluster already has.
+fn known(cib: &Element) -> Known {
+    let primitives = cib.walk().filter(|e| e.name == "primitive");
+    let vips = primitives
+        .filter(|e| merge::is_owned(e, OWNERSHIP) && e.get("type") == Some(Agent::Vip.name()));
+    vips.filter_map(|vip| {
+        let parameter = |name| {
+            let mut found = pairs(vip, "instance_attributes").filter(|(n, _)| *n == name);
+            found.next().map(|(_, value)| value)
+        };
+        let key = (
+            parameter("vserver")?.to_owned(),
+            parameter("ip")?.parse().ok()?,
+        );
+        Some((key, vip.id().to_owned()))
+    })
+    .collect()
+}
+
+/// Prints what [`apply`] would change.
+pub fn diff(target: &Target) -> Result<ExitCode, Failure> {
+    let (config, cib) = target.open()?;
+    let attempt = attempt(&config, &cib)?;
+    let mut out = io::stdout().lock();
+    for change in &attempt.merged.changes {
+        writeln!(out, "{change}")?;
+    }
+    out.flush()?;
+    if attempt.merged.changes.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    cib.verify(&attempt.merged.cib, soon())?;
+    Ok(ExitCode::from(DIFFERENT))
+}
+
+/// Makes the cluster as the file says.
+pub fn apply(options: &Options) -> Result<ExitCode, Failure> {
+    if options.dry_run {
+        return diff(&options.target);
+    }
+    let (config, cib) = options.target.open()?;
+    let mut attempt = attempt(&config, &cib)?;
+    if !options.without_fencing {
+        check_fencing(&cib, &attempt.before)?;
+    }
+    if attempt.merged.changes.is_empty() {
+        say("no change");
+    } else {
+        cib.verify(&attempt.merged.cib, soon())?;
+        if cib.file.is_none() {
+            stop_first(&config, &cib, &attempt)?;
+        }
+        attempt = load(&config, &cib)?;
+        for change in &attempt.merged.changes {
+            say(change);
+        }
+    }
+    if let Some(patience) = options.wait.filter(|_| cib.file.is_none()) {
+        wait_started(&attempt.model, Duration::from_secs(patience.into()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check_fencing(cib: &Cib, live: &Element) -> Result<(), Failure> {
+    let refused = |why: String| {
+        Failure::Refused(format!(
+            "{why}; without fencing two nodes may write to one file system (--without-fencing applies nevertheless)"
+        ))
+    };
+    fencing::check_configuration(live).map_err(refused)?;
+    if cib.file.is_some() {
+        return Ok(());
+    }
+    for node in fencing::nodes(live) {
+        if !fencing::reaches(&node, soon())? {
+            return Err(refused(format!(
+                "no running fence device reaches node {node}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Stops what is to be removed, in the order of its constraints: as an orphan it would be stopped
+/// without any.
+fn stop_first(config: &Config, cib: &Cib, first: &Attempt) -> Result<(), Failure> {
+    let running = |ids: &[String]| -> Result<Vec<String>, Failure> {
+        let active = status::read(soon())?
+            .into_iter()
+            .filter(status::Instance::is_active);
+        let active: Vec<String> = active.map(|instance| instance.id).collect();
+        Ok(ids
+            .iter()
+            .filter(|id| active.contains(id))
+            .cloned()
+            .collect())
+    };
+    let mut left = running(&first.merged.removed)?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    change(cib, || {
+        let attempt = attempt(config, cib)?;
+        let after = merge::stopping(&attempt.before, &attempt.merged.removed);
+        Ok((attempt.before.clone(), after, ()))
+    })?;
+    let deadline = Instant::now() + STOP_PATIENCE;
+    let mut told = Vec::new();
+    while !left.is_empty() {
+        if left != told {
+            say(format_args!("stopping {}", left.join(", ")));
+            told.clone_from(&left);
+        }
+        if Instant::now() > deadline {
+            return Err(Failure::Failed(format!(
+                "stop {} before its removal: not stopped in {} s; when it is, apply again",
+                left.join(", "),
+                STOP_PATIENCE.as_secs()
+            )));
+        }
+        std::thread::sleep(PAUSE);
+        left = running(&first.merged.removed)?;
+    }
+    Ok(())
+}
+
+fn load(config: &Config, cib: &Cib) -> Result<Attempt, Failure> {
+    change(cib, || {
+        let attempt = attempt(config, cib)?;
+        Ok((attempt.before.clone(), attempt.merged.cib.clone(), attempt))
+    })
+}
+
+/// Changes the CIB, again from its newest state when somebody else was faster.
+fn change<T>(
+    cib: &Cib,
+    mut plan: impl FnMut() -> Result<(Element, Element, T), Failure>,
+) -> Result<T, Failure> {
+    let deadline = Instant::now() + LOAD_PATIENCE;
+    loop {
+        let (before, after, result) = plan()?;
+        if cib.load(&before, &after, soon())? == Loaded::Done {
+            return Ok(result);
+        }
+        if Instant::now() > deadline {
+            let text = format!(
+                "change the CIB: others change it all the time, no gap in {} s",
+                LOAD_PATIENCE.as_secs()
+            );
+            return Err(Failure::Failed(text));
+        }
+    }
+}
+
+fn wait_started(model: &Model, patience: Duration) -> Result<(), Failure> {
+    let begin = Instant::now();
+    let ids: Vec<String> = model.resources.iter().map(|r| r.id.clone()).collect();
+    let mut told = Vec::new();
+    loop {
+        let waiting = status::not_started(&ids, &status::read(soon())?);
+        // What looks started may be about to restart: only a settled cluster is believed.
+        if waiting.is_empty() && status::is_settled(2, soon())? {
+            let seconds = begin.elapsed().as_secs_f32();
+            say(format_args!(
+                "all {} resources started, {seconds:.1} s",
+                ids.len()
+            ));
+            return Ok(());
+        }
+        if begin.elapsed() > patience {
+            return Err(Failure::Failed(format!(
+                "wait for everything to start: after {} s not started: {}",
+                patience.as_secs(),
+                waiting.join(", ")
+            )));
+        }
+        if waiting != told {
+            say(format_args!("waiting for {}", waiting.join(", ")));
+            told = waiting;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}

@@ -1,0 +1,243 @@
+//! The command for people: its arguments, its messages and its exit codes.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::config::{self, Config, Problems};
+
+mod apply;
+mod manual;
+
+/// Where the configuration is unless `--file` says otherwise.
+const DEFAULT_FILE: &str = "/etc/berth/berth.toml";
+
+#[derive(Parser)]
+#[command(
+    name = "berth",
+    version,
+    about = "Highly available virtual file servers on Pacemaker",
+    after_help = EXIT_CODES,
+    disable_help_subcommand = true,
+    subcommand_value_name = "COMMAND"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; for diff: nothing would change
+  1  failed, such as a tool of the cluster or a wait that took too long
+  2  wrong use of this command
+  3  the configuration file is wrong
+  4  refused: the cluster has no working fencing
+  5  diff and apply --dry-run: something would change
+exec ends with the program's own exit code, 128 and more for a death by signal.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check the configuration file
+    Check(Source),
+    /// Print the resources and constraints that the file describes
+    Plan {
+        #[command(flatten)]
+        source: Source,
+        /// The form to print them in
+        #[arg(long, value_enum, default_value_t = Format::Crm)]
+        format: Format,
+    },
+    /// Print what apply would change in the cluster
+    Diff(apply::Target),
+    /// Make the cluster's resources and constraints as the file says
+    ///
+    /// Removes what berth once made and the file no longer has, and leaves everything else alone.
+    Apply(apply::Options),
+    /// Run a program inside a virtual server's cell on this node
+    ///
+    /// With the cell's network, mounts, processes and host name, and with root's full rights: for
+    /// looking around, and for what has to be done in there, such as smbpasswd.
+    Exec {
+        /// The virtual server
+        vserver: String,
+        /// The program and its arguments
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print a manual page
+    #[command(hide = true)]
+    Manual {
+        /// The page
+        #[arg(value_enum)]
+        page: manual::Page,
+    },
+}
+
+#[derive(Args)]
+struct Source {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_FILE)]
+    file: PathBuf,
+}
+
+impl Source {
+    fn load(&self) -> Result<Config, Failure> {
+        Ok(config::load(&self.file)?)
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// Commands for crm configure
+    Crm,
+    /// A script of pcs commands
+    Pcs,
+    /// XML of the CIB
+    Xml,
+}
+
+/// Why a command did not do what it was asked to.
+enum Failure {
+    /// The file is wrong.
+    File(Problems),
+    /// The cluster is not fit for it.
+    Refused(String),
+    /// The reader of our output went away: nothing is left to do.
+    Unread,
+    /// Anything else, as one line.
+    Failed(String),
+}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        Self::File(problems)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::Unread,
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl Failure {
+    fn report(self) -> ExitCode {
+        match self {
+            Self::File(problems) => {
+                problems.lines().for_each(|line| complain(&line));
+                ExitCode::from(3)
+            }
+            Self::Refused(text) => {
+                complain(&text);
+                ExitCode::from(4)
+            }
+            Self::Unread => ExitCode::SUCCESS,
+            Self::Failed(text) => {
+                complain(&text);
+                ExitCode::from(1)
+            }
+        }
+    }
+}
+
+/// One line on standard error. If nobody reads that, nobody can be told.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "berth: {text}");
+}
+
+/// Runs the command that `arguments` ask for; the first is the program's name.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return wrong_use(&error),
+    };
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Help and version go to standard output; an error becomes one line like every other.
+fn wrong_use(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = write!(io::stdout(), "{}", error.render());
+        return ExitCode::SUCCESS;
+    }
+    let text = error.render().to_string();
+    let words: Vec<&str> = text
+        .lines()
+        .take_while(|line| !line.starts_with("Usage:"))
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let text = words.join(" ");
+    complain(&format!(
+        "{}; see berth --help",
+        text.strip_prefix("error: ").unwrap_or(&text)
+    ));
+    ExitCode::from(2)
+}
+
+fn run(command: Command) -> Result<ExitCode, Failure> {
+    let mut out = io::stdout().lock();
+    match command {
+        Command::Diff(target) => return apply::diff(&target),
+        Command::Apply(options) => return apply::apply(&options),
+        Command::Check(source) => {
+            let config = source.load()?;
+            for warning in config::warnings(&config) {
+                complain(&format!("{}: warning: {warning}", source.file.display()));
+            }
+            writeln!(
+                out,
+                "{}: {}",
+                source.file.display(),
+                config::summary(&config)
+            )?;
+        }
+        Command::Plan { source, format } => {
+            let config = source.load()?;
+            let model = config::model::build(
+                &config,
+                config::model::Features::CURRENT,
+                &config::ids::Known::new(),
+            );
+            let text = match format {
+                Format::Crm => config::render::crm::commands(&model),
+                Format::Pcs => config::render::pcs::script(&model),
+                Format::Xml => config::render::xml::configuration(&model).to_string(),
+            };
+            out.write_all(text.as_bytes())?;
+        }
+        Command::Exec { vserver, command } => {
+            let status = crate::cell::client::exec(&vserver, &command)?;
+            let code = status.code().or(status.signal().map(|signal| 128 + signal));
+            return Ok(ExitCode::from(
+                code.map_or(1, |code| code.clamp(0, 255) as u8),
+            ));
+        }
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "berth", &mut text);
+            out.write_all(&text)?;
+        }
+        Command::Manual { page } => {
+            out.write_all(manual::page(page, Cli::command())?.as_bytes())?
+        }
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}

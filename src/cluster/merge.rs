@@ -1,0 +1,446 @@
+//! Brings what is wanted into a CIB that also holds what others made: pure, from tree to tree.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::canonical::{constraint, differences, facts, pairs};
+use super::element::Element;
+
+/// How the owner of resources and constraints is told from others.
+#[derive(Debug, Clone, Copy)]
+pub struct Ownership {
+    /// The meta attribute, with the value `true`, that every resource of the owner has.
+    pub mark: &'static str,
+    /// The prefix of the ids of the owner's constraints.
+    pub prefix: &'static str,
+    /// Meta attributes that the owner decides on; others, such as `target-role`, are left alone.
+    pub meta: &'static [&'static str],
+}
+
+/// One difference between the CIB and what is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Something is added.
+    Add(String),
+    /// Something is changed: what, and how.
+    Modify(String, Vec<String>),
+    /// Something is taken away.
+    Remove(String),
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Add(what) => write!(f, "+ {what}"),
+            Self::Modify(what, how) => write!(f, "~ {what}: {}", how.join(", ")),
+            Self::Remove(what) => write!(f, "- {what}"),
+        }
+    }
+}
+
+/// A CIB after the merge.
+#[derive(Debug, Clone)]
+pub struct Merged {
+    /// The whole CIB.
+    pub cib: Element,
+    /// What differs from the one before.
+    pub changes: Vec<Change>,
+    /// Ids of the primitives that are taken away.
+    pub removed: Vec<String>,
+}
+
+/// Why the merge can't be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Conflict {
+    /// An id is somebody else's.
+    #[error(
+        "{kind} {id} exists already and was not made by berth: rename or remove one of the two"
+    )]
+    Taken {
+        /// What has the id.
+        kind: String,
+        /// The id.
+        id: String,
+    },
+    /// A resource of the owner was put into something of somebody else's.
+    #[error("resource {id}, made by berth, was put into {kind} {into}: take it out first")]
+    Inside {
+        /// The resource.
+        id: String,
+        /// What kind of thing it is in.
+        kind: String,
+        /// The thing's id.
+        into: String,
+    },
+    /// Somebody else's constraint needs a resource that is to go.
+    #[error(
+        "constraint {constraint}, not made by berth, refers to {id}, which would be removed: remove the constraint first"
+    )]
+    Needed {
+        /// The constraint.
+        constraint: String,
+        /// The resource.
+        id: String,
+    },
+}
+
+/// Makes the resources and constraints of `wanted`, a `<configuration>`, part of `live`, a `<cib>`,
+/// and takes away those of the same owner that are not wanted.
+///
+/// # Errors
+/// Something of somebody else's stands in the way.
+pub fn merge(live: &Element, wanted: &Element, owner: Ownership) -> Result<Merged, Conflict> {
+    let mut cib = live.clone();
+    let mut changes = Vec::new();
+    let configuration = cib.child_mut("configuration");
+    let wanted_ids: BTreeSet<&str> = ids(section(wanted, "resources")).collect();
+    let resources = configuration.child_mut("resources");
+    let removed = resources_to_remove(resources, &wanted_ids, owner)?;
+    resources.children.retain(|top| {
+        let goes = primitive_of(top).is_some_and(|p| removed.iter().any(|id| id == p.id()));
+        if goes {
+            changes.push(Change::Remove(describe(top)));
+        }
+        !goes
+    });
+    for new in section(wanted, "resources") {
+        place_resource(resources, new, owner, &mut changes)?;
+    }
+    let constraints = configuration.child_mut("constraints");
+    merge_constraints(constraints, wanted, owner, &mut changes);
+    let dangling = constraints.children.iter().find_map(|constraint| {
+        let id = removed.iter().find(|id| refers(constraint, id))?;
+        Some((constraint.id().to_owned(), id.clone()))
+    });
+    if let Some((constraint, id)) = dangling {
+        return Err(Conflict::Needed { constraint, id });
+    }
+    Ok(Merged {
+        cib,
+        changes,
+        removed,
+    })
+}
+
+/// The CIB with `target-role=Stopped` on the primitives of those ids, so that they stop in the order
+/// that their constraints ask for, while these are still there.
+pub fn stopping(live: &Element, ids: &[String]) -> Element {
+    let mut cib = live.clone();
+    let resources = cib.child_mut("configuration").child_mut("resources");
+    for top in &mut resources.children {
+        if !primitive_of(top).is_some_and(|p| ids.iter().any(|id| id == p.id())) {
+            continue;
+        }
+        let primitive = if top.name == "clone" {
+            top.child_mut("primitive")
+        } else {
+            top
+        };
+        let id = primitive.id().to_owned();
+        let meta = primitive.child_mut("meta_attributes");
+        if meta.id().is_empty() {
+            meta.set("id", format!("{id}.meta"));
+        }
+        meta.children
+            .retain(|pair| pair.get("name") != Some("target-role"));
+        meta.children.push(
+            Element::new("nvpair")
+                .with("id", format!("{id}.meta.target-role"))
+                .with("name", "target-role")
+                .with("value", "Stopped"),
+        );
+    }
+    cib
+}
+
+fn section<'e>(configuration: &'e Element, name: &str) -> &'e [Element] {
+    configuration.child(name).map_or(&[], |s| &s.children)
+}
+
+fn ids(elements: &[Element]) -> impl Iterator<Item = &str> {
+    let primitives = elements
+        .iter()
+        .flat_map(Element::walk)
+        .filter(|e| e.name == "primitive");
+    primitives.map(Element::id)
+}
+
+/// The primitive of a top-level resource that is one, or a clone of one.
+fn primitive_of(top: &Element) -> Option<&Element> {
+    match top.name.as_str() {
+        "primitive" => Some(top),
+        "clone" => top.child("primitive"),
+        _ => None,
+    }
+}
+
+/// Whether a primitive carries the owner's mark.
+pub fn is_owned(primitive: &Element, owner: Ownership) -> bool {
+    pairs(primitive, "meta_attributes").any(|(name, value)| name == owner.mark && value == "true")
+}
+
+fn resources_to_remove(
+    resources: &Element,
+    wanted: &BTreeSet<&str>,
+    owner: Ownership,
+) -> Result<Vec<String>, Conflict> {
+    let mut removed = Vec::new();
+    for top in &resources.children {
+        for primitive in top
+            .walk()
+            .filter(|e| e.name == "primitive" && is_owned(e, owner))
+        {
+            let alone = primitive_of(top).is_some_and(|p| p.id() == primitive.id());
+            if !alone {
+                return Err(Conflict::Inside {
+                    id: primitive.id().to_owned(),
+                    kind: top.name.clone(),
+                    into: top.id().to_owned(),
+                });
+            }
+            if !wanted.contains(primitive.id()) {
+                removed.push(primitive.id().to_owned());
+            }
+        }
+    }
+    Ok(removed)
+}
+
+fn place_resource(
+    resources: &mut Element,
+    new: &Element,
+    owner: Ownership,
+    changes: &mut Vec<Change>,
+) -> Result<(), Conflict> {
+    let Some(wanted) = primitive_of(new) else {
+        return Ok(());
+    };
+    let is_ours = |top: &Element| {
+        primitive_of(top).is_some_and(|p| is_owned(p, owner) && p.id() == wanted.id())
+    };
+    let foreign = resources
+        .children
+        .iter()
+        .filter(|top| !is_ours(top))
+        .flat_map(Element::walk);
+    let taken = |e: &&Element| e.id() == new.id() || e.id() == wanted.id();
+    if let Some(foreign) = foreign.into_iter().find(taken) {
+        return Err(Conflict::Taken {
+            kind: foreign.name.clone(),
+            id: foreign.id().to_owned(),
+        });
+    }
+    let place = resources
+        .children
+        .iter_mut()
+        .find(|top| primitive_of(top).is_some_and(|p| p.id() == wanted.id()));
+    let Some(place) = place else {
+        changes.push(Change::Add(describe(new)));
+        resources.children.push(new.clone());
+        return Ok(());
+    };
+    if place.name != new.name {
+        changes.push(Change::Modify(
+            describe(new),
+            vec![format!("was a {}", place.name)],
+        ));
+        *place = new.clone();
+        return Ok(());
+    }
+    let live = if place.name == "clone" {
+        place.child_mut("primitive")
+    } else {
+        place
+    };
+    let how = changed(live, wanted, owner);
+    if !how.is_empty() {
+        changes.push(Change::Modify(describe(new), how));
+        *live = with_foreign_parts(live, wanted, owner);
+    }
+    Ok(())
+}
+
+/// How a live primitive differs from the wanted one, in what the owner decides on.
+fn changed(live: &Element, wanted: &Element, owner: Ownership) -> Vec<String> {
+    let facts = |primitive| facts(primitive, |meta| owner.meta.contains(&meta));
+    differences(&facts(live), &facts(wanted))
+}
+
+/// The wanted primitive with what others have set on the live one: meta attributes that the owner
+/// leaves to them, conditional sets, utilization.
+fn with_foreign_parts(live: &Element, wanted: &Element, owner: Ownership) -> Element {
+    let mut merged = wanted.clone();
+    let foreign = pairs(live, "meta_attributes").filter(|(name, _)| !owner.meta.contains(name));
+    let id = format!("{}.meta", wanted.id());
+    let foreign: Vec<Element> = foreign
+        .map(|(name, value)| {
+            Element::new("nvpair")
+                .with("id", format!("{id}.{name}"))
+                .with("name", name)
+                .with("value", value)
+        })
+        .collect();
+    if !foreign.is_empty() {
+        merged.child_mut("meta_attributes").children.extend(foreign);
+    }
+    let replaced = ["instance_attributes", "meta_attributes", "operations"];
+    let kept = live
+        .children
+        .iter()
+        .filter(|c| !replaced.contains(&c.name.as_str()) || c.child("rule").is_some());
+    merged.children.extend(kept.cloned());
+    // The schema takes the sets in any order, but the operations only after them.
+    merged.children.sort_by_key(|c| match c.name.as_str() {
+        "instance_attributes" | "meta_attributes" | "utilization" => 0,
+        _ => 1,
+    });
+    merged
+}
+
+fn merge_constraints(
+    constraints: &mut Element,
+    wanted: &Element,
+    owner: Ownership,
+    changes: &mut Vec<Change>,
+) {
+    let wanted = section(wanted, "constraints");
+    constraints.children.retain(|live| {
+        let goes =
+            live.id().starts_with(owner.prefix) && !wanted.iter().any(|w| w.id() == live.id());
+        if goes {
+            changes.push(Change::Remove(describe(live)));
+        }
+        !goes
+    });
+    for new in wanted {
+        match constraints.children.iter_mut().find(|c| c.id() == new.id()) {
+            None => {
+                changes.push(Change::Add(describe(new)));
+                constraints.children.push(new.clone());
+            }
+            Some(live) => {
+                let (before, after) = (constraint(live), constraint(new));
+                if before != after {
+                    let how = vec![format!("{before} -> {after}")];
+                    changes.push(Change::Modify(describe(new), how));
+                    *live = new.clone();
+                }
+            }
+        }
+    }
+}
+
+fn refers(constraint: &Element, resource: &str) -> bool {
+    // A clone goes with its primitive.
+    let clone = format!("{resource}-clone");
+    let named = |value: Option<&str>| value == Some(resource) || value == Some(&clone);
+    constraint.walk().any(|e| match e.name.as_str() {
+        "resource_ref" => named(e.get("id")),
+        _ => ["rsc", "with-rsc", "first", "then"]
+            .iter()
+            .any(|name| named(e.get(name))),
+    })
+}
+
+/// `resource alpha (ocf:berth:vserver)` or `constraint berth-stay-alpha`.
+fn describe(element: &Element) -> String {
+    match primitive_of(element) {
+        Some(primitive) => format!(
+            "resource {} (ocf:berth:{})",
+            primitive.id(),
+            primitive.get("type").unwrap_or_default()
+        ),
+        None => format!("constraint {}", element.id()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWNER: Ownership = Ownership {
+        mark: "mine",
+        prefix: "my-",
+        meta: &["mine", "critical"],
+    };
+
+    fn primitive(id: &str, meta: &str) -> String {
+        format!(
+            r#"<primitive id="{id}" class="ocf" provider="berth" type="vip"><meta_attributes id="{id}.meta"><nvpair id="{id}.meta.mine" name="mine" value="true"/>{meta}</meta_attributes></primitive>"#
+        )
+    }
+
+    fn configuration(resources: &str, constraints: &str) -> String {
+        format!(
+            "<configuration><resources>{resources}</resources><constraints>{constraints}</constraints></configuration>"
+        )
+    }
+
+    fn merged(live: (&str, &str), wanted: (&str, &str)) -> Result<Merged, Conflict> {
+        let live = format!("<cib>{}</cib>", configuration(live.0, live.1));
+        let live = Element::parse(&live).unwrap();
+        let wanted = Element::parse(&configuration(wanted.0, wanted.1)).unwrap();
+        merge(&live, &wanted, OWNER)
+    }
+
+    fn said(changes: &[Change]) -> Vec<String> {
+        changes.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_is_no_longer_wanted_goes_and_what_is_others_stays() {
+        let foreign = r#"<primitive id="x" class="ocf" provider="berth" type="vip"/>"#;
+        let live = format!("{foreign}{}{}", primitive("a", ""), primitive("b", ""));
+        let constraints = r#"<rsc_location id="my-1" rsc="b"/><rsc_location id="your-1" rsc="x"/>"#;
+        let merged = merged((&live, constraints), (&primitive("a", ""), "")).unwrap();
+        let said = said(&merged.changes);
+        assert_eq!(said, ["- resource b (ocf:berth:vip)", "- constraint my-1"]);
+        assert_eq!(merged.removed, ["b"]);
+        let text = merged.cib.to_string();
+        assert!(text.contains("\"x\"") && text.contains("your-1") && !text.contains("\"b\""));
+    }
+
+    #[test]
+    fn a_meta_attribute_is_put_right_if_the_owner_decides_on_it_and_kept_if_not() {
+        let live = primitive(
+            "a",
+            r#"<nvpair id="c" name="critical" value="false"/><nvpair id="t" name="target-role" value="Stopped"/>"#,
+        );
+        let result = merged((&live, ""), (&primitive("a", ""), "")).unwrap();
+        let change = "~ resource a (ocf:berth:vip): meta critical removed";
+        assert_eq!(said(&result.changes), [change]);
+        let text = result.cib.to_string();
+        assert!(text.contains("target-role") && !text.contains("critical"));
+        let only_foreign = primitive(
+            "a",
+            r#"<nvpair id="t" name="target-role" value="Stopped"/>"#,
+        );
+        let again = merged((&only_foreign, ""), (&primitive("a", ""), "")).unwrap();
+        assert!(again.changes.is_empty());
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_a_conflict() {
+        let plain = r#"<primitive id="a" class="ocf" provider="x" type="y"/>"#;
+        let in_group = format!(r#"<group id="g">{}</group>"#, primitive("a", ""));
+        let two = format!("{}{}", primitive("a", ""), primitive("b", ""));
+        let ban = r#"<rsc_location id="cli-ban-b" rsc="b"/>"#;
+        let wanted = primitive("a", "");
+        let conflict = |live: (&str, &str)| merged(live, (&wanted, "")).unwrap_err();
+        assert!(matches!(conflict((plain, "")), Conflict::Taken { .. }));
+        assert!(matches!(conflict((&in_group, "")), Conflict::Inside { .. }));
+        assert!(matches!(conflict((&two, ban)), Conflict::Needed { .. }));
+    }
+
+    #[test]
+    fn only_what_is_to_stop_gets_a_target_role() {
+        let resources = format!("{}{}", primitive("a", ""), primitive("b", ""));
+        let live = format!("<cib>{}</cib>", configuration(&resources, ""));
+        let stopped = stopping(&Element::parse(&live).unwrap(), &["b".to_owned()]);
+        let roles = stopped
+            .walk()
+            .filter(|e| e.get("name") == Some("target-role"));
+        let ids: Vec<&str> = roles.map(Element::id).collect();
+        assert_eq!(ids, ["b.meta.target-role"]);
+    }
+}

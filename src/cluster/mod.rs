@@ -1,0 +1,9 @@
+//! Pacemaker: node attributes, resource failures and the CIB, through its own tools.
+
+pub mod canonical;
+pub mod cib;
+pub mod element;
+pub mod fencing;
+pub mod merge;
+pub mod status;
+pub mod tool;

@@ -1,0 +1,383 @@
+//! From the file to the model. The values are those of a configuration that was tried case by case:
+//! change one only together with the simulation that shows why.
+
+use std::collections::BTreeSet;
+
+use super::check::subnet_of;
+use super::file::{Config, Filesystem, OnSubnetLoss, Service, Vip, Vserver};
+use super::ids::{self, Known};
+use super::model::{
+    Agent, Condition, Constraint, Features, Kind, Model, Operation, Pair, Resource, Reward, Score,
+};
+
+/// A node without a good port, or without home's storage, is worse than any with it, but it is not
+/// forbidden: if every node is so, nothing stops. Two of these and all the small ones stay below
+/// 1,000,000, where Pacemaker saturates.
+const VITAL: Score = Score::Points(400_000);
+/// What a data file system's storage or a migrating address's subnet adds.
+const USEFUL: Score = Score::Points(1_000);
+/// What draws an address to a node that has its subnet; more than the pull of its virtual server.
+const SUBNET: Score = Score::Points(10_000);
+/// The pull of a virtual server on its addresses. A failed address pushes its server away by as much,
+/// so it is no more than the server's stickiness.
+const PULL: Score = Score::Points(100);
+/// Seconds after which a failure is forgotten and the node may be tried again.
+const FAILURE_TIMEOUT: u32 = 60;
+
+/// Makes the model of `config`, with the rules that `features` allow. `known` are ids that a live
+/// cluster has already given to addresses.
+pub fn build(config: &Config, features: Features, known: &Known) -> Model {
+    let mut builder = Builder {
+        config,
+        features,
+        model: Model::default(),
+    };
+    builder.watchers();
+    let addresses: Vec<Vec<String>> = config
+        .vservers
+        .iter()
+        .map(|v| {
+            let ips: Vec<_> = v.vips.iter().map(|vip| vip.ip.value).collect();
+            ids::vips(&v.name.value, &ips, known)
+        })
+        .collect();
+    for (vserver, vip_ids) in config.vservers.iter().zip(&addresses) {
+        builder.vserver(vserver);
+        for (vip, id) in vserver.vips.iter().zip(vip_ids) {
+            builder.vip(vserver, vip, id);
+        }
+    }
+    builder.tiers(&addresses);
+    builder.model
+}
+
+struct Builder<'c> {
+    config: &'c Config,
+    features: Features,
+    model: Model,
+}
+
+fn operation(name: &'static str, interval: u32, timeout: u32) -> Operation {
+    Operation {
+        name,
+        interval,
+        timeout,
+        depth: 0,
+    }
+}
+
+fn resource(id: &str, agent: Agent, stickiness: u32) -> Resource {
+    Resource {
+        id: id.to_owned(),
+        agent,
+        cloned: false,
+        params: Vec::new(),
+        meta: vec![
+            (ids::OWNERSHIP.mark, "true".to_owned()),
+            ("resource-stickiness", stickiness.to_string()),
+            ("failure-timeout", format!("{FAILURE_TIMEOUT}s")),
+        ],
+        operations: vec![
+            operation("monitor", 10, 20),
+            operation("start", 0, 60),
+            operation("stop", 0, 60),
+        ],
+    }
+}
+
+fn optional(params: &mut Vec<Pair>, name: &'static str, value: Option<impl ToString>) {
+    params.extend(value.map(|value| (name, value.to_string())));
+}
+
+fn storage(unit: &str) -> Condition {
+    Condition::Is(format!("berth-storage-{unit}"), 1)
+}
+
+fn net(subnet: &str) -> Condition {
+    Condition::Is(format!("berth-net-{subnet}"), 1)
+}
+
+fn home_unit(vserver: &Vserver) -> Option<&str> {
+    let unit = vserver.home()?.unit.as_ref()?;
+    Some(&unit.value)
+}
+
+impl Builder<'_> {
+    fn constrain(&mut self, purpose: &str, resource: &str, kind: Kind) {
+        self.model.constraints.push(Constraint {
+            id: ids::constraint(purpose, resource),
+            kind,
+        });
+    }
+
+    fn reward(&mut self, purpose: &str, key: &str, to: &str, score: Score, when: Vec<Condition>) {
+        let kind = Kind::Location {
+            resource: to.to_owned(),
+            reward: Reward::Score(score),
+            conditions: when,
+        };
+        self.constrain(purpose, key, kind);
+    }
+
+    fn with(&mut self, resource: &str, with: &str, score: Score) {
+        let kind = Kind::Colocation {
+            resource: resource.to_owned(),
+            with: with.to_owned(),
+            score,
+        };
+        self.constrain("with", resource, kind);
+    }
+
+    fn order(&mut self, (purpose, key): (&str, &str), first: &str, then: &str, mandatory: bool) {
+        let kind = Kind::Order {
+            first: first.to_owned(),
+            then: then.to_owned(),
+            mandatory,
+        };
+        self.constrain(purpose, key, kind);
+    }
+
+    /// What runs once in the cluster or once on each node.
+    fn watchers(&mut self) {
+        if self.features.portwatch {
+            let mut portwatch = resource("portwatch", Agent::Portwatch, 0);
+            portwatch.cloned = true;
+            self.model.resources.push(portwatch);
+        }
+        if self.features.rebalance {
+            self.model
+                .resources
+                .push(resource("rebalance", Agent::Rebalance, 0));
+            let when = vec![Condition::IsController];
+            self.reward("controller", "rebalance", "rebalance", SUBNET, when);
+        }
+    }
+
+    /// Its attributes are there before `resource` is placed. Not mandatory: that would restart every
+    /// server whenever portwatch restarts.
+    fn after_portwatch(&mut self, resource: &str) {
+        if self.features.portwatch {
+            self.order(("watch", resource), "portwatch-clone", resource, false);
+        }
+    }
+
+    fn vserver(&mut self, vserver: &Vserver) {
+        let name = &vserver.name.value;
+        for filesystem in &vserver.filesystems {
+            self.filesystem(vserver, filesystem);
+        }
+        let mut server = resource(name, Agent::Vserver, 100);
+        server.params = vserver_params(vserver);
+        server.meta.push(("priority", vserver.priority.to_string()));
+        let home = vserver.stay_on.as_ref().map(|node| node.value.clone());
+        server.meta.extend(home.map(|node| ("berth-home", node)));
+        // The protocol itself, not only the processes: a server can hang and still be there.
+        server.operations.push(Operation {
+            name: "monitor",
+            interval: 60,
+            timeout: 30,
+            depth: 10,
+        });
+        if let Some(stop) = server.operations.iter_mut().find(|o| o.name == "stop") {
+            // Beyond the servers' own time there is the unmounting.
+            stop.timeout = stop.timeout.max(vserver.stop_timeout.unwrap_or(0) + 30);
+        }
+        self.model.resources.push(server);
+        self.after_portwatch(name);
+        self.placement(vserver);
+    }
+
+    /// Where a virtual server may and should run.
+    fn placement(&mut self, vserver: &Vserver) {
+        let name = &vserver.name.value;
+        if self.features.portwatch {
+            let when = vec![Condition::AtLeast("berth-ports".to_owned(), 1)];
+            self.reward("ports", name, name, VITAL, when);
+            if let Some(unit) = home_unit(vserver) {
+                self.reward("storage", name, name, VITAL, vec![storage(unit)]);
+            }
+        }
+        if self.features.rebalance {
+            let place = format!("berth-place-{name}");
+            let mut conditions = vec![Condition::Defined(place.clone())];
+            if self.features.portwatch {
+                let subnets = vserver
+                    .vips
+                    .iter()
+                    .filter_map(|v| subnet_of(self.config, v));
+                let subnets: BTreeSet<&str> = subnets
+                    .map(|(subnet, _)| subnet.name.value.as_str())
+                    .collect();
+                conditions.extend(subnets.into_iter().map(net));
+            }
+            let kind = Kind::Location {
+                resource: name.clone(),
+                reward: Reward::Attribute(place),
+                conditions,
+            };
+            self.constrain("place", name, kind);
+        }
+        if let Some(node) = &vserver.stay_on {
+            let home = node.value.clone();
+            let when = vec![Condition::NotHome { home }];
+            self.reward("stay", name, name, Score::Never, when);
+        }
+    }
+
+    fn filesystem(&mut self, vserver: &Vserver, filesystem: &Filesystem) {
+        let name = &vserver.name.value;
+        let id = ids::filesystem(name, &filesystem.name.value);
+        let mut fs = resource(&id, Agent::Fscheck, 1);
+        fs.params = filesystem_params(name, filesystem);
+        fs.meta.push(("priority", vserver.priority.to_string()));
+        if !filesystem.home {
+            // Otherwise one bad data file system would take the server through all nodes.
+            fs.meta.push(("critical", "false".to_owned()));
+        }
+        self.model.resources.push(fs);
+        self.with(&id, name, Score::Always);
+        // The server can't be without its home, but without a data file system.
+        self.order(("before", &id), &id, name, filesystem.home);
+        self.after_portwatch(&id);
+        let unit = filesystem.unit.as_ref().map(|unit| unit.value.as_str());
+        if let Some(unit) = unit.filter(|u| !filesystem.home && home_unit(vserver) != Some(u))
+            && self.features.portwatch
+        {
+            self.reward("storage", &id, name, USEFUL, vec![storage(unit)]);
+        }
+    }
+
+    fn vip(&mut self, vserver: &Vserver, vip: &Vip, id: &str) {
+        let name = &vserver.name.value;
+        let mut address = resource(id, Agent::Vip, 0);
+        address.params = self.vip_params(vserver, vip);
+        address
+            .meta
+            .push(("priority", vserver.priority.to_string()));
+        // A failed address must not move its server.
+        address.meta.push(("critical", "false".to_owned()));
+        self.model.resources.push(address);
+        let migrate = vip.on_subnet_loss == OnSubnetLoss::Migrate;
+        // Without detours an address is of no use anywhere else.
+        let apart = self.features.detour && self.features.portwatch && !migrate;
+        self.with(id, name, if apart { PULL } else { Score::Always });
+        self.order(("after", id), name, id, true);
+        let Some((subnet, _)) = subnet_of(self.config, vip) else {
+            return;
+        };
+        let net = net(&subnet.name.value);
+        if apart {
+            let path = Condition::NotDefined(format!("berth-nopath-{name}"));
+            self.reward("net", id, id, SUBNET, vec![net, path]);
+        } else if migrate && self.features.portwatch {
+            self.reward("net", id, name, USEFUL, vec![net]);
+        }
+    }
+
+    fn vip_params(&self, vserver: &Vserver, vip: &Vip) -> Vec<Pair> {
+        let mut params = vec![
+            ("vserver", vserver.name.value.clone()),
+            ("ip", vip.ip.value.to_string()),
+        ];
+        let place = subnet_of(self.config, vip);
+        let subnet = place.map(|(subnet, net)| format!("{}={}", subnet.name.value, net.cidr));
+        optional(&mut params, "subnet", subnet);
+        let gateway = vip.gateway.as_ref().map(|gateway| gateway.value);
+        let gateway = gateway.or_else(|| place.and_then(|(_, net)| net.gateway));
+        optional(&mut params, "gateway", gateway);
+        let mut ports: Vec<&str> = vip.ports.iter().map(|port| port.value.as_str()).collect();
+        if let Some((subnet, _)) = place.filter(|_| ports.is_empty()) {
+            ports = ports_on(self.config, &subnet.name.value);
+        }
+        if !ports.is_empty() {
+            params.push(("ports", ports.join(" ")));
+        }
+        if vip.on_subnet_loss == OnSubnetLoss::Migrate {
+            params.push(("on_subnet_loss", "migrate".to_owned()));
+        }
+        params
+    }
+
+    /// Higher priority first: a virtual server waits for the addresses of all higher ones, if they
+    /// start in the same transition. Not only for those of the next tier, which may be running.
+    fn tiers(&mut self, addresses: &[Vec<String>]) {
+        let vservers = &self.config.vservers;
+        let priorities: BTreeSet<u32> = vservers.iter().map(|v| v.priority).collect();
+        for tier in priorities.iter().rev().skip(1) {
+            let higher = vservers
+                .iter()
+                .zip(addresses)
+                .filter(|(v, _)| v.priority > *tier);
+            let first = higher.flat_map(|(_, ids)| ids.iter().cloned()).collect();
+            let own = vservers.iter().filter(|v| v.priority == *tier);
+            let then = own.map(|v| v.name.value.clone()).collect();
+            self.constrain("tier", &tier.to_string(), Kind::Tiers { first, then });
+        }
+    }
+}
+
+/// The interfaces that are on a subnet, on whichever node; empty if one of them is on another subnet
+/// on some node, as the agent could not tell then which is meant.
+pub fn ports_on<'c>(config: &'c Config, subnet: &str) -> Vec<&'c str> {
+    let ports = || config.nodes.iter().flat_map(|node| &node.ports);
+    let mut found: Vec<&str> = Vec::new();
+    for (port, _) in ports().filter(|(_, on)| on.value == subnet) {
+        if !found.contains(&port.value.as_str()) {
+            found.push(&port.value);
+        }
+    }
+    let elsewhere = |name: &&str| ports().any(|(p, on)| p.value == *name && on.value != subnet);
+    if found.iter().any(elsewhere) {
+        found.clear();
+    }
+    found
+}
+
+fn vserver_params(vserver: &Vserver) -> Vec<Pair> {
+    let services = vserver.services.iter().map(|service| match service {
+        Service::Nfs => "nfs",
+        Service::Smb => "smb",
+    });
+    let mut services: Vec<&str> = services.collect();
+    if services.is_empty() {
+        services.push("none");
+    }
+    let mut params = vec![
+        ("name", vserver.name.value.clone()),
+        ("services", services.join(" ")),
+    ];
+    optional(&mut params, "command", vserver.command.as_ref());
+    optional(&mut params, "home", vserver.home().map(|f| &f.path.value));
+    optional(&mut params, "config_dir", vserver.config_dir.as_ref());
+    optional(&mut params, "nfs_lease", vserver.nfs_lease);
+    optional(&mut params, "nfs_grace", vserver.nfs_grace);
+    optional(&mut params, "stop_timeout", vserver.stop_timeout);
+    params
+}
+
+fn filesystem_params(vserver: &str, filesystem: &Filesystem) -> Vec<Pair> {
+    let mut params = vec![
+        ("vserver", vserver.to_owned()),
+        ("device", filesystem.device.value.clone()),
+        ("directory", filesystem.path.value.clone()),
+    ];
+    optional(&mut params, "fstype", filesystem.fstype);
+    optional(&mut params, "options", filesystem.options.as_ref());
+    optional(
+        &mut params,
+        "unit",
+        filesystem.unit.as_ref().map(|u| &u.value),
+    );
+    optional(&mut params, "repair", filesystem.repair);
+    if let Some(nfs) = &filesystem.nfs {
+        params.push(("nfs_clients", nfs.clients.join(" ")));
+        optional(&mut params, "nfs_access", nfs.access);
+        optional(&mut params, "nfs_squash", nfs.squash);
+    }
+    if let Some(smb) = &filesystem.smb {
+        params.push(("smb_share", smb.share.value.clone()));
+        let users = Some(smb.users.join(" ")).filter(|users| !users.is_empty());
+        optional(&mut params, "smb_users", users);
+    }
+    params
+}

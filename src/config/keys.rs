@@ -1,0 +1,251 @@
+//! Every key of `berth.toml`, declared once: the reader knows a key only from here, and
+//! `berth.toml(5)` is written from it.
+
+/// One key.
+pub struct Key {
+    /// As written in the file.
+    pub name: &'static str,
+    /// The kind of value, for people.
+    pub value: &'static str,
+    /// What it means, with its default.
+    pub text: &'static str,
+}
+
+/// The keys of one kind of table.
+pub struct Section {
+    /// How the table's head is written.
+    pub head: &'static str,
+    /// What it describes.
+    pub text: &'static str,
+    /// Its keys; empty if the admin chooses them.
+    pub keys: &'static [Key],
+}
+
+const fn key(name: &'static str, value: &'static str, text: &'static str) -> Key {
+    Key { name, value, text }
+}
+
+/// The whole file.
+pub static FILE: Section = Section {
+    head: "",
+    text: "The tables of the file.",
+    keys: &[
+        key(
+            "subnets",
+            "table",
+            "The networks that clients sit on, by name.",
+        ),
+        key(
+            "nodes",
+            "table",
+            "The nodes of the cluster, by their names in Pacemaker.",
+        ),
+        key("storage", "table", "Shared disks, LUNs or arrays, by name."),
+        key("vserver", "table", "The virtual servers, by name."),
+    ],
+};
+
+/// A network.
+pub static SUBNET: Section = Section {
+    head: "[subnets.NAME]",
+    text: "A network that clients sit on. At least one of cidr and cidr6 is needed.",
+    keys: &[
+        key("cidr", "IPv4 network", "Such as \"10.1.0.0/24\"."),
+        key(
+            "gateway",
+            "IPv4 address",
+            "The router of this network; without it, answers stay in the network.",
+        ),
+        key("cidr6", "IPv6 network", "Such as \"fd00:1::/64\"."),
+        key("gateway6", "IPv6 address", "The router for IPv6."),
+    ],
+};
+
+/// A node.
+pub static NODE: Section = Section {
+    head: "[nodes.NAME]",
+    text: "A node of the cluster. NAME is its name in Pacemaker (crm_node -n).",
+    keys: &[key(
+        "ports",
+        "table",
+        "Network interface = subnet, for each port that serves clients. Without ports, a VIP uses those that have an address in its network.",
+    )],
+};
+
+/// A storage unit.
+pub static STORAGE: Section = Section {
+    head: "[storage.NAME]",
+    text: "A storage unit: a shared disk, LUN or array. Several file systems can be on one.",
+    keys: &[key(
+        "probe",
+        "list of device paths",
+        "Devices whose being readable shows that a node reaches the unit.",
+    )],
+};
+
+/// A virtual server.
+pub static VSERVER: Section = Section {
+    head: "[vserver.NAME]",
+    text: "A virtual server. NAME is also its host name: at most 13 of a-z, 0-9 and -, a letter first.",
+    keys: &[
+        key(
+            "priority",
+            "0 to 9999",
+            "Higher fails over first. Default 0.",
+        ),
+        key(
+            "stay_on",
+            "node",
+            "Run on this node only; do not fail over.",
+        ),
+        key(
+            "services",
+            "list of \"nfs\", \"smb\"",
+            "Servers to run. Default: those that a file system is exported by.",
+        ),
+        key(
+            "command",
+            "command line",
+            "One more program to run and supervise in the cell; its path is absolute.",
+        ),
+        key(
+            "vips",
+            "list",
+            "The addresses. Each an address, or a table (see below).",
+        ),
+        key(
+            "filesystem",
+            "list of tables",
+            "The file systems (see below).",
+        ),
+        key(
+            "config_dir",
+            "directory",
+            "Where the admin's own snippets of server configuration are, the same on every node, under /etc, /opt or /usr.",
+        ),
+        key("nfs_lease", "5 to 300 seconds", "NFSv4 lease. Default 15."),
+        key(
+            "nfs_grace",
+            "5 to 600 seconds",
+            "NFSv4 grace period, longer than the lease. Default 20.",
+        ),
+        key(
+            "stop_timeout",
+            "1 to 600 seconds",
+            "How long the servers may take to end before they are killed.",
+        ),
+    ],
+};
+
+/// A virtual address in its long form.
+pub static VIP: Section = Section {
+    head: "vips = [{ ip = \"…\", … }]",
+    text: "A virtual IP address in its long form.",
+    keys: &[
+        key("ip", "address", "IPv4 or IPv6."),
+        key(
+            "subnet",
+            "subnet",
+            "Default: the one whose network the address is in.",
+        ),
+        key("gateway", "address", "Default: the subnet's."),
+        key(
+            "ports",
+            "list of interfaces",
+            "Ports that may carry it. Default: the nodes' ports on the subnet.",
+        ),
+        key(
+            "on_subnet_loss",
+            "\"reroute\" or \"migrate\"",
+            "When a node loses the subnet: let another node route to it (default), or move the virtual server.",
+        ),
+    ],
+};
+
+/// A file system.
+pub static FILESYSTEM: Section = Section {
+    head: "[[vserver.NAME.filesystem]]",
+    text: "A file system of the virtual server.",
+    keys: &[
+        key(
+            "device",
+            "path, UUID=… or LABEL=…",
+            "The block device. Needed.",
+        ),
+        key(
+            "path",
+            "directory",
+            "Where it is attached in the cell, and the path of its NFS export. Needed.",
+        ),
+        key(
+            "name",
+            "name",
+            "Last part of the resource's id. Default: the path, with - for /.",
+        ),
+        key(
+            "home",
+            "true or false",
+            "Keep the servers' state on this file system. Default: the first.",
+        ),
+        key(
+            "fstype",
+            "\"ext4\", \"xfs\" or \"btrfs\"",
+            "Default: as found on the device.",
+        ),
+        key("options", "mount options", "Separated by commas."),
+        key("unit", "storage unit", "The unit that the device is on."),
+        key(
+            "repair",
+            "\"never\", \"preen\" or \"full\"",
+            "How far a repair may go without a person. Default \"preen\".",
+        ),
+        key("nfs", "table", "Export over NFS (see below)."),
+        key("smb", "table", "Export over SMB (see below)."),
+    ],
+};
+
+/// An NFS export.
+pub static NFS: Section = Section {
+    head: "nfs = { … }",
+    text: "How a file system is exported over NFS.",
+    keys: &[
+        key(
+            "clients",
+            "list",
+            "Addresses, networks, or \"*\" for all. Needed.",
+        ),
+        key("access", "\"rw\" or \"ro\"", "Default \"rw\"."),
+        key(
+            "squash",
+            "\"root\", \"all\" or \"none\"",
+            "Whose identity is replaced by nobody's. Default \"root\".",
+        ),
+    ],
+};
+
+/// An SMB share.
+pub static SMB: Section = Section {
+    head: "smb = { … }",
+    text: "How a file system is shared over SMB.",
+    keys: &[
+        key("share", "name", "The share's name. Needed."),
+        key(
+            "users",
+            "list",
+            "Users and @groups that may use it. Default: all that the server knows.",
+        ),
+    ],
+};
+
+/// All sections in the order of the manual.
+pub static ALL: [&Section; 9] = [
+    &FILE,
+    &SUBNET,
+    &NODE,
+    &STORAGE,
+    &VSERVER,
+    &VIP,
+    &FILESYSTEM,
+    &NFS,
+    &SMB,
+];

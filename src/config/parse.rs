@@ -1,0 +1,421 @@
+//! From the TOML document to [`Config`]: each key by itself. What concerns several keys is in
+//! [`super::check`].
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::str::FromStr;
+
+use ipnetwork::IpNetwork;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::file::{
+    At, Config, Filesystem, Net, Nfs, Node, OnSubnetLoss, Service, Smb, Subnet, Unit, Vip, Vserver,
+};
+use super::keys;
+use super::reader::{Reader, Table};
+use crate::cell::service::{Client, ShareName, User};
+use crate::plan::{directory, name};
+use crate::sys::device::DeviceSpec;
+use crate::sys::mount;
+
+const SERVICES: [(&str, Service); 2] = [("nfs", Service::Nfs), ("smb", Service::Smb)];
+const LOSSES: [(&str, OnSubnetLoss); 2] = [
+    ("reroute", OnSubnetLoss::Reroute),
+    ("migrate", OnSubnetLoss::Migrate),
+];
+
+/// Reads the document; what is wrong is noted in `reader`.
+pub fn config<'t>(reader: &Reader<'t>, document: &DeTable<'t>) -> Config {
+    let root = Table::root(reader, document, &keys::FILE);
+    let mut config = Config::default();
+    for (name, table) in named(&root, reader, "subnets", &keys::SUBNET) {
+        check_name(&table, &name, name::label);
+        config.subnets.push(subnet(name, &table));
+    }
+    for (name, table) in named(&root, reader, "nodes", &keys::NODE) {
+        config.nodes.push(node(name, &table));
+    }
+    for (name, table) in named(&root, reader, "storage", &keys::STORAGE) {
+        check_name(&table, &name, name::label);
+        let probe = table.strings("probe");
+        for device in &probe {
+            check_device(&table, "probe", device);
+        }
+        config.units.push(Unit { name, probe });
+    }
+    for (name, table) in named(&root, reader, "vserver", &keys::VSERVER) {
+        check_name(&table, &name, name::vserver);
+        config.vservers.push(vserver(reader, name, &table));
+    }
+    config
+}
+
+/// The tables below `key`, each with its name.
+fn named<'r, 't>(
+    root: &Table<'r, 't>,
+    reader: &'r Reader<'t>,
+    key: &str,
+    section: &keys::Section,
+) -> Vec<(At<String>, Table<'r, 't>)> {
+    let Some(outer) = root.table(key, None) else {
+        return Vec::new();
+    };
+    let open = |(name, value): (At<String>, &'r Spanned<DeValue<'t>>)| {
+        let path = outer.key(&name.value);
+        Table::open(reader, path, value, Some(section)).map(|table| (name, table))
+    };
+    outer.entries().into_iter().filter_map(open).collect()
+}
+
+fn check_name<R: std::fmt::Display>(
+    table: &Table,
+    name: &At<String>,
+    check: impl Fn(&str) -> Result<(), R>,
+) {
+    if let Err(refusal) = check(&name.value) {
+        table.note(name.line, format!("the name {:?} {refusal}", name.value));
+    }
+}
+
+fn subnet(name: At<String>, table: &Table) -> Subnet {
+    let mut nets = Vec::new();
+    for (cidr, gateway, v6) in [("cidr", "gateway", false), ("cidr6", "gateway6", true)] {
+        if let Some(net) = net(table, cidr, gateway, v6) {
+            nets.push(net);
+        }
+    }
+    if table.value("cidr").is_none() && table.value("cidr6").is_none() {
+        table.note(table.line(), "cidr is missing".to_owned());
+    }
+    Subnet { name, nets }
+}
+
+fn net(table: &Table, cidr_key: &str, gateway_key: &str, v6: bool) -> Option<Net> {
+    let example = if v6 { "fd00:1::/64" } else { "10.1.0.0/24" };
+    let gateway = table.string(gateway_key);
+    let Some(text) = table.string(cidr_key) else {
+        if let Some(gateway) = gateway {
+            let text = format!("{} needs {cidr_key}, such as {example:?}", gateway.value);
+            table.problem(gateway_key, gateway.line, text);
+        }
+        return None;
+    };
+    let wrong = |why: String| table.problem(cidr_key, text.line, format!("{:?} {why}", text.value));
+    // A bare address parses too, as a network of one: hardly ever what was meant.
+    let parsed = text.value.parse::<IpNetwork>();
+    let Some(cidr) = parsed.ok().filter(|_| text.value.contains('/')) else {
+        wrong(format!("is no network, such as {example:?}"));
+        return None;
+    };
+    if cidr.is_ipv6() != v6 {
+        let right = if v6 { "cidr" } else { "cidr6" };
+        wrong(format!("belongs under {right}"));
+        return None;
+    }
+    if cidr.ip() != cidr.network() {
+        let right = format!("{}/{}", cidr.network(), cidr.prefix());
+        wrong(format!("has host bits set, the network is {right:?}"));
+        return None;
+    }
+    if unusable(cidr.ip()) {
+        wrong("is no network that clients can be in".to_owned());
+        return None;
+    }
+    let gateway = gateway.and_then(|text| {
+        let gateway = address(table, gateway_key, &text)?;
+        if !cidr.contains(gateway) {
+            let text = format!("{gateway} is not in {cidr}");
+            table.problem(gateway_key, table.line(), text);
+        }
+        Some(gateway)
+    });
+    Some(Net { cidr, gateway })
+}
+
+/// Loopback, multicast, unspecified, and link-local: a cell's own gateway is 169.254.1.1 and fe80::1.
+fn unusable(ip: IpAddr) -> bool {
+    let link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    ip.is_loopback() || ip.is_multicast() || ip.is_unspecified() || link_local
+}
+
+fn address(table: &Table, key: &str, text: &At<String>) -> Option<IpAddr> {
+    let parsed = text.value.parse();
+    if parsed.is_err() {
+        let what = format!("{:?} is no address, such as \"10.1.0.50\"", text.value);
+        table.problem(key, text.line, what);
+    }
+    parsed.ok()
+}
+
+fn node(name: At<String>, table: &Table) -> Node {
+    let mut ports = Vec::new();
+    if let Some(list) = table.table("ports", None) {
+        for (port, value) in list.entries() {
+            check_name(&list, &port, name::interface);
+            ports.extend(list.text(&port.value, value).map(|subnet| (port, subnet)));
+        }
+    }
+    Node { name, ports }
+}
+
+fn vserver(reader: &Reader, name: At<String>, table: &Table) -> Vserver {
+    let services = table.strings("services");
+    let services: Vec<Service> = services
+        .iter()
+        .filter_map(|word| table.chosen("services", word, &SERVICES))
+        .collect();
+    for (key, what) in [("vips", "address"), ("filesystem", "file system")] {
+        let list = table.value(key).map(|value| value.get_ref());
+        if list.is_none_or(|list| list.as_array().is_some_and(|list| list.is_empty())) {
+            let text = format!("has no {what}, at least one is needed");
+            table.problem(key, table.line(), text);
+        }
+    }
+    Vserver {
+        name,
+        priority: table.number("priority", 0..=9999).unwrap_or_default(),
+        stay_on: table.string("stay_on"),
+        services,
+        command: absolute(table, "command"),
+        config_dir: config_dir(table),
+        nfs_lease: table.number("nfs_lease", 5..=300),
+        nfs_grace: table.number("nfs_grace", 5..=600),
+        stop_timeout: table.number("stop_timeout", 1..=600),
+        vips: vips(reader, table),
+        filesystems: filesystems(reader, table),
+    }
+}
+
+fn absolute(table: &Table, key: &str) -> Option<String> {
+    let text = table.string(key)?;
+    if !text.value.starts_with('/') || text.value.contains(char::is_control) {
+        let what = format!("{:?} must begin with an absolute path", text.value);
+        table.problem(key, text.line, what);
+    }
+    Some(text.value)
+}
+
+fn config_dir(table: &Table) -> Option<String> {
+    let key = "config_dir";
+    let text = table.string(key)?;
+    let path = Path::new(&text.value);
+    // Of the node's own directories a cell sees only these.
+    let seen = ["/etc", "/opt", "/usr"]
+        .iter()
+        .any(|top| path.starts_with(top));
+    if !seen
+        || text.value.split('/').any(|part| part == "..")
+        || text.value.contains(char::is_control)
+    {
+        let what = format!(
+            "{:?} is not an absolute path under /etc, /opt or /usr",
+            text.value
+        );
+        table.problem(key, text.line, what);
+    }
+    Some(text.value)
+}
+
+fn vips<'t>(reader: &Reader<'t>, table: &Table<'_, 't>) -> Vec<Vip> {
+    let mut vips = Vec::new();
+    for value in table.list("vips") {
+        if value.get_ref().is_table() {
+            let path = table.key("vips");
+            let long = Table::open(reader, path, value, Some(&keys::VIP));
+            vips.extend(long.and_then(|long| long_vip(&long)));
+        } else if let Some(text) = table.text("vips", value) {
+            vips.extend(address(table, "vips", &text).map(|ip| Vip {
+                ip: text.with(ip),
+                subnet: None,
+                gateway: None,
+                ports: Vec::new(),
+                on_subnet_loss: OnSubnetLoss::default(),
+            }));
+        }
+    }
+    vips
+}
+
+fn long_vip(table: &Table) -> Option<Vip> {
+    let parsed = |key: &str, text: At<String>| {
+        let ip = address(table, key, &text)?;
+        Some(text.with(ip))
+    };
+    let ports = table.strings("ports");
+    for port in &ports {
+        if let Err(refusal) = name::interface(&port.value) {
+            let text = format!("the name {:?} {refusal}", port.value);
+            table.problem("ports", port.line, text);
+        }
+    }
+    // Everything is read before an early return, so that every problem is reported at once.
+    let gateway = table
+        .string("gateway")
+        .and_then(|text| parsed("gateway", text));
+    let on_subnet_loss = table.choice("on_subnet_loss", &LOSSES);
+    let subnet = table.string("subnet");
+    Some(Vip {
+        ip: table.required("ip").and_then(|text| parsed("ip", text))?,
+        subnet,
+        gateway,
+        ports,
+        on_subnet_loss: on_subnet_loss.unwrap_or_default(),
+    })
+}
+
+fn filesystems<'t>(reader: &Reader<'t>, table: &Table<'_, 't>) -> Vec<Filesystem> {
+    let mut filesystems = Vec::new();
+    for value in table.list("filesystem") {
+        let path = table.key("filesystem");
+        let one = Table::open(reader, path, value, Some(&keys::FILESYSTEM));
+        filesystems.extend(one.and_then(|one| filesystem(&one)));
+    }
+    choose_home(table, &mut filesystems);
+    filesystems
+}
+
+fn choose_home(table: &Table, filesystems: &mut [Filesystem]) {
+    let mut homes = filesystems.iter().filter(|f| f.home);
+    if let (Some(first), Some(second)) = (homes.next(), homes.next()) {
+        let text = format!(
+            "both {} and {} are home, only one can be",
+            first.path.value, second.path.value
+        );
+        table.problem("filesystem.home", second.path.line, text);
+    } else if !filesystems.iter().any(|f| f.home)
+        && let Some(first) = filesystems.first_mut()
+    {
+        first.home = true;
+    }
+}
+
+fn filesystem(table: &Table) -> Option<Filesystem> {
+    let same = |words: &[&'static str]| words.iter().map(|w| (*w, *w)).collect::<Vec<_>>();
+    let device = table.required("device");
+    if let Some(device) = &device {
+        check_device(table, "device", device);
+    }
+    let path = table.required("path");
+    if let Some(path) = &path
+        && let Err(refusal) = directory::check(&path.value)
+    {
+        let text = format!("directory {:?} {refusal}", path.value);
+        table.problem("path", path.line, text);
+    }
+    let given = table.string("name");
+    if let Some(name) = &given
+        && let Err(refusal) = name::label(&name.value)
+    {
+        table.problem(
+            "name",
+            name.line,
+            format!("the name {:?} {refusal}", name.value),
+        );
+    }
+    let options = table.string("options");
+    if let Some(options) = &options
+        && let Err(wrong) = mount::Options::parse(&options.value)
+    {
+        table.problem("options", options.line, wrong.to_string());
+    }
+    let (fstype, repair) = (
+        table.choice("fstype", &same(&["ext4", "xfs", "btrfs"])),
+        table.choice("repair", &same(&["never", "preen", "full"])),
+    );
+    let home = table.boolean("home").is_some_and(|home| home.value);
+    let (unit, nfs, smb) = (table.string("unit"), nfs(table), smb(table));
+    let (device, path) = (device?, path?);
+    Some(Filesystem {
+        name: given.unwrap_or_else(|| path.with(label_of(&path.value))),
+        device,
+        path,
+        home,
+        fstype,
+        options: options.map(|o| o.value),
+        unit,
+        repair,
+        nfs,
+        smb,
+    })
+}
+
+/// `/srv/projects 2` → `srv-projects-2`.
+fn label_of(path: &str) -> String {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '_' {
+            c
+        } else {
+            '-'
+        }
+    };
+    path.trim_matches('/').chars().map(plain).collect()
+}
+
+fn check_device(table: &Table, key: &str, device: &At<String>) {
+    if let Err(why) = device.value.parse::<DeviceSpec>() {
+        table.problem(key, device.line, naming(&device.value, why));
+    }
+}
+
+fn nfs(table: &Table) -> Option<Nfs> {
+    let nfs = table.table("nfs", Some(&keys::NFS))?;
+    let clients = nfs.strings("clients");
+    if clients.is_empty() {
+        let text = "clients is missing: list networks or hosts, or \"*\" for all".to_owned();
+        nfs.note(nfs.line(), text);
+    }
+    for client in &clients {
+        accepted::<Client>(&nfs, "clients", client);
+    }
+    Some(Nfs {
+        clients: clients.into_iter().map(|c| c.value).collect(),
+        access: nfs.choice("access", &[("rw", "rw"), ("ro", "ro")]),
+        squash: nfs.choice(
+            "squash",
+            &[("root", "root"), ("all", "all"), ("none", "none")],
+        ),
+    })
+}
+
+/// Whether the agent would take `word`, one of several that it is given separated by blanks.
+fn accepted<T: FromStr<Err = String>>(table: &Table, key: &str, word: &At<String>) {
+    let parsed = word.value.parse::<T>().map(drop);
+    let plain = !word.value.contains(char::is_whitespace);
+    let one = plain
+        .then_some(())
+        .ok_or("has white space in it, give each as an element of the list");
+    if let Err(why) = one.map_err(str::to_owned).and(parsed) {
+        table.problem(key, word.line, naming(&word.value, why));
+    }
+}
+
+/// A complaint that names the value, as some do by themselves.
+fn naming(value: &str, why: String) -> String {
+    if why.contains(&format!("{value:?}")) {
+        why
+    } else {
+        format!("{value:?}: {why}")
+    }
+}
+
+fn smb(table: &Table) -> Option<Smb> {
+    let smb = table.table("smb", Some(&keys::SMB))?;
+    let share = smb.required("share");
+    if let Some(share) = &share
+        && let Err(why) = share.value.parse::<ShareName>()
+    {
+        smb.problem("share", share.line, naming(&share.value, why));
+    }
+    let users = smb.strings("users");
+    for user in &users {
+        accepted::<User>(&smb, "users", user);
+    }
+    Some(Smb {
+        share: share?,
+        users: users.into_iter().map(|u| u.value).collect(),
+    })
+}

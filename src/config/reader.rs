@@ -1,0 +1,295 @@
+//! Tables of a TOML document, read key by key: collects what is wrong instead of stopping at it.
+
+use std::cell::RefCell;
+use std::ops::RangeInclusive;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::keys::Section;
+use super::problem::{Problem, hint, listing};
+
+/// A value and the line it stands on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    /// Its line, the first is 1.
+    pub line: usize,
+}
+
+impl<T> At<T> {
+    /// Another value at the same place.
+    pub fn with<U>(&self, value: U) -> At<U> {
+        At {
+            value,
+            line: self.line,
+        }
+    }
+}
+
+/// A text being read, and what was found wrong so far.
+pub struct Reader<'t> {
+    text: &'t str,
+    problems: RefCell<Vec<Problem>>,
+}
+
+impl<'t> Reader<'t> {
+    /// Begins with `text`.
+    pub fn new(text: &'t str) -> Self {
+        Self {
+            text,
+            problems: RefCell::default(),
+        }
+    }
+
+    /// Notes that something is wrong.
+    pub fn problem(&self, line: usize, key: impl Into<String>, text: impl Into<String>) {
+        self.problems.borrow_mut().push(Problem {
+            line,
+            key: key.into(),
+            text: text.into(),
+        });
+    }
+
+    /// The line that the byte at `offset` is on.
+    pub fn line(&self, offset: usize) -> usize {
+        let before = &self.text.as_bytes()[..offset.min(self.text.len())];
+        before.iter().filter(|b| **b == b'\n').count() + 1
+    }
+
+    /// What was found wrong.
+    pub fn into_problems(self) -> Vec<Problem> {
+        self.problems.into_inner()
+    }
+}
+
+/// A table, with its place in the file.
+#[derive(Clone)]
+pub struct Table<'r, 't> {
+    reader: &'r Reader<'t>,
+    entries: &'r DeTable<'t>,
+    path: String,
+    line: usize,
+}
+
+impl<'r, 't> Table<'r, 't> {
+    /// The document itself.
+    pub fn root(reader: &'r Reader<'t>, entries: &'r DeTable<'t>, section: &Section) -> Self {
+        let table = Self {
+            reader,
+            entries,
+            path: String::new(),
+            line: 1,
+        };
+        table.refuse_unknown(section);
+        table
+    }
+
+    /// Reads `value`, found at `path`, as a table of which `section` says the keys.
+    pub fn open(
+        reader: &'r Reader<'t>,
+        path: String,
+        value: &'r Spanned<DeValue<'t>>,
+        section: Option<&Section>,
+    ) -> Option<Self> {
+        let line = reader.line(value.span().start);
+        let Some(entries) = value.get_ref().as_table() else {
+            reader.problem(line, path, wrong_type(value.get_ref(), "a table"));
+            return None;
+        };
+        let table = Self {
+            reader,
+            entries,
+            path,
+            line,
+        };
+        if let Some(section) = section {
+            table.refuse_unknown(section);
+        }
+        Some(table)
+    }
+
+    fn refuse_unknown(&self, section: &Section) {
+        let known = || section.keys.iter().map(|k| k.name);
+        for (key, value) in self.entries.iter() {
+            let name: &str = key.get_ref();
+            if !known().any(|k| k == name) {
+                // The value's line: a key span is missing where a table's head made the key.
+                let line = self.reader.line(value.span().start.min(key.span().start));
+                let hint = hint(name, known());
+                let known = listing(&known().collect::<Vec<_>>());
+                self.reader.problem(
+                    line,
+                    self.key(name),
+                    format!("unknown key{hint} (known here: {known})"),
+                );
+            }
+        }
+    }
+
+    /// The full name of one of its keys.
+    pub fn key(&self, name: &str) -> String {
+        if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        }
+    }
+
+    /// The line it begins on.
+    pub fn line(&self) -> usize {
+        self.line
+    }
+
+    /// Notes that the value of `key` is wrong.
+    pub fn problem(&self, key: &str, line: usize, text: impl Into<String>) {
+        self.reader.problem(line, self.key(key), text);
+    }
+
+    /// Notes that something about the table as a whole is wrong.
+    pub fn note(&self, line: usize, text: impl Into<String>) {
+        self.reader.problem(line, self.path.clone(), text);
+    }
+
+    /// The value of a key.
+    pub fn value(&self, key: &str) -> Option<&'r Spanned<DeValue<'t>>> {
+        self.entries.get(key)
+    }
+
+    /// Its entries in the order of the file.
+    pub fn entries(&self) -> Vec<(At<String>, &'r Spanned<DeValue<'t>>)> {
+        let mut entries: Vec<_> = self.entries.iter().collect();
+        entries.sort_by_key(|(key, value)| value.span().start.min(key.span().start));
+        entries
+            .into_iter()
+            .map(|(key, value)| {
+                let line = self.reader.line(key.span().start);
+                let name = At {
+                    value: key.get_ref().to_string(),
+                    line,
+                };
+                (name, value)
+            })
+            .collect()
+    }
+
+    /// The table under `key`, empty if it is absent or no table.
+    pub fn table(&self, key: &str, section: Option<&Section>) -> Option<Self> {
+        Self::open(self.reader, self.key(key), self.value(key)?, section)
+    }
+
+    /// The elements of the list under `key`.
+    pub fn list(&self, key: &str) -> Vec<&'r Spanned<DeValue<'t>>> {
+        let Some(value) = self.value(key) else {
+            return Vec::new();
+        };
+        let Some(list) = value.get_ref().as_array() else {
+            let line = self.reader.line(value.span().start);
+            self.problem(key, line, wrong_type(value.get_ref(), "a list"));
+            return Vec::new();
+        };
+        list.iter().collect()
+    }
+
+    /// Text, as a value of `key` or an element of its list.
+    pub fn text(&self, key: &str, value: &'r Spanned<DeValue<'t>>) -> Option<At<String>> {
+        let line = self.reader.line(value.span().start);
+        match value.get_ref().as_str() {
+            Some(text) => Some(At {
+                value: text.to_owned(),
+                line,
+            }),
+            None => {
+                let text = wrong_type(value.get_ref(), "text in quotes");
+                self.problem(key, line, text);
+                None
+            }
+        }
+    }
+
+    /// The text under `key`.
+    pub fn string(&self, key: &str) -> Option<At<String>> {
+        self.text(key, self.value(key)?)
+    }
+
+    /// The text under a key that may not be absent.
+    pub fn required(&self, key: &str) -> Option<At<String>> {
+        if self.value(key).is_none() {
+            self.note(self.line, format!("{key} is missing"));
+        }
+        self.string(key)
+    }
+
+    /// The list of texts under `key`.
+    pub fn strings(&self, key: &str) -> Vec<At<String>> {
+        let list = self.list(key);
+        list.into_iter()
+            .filter_map(|value| self.text(key, value))
+            .collect()
+    }
+
+    /// The whole number under `key`.
+    pub fn number(&self, key: &str, range: RangeInclusive<u32>) -> Option<u32> {
+        let value = self.value(key)?;
+        let number = value
+            .get_ref()
+            .as_integer()
+            .and_then(|n| i64::from_str_radix(n.as_str(), n.radix()).ok())
+            .and_then(|n| u32::try_from(n).ok())
+            .filter(|n| range.contains(n));
+        if number.is_none() {
+            let what = format!("a whole number from {} to {}", range.start(), range.end());
+            let line = self.reader.line(value.span().start);
+            self.problem(key, line, wrong_type(value.get_ref(), &what));
+        }
+        number
+    }
+
+    /// The truth value under `key`.
+    pub fn boolean(&self, key: &str) -> Option<At<bool>> {
+        let value = self.value(key)?;
+        let line = self.reader.line(value.span().start);
+        let truth = value.get_ref().as_bool();
+        if truth.is_none() {
+            self.problem(key, line, wrong_type(value.get_ref(), "true or false"));
+        }
+        truth.map(|value| At { value, line })
+    }
+
+    /// One of a few words under `key`.
+    pub fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Option<T> {
+        let word = self.string(key)?;
+        self.chosen(key, &word, choices)
+    }
+
+    /// Finds `word` among the choices, or notes that it is none of them.
+    pub fn chosen<T: Copy>(
+        &self,
+        key: &str,
+        word: &At<String>,
+        choices: &[(&str, T)],
+    ) -> Option<T> {
+        let found = choices.iter().find(|(name, _)| *name == word.value);
+        if found.is_none() {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            let text = format!("{:?} is none of {}", word.value, names.join(", "));
+            self.problem(key, word.line, text);
+        }
+        found.map(|(_, value)| *value)
+    }
+}
+
+/// `expected a list, found text "x"`.
+pub fn wrong_type(value: &DeValue<'_>, expected: &str) -> String {
+    let found = match value {
+        DeValue::String(s) => format!("text {s:?}"),
+        DeValue::Integer(n) => format!("number {n}"),
+        DeValue::Float(n) => format!("number {n}"),
+        DeValue::Boolean(b) => b.to_string(),
+        DeValue::Datetime(d) => format!("time {d}"),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    };
+    format!("{found} instead of {expected}")
+}

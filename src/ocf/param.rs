@@ -1,0 +1,389 @@
+//! Parameters, declared once: name, description, type, default and parser in one static.
+
+use std::fmt;
+
+use super::env::Env;
+use super::error::Error;
+
+/// A parameter's type in the meta-data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Any text.
+    String,
+    /// A whole number.
+    Integer,
+    /// One of the words that [`boolean`] knows.
+    Boolean,
+    /// One of these words.
+    Select(&'static [&'static str]),
+}
+
+/// What the meta-data say of a parameter.
+#[derive(Debug, Clone, Copy)]
+pub struct Spec {
+    /// Its name, lower_snake.
+    pub name: &'static str,
+    /// A few words.
+    pub shortdesc: &'static str,
+    /// Sentences; a blank line separates paragraphs.
+    pub longdesc: &'static str,
+    /// Its type.
+    pub content: Content,
+    /// What is taken when it is not set.
+    pub default: Option<&'static str>,
+    /// Whether the resource can't be without it.
+    pub required: bool,
+    /// Resources whose parameters of one group have the same values conflict.
+    pub unique_group: Option<&'static str>,
+    /// Whether a change is taken over by `reload-agent`, without a restart.
+    pub reloadable: bool,
+}
+
+/// Turns a value into a `T`; the error says what would be right: `is not an IP address`. One that begins
+/// with a quote names by itself which part of the value is meant: `"10.1.0.300" is no NFS client`.
+pub type Parser<T> = fn(&str) -> Result<T, String>;
+
+/// A parameter that always has a value: it is required, or has a default.
+pub struct Param<T> {
+    spec: Spec,
+    parse: Parser<T>,
+}
+
+/// A parameter that may be left out, and then means nothing.
+pub struct Optional<T> {
+    spec: Spec,
+    parse: Parser<T>,
+}
+
+/// A declared parameter, whatever its Rust type.
+pub trait Declared: Sync {
+    /// What the meta-data say of it.
+    fn spec(&self) -> &Spec;
+
+    /// Whether the value in `env` (or the default) is acceptable.
+    ///
+    /// # Errors
+    /// [`Fault::Config`](super::Fault::Config), with the parameter's name, its value and what would
+    /// be right.
+    fn check(&self, env: &Env) -> Result<(), Error>;
+}
+
+const fn spec(name: &'static str, shortdesc: &'static str, longdesc: &'static str) -> Spec {
+    Spec {
+        name,
+        shortdesc,
+        longdesc,
+        content: Content::String,
+        default: None,
+        required: false,
+        unique_group: None,
+        reloadable: false,
+    }
+}
+
+impl<T> Param<T> {
+    /// A parameter that must be set.
+    pub const fn required(
+        name: &'static str,
+        shortdesc: &'static str,
+        longdesc: &'static str,
+        parse: Parser<T>,
+    ) -> Self {
+        let mut spec = spec(name, shortdesc, longdesc);
+        spec.required = true;
+        Self { spec, parse }
+    }
+
+    /// A parameter with a default, which the parser must accept.
+    pub const fn with_default(
+        name: &'static str,
+        default: &'static str,
+        shortdesc: &'static str,
+        longdesc: &'static str,
+        parse: Parser<T>,
+    ) -> Self {
+        let mut spec = spec(name, shortdesc, longdesc);
+        spec.default = Some(default);
+        Self { spec, parse }
+    }
+
+    /// Its value.
+    ///
+    /// # Errors
+    /// [`Fault::Config`](super::Fault::Config): not set although required, or not acceptable.
+    pub fn get(&self, env: &Env) -> Result<T, Error> {
+        read(&self.spec, self.parse, env)?.ok_or_else(|| {
+            Error::config(format!(
+                "required parameter {} is not set ({})",
+                self.spec.name, self.spec.shortdesc
+            ))
+        })
+    }
+
+    /// Its value if it has an acceptable one: for `stop`, which may not fail for a parameter that
+    /// became invalid.
+    pub fn try_get(&self, env: &Env) -> Option<T> {
+        self.get(env).ok()
+    }
+}
+
+impl<T> Optional<T> {
+    /// A parameter that may be left out.
+    pub const fn new(
+        name: &'static str,
+        shortdesc: &'static str,
+        longdesc: &'static str,
+        parse: Parser<T>,
+    ) -> Self {
+        let spec = spec(name, shortdesc, longdesc);
+        Self { spec, parse }
+    }
+
+    /// Its value, if it is set.
+    ///
+    /// # Errors
+    /// [`Fault::Config`](super::Fault::Config): set, but not acceptable.
+    pub fn get(&self, env: &Env) -> Result<Option<T>, Error> {
+        read(&self.spec, self.parse, env)
+    }
+
+    /// Its value if it has an acceptable one: for `stop`, which may not fail for a parameter that
+    /// became invalid.
+    pub fn try_get(&self, env: &Env) -> Option<T> {
+        self.get(env).ok().flatten()
+    }
+}
+
+/// The declarations that [`Param`] and [`Optional`] share.
+macro_rules! declaration {
+    ($kind:ident) => {
+        impl<T> $kind<T> {
+            /// The same parameter, of this type in the meta-data.
+            #[must_use]
+            pub const fn content(mut self, content: Content) -> Self {
+                self.spec.content = content;
+                self
+            }
+
+            /// The same parameter, unique together with the others of `group`.
+            #[must_use]
+            pub const fn unique_group(mut self, group: &'static str) -> Self {
+                self.spec.unique_group = Some(group);
+                self
+            }
+
+            /// The same parameter, whose change `reload-agent` takes over.
+            #[must_use]
+            pub const fn reloadable(mut self) -> Self {
+                self.spec.reloadable = true;
+                self
+            }
+
+            /// Its name.
+            pub const fn name(&self) -> &'static str {
+                self.spec.name
+            }
+        }
+
+        impl<T> Declared for $kind<T> {
+            fn spec(&self) -> &Spec {
+                &self.spec
+            }
+
+            fn check(&self, env: &Env) -> Result<(), Error> {
+                self.get(env).map(drop)
+            }
+        }
+
+        impl<T> fmt::Debug for $kind<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.spec.fmt(f)
+            }
+        }
+    };
+}
+
+declaration!(Param);
+declaration!(Optional);
+
+fn read<T>(spec: &Spec, parse: Parser<T>, env: &Env) -> Result<Option<T>, Error> {
+    let value = match env.parameter(spec.name) {
+        Some(value) => value
+            .to_str()
+            .ok_or_else(|| wrong(spec, &value.to_string_lossy(), "is not UTF-8"))?,
+        None => match spec.default {
+            Some(default) => default,
+            None => return Ok(None),
+        },
+    };
+    // None has a meaning in any parameter, and a line break could smuggle a line into a server's
+    // configuration.
+    if value.chars().any(char::is_control) {
+        return Err(wrong(spec, value, "contains a control character"));
+    }
+    if let Content::Select(options) = spec.content
+        && !options.contains(&value)
+    {
+        let why = format!("is not one of {}", options.join(", "));
+        return Err(wrong(spec, value, &why));
+    }
+    parse(value)
+        .map(Some)
+        .map_err(|why| wrong(spec, value, &why))
+}
+
+fn wrong(spec: &Spec, value: &str, why: &str) -> Error {
+    if why.starts_with('"') {
+        return Error::config(format!("parameter {}: {why}", spec.name));
+    }
+    // The reason has 128 bytes in all: an endless value may not push out what is wrong with it.
+    let shown: String = value.chars().take(48).collect();
+    let dots = if shown.len() < value.len() { "..." } else { "" };
+    Error::config(format!("parameter {}: \"{shown}{dots}\" {why}", spec.name))
+}
+
+/// Parser of any text.
+///
+/// # Errors
+/// None.
+pub fn text(value: &str) -> Result<String, String> {
+    Ok(value.to_owned())
+}
+
+/// Parser of words separated by white space.
+///
+/// # Errors
+/// None.
+pub fn words(value: &str) -> Result<Vec<String>, String> {
+    Ok(value.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Parser of the booleans of OCF's shell agents: yes, true, 1, ja, on and their opposites, in any case.
+///
+/// # Errors
+/// Any other word.
+pub fn boolean(value: &str) -> Result<bool, String> {
+    match value.to_ascii_lowercase().as_str() {
+        "yes" | "true" | "1" | "ja" | "on" => Ok(true),
+        "no" | "false" | "0" | "nein" | "off" => Ok(false),
+        _ => Err("is neither yes nor no".into()),
+    }
+}
+
+/// Parser of a whole number from `MIN` to `MAX`, both included.
+///
+/// # Errors
+/// Anything else.
+pub fn integer<const MIN: u32, const MAX: u32>(value: &str) -> Result<u32, String> {
+    value
+        .parse()
+        .ok()
+        .filter(|n| (MIN..=MAX).contains(n))
+        .ok_or_else(|| format!("is not a whole number from {MIN} to {MAX}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::error::Fault;
+    use super::*;
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+
+    static PORT: Param<u32> = Param::required("port", "Port", "Where.", integer::<1, 65535>);
+    static REPAIR: Param<String> = Param::with_default("repair", "preen", "R", "R.", text)
+        .content(Content::Select(&["never", "preen"]))
+        .reloadable();
+    static SHARE: Optional<Vec<String>> = Optional::new("share", "S", "S.", words);
+
+    fn env(variables: &[(&str, &str)]) -> Env {
+        Env::from_variables(variables.iter().copied())
+    }
+
+    #[test]
+    fn values_are_parsed() {
+        let env = env(&[("OCF_RESKEY_port", "2049"), ("OCF_RESKEY_share", "a  b")]);
+        assert_eq!(PORT.get(&env).unwrap(), 2049);
+        assert_eq!(SHARE.get(&env).unwrap().unwrap(), ["a", "b"]);
+    }
+
+    #[test]
+    fn what_is_not_set_or_empty_has_its_default_or_none() {
+        let env = env(&[("OCF_RESKEY_repair", ""), ("OCF_RESKEY_share", "")]);
+        assert_eq!(REPAIR.get(&env).unwrap(), "preen");
+        assert_eq!(SHARE.get(&env).unwrap(), None);
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_what_would_be_right() {
+        let env = env(&[("OCF_RESKEY_port", "70000"), ("OCF_RESKEY_repair", "maybe")]);
+        let e = PORT.get(&env).unwrap_err();
+        assert_eq!(e.fault(), Fault::Config);
+        assert_eq!(
+            e.to_string(),
+            "parameter port: \"70000\" is not a whole number from 1 to 65535"
+        );
+        assert_eq!(
+            REPAIR.get(&env).unwrap_err().to_string(),
+            "parameter repair: \"maybe\" is not one of never, preen"
+        );
+        assert_eq!((PORT.try_get(&env), REPAIR.try_get(&env)), (None, None));
+    }
+
+    #[test]
+    fn of_several_words_the_wrong_one_is_named() {
+        const WORDS: Param<()> = Param::required("words", "", "", |value| match value {
+            "a b" => Err("\"b\" is none of them".to_owned()),
+            _ => Ok(()),
+        });
+        let e = WORDS.get(&env(&[("OCF_RESKEY_words", "a b")])).unwrap_err();
+        assert_eq!(e.to_string(), "parameter words: \"b\" is none of them");
+    }
+
+    #[test]
+    fn a_missing_required_parameter_is_named() {
+        let e = PORT.check(&env(&[])).unwrap_err();
+        assert_eq!(e.to_string(), "required parameter port is not set (Port)");
+    }
+
+    #[test]
+    fn a_value_that_is_not_utf8_is_refused_not_guessed() {
+        let value = OsString::from_vec(vec![b'x', 0xff]);
+        let env = Env::from_variables([("OCF_RESKEY_share", value)]);
+        assert!(
+            SHARE
+                .get(&env)
+                .unwrap_err()
+                .to_string()
+                .contains("is not UTF-8")
+        );
+    }
+
+    #[test]
+    fn control_characters_are_refused_whatever_the_type() {
+        for value in ["a\nb", "a\u{1}", "\u{7f}"] {
+            let e = SHARE.get(&env(&[("OCF_RESKEY_share", value)])).unwrap_err();
+            assert!(
+                e.to_string().ends_with("contains a control character"),
+                "{e}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_long_value_leaves_room_for_the_reason() {
+        let long = "9".repeat(4000);
+        let e = PORT.get(&env(&[("OCF_RESKEY_port", &long)])).unwrap_err();
+        assert!(e.to_string().len() < 128, "{e}");
+    }
+
+    #[test]
+    fn booleans_are_those_of_the_shell_agents() {
+        for word in ["yes", "true", "1", "ja", "on", "YES", "True"] {
+            assert_eq!(boolean(word), Ok(true));
+        }
+        for word in ["no", "false", "0", "nein", "off", "OFF"] {
+            assert_eq!(boolean(word), Ok(false));
+        }
+        assert!(boolean("2").is_err());
+    }
+}

@@ -1,0 +1,138 @@
+//! Names that end up in the kernel, in the CIB or in a server's configuration.
+
+use std::fmt;
+
+/// Longest name of a virtual server: its cell's veth is called `b-<name>` on the host, and the kernel
+/// allows an interface name 15 bytes (`IFNAMSIZ` less the final zero).
+pub const VSERVER_LIMIT: usize = 13;
+
+/// Longest name of a network interface, in bytes.
+pub const INTERFACE_LIMIT: usize = 15;
+
+/// Why a name is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no name.
+    Empty,
+    /// It is longer than allowed: its length and the limit.
+    TooLong(usize, usize),
+    /// It does not begin with one of the allowed characters; the text names them.
+    First(&'static str),
+    /// It has a character outside those allowed; the text names them.
+    Character(char, &'static str),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("is empty"),
+            Self::TooLong(length, limit) => write!(
+                f,
+                "is {length} characters long; the longest allowed is {limit}"
+            ),
+            Self::First(allowed) => write!(f, "must begin with {allowed}"),
+            Self::Character(c, allowed) => write!(f, "has {c:?} in it; allowed are {allowed}"),
+        }
+    }
+}
+
+/// Checks the name of a virtual server: 1 to 13 of `a`–`z`, `0`–`9` and `-`, a letter first.
+///
+/// # Errors
+/// What is wrong; its text completes "the name … ".
+pub fn vserver(name: &str) -> Result<(), Refusal> {
+    let allowed = "a-z, 0-9 and -";
+    check(name, VSERVER_LIMIT, allowed, |c| {
+        c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'
+    })?;
+    if !name.starts_with(|c: char| c.is_ascii_lowercase()) {
+        return Err(Refusal::First("a letter"));
+    }
+    // It is a host name too, and those do not end with a hyphen (RFC 952).
+    if name.ends_with('-') {
+        return Err(Refusal::Character('-', "a-z and 0-9 at the end"));
+    }
+    Ok(())
+}
+
+/// Checks the name of a subnet, storage unit or file system, which becomes part of attribute names and
+/// resource ids: 1 to 32 letters, digits, `-` and `_`, a letter or digit first.
+///
+/// # Errors
+/// What is wrong; its text completes "the name … ".
+pub fn label(name: &str) -> Result<(), Refusal> {
+    check(name, 32, "letters, digits, - and _", |c| {
+        c.is_ascii_alphanumeric() || c == '-' || c == '_'
+    })?;
+    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return Err(Refusal::First("a letter or a digit"));
+    }
+    Ok(())
+}
+
+/// Checks the name of a network interface as the kernel does (`dev_valid_name`).
+///
+/// # Errors
+/// What is wrong; its text completes "the name … ".
+pub fn interface(name: &str) -> Result<(), Refusal> {
+    if name == "." || name == ".." {
+        return Err(Refusal::First("something other than a dot"));
+    }
+    check(name, INTERFACE_LIMIT, "all but white space, / and :", |c| {
+        c.is_ascii_graphic() && c != '/' && c != ':'
+    })
+}
+
+fn check(
+    name: &str,
+    limit: usize,
+    allowed: &'static str,
+    good: impl Fn(char) -> bool,
+) -> Result<(), Refusal> {
+    if name.is_empty() {
+        return Err(Refusal::Empty);
+    }
+    if let Some(c) = name.chars().find(|c| !good(*c)) {
+        return Err(Refusal::Character(c, allowed));
+    }
+    if name.len() > limit {
+        return Err(Refusal::TooLong(name.len(), limit));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_vserver_name_fits_an_interface_name() {
+        let name = "a".repeat(VSERVER_LIMIT);
+        assert_eq!(vserver(&name), Ok(()));
+        assert_eq!(interface(&format!("b-{name}")), Ok(()));
+        assert_eq!(
+            vserver(&format!("{name}a")).unwrap_err().to_string(),
+            "is 14 characters long; the longest allowed is 13"
+        );
+    }
+
+    #[test]
+    fn a_vserver_name_is_a_host_name() {
+        for good in ["a", "alpha", "a-1", "files2"] {
+            assert_eq!(vserver(good), Ok(()), "{good}");
+        }
+        for bad in ["", "1a", "-a", "a-", "Alpha", "a_b", "a.b", "ä", "a b"] {
+            assert!(vserver(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn labels_and_interfaces_keep_to_their_alphabets() {
+        assert_eq!(label("array_1-b"), Ok(()));
+        assert!(label("a=b").is_err() && label("-a").is_err() && label("").is_err());
+        assert_eq!(interface("eth1.200"), Ok(()));
+        for bad in ["", "..", "a/b", "a:b", "a b", "abcdefghijklmnop"] {
+            assert!(interface(bad).is_err(), "{bad}");
+        }
+    }
+}

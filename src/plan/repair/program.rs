@@ -1,0 +1,247 @@
+//! The programs that look after file systems: how each stage of a repair is called, and what its exit
+//! code means.
+
+use std::path::Path;
+
+use super::FsKind;
+
+/// The image's name in the directory of what is kept.
+pub const IMAGE: &str = "metadata.image";
+
+/// A stage of a repair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Keep an image of the metadata as it is, so that the repair can be understood and taken back.
+    Preserve,
+    /// Mend what is safe to mend.
+    Preen,
+    /// Mend all, and give up what cannot be mended.
+    Full,
+    /// Give up the log: the last changes before the failure are lost with it.
+    DropLog,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// With this exit code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// What the end of a stage means for the file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// There was nothing to mend.
+    Sound,
+    /// Damage was found and mended.
+    Mended,
+    /// There is damage that this stage does not mend.
+    MoreNeeded,
+    /// Nothing was done because the log holds changes that only a mount can replay.
+    LogHolds,
+    /// The program could not do its work: why.
+    Failed(String),
+}
+
+/// A program to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// Where it is.
+    pub path: &'static str,
+    /// Its arguments.
+    pub args: Vec<String>,
+}
+
+/// What a program works on.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// The block device.
+    pub device: &'a Path,
+    /// The directory where the image, or what `e2undo` needs, is kept.
+    pub keep: &'a Path,
+    /// The descriptor on which e2fsck tells its progress.
+    pub progress: i32,
+}
+
+/// The program that repairs this kind, for messages.
+pub(super) const fn name(kind: FsKind) -> &'static str {
+    match kind {
+        FsKind::Ext4 => "e2fsck",
+        FsKind::Xfs => "xfs_repair",
+        FsKind::Btrfs => "btrfs check",
+    }
+}
+
+/// The call for `stage`; `None` where this kind has nothing to do in it.
+///
+/// ext4 needs no image: e2fsck saves each block before it overwrites it (`-z`), which costs the size of
+/// the damage, while an image costs a pass over all the metadata before the repair may begin.
+///
+/// XFS's is made by `xfs_db` and not by `xfs_metadump`, a shell script that could be killed without what
+/// it runs.
+pub fn program(kind: FsKind, stage: Stage, subject: Subject) -> Option<Program> {
+    let device = subject.device.display().to_string();
+    let kept = |name: &str| subject.keep.join(name).display().to_string();
+    let image = kept(IMAGE);
+    let dump = format!("metadump -g -o {image}");
+    let undo = [kept("preen.e2undo"), kept("full.e2undo")];
+    let progress = subject.progress.to_string();
+    let (path, args): (_, Vec<&str>) = match (kind, stage) {
+        (FsKind::Ext4, Stage::Preserve | Stage::DropLog) | (FsKind::Xfs, Stage::Full) => {
+            return None;
+        }
+        (FsKind::Ext4, Stage::Preen) => (
+            "/usr/sbin/e2fsck",
+            vec!["-f", "-p", "-C", &progress, "-z", &undo[0], &device],
+        ),
+        (FsKind::Ext4, Stage::Full) => (
+            "/usr/sbin/e2fsck",
+            vec!["-f", "-y", "-C", &progress, "-z", &undo[1], &device],
+        ),
+        // -o: real names, or the image could not be put back. -g: shows that it is at work.
+        (FsKind::Xfs, Stage::Preserve) => (
+            "/usr/sbin/xfs_db",
+            vec!["-r", "-p", "xfs_metadump", "-c", &dump, &device],
+        ),
+        // -e tells by the exit code whether damage was found.
+        (FsKind::Xfs, Stage::Preen) => ("/usr/sbin/xfs_repair", vec!["-e", &device]),
+        (FsKind::Xfs, Stage::DropLog) => ("/usr/sbin/xfs_repair", vec!["-e", "-L", &device]),
+        // -w: the extent tree may be what is broken.
+        (FsKind::Btrfs, Stage::Preserve) => (
+            "/usr/bin/btrfs-image",
+            vec!["-c", "1", "-w", &device, &image],
+        ),
+        (FsKind::Btrfs, Stage::Preen) => ("/usr/bin/btrfs", vec!["check", "--readonly", &device]),
+        (FsKind::Btrfs, Stage::Full) => ("/usr/bin/btrfs", vec!["check", "--repair", &device]),
+        (FsKind::Btrfs, Stage::DropLog) => ("/usr/bin/btrfs", vec!["rescue", "zero-log", &device]),
+    };
+    Some(Program {
+        path,
+        args: args.into_iter().map(str::to_owned).collect(),
+    })
+}
+
+/// What it means that `stage` ended so.
+pub fn verdict(kind: FsKind, stage: Stage, exit: Exit) -> Verdict {
+    let code = match exit {
+        Exit::Code(code) => code,
+        Exit::Signal(signal) => return Verdict::Failed(format!("ended by signal {signal}")),
+    };
+    match (kind, stage) {
+        (_, Stage::Preserve) | (FsKind::Btrfs, Stage::DropLog) => match code {
+            0 => Verdict::Sound,
+            code => Verdict::Failed(format!("exit code {code}")),
+        },
+        (FsKind::Ext4, _) => e2fsck(code),
+        (FsKind::Xfs, _) => xfs_repair(code),
+        (FsKind::Btrfs, _) => match code {
+            0 if stage == Stage::Full => Verdict::Mended,
+            0 => Verdict::Sound,
+            1 => Verdict::MoreNeeded,
+            code => Verdict::Failed(format!("exit code {code}")),
+        },
+    }
+}
+
+/// e2fsck(8), "EXIT CODE": a sum of conditions.
+fn e2fsck(code: i32) -> Verdict {
+    const MENDED: i32 = 1;
+    const REBOOT: i32 = 2; // only matters where the file system is mounted
+    const LEFT: i32 = 4;
+    const OPERATIONAL: i32 = 8;
+    match code {
+        0 => Verdict::Sound,
+        c if c & !(MENDED | REBOOT) == 0 => Verdict::Mended,
+        // A superblock beyond what -p will mend ends it with 8; -y goes on with a backup of it.
+        c if c & !(MENDED | REBOOT | LEFT | OPERATIONAL) == 0 => Verdict::MoreNeeded,
+        c => Verdict::Failed(format!("exit code {c}")),
+    }
+}
+
+/// xfs_repair(8), "EXIT STATUS", with -e.
+fn xfs_repair(code: i32) -> Verdict {
+    match code {
+        0 => Verdict::Sound,
+        2 => Verdict::LogHolds,
+        4 => Verdict::Mended,
+        code => Verdict::Failed(format!("exit code {code}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(kind: FsKind, stage: Stage) -> Option<Program> {
+        let subject = Subject {
+            device: Path::new("/dev/x"),
+            keep: Path::new("/s"),
+            progress: 7,
+        };
+        program(kind, stage, subject)
+    }
+
+    #[test]
+    fn no_stage_before_full_gives_anything_up() {
+        for kind in FsKind::ALL {
+            for stage in [Stage::Preserve, Stage::Preen] {
+                let args = call(kind, stage).map_or(vec![], |p| p.args);
+                for drastic in ["-y", "-L", "--repair", "zero-log"] {
+                    assert!(!args.iter().any(|a| a == drastic), "{kind} {stage:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_call_names_the_device_and_is_absolute() {
+        for kind in FsKind::ALL {
+            for stage in [Stage::Preserve, Stage::Preen, Stage::Full, Stage::DropLog] {
+                if let Some(p) = call(kind, stage) {
+                    assert!(p.path.starts_with('/'));
+                    assert!(p.args.iter().any(|a| a == "/dev/x"), "{p:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn e2fsck_keeps_each_stages_undo_apart() {
+        let undo = |stage| call(FsKind::Ext4, stage).unwrap().args[5].clone();
+        assert_eq!(
+            (undo(Stage::Preen), undo(Stage::Full)),
+            ("/s/preen.e2undo".to_owned(), "/s/full.e2undo".to_owned())
+        );
+    }
+
+    #[test]
+    fn exit_codes_mean_what_their_manuals_say() {
+        let failed = |code| Verdict::Failed(format!("exit code {code}"));
+        for (kind, stage, code, expected) in [
+            (FsKind::Ext4, Stage::Preen, 0, Verdict::Sound),
+            (FsKind::Ext4, Stage::Preen, 1, Verdict::Mended),
+            (FsKind::Ext4, Stage::Preen, 3, Verdict::Mended),
+            (FsKind::Ext4, Stage::Preen, 4, Verdict::MoreNeeded),
+            (FsKind::Ext4, Stage::Preen, 5, Verdict::MoreNeeded),
+            (FsKind::Ext4, Stage::Preen, 8, Verdict::MoreNeeded),
+            (FsKind::Ext4, Stage::Full, 12, Verdict::MoreNeeded),
+            (FsKind::Ext4, Stage::Full, 16, failed(16)),
+            (FsKind::Ext4, Stage::Preen, 32, failed(32)),
+            (FsKind::Xfs, Stage::Preen, 0, Verdict::Sound),
+            (FsKind::Xfs, Stage::Preen, 1, failed(1)),
+            (FsKind::Xfs, Stage::Preen, 2, Verdict::LogHolds),
+            (FsKind::Xfs, Stage::DropLog, 4, Verdict::Mended),
+            (FsKind::Btrfs, Stage::Preen, 0, Verdict::Sound),
+            (FsKind::Btrfs, Stage::Preen, 1, Verdict::MoreNeeded),
+            (FsKind::Btrfs, Stage::Full, 0, Verdict::Mended),
+            (FsKind::Btrfs, Stage::DropLog, 1, failed(1)),
+        ] {
+            let seen = verdict(kind, stage, Exit::Code(code));
+            assert_eq!(seen, expected, "{kind} {stage:?} {code}");
+        }
+        let killed = verdict(FsKind::Xfs, Stage::Preen, Exit::Signal(9));
+        assert_eq!(killed, Verdict::Failed("ended by signal 9".to_owned()));
+    }
+}

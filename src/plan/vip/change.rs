@@ -1,0 +1,285 @@
+//! The steps from one state to another, and what a step does to a state.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::desired::Item;
+use super::{Desired, FROM_RULE, Family, LAST_TABLE, Object, Observed, Route, Step, WAY_TABLES};
+
+/// The steps that bring a VIP into service, or repair it. What is missing is made first, so that
+/// packets have a way at any moment; then what was left of an earlier place is taken away.
+pub fn start(desired: &Desired, seen: &Observed) -> Vec<Step> {
+    let mut state = seen.clone();
+    let mut steps = Vec::new();
+    let mut take = |state: &mut Observed, step: Step| {
+        apply(state, &step);
+        steps.push(step);
+    };
+    for (item, _) in &desired.items {
+        match item {
+            Item::Object(object) if !state.objects.contains(object) => {
+                if let Some(rival) = rival(object, &state) {
+                    take(&mut state, Step::Remove(rival));
+                }
+                take(&mut state, Step::Add(object.clone()));
+            }
+            Item::Setting(key, value) if state.settings.get(key) != Some(value) => {
+                take(&mut state, Step::Set(key.clone(), *value));
+            }
+            _ => {}
+        }
+    }
+    let wanted: BTreeSet<&Object> = desired.objects().collect();
+    for object in in_stop_order(desired.vip, &state) {
+        // A source may be another VIP's in the end; the clean-up sees to that.
+        if !wanted.contains(&object) && !matches!(object, Object::Source { .. }) {
+            take(&mut state, Step::Remove(object));
+        }
+    }
+    clean_up(&mut state, &mut steps);
+    steps
+}
+
+/// The steps that take a VIP away with all that no other VIP needs; none if nothing of it is there.
+pub fn stop(vip: IpAddr, seen: &Observed) -> Vec<Step> {
+    let mut state = seen.clone();
+    let mut steps = Vec::new();
+    let mut take = |state: &mut Observed, step: Step| {
+        apply(state, &step);
+        steps.push(step);
+    };
+    for object in in_stop_order(vip, seen) {
+        take(&mut state, Step::Remove(object.clone()));
+        if let Some(heir) = heir(&object, &state) {
+            take(&mut state, Step::Add(heir));
+        }
+    }
+    clean_up(&mut state, &mut steps);
+    steps
+}
+
+/// What takes the place of a source that went: that of another VIP which may leave by the port.
+fn heir(gone: &Object, state: &Observed) -> Option<Object> {
+    let Object::Source { port, subnet, vip } = gone else {
+        return None;
+    };
+    let leaves_there = |vip: IpAddr| {
+        let way = state.rules().find(|r| r.from == Some(vip));
+        way.is_some_and(|rule| {
+            let mut routes = state.routes().filter(|r| r.table == rule.table);
+            routes.any(|r| r.to == (*subnet).into() && r.out.link() == Some(port))
+        })
+    };
+    state.objects.iter().find_map(|object| match object {
+        Object::Vip(IpAddr::V4(other)) if other != vip && leaves_there((*other).into()) => {
+            Some(Object::Source {
+                port: port.clone(),
+                subnet: *subnet,
+                vip: *other,
+            })
+        }
+        _ => None,
+    })
+}
+
+/// What is to be taken away before `object` can be added: a map has one value a key.
+fn rival(object: &Object, state: &Observed) -> Option<Object> {
+    let Object::Source { port, subnet, .. } = object else {
+        return None;
+    };
+    let same = |o: &&Object| matches!(o, Object::Source { port: p, subnet: s, .. } if p == port && s == subnet);
+    state.objects.iter().find(same).cloned()
+}
+
+/// The VIP's own objects: what draws packets first.
+fn in_stop_order(vip: IpAddr, state: &Observed) -> Vec<Object> {
+    let rank = |object: &Object| match object {
+        Object::Proxy(..) => 0,
+        Object::Source { .. } => 1,
+        Object::Rule(_) => 2,
+        Object::Route(route) if route.out.link().is_some() => 3,
+        Object::Route(_) => 4,
+        Object::Address(_) => 6,
+        _ => 5,
+    };
+    let mut own: Vec<Object> = state
+        .objects
+        .iter()
+        .filter(|o| o.vip() == Some(vip))
+        .cloned()
+        .collect();
+    own.sort_by_key(rank);
+    own
+}
+
+/// What a step does to a state.
+pub fn apply(state: &mut Observed, step: &Step) {
+    match step {
+        Step::Add(Object::Tables) => {
+            state.damaged = false;
+            state.objects.insert(Object::Tables);
+        }
+        Step::Remove(Object::Tables) => {
+            state.damaged = false;
+            state
+                .objects
+                .retain(|o| !o.is_element() && *o != Object::Tables);
+        }
+        Step::Add(object) => {
+            if let Object::Route(new) = object {
+                // One destination has one route of a metric in a table.
+                let same = |o: &Object| matches!(o, Object::Route(r) if (r.table, r.to, r.metric) == (new.table, new.to, new.metric));
+                state.objects.retain(|o| !same(o));
+            }
+            state.objects.insert(object.clone());
+        }
+        Step::Remove(object) => {
+            state.objects.remove(object);
+        }
+        Step::Set(key, value) => {
+            if let Some(now) = state.settings.insert(key.clone(), *value) {
+                state.before.entry(key.clone()).or_insert(now);
+            }
+        }
+        Step::Restore(key) => {
+            if let Some(before) = state.before.remove(key)
+                && let Some(now) = state.settings.get_mut(key)
+            {
+                *now = before;
+            }
+        }
+    }
+}
+
+/// What is needed by the VIPs that are there.
+struct Needs {
+    /// Families with a VIP.
+    families: BTreeSet<Family>,
+    /// Interfaces that a way out leads by, or that answer for a VIP.
+    ports: BTreeSet<(Family, String)>,
+    /// Interfaces of cells with a VIP.
+    cells: BTreeSet<(Family, String)>,
+    /// The routes of the ways out that a rule leads to.
+    ways: BTreeSet<Route>,
+}
+
+impl Needs {
+    fn of(state: &Observed) -> Self {
+        let tables: BTreeSet<(Family, u32)> = state
+            .rules()
+            .filter(|r| r.preference == FROM_RULE)
+            .map(|r| (r.family, r.table))
+            .collect();
+        let ways: BTreeSet<Route> = state
+            .routes()
+            .filter(|r| tables.contains(&(r.family(), r.table)))
+            .cloned()
+            .collect();
+        let mut needs = Self {
+            families: state
+                .objects
+                .iter()
+                .filter_map(Object::vip)
+                .map(|v| Family::of(&v))
+                .collect(),
+            ports: BTreeSet::new(),
+            cells: BTreeSet::new(),
+            ways,
+        };
+        for route in &needs.ways {
+            let link = route.out.link();
+            needs
+                .ports
+                .extend(link.map(|l| (route.family(), l.to_owned())));
+        }
+        for object in &state.objects {
+            match object {
+                Object::Proxy(port, vip) => {
+                    needs.ports.insert((Family::of(vip), port.clone()));
+                }
+                Object::Own(link, vip) | Object::To(vip, link) => {
+                    needs.cells.insert((Family::of(vip), link.clone()));
+                }
+                _ => {}
+            }
+        }
+        needs
+    }
+
+    fn both(set: &BTreeSet<(Family, String)>, name: &str) -> bool {
+        set.iter().any(|(_, n)| n == name)
+    }
+
+    /// Whether a setting, `FAMILY/conf/INTERFACE/NAME` or `FAMILY/neigh/…`, is needed.
+    fn setting(&self, key: &str) -> bool {
+        let family = match key.starts_with("ipv4/") {
+            true => Family::V4,
+            false => Family::V6,
+        };
+        match key.split('/').nth(2) {
+            Some("all") => self.families.contains(&family),
+            Some(link) => {
+                let link = (family, link.to_owned());
+                self.ports.contains(&link) || self.cells.contains(&link)
+            }
+            None => false,
+        }
+    }
+
+    fn object(&self, object: &Object) -> bool {
+        match object {
+            Object::Port(port) => Self::both(&self.ports, port),
+            Object::Shut(family, port) => self.ports.contains(&(*family, port.clone())),
+            Object::StandIn(port) | Object::Source { port, .. } => {
+                self.ports.contains(&(Family::V4, port.clone()))
+            }
+            Object::Cell(link) => Self::both(&self.cells, link),
+            Object::Host(ip) => self.families.contains(&Family::of(ip)),
+            Object::Rule(rule) => self.families.contains(&rule.family),
+            Object::Route(route) if WAY_TABLES.contains(&route.table) => self.ways.contains(route),
+            Object::Route(route) if route.table == LAST_TABLE => self
+                .ways
+                .iter()
+                .any(|w| (&w.to, &w.out) == (&route.to, &route.out)),
+            _ => true,
+        }
+    }
+}
+
+/// Takes away what the VIPs of `state` don't need.
+fn clean_up(state: &mut Observed, steps: &mut Vec<Step>) {
+    let needs = Needs::of(state);
+    let mut take = |state: &mut Observed, step: Step| {
+        apply(state, &step);
+        steps.push(step);
+    };
+    let vips = state.objects.iter().any(|o| o.vip().is_some());
+    let idle: Vec<Object> = state
+        .objects
+        .iter()
+        .filter(|o| !needs.object(o))
+        .cloned()
+        .collect();
+    for object in idle.iter().filter(|o| !o.is_element()) {
+        take(state, Step::Remove(object.clone()));
+    }
+    // Forwarding goes before the acceptance of router advertisements, as the names have it.
+    let keys: Vec<String> = state.before.keys().rev().cloned().collect();
+    for key in keys.into_iter().filter(|key| !needs.setting(key)) {
+        take(state, Step::Restore(key));
+    }
+    if !vips {
+        let remains = state
+            .objects
+            .iter()
+            .any(|o| o.is_element() || *o == Object::Tables);
+        if remains || state.damaged {
+            take(state, Step::Remove(Object::Tables));
+        }
+        return;
+    }
+    // Only now that nothing is forwarded there any more.
+    for object in idle.into_iter().filter(Object::is_element) {
+        take(state, Step::Remove(object));
+    }
+}

@@ -1,0 +1,372 @@
+//! What a VIP needs on a node: every object and setting, in the order in which they are made.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use super::place::{
+    Problem, Request, candidates, check_free, check_ports, check_subnet, in_order, subnet,
+};
+use super::{
+    BACKUP_METRIC, CELL_METRIC, FIRST_METRIC, FROM_RULE, Family, LAST_RULE, LAST_TABLE, Link,
+    Object, Observed, Out, Route, Rule, TO_RULE, TO_TABLE, UNREACHABLE_METRIC, WAY_TABLES,
+};
+
+/// An object or a setting that a VIP needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Item {
+    Object(Object),
+    Setting(String, i64),
+}
+
+/// All that a VIP needs on a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desired {
+    /// The VIP.
+    pub vip: IpAddr,
+    /// Its subnet.
+    pub subnet: IpNetwork,
+    /// The port it is served through; `None` if none is up.
+    pub port: Option<String>,
+    /// All ports that it might be served through.
+    pub candidates: Vec<String>,
+    /// What it needs, in the order in which it is made, and whether it is served without it.
+    pub(super) items: Vec<(Item, bool)>,
+}
+
+impl Desired {
+    /// Chooses the VIP's subnet and port, and lists what it needs.
+    ///
+    /// # Errors
+    /// If it can't be on this node: it fits no subnet, or it is somebody else's there.
+    pub fn new(request: &Request, seen: &Observed) -> Result<Self, Problem> {
+        check_free(request, seen)?;
+        check_ports(request, seen)?;
+        let subnet = subnet(request, seen)?;
+        check_subnet(request, subnet)?;
+        let candidates = candidates(request, subnet, seen)?;
+        let mut ports = in_order(request.vip, subnet, &candidates, seen);
+        ports.retain(|p| p.up);
+        let mut list = List {
+            seen,
+            request,
+            family: Family::of(&request.vip),
+            subnet,
+            ports,
+            items: Vec::new(),
+        };
+        list.fill();
+        Ok(Self {
+            vip: request.vip,
+            subnet,
+            port: list.ports.first().map(|p| p.name.clone()),
+            candidates: candidates.iter().map(|p| p.name.clone()).collect(),
+            items: list.items,
+        })
+    }
+
+    /// The objects it needs, those it can't be served without and the others.
+    pub fn objects(&self) -> impl Iterator<Item = &Object> {
+        self.items.iter().filter_map(|(item, _)| match item {
+            Item::Object(object) => Some(object),
+            Item::Setting(..) => None,
+        })
+    }
+}
+
+/// The settings of an interface that may have to be changed, by their names under /proc/sys/net.
+pub fn setting_keys(family: Family, link: &str) -> Vec<String> {
+    let names: &[&str] = match family {
+        Family::V4 => &[
+            "arp_ignore",
+            "forwarding",
+            "ignore_routes_with_linkdown",
+            "rp_filter",
+        ],
+        Family::V6 => &[
+            "accept_ra",
+            "force_forwarding",
+            "forwarding",
+            "ignore_routes_with_linkdown",
+            "proxy_ndp",
+        ],
+    };
+    let family = family.directory();
+    let mut keys = vec![format!("{family}/neigh/{link}/proxy_delay")];
+    keys.extend(
+        names
+            .iter()
+            .map(|name| format!("{family}/conf/{link}/{name}")),
+    );
+    keys
+}
+
+/// The number of an interface-and-gateway pair or the like, from its description: the same at every
+/// call and on every node. Two of a node's few dozens have the same with a chance of one in a million.
+fn number(description: &str, below: u32) -> u32 {
+    // FNV-1a.
+    let hash = description
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    // Less than `below`, so it fits.
+    (hash % u64::from(below)) as u32
+}
+
+/// The list under construction.
+struct List<'a> {
+    seen: &'a Observed,
+    request: &'a Request,
+    family: Family,
+    subnet: IpNetwork,
+    /// Those that are up, the chosen one first.
+    ports: Vec<&'a Link>,
+    items: Vec<(Item, bool)>,
+}
+
+impl List<'_> {
+    fn need(&mut self, object: Object) {
+        self.items.push((Item::Object(object), true));
+    }
+
+    fn want(&mut self, object: Object, essential: bool) {
+        self.items.push((Item::Object(object), essential));
+    }
+
+    fn fill(&mut self) {
+        let (vip, veth) = (self.request.vip, self.request.veth.clone());
+        let ports: Vec<(String, bool)> = self
+            .ports
+            .iter()
+            .enumerate()
+            .map(|(n, p)| (p.name.clone(), n == 0))
+            .collect();
+        self.need(Object::Tables);
+        for (port, chosen) in &ports {
+            self.want(Object::Port(port.clone()), *chosen);
+            if !self.is_open(port) {
+                self.want(Object::Shut(self.family, port.clone()), *chosen);
+            }
+        }
+        self.need(Object::Cell(veth.clone()));
+        self.hosts();
+        for (port, chosen) in &ports {
+            self.port(port, *chosen);
+        }
+        self.opening(&veth, true);
+        self.need(Object::Address(vip));
+        self.need(Object::CellRoute(self.family));
+        self.need(Object::Vip(vip));
+        self.need(Object::Own(veth.clone(), vip));
+        self.need(Object::To(vip, veth.clone()));
+        self.inward(&veth);
+        if !ports.is_empty() {
+            self.outward();
+        }
+    }
+
+    /// Whether `port` forwarded packets of the family before berth came.
+    fn is_open(&self, port: &str) -> bool {
+        let on = |key: &str| self.seen.originally(key).is_some_and(|v| v != 0);
+        match self.family {
+            Family::V4 => on(&format!("ipv4/conf/{port}/forwarding")),
+            Family::V6 => {
+                on("ipv6/conf/all/forwarding") || on(&format!("ipv6/conf/{port}/force_forwarding"))
+            }
+        }
+    }
+
+    /// The node's own addresses, by which its own traffic is told from VIPs'.
+    fn hosts(&mut self) {
+        let addresses = self.seen.links.iter().flat_map(|l| &l.addresses);
+        let hosts: Vec<IpAddr> = addresses
+            .map(IpNetwork::ip)
+            .filter(|ip| Family::of(ip) == self.family && !ip.is_loopback())
+            .collect();
+        for ip in hosts {
+            self.want(Object::Host(ip), false);
+        }
+    }
+
+    /// A setting, if this kernel has it.
+    fn set(&mut self, key: String, value: i64, essential: bool) {
+        if self.seen.settings.contains_key(&key) {
+            self.items.push((Item::Setting(key, value), essential));
+        }
+    }
+
+    fn port(&mut self, port: &str, chosen: bool) {
+        let family = self.family.directory();
+        let conf = |name: &str| format!("{family}/conf/{port}/{name}");
+        let now = |key: &str| self.seen.settings.get(key).copied();
+        match self.family {
+            Family::V4 => {
+                // Otherwise it would answer for the other ports' addresses.
+                let arp_ignore = now(&conf("arp_ignore")).map_or(1, |v| v.max(1));
+                self.set(conf("rp_filter"), 2, chosen);
+                self.set(conf("arp_ignore"), arp_ignore, chosen);
+                let bare = self
+                    .seen
+                    .link(port)
+                    .is_some_and(|l| !l.addresses.iter().any(IpNetwork::is_ipv4));
+                if bare {
+                    self.want(Object::StandIn(port.to_owned()), chosen);
+                }
+            }
+            Family::V6 => {
+                // Before it forwards, or its routes from router advertisements go at once.
+                if matches!(now(&conf("accept_ra")), Some(1 | 2)) {
+                    self.set(conf("accept_ra"), 2, false);
+                }
+                self.set(conf("proxy_ndp"), 1, chosen);
+            }
+        }
+        self.set(conf("ignore_routes_with_linkdown"), 1, false);
+        // A proxied answer waits for a random part of this, in hundredths of a second.
+        self.set(format!("{family}/neigh/{port}/proxy_delay"), 0, chosen);
+        self.opening(port, chosen);
+    }
+
+    /// Forwarding, on one interface; on kernels before 6.17 IPv6 has it for all or none.
+    fn opening(&mut self, link: &str, essential: bool) {
+        let family = self.family.directory();
+        self.set(format!("{family}/conf/{link}/forwarding"), 1, essential);
+        let own_switch = format!("ipv6/conf/{link}/force_forwarding");
+        if self.family == Family::V6 {
+            match self.seen.settings.contains_key(&own_switch) {
+                true => self.set(own_switch, 1, essential),
+                false => self.set("ipv6/conf/all/forwarding".into(), 1, essential),
+            }
+        }
+    }
+
+    /// The way into the cell.
+    fn inward(&mut self, veth: &str) {
+        let to = IpNetwork::from(self.request.vip);
+        for (out, metric) in [
+            (Out::Link(veth.to_owned()), CELL_METRIC),
+            (Out::Unreachable, UNREACHABLE_METRIC),
+        ] {
+            self.need(Object::Route(Route {
+                table: TO_TABLE,
+                to,
+                metric,
+                out,
+            }));
+        }
+        self.need(Object::Rule(Rule {
+            family: self.family,
+            preference: TO_RULE,
+            from: None,
+            table: TO_TABLE,
+        }));
+    }
+
+    /// The way out, and what makes the port answer.
+    fn outward(&mut self) {
+        let vip = self.request.vip;
+        let ports: Vec<String> = self.ports.iter().map(|p| p.name.clone()).collect();
+        let chosen = ports[0].clone();
+        let table = self.way(&ports);
+        for port in &ports {
+            for (to, out) in self.exits(port) {
+                let metric = FIRST_METRIC + number(&format!("{out:?}"), 1 << 28);
+                self.want(
+                    Object::Route(Route {
+                        table: LAST_TABLE,
+                        to,
+                        metric,
+                        out,
+                    }),
+                    *port == chosen,
+                );
+            }
+        }
+        self.need(Object::Rule(Rule {
+            family: self.family,
+            preference: LAST_RULE,
+            from: None,
+            table: LAST_TABLE,
+        }));
+        self.need(Object::Rule(Rule {
+            family: self.family,
+            preference: FROM_RULE,
+            from: Some(vip),
+            table,
+        }));
+        for port in &ports {
+            self.source(port, *port == chosen);
+        }
+        self.need(Object::Proxy(chosen, vip));
+    }
+
+    /// Where a port leads: to the subnet, and to what is behind the gateway.
+    fn exits(&self, port: &str) -> Vec<(IpNetwork, Out)> {
+        let mut exits = vec![(self.subnet, Out::Link(port.to_owned()))];
+        exits.extend(self.request.gateway.map(|gateway| {
+            let out = Out::Gateway(port.to_owned(), gateway);
+            (self.family.anywhere(), out)
+        }));
+        exits
+    }
+
+    /// The table of the way out by the first of `ports`, the others taking over in their order.
+    fn way(&mut self, ports: &[String]) -> u32 {
+        let description = format!("{} {} {:?}", ports[0], self.subnet, self.request.gateway);
+        let table = WAY_TABLES.start + number(&description, WAY_TABLES.end - WAY_TABLES.start);
+        for (n, port) in (0..).zip(ports) {
+            let metric = match n {
+                0 => FIRST_METRIC,
+                n => BACKUP_METRIC + n - 1,
+            };
+            for (to, out) in self.exits(port) {
+                let route = Route {
+                    table,
+                    to,
+                    metric,
+                    out,
+                };
+                self.want(Object::Route(route), n == 0);
+            }
+        }
+        if self.request.gateway.is_some() {
+            self.need(Object::Route(Route {
+                table,
+                to: self.family.anywhere(),
+                metric: UNREACHABLE_METRIC,
+                out: Out::Unreachable,
+            }));
+        }
+        table
+    }
+
+    /// On a port without an address in the subnet, some VIP to ask in the name of: this one, unless
+    /// another does already.
+    fn source(&mut self, port: &str, chosen: bool) {
+        let (IpNetwork::V4(subnet), IpAddr::V4(vip)) = (self.subnet, self.request.vip) else {
+            return;
+        };
+        let link = self.seen.link(port);
+        if link.is_some_and(|l| l.addresses.iter().any(|a| self.subnet.contains(a.ip()))) {
+            return;
+        }
+        let present = self.seen.objects.iter().find_map(|object| match object {
+            Object::Source {
+                port: p,
+                subnet: s,
+                vip,
+            } if p == port && *s == subnet => Some(*vip),
+            _ => None,
+        });
+        let other = present.filter(|p| self.seen.objects.contains(&Object::Vip((*p).into())));
+        self.want(
+            Object::Source {
+                port: port.to_owned(),
+                subnet,
+                vip: other.unwrap_or(vip),
+            },
+            chosen,
+        );
+    }
+}

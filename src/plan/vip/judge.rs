@@ -1,0 +1,97 @@
+//! What a state means for a VIP.
+
+use std::net::IpAddr;
+
+use super::desired::Item;
+use super::place::present_port;
+use super::{Desired, Object, Observed};
+
+/// How a VIP is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing of it is there.
+    Stopped,
+    /// In service.
+    Running,
+    /// All is there, but this keeps clients from reaching it, and no other port would be better.
+    Degraded(String),
+    /// This is missing or too much, and a restart would mend it.
+    Failed(String),
+}
+
+/// Judges a VIP by what it needs.
+pub fn judge(desired: &Desired, seen: &Observed) -> Verdict {
+    if !is_there(desired.vip, seen) {
+        return Verdict::Stopped;
+    }
+    let carrier = |port: &str| has_carrier(port, seen);
+    let present = present_port(desired.vip, desired.subnet, seen);
+    if let (Some(present), Some(better)) = (&present, &desired.port)
+        && present != better
+        && desired.candidates.contains(present)
+        && carrier(better)
+    {
+        return Verdict::Failed(format!("port {present} has no carrier, but {better} has"));
+    }
+    let wrong: Vec<String> = missing(desired, seen)
+        .chain(surplus(desired, seen))
+        .collect();
+    if let [first, others @ ..] = &wrong[..] {
+        let more = match others.len() {
+            0 => String::new(),
+            n => format!(" (and {n} more)"),
+        };
+        return Verdict::Failed(format!("{first}{more}"));
+    }
+    let ports = desired.candidates.join(", ");
+    match &desired.port {
+        None => Verdict::Degraded(format!("no port of {} is up: {ports}", desired.subnet)),
+        Some(port) if !carrier(port) => Verdict::Degraded(format!(
+            "no port of {} has carrier: {ports}",
+            desired.subnet
+        )),
+        Some(_) => Verdict::Running,
+    }
+}
+
+/// Judges a VIP that, for this reason, could not be started here now.
+pub fn judge_without_plan(vip: IpAddr, reason: &str, seen: &Observed) -> Verdict {
+    match is_there(vip, seen) {
+        true => Verdict::Failed(reason.to_owned()),
+        false => Verdict::Stopped,
+    }
+}
+
+fn has_carrier(port: &str, seen: &Observed) -> bool {
+    seen.link(port).is_some_and(|l| l.carrier)
+}
+
+fn is_there(vip: IpAddr, seen: &Observed) -> bool {
+    seen.objects.iter().any(|o| o.vip() == Some(vip))
+}
+
+fn missing<'a>(desired: &'a Desired, seen: &'a Observed) -> impl Iterator<Item = String> + 'a {
+    let essential = desired.items.iter().filter(|(_, essential)| *essential);
+    essential.filter_map(|(item, _)| match item {
+        Item::Object(Object::Tables) if seen.damaged => {
+            Some("nftables table berth lacks rules".to_owned())
+        }
+        // Kernels before 6.15 drop it with the carrier: what is wrong is the carrier.
+        Item::Object(Object::Proxy(port, _)) if !has_carrier(port, seen) => None,
+        Item::Object(object) => {
+            (!seen.objects.contains(object)).then(|| format!("{object} is missing"))
+        }
+        Item::Setting(key, value) => {
+            let now = seen.settings.get(key)?;
+            (now != value).then(|| format!("setting {key} is {now}, not {value}"))
+        }
+    })
+}
+
+/// What would draw packets elsewhere.
+fn surplus<'a>(desired: &'a Desired, seen: &'a Observed) -> impl Iterator<Item = String> + 'a {
+    let own = seen.objects.iter().filter(|o| o.vip() == Some(desired.vip));
+    own.filter(|o| matches!(o, Object::Proxy(..) | Object::Rule(_)))
+        .filter(|o| !desired.objects().any(|wanted| wanted == *o))
+        .map(|o| format!("{o} is too much"))
+}

@@ -1,0 +1,353 @@
+//! Which port a VIP is served through, and the steps from what the kernel has to what it should have.
+//!
+//! The state of a node is a set of [`Object`]s and of kernel settings. [`Desired`] lists, in the order
+//! in which they are made, those that one VIP needs; [`start`] and [`stop`] are differences of sets.
+//! What several VIPs share is never counted: it is needed as long as some VIP's rule leads to it.
+
+mod change;
+mod desired;
+mod judge;
+mod place;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnetwork::{IpNetwork, Ipv4Network};
+
+pub use change::{apply, start, stop};
+pub use desired::{Desired, setting_keys};
+pub use judge::{Verdict, judge, judge_without_plan};
+pub use place::{Problem, Request, holder, is_reserved};
+
+/// The table of the routes to this node's VIPs.
+pub const TO_TABLE: u32 = 190;
+/// The table asked last: the subnets and gateways of the ports.
+pub const LAST_TABLE: u32 = 191;
+/// Ways out have tables from here on, each by its own number.
+pub const WAY_TABLES: std::ops::Range<u32> = 0x4000_0000..0x8000_0000;
+
+/// Preference of the rule for [`TO_TABLE`]: before any that leads a VIP's packets out.
+pub const TO_RULE: u32 = 100;
+/// Preference of the rules that lead a VIP's packets to its way out.
+pub const FROM_RULE: u32 = 200;
+/// Preference of the rule for [`LAST_TABLE`]: after the node's own tables.
+pub const LAST_RULE: u32 = 33_000;
+
+/// Metric of what is used while it works.
+pub const FIRST_METRIC: u32 = 1000;
+/// Metric of the first of the ports that take over.
+pub const BACKUP_METRIC: u32 = 2000;
+/// Metric of a VIP's route into its cell.
+pub const CELL_METRIC: u32 = 10;
+/// Metric of the route that is left when all others are gone.
+pub const UNREACHABLE_METRIC: u32 = 4_278_198_272;
+
+/// What a port without an IPv4 address gets in its stead: only so is reverse path filtering as loose
+/// as it is set to.
+pub const STAND_IN: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 1);
+
+/// IPv4 or IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of `ip`.
+    pub const fn of(ip: &IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    /// Its directory under /proc/sys/net.
+    pub const fn directory(self) -> &'static str {
+        match self {
+            Self::V4 => "ipv4",
+            Self::V6 => "ipv6",
+        }
+    }
+
+    /// The network of all its addresses, the destination of a default route.
+    pub fn anywhere(self) -> IpNetwork {
+        let zero = match self {
+            Self::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Self::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        // A prefix of length 0 is never too long.
+        IpNetwork::new(zero, 0).unwrap_or_else(|_| zero.into())
+    }
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Out {
+    /// Out of this interface.
+    Link(String),
+    /// Out of this interface, to a gateway.
+    Gateway(String, IpAddr),
+    /// Nowhere.
+    Unreachable,
+}
+
+impl Out {
+    /// The interface.
+    pub fn link(&self) -> Option<&str> {
+        match self {
+            Self::Link(link) | Self::Gateway(link, _) => Some(link),
+            Self::Unreachable => None,
+        }
+    }
+}
+
+/// A route of berth's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Route {
+    /// Its table.
+    pub table: u32,
+    /// Its destination.
+    pub to: IpNetwork,
+    /// Its metric.
+    pub metric: u32,
+    /// Where it leads.
+    pub out: Out,
+}
+
+impl Route {
+    /// The family it is of.
+    pub fn family(&self) -> Family {
+        Family::of(&self.to.ip())
+    }
+}
+
+/// A rule of berth's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Rule {
+    /// The family it is for.
+    pub family: Family,
+    /// Its preference.
+    pub preference: u32,
+    /// Only packets from this address.
+    pub from: Option<IpAddr>,
+    /// The table it has looked up.
+    pub table: u32,
+}
+
+/// Something in the kernel that berth makes. Interfaces go by their names, for elements of nftables
+/// sets stay when an interface goes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Object {
+    /// The nftables tables with all their rules.
+    Tables,
+    /// A set's element: a port that VIPs are served through.
+    Port(String),
+    /// A set's element: a port that forwarded nothing of this family before.
+    Shut(Family, String),
+    /// A set's element: the node's end of a cell's interface.
+    Cell(String),
+    /// A set's element: an address of the node.
+    Host(IpAddr),
+    /// [`STAND_IN`] on this port.
+    StandIn(String),
+    /// The VIP, on the cell's interface.
+    Address(IpAddr),
+    /// The cell's default route. The kernel drops the IPv4 one with the cell's last address.
+    CellRoute(Family),
+    /// A set's element: a VIP.
+    Vip(IpAddr),
+    /// A set's element: the cell's interface that a VIP's packets come from.
+    Own(String, IpAddr),
+    /// A set's element: the cell's interface that packets to a VIP go to.
+    To(IpAddr, String),
+    /// A route.
+    Route(Route),
+    /// A rule.
+    Rule(Rule),
+    /// A set's element: the VIP in whose name a port without an address asks in a subnet.
+    Source {
+        /// The port.
+        port: String,
+        /// The subnet.
+        subnet: Ipv4Network,
+        /// The VIP.
+        vip: Ipv4Addr,
+    },
+    /// The proxy entry that has a port answer for a VIP.
+    Proxy(String, IpAddr),
+}
+
+impl Object {
+    /// The VIP that it belongs to alone.
+    pub fn vip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Address(vip) | Self::Vip(vip) | Self::Own(_, vip) | Self::To(vip, _) => {
+                Some(*vip)
+            }
+            Self::Proxy(_, vip) => Some(*vip),
+            Self::Route(route) if route.table == TO_TABLE => Some(route.to.ip()),
+            Self::Rule(rule) => rule.from,
+            Self::Source { vip, .. } => Some((*vip).into()),
+            _ => None,
+        }
+    }
+
+    /// Whether it is an element of an nftables set.
+    pub const fn is_element(&self) -> bool {
+        matches!(
+            self,
+            Self::Port(_)
+                | Self::Shut(..)
+                | Self::Cell(_)
+                | Self::Host(_)
+                | Self::Vip(_)
+                | Self::Own(..)
+                | Self::To(..)
+                | Self::Source { .. }
+        )
+    }
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tables => f.write_str("nftables table berth"),
+            Self::Port(port) => write!(f, "nft element ports {port}"),
+            Self::Shut(family, port) => write!(f, "nft element shut {} {port}", family.directory()),
+            Self::Cell(link) => write!(f, "nft element cells {link}"),
+            Self::Host(ip) => write!(f, "nft element host {ip}"),
+            Self::StandIn(port) => write!(f, "address {STAND_IN} on {port}"),
+            Self::Address(vip) => write!(f, "address {vip} in the cell"),
+            Self::CellRoute(family) => {
+                write!(f, "default route in the cell ({})", family.directory())
+            }
+            Self::Vip(vip) => write!(f, "nft element vip {vip}"),
+            Self::Own(link, vip) => write!(f, "nft element own {link} . {vip}"),
+            Self::To(vip, link) => write!(f, "nft element to {vip} . {link}"),
+            Self::Route(route) => route.fmt(f),
+            Self::Rule(rule) => rule.fmt(f),
+            Self::Source { port, subnet, vip } => {
+                write!(f, "nft element source {port} . {subnet} : {vip}")
+            }
+            Self::Proxy(port, vip) => write!(f, "proxy entry {vip} on {port}"),
+        }
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "route {}", self.to)?;
+        match &self.out {
+            Out::Link(link) => write!(f, " dev {link}")?,
+            Out::Gateway(link, gateway) => write!(f, " via {gateway} dev {link}")?,
+            Out::Unreachable => f.write_str(" unreachable")?,
+        }
+        write!(f, " table {}", self.table)
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rule {}", self.preference)?;
+        if let Some(from) = self.from {
+            write!(f, " from {from}")?;
+        }
+        write!(f, " lookup {}", self.table)
+    }
+}
+
+/// One change to the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Make it.
+    Add(Object),
+    /// Take it away.
+    Remove(Object),
+    /// Change a kernel setting, and record what it was.
+    Set(String, i64),
+    /// Put this setting back to what was recorded.
+    Restore(String),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Add(object) => write!(f, "add {object}"),
+            Self::Remove(object) => write!(f, "remove {object}"),
+            Self::Set(key, value) => write!(f, "set {key} to {value}"),
+            Self::Restore(key) => write!(f, "restore {key}"),
+        }
+    }
+}
+
+/// An interface of the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its name.
+    pub name: String,
+    /// Whether it is set up.
+    pub up: bool,
+    /// Whether it is up and has carrier.
+    pub carrier: bool,
+    /// Whether it may serve as a port: not the loopback interface, nor a cell's.
+    pub eligible: bool,
+    /// Its addresses, berth's own left out.
+    pub addresses: Vec<IpNetwork>,
+}
+
+/// What is true of a node, as far as it concerns VIPs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Its interfaces.
+    pub links: Vec<Link>,
+    /// Berth's objects, of all VIPs; of the cells' insides only the VIP in question.
+    pub objects: BTreeSet<Object>,
+    /// Whether parts of the nftables tables are there without the rest.
+    pub damaged: bool,
+    /// The kernel settings that exist, by their names under /proc/sys/net.
+    pub settings: BTreeMap<String, i64>,
+    /// What the settings that berth changed were before.
+    pub before: BTreeMap<String, i64>,
+}
+
+impl Observed {
+    /// The interface called `name`.
+    pub fn link(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|l| l.name == name)
+    }
+
+    /// What `key` is without berth: as recorded, or as it is.
+    fn originally(&self, key: &str) -> Option<i64> {
+        self.before
+            .get(key)
+            .or_else(|| self.settings.get(key))
+            .copied()
+    }
+
+    fn routes(&self) -> impl Iterator<Item = &Route> {
+        self.objects.iter().filter_map(|o| match o {
+            Object::Route(route) => Some(route),
+            _ => None,
+        })
+    }
+
+    fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.objects.iter().filter_map(|o| match o {
+            Object::Rule(rule) => Some(rule),
+            _ => None,
+        })
+    }
+
+    fn proxies(&self) -> impl Iterator<Item = (&str, IpAddr)> {
+        self.objects.iter().filter_map(|o| match o {
+            Object::Proxy(port, vip) => Some((port.as_str(), *vip)),
+            _ => None,
+        })
+    }
+}

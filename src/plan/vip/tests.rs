@@ -1,0 +1,454 @@
+//! Tests of the decisions, on a model of a node: a state, and [`apply`].
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn link(name: &str, addresses: &[&str]) -> Link {
+    Link {
+        name: name.into(),
+        up: true,
+        carrier: true,
+        eligible: !name.starts_with("b-"),
+        addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+    }
+}
+
+/// A node with two ports on a subnet, one on another, and two cells.
+fn node() -> Observed {
+    let links = vec![
+        link("a0", &["10.1.0.1/24", "2001:db8:1::1/64"]),
+        link("a1", &[]),
+        link("c0", &["10.2.0.1/24", "2001:db8:2::1/64"]),
+        link("b-alpha", &[]),
+        link("b-beta", &[]),
+    ];
+    let mut settings = BTreeMap::new();
+    for Link { name, .. } in &links {
+        for key in [
+            "ipv4/conf/{}/forwarding",
+            "ipv4/conf/{}/rp_filter",
+            "ipv4/conf/{}/arp_ignore",
+            "ipv6/conf/{}/forwarding",
+            "ipv6/conf/{}/force_forwarding",
+            "ipv6/conf/{}/proxy_ndp",
+        ] {
+            settings.insert(key.replace("{}", name), 0);
+        }
+        settings.insert(format!("ipv6/conf/{name}/accept_ra"), 1);
+        settings.insert(format!("ipv4/neigh/{name}/proxy_delay"), 80);
+    }
+    settings.insert("ipv6/conf/all/forwarding".into(), 0);
+    let routes = [Family::V4, Family::V6].map(Object::CellRoute);
+    Observed {
+        links,
+        settings,
+        objects: routes.into(),
+        ..Observed::default()
+    }
+}
+
+fn request(vip: &str) -> Request {
+    Request {
+        vip: ip(vip),
+        veth: "b-alpha".into(),
+        subnet: None,
+        gateway: None,
+        ports: None,
+    }
+}
+
+/// Both ports of the subnet, with a gateway.
+fn wide(vip: &str) -> Request {
+    let v4 = ip(vip).is_ipv4();
+    Request {
+        ports: Some(vec!["a0".into(), "a1".into(), "nonesuch".into()]),
+        gateway: Some(ip(if v4 { "10.1.0.254" } else { "fe80::254" })),
+        ..request(vip)
+    }
+}
+
+fn run(state: &mut Observed, steps: &[Step]) {
+    for step in steps {
+        apply(state, step);
+    }
+}
+
+/// Starts a VIP and says through which port.
+fn started(state: &mut Observed, request: &Request) -> Option<String> {
+    let desired = Desired::new(request, state).unwrap();
+    run(state, &start(&desired, state));
+    let again = Desired::new(request, state).unwrap();
+    assert_eq!(start(&again, state), [], "a second start has nothing to do");
+    again.port
+}
+
+fn verdict(state: &Observed, request: &Request) -> Verdict {
+    judge(&Desired::new(request, state).unwrap(), state)
+}
+
+fn problem(state: &Observed, request: &Request) -> String {
+    match Desired::new(request, state).unwrap_err() {
+        Problem::Config(text) => format!("config: {text}"),
+        Problem::Host(text) => format!("host: {text}"),
+    }
+}
+
+#[test]
+fn a_started_vip_runs_and_a_stopped_one_leaves_nothing() {
+    for vip in ["10.1.0.50", "2001:db8:1::50"] {
+        for request in [request(vip), wide(vip)] {
+            let before = node();
+            let mut state = before.clone();
+            assert_eq!(verdict(&state, &request), Verdict::Stopped);
+            assert_eq!(started(&mut state, &request).as_deref(), Some("a0"));
+            assert_eq!(verdict(&state, &request), Verdict::Running);
+            let steps = stop(ip(vip), &state);
+            run(&mut state, &steps);
+            assert_eq!(state, before);
+        }
+    }
+}
+
+#[test]
+fn the_way_in_is_ready_before_the_port_answers_and_gone_after_it() {
+    let (mut state, request) = (node(), wide("10.1.0.50"));
+    let desired = Desired::new(&request, &state).unwrap();
+    let steps = start(&desired, &state);
+    let position = |steps: &[Step], object: Object| {
+        let found = |s: &Step| matches!(s, Step::Add(o) | Step::Remove(o) if *o == object);
+        steps.iter().position(found).unwrap()
+    };
+    let proxy = Object::Proxy("a0".into(), request.vip);
+    let own = Object::Own("b-alpha".into(), request.vip);
+    assert_eq!(position(&steps, proxy.clone()), steps.len() - 1);
+    assert!(position(&steps, Object::Address(request.vip)) < position(&steps, own.clone()));
+    run(&mut state, &steps);
+    let steps = stop(request.vip, &state);
+    assert_eq!(position(&steps, proxy), 0);
+    assert!(position(&steps, own) < position(&steps, Object::Address(request.vip)));
+}
+
+#[test]
+fn forwarding_is_on_only_while_the_filter_stands() {
+    let (mut state, request) = (node(), wide("2001:db8:1::50"));
+    let key = "ipv6/conf/a0/force_forwarding";
+    let check = |state: &Observed| {
+        let shut = Object::Shut(Family::V6, "a0".into());
+        let filtered = state.objects.contains(&Object::Tables) && state.objects.contains(&shut);
+        assert!(state.settings[key] == 0 || filtered);
+    };
+    let desired = Desired::new(&request, &state).unwrap();
+    for step in start(&desired, &state) {
+        apply(&mut state, &step);
+        check(&state);
+    }
+    assert_eq!(state.settings[key], 1);
+    for step in stop(request.vip, &state) {
+        apply(&mut state, &step);
+        check(&state);
+    }
+}
+
+#[test]
+fn a_port_that_forwarded_before_stays_open_to_others() {
+    let mut state = node();
+    state.settings.insert("ipv4/conf/a0/forwarding".into(), 1);
+    started(&mut state, &wide("10.1.0.50"));
+    let shut = |port: &str| Object::Shut(Family::V4, port.into());
+    assert!(!state.objects.contains(&shut("a0")));
+    assert!(state.objects.contains(&shut("a1")));
+}
+
+#[test]
+fn a_kernel_without_forwarding_by_interface_opens_all_of_ipv6() {
+    let before = {
+        let mut node = node();
+        node.settings
+            .retain(|key, _| !key.ends_with("force_forwarding"));
+        node
+    };
+    let (mut state, request) = (before.clone(), wide("2001:db8:1::50"));
+    started(&mut state, &request);
+    assert_eq!(state.settings["ipv6/conf/all/forwarding"], 1);
+    let steps = stop(request.vip, &state);
+    run(&mut state, &steps);
+    assert_eq!(state, before);
+}
+
+#[test]
+fn vips_spread_over_the_ports_and_stay_where_they_are() {
+    let mut state = node();
+    let first = wide("10.1.0.50");
+    assert_eq!(started(&mut state, &first).as_deref(), Some("a0"));
+    assert_eq!(
+        started(&mut state, &wide("10.1.0.51")).as_deref(),
+        Some("a1")
+    );
+    assert_eq!(
+        started(&mut state, &wide("10.1.0.52")).as_deref(),
+        Some("a0")
+    );
+    assert_eq!(started(&mut state, &first).as_deref(), Some("a0"));
+}
+
+#[test]
+fn a_lost_carrier_is_a_failure_only_while_another_port_is_better() {
+    let (mut state, request) = (node(), wide("10.1.0.50"));
+    started(&mut state, &request);
+    state.links[0].carrier = false;
+    assert_eq!(
+        verdict(&state, &request),
+        Verdict::Failed("port a0 has no carrier, but a1 has".into())
+    );
+    state.links[1].carrier = false;
+    assert_eq!(
+        verdict(&state, &request),
+        Verdict::Degraded("no port of 10.1.0.0/24 has carrier: a0, a1".into())
+    );
+    state.links[1].carrier = true;
+    assert_eq!(started(&mut state, &request).as_deref(), Some("a1"));
+    assert_eq!(verdict(&state, &request), Verdict::Running);
+}
+
+#[test]
+fn without_a_port_that_is_up_a_vip_waits() {
+    let before = {
+        let mut node = node();
+        for link in &mut node.links[..2] {
+            (link.up, link.carrier) = (false, false);
+        }
+        node
+    };
+    let (mut state, request) = (before.clone(), wide("10.1.0.50"));
+    assert_eq!(started(&mut state, &request), None);
+    assert_eq!(
+        verdict(&state, &request),
+        Verdict::Degraded("no port of 10.1.0.0/24 is up: a0, a1".into())
+    );
+    let steps = stop(request.vip, &state);
+    run(&mut state, &steps);
+    assert_eq!(state, before);
+}
+
+#[test]
+fn each_missing_piece_is_a_failure_that_names_it() {
+    let mut whole = node();
+    let request = request("10.1.0.50");
+    started(&mut whole, &request);
+    for object in whole.objects.clone() {
+        let mut state = whole.clone();
+        state.objects.remove(&object);
+        let verdict = verdict(&state, &request);
+        match object {
+            Object::Host(_) | Object::CellRoute(Family::V6) => {
+                assert_eq!(verdict, Verdict::Running);
+            }
+            _ => assert_eq!(verdict, Verdict::Failed(format!("{object} is missing"))),
+        }
+    }
+    let mut state = whole.clone();
+    state.settings.insert("ipv4/conf/a0/forwarding".into(), 0);
+    let reason = "setting ipv4/conf/a0/forwarding is 0, not 1".to_owned();
+    assert_eq!(verdict(&state, &request), Verdict::Failed(reason));
+    state = whole;
+    state
+        .objects
+        .insert(Object::Proxy("c0".into(), request.vip));
+    let reason = "proxy entry 10.1.0.50 on c0 is too much".to_owned();
+    assert_eq!(verdict(&state, &request), Verdict::Failed(reason));
+}
+
+#[test]
+fn a_port_without_address_asks_in_the_name_of_a_vip_that_is_there() {
+    let mut state = node();
+    let (first, second) = (wide("10.1.0.50"), wide("10.1.0.51"));
+    started(&mut state, &first);
+    started(&mut state, &second);
+    let source = |state: &Observed| {
+        let mut sources = state.objects.iter().filter_map(|o| match o {
+            Object::Source { port, vip, .. } => Some((port.clone(), vip.to_string())),
+            _ => None,
+        });
+        let one = sources.next();
+        assert!(sources.next().is_none());
+        one
+    };
+    assert!(state.objects.contains(&Object::StandIn("a1".into())));
+    assert_eq!(source(&state), Some(("a1".into(), "10.1.0.50".into())));
+    let steps = stop(first.vip, &state);
+    run(&mut state, &steps);
+    assert_eq!(source(&state), Some(("a1".into(), "10.1.0.51".into())));
+    assert_eq!(verdict(&state, &second), Verdict::Running);
+    let steps = stop(second.vip, &state);
+    run(&mut state, &steps);
+    assert_eq!(state, node());
+}
+
+#[test]
+fn what_can_not_be_is_refused_with_the_reason() {
+    let mut state = node();
+    assert_eq!(
+        problem(&state, &request("10.9.0.50")),
+        "host: parameter ip: 10.9.0.50 is in no subnet of this node (10.1.0.0/24, 10.2.0.0/24)"
+    );
+    assert_eq!(
+        problem(&state, &request("10.1.0.1")),
+        "host: parameter ip: 10.1.0.1 is an address of this node's own interface a0"
+    );
+    let mut bad = wide("10.1.0.50");
+    bad.ports = Some(vec!["x0".into(), "x1".into()]);
+    assert_eq!(
+        problem(&state, &bad),
+        "host: parameter ports: this node has none of x0 x1"
+    );
+    bad = wide("10.1.0.50");
+    bad.gateway = Some(ip("10.2.0.254"));
+    assert_eq!(
+        problem(&state, &bad),
+        "config: parameter gateway: 10.2.0.254 is not in subnet 10.1.0.0/24"
+    );
+    bad = request("10.1.0.50");
+    bad.subnet = Some("10.3.0.0/24".parse().unwrap());
+    assert_eq!(
+        problem(&state, &bad),
+        "config: parameter ip: 10.1.0.50 is not in subnet 10.3.0.0/24"
+    );
+    for (vip, subnet) in [
+        ("10.1.0.0", "10.1.0.0/24"),
+        ("10.1.0.255", "10.1.0.0/24"),
+        ("2001:db8:1::", "2001:db8:1::/64"),
+    ] {
+        assert_eq!(
+            problem(&state, &request(vip)),
+            format!(
+                "config: parameter ip: {vip} is the first or last address of {subnet}, which no \
+                 host may use"
+            )
+        );
+    }
+    bad = request("10.3.0.50");
+    bad.subnet = Some("10.3.0.0/24".parse().unwrap());
+    assert_eq!(
+        problem(&state, &bad),
+        "host: no interface of this node has an address in 10.3.0.0/24: set ports"
+    );
+    started(&mut state, &request("10.1.0.50"));
+    let mut other = request("10.1.0.50");
+    other.veth = "b-beta".into();
+    assert_eq!(
+        problem(&state, &other),
+        "host: parameter ip: 10.1.0.50 is already in use by vserver alpha on this node"
+    );
+    assert_eq!(holder(other.vip, &state), Some("b-alpha"));
+    // What is left of a dead cell is taken over.
+    state.links.retain(|l| l.name != "b-alpha");
+    started(&mut state, &other);
+    assert_eq!(verdict(&state, &other), Verdict::Running);
+}
+
+/// One of six VIPs of two vservers.
+fn some_request() -> impl Strategy<Value = Request> {
+    (0..6usize, any::<bool>()).prop_map(|(n, gateway)| {
+        let vip = [
+            "10.1.0.50",
+            "10.1.0.51",
+            "10.2.0.50",
+            "2001:db8:1::50",
+            "2001:db8:1::51",
+            "2001:db8:2::50",
+        ][n];
+        let mut request = match n % 3 {
+            2 => request(vip),
+            _ => wide(vip),
+        };
+        request.gateway = request.gateway.filter(|_| gateway);
+        request.veth = ["b-alpha", "b-beta"][n % 2].into();
+        request
+    })
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Start(Request, usize),
+    Stop(Request, usize),
+    Carrier(usize, bool),
+    Lose(usize),
+    Flush,
+}
+
+fn some_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => (some_request(), 0..60usize).prop_map(|(r, n)| Event::Start(r, n)),
+        2 => (some_request(), 0..60usize).prop_map(|(r, n)| Event::Stop(r, n)),
+        1 => (0..3usize, any::<bool>()).prop_map(|(n, on)| Event::Carrier(n, on)),
+        2 => (0..200usize).prop_map(Event::Lose),
+        1 => Just(Event::Flush),
+    ]
+}
+
+/// Starts and stops killed after some steps, ports that fail, and others who take things away.
+fn happen(state: &mut Observed, event: &Event) {
+    match event {
+        Event::Start(request, steps) => {
+            let desired = Desired::new(request, state).unwrap();
+            let plan = start(&desired, state);
+            run(state, &plan[..plan.len().min(*steps)]);
+        }
+        Event::Stop(request, steps) => {
+            let plan = stop(request.vip, state);
+            run(state, &plan[..plan.len().min(*steps)]);
+        }
+        Event::Carrier(port, on) => state.links[*port].carrier = *on,
+        Event::Lose(n) => {
+            let lost = state.objects.iter().nth(*n).cloned();
+            let lost = lost.filter(|object| !matches!(object, Object::CellRoute(_)));
+            lost.map(|object| state.objects.remove(&object));
+        }
+        Event::Flush => {
+            state
+                .objects
+                .retain(|o| !o.is_element() && *o != Object::Tables);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 200 } else { 2000 }))]
+
+    #[test]
+    fn after_any_history_start_converges_and_stop_clears(
+        events in proptest::collection::vec(some_event(), 0..12),
+        last in some_request(),
+    ) {
+        let mut state = node();
+        for event in &events {
+            happen(&mut state, event);
+        }
+        for link in &mut state.links {
+            link.carrier = true;
+        }
+        started(&mut state, &last);
+        prop_assert_eq!(verdict(&state, &last), Verdict::Running);
+        let vips: BTreeSet<IpAddr> = state.objects.iter().filter_map(Object::vip).collect();
+        for vip in vips {
+            let others = |s: &Observed| -> BTreeSet<Object> {
+                let others = |o: &&Object| o.vip().is_some_and(|v| v != vip) && !matches!(o, Object::Source { .. });
+                s.objects.iter().filter(others).cloned().collect()
+            };
+            let before = others(&state);
+            let steps = stop(vip, &state);
+            run(&mut state, &steps);
+            prop_assert_eq!(others(&state), before, "only its own objects go");
+            prop_assert!(stop(vip, &state).is_empty(), "a second stop has nothing to do");
+        }
+        prop_assert_eq!(state, node());
+    }
+}

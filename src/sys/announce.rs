@@ -1,0 +1,312 @@
+//! ARP and neighbour discovery on the wire: announcements and the search for duplicate addresses.
+
+mod frame;
+
+use std::io;
+use std::mem;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use self::frame::{
+    ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, claimant,
+    frames, questions,
+};
+use crate::sys::message;
+use crate::sys::netlink::Mac;
+
+/// When probes are sent, counted from the start. Answers on a local network take a fraction of a
+/// millisecond.
+const PROBES_AT: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_millis(15),
+    Duration::from_millis(30),
+];
+/// How long after the last probe silence is taken for an answer.
+const SILENCE: Duration = Duration::from_millis(20);
+/// How many frames are looked at in one go: a flood of them must not hold up a start.
+const FRAMES: usize = 1000;
+
+/// That an address is now reached through an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Announcement {
+    /// Index of the interface.
+    pub link: u32,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// The address.
+    pub address: IpAddr,
+}
+
+/// A question whether anybody on an interface's network has an address.
+#[derive(Debug, Clone, Copy)]
+pub struct Probe<'a> {
+    /// Index of the interface.
+    pub link: u32,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// The address in question.
+    pub address: IpAddr,
+    /// An address of the interface to ask in the name of, since other nodes' proxies don't answer
+    /// a question without one; if it has none in IPv4, one of the link-local ones is made up.
+    pub sender: Option<Ipv4Addr>,
+    /// Whose claims don't count: the node's own interfaces.
+    pub ignore: &'a [Mac],
+}
+
+/// A packet socket: what announcements and searches go through.
+///
+/// The kernel waits for all processors when one is closed, some 20 ms, so each is used for as much as
+/// possible and closed where nobody waits for it.
+#[derive(Debug)]
+pub struct Wire(OwnedFd);
+
+impl Wire {
+    /// A socket that receives nothing yet.
+    ///
+    /// # Errors
+    /// Without the right to have one (`CAP_NET_RAW`).
+    pub fn open() -> io::Result<Self> {
+        // SAFETY: socket takes integers and returns a descriptor or -1.
+        let fd = Errno::result(unsafe {
+            libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0)
+        })
+        .map_err(|e| message(e.into(), "open a packet socket"))?;
+        // SAFETY: the kernel has just made this descriptor for us alone.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Announces addresses: all frames are built before the first one is sent.
+    ///
+    /// For IPv4 a request and then a reply, since some clients obey only one of them; the reply names
+    /// its own sender as target, because Linux ignores others for a second. For IPv6 an unsolicited
+    /// advertisement.
+    ///
+    /// # Errors
+    /// The first that an interface reported; the others are announced all the same.
+    pub fn announce(&self, announcements: &[Announcement]) -> io::Result<()> {
+        let frames: Vec<(u32, Vec<u8>)> = announcements
+            .iter()
+            .flat_map(|a| frames(a).into_iter().map(|frame| (a.link, frame)))
+            .collect();
+        let mut result = Ok(());
+        for (link, frame) in frames {
+            let sent = send(&self.0, link, &frame);
+            result =
+                result.and(sent.map_err(|e| message(e, format_args!("announce on link {link}"))));
+        }
+        result
+    }
+}
+
+/// One that another process opened.
+impl From<OwnedFd> for Wire {
+    fn from(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+}
+
+impl AsFd for Wire {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The search for somebody else who has an address, or is about to take it: three probes within 30 ms,
+/// and 50 ms of listening in all. It goes on while its owner does other things.
+#[derive(Debug)]
+pub struct Search<'a> {
+    probe: Probe<'a>,
+    wire: &'a Wire,
+    questions: Vec<Vec<u8>>,
+    begun: Instant,
+    sent: usize,
+    last: Instant,
+}
+
+impl<'a> Search<'a> {
+    /// Asks for the first time.
+    ///
+    /// # Errors
+    /// If the interface can't be used.
+    pub fn begin(wire: &'a Wire, probe: Probe<'a>) -> io::Result<Self> {
+        listen(&wire.0, &probe)?;
+        let begun = Instant::now();
+        let mut search = Self {
+            questions: questions(&probe),
+            probe,
+            wire,
+            begun,
+            sent: 0,
+            last: begun,
+        };
+        search.ask()?;
+        Ok(search)
+    }
+
+    /// Listens for `time`, or until there is an answer: the Ethernet address that it came from.
+    ///
+    /// # Errors
+    /// If the interface can't be used.
+    pub fn listen(&mut self, time: Duration) -> io::Result<Option<Mac>> {
+        let until = Instant::now() + time;
+        for _ in 0..FRAMES {
+            let left = until.saturating_duration_since(Instant::now());
+            if let Some(frame) = receive(&self.wire.0, left)? {
+                if let Some(mac) = self.claimant(&frame) {
+                    return Ok(Some(mac));
+                }
+            } else if left.is_zero() {
+                return Ok(None);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Asks what has not been asked yet, and listens until silence says enough.
+    ///
+    /// # Errors
+    /// If the interface can't be used.
+    pub fn finish(mut self) -> io::Result<Option<Mac>> {
+        while let Some(at) = PROBES_AT.get(self.sent) {
+            let wait = at.saturating_sub(self.begun.elapsed());
+            if let Some(mac) = self.listen(wait)? {
+                return Ok(Some(mac));
+            }
+            self.ask()?;
+        }
+        self.listen(SILENCE.saturating_sub(self.last.elapsed()))
+    }
+
+    fn ask(&mut self) -> io::Result<()> {
+        for frame in &self.questions {
+            send(&self.wire.0, self.probe.link, frame)
+                .map_err(|e| message(e, format_args!("probe for {}", self.probe.address)))?;
+        }
+        self.sent += 1;
+        self.last = Instant::now();
+        Ok(())
+    }
+
+    fn claimant(&self, frame: &[u8]) -> Option<Mac> {
+        let mac = claimant(frame, self.probe.address)?;
+        (mac != self.probe.mac && !self.probe.ignore.contains(&mac)).then_some(mac)
+    }
+}
+
+fn link_address(link: u32, protocol: u16) -> libc::sockaddr_ll {
+    // SAFETY: all zeros is a value of this plain structure of integers.
+    let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol.to_be();
+    // Interface numbers are positive and fit.
+    address.sll_ifindex = link as i32;
+    address
+}
+
+const ADDRESS_LENGTH: libc::socklen_t = mem::size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+
+fn send(socket: &OwnedFd, link: u32, frame: &[u8]) -> io::Result<()> {
+    let address = link_address(link, 0);
+    // SAFETY: buffer and address are valid for the lengths given, and only read.
+    Errno::result(unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            frame.as_ptr().cast(),
+            frame.len(),
+            0,
+            (&raw const address).cast(),
+            ADDRESS_LENGTH,
+        )
+    })?;
+    Ok(())
+}
+
+/// Has the socket receive what may be an answer. The filter comes first, so that no other traffic of
+/// a busy port is ever copied.
+fn listen(socket: &OwnedFd, probe: &Probe<'_>) -> io::Result<()> {
+    let op = |code: u32, jt, jf, k| libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    };
+    let (load, equal, end) = (
+        libc::BPF_LD | libc::BPF_B | libc::BPF_ABS,
+        libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+        libc::BPF_RET | libc::BPF_K,
+    );
+    let (protocol, mut filter) = match probe.address {
+        IpAddr::V4(_) => (ETH_P_IP_ARP, vec![op(end, 0, 0, u32::MAX)]),
+        IpAddr::V6(_) => (
+            ETH_P_IPV6,
+            vec![
+                op(load, 0, 0, 20),
+                op(equal, 0, 4, u32::from(ICMPV6)),
+                op(load, 0, 0, 54),
+                op(equal, 1, 0, u32::from(NEIGHBOUR_ADVERTISEMENT)),
+                op(equal, 0, 1, u32::from(NEIGHBOUR_SOLICITATION)),
+                op(end, 0, 0, u32::MAX),
+                op(end, 0, 0, 0),
+            ],
+        ),
+    };
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: the program and what it points to are valid during the call, which copies them.
+    Errno::result(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            mem::size_of_val(&program) as libc::socklen_t,
+        )
+    })?;
+    let address = link_address(probe.link, protocol);
+    // SAFETY: the address is valid for the length given, and only read.
+    Errno::result(unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast(),
+            ADDRESS_LENGTH,
+        )
+    })?;
+    Ok(())
+}
+
+/// The next frame within `wait`, cut off after what counts.
+fn receive(socket: &OwnedFd, wait: Duration) -> io::Result<Option<Vec<u8>>> {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    // Rounded up, so that the end of the wait is not spun towards.
+    let milliseconds = wait.as_micros().div_ceil(1000);
+    let timeout = PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX);
+    match poll(&mut fds, timeout) {
+        Ok(0) | Err(Errno::EINTR) => return Ok(None),
+        Ok(_) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let mut frame = vec![0; 128];
+    // SAFETY: the buffer is valid for the length given.
+    let length = unsafe {
+        libc::recv(
+            socket.as_raw_fd(),
+            frame.as_mut_ptr().cast(),
+            frame.len(),
+            libc::MSG_DONTWAIT,
+        )
+    };
+    match Errno::result(length) {
+        Ok(length) => {
+            frame.truncate(length.unsigned_abs());
+            Ok(Some(frame))
+        }
+        Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}

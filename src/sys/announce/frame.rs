@@ -1,0 +1,221 @@
+//! Frames of ARP (RFC 826) and neighbour discovery (RFC 4861): built, and read.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::{Announcement, Probe};
+use crate::sys::netlink::Mac;
+
+pub(super) const ETH_P_IP_ARP: u16 = 0x0806;
+pub(super) const ETH_P_IPV6: u16 = 0x86dd;
+const ARP_REQUEST: u16 = 1;
+const ARP_REPLY: u16 = 2;
+pub(super) const ICMPV6: u8 = 58;
+pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
+pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+/// Override what the receiver knows; not an answer, not a router (RFC 4861, 4.4).
+const NA_OVERRIDE: u8 = 0x20;
+const OPTION_TARGET_ADDRESS: u8 = 2;
+const BROADCAST: Mac = Mac([0xff; 6]);
+const NOBODY: Mac = Mac([0; 6]);
+
+/// The frames that announce an address.
+pub(super) fn frames(a: &Announcement) -> Vec<Vec<u8>> {
+    match a.address {
+        IpAddr::V4(ip) => vec![
+            arp(ARP_REQUEST, (a.mac, ip), (NOBODY, ip)),
+            arp(ARP_REPLY, (a.mac, ip), (a.mac, ip)),
+        ],
+        IpAddr::V6(ip) => {
+            let mut body = vec![NEIGHBOUR_ADVERTISEMENT, 0, 0, 0, NA_OVERRIDE, 0, 0, 0];
+            body.extend(ip.octets());
+            body.extend([OPTION_TARGET_ADDRESS, 1]);
+            body.extend(a.mac.0);
+            let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+            vec![icmpv6(a.mac, ip, all_nodes, body)]
+        }
+    }
+}
+
+/// The frames that ask for an address: as RFC 5227 and RFC 4862 have it, with no sender, and for IPv4
+/// also with one.
+pub(super) fn questions(probe: &Probe<'_>) -> Vec<Vec<u8>> {
+    match probe.address {
+        IpAddr::V4(ip) => {
+            let [.., a, b] = probe.mac.0;
+            // The first and the last 256 of 169.254/16 are reserved (RFC 3927).
+            let made_up = Ipv4Addr::new(169, 254, a.clamp(1, 254), b);
+            let sender = probe.sender.unwrap_or(made_up);
+            [Ipv4Addr::UNSPECIFIED, sender]
+                .map(|from| arp(ARP_REQUEST, (probe.mac, from), (NOBODY, ip)))
+                .to_vec()
+        }
+        IpAddr::V6(ip) => {
+            let mut body = vec![NEIGHBOUR_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
+            body.extend(ip.octets());
+            let [.., x, y, z] = ip.octets();
+            let group = Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, x, y, z]);
+            vec![icmpv6(probe.mac, Ipv6Addr::UNSPECIFIED, group, body)]
+        }
+    }
+}
+
+fn ethernet(to: Mac, from: Mac, protocol: u16) -> Vec<u8> {
+    [&to.0[..], &from.0, &protocol.to_be_bytes()].concat()
+}
+
+fn arp(operation: u16, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr)) -> Vec<u8> {
+    let mut frame = ethernet(BROADCAST, sender.0, ETH_P_IP_ARP);
+    // Ethernet and IPv4, with addresses of 6 and 4 bytes.
+    frame.extend([0, 1, 8, 0, 6, 4]);
+    frame.extend(operation.to_be_bytes());
+    for (mac, ip) in [sender, target] {
+        frame.extend(mac.0);
+        frame.extend(ip.octets());
+    }
+    frame
+}
+
+/// An ICMPv6 message to a multicast group; its checksum field is filled in.
+fn icmpv6(from: Mac, source: Ipv6Addr, group: Ipv6Addr, mut body: Vec<u8>) -> Vec<u8> {
+    let [.., a, b, c, d] = group.octets();
+    let mut frame = ethernet(Mac([0x33, 0x33, a, b, c, d]), from, ETH_P_IPV6);
+    // Messages made here have at most 32 bytes.
+    let length = body.len() as u16;
+    let mut pseudo = [source.octets(), group.octets()].concat();
+    pseudo.extend(u32::from(length).to_be_bytes());
+    pseudo.extend([0, 0, 0, ICMPV6]);
+    pseudo.extend(&body);
+    body[2..4].copy_from_slice(&checksum(&pseudo).to_be_bytes());
+    frame.extend([0x60, 0, 0, 0]);
+    frame.extend(length.to_be_bytes());
+    // Neighbour discovery is believed only with the hop limit that no router can have lowered.
+    frame.extend([ICMPV6, 255]);
+    frame.extend(source.octets());
+    frame.extend(group.octets());
+    frame.extend(body);
+    frame
+}
+
+/// The Internet checksum of an even number of bytes.
+fn checksum(bytes: &[u8]) -> u16 {
+    let mut sum: u32 = bytes
+        .chunks_exact(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
+        .sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+/// Who says in this frame that `address` is theirs, or asks whether it is free to take.
+pub(super) fn claimant(frame: &[u8], address: IpAddr) -> Option<Mac> {
+    let mac = |at: usize| frame.get(at..)?.first_chunk().copied().map(Mac);
+    let protocol = u16::from_be_bytes(*frame.get(12..)?.first_chunk()?);
+    match address {
+        IpAddr::V4(ip) if protocol == ETH_P_IP_ARP => {
+            let ip_at = |at: usize| frame.get(at..)?.first_chunk::<4>().copied();
+            let (sender, target) = (ip_at(28)?, ip_at(38)?);
+            let probing = sender == [0; 4] && target == ip.octets();
+            (sender == ip.octets() || probing).then_some(mac(22)?)
+        }
+        IpAddr::V6(ip) if protocol == ETH_P_IPV6 => {
+            let target = frame.get(62..78)?;
+            let unspecified = frame.get(22..38)? == [0; 16];
+            let kind = *frame.get(54)?;
+            let claim =
+                kind == NEIGHBOUR_ADVERTISEMENT || (kind == NEIGHBOUR_SOLICITATION && unspecified);
+            let ours = *frame.get(20)? == ICMPV6 && target == ip.octets();
+            (ours && claim).then_some(mac(6)?)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: Mac = Mac([2, 0, 0, 0, 0, 7]);
+
+    fn probe(address: &str) -> Probe<'static> {
+        Probe {
+            link: 1,
+            mac: MAC,
+            address: address.parse().unwrap(),
+            sender: None,
+            ignore: &[],
+        }
+    }
+
+    fn announcement(address: &str) -> Announcement {
+        Announcement {
+            link: 1,
+            mac: MAC,
+            address: address.parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn ipv4_is_announced_by_request_and_by_reply_to_oneself() {
+        let [request, reply] = &frames(&announcement("10.1.0.50"))[..] else {
+            panic!("two frames")
+        };
+        assert_eq!(request[..6], [0xff; 6]);
+        assert_eq!(request[20..22], [0, 1]);
+        assert_eq!(request[28..32], request[38..42]);
+        assert_eq!(request[32..38], [0; 6]);
+        assert_eq!(reply[20..22], [0, 2]);
+        assert_eq!(reply[32..38], MAC.0);
+        assert_eq!(reply.len(), 42);
+    }
+
+    #[test]
+    fn ipv6_is_announced_by_an_overriding_advertisement() {
+        let [frame] = &frames(&announcement("2001:db8::50"))[..] else {
+            panic!("one frame")
+        };
+        assert_eq!(frame[..6], [0x33, 0x33, 0, 0, 0, 1]);
+        assert_eq!((frame[21], frame[54], frame[58]), (255, 136, 0x20));
+        // The checksum over what includes it is all ones.
+        let mut pseudo = frame[22..54].to_vec();
+        pseudo.extend([0, 0, 0, 32, 0, 0, 0, ICMPV6]);
+        pseudo.extend(&frame[54..]);
+        assert_eq!(checksum(&pseudo), 0);
+    }
+
+    #[test]
+    fn an_announcement_is_a_claim_to_its_address_only() {
+        for (address, other) in [("10.1.0.50", "10.1.0.51"), ("fd00::5", "fd00::6")] {
+            for frame in frames(&announcement(address)) {
+                assert_eq!(claimant(&frame, address.parse().unwrap()), Some(MAC));
+                assert_eq!(claimant(&frame, other.parse().unwrap()), None);
+            }
+        }
+    }
+
+    #[test]
+    fn another_probe_is_a_claim_but_an_ordinary_question_is_not() {
+        let (v4, v6) = (probe("10.1.0.50"), probe("fd00::5"));
+        let [bare, asked] = &questions(&v4)[..] else {
+            panic!("two frames")
+        };
+        assert_eq!(claimant(bare, v4.address), Some(MAC));
+        assert_eq!(claimant(asked, v4.address), None);
+        assert_eq!(asked[28..30], [169, 254]);
+        let mut frame = questions(&v6).remove(0);
+        assert_eq!(frame[..6], [0x33, 0x33, 0xff, 0, 0, 5]);
+        assert_eq!(claimant(&frame, v6.address), Some(MAC));
+        frame[22] = 0xfe;
+        assert_eq!(claimant(&frame, v6.address), None);
+    }
+
+    #[test]
+    fn short_and_foreign_frames_are_nobodys_claim() {
+        let frame = &frames(&announcement("fd00::5"))[0];
+        for length in 0..78 {
+            assert_eq!(claimant(&frame[..length], "fd00::5".parse().unwrap()), None);
+        }
+        assert_eq!(claimant(frame, "10.1.0.50".parse().unwrap()), None);
+    }
+}

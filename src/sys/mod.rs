@@ -1,0 +1,17 @@
+//! The kernel: netlink, nftables, namespaces, mounts, block devices, announcements, and the one place
+//! that starts a process. Knows nothing of OCF: errors are `io::Error`s that say what was tried.
+
+pub mod announce;
+pub mod command;
+pub mod device;
+pub mod mount;
+pub mod namespace;
+pub mod netlink;
+pub mod nft;
+pub mod superblock;
+pub mod sysctl;
+
+/// The same error with the words of what was tried before its own.
+pub(crate) fn message(error: std::io::Error, what: impl std::fmt::Display) -> std::io::Error {
+    std::io::Error::new(error.kind(), format!("{what}: {error}"))
+}

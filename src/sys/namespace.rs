@@ -1,0 +1,100 @@
+//! Network namespaces: opened without a race, entered for one closure, always left again.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, setns};
+
+use crate::sys::message;
+
+/// Runs `work` in the network namespace that `namespace` stands for: a descriptor of the namespace
+/// itself or a pidfd of a process in it. The calling thread is back where it was when this returns,
+/// also after a panic in `work`.
+///
+/// Sockets opened by `work` stay in that namespace for good, which is mostly what this is for.
+///
+/// # Errors
+/// Those of `work`, and of entering.
+///
+/// # Panics
+/// The process is aborted if the thread's own namespace cannot be entered again: whatever it did
+/// next would be done to the wrong network.
+pub fn inside<T>(namespace: impl AsFd, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let _home = Home(File::open("/proc/thread-self/ns/net")?.into());
+    setns(namespace, CloneFlags::CLONE_NEWNET)
+        .map_err(|e| message(e.into(), "enter the network namespace"))?;
+    work()
+}
+
+/// The namespace to return to.
+struct Home(OwnedFd);
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if setns(&self.0, CloneFlags::CLONE_NEWNET).is_err() {
+            std::process::abort();
+        }
+    }
+}
+
+/// A descriptor of process `pid` that never comes to mean another process.
+///
+/// # Errors
+/// `NotFound` if there is no such process.
+pub fn open_process(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two integers and returns a descriptor or -1.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        let error = match io::Error::last_os_error() {
+            e if e.raw_os_error() == Some(libc::ESRCH) => io::ErrorKind::NotFound.into(),
+            e => e,
+        };
+        return Err(message(error, format_args!("open process {pid}")));
+    }
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made this descriptor for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Whether the process of a pidfd has not ended yet. One that only waits to be reaped has.
+pub fn is_alive(process: BorrowedFd<'_>) -> bool {
+    // A pidfd becomes readable when its process ends. A signal 0 would still reach a zombie.
+    let mut fds = [PollFd::new(process, PollFlags::POLLIN)];
+    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))
+}
+
+/// The network namespace of process `pid`, which `process` is a pidfd of: proof that the number still
+/// meant that process when its namespace was opened.
+///
+/// # Errors
+/// `NotFound` if the process has ended.
+pub fn open_network_of(pid: i32, process: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let what = || format!("open the network namespace of process {pid}");
+    let namespace = File::open(format!("/proc/{pid}/ns/net")).map_err(|e| message(e, what()))?;
+    if !is_alive(process) {
+        return Err(message(io::ErrorKind::NotFound.into(), what()));
+    }
+    Ok(namespace.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_is_not_there_is_not_found() {
+        let error = open_process(i32::MAX).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(error.to_string().starts_with("open process 2147483647: "));
+    }
+
+    #[test]
+    fn own_namespace_is_opened_and_named_by_its_process() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        let process = open_process(me).unwrap();
+        assert!(is_alive(process.as_fd()));
+        open_network_of(me, process.as_fd()).unwrap();
+    }
+}

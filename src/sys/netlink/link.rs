@@ -1,0 +1,264 @@
+//! Network interfaces.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute,
+    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+};
+use nix::errno::Errno;
+
+use super::wire::{Attributes, Message, malformed, text_of};
+use super::{Applied, NLM_F_CREATE, NLM_F_EXCL, Socket, encode};
+use crate::sys::message;
+
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+/// `struct ifinfomsg`.
+const HEADER: usize = 16;
+
+/// An Ethernet address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mac(pub [u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An interface as the kernel has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its number in its namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its address, if it is Ethernet.
+    pub mac: Option<Mac>,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Whether it is set up.
+    pub up: bool,
+    /// Whether it is up and has carrier.
+    pub carrier: bool,
+    /// Whether it is a loopback interface.
+    pub loopback: bool,
+    /// Whether it resolves neighbours.
+    pub arp: bool,
+    /// Its driver family: `veth`, `bond`…; physical ones have none.
+    pub kind: Option<String>,
+}
+
+/// A pair of interfaces to create, both ends with the same Ethernet address.
+#[derive(Debug, Clone, Copy)]
+pub struct Veth<'a> {
+    /// Name of the end in the socket's namespace.
+    pub name: &'a str,
+    /// Name of the other end.
+    pub peer: &'a str,
+    /// The other end's network namespace; the socket's own if `None`.
+    pub peer_namespace: Option<BorrowedFd<'a>>,
+    /// The address of both.
+    pub mac: Mac,
+    /// The MTU of both in bytes; the driver's default if `None`.
+    pub mtu: Option<u32>,
+}
+
+/// What is to be changed about an interface; what is `None` stays.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LinkChange {
+    /// Up or down.
+    pub up: Option<bool>,
+    /// Whether it resolves neighbours.
+    pub arp: Option<bool>,
+    /// Its MTU in bytes.
+    pub mtu: Option<u32>,
+    /// `false`: the kernel gives it no link-local IPv6 address (`addrgenmode none`).
+    pub generated_address: Option<bool>,
+}
+
+impl Socket {
+    /// All interfaces of the namespace.
+    ///
+    /// # Errors
+    /// If the kernel can't be asked or isn't understood.
+    pub fn links(&mut self) -> io::Result<Vec<Link>> {
+        let mut query = LinkMessage::default();
+        query.attributes = vec![LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])];
+        self.dump(RouteNetlinkMessage::GetLink(query), "list links")?
+            .iter()
+            .map(read)
+            .collect()
+    }
+
+    /// The interface called `name`, if there is one.
+    ///
+    /// # Errors
+    /// As [`Socket::links`].
+    pub fn link(&mut self, name: &str) -> io::Result<Option<Link>> {
+        let what = || format!("look up link {name}");
+        let mut query = LinkMessage::default();
+        query.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]),
+        ];
+        let request = encode(&RouteNetlinkMessage::GetLink(query), 0);
+        match self.wire.query(&request).map_err(|e| message(e, what()))? {
+            Ok(Some(answer)) => read(&answer).map(Some),
+            Ok(None) => Ok(None),
+            // A name longer than the kernel allows is out of range, and nothing can have it.
+            Err(no) if matches!(no.errno, Errno::ENODEV | Errno::ERANGE) => Ok(None),
+            Err(no) => Err(no.of(what())),
+        }
+    }
+
+    /// Creates a pair, both ends down. An interface of the same name counts as [`Applied::Already`],
+    /// whatever it is.
+    ///
+    /// # Errors
+    /// If the kernel refuses, such as for a name of the other end that is taken there.
+    pub fn create_veth(&mut self, veth: &Veth<'_>) -> io::Result<Applied> {
+        if self.link(veth.name)?.is_some() {
+            return Ok(Applied::Already);
+        }
+        let own = |name: &str| {
+            let mut attributes = vec![
+                LinkAttribute::IfName(name.to_owned()),
+                LinkAttribute::Address(veth.mac.0.to_vec()),
+            ];
+            attributes.extend(veth.mtu.map(LinkAttribute::Mtu));
+            attributes
+        };
+        let mut peer = LinkMessage::default();
+        peer.attributes = own(veth.peer);
+        peer.attributes.extend(
+            veth.peer_namespace
+                .map(|fd| LinkAttribute::NetNsFd(fd.as_raw_fd())),
+        );
+        let mut link = LinkMessage::default();
+        link.attributes = own(veth.name);
+        link.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]));
+        self.apply(
+            RouteNetlinkMessage::NewLink(link),
+            NLM_F_CREATE | NLM_F_EXCL,
+            &[],
+            format_args!("create link {} with peer {}", veth.name, veth.peer),
+        )
+    }
+
+    /// Changes the interface called `name`.
+    ///
+    /// # Errors
+    /// If it does not exist or the kernel refuses.
+    pub fn change_link(&mut self, name: &str, change: &LinkChange) -> io::Result<()> {
+        if let Some(generated) = change.generated_address {
+            // A message of its own: in a common one the kernel would set the link up first, and
+            // with that make the address.
+            let mode = match generated {
+                true => In6AddrGenMode::Eui64,
+                false => In6AddrGenMode::None,
+            };
+            let mode = vec![AfSpecInet6::AddrGenMode(mode)];
+            let attribute = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(mode)]);
+            self.set_link(name, LinkMessage::default(), [attribute])?;
+        }
+        let mut link = LinkMessage::default();
+        for (flag, wanted) in [
+            (LinkFlags::Up, change.up),
+            (LinkFlags::Noarp, change.arp.map(|arp| !arp)),
+        ] {
+            let Some(on) = wanted else { continue };
+            link.header.change_mask |= flag;
+            link.header.flags.set(flag, on);
+        }
+        self.set_link(name, link, change.mtu.map(LinkAttribute::Mtu))
+    }
+
+    fn set_link(
+        &mut self,
+        name: &str,
+        mut link: LinkMessage,
+        attributes: impl IntoIterator<Item = LinkAttribute>,
+    ) -> io::Result<()> {
+        link.attributes = vec![LinkAttribute::IfName(name.to_owned())];
+        link.attributes.extend(attributes);
+        self.apply(
+            RouteNetlinkMessage::SetLink(link),
+            0,
+            &[],
+            format_args!("change link {name}"),
+        )
+        .map(|_| ())
+    }
+
+    /// Deletes the interface called `name`; a veth's other end goes with it.
+    ///
+    /// # Errors
+    /// If the kernel refuses; that it does not exist is [`Applied::Already`].
+    pub fn delete_link(&mut self, name: &str) -> io::Result<Applied> {
+        let mut link = LinkMessage::default();
+        link.attributes = vec![LinkAttribute::IfName(name.to_owned())];
+        self.apply(
+            RouteNetlinkMessage::DelLink(link),
+            0,
+            &[Errno::ENODEV],
+            format_args!("delete link {name}"),
+        )
+    }
+}
+
+/// Reads the few attributes that count here. The rest differs from driver to driver and from kernel
+/// to kernel; nothing odd about some other interface may make the node's ports unreadable.
+fn read(received: &Message) -> io::Result<Link> {
+    let bytes = &received.payload;
+    let word = |at: usize| {
+        let bytes = bytes.get(at..).and_then(<[u8]>::first_chunk);
+        bytes.map(|b| u32::from_ne_bytes(*b)).ok_or_else(malformed)
+    };
+    let index = word(4)?;
+    let flags = LinkFlags::from_bits_retain(word(8)?);
+    let mut link = Link {
+        index,
+        name: String::new(),
+        mac: None,
+        mtu: 0,
+        up: flags.contains(LinkFlags::Up),
+        carrier: flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+        loopback: flags.contains(LinkFlags::Loopback),
+        arp: !flags.contains(LinkFlags::Noarp),
+        kind: None,
+    };
+    for (kind, value) in Attributes(bytes.get(HEADER..).ok_or_else(malformed)?) {
+        match kind {
+            IFLA_IFNAME => link.name = text_of(value),
+            IFLA_ADDRESS => link.mac = value.try_into().ok().map(Mac),
+            IFLA_MTU => {
+                link.mtu = u32::from_ne_bytes(value.try_into().map_err(|_| malformed())?);
+            }
+            IFLA_LINKINFO => {
+                link.kind = Attributes(value)
+                    .find(|(kind, _)| *kind == IFLA_INFO_KIND)
+                    .map(|(_, text)| text_of(text));
+            }
+            _ => {}
+        }
+    }
+    Ok(link)
+}

@@ -1,0 +1,156 @@
+//! A synchronous route netlink socket with one verb for each thing berth does: links, addresses,
+//! routes, rules, proxy neighbour entries.
+//!
+//! Every verb is idempotent and says whether it had anything to do; an error names the verb, the
+//! object, and the kernel's reason.
+
+mod address;
+mod link;
+mod neighbour;
+mod route;
+mod rule;
+pub(in crate::sys) mod wire;
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+
+use netlink_packet_core::{Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::errno::Errno;
+
+pub use address::{Address, Scope};
+pub use link::{Link, LinkChange, Mac, Veth};
+pub use neighbour::Proxy;
+pub use route::{Route, RouteFilter, Via};
+pub use rule::Rule;
+
+use crate::sys::{message, namespace};
+use wire::{Message, Refusal, Request, Wire};
+
+/// What a verb found to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Applied {
+    /// It was so already.
+    Already,
+    /// The kernel made the change.
+    Changed,
+}
+
+/// IPv4 or IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both, for loops.
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    /// The family `ip` belongs to.
+    pub const fn of(ip: &IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
+impl From<Family> for AddressFamily {
+    fn from(family: Family) -> Self {
+        match family {
+            Family::V4 => Self::Inet,
+            Family::V6 => Self::Inet6,
+        }
+    }
+}
+
+const NLM_F_REPLACE: u16 = 0x100;
+const NLM_F_EXCL: u16 = 0x200;
+const NLM_F_CREATE: u16 = 0x400;
+
+/// A route netlink socket; it belongs to one network namespace for good.
+pub struct Socket {
+    wire: Wire,
+}
+
+impl Socket {
+    /// Opens a socket in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// If the kernel has no route netlink, or no strict checks (Linux 4.20 and later have).
+    pub fn new() -> io::Result<Self> {
+        let wire = Wire::open(netlink_sys::protocols::NETLINK_ROUTE)?;
+        wire.set_strict()?;
+        Ok(Self { wire })
+    }
+
+    /// Opens a socket in the network namespace of `namespace`: a descriptor of it, or a pidfd.
+    ///
+    /// # Errors
+    /// As [`Socket::new`], and `PermissionDenied` without CAP_SYS_ADMIN.
+    pub fn in_netns(namespace: impl AsFd) -> io::Result<Self> {
+        namespace::inside(namespace, Self::new)
+    }
+
+    /// Makes a change; `already` are the kernel's answers that mean it was so before.
+    fn apply(
+        &mut self,
+        content: RouteNetlinkMessage,
+        flags: u16,
+        already: &[Errno],
+        what: impl fmt::Display,
+    ) -> io::Result<Applied> {
+        let request = encode(&content, flags);
+        match self.wire.request(&request).map_err(|e| message(e, &what))? {
+            Ok(()) => Ok(Applied::Changed),
+            Err(refusal) if already.contains(&refusal.errno) => Ok(Applied::Already),
+            Err(refusal) => Err(refusal.of(what)),
+        }
+    }
+
+    /// The payloads of a dump, each with its message type.
+    fn dump(
+        &mut self,
+        content: RouteNetlinkMessage,
+        what: impl fmt::Display,
+    ) -> io::Result<Vec<Message>> {
+        let request = encode(&content, 0);
+        self.wire
+            .dump(request.kind, request.payload)
+            .map_err(|e| message(e, &what))?
+            .map_err(|refusal: Refusal| refusal.of(what))
+    }
+}
+
+fn encode(content: &RouteNetlinkMessage, flags: u16) -> Request {
+    let mut payload = vec![0; NetlinkSerializable::buffer_len(content)];
+    content.serialize(&mut payload);
+    Request {
+        kind: content.message_type(),
+        flags,
+        payload,
+    }
+}
+
+fn decode(received: &Message) -> io::Result<RouteNetlinkMessage> {
+    let mut header = NetlinkHeader::default();
+    header.message_type = received.kind;
+    header.length = (header.buffer_len() + received.payload.len()) as u32;
+    RouteNetlinkMessage::deserialize(&header, &received.payload)
+        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))
+}

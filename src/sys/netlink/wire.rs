@@ -1,0 +1,452 @@
+//! Netlink as such: requests with their acknowledgements, dumps, and batches, over any of its
+//! protocols. What the messages mean is for others to know.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use netlink_sys::{Socket, SocketAddr};
+use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+use crate::sys::message;
+
+const HEADER: usize = 16;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_REQUEST: u16 = 0x1;
+const NLM_F_ACK: u16 = 0x4;
+const NLM_F_DUMP: u16 = 0x300;
+const NLM_F_DUMP_INTR: u16 = 0x10;
+const NLM_F_ACK_TLVS: u16 = 0x200;
+const NLMSGERR_ATTR_MSG: u16 = 1;
+
+/// The kernel answers while `send` runs, so this only guards against waiting for ever.
+const PATIENCE_SECONDS: i64 = 5;
+/// How often a dump is repeated that changed while it was read.
+const DUMP_ATTEMPTS: usize = 16;
+/// The most that is kept of one dump: far above what berth asks for, since it filters in the kernel.
+const DUMP_LIMIT: usize = 64 << 20;
+
+/// The kernel's "no".
+#[derive(Debug)]
+pub(in crate::sys) struct Refusal {
+    /// Its error number.
+    pub errno: Errno,
+    /// Its reason in words, where it gave one.
+    reason: Option<String>,
+}
+
+impl Refusal {
+    /// As an error that names what was tried.
+    pub fn of(self, what: impl fmt::Display) -> io::Error {
+        let error = io::Error::from(self.errno);
+        let said = match self.reason {
+            Some(reason) => format!("{} ({reason})", self.errno.desc()),
+            None => self.errno.desc().to_owned(),
+        };
+        io::Error::new(error.kind(), format!("{what}: {said}"))
+    }
+}
+
+/// A message received: its type and what follows its header.
+#[derive(Debug)]
+pub(in crate::sys) struct Message {
+    /// `nlmsg_type`.
+    pub kind: u16,
+    /// The payload, without padding.
+    pub payload: Vec<u8>,
+}
+
+/// A message to send.
+#[derive(Debug)]
+pub(in crate::sys) struct Request {
+    /// `nlmsg_type`.
+    pub kind: u16,
+    /// `NLM_F_CREATE` and the like; `NLM_F_REQUEST` is added.
+    pub flags: u16,
+    /// The payload.
+    pub payload: Vec<u8>,
+}
+
+/// A netlink socket.
+pub(in crate::sys) struct Wire {
+    socket: Socket,
+    sequence: u32,
+}
+
+impl Wire {
+    /// Opens a socket for `protocol` in the current network namespace.
+    pub fn open(protocol: isize) -> io::Result<Self> {
+        Self::prepare(protocol).map_err(|e| message(e, "open a netlink socket"))
+    }
+
+    fn prepare(protocol: isize) -> io::Result<Self> {
+        let mut socket = Socket::new(protocol)?;
+        socket.bind_auto()?;
+        socket.set_ext_ack(true)?;
+        socket.set_cap_ack(true)?;
+        // SAFETY: the descriptor is open as long as `socket`, which outlives this borrow.
+        let fd = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
+        setsockopt(
+            &fd,
+            sockopt::ReceiveTimeout,
+            &TimeVal::seconds(PATIENCE_SECONDS),
+        )?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self {
+            socket,
+            sequence: 0,
+        })
+    }
+
+    /// Has the kernel check requests for dumps strictly, and with that filter what it dumps.
+    pub fn set_strict(&self) -> io::Result<()> {
+        self.socket
+            .set_netlink_get_strict_chk(true)
+            .map_err(|e| message(e, "ask netlink for strict checks"))
+    }
+
+    /// Sends one request and waits for the kernel's yes or no.
+    pub fn request(&mut self, request: &Request) -> io::Result<Result<(), Refusal>> {
+        let mut bytes = Vec::new();
+        let sequence = self.append(&mut bytes, request, NLM_F_ACK);
+        self.send(&bytes)?;
+        self.answer(sequence, sequence)
+    }
+
+    /// Sends `requests` as one datagram between `begin` and `end`, the frame that makes a
+    /// transaction of them; on a "no" to one of them none is done, and its position is told.
+    pub fn batch(
+        &mut self,
+        begin: &Request,
+        requests: &[Request],
+        end: &Request,
+    ) -> io::Result<Result<(), (usize, Refusal)>> {
+        let Some((last, others)) = requests.split_last() else {
+            return Ok(Ok(()));
+        };
+        let mut bytes = Vec::new();
+        let first = self.append(&mut bytes, begin, 0);
+        for request in others {
+            self.append(&mut bytes, request, 0);
+        }
+        // Refusals are always reported; one acknowledgement at the end marks the last of them.
+        let until = self.append(&mut bytes, last, NLM_F_ACK);
+        self.append(&mut bytes, end, 0);
+        self.send(&bytes)?;
+        let mut refused = None;
+        loop {
+            let (sequence, result) = self.acknowledgement(first, until)?;
+            let position = (sequence.wrapping_sub(first) as usize).saturating_sub(1);
+            if let Err(refusal) = result {
+                refused.get_or_insert((position, refusal));
+            }
+            // A "no" to the frame itself: nothing was looked at, or all of it failed together.
+            if sequence == until || (sequence == first && refused.is_some()) {
+                return Ok(refused.map_or(Ok(()), Err));
+            }
+        }
+    }
+
+    /// All messages the kernel has to say on `kind`, again from the start if something changed
+    /// while they were read.
+    pub fn dump(
+        &mut self,
+        kind: u16,
+        payload: Vec<u8>,
+    ) -> io::Result<Result<Vec<Message>, Refusal>> {
+        let request = Request {
+            kind,
+            flags: 0,
+            payload,
+        };
+        for _ in 0..DUMP_ATTEMPTS {
+            let mut bytes = Vec::new();
+            let sequence = self.append(&mut bytes, &request, NLM_F_DUMP);
+            self.send(&bytes)?;
+            match self.dumped(sequence)? {
+                Ok(Some(messages)) => return Ok(Ok(messages)),
+                Ok(None) => {}
+                Err(refusal) => return Ok(Err(refusal)),
+            }
+        }
+        Err(io::Error::other(format!(
+            "the kernel's state changed during each of {DUMP_ATTEMPTS} readings"
+        )))
+    }
+
+    /// The messages of one dump; `None` if it is not to be trusted.
+    fn dumped(&mut self, sequence: u32) -> io::Result<Result<Option<Vec<Message>>, Refusal>> {
+        let mut messages = Vec::new();
+        let (mut size, mut whole) = (0, true);
+        loop {
+            let datagram = match self.receive() {
+                Ok(datagram) => datagram,
+                // Part of it did not fit into the socket's buffer; the rest still has to be read.
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {
+                    whole = false;
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            for part in Parts(&datagram) {
+                let part = part?;
+                if part.sequence != sequence {
+                    continue;
+                }
+                whole &= part.flags & NLM_F_DUMP_INTR == 0;
+                match part.kind {
+                    NLMSG_ERROR => {
+                        return Ok(part.verdict()?.map(|()| Some(Vec::new())));
+                    }
+                    NLMSG_DONE => return Ok(part.verdict()?.map(|()| whole.then_some(messages))),
+                    kind => {
+                        size += part.payload.len();
+                        if size > DUMP_LIMIT {
+                            return Err(io::Error::other("the kernel's answer is too long"));
+                        }
+                        messages.push(Message {
+                            kind,
+                            payload: part.payload.to_vec(),
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends a request that is answered by at most one message rather than by an acknowledgement.
+    pub fn query(&mut self, request: &Request) -> io::Result<Result<Option<Message>, Refusal>> {
+        let mut bytes = Vec::new();
+        let sequence = self.append(&mut bytes, request, NLM_F_ACK);
+        self.send(&bytes)?;
+        let mut found = None;
+        loop {
+            let datagram = self.receive()?;
+            for part in Parts(&datagram) {
+                let part = part?;
+                if part.sequence != sequence {
+                    continue;
+                }
+                if part.kind == NLMSG_ERROR {
+                    return Ok(part.verdict()?.map(|()| found));
+                }
+                found = Some(Message {
+                    kind: part.kind,
+                    payload: part.payload.to_vec(),
+                });
+            }
+        }
+    }
+
+    fn append(&mut self, bytes: &mut Vec<u8>, request: &Request, flags: u16) -> u32 {
+        self.sequence = self.sequence.wrapping_add(1);
+        let length = HEADER + request.payload.len();
+        // Lengths are of messages made here, a few hundred bytes each.
+        bytes.extend_from_slice(&(length as u32).to_ne_bytes());
+        bytes.extend_from_slice(&request.kind.to_ne_bytes());
+        bytes.extend_from_slice(&(NLM_F_REQUEST | request.flags | flags).to_ne_bytes());
+        bytes.extend_from_slice(&self.sequence.to_ne_bytes());
+        bytes.extend_from_slice(&0u32.to_ne_bytes());
+        bytes.extend_from_slice(&request.payload);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        self.sequence
+    }
+
+    fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        loop {
+            match self.socket.send(bytes, 0) {
+                Ok(n) if n == bytes.len() => return Ok(()),
+                Ok(n) => {
+                    let error = format!("netlink took {n} of {} bytes", bytes.len());
+                    return Err(io::Error::other(error));
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(message(e, "send to netlink")),
+            }
+        }
+    }
+
+    fn answer(&mut self, first: u32, last: u32) -> io::Result<Result<(), Refusal>> {
+        Ok(self.acknowledgement(first, last)?.1)
+    }
+
+    /// The next acknowledgement of a request numbered `first..=last`; older ones are skipped.
+    fn acknowledgement(&mut self, first: u32, last: u32) -> io::Result<(u32, Result<(), Refusal>)> {
+        loop {
+            let datagram = self.receive()?;
+            // The kernel sends each acknowledgement as a datagram of its own.
+            if let Some(part) = Parts(&datagram).next() {
+                let part = part?;
+                let ours = part.sequence.wrapping_sub(first) <= last.wrapping_sub(first);
+                if part.kind == NLMSG_ERROR && ours {
+                    return Ok((part.sequence, part.verdict()?));
+                }
+            }
+        }
+    }
+
+    /// One datagram from the kernel.
+    fn receive(&self) -> io::Result<Vec<u8>> {
+        loop {
+            match self.socket.recv_from_full() {
+                Ok((datagram, sender)) if sender.port_number() == 0 => return Ok(datagram),
+                // Any process may send to a netlink socket; only the kernel is asked here.
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    let error = format!("no answer from netlink within {PATIENCE_SECONDS} s");
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, error));
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+/// The messages of a datagram.
+struct Parts<'a>(&'a [u8]);
+
+struct Part<'a> {
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    payload: &'a [u8],
+}
+
+impl<'a> Iterator for Parts<'a> {
+    type Item = io::Result<Part<'a>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let part = Part::read(self.0);
+        self.0 = match &part {
+            Some(p) => {
+                &self.0[(HEADER + p.payload.len())
+                    .next_multiple_of(4)
+                    .min(self.0.len())..]
+            }
+            None => &[],
+        };
+        Some(part.ok_or_else(malformed))
+    }
+}
+
+impl<'a> Part<'a> {
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        let length = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;
+        let half = |at: usize| Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
+        Some(Self {
+            kind: half(4)?,
+            flags: half(6)?,
+            sequence: u32::from_ne_bytes(*bytes.get(8..)?.first_chunk()?),
+            payload: bytes.get(HEADER..length)?,
+        })
+    }
+
+    /// What `NLMSG_ERROR` or `NLMSG_DONE` says.
+    fn verdict(&self) -> io::Result<Result<(), Refusal>> {
+        let Some(code) = self.payload.first_chunk() else {
+            // NLMSG_DONE without a code is allowed.
+            return Ok(Ok(()));
+        };
+        let code = i32::from_ne_bytes(*code);
+        if code >= 0 {
+            return Ok(Ok(()));
+        }
+        let attributes = match self.kind {
+            NLMSG_ERROR => self.payload.get(4 + HEADER..),
+            _ => self.payload.get(4..),
+        };
+        let reason = attributes
+            .filter(|_| self.flags & NLM_F_ACK_TLVS != 0)
+            .and_then(|bytes| Attributes(bytes).find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG))
+            .map(|(_, text)| text_of(text));
+        Ok(Err(Refusal {
+            errno: Errno::from_raw(-code),
+            reason,
+        }))
+    }
+}
+
+/// The attributes in a payload: their types, without the flags, and values. Ends at the first that
+/// is malformed.
+pub(in crate::sys) struct Attributes<'a>(pub &'a [u8]);
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = (u16, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let length = usize::from(u16::from_ne_bytes(*self.0.first_chunk()?));
+        let kind = u16::from_ne_bytes(*self.0.get(2..)?.first_chunk()?) & 0x3fff;
+        let value = self.0.get(4..length)?;
+        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+        Some((kind, value))
+    }
+}
+
+/// A string attribute, with or without the zero at its end.
+pub(in crate::sys) fn text_of(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+pub(in crate::sys) fn malformed() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "malformed answer from netlink")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = ((HEADER + payload.len()) as u32).to_ne_bytes().to_vec();
+        bytes.extend_from_slice(&kind.to_ne_bytes());
+        bytes.extend_from_slice(&flags.to_ne_bytes());
+        bytes.extend_from_slice(&[7, 0, 0, 0, 0, 0, 0, 0]);
+        bytes.extend_from_slice(payload);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    #[test]
+    fn a_datagram_is_split_into_its_messages() {
+        let mut bytes = part(16, 0, b"abc");
+        bytes.extend(part(17, 2, b""));
+        let seen: Vec<_> = Parts(&bytes)
+            .map(|p| p.map(|p| (p.kind, p.payload.to_vec())).unwrap())
+            .collect();
+        assert_eq!(seen, [(16, b"abc".to_vec()), (17, vec![])]);
+    }
+
+    #[test]
+    fn a_message_longer_than_its_datagram_is_malformed() {
+        let mut bytes = part(16, 0, b"abcd");
+        bytes.truncate(18);
+        assert!(Parts(&bytes).next().unwrap().is_err());
+        assert!(Parts(&[1, 2]).next().unwrap().is_err());
+    }
+
+    #[test]
+    fn the_kernels_own_words_are_part_of_the_error() {
+        let mut payload = (-libc::EINVAL).to_ne_bytes().to_vec();
+        payload.extend([0; HEADER]);
+        payload.extend(9u16.to_ne_bytes());
+        payload.extend(NLMSGERR_ATTR_MSG.to_ne_bytes());
+        payload.extend(b"why?\0\0\0\0");
+        let bytes = part(NLMSG_ERROR, NLM_F_ACK_TLVS, &payload);
+        let verdict = Parts(&bytes).next().unwrap().unwrap().verdict().unwrap();
+        let error = verdict.unwrap_err().of("add x");
+        assert_eq!(error.to_string(), "add x: Invalid argument (why?)");
+    }
+
+    #[test]
+    fn attributes_end_at_the_first_malformed_one() {
+        let bytes = [5, 0, 1, 0, b'x', 0, 0, 0, 200, 0, 2, 0];
+        assert_eq!(Attributes(&bytes).collect::<Vec<_>>(), [(1, &b"x"[..])]);
+    }
+}

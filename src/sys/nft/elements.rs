@@ -1,0 +1,408 @@
+//! The elements of the tables' sets, and how nfnetlink writes them.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnetwork::Ipv4Network;
+use nix::errno::Errno;
+
+use super::Socket;
+use crate::sys::message;
+use crate::sys::netlink::Family;
+use crate::sys::netlink::wire::{Attributes, Request, malformed, text_of};
+
+pub(super) const TABLE: &str = "berth";
+pub(super) const NFPROTO_INET: u8 = 1;
+pub(super) const NFPROTO_ARP: u8 = 3;
+
+const NFNL_SUBSYS_NFTABLES: u16 = 10;
+const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
+const NFNL_MSG_BATCH_END: u16 = 0x11;
+const NEWSETELEM: u16 = 12;
+const GETSETELEM: u16 = 13;
+const DELSETELEM: u16 = 14;
+const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
+const NFTA_SET_ELEM_LIST_SET: u16 = 2;
+const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
+const NFTA_LIST_ELEM: u16 = 1;
+const NFTA_SET_ELEM_KEY: u16 = 1;
+const NFTA_SET_ELEM_DATA: u16 = 2;
+const NFTA_SET_ELEM_KEY_END: u16 = 10;
+const NFTA_DATA_VALUE: u16 = 1;
+const NLA_F_NESTED: u16 = 0x8000;
+const NLM_F_CREATE: u16 = 0x400;
+/// An interface's name in a key.
+const IFNAMSIZ: usize = 16;
+
+/// An element of one of the sets.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Element {
+    /// A port that VIPs are served through.
+    Port(String),
+    /// The node's end of a cell's interface.
+    Cell(String),
+    /// A port that forwarded nothing of this family before berth came.
+    Shut(Family, String),
+    /// An address of the node itself.
+    Host(IpAddr),
+    /// A VIP.
+    Vip(IpAddr),
+    /// A VIP and the interface its packets come from.
+    Own(String, IpAddr),
+    /// A VIP and the interface its packets go to.
+    To(IpAddr, String),
+    /// The VIP in whose name a port asks for neighbours in a subnet.
+    Source {
+        /// The port.
+        port: String,
+        /// The subnet.
+        subnet: Ipv4Network,
+        /// The VIP.
+        vip: Ipv4Addr,
+    },
+}
+
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "nft element {} ", self.set())?;
+        match self {
+            Self::Port(name) | Self::Cell(name) | Self::Shut(_, name) => f.write_str(name),
+            Self::Host(ip) | Self::Vip(ip) => ip.fmt(f),
+            Self::Own(link, vip) => write!(f, "{link} . {vip}"),
+            Self::To(vip, link) => write!(f, "{vip} . {link}"),
+            Self::Source { port, subnet, vip } => write!(f, "{port} . {subnet} : {vip}"),
+        }
+    }
+}
+
+/// All sets, with a specimen of the elements of each.
+fn specimens() -> Vec<Element> {
+    let link = String::new;
+    let mut all = vec![
+        Element::Port(link()),
+        Element::Cell(link()),
+        Element::Source {
+            port: link(),
+            subnet: Ipv4Network::from(Ipv4Addr::UNSPECIFIED),
+            vip: Ipv4Addr::UNSPECIFIED,
+        },
+    ];
+    for ip in [IpAddr::from([0; 4]), IpAddr::from([0; 16])] {
+        all.extend([
+            Element::Shut(Family::of(&ip), link()),
+            Element::Host(ip),
+            Element::Vip(ip),
+            Element::Own(link(), ip),
+            Element::To(ip, link()),
+        ]);
+    }
+    all
+}
+
+impl Element {
+    fn set(&self) -> &'static str {
+        let by = |family, v4, v6| match family {
+            Family::V4 => v4,
+            Family::V6 => v6,
+        };
+        match self {
+            Self::Port(_) => "ports",
+            Self::Cell(_) => "cells",
+            Self::Shut(family, _) => by(*family, "shut4", "shut6"),
+            Self::Host(ip) => by(Family::of(ip), "host4", "host6"),
+            Self::Vip(ip) => by(Family::of(ip), "vip4", "vip6"),
+            Self::Own(_, ip) => by(Family::of(ip), "own4", "own6"),
+            Self::To(ip, _) => by(Family::of(ip), "to4", "to6"),
+            Self::Source { .. } => "source",
+        }
+    }
+
+    fn table_family(&self) -> u8 {
+        match self {
+            Self::Source { .. } => NFPROTO_ARP,
+            _ => NFPROTO_INET,
+        }
+    }
+
+    /// The key: one field after the other, as the sets' types name them.
+    fn key(&self) -> Vec<u8> {
+        match self {
+            Self::Port(name) | Self::Cell(name) | Self::Shut(_, name) => name_bytes(name),
+            Self::Host(ip) | Self::Vip(ip) => ip_bytes(ip),
+            Self::Own(link, ip) => [name_bytes(link), ip_bytes(ip)].concat(),
+            Self::To(ip, link) => [ip_bytes(ip), name_bytes(link)].concat(),
+            Self::Source { port, subnet, .. } => {
+                [name_bytes(port), ip_bytes(&subnet.network().into())].concat()
+            }
+        }
+    }
+
+    /// The other end of an interval, and what a map maps it to.
+    fn rest(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let Self::Source { port, subnet, vip } = self else {
+            return None;
+        };
+        let end = [name_bytes(port), ip_bytes(&subnet.broadcast().into())].concat();
+        Some((end, ip_bytes(&(*vip).into())))
+    }
+
+    /// The element that this key stands for in the set of `self`.
+    fn with(&self, key: &[u8], end: Option<&[u8]>, data: Option<&[u8]>) -> Option<Self> {
+        Some(match self {
+            Self::Port(_) => Self::Port(text_of(key)),
+            Self::Cell(_) => Self::Cell(text_of(key)),
+            Self::Shut(family, _) => Self::Shut(*family, text_of(key)),
+            Self::Host(_) => Self::Host(ip_of(key)?),
+            Self::Vip(_) => Self::Vip(ip_of(key)?),
+            Self::Own(..) => {
+                let (link, ip) = key.split_at_checked(IFNAMSIZ)?;
+                Self::Own(text_of(link), ip_of(ip)?)
+            }
+            Self::To(..) => {
+                let (ip, link) = key.split_at_checked(key.len().checked_sub(IFNAMSIZ)?)?;
+                Self::To(ip_of(ip)?, text_of(link))
+            }
+            Self::Source { .. } => {
+                let (port, first) = key.split_at_checked(IFNAMSIZ)?;
+                let (_, last) = end?.split_at_checked(IFNAMSIZ)?;
+                let first = u32::from_be_bytes(first.try_into().ok()?);
+                let last = u32::from_be_bytes(last.try_into().ok()?);
+                // At most 32 leading zeros.
+                let prefix = (first ^ last).leading_zeros() as u8;
+                Self::Source {
+                    port: text_of(port),
+                    subnet: Ipv4Network::new(first.into(), prefix).ok()?,
+                    vip: u32::from_be_bytes(data?.try_into().ok()?).into(),
+                }
+            }
+        })
+    }
+
+    fn request(&self, verb: u16, flags: u16) -> Request {
+        let mut inner = nested(NFTA_SET_ELEM_KEY, &attribute(NFTA_DATA_VALUE, &self.key()));
+        if let Some((end, data)) = self.rest() {
+            if verb == NEWSETELEM {
+                inner.extend(nested(
+                    NFTA_SET_ELEM_DATA,
+                    &attribute(NFTA_DATA_VALUE, &data),
+                ));
+            }
+            inner.extend(nested(
+                NFTA_SET_ELEM_KEY_END,
+                &attribute(NFTA_DATA_VALUE, &end),
+            ));
+        }
+        let list = nested(NFTA_LIST_ELEM, &inner);
+        Request {
+            kind: message_type(verb),
+            flags,
+            payload: payload(
+                self.table_family(),
+                &[
+                    (NFTA_SET_ELEM_LIST_TABLE, &text(TABLE)),
+                    (NFTA_SET_ELEM_LIST_SET, &text(self.set())),
+                    (NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED, &list),
+                ],
+            ),
+        }
+    }
+}
+
+impl Socket {
+    /// All elements of all sets; none if there is no table.
+    ///
+    /// # Errors
+    /// If the kernel can't be asked or isn't understood.
+    pub fn elements(&mut self) -> io::Result<BTreeSet<Element>> {
+        let mut found = BTreeSet::new();
+        for specimen in specimens() {
+            let what = format!("list nftables set berth {}", specimen.set());
+            let query = payload(
+                specimen.table_family(),
+                &[
+                    (NFTA_SET_ELEM_LIST_TABLE, &text(TABLE)),
+                    (NFTA_SET_ELEM_LIST_SET, &text(specimen.set())),
+                ],
+            );
+            let answer = self.wire.dump(message_type(GETSETELEM), query);
+            let messages = match answer.map_err(|e| message(e, &what))? {
+                Ok(messages) => messages,
+                Err(no) if no.errno == Errno::ENOENT => continue,
+                Err(no) => return Err(no.of(what)),
+            };
+            for part in &messages {
+                let attributes = Attributes(part.payload.get(4..).unwrap_or(&[]));
+                for (kind, list) in attributes {
+                    if kind == NFTA_SET_ELEM_LIST_ELEMENTS {
+                        for (_, element) in Attributes(list) {
+                            let element = read(&specimen, element).ok_or_else(malformed);
+                            found.insert(element.map_err(|e| message(e, &what))?);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Deletes and adds elements, in this order, all of it or nothing. That one to delete is not
+    /// there, or one to add is, is as good.
+    ///
+    /// # Errors
+    /// If the kernel refuses, such as for want of the table.
+    pub fn change(&mut self, delete: &[Element], add: &[Element]) -> io::Result<()> {
+        let mut requests: Vec<(Request, &Element)> = Vec::new();
+        requests.extend(delete.iter().map(|e| (e.request(DELSETELEM, 0), e)));
+        let deletions = &mut delete.len();
+        requests.extend(add.iter().map(|e| (e.request(NEWSETELEM, NLM_F_CREATE), e)));
+        loop {
+            let (batch, elements): (Vec<Request>, Vec<&Element>) = requests.into_iter().unzip();
+            let (at, no) = match self.transaction(&batch)? {
+                Ok(()) => return Ok(()),
+                Err(refused) => refused,
+            };
+            if at >= *deletions || no.errno != Errno::ENOENT {
+                let verb = if at < *deletions { "delete" } else { "add" };
+                let Some(element) = elements.get(at) else {
+                    return Err(no.of("change nftables table berth"));
+                };
+                return Err(no.of(format_args!("{verb} {element}")));
+            }
+            // It is gone already, and the rest was not done because of it.
+            *deletions -= 1;
+            requests = batch.into_iter().zip(elements).collect();
+            requests.remove(at);
+        }
+    }
+}
+
+fn read(specimen: &Element, bytes: &[u8]) -> Option<Element> {
+    let (mut key, mut end, mut data) = (None, None, None);
+    for (kind, value) in Attributes(bytes) {
+        let content = || {
+            let mut inner = Attributes(value);
+            inner.find(|(k, _)| *k == NFTA_DATA_VALUE).map(|(_, v)| v)
+        };
+        match kind {
+            NFTA_SET_ELEM_KEY => key = content(),
+            NFTA_SET_ELEM_KEY_END => end = content(),
+            NFTA_SET_ELEM_DATA => data = content(),
+            _ => {}
+        }
+    }
+    specimen.with(key?, end, data)
+}
+
+pub(super) const fn message_type(verb: u16) -> u16 {
+    NFNL_SUBSYS_NFTABLES << 8 | verb
+}
+
+/// The messages around a transaction.
+pub(super) fn frame() -> (Request, Request) {
+    let [begin, end] = [NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END].map(|kind| {
+        let [high, low] = NFNL_SUBSYS_NFTABLES.to_be_bytes();
+        Request {
+            kind,
+            flags: 0,
+            payload: vec![0, 0, high, low],
+        }
+    });
+    (begin, end)
+}
+
+/// `struct nfgenmsg` and attributes.
+pub(super) fn payload(family: u8, attributes: &[(u16, &[u8])]) -> Vec<u8> {
+    let mut bytes = vec![family, 0, 0, 0];
+    for (kind, value) in attributes {
+        bytes.extend(attribute(*kind, value));
+    }
+    bytes
+}
+
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    // Values made here are far shorter than the 64 KiB a length can tell.
+    let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
+    bytes.extend_from_slice(&kind.to_ne_bytes());
+    bytes.extend_from_slice(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
+    attribute(kind | NLA_F_NESTED, value)
+}
+
+/// A string attribute's value.
+pub(super) fn text(text: &str) -> Vec<u8> {
+    let mut bytes = text.as_bytes().to_vec();
+    bytes.push(0);
+    bytes
+}
+
+fn name_bytes(name: &str) -> Vec<u8> {
+    let mut bytes = name.as_bytes().to_vec();
+    bytes.resize(IFNAMSIZ, 0);
+    bytes
+}
+
+fn ip_bytes(ip: &IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}
+
+fn ip_of(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(bytes) = <[u8; 4]>::try_from(bytes) {
+        return Some(bytes.into());
+    }
+    <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_element_is_read_as_it_is_written() {
+        let (v4, v6) = (
+            "10.1.0.50".parse().unwrap(),
+            "2001:db8::50".parse().unwrap(),
+        );
+        let link = || "b-alpha".to_owned();
+        let elements = [
+            Element::Port(link()),
+            Element::Shut(Family::V6, link()),
+            Element::Host(v6),
+            Element::Vip(v4),
+            Element::Own(link(), v6),
+            Element::To(v4, link()),
+            Element::Source {
+                port: link(),
+                subnet: "10.1.0.0/22".parse().unwrap(),
+                vip: "10.1.0.50".parse().unwrap(),
+            },
+        ];
+        for element in elements {
+            let rest = element.rest();
+            let (end, data) = rest.as_ref().map_or((None, None), |(e, d)| {
+                (Some(e.as_slice()), Some(d.as_slice()))
+            });
+            assert_eq!(element.with(&element.key(), end, data), Some(element));
+        }
+    }
+
+    #[test]
+    fn every_set_has_one_specimen() {
+        let names: BTreeSet<_> = specimens().iter().map(Element::set).collect();
+        assert_eq!((names.len(), specimens().len()), (13, 13));
+    }
+
+    #[test]
+    fn a_key_too_short_is_no_element() {
+        let own = Element::Own(String::new(), [0; 4].into());
+        assert_eq!(own.with(b"short", None, None), None);
+    }
+}

@@ -1,0 +1,289 @@
+//! Superblocks of ext4, XFS and btrfs: the meaning of the bytes. [`super::device`] reads them.
+//!
+//! What is read was written by another node, or by anyone: every field is taken as untrusted.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::repair::{Condition, FsKind};
+
+/// How much of a device's beginning [`parse`] wants to see: the btrfs superblock, the last of the
+/// three, ends there.
+pub const HEAD: usize = BTRFS_OFFSET + BTRFS_SIZE;
+
+const EXT4_OFFSET: usize = 1024;
+const EXT4_SIZE: usize = 1024;
+const BTRFS_OFFSET: usize = 64 << 10;
+const BTRFS_SIZE: usize = 4096;
+
+/// A file system's identity, shown as blkid shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Uuid(pub [u8; 16]);
+
+impl fmt::Display for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, byte) in self.0.iter().enumerate() {
+            if matches!(i, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Uuid {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let wrong = || format!("\"{s}\" is no UUID: 8-4-4-4-12 hexadecimal digits");
+        let shape = s.bytes().enumerate().all(|(i, b)| match i {
+            8 | 13 | 18 | 23 => b == b'-',
+            _ => b.is_ascii_hexdigit(),
+        });
+        if s.len() != 36 || !shape {
+            return Err(wrong());
+        }
+        let digits: String = s.chars().filter(|c| *c != '-').collect();
+        let number = u128::from_str_radix(&digits, 16).map_err(|_| wrong())?;
+        Ok(Self(number.to_be_bytes()))
+    }
+}
+
+impl TryFrom<String> for Uuid {
+    type Error = String;
+
+    fn try_from(s: String) -> Result<Self, String> {
+        s.parse()
+    }
+}
+
+impl From<Uuid> for String {
+    fn from(uuid: Uuid) -> Self {
+        uuid.to_string()
+    }
+}
+
+/// What a superblock tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Superblock {
+    /// The file system's UUID.
+    pub uuid: Uuid,
+    /// Its label, empty if it has none.
+    pub label: String,
+    /// Its kind and health.
+    pub condition: Condition,
+    /// Where its multiple-mount protection lies, if it has one (ext4).
+    pub mmp: Option<MmpPlace>,
+}
+
+/// Where an ext4's multiple-mount protection (MMP) block lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MmpPlace {
+    /// Byte offset on the device.
+    pub offset: u64,
+    /// Seconds between two updates by who has it mounted.
+    pub interval: u16,
+}
+
+/// Finds the superblock in a device's first [`HEAD`] bytes (fewer if it is shorter). `None` if it has
+/// none of a kind that berth serves.
+pub fn parse(head: &[u8]) -> Option<Superblock> {
+    ext4(head).or_else(|| xfs(head)).or_else(|| btrfs(head))
+}
+
+/// Bounds-checked reading of a superblock's fields.
+#[derive(Clone, Copy)]
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn at(data: &'a [u8], offset: usize, len: usize) -> Option<Self> {
+        data.get(offset..offset.checked_add(len)?).map(Self)
+    }
+
+    fn bytes<const N: usize>(self, offset: usize) -> Option<[u8; N]> {
+        self.0.get(offset..offset.checked_add(N)?)?.try_into().ok()
+    }
+
+    fn le16(self, offset: usize) -> Option<u16> {
+        self.bytes(offset).map(u16::from_le_bytes)
+    }
+
+    fn le32(self, offset: usize) -> Option<u32> {
+        self.bytes(offset).map(u32::from_le_bytes)
+    }
+
+    fn le64(self, offset: usize) -> Option<u64> {
+        self.bytes(offset).map(u64::from_le_bytes)
+    }
+
+    fn be16(self, offset: usize) -> Option<u16> {
+        self.bytes(offset).map(u16::from_be_bytes)
+    }
+
+    fn be32(self, offset: usize) -> Option<u32> {
+        self.bytes(offset).map(u32::from_be_bytes)
+    }
+
+    /// Text up to the first NUL, without control characters: it ends in messages.
+    fn text(self, offset: usize, len: usize) -> Option<String> {
+        let raw = self.0.get(offset..offset.checked_add(len)?)?;
+        let raw = raw.split(|b| *b == 0).next()?;
+        let text = String::from_utf8_lossy(raw);
+        Some(text.chars().filter(|c| !c.is_control()).collect())
+    }
+}
+
+/// Offsets: `struct ext4_super_block`, fs/ext4/ext4.h.
+fn ext4(head: &[u8]) -> Option<Superblock> {
+    const MAGIC: u16 = 0xef53;
+    const STATE_VALID: u16 = 1;
+    const STATE_ERRORS: u16 = 2;
+    const COMPAT_HAS_JOURNAL: u32 = 0x4;
+    const INCOMPAT_RECOVER: u32 = 0x4;
+    const INCOMPAT_JOURNAL_DEV: u32 = 0x8;
+    const INCOMPAT_MMP: u32 = 0x100;
+
+    let sb = Fields::at(head, EXT4_OFFSET, EXT4_SIZE)?;
+    let incompat = sb.le32(0x60)?;
+    // A journal device has the same magic number, but holds no files.
+    if sb.le16(0x38)? != MAGIC || incompat & INCOMPAT_JOURNAL_DEV != 0 {
+        return None;
+    }
+    let state = sb.le16(0x3a)?;
+    let journal = sb.le32(0x5c)? & COMPAT_HAS_JOURNAL != 0;
+    let mmp = if incompat & INCOMPAT_MMP == 0 {
+        None
+    } else {
+        let block_size = 1024u64.checked_shl(sb.le32(0x18)?)?;
+        Some(MmpPlace {
+            offset: sb.le64(0x168)?.checked_mul(block_size)?,
+            interval: sb.le16(0x166)?,
+        })
+    };
+    Some(Superblock {
+        uuid: Uuid(sb.bytes(0x68)?),
+        label: sb.text(0x78, 16)?,
+        condition: Condition {
+            kind: FsKind::Ext4,
+            replay: Some(incompat & INCOMPAT_RECOVER != 0),
+            // With a journal the kernel never takes the "valid" bit away by itself.
+            damaged: state & STATE_ERRORS != 0 || state & STATE_VALID == 0 && !journal,
+        },
+        mmp,
+    })
+}
+
+/// Offsets: `struct xfs_dsb`, fs/xfs/libxfs/xfs_format.h.
+fn xfs(head: &[u8]) -> Option<Superblock> {
+    const VERSION_5: u16 = 5;
+    const INCOMPAT_NEEDSREPAIR: u32 = 1 << 4;
+
+    let sb = Fields::at(head, 0, 512)?;
+    if &sb.bytes::<4>(0)? != b"XFSB" {
+        return None;
+    }
+    let version = sb.be16(100)? & 0xf;
+    Some(Superblock {
+        uuid: Uuid(sb.bytes(32)?),
+        label: sb.text(108, 12)?,
+        condition: Condition {
+            kind: FsKind::Xfs,
+            replay: None,
+            damaged: version == VERSION_5 && sb.be32(216)? & INCOMPAT_NEEDSREPAIR != 0,
+        },
+        mmp: None,
+    })
+}
+
+/// Offsets: `struct btrfs_super_block`, include/uapi/linux/btrfs_tree.h.
+fn btrfs(head: &[u8]) -> Option<Superblock> {
+    const FLAG_ERROR: u64 = 1 << 2;
+
+    let sb = Fields::at(head, BTRFS_OFFSET, BTRFS_SIZE)?;
+    if &sb.bytes::<8>(0x40)? != b"_BHRfS_M" {
+        return None;
+    }
+    Some(Superblock {
+        uuid: Uuid(sb.bytes(0x20)?),
+        label: sb.text(0x12b, 256)?,
+        condition: Condition {
+            kind: FsKind::Btrfs,
+            replay: Some(sb.le64(0x60)? != 0),
+            damaged: sb.le64(0x38)? & FLAG_ERROR != 0,
+        },
+        mmp: None,
+    })
+}
+
+/// What an MMP block says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mmp {
+    /// Who has the file system.
+    pub state: MmpState,
+    /// The whole block: it changes as long as who has the file system is alive.
+    image: Vec<u8>,
+    interval: u16,
+}
+
+/// Who an MMP block says has the file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MmpState {
+    /// Nobody.
+    Clean,
+    /// A running e2fsck, or one that was cut off: `node`, as it called itself.
+    Fsck(String),
+    /// A mount, alive or cut off, on `node`.
+    Mounted(String),
+}
+
+/// The part of an MMP block that is used.
+pub const MMP_SIZE: usize = 1024;
+
+impl Mmp {
+    /// Reads the [`MMP_SIZE`] bytes at `place`. `None` if they are no MMP block.
+    ///
+    /// Offsets: `struct mmp_struct`, fs/ext4/ext4.h.
+    pub fn parse(image: Vec<u8>, place: MmpPlace) -> Option<Self> {
+        const MAGIC: u32 = 0x004d_4d50;
+        const SEQ_CLEAN: u32 = 0xff4d_4d50;
+        const SEQ_FSCK: u32 = 0xe24d_4d50;
+
+        let fields = Fields(&image);
+        if fields.le32(0)? != MAGIC {
+            return None;
+        }
+        let node = fields.text(16, 64)?;
+        let state = match fields.le32(4)? {
+            SEQ_CLEAN => MmpState::Clean,
+            SEQ_FSCK => MmpState::Fsck(node),
+            _ => MmpState::Mounted(node),
+        };
+        let interval = fields.le16(112)?.max(place.interval);
+        Some(Self {
+            state,
+            image,
+            interval,
+        })
+    }
+
+    /// How long the block must have stayed the same before who wrote it may be held dead: the kernel's
+    /// own rule (`ext4_multi_mount_protect`).
+    pub fn watch(&self) -> Duration {
+        const MIN_INTERVAL: u64 = 5;
+        let interval = u64::from(self.interval).max(MIN_INTERVAL);
+        Duration::from_secs((2 * interval + 1).min(interval + 60))
+    }
+
+    /// Whether `later`, read after this one, shows that somebody is alive.
+    pub fn is_alive(&self, later: &Self) -> bool {
+        later.state != MmpState::Clean && later.image != self.image
+    }
+}
+
+#[cfg(test)]
+mod tests;

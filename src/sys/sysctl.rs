@@ -1,0 +1,233 @@
+//! Kernel settings under /proc/sys/net, of the calling thread's network namespace: what they were is
+//! recorded before they are changed, and they are put back by who changed them last.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::sys::message;
+
+/// A record is a few entries an interface; a longer file is not one of berth's.
+const RECORD_LIMIT: u64 = 1 << 20;
+
+/// Whether IPv6 is forwarded at all.
+pub const FORWARD_ALL_IPV6: &str = "ipv6/conf/all/forwarding";
+
+/// The value of `key`, such as `ipv4/conf/eth1/forwarding`; `None` if there is no such setting, which
+/// may be for want of the interface, or of a kernel that has it.
+///
+/// # Errors
+/// If it can't be read or is not a whole number.
+pub fn read(key: &str) -> io::Result<Option<i64>> {
+    let text = match fs::read_to_string(file(key)) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(message(e, format_args!("read setting {key}"))),
+    };
+    let value = text.trim().parse().map_err(|_| {
+        io::Error::other(format!("setting {key}: \"{}\" is no number", text.trim()))
+    })?;
+    Ok(Some(value))
+}
+
+/// Sets `key` to `value`.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn write(key: &str, value: i64) -> io::Result<()> {
+    let result = match key {
+        FORWARD_ALL_IPV6 => write_for_all(value),
+        _ => fs::write(file(key), value.to_string()),
+    };
+    result.map_err(|e| message(e, format_args!("set {key} to {value}")))
+}
+
+/// Sets IPv6 forwarding as a whole, which alone counts on kernels before 6.17, and leaves each
+/// interface's own as it was: the kernel copies the value to all of them. An interface that forwards,
+/// if only for this moment, loses its routes from router advertisements unless `accept_ra` is 2.
+fn write_for_all(value: i64) -> io::Result<()> {
+    let mut before = Vec::new();
+    for entry in fs::read_dir(file("ipv6/conf"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let own = |setting: &str| format!("ipv6/conf/{name}/{setting}");
+        let (forwarding, accept_ra) = (own("forwarding"), own("accept_ra"));
+        if forwarding == FORWARD_ALL_IPV6 {
+            continue;
+        }
+        // An interface may go at any moment, and then has no settings.
+        if let (Some(forwards), Some(accepts)) = (read(&forwarding)?, read(&accept_ra)?) {
+            if accepts == 1 {
+                fs::write(file(&accept_ra), "2")?;
+                before.push((accept_ra, accepts));
+            }
+            before.push((forwarding, forwards));
+        }
+    }
+    fs::write(file(FORWARD_ALL_IPV6), value.to_string())?;
+    for (key, value) in before.into_iter().rev() {
+        if read(&key)?.is_some_and(|now| now != value) {
+            fs::write(file(&key), value.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+fn file(key: &str) -> PathBuf {
+    Path::new("/proc/sys/net").join(key)
+}
+
+/// A setting that was changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Change {
+    key: String,
+    /// What it was before.
+    before: i64,
+    /// What it was set to.
+    since: i64,
+}
+
+/// What settings were before berth changed them, recorded in a file. Who changes it holds a lock
+/// meanwhile.
+#[derive(Debug)]
+pub struct Record {
+    path: PathBuf,
+    changes: Vec<Change>,
+}
+
+impl Record {
+    /// An empty record, to be kept in `path`.
+    pub fn empty(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            changes: Vec::new(),
+        }
+    }
+
+    /// Reads what others have recorded since; without a file it is empty.
+    ///
+    /// # Errors
+    /// If the file can't be read or understood: then it counts as empty too.
+    pub fn reload(&mut self) -> io::Result<()> {
+        self.changes.clear();
+        let what = || format!("read {}", self.path.display());
+        self.changes = match fs::metadata(&self.path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(e) => return Err(message(e, what())),
+            Ok(about) if about.len() > RECORD_LIMIT => {
+                return Err(message(io::Error::other("it is too long"), what()));
+            }
+            Ok(_) => {
+                let bytes = fs::read(&self.path).map_err(|e| message(e, what()))?;
+                serde_json::from_slice(&bytes).map_err(|e| message(e.into(), what()))?
+            }
+        };
+        Ok(())
+    }
+
+    /// The settings that berth changed, each with what it was before.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, i64)> {
+        self.changes.iter().map(|c| (c.key.as_str(), c.before))
+    }
+
+    /// Sets `key` to `value`; what it was is recorded first, so that a crash in between loses nothing.
+    ///
+    /// # Errors
+    /// If there is no such setting, the kernel refuses, or the record can't be written.
+    pub fn change(&mut self, key: &str, value: i64) -> io::Result<()> {
+        let Some(now) = read(key)? else {
+            let error = io::Error::from(io::ErrorKind::NotFound);
+            return Err(message(error, format_args!("set {key} to {value}")));
+        };
+        match self.changes.iter_mut().find(|c| c.key == key) {
+            Some(change) => change.since = value,
+            None => self.changes.push(Change {
+                key: key.to_owned(),
+                before: now,
+                since: value,
+            }),
+        }
+        self.save()?;
+        write(key, value)
+    }
+
+    /// Puts `key` back, unless somebody else has changed it since, or it is gone.
+    ///
+    /// # Errors
+    /// If the kernel refuses, or the record can't be written.
+    pub fn restore(&mut self, key: &str) -> io::Result<()> {
+        let Some(at) = self.changes.iter().position(|c| c.key == key) else {
+            return Ok(());
+        };
+        let change = &self.changes[at];
+        if read(key)? == Some(change.since) {
+            write(key, change.before)?;
+        }
+        self.changes.remove(at);
+        self.save()
+    }
+
+    /// Writes the record in one step; an empty one is no file.
+    fn save(&self) -> io::Result<()> {
+        let what = || format!("write {}", self.path.display());
+        let result = match self.changes.is_empty() {
+            true => match fs::remove_file(&self.path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+                other => other,
+            },
+            false => replace_file(&self.path, &serde_json::to_vec(&self.changes)?),
+        };
+        result.map_err(|e| message(e, what()))
+    }
+}
+
+/// Writes a file so that readers see the old content or the new one, never a part.
+fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = fs::File::create(&new)?;
+    file.write_all(content)?;
+    fs::rename(&new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_that_is_not_there_is_none() {
+        assert_eq!(read("ipv4/conf/no-such-port/forwarding").unwrap(), None);
+        assert!(read("ipv4/conf/lo/forwarding").unwrap().is_some());
+    }
+
+    #[test]
+    fn a_record_that_is_not_berths_is_an_error_that_names_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("settings.json");
+        let mut record = Record::empty(&path);
+        record.reload().unwrap();
+        fs::write(&path, "{").unwrap();
+        let error = record.reload().unwrap_err().to_string();
+        assert!(error.starts_with(&format!("read {}: ", path.display())));
+    }
+
+    #[test]
+    fn a_record_survives_its_process_and_goes_with_its_last_entry() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("settings.json");
+        let mut record = Record::empty(&path);
+        // An interface that is gone when its settings are to be put back.
+        let key = "ipv4/conf/no-such-port/forwarding";
+        record.changes.push(Change {
+            key: key.into(),
+            before: 0,
+            since: 1,
+        });
+        record.save().unwrap();
+        let mut record = Record::empty(&path);
+        record.reload().unwrap();
+        assert_eq!(record.iter().collect::<Vec<_>>(), [(key, 0)]);
+        record.restore(key).unwrap();
+        assert!(record.iter().next().is_none() && !path.exists());
+    }
+}

@@ -1,0 +1,12 @@
+//! Cells, as Pacemaker has them made: through the agents' executables, with real devices and servers,
+//! in a mount table, a network and a `/run` of the test's own.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod input;
+mod isolation;
+mod killed;
+mod lifecycle;
+mod node;
+mod servers;

@@ -1,0 +1,292 @@
+//! A node of a test: a mount table, a network and a `/run` apart from the machine's, with disks, and
+//! a `crm_resource` that writes down what it is told.
+
+use std::cell::RefCell;
+use std::fs;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use berth::cell::client;
+use berth::sys::command;
+use nix::mount::{MsFlags, mount};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::common::{AgentCall, set_apart};
+
+/// Everything but a repair is done well within this time, even on a busy machine.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// The node's name in what Pacemaker says and is told.
+pub const NAME: &str = "n1";
+
+pub struct Node {
+    directory: TempDir,
+    tag: String,
+    disks: RefCell<Vec<String>>,
+}
+
+impl Node {
+    /// Sets the calling thread, and all it starts, apart. `tag` is unique among the tests.
+    pub fn new(tag: &str) -> Self {
+        set_apart().expect("namespaces need root");
+        sh("ip link set lo up");
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let reports = directory.path().join("reports");
+        replace(
+            &directory.path().join("crm_resource"),
+            "/usr/sbin/crm_resource",
+            &format!("echo \"$@\" >>{}", reports.display()),
+        );
+        let none = None::<&str>;
+        // Where the records of repairs go.
+        fs::create_dir_all("/var/lib/berth").expect("a directory");
+        mount(
+            Some("berth"),
+            "/var/lib/berth",
+            Some("tmpfs"),
+            MsFlags::empty(),
+            none,
+        )
+        .expect("a tmpfs over the machine's records");
+        let tag = format!("{tag}-{}", std::process::id() % 100_000);
+        Self {
+            directory,
+            tag,
+            disks: RefCell::default(),
+        }
+    }
+
+    /// A virtual server's name that no other test has: `which` is one letter.
+    pub fn vserver(&self, which: char) -> String {
+        format!("{}{which}", self.tag)
+    }
+
+    /// A device with a new file system of this type.
+    pub fn disk(&self, fstype: &str) -> String {
+        let number = self.disks.borrow().len();
+        let image = self.directory.path().join(format!("{fstype}{number}"));
+        let size = if fstype == "xfs" {
+            320 << 20
+        } else {
+            128 << 20
+        };
+        fs::File::create(&image)
+            .and_then(|f| f.set_len(size))
+            .expect("an image");
+        sh(&format!("mkfs.{fstype} -q {}", image.display()));
+        // Somebody else may take the free device that losetup has found: it is asked again.
+        let deadline = Instant::now() + LIMIT;
+        let device = loop {
+            let (good, text) = try_sh(&format!("losetup --find --show {}", image.display()));
+            if good {
+                break text.trim().to_owned();
+            }
+            assert!(Instant::now() < deadline, "no loop device: {text}");
+        };
+        self.disks.borrow_mut().push(device.clone());
+        device
+    }
+
+    /// Has this program wait for some seconds before it does anything.
+    pub fn slow_down(&self, program: &str, seconds: f64) {
+        let real = self.directory.path().join("real");
+        fs::copy(program, &real).expect("a copy of the program");
+        let line = format!("sleep {seconds}; exec {} \"$@\"", real.display());
+        replace(&self.directory.path().join("slow"), program, &line);
+    }
+
+    /// A file system's resource.
+    pub fn fs(&self, vserver: &str, device: &str, directory: &str) -> AgentCall {
+        let name = directory.replace('/', "-");
+        self.pacemaker(
+            AgentCall::new(env!("CARGO_BIN_EXE_fscheck")),
+            &format!("{vserver}{name}"),
+        )
+        .parameter("vserver", vserver)
+        .parameter("device", device)
+        .parameter("directory", directory)
+    }
+
+    /// The resource of a virtual server's servers.
+    pub fn servers(&self, vserver: &str, services: &str) -> AgentCall {
+        self.pacemaker(AgentCall::new(env!("CARGO_BIN_EXE_vserver")), vserver)
+            .parameter("name", vserver)
+            .parameter("services", services)
+    }
+
+    fn pacemaker(&self, call: AgentCall, resource: &str) -> AgentCall {
+        call.variable("OCF_RESOURCE_INSTANCE", resource)
+            .variable("HA_LOGFILE", &self.log().to_string_lossy())
+            .parameter("CRM_meta_timeout", "30000")
+            .parameter("CRM_meta_on_node", NAME)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+
+    /// What Pacemaker was told, call by call.
+    pub fn reports(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.directory.path().join("reports")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Waits until Pacemaker was told that this resource has failed.
+    pub fn await_report(&self, resource: &str) {
+        let wanted = format!("--fail -r {resource} -N {NAME}");
+        eventually(&format!("report {wanted:?}"), || {
+            self.reports().contains(&wanted)
+        });
+    }
+
+    /// The keeper, PID 1 and guard of a cell, or what of them is alive.
+    pub fn processes(&self, vserver: &str) -> Vec<(i32, String)> {
+        let wanted = format!("berth-keeper\0{vserver}\0");
+        let entries = fs::read_dir("/proc").expect("/proc").flatten();
+        entries
+            .filter_map(|entry| {
+                let path = entry.path();
+                let pid = path.file_name()?.to_str()?.parse().ok()?;
+                let is_one = fs::read_to_string(path.join("cmdline")).ok()? == wanted;
+                let name = fs::read_to_string(path.join("comm")).ok()?;
+                is_one.then(|| (pid, name.trim().to_owned()))
+            })
+            .collect()
+    }
+
+    /// The process of this name in a cell's upkeep.
+    pub fn process(&self, vserver: &str, name: &str) -> i32 {
+        let all = self.processes(vserver);
+        let found = all.iter().find(|(_, comm)| comm == name);
+        found.unwrap_or_else(|| panic!("no {name} among {all:?}")).0
+    }
+
+    /// Panics unless nothing is left of a cell: no process, no interface, no claim on a device.
+    #[track_caller]
+    pub fn assert_gone(&self, vserver: &str, devices: &[&str]) {
+        for device in devices {
+            let mut options = fs::OpenOptions::new();
+            let claim = options.read(true).custom_flags(libc::O_EXCL).open(device);
+            assert!(claim.is_ok(), "{device} is not free: {claim:?}");
+        }
+        eventually(&format!("{vserver} has no process left"), || {
+            self.processes(vserver).is_empty()
+        });
+        let (there, _) = try_sh(&format!("ip link show b-{vserver}"));
+        assert!(!there, "b-{vserver} is left");
+        assert!(client::find(vserver).expect("an answer").is_none());
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.log()).unwrap_or_default();
+            // Without what the servers say of themselves.
+            let own = |line: &&str| !line.contains("INFO: nfs: ") && !line.contains("INFO: smb: ");
+            let lines: Vec<&str> = log.lines().filter(own).collect();
+            eprintln!("{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+        }
+        for which in 'a'..='c' {
+            for (pid, _) in self.processes(&self.vserver(which)) {
+                signal(pid, Signal::SIGKILL);
+            }
+        }
+        for disk in self.disks.borrow().iter() {
+            // Detached when its last user is gone, at the latest.
+            try_sh(&format!("losetup --detach {disk}"));
+        }
+    }
+}
+
+/// Puts a shell line, kept in `script`, in the place of a program.
+fn replace(script: &Path, program: &str, line: &str) {
+    fs::write(script, format!("#!/bin/sh\n{line}\n")).expect("a script");
+    fs::set_permissions(script, fs::Permissions::from_mode(0o755)).expect("its permissions");
+    let none = None::<&str>;
+    mount(Some(script), program, none, MsFlags::MS_BIND, none).expect("a mount over the program");
+}
+
+/// Sends a signal to a process that may have ended.
+pub fn signal(pid: i32, signal: Signal) {
+    let _ = kill(Pid::from_raw(pid), signal);
+}
+
+/// Waits until `test` holds.
+#[track_caller]
+pub fn eventually(what: &str, test: impl Fn() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !test() {
+        assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Runs a shell line that has to succeed, and gives what it wrote.
+#[track_caller]
+pub fn sh(line: &str) -> String {
+    let (good, text) = try_sh(line);
+    assert!(good, "{line}: {text}");
+    text
+}
+
+/// Runs a shell line: whether it succeeded, and what it wrote.
+pub fn try_sh(line: &str) -> (bool, String) {
+    run(shell(line))
+}
+
+fn shell(line: &str) -> Command {
+    let mut shell = command::command("/bin/sh");
+    shell.args(["-c", line]);
+    shell
+}
+
+fn run(shell: Command) -> (bool, String) {
+    let output = command::run(shell, Instant::now() + LIMIT).expect("a shell");
+    let text = output.text() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), text)
+}
+
+/// Runs a shell line in a cell, with its mounts, network and processes: whether it succeeded, and
+/// what it wrote.
+pub fn inside(vserver: &str, line: &str) -> (bool, String) {
+    let cell = client::find(vserver).expect("an answer").expect("a cell");
+    let mut enter = command::command("/usr/bin/nsenter");
+    enter.args([
+        "-t",
+        &cell.init_pid.to_string(),
+        "-m",
+        "-n",
+        "-p",
+        "-u",
+        "-i",
+        "/bin/sh",
+        "-c",
+        line,
+    ]);
+    run(enter)
+}
+
+/// Runs a shell line of the host in a cell's network alone.
+pub fn in_network(vserver: &str, line: &str) -> (bool, String) {
+    let cell = client::find(vserver).expect("an answer").expect("a cell");
+    let mut enter = command::command("/usr/bin/nsenter");
+    enter.args([
+        "-t",
+        &cell.init_pid.to_string(),
+        "-n",
+        "/bin/sh",
+        "-c",
+        line,
+    ]);
+    run(enter)
+}
+
+/// The mount table of the test's host.
+pub fn host_mounts() -> String {
+    fs::read_to_string(Path::new("/proc/thread-self/mountinfo")).expect("a mount table")
+}

@@ -1,0 +1,261 @@
+//! Real servers in cells.
+
+use nix::sys::signal::Signal;
+
+use crate::node::{Node, eventually, in_network, inside, sh, signal};
+
+#[test]
+#[ignore = "needs root"]
+fn two_cells_serve_the_same_path_and_share_without_meeting() {
+    let node = Node::new("serve");
+    let (alpha, beta) = (node.vserver('a'), node.vserver('b'));
+    let (one, other) = (node.disk("ext4"), node.disk("xfs"));
+    let mut calls = Vec::new();
+    for (vserver, disk) in [(&alpha, &one), (&beta, &other)] {
+        let fs = node
+            .fs(vserver, disk, "/data")
+            .parameter("nfs_clients", "*")
+            .parameter("nfs_squash", "none")
+            .parameter("smb_share", "data");
+        let servers = node.servers(vserver, "nfs smb");
+        fs.run("start").expect(0);
+        servers.run("start").expect(0);
+        servers.run("start").expect(0);
+        servers.run("monitor").expect(0);
+        servers
+            .clone()
+            .variable("OCF_CHECK_LEVEL", "10")
+            .run("monitor")
+            .expect(0);
+        assert!(inside(vserver, &format!("touch /data/of-{vserver}")).0);
+        calls.push((servers, fs));
+    }
+    for (vserver, foreign) in [(&alpha, &beta), (&beta, &alpha)] {
+        let (good, list) = in_network(vserver, "nfs-ls 'nfs://127.0.0.1/data?version=4'");
+        assert!(good && list.contains(&format!("of-{vserver}")), "{list}");
+        assert!(!list.contains(&format!("of-{foreign}")), "{list}");
+        // The servers' own state is not to be had through an export.
+        let (_, list) = in_network(vserver, "nfs-ls 'nfs://127.0.0.1/data/.berth?version=4'");
+        assert!(!list.contains("smb") && !list.contains("nfs"), "{list}");
+        let (good, shares) = inside(vserver, "smbclient -N -L 127.0.0.1");
+        assert!(good && shares.contains("data"), "{shares}");
+    }
+    for (servers, fs) in &calls {
+        servers.run("stop").expect(0);
+        servers.run("stop").expect(0);
+        servers.run("monitor").expect(7);
+        fs.run("monitor").expect(0);
+        fs.run("stop").expect(0);
+    }
+    node.assert_gone(&alpha, &[&one]);
+    node.assert_gone(&beta, &[&other]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn exports_come_and_go_while_the_servers_run() {
+    let node = Node::new("live");
+    let vserver = node.vserver('a');
+    let (one, other) = (node.disk("ext4"), node.disk("btrfs"));
+    let home = node
+        .fs(&vserver, &one, "/home2")
+        .parameter("nfs_clients", "*");
+    let data = node.fs(&vserver, &other, "/data");
+    let exported = data
+        .clone()
+        .parameter("nfs_clients", "127.0.0.1")
+        .parameter("smb_share", "files");
+    let servers = node
+        .servers(&vserver, "nfs smb")
+        .parameter("home", "/home2");
+    home.run("start").expect(0);
+    servers.run("start").expect(0);
+    let server = sh("pgrep -n -x ganesha.nfsd");
+    let sees_nfs = || {
+        in_network(&vserver, "nfs-ls 'nfs://127.0.0.1/?version=4'")
+            .1
+            .contains("data")
+    };
+    let sees_smb = || {
+        inside(&vserver, "smbclient -N -L 127.0.0.1")
+            .1
+            .contains("files")
+    };
+    assert!(!sees_nfs());
+    data.run("start").expect(0);
+    assert!(!sees_nfs() && !sees_smb());
+    exported.run("reload-agent").expect(0);
+    eventually("the export appears", sees_nfs);
+    eventually("the share appears", sees_smb);
+    data.run("reload-agent").expect(0);
+    eventually("the export goes", || !sees_nfs());
+    exported.run("reload-agent").expect(0);
+    eventually("the export appears again", sees_nfs);
+    exported.run("stop").expect(0);
+    assert!(!sees_nfs() && !sees_smb());
+    servers.run("monitor").expect(0);
+    assert!(
+        std::path::Path::new(&format!("/proc/{}", server.trim())).exists(),
+        "it was restarted"
+    );
+    servers.run("stop").expect(0);
+    home.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&one, &other]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_server_that_dies_is_reported_at_once_and_starts_again() {
+    let node = Node::new("die");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    let fs = node
+        .fs(&vserver, &device, "/data")
+        .parameter("nfs_clients", "*");
+    let servers = node.servers(&vserver, "nfs");
+    fs.run("start").expect(0);
+    servers.run("start").expect(0);
+    let (_, pid) = inside(&vserver, "grep -l ganesha /proc/[0-9]*/comm | cut -d/ -f3");
+    let (good, text) = inside(&vserver, &format!("kill -9 {}", pid.trim()));
+    assert!(good, "{text}");
+    node.await_report(&vserver);
+    let outcome = servers.run("monitor").expect(1);
+    assert!(
+        outcome
+            .stderr
+            .contains("server nfs has ended: signal SIGKILL"),
+        "{outcome}"
+    );
+    servers.run("stop").expect(0);
+    servers.run("start").expect(0);
+    servers.run("monitor").expect(0);
+    fs.run("monitor").expect(0);
+    signal(node.process(&vserver, "berth-keeper"), Signal::SIGKILL);
+    node.await_report(&format!("{vserver}-data"));
+    let of_servers = format!("--fail -r {vserver} -N ");
+    let told = || {
+        node.reports()
+            .iter()
+            .filter(|r| r.starts_with(&of_servers))
+            .count()
+    };
+    eventually("the servers are reported again", || told() == 2);
+    servers.run("stop").expect(0);
+    fs.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&device]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn servers_need_a_home_and_a_program_that_stays() {
+    let node = Node::new("home");
+    let vserver = node.vserver('a');
+    let (one, other) = (node.disk("ext4"), node.disk("ext4"));
+    let servers = node
+        .servers(&vserver, "none")
+        .parameter("command", "/bin/sleep 600");
+    let outcome = servers.run("start").expect(1);
+    assert!(outcome.stderr.contains("home"), "{outcome}");
+    servers.run("stop").expect(0);
+    node.assert_gone(&vserver, &[]);
+
+    let (home, data) = (
+        node.fs(&vserver, &one, "/home2"),
+        node.fs(&vserver, &other, "/data"),
+    );
+    home.run("start").expect(0);
+    let hasty = servers
+        .clone()
+        .parameter("command", "/bin/sh -c 'echo no; exit 3'");
+    let outcome = hasty.run("start").expect(1);
+    assert!(
+        outcome.stderr.contains("command 1 ended: exit code 3: no"),
+        "{outcome}"
+    );
+    hasty.run("stop").expect(0);
+    servers.run("start").expect(0);
+    servers.run("stop").expect(0);
+    data.run("start").expect(0);
+    // The choice that was made while there was only one stands as long as the cell lives.
+    servers.run("start").expect(0);
+    servers.run("stop").expect(0);
+    data.run("stop").expect(0);
+    home.run("stop").expect(0);
+
+    data.run("start").expect(0);
+    home.run("start").expect(0);
+    let outcome = servers.run("start").expect(6);
+    assert!(outcome.stderr.contains("parameter home"), "{outcome}");
+    servers.run("stop").expect(0);
+    data.run("stop").expect(0);
+    home.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&one, &other]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_shutdown_of_the_node_ends_the_cell_in_good_order_and_unreported() {
+    let node = Node::new("down");
+    let (vserver, device) = (node.vserver('a'), node.disk("xfs"));
+    let fs = node
+        .fs(&vserver, &device, "/data")
+        .parameter("nfs_clients", "*");
+    let servers = node.servers(&vserver, "nfs smb");
+    fs.run("start").expect(0);
+    servers.run("start").expect(0);
+    signal(node.process(&vserver, "berth-keeper"), Signal::SIGTERM);
+    eventually("the cell has ended", || node.processes(&vserver).is_empty());
+    node.assert_gone(&vserver, &[&device]);
+    assert_eq!(node.reports(), Vec::<String>::new());
+    servers.run("monitor").expect(7);
+    servers.run("stop").expect(0);
+    fs.run("stop").expect(0);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn servers_whose_home_is_being_repaired_start_after_it_and_never_count_as_failed() {
+    let node = Node::new("after");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    sh(&format!("debugfs -w -R 'set_super_value state 2' {device}"));
+    node.slow_down("/usr/sbin/e2fsck", 0.3);
+    let fs = node.fs(&vserver, &device, "/data");
+    let servers = node
+        .servers(&vserver, "smb")
+        .parameter("command", "/bin/sleep 600");
+    fs.run("start").expect(0);
+    servers.run("start").expect(0);
+    let outcome = servers.run("monitor").expect(190);
+    assert!(outcome.stderr.contains("waiting for home"), "{outcome}");
+    eventually("the servers run", || match servers.run("monitor") {
+        outcome if outcome.code == Some(0) => true,
+        outcome => {
+            outcome.expect(190);
+            false
+        }
+    });
+    assert_eq!(node.reports(), Vec::<String>::new());
+    servers.run("stop").expect(0);
+    fs.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&device]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn servers_that_do_not_start_after_their_home_was_repaired_are_reported() {
+    let node = Node::new("late");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    sh(&format!("debugfs -w -R 'set_super_value state 2' {device}"));
+    node.slow_down("/usr/sbin/e2fsck", 0.3);
+    let fs = node.fs(&vserver, &device, "/data");
+    let servers = node
+        .servers(&vserver, "none")
+        .parameter("command", "/bin/false");
+    fs.run("start").expect(0);
+    servers.run("start").expect(0);
+    node.await_report(&vserver);
+    let outcome = servers.run("monitor").expect(1);
+    assert!(outcome.stderr.contains("command 1 ended"), "{outcome}");
+    servers.run("stop").expect(0);
+    fs.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&device]);
+}

@@ -1,0 +1,262 @@
+//! Runs the real agents as Pacemaker does: as a process, with parameters in the environment.
+//! Each test file uses its own part of this.
+
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use berth::ocf::Agent;
+use berth::sys::command;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+/// An installed agent.
+#[derive(Debug, Clone, Copy)]
+pub struct Installed {
+    /// Its declaration.
+    pub agent: &'static Agent,
+    /// Its executable, as built for this test.
+    pub executable: &'static str,
+}
+
+/// Every agent that `make install` installs.
+pub const AGENTS: [Installed; 3] = [
+    Installed {
+        agent: &berth::agent::fscheck::AGENT,
+        executable: env!("CARGO_BIN_EXE_fscheck"),
+    },
+    Installed {
+        agent: &berth::agent::vserver::AGENT,
+        executable: env!("CARGO_BIN_EXE_vserver"),
+    },
+    Installed {
+        agent: &berth::agent::vip::AGENT,
+        executable: env!("CARGO_BIN_EXE_vip"),
+    },
+];
+
+/// No action of these tests takes longer on a machine that is not stuck.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// User and group `nobody`.
+const NOBODY: u32 = 65534;
+
+/// A call of an agent that is being put together.
+#[derive(Debug, Clone)]
+pub struct AgentCall {
+    executable: PathBuf,
+    variables: BTreeMap<String, String>,
+    arguments: Vec<String>,
+    apart: bool,
+    nobody: bool,
+}
+
+impl AgentCall {
+    /// A call of the agent at `executable`, without parameters.
+    pub fn new(executable: impl Into<PathBuf>) -> Self {
+        Self {
+            executable: executable.into(),
+            variables: BTreeMap::from([
+                ("OCF_RESOURCE_INSTANCE".into(), "contract-test".into()),
+                ("OCF_RA_VERSION_MAJOR".into(), "1".into()),
+                ("OCF_RA_VERSION_MINOR".into(), "1".into()),
+            ]),
+            arguments: Vec::new(),
+            apart: false,
+            nobody: false,
+        }
+    }
+
+    /// With this parameter, in place of an earlier one of the same name.
+    pub fn parameter(self, name: &str, value: &str) -> Self {
+        self.variable(&format!("OCF_RESKEY_{name}"), value)
+    }
+
+    /// Without this parameter.
+    pub fn without(mut self, name: &str) -> Self {
+        self.variables.remove(&format!("OCF_RESKEY_{name}"));
+        self
+    }
+
+    /// With this variable.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.into(), value.into());
+        self
+    }
+
+    /// With no variables at all.
+    pub fn empty_environment(mut self) -> Self {
+        self.variables.clear();
+        self
+    }
+
+    /// With an argument behind the action.
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// As user `nobody`; takes root.
+    pub fn unprivileged(mut self) -> Self {
+        self.nobody = true;
+        self
+    }
+
+    /// In a network and a `/run` of its own, so that this machine's cells are neither seen nor
+    /// touched; takes root.
+    pub fn apart(mut self) -> Self {
+        self.apart = true;
+        self
+    }
+
+    /// Calls the agent for `action`, and leaves it to itself.
+    pub fn start(&self, action: &str) -> Running {
+        let mut c = self.command(action);
+        c.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = c.spawn().unwrap_or_else(|e| panic!("{self} {action}: {e}"));
+        Running {
+            call: format!("{self} {action}"),
+            child,
+        }
+    }
+
+    fn command(&self, action: &str) -> Command {
+        let mut c = command::command(&self.executable);
+        c.env_clear().envs(&self.variables);
+        c.arg(action).args(&self.arguments);
+        c
+    }
+
+    fn prepared(&self, action: &str) -> std::process::Command {
+        let mut c = self.command(action);
+        if self.nobody {
+            c.gid(NOBODY).uid(NOBODY);
+        }
+        if self.apart {
+            // SAFETY: only system calls on constant strings, which nix copies to the stack: nothing
+            // that takes a lock or allocates between fork and exec.
+            unsafe {
+                c.pre_exec(|| Ok(set_apart()?));
+            }
+        }
+        c
+    }
+
+    /// Calls the agent for `action`.
+    pub fn run(&self, action: &str) -> Outcome {
+        let deadline = Instant::now() + LIMIT;
+        let output = loop {
+            match command::run(self.prepared(action), deadline) {
+                // Another test's child, forked while the agent was copied, has the copy open for
+                // writing until it executes its own program.
+                Err(e) if e.kind() == io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+                result => break result,
+            }
+            assert!(Instant::now() < deadline, "{self} {action}: still busy");
+        };
+        let output = output.unwrap_or_else(|e| panic!("{self} {action}: {e}"));
+        Outcome {
+            call: format!("{self} {action}"),
+            code: output.status.code(),
+            stdout: output.text(),
+            stderr: String::from_utf8(output.stderr).expect("standard error is UTF-8"),
+        }
+    }
+}
+
+impl fmt::Display for AgentCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, value) in &self.variables {
+            write!(f, "{name}={value:?} ")?;
+        }
+        write!(f, "{}", self.executable.display())
+    }
+}
+
+/// Gives the calling thread, and all it will start, a network and a `/run` of their own.
+pub fn set_apart() -> nix::Result<()> {
+    let none = None::<&str>;
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)?;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    mount(Some("run"), "/run", Some("tmpfs"), MsFlags::empty(), none)
+}
+
+/// An agent at work.
+#[derive(Debug)]
+pub struct Running {
+    call: String,
+    child: Child,
+}
+
+impl Running {
+    /// Waits for its end. The agents' own watchdog sees to it that it comes.
+    pub fn wait(self) -> Outcome {
+        let output = self.child.wait_with_output().expect("the agent ends");
+        Outcome {
+            call: self.call,
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).expect("standard output is UTF-8"),
+            stderr: String::from_utf8(output.stderr).expect("standard error is UTF-8"),
+        }
+    }
+
+    /// Kills it after this time, unless it has ended by then.
+    pub fn kill_after(mut self, delay: Duration) {
+        std::thread::sleep(delay);
+        // It has ended: then there is nothing to kill.
+        let _ = self.child.kill();
+        self.child.wait().expect("the agent ends");
+    }
+}
+
+/// What a call left.
+#[derive(Debug)]
+pub struct Outcome {
+    call: String,
+    /// The exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// Panics, with all that is known of the call, unless it ended with `code`.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self}");
+        self
+    }
+
+    /// Panics unless the last line of standard error is a reason that Pacemaker keeps whole and that
+    /// contains each of `words`.
+    #[track_caller]
+    pub fn expect_reason(self, words: &[&str]) -> Self {
+        let last = self.stderr.lines().last().unwrap_or_default();
+        let reason = last.strip_prefix("ocf-exit-reason:");
+        let reason = reason.unwrap_or_else(|| panic!("no exit reason at the end: {self}"));
+        assert!(!reason.is_empty() && reason.len() <= 128, "{self}");
+        for word in words {
+            assert!(
+                reason.contains(word),
+                "\"{word}\" is not in the reason: {self}"
+            );
+        }
+        self
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.call)?;
+        writeln!(f, "ended with {:?}; it wrote:", self.code)?;
+        write!(f, "{}{}", self.stdout, self.stderr)
+    }
+}

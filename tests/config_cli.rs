@@ -1,0 +1,245 @@
+//! The command as people and scripts use it: output, messages, exit codes.
+#![allow(clippy::unwrap_used)] // a test may panic
+
+use std::fs;
+
+use assert_cmd::Command;
+use predicates::prelude::*;
+use tempfile::TempDir;
+
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/berth.toml");
+
+fn berth(arguments: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("berth").unwrap();
+    command.args(arguments);
+    command
+}
+
+/// A directory with the example and an empty CIB.
+fn workplace() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::copy(EXAMPLE, dir.path().join("berth.toml")).unwrap();
+    let cib = r#"<cib crm_feature_set="3.16.1" validate-with="pacemaker-3.9" epoch="1" num_updates="0" admin_epoch="0">
+        <configuration><crm_config><cluster_property_set id="o"><nvpair id="o-s" name="stonith-enabled" value="false"/></cluster_property_set></crm_config><nodes><node id="1" uname="n1"/></nodes><resources/><constraints/></configuration><status/></cib>"#;
+    fs::write(dir.path().join("cib.xml"), cib).unwrap();
+    dir
+}
+
+fn at(dir: &TempDir, arguments: &[&str]) -> Command {
+    let mut command = berth(arguments);
+    command.current_dir(dir.path());
+    command
+}
+
+fn edit(dir: &TempDir, name: &str, from: &str, to: &str) {
+    let path = dir.path().join(name);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{from}");
+    fs::write(path, text.replace(from, to)).unwrap();
+}
+
+#[test]
+fn a_good_file_is_said_to_be_good() {
+    let said = "examples/berth.toml: good: 2 virtual servers, 4 file systems, 4 VIPs\n";
+    berth(&["check", "-f", EXAMPLE])
+        .assert()
+        .success()
+        .stdout(predicate::str::ends_with(said))
+        .stderr("");
+}
+
+#[test]
+fn a_wrong_file_is_exit_code_3_and_one_line_for_each_mistake() {
+    let dir = workplace();
+    edit(&dir, "berth.toml", "priority = 100 ", "priority = -1 ");
+    edit(&dir, "berth.toml", "fstype = \"xfs\"", "fstype = \"zfs\"");
+    for verb in ["check", "plan", "diff", "apply"] {
+        let refused = at(&dir, &[verb, "-f", "berth.toml"])
+            .assert()
+            .code(3)
+            .stdout("");
+        refused.stderr(
+            "berth: berth.toml:18: vserver.alpha.priority: number -1 instead of a whole number from 0 to 9999\n\
+             berth: berth.toml:51: vserver.beta.filesystem.fstype: \"zfs\" is none of ext4, xfs, btrfs\n",
+        );
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let expected =
+        "berth: /nonexistent/berth.toml:1: can't be read: No such file or directory (os error 2)\n";
+    berth(&["check", "--file", "/nonexistent/berth.toml"])
+        .assert()
+        .code(3)
+        .stderr(expected);
+}
+
+#[test]
+fn wrong_use_is_exit_code_2_and_one_line() {
+    for arguments in [
+        &["chekc"][..],
+        &["plan", "--format", "json"],
+        &["apply", "--wait", "0"],
+        &[],
+    ] {
+        let assert = berth(arguments).assert().code(2).stdout("");
+        let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+        assert!(
+            said.starts_with("berth: ") && said.lines().count() == 1,
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    berth(&["--help"])
+        .assert()
+        .success()
+        .stdout(predicate::str::contains("Exit codes:"));
+    berth(&["--version"])
+        .assert()
+        .success()
+        .stdout(predicate::str::starts_with("berth "));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let shell = format!(
+        "{} plan --format xml -f {EXAMPLE} | head -n 1",
+        env!("CARGO_BIN_EXE_berth")
+    );
+    let script = format!("set -o pipefail; for i in 1 2 3 4 5; do {shell}; done");
+    Command::new("/bin/bash")
+        .args(["-c", &script])
+        .assert()
+        .success()
+        .stderr("");
+}
+
+#[test]
+#[ignore = "needs pacemaker"]
+fn a_cluster_without_fencing_is_refused_and_left_as_it_is() {
+    let dir = workplace();
+    let before = fs::read(dir.path().join("cib.xml")).unwrap();
+    let refused = at(&dir, &["apply", "-f", "berth.toml", "--cib", "cib.xml"])
+        .assert()
+        .code(4)
+        .stdout("");
+    refused.stderr(predicate::str::starts_with(
+        "berth: the cluster property stonith-enabled is false",
+    ));
+    assert_eq!(fs::read(dir.path().join("cib.xml")).unwrap(), before);
+}
+
+const APPLY: [&str; 6] = [
+    "apply",
+    "-f",
+    "berth.toml",
+    "--cib",
+    "cib.xml",
+    "--without-fencing",
+];
+const DIFF: [&str; 5] = ["diff", "-f", "berth.toml", "--cib", "cib.xml"];
+
+#[test]
+#[ignore = "needs pacemaker"]
+fn applying_twice_changes_nothing_and_a_shorter_file_removes_only_its_own() {
+    let dir = workplace();
+    let foreign =
+        r#"<resources><primitive id="foreign" class="ocf" provider="pacemaker" type="Dummy"/>"#;
+    edit(
+        &dir,
+        "cib.xml",
+        "<resources/>",
+        &format!("{foreign}</resources>"),
+    );
+    at(&dir, &DIFF)
+        .assert()
+        .code(5)
+        .stdout(predicate::str::contains(
+            "+ resource alpha (ocf:berth:vserver)\n",
+        ));
+    at(&dir, &APPLY)
+        .assert()
+        .success()
+        .stdout(predicate::str::contains("+ constraint berth-tier-50\n"));
+    at(&dir, &APPLY).assert().success().stdout("no change\n");
+    at(&dir, &DIFF).assert().success().stdout("");
+    edit(
+        &dir,
+        "berth.toml",
+        "device = \"/dev/vg0/beta-data\"",
+        "device = \"/dev/vg0/other\"",
+    );
+    let changed = "~ resource beta-data (ocf:berth:fscheck): device \"/dev/vg0/beta-data\" -> \"/dev/vg0/other\"\n";
+    at(&dir, &APPLY).assert().success().stdout(changed);
+    let text = fs::read_to_string(dir.path().join("berth.toml")).unwrap();
+    let without_beta = text.split("[vserver.beta]").next().unwrap();
+    fs::write(dir.path().join("berth.toml"), without_beta).unwrap();
+    at(&dir, &APPLY)
+        .assert()
+        .success()
+        .stdout(predicate::str::contains(
+            "- resource beta (ocf:berth:vserver)\n",
+        ));
+    let cib = fs::read_to_string(dir.path().join("cib.xml")).unwrap();
+    assert!(cib.contains("\"foreign\"") && cib.contains("\"alpha\"") && !cib.contains("beta"));
+}
+
+#[test]
+#[ignore = "needs pacemaker"]
+fn what_others_set_on_a_resource_stays_and_what_berth_decides_is_put_right() {
+    let dir = workplace();
+    at(&dir, &APPLY).assert().success();
+    let mark = r#"name="berth-home" value="n1"/>"#;
+    let set =
+        r#"name="berth-home" value="n2"/><nvpair id="x" name="target-role" value="Stopped"/>"#;
+    edit(&dir, "cib.xml", mark, set);
+    let put_right = "~ resource alpha (ocf:berth:vserver): meta berth-home \"n2\" -> \"n1\"\n";
+    at(&dir, &APPLY).assert().success().stdout(put_right);
+    let cib = fs::read_to_string(dir.path().join("cib.xml")).unwrap();
+    assert!(cib.contains(r#"name="target-role" value="Stopped""#));
+}
+
+#[test]
+#[ignore = "needs pacemaker"]
+fn what_stands_in_the_way_is_named_and_nothing_is_changed() {
+    let dir = workplace();
+    let foreign = r#"<resources><primitive id="alpha" class="ocf" provider="pacemaker" type="Dummy"/></resources>"#;
+    edit(&dir, "cib.xml", "<resources/>", foreign);
+    let before = fs::read(dir.path().join("cib.xml")).unwrap();
+    let taken = "berth: primitive alpha exists already and was not made by berth: rename or remove one of the two\n";
+    at(&dir, &APPLY).assert().code(1).stderr(taken);
+    assert_eq!(fs::read(dir.path().join("cib.xml")).unwrap(), before);
+}
+
+#[test]
+#[ignore = "needs pacemaker"]
+fn a_constraint_of_others_on_what_would_go_is_named() {
+    let dir = workplace();
+    at(&dir, &APPLY).assert().success();
+    let ban =
+        r#"<rsc_location id="cli-ban-beta" rsc="beta" node="n1" score="-INFINITY"/></constraints>"#;
+    edit(&dir, "cib.xml", "</constraints>", ban);
+    let text = fs::read_to_string(dir.path().join("berth.toml")).unwrap();
+    fs::write(
+        dir.path().join("berth.toml"),
+        text.split("[vserver.beta]").next().unwrap(),
+    )
+    .unwrap();
+    let needed = "berth: constraint cli-ban-beta, not made by berth, refers to beta, which would be removed: remove the constraint first\n";
+    at(&dir, &APPLY).assert().code(1).stderr(needed);
+}
+
+#[test]
+#[ignore = "needs pacemaker"]
+fn without_a_cluster_the_failure_is_one_line() {
+    let assert = berth(&["diff", "-f", EXAMPLE]).assert().code(1);
+    let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    assert!(
+        said.starts_with("berth: read the CIB: ") && said.lines().count() == 1,
+        "{said}"
+    );
+}

@@ -1,0 +1,629 @@
+//! Wrong configuration files: each is refused with a line of its own, and with nothing else.
+#![allow(clippy::unwrap_used)] // a test may panic
+
+use berth::config;
+
+/// A good file, of which each case spoils something.
+const GOOD: &str = r#"[subnets]
+office = { cidr = "10.1.0.0/24", gateway = "10.1.0.254", cidr6 = "fd00:1::/64" }
+lab = { cidr = "10.2.0.0/24" }
+[nodes.n1]
+ports = { eth1 = "office", eth2 = "lab" }
+[nodes.n2]
+[storage.array1]
+probe = ["/dev/sdb"]
+[vserver.alpha]
+priority = 100
+stay_on = "n1"
+vips = ["10.1.0.50", { ip = "10.2.0.50", subnet = "lab" }]
+[[vserver.alpha.filesystem]]
+device = "/dev/a1"
+path = "/data"
+unit = "array1"
+nfs = { clients = ["10.1.0.0/24"] }
+smb = { share = "data" }
+[[vserver.alpha.filesystem]]
+device = "/dev/a2"
+path = "/more"
+smb = { share = "more" }
+[vserver.beta]
+vips = ["fd00:1::50"]
+[[vserver.beta.filesystem]]
+device = "UUID=6d8f2f4e-25c1-4f0b-9a55-0f6a3c1d7b10"
+path = "/data"
+nfs = { clients = ["*"] }
+"#;
+
+/// What is spoiled: its text, what is put there instead, and the lines to show.
+const CASES: &[(&str, &str, &[&str])] = &[
+    // unknown key
+    (
+        "priority = 100",
+        "prioritty = 100",
+        &[
+            "berth.toml:10: vserver.alpha.prioritty: unknown key, did you mean priority? (known here: priority, stay_on, services, command, vips, filesystem, config_dir, nfs_lease, nfs_grace and stop_timeout)",
+        ],
+    ),
+    // strange key
+    (
+        "priority = 100",
+        r#"colour = "red""#,
+        &[
+            "berth.toml:10: vserver.alpha.colour: unknown key (known here: priority, stay_on, services, command, vips, filesystem, config_dir, nfs_lease, nfs_grace and stop_timeout)",
+        ],
+    ),
+    // unknown top table
+    (
+        "[storage.array1]",
+        "[storrage.array1]",
+        &[
+            "berth.toml:7: storrage: unknown key, did you mean storage? (known here: subnets, nodes, storage and vserver)",
+            r#"berth.toml:16: vserver.alpha.filesystem.unit: unknown storage unit "array1" (declared: nothing)"#,
+        ],
+    ),
+    // unknown key in a vip
+    (
+        r#"subnet = "lab" }"#,
+        r#"subnett = "lab" }"#,
+        &[
+            "berth.toml:12: vserver.alpha.vips.subnett: unknown key, did you mean subnet? (known here: ip, subnet, gateway, ports and on_subnet_loss)",
+        ],
+    ),
+    // unknown key in nfs
+    (
+        r#"clients = ["*"]"#,
+        r#"clients = ["*"], mode = "rw""#,
+        &[
+            "berth.toml:28: vserver.beta.filesystem.nfs.mode: unknown key (known here: clients, access and squash)",
+        ],
+    ),
+    // unknown node
+    (
+        r#"stay_on = "n1""#,
+        r#"stay_on = "n3""#,
+        &[
+            r#"berth.toml:11: vserver.alpha.stay_on: unknown node "n3", did you mean n1? (declared: n1 and n2)"#,
+        ],
+    ),
+    // unknown subnet of a port
+    (
+        r#"eth2 = "lab""#,
+        r#"eth2 = "lba""#,
+        &[
+            r#"berth.toml:5: nodes.n1.ports.eth2: unknown subnet "lba", did you mean lab? (declared: office and lab)"#,
+        ],
+    ),
+    // unknown subnet of a vip
+    (
+        r#"subnet = "lab" }"#,
+        r#"subnet = "labor" }"#,
+        &[
+            r#"berth.toml:12: vserver.alpha.vips: unknown subnet "labor", did you mean lab? (declared: office and lab)"#,
+        ],
+    ),
+    // unknown unit
+    (
+        r#"unit = "array1""#,
+        r#"unit = "array2""#,
+        &[
+            r#"berth.toml:16: vserver.alpha.filesystem.unit: unknown storage unit "array2", did you mean array1? (declared: array1)"#,
+        ],
+    ),
+    // vip in no subnet
+    (
+        r#""10.1.0.50""#,
+        r#""10.9.0.50""#,
+        &[
+            "berth.toml:12: vserver.alpha.vips: 10.9.0.50 is in no subnet (declared: office (10.1.0.0/24, fd00:1::/64) and lab (10.2.0.0/24))",
+        ],
+    ),
+    // vip not in its subnet
+    (
+        r#""10.2.0.50""#,
+        r#""10.1.0.51""#,
+        &["berth.toml:12: vserver.alpha.vips: 10.1.0.51 is not in lab (10.2.0.0/24)"],
+    ),
+    // no address
+    (
+        r#""10.1.0.50""#,
+        r#""10.1.0""#,
+        &[r#"berth.toml:12: vserver.alpha.vips: "10.1.0" is no address, such as "10.1.0.50""#],
+    ),
+    // network address
+    (
+        r#""10.1.0.50""#,
+        r#""10.1.0.0""#,
+        &[
+            "berth.toml:12: vserver.alpha.vips: 10.1.0.0 is the first or last address of 10.1.0.0/24, which no host may use",
+        ],
+    ),
+    // broadcast address
+    (
+        r#""10.1.0.50""#,
+        r#""10.1.0.255""#,
+        &[
+            "berth.toml:12: vserver.alpha.vips: 10.1.0.255 is the first or last address of 10.1.0.0/24, which no host may use",
+        ],
+    ),
+    // gateway as vip
+    (
+        r#""10.1.0.50""#,
+        r#""10.1.0.254""#,
+        &[
+            "berth.toml:12: vserver.alpha.vips: 10.1.0.254 is the gateway of office, choose another address",
+        ],
+    ),
+    // duplicate vip
+    (
+        r#""fd00:1::50""#,
+        r#""10.1.0.50""#,
+        &[
+            "berth.toml:24: vserver.beta.vips: address 10.1.0.50 is used twice, first by alpha in line 12",
+        ],
+    ),
+    // duplicate device
+    (
+        "UUID=6d8f2f4e-25c1-4f0b-9a55-0f6a3c1d7b10",
+        "/dev/a2",
+        &[
+            "berth.toml:26: vserver.beta.filesystem.device: device /dev/a2 is used twice, first by alpha in line 20",
+        ],
+    ),
+    // duplicate directory
+    (
+        r#""/more""#,
+        r#""/data""#,
+        &[
+            r#"berth.toml:21: vserver.alpha.filesystem.name: the resource id "alpha-data" is used twice, first by alpha in line 15"#,
+            r#"berth.toml:21: vserver.alpha.filesystem.path: directory "/data" and "/data" (line 15) can't hold two file systems: neither may be or contain the other"#,
+        ],
+    ),
+    // nested directory
+    (
+        r#""/more""#,
+        r#""/data/more""#,
+        &[
+            r#"berth.toml:21: vserver.alpha.filesystem.path: directory "/data/more" and "/data" (line 15) can't hold two file systems: neither may be or contain the other"#,
+        ],
+    ),
+    // duplicate share
+    (
+        r#"share = "more""#,
+        r#"share = "DATA""#,
+        &[
+            r#"berth.toml:22: vserver.alpha.filesystem.smb.share: share "DATA" is used twice, first by alpha in line 18"#,
+        ],
+    ),
+    // duplicate vserver
+    (
+        r#"[vserver.beta]
+vips"#,
+        r#"[vserver.alpha]
+vips"#,
+        &[
+            "berth.toml:23: duplicate key: [vserver.alpha]",
+            r#"berth.toml:24: duplicate key: vips = ["fd00:1::50"]"#,
+        ],
+    ),
+    // colliding ids
+    (
+        "[vserver.beta]",
+        r#"[vserver.alpha-data]
+vips = ["10.1.0.77"]
+[[vserver.alpha-data.filesystem]]
+device = "/dev/z"
+path = "/z"
+smb = { share = "z" }
+[vserver.beta]"#,
+        &[
+            r#"berth.toml:23: vserver.alpha-data: the resource id "alpha-data" is used twice, first by alpha in line 15"#,
+        ],
+    ),
+    // host bits
+    (
+        r#""10.2.0.0/24""#,
+        r#""10.2.0.1/24""#,
+        &[
+            r#"berth.toml:3: subnets.lab.cidr: "10.2.0.1/24" has host bits set, the network is "10.2.0.0/24""#,
+        ],
+    ),
+    // no prefix
+    (
+        r#""10.2.0.0/24""#,
+        r#""10.2.0.0""#,
+        &[r#"berth.toml:3: subnets.lab.cidr: "10.2.0.0" is no network, such as "10.1.0.0/24""#],
+    ),
+    // no network
+    (
+        r#""10.2.0.0/24""#,
+        r#""10.2.0.0/33""#,
+        &[r#"berth.toml:3: subnets.lab.cidr: "10.2.0.0/33" is no network, such as "10.1.0.0/24""#],
+    ),
+    // IPv6 under cidr
+    (
+        r#""10.2.0.0/24""#,
+        r#""fd00:2::/64""#,
+        &[r#"berth.toml:3: subnets.lab.cidr: "fd00:2::/64" belongs under cidr6"#],
+    ),
+    // link-local network
+    (
+        r#""10.2.0.0/24""#,
+        r#""169.254.0.0/16""#,
+        &[
+            r#"berth.toml:3: subnets.lab.cidr: "169.254.0.0/16" is no network that clients can be in"#,
+        ],
+    ),
+    // gateway elsewhere
+    (
+        r#""10.1.0.254""#,
+        r#""10.3.0.254""#,
+        &["berth.toml:2: subnets.office.gateway: 10.3.0.254 is not in 10.1.0.0/24"],
+    ),
+    // gateway without network
+    (
+        r#"lab = { cidr = "10.2.0.0/24" }"#,
+        r#"lab = { cidr = "10.2.0.0/24", gateway6 = "fd00:2::1" }"#,
+        &[r#"berth.toml:3: subnets.lab.gateway6: fd00:2::1 needs cidr6, such as "fd00:1::/64""#],
+    ),
+    // subnet without network
+    (
+        r#"lab = { cidr = "10.2.0.0/24" }"#,
+        "lab = { }",
+        &["berth.toml:3: subnets.lab: cidr is missing"],
+    ),
+    // overlapping subnets
+    (
+        r#""10.2.0.0/24""#,
+        r#""10.1.0.0/16""#,
+        &[
+            "berth.toml:3: subnets.lab: 10.1.0.0/16 overlaps 10.1.0.0/24 of office (line 2)",
+            "berth.toml:12: vserver.alpha.vips: 10.2.0.50 is not in lab (10.1.0.0/16)",
+        ],
+    ),
+    // long vserver name
+    (
+        "vserver.beta",
+        "vserver.betabetabetabe",
+        &[
+            r#"berth.toml:23: vserver.betabetabetabe: the name "betabetabetabe" is 14 characters long; the longest allowed is 13"#,
+        ],
+    ),
+    // capital in vserver name
+    (
+        "vserver.beta",
+        "vserver.Beta",
+        &[
+            r#"berth.toml:23: vserver.Beta: the name "Beta" has 'B' in it; allowed are a-z, 0-9 and -"#,
+        ],
+    ),
+    // long interface name
+    (
+        "eth2 =",
+        r#""sixteen-chars-16" ="#,
+        &[
+            r#"berth.toml:5: nodes.n1.ports: the name "sixteen-chars-16" is 16 characters long; the longest allowed is 15"#,
+        ],
+    ),
+    // reserved directory
+    (
+        r#""/more""#,
+        r#""/etc/more""#,
+        &[
+            r#"berth.toml:21: vserver.alpha.filesystem.path: directory "/etc/more" is under /etc, which belongs to the cell's own root; use another, such as /data"#,
+        ],
+    ),
+    // dots in directory
+    (
+        r#""/more""#,
+        r#""/more/../x""#,
+        &[
+            r#"berth.toml:21: vserver.alpha.filesystem.path: directory "/more/../x" must not have .. in it"#,
+        ],
+    ),
+    // relative directory
+    (
+        r#""/more""#,
+        r#""more""#,
+        &[
+            r#"berth.toml:21: vserver.alpha.filesystem.path: directory "more" must be absolute, such as /data"#,
+        ],
+    ),
+    // relative device
+    (
+        r#""/dev/a2""#,
+        r#""a2""#,
+        &[
+            r#"berth.toml:20: vserver.alpha.filesystem.device: "a2" is no device: an absolute path, UUID=... or LABEL=..."#,
+        ],
+    ),
+    // empty label
+    (
+        r#""/dev/a2""#,
+        r#""LABEL=""#,
+        &[r#"berth.toml:20: vserver.alpha.filesystem.device: "LABEL=": LABEL= names no label"#],
+    ),
+    // missing device
+    (
+        r#"device = "/dev/a2"
+"#,
+        "",
+        &["berth.toml:19: vserver.alpha.filesystem: device is missing"],
+    ),
+    // missing path
+    (
+        r#"path = "/more"
+"#,
+        "",
+        &["berth.toml:19: vserver.alpha.filesystem: path is missing"],
+    ),
+    // missing vips
+    (
+        r#"vips = ["fd00:1::50"]
+"#,
+        "",
+        &["berth.toml:23: vserver.beta.vips: has no address, at least one is needed"],
+    ),
+    // empty vips
+    (
+        r#"vips = ["fd00:1::50"]
+"#,
+        r#"vips = []
+"#,
+        &["berth.toml:23: vserver.beta.vips: has no address, at least one is needed"],
+    ),
+    // vips no list
+    (
+        r#"vips = ["fd00:1::50"]
+"#,
+        r#"vips = "fd00:1::50"
+"#,
+        &[r#"berth.toml:24: vserver.beta.vips: text "fd00:1::50" instead of a list"#],
+    ),
+    // vip a number
+    (
+        r#"["fd00:1::50"]"#,
+        "[5]",
+        &["berth.toml:24: vserver.beta.vips: number 5 instead of text in quotes"],
+    ),
+    // vip without ip
+    (
+        r#"ip = "10.2.0.50", "#,
+        "",
+        &["berth.toml:12: vserver.alpha.vips: ip is missing"],
+    ),
+    // nothing served
+    (
+        r#"nfs = { clients = ["*"] }
+"#,
+        "",
+        &[
+            "berth.toml:23: vserver.beta: serves nothing: give a file system nfs or smb, or name services or a command",
+        ],
+    ),
+    // service not named
+    (
+        "priority = 100",
+        r#"services = ["nfs"]"#,
+        &[r#"berth.toml:15: vserver.alpha.services: /data has smb, so services must name "smb""#],
+    ),
+    // unknown service
+    (
+        "priority = 100",
+        r#"services = ["nfs", "smb", "ftp"]"#,
+        &[r#"berth.toml:10: vserver.alpha.services: "ftp" is none of nfs, smb"#],
+    ),
+    // priority too high
+    (
+        "priority = 100",
+        "priority = 10000",
+        &[
+            "berth.toml:10: vserver.alpha.priority: number 10000 instead of a whole number from 0 to 9999",
+        ],
+    ),
+    // priority as text
+    (
+        "priority = 100",
+        r#"priority = "high""#,
+        &[
+            r#"berth.toml:10: vserver.alpha.priority: text "high" instead of a whole number from 0 to 9999"#,
+        ],
+    ),
+    // two homes
+    (
+        r#"path = "/more""#,
+        r#"path = "/more"
+home = true
+[[vserver.alpha.filesystem]]
+device = "/dev/a3"
+path = "/third"
+home = true"#,
+        &[
+            "berth.toml:25: vserver.alpha.filesystem.home: both /more and /third are home, only one can be",
+        ],
+    ),
+    // home not boolean
+    (
+        r#"path = "/more""#,
+        r#"path = "/more"
+home = "yes""#,
+        &[r#"berth.toml:22: vserver.alpha.filesystem.home: text "yes" instead of true or false"#],
+    ),
+    // unknown type
+    (
+        r#"path = "/more""#,
+        r#"path = "/more"
+fstype = "ext3""#,
+        &[r#"berth.toml:22: vserver.alpha.filesystem.fstype: "ext3" is none of ext4, xfs, btrfs"#],
+    ),
+    // unknown policy
+    (
+        r#"path = "/more""#,
+        r#"path = "/more"
+repair = "always""#,
+        &[
+            r#"berth.toml:22: vserver.alpha.filesystem.repair: "always" is none of never, preen, full"#,
+        ],
+    ),
+    // refused option
+    (
+        r#"path = "/more""#,
+        r#"path = "/more"
+options = "noatime,suid""#,
+        &[
+            r#"berth.toml:22: vserver.alpha.filesystem.options: "suid": device nodes and set-user-ID programs are never honoured in a cell"#,
+        ],
+    ),
+    // bad uuid
+    (
+        r#""/dev/a2""#,
+        r#""UUID=12""#,
+        &[
+            r#"berth.toml:20: vserver.alpha.filesystem.device: "UUID=12": "12" is no UUID: 8-4-4-4-12 hexadecimal digits"#,
+        ],
+    ),
+    // config_dir elsewhere
+    (
+        "priority = 100",
+        r#"config_dir = "/home/x""#,
+        &[
+            r#"berth.toml:10: vserver.alpha.config_dir: "/home/x" is not an absolute path under /etc, /opt or /usr"#,
+        ],
+    ),
+    // no clients
+    (
+        r#"clients = ["*"]"#,
+        r#"access = "ro""#,
+        &[
+            r#"berth.toml:28: vserver.beta.filesystem.nfs: clients is missing: list networks or hosts, or "*" for all"#,
+        ],
+    ),
+    // bad client
+    (
+        r#"["*"]"#,
+        r#"["10.1.0.0/240"]"#,
+        &[
+            r#"berth.toml:28: vserver.beta.filesystem.nfs.clients: "10.1.0.0/240" is no NFS client: an address, a network such as 10.1.0.0/24, or *"#,
+        ],
+    ),
+    // bad client name
+    (
+        r#"["*"]"#,
+        r#"["a host"]"#,
+        &[
+            r#"berth.toml:28: vserver.beta.filesystem.nfs.clients: "a host": has white space in it, give each as an element of the list"#,
+        ],
+    ),
+    // bad squash
+    (
+        r#"clients = ["*"]"#,
+        r#"clients = ["*"], squash = "yes""#,
+        &[r#"berth.toml:28: vserver.beta.filesystem.nfs.squash: "yes" is none of root, all, none"#],
+    ),
+    // share name
+    (
+        r#"share = "more""#,
+        r#"share = "homes""#,
+        &[
+            r#"berth.toml:22: vserver.alpha.filesystem.smb.share: "homes" is no share name: it has a meaning of its own in SMB"#,
+        ],
+    ),
+    // share without name
+    (
+        r#"share = "more""#,
+        r#"users = ["x"]"#,
+        &["berth.toml:22: vserver.alpha.filesystem.smb: share is missing"],
+    ),
+    // user name
+    (
+        r#"share = "more""#,
+        r#"share = "more", users = ["a b"]"#,
+        &[
+            r#"berth.toml:22: vserver.alpha.filesystem.smb.users: "a b": has white space in it, give each as an element of the list"#,
+        ],
+    ),
+    // grace under lease
+    (
+        "priority = 100",
+        "nfs_lease = 100",
+        &[
+            "berth.toml:9: vserver.alpha: the grace period, 20 s, is not longer than the lease, 100 s: set nfs_grace to more",
+        ],
+    ),
+    // relative command
+    (
+        "priority = 100",
+        r#"command = "bin/x""#,
+        &[r#"berth.toml:10: vserver.alpha.command: "bin/x" must begin with an absolute path"#],
+    ),
+    // unknown loss
+    (
+        r#"subnet = "lab" }"#,
+        r#"on_subnet_loss = "wait" }"#,
+        &[
+            r#"berth.toml:12: vserver.alpha.vips.on_subnet_loss: "wait" is none of reroute, migrate"#,
+        ],
+    ),
+    // no TOML
+    (
+        r#"stay_on = "n1""#,
+        "stay_on = n1",
+        &["berth.toml:11: invalid float, expected `nan`: stay_on = n1"],
+    ),
+    // several at once
+    (
+        "priority = 100",
+        r#"priority = -1
+servces = []
+stop_timeout = 0"#,
+        &[
+            "berth.toml:10: vserver.alpha.priority: number -1 instead of a whole number from 0 to 9999",
+            "berth.toml:11: vserver.alpha.servces: unknown key, did you mean services? (known here: priority, stay_on, services, command, vips, filesystem, config_dir, nfs_lease, nfs_grace and stop_timeout)",
+            "berth.toml:12: vserver.alpha.stop_timeout: number 0 instead of a whole number from 1 to 600",
+        ],
+    ),
+];
+
+#[test]
+fn the_unspoiled_file_is_good() {
+    let config = config::parse("berth.toml", GOOD).unwrap();
+    assert_eq!(
+        config::summary(&config),
+        "good: 2 virtual servers, 3 file systems, 3 VIPs"
+    );
+    assert!(config::warnings(&config).is_empty());
+}
+
+#[test]
+fn each_mistake_is_named_with_its_line_and_what_would_be_right() {
+    for (good, bad, expected) in CASES {
+        assert!(GOOD.contains(good), "{good}");
+        let problems = config::parse("berth.toml", &GOOD.replace(good, bad)).unwrap_err();
+        let lines: Vec<String> = problems.lines().collect();
+        assert_eq!(&lines, expected, "{bad}");
+        assert!(lines.iter().all(|line| !line.contains('\n')), "{bad}");
+    }
+}
+
+#[test]
+fn interfaces_named_differently_on_the_nodes_are_a_warning() {
+    let swapped = "[nodes.n2]\nports = { eth1 = \"lab\", eth2 = \"office\" }";
+    let config = config::parse("berth.toml", &GOOD.replace("[nodes.n2]", swapped)).unwrap();
+    let warnings = config::warnings(&config);
+    assert_eq!(warnings.len(), 2);
+    assert!(warnings[0].starts_with("ports of subnet office are on another subnet on some node"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "(\\PC|\n|[\\[\\]={}\"'.,a-z0-9 ]){0,200}") {
+        let _ = config::parse("f", &text);
+    }
+
+    #[test]
+    fn no_cut_or_doubled_part_makes_it_panic(from in 0..GOOD.len(), length in 0..60_usize, twice: bool) {
+        let end = (from + length).min(GOOD.len());
+        let part = if twice { &GOOD[from..end] } else { "" };
+        let text = format!("{}{part}{part}{}", &GOOD[..from], &GOOD[end..]);
+        let _ = config::parse("f", &text);
+    }
+}

@@ -1,0 +1,158 @@
+//! Figures, side by side with the stock agents in the same run.
+
+mod failover;
+pub mod measure;
+mod memory;
+mod monitor;
+mod throughput;
+pub mod timeline;
+
+use std::path::Path;
+
+use self::failover::Run;
+use self::measure::median;
+use crate::control::{Lab, Options};
+use crate::error::Result;
+use crate::scene;
+
+/// alpha's address on the subnet of the client that asks.
+const VIP: &str = "10.1.0.50";
+
+/// Brings a lab up and prints all figures; `runs` power failures and planned moves are measured.
+///
+/// # Errors
+/// If something can't be measured. A figure that misses its aim is no error: it is printed.
+pub fn run(name: &str, agents: &Path, runs: usize) -> Result<()> {
+    let mut options = Options::new(name);
+    options.plan.agents = Some(agents.to_owned());
+    let lab = Lab::up(&options)?;
+    lab.say("alpha with two file systems and two VIPs");
+    scene::install(
+        &lab,
+        &[scene::ALPHA],
+        &[("d1", "ext4"), ("d2", "xfs"), ("d4", "ext4")],
+    )?;
+    let node = scene::node_of(&lab, "n1", "alpha")?;
+
+    lab.say("monitors");
+    let resources = ["alpha-home", "alpha-data", "alpha", "alpha-ip1"];
+    print_monitors(&monitor::measure(&lab, &node, &resources, "d4")?);
+    print_memory(&memory::of_cells(&lab, &node)?);
+    lab.say("throughput");
+    let address = format!("10.1.0.{}", node.trim_start_matches('n'));
+    print_throughput(throughput::measure(
+        &lab,
+        &node,
+        "alpha",
+        (VIP, &address),
+        runs,
+    )?);
+    failover::add_dummy(&lab)?;
+    let moves = repeat(&lab, "planned move", runs, || failover::planned(&lab, VIP))?;
+    let crashes = repeat(&lab, "power failure", runs, || failover::crash(&lab, VIP))?;
+    print_runs("Planned move of alpha", &moves);
+    print_runs("Power failure of alpha's node", &crashes);
+    lab.down()
+}
+
+fn repeat(
+    lab: &Lab,
+    what: &str,
+    runs: usize,
+    mut once: impl FnMut() -> Result<Run>,
+) -> Result<Vec<Run>> {
+    (1..=runs.max(1))
+        .map(|i| {
+            let run = once()?;
+            lab.say(&format!(
+                "{what} {i} of {runs}: answered again after {} ms",
+                run.answered
+            ));
+            Ok(run)
+        })
+        .collect()
+}
+
+fn print_runs(title: &str, runs: &[Run]) {
+    println!("{title}, ms from the event: NFS listing answered again, beside a bare Dummy started");
+    println!("  run   answered   outage   Dummy   answered - Dummy");
+    for (i, r) in runs.iter().enumerate() {
+        let name = (i + 1).to_string();
+        println!("{}", row(&name, r.answered, r.outage, r.dummy, more(r)));
+    }
+    let of = |figure: fn(&Run) -> u64| median(&mut runs.iter().map(figure).collect::<Vec<_>>());
+    // Each run is held against the Dummy of the same moment.
+    let more = median(&mut runs.iter().map(more).collect::<Vec<_>>());
+    let line = row(
+        "median",
+        of(|r| r.answered),
+        of(|r| r.outage),
+        of(|r| r.dummy),
+        more,
+    );
+    println!("{line}");
+    // The run in the middle shows where the time goes.
+    let mut order: Vec<&Run> = runs.iter().collect();
+    order.sort_by_key(|r| r.answered);
+    let middle = order[(order.len() - 1) / 2];
+    println!("{}", timeline::chart(&middle.actions, middle.begun));
+}
+
+/// How much longer the client waited than the Dummy took.
+fn more(run: &Run) -> i64 {
+    run.answered.cast_signed() - run.dummy.cast_signed()
+}
+
+fn row(name: &str, answered: u64, outage: u64, dummy: u64, more: i64) -> String {
+    format!("  {name:<7}{answered:>7} {outage:>8} {dummy:>7} {more:>12}")
+}
+
+#[allow(clippy::cast_precision_loss)] // microseconds of one run
+fn print_monitors(rows: &[monitor::Row]) {
+    let millis = |us: u64| us as f64 / 1000.0;
+    println!(
+        "\nOne monitor (median of runs)\n  agent                  CPU ms   wall ms  processes  execs"
+    );
+    for row in rows {
+        let c = row.cost;
+        println!(
+            "  {:<22} {:>6.2}  {:>8.2}  {:>9}  {:>5}",
+            row.agent,
+            millis(c.cpu_us),
+            millis(c.wall_us),
+            c.processes,
+            c.execs
+        );
+    }
+    let cheapest = |ours: bool| {
+        let of = rows
+            .iter()
+            .filter(move |r| r.agent.starts_with("berth:") == ours);
+        of.map(|r| r.cost.cpu_us.max(1))
+    };
+    if let (Some(dearest), Some(stock)) = (cheapest(true).max(), cheapest(false).min()) {
+        let ratio = stock as f64 / dearest as f64;
+        println!("  the cheaper stock agent takes {ratio:.1} times the CPU of our dearest\n");
+    }
+}
+
+#[allow(clippy::cast_precision_loss)] // kibibytes
+fn print_memory(processes: &[memory::Process]) {
+    println!("Memory of a cell without its servers (PSS)");
+    for p in processes {
+        println!("  {:<30} {:>6} KiB", p.name, p.pss_kib);
+    }
+    let sum: u64 = processes.iter().map(|p| p.pss_kib).sum();
+    println!("  {:<30} {:>6.2} MiB\n", "together", sum as f64 / 1024.0);
+}
+
+fn print_throughput(t: throughput::Throughput) {
+    println!("Throughput, Gbit/s (median)      cell    bare   ratio");
+    for (name, (cell, bare)) in [("to the client", t.down), ("from the client", t.up)] {
+        println!(
+            "  {name:<28} {cell:>6.2}  {bare:>6.2}  {:>5.1} %",
+            cell / bare * 100.0
+        );
+    }
+    println!();
+}

@@ -1,0 +1,306 @@
+//! `lab`: the lab by hand.
+
+mod traffic;
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{ExitCode, Stdio};
+
+use clap::{Parser, Subcommand};
+use lab::bench::measure::{self, Program};
+use lab::plan::Plan;
+use lab::protocol::Cable;
+use lab::{Context, Error, Lab, Options, Result};
+
+#[derive(Parser)]
+#[command(
+    name = "lab",
+    about = "A real Corosync/Pacemaker cluster on one machine"
+)]
+struct Cli {
+    /// Name of the lab; several can be up on one machine
+    #[arg(long, global = true, default_value = "lab")]
+    name: String,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Build a lab, boot its nodes, wait for the cluster
+    Up(Up),
+    /// Take a lab down; one that was killed is cleared away
+    Down {
+        /// All labs of this machine
+        #[arg(long)]
+        all: bool,
+    },
+    /// What there is, and its state
+    Status,
+    /// Run a program on a node: exec n1 -- crm_mon -1
+    Exec {
+        /// The node
+        machine: String,
+        /// The program and its arguments
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Run a program on a client: client c1 -- nfs-ls nfs://10.1.0.50/?version=4
+    Client {
+        /// c1 (subnet office) or c2 (subnet lab)
+        #[arg(default_value = "c1")]
+        machine: String,
+        /// The program and its arguments
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Power failure of a node
+    Crash {
+        /// The node
+        node: String,
+    },
+    /// Power for a node
+    Boot {
+        /// The node
+        node: String,
+    },
+    /// Pull a cable
+    Cut {
+        /// The node
+        node: String,
+        /// The port: eth0 (ring), eth1, eth2 (office), eth3 (lab)
+        port: String,
+        /// The link stays up but nothing passes, as behind a dead switch
+        #[arg(long)]
+        dead_switch: bool,
+    },
+    /// Plug a cable in again
+    Mend {
+        /// The node
+        node: String,
+        /// The port
+        port: String,
+    },
+    /// Break a node's path to a disk: every access fails
+    CutStorage {
+        /// The node
+        node: String,
+        /// The disk
+        disk: String,
+    },
+    /// Make a node's path to a disk work again
+    MendStorage {
+        /// The node
+        node: String,
+        /// The disk
+        disk: String,
+    },
+    /// Show two virtual servers surviving the power failure of their node
+    Demo(Demo),
+    /// Append records to a file over NFS, and check what was acknowledged
+    NfsWriter(traffic::NfsWriter),
+    /// Ask for a listing over NFS again and again, and print the outages
+    NfsProbe(traffic::NfsProbe),
+    /// Put files over SMB, and check what was acknowledged
+    SmbWriter(traffic::SmbArgs),
+    /// Make a file system on a disk that no node uses
+    Mkfs {
+        /// The disk
+        disk: String,
+        /// ext4, xfs or btrfs
+        kind: String,
+    },
+    /// Figures, side by side with the stock agents
+    Bench(Bench),
+    /// Cost of a program's runs, as JSON
+    #[command(hide = true)]
+    Measure(Measure),
+    #[command(hide = true)]
+    Warden,
+    #[command(hide = true)]
+    Machine,
+}
+
+#[derive(clap::Args)]
+struct Up {
+    /// Number of nodes
+    #[arg(long, default_value_t = 3)]
+    nodes: u8,
+    /// Directory with the built agents, to be installed in the nodes
+    #[arg(long)]
+    agents: Option<PathBuf>,
+    /// Names of the shared disks
+    #[arg(long, value_delimiter = ',', default_value = "d1,d2,d3,d4")]
+    disks: Vec<String>,
+    /// Size of each disk in MiB
+    #[arg(long, default_value_t = 512)]
+    disk_mib: u64,
+    /// Fenced nodes boot again by themselves
+    #[arg(long)]
+    autoboot: bool,
+}
+
+#[derive(clap::Args)]
+struct Demo {
+    /// Directory with the built agents [default: where this program is]
+    #[arg(long)]
+    agents: Option<PathBuf>,
+    /// Leave the lab up
+    #[arg(long)]
+    keep: bool,
+}
+
+#[derive(clap::Args)]
+struct Bench {
+    /// Directory with the built agents [default: where this program is]
+    #[arg(long)]
+    agents: Option<PathBuf>,
+    /// Power failures and planned moves to measure
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+}
+
+#[derive(clap::Args)]
+struct Measure {
+    /// Number of runs
+    #[arg(long, default_value_t = 20)]
+    runs: usize,
+    /// A variable of the program's environment: NAME=VALUE
+    #[arg(long, value_parser = variable)]
+    env: Vec<(String, String)>,
+    /// The program and its arguments
+    #[arg(last = true, required = true)]
+    words: Vec<std::ffi::OsString>,
+}
+
+fn variable(text: &str) -> std::result::Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    if args.first().is_some_and(|name| name.ends_with("fence_lab")) {
+        return lab::fence::main(&args[1..]);
+    }
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("lab: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let attach = || Lab::attach(&cli.name);
+    match cli.verb {
+        Verb::Up(up) => self::up(&cli.name, up),
+        Verb::Down { all: false } => lab::down(&cli.name),
+        Verb::Down { all: true } => lab::known().iter().try_for_each(|name| lab::down(name)),
+        Verb::Status => status(&attach()?),
+        Verb::Exec { machine, command } | Verb::Client { machine, command } => {
+            exec(&attach()?, &machine, &command)
+        }
+        Verb::Crash { node } => attach()?.crash(&node),
+        Verb::Boot { node } => attach()?.boot(&node),
+        Verb::Cut {
+            node,
+            port,
+            dead_switch,
+        } => {
+            let state = if dead_switch {
+                Cable::Dead
+            } else {
+                Cable::Pulled
+            };
+            attach()?.set_cable(&node, &port, state)
+        }
+        Verb::Mend { node, port } => attach()?.set_cable(&node, &port, Cable::Good),
+        Verb::CutStorage { node, disk } => attach()?.set_path(&node, &disk, false),
+        Verb::MendStorage { node, disk } => attach()?.set_path(&node, &disk, true),
+        Verb::Demo(demo) => lab::demo::run(&cli.name, &agents_directory(demo.agents)?, demo.keep),
+        Verb::NfsWriter(args) => traffic::nfs_writer(&attach()?, &args),
+        Verb::NfsProbe(args) => traffic::nfs_probe(&attach()?, &args),
+        Verb::SmbWriter(args) => traffic::smb_writer(&attach()?, &args),
+        Verb::Mkfs { disk, kind } => attach()?.mkfs(&disk, &kind),
+        Verb::Bench(bench) => {
+            lab::bench::run(&cli.name, &agents_directory(bench.agents)?, bench.runs)
+        }
+        Verb::Measure(what) => measure(what),
+        Verb::Warden => lab::warden::main(),
+        Verb::Machine => lab::machine::main(),
+    }
+}
+
+fn up(name: &str, up: Up) -> Result<()> {
+    let mut options = Options::new(name);
+    options.plan = Plan {
+        nodes: up.nodes,
+        agents: up.agents,
+        disks: up.disks,
+        disk_mib: up.disk_mib,
+        autoboot: up.autoboot,
+        ..options.plan
+    };
+    let mut lab = Lab::up(&options)?;
+    lab.keep()?;
+    let name = if name == "lab" {
+        String::new()
+    } else {
+        format!(" --name {name}")
+    };
+    println!(
+        "The lab is up. Look around: lab{name} exec n1 -- crm_mon -1\n\
+         Take it down:              lab{name} down"
+    );
+    Ok(())
+}
+
+/// Where the built agents are: named, or beside this program.
+fn agents_directory(named: Option<PathBuf>) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("find this program")?;
+    Ok(named.unwrap_or_else(|| own.parent().unwrap_or(&own).to_owned()))
+}
+
+fn measure(what: Measure) -> Result<()> {
+    let program = Program {
+        words: what.words,
+        environment: what.env,
+    };
+    let cost = measure::measure(&program, what.runs).context("measure")?;
+    println!(
+        "{}",
+        serde_json::to_string(&cost).context("encode the cost")?
+    );
+    Ok(())
+}
+
+fn status(lab: &Lab) -> Result<()> {
+    for (name, state) in lab.status()?.machines {
+        let power = if state.on { "on " } else { "off" };
+        let disks = state
+            .disks
+            .iter()
+            .map(|(disk, number)| format!("{disk}=loop{number}"));
+        let faults = state.faults.iter().map(|fault| format!("[{fault}]"));
+        let details: Vec<String> = disks.chain(faults).collect();
+        println!(
+            "{}",
+            format!("{name:<8}{power} {}", details.join(" ")).trim_end()
+        );
+    }
+    Ok(())
+}
+
+/// Becomes the program on the machine.
+fn exec(lab: &Lab, machine: &str, words: &[String]) -> Result<()> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut command = lab.command(machine, &words)?;
+    if let Some(terminal) = std::env::var_os("TERM") {
+        command.env("TERM", terminal);
+    }
+    command.stdin(Stdio::inherit());
+    let error = command.exec();
+    Err(Error::new(error.to_string())).context(format!("{machine}: {}", words.join(" ")))
+}

@@ -1,0 +1,83 @@
+use std::fs;
+
+use berth::plan::repair::FsKind;
+
+use crate::cell::{Cell, DATA, export, spec};
+use crate::loop_device::Image;
+use crate::nfs4;
+
+/// A handle got on one node is good on another, where the device has another number.
+fn handles_are_the_same(kind: FsKind) {
+    let image = Image::new(kind);
+    let (one, other) = (image.attach(), image.attach());
+    let spec = spec(true, false);
+
+    let mut cell = Cell::new(&one, kind);
+    fs::write(cell.path("/data/file"), "x").unwrap();
+    cell.start(&spec, &[export(&one, kind)]);
+    let first = cell.in_network(|| nfs4::look_up("/data/file")).unwrap();
+    cell.stop();
+    cell.unmount();
+    drop(cell);
+
+    let mut cell = Cell::new(&other, kind);
+    cell.start(&spec, &[export(&other, kind)]);
+    let again = cell.in_network(|| nfs4::use_handle(&first.handle));
+    assert_eq!(again.as_ref(), Ok(&first));
+    assert_eq!(cell.in_network(|| nfs4::look_up("/data/file")), Ok(first));
+    cell.stop();
+    cell.unmount();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn handles_on_ext4_are_the_same_on_another_device() {
+    handles_are_the_same(FsKind::Ext4);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn handles_on_xfs_are_the_same_on_another_device() {
+    handles_are_the_same(FsKind::Xfs);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn handles_on_btrfs_are_the_same_on_another_device() {
+    handles_are_the_same(FsKind::Btrfs);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_export_leaves_a_running_server_and_comes_back_with_the_same_handles() {
+    const NOENT: u32 = 2;
+    let image = Image::new(FsKind::Xfs);
+    let device = image.attach();
+    let spec = spec(true, false);
+    let exports = [export(&device, FsKind::Xfs)];
+    let mut cell = Cell::new(&device, FsKind::Xfs);
+    // State stays behind when the data goes, as with a home file system of its own.
+    let spec = berth::cell::service::ServerSpec {
+        state: "/run/state".into(),
+        ..spec
+    };
+    cell.start(&spec, &exports);
+    let first = cell.in_network(|| nfs4::look_up(DATA)).unwrap();
+
+    cell.change(&spec, &exports, &[]);
+    cell.unmount();
+    assert_eq!(cell.in_network(|| nfs4::look_up(DATA)), Err(NOENT));
+
+    cell.mount(&device);
+    cell.change(&spec, &[], &exports);
+    let limit = crate::loop_device::soon();
+    let back = loop {
+        match cell.in_network(|| nfs4::look_up(DATA)) {
+            Ok(identity) => break identity,
+            Err(status) => assert!(std::time::Instant::now() < limit, "status {status}"),
+        }
+    };
+    assert_eq!(back, first);
+    cell.stop();
+    cell.unmount();
+}

@@ -1,0 +1,96 @@
+use std::process::Command;
+
+use berth::cell::service::{Export, SmbShare};
+use berth::plan::repair::FsKind;
+use berth::sys::command::{Output, run, run_with_input};
+
+use crate::cell::{Cell, export, spec};
+use crate::loop_device::{Image, soon};
+
+/// A user of the base system, to whom Samba gives a password of its own.
+const USER: &str = "games";
+
+fn share(exported: Export) -> Export {
+    Export {
+        nfs: None,
+        smb: Some(SmbShare {
+            name: "Data".parse().unwrap(),
+            users: vec![USER.parse().unwrap()],
+            read_only: false,
+        }),
+        ..exported
+    }
+}
+
+fn argv(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&w| w.to_owned()).collect()
+}
+
+fn client(cell: &Cell, commands: &str) -> Command {
+    let login = format!("{USER}%secret");
+    let words = [
+        "smbclient",
+        "-U",
+        &login,
+        "//127.0.0.1/Data",
+        "-c",
+        commands,
+    ];
+    cell.command(&argv(&words), u64::MAX >> 23)
+}
+
+fn words(output: &Output) -> String {
+    format!(
+        "{}{}",
+        output.text(),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_share_serves_its_users_hides_the_servers_state_and_goes_at_once() {
+    let image = Image::new(FsKind::Ext4);
+    let device = image.attach();
+    let spec = spec(false, true);
+    let exports = [share(export(&device, FsKind::Ext4))];
+    let mut cell = Cell::new(&device, FsKind::Ext4);
+    std::fs::create_dir(cell.path("/data/open")).unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(cell.path("/data/open"), open).unwrap();
+    cell.start(&spec, &exports);
+
+    let words_of_pdbedit = [
+        "pdbedit",
+        "-s",
+        "/run/berth/smb.conf",
+        "-a",
+        "-t",
+        "-u",
+        USER,
+    ];
+    let pdbedit = cell.command(&argv(&words_of_pdbedit), u64::MAX >> 23);
+    run_with_input(pdbedit, b"secret\nsecret\n", soon())
+        .and_then(|o| o.check("pdbedit"))
+        .unwrap();
+
+    let work = "cd open; put /etc/passwd file; ls; rename file other; rm other; ls";
+    let done = run(client(&cell, work), soon()).unwrap();
+    assert!(
+        done.status.success() && done.text().contains("file"),
+        "{}",
+        words(&done)
+    );
+    let state = run(client(&cell, "cd .berth"), soon()).unwrap();
+    assert!(!state.status.success(), "{}", words(&state));
+
+    cell.change(&spec, &exports, &[]);
+    let gone = run(client(&cell, "ls"), soon()).unwrap();
+    assert!(
+        words(&gone).contains("BAD_NETWORK_NAME"),
+        "{}",
+        words(&gone)
+    );
+    cell.stop();
+    cell.unmount();
+}

@@ -1,0 +1,393 @@
+//! VIPs in namespaces of their own: a node, its clients, cells; checked with other programs' eyes.
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
+mod vip_lab;
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use berth::ocf::State;
+use vip_lab::network::{Network, call, differences, pings, serve};
+
+const VIPS: [&str; 2] = ["10.1.0.50", "2001:db8:1::50"];
+
+/// No difference.
+const NONE: (Vec<String>, Vec<String>) = (vec![], vec![]);
+
+#[test]
+#[ignore = "needs root"]
+fn a_client_reaches_a_vip_on_either_kind_of_port() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    for vip in VIPS {
+        for (wish, port) in [(alpha.wish(vip), "a0"), (alpha.wide_wish(vip), "a1")] {
+            assert_eq!(net.monitor(&alpha, &wish), State::Stopped);
+            assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
+            assert_eq!(net.monitor(&alpha, &wish), State::Running);
+            serve(&alpha.namespace, vip, 2049, "alpha", 1);
+            let begun = Instant::now();
+            assert_eq!(call(&net.client_a, vip, 2049).as_deref(), Some("alpha"));
+            assert!(
+                begun.elapsed() < Duration::from_millis(60),
+                "answered at once"
+            );
+            let proxies = net.node.sh("ip neigh show proxy; ip -6 neigh show proxy");
+            let words: Vec<&str> = proxies.split_whitespace().collect();
+            assert_eq!(words[..4], [vip, "dev", port, "proxy"], "{proxies}");
+            let mac = net.node.json(&format!("link show {port}"))[0]["address"].clone();
+            let known = net.client_a.json(&format!("neigh show {vip}"));
+            assert_eq!(known[0]["lladdr"], mac);
+            assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+            assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn stopping_leaves_the_node_as_it_was() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    let before = net.dump();
+    let wishes: Vec<_> = VIPS.iter().map(|vip| alpha.wide_wish(vip)).collect();
+    for _ in 0..2 {
+        for wish in &wishes {
+            for _ in 0..2 {
+                assert_eq!(net.start(&alpha, wish).unwrap(), State::Running);
+            }
+        }
+        for wish in &wishes {
+            assert_eq!(net.stop(&alpha, wish), State::Stopped);
+        }
+        assert_eq!(differences(&net.dump(), &before), NONE);
+    }
+    let left: Vec<_> = std::fs::read_dir(net.runtime.path()).unwrap().collect();
+    assert_eq!(left.len(), 2, "the lock and the empty directory: {left:?}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn cells_reach_each_other_by_vip_and_not_the_host() {
+    let net = Network::new();
+    let (alpha, beta) = (net.cell("alpha"), net.cell("beta"));
+    for (a, b, host) in [
+        ("10.1.0.50", "10.1.0.60", "10.1.0.1"),
+        ("2001:db8:1::50", "2001:db8:1::60", "2001:db8:1::1"),
+    ] {
+        net.start(&alpha, &alpha.wish(a)).unwrap();
+        net.start(&beta, &beta.wish(b)).unwrap();
+        // Both serve the same port, and so does the host.
+        serve(&alpha.namespace, a, 445, "alpha", 2);
+        serve(&beta.namespace, b, 445, "beta", 2);
+        serve(&net.node, host, 445, "host", 1);
+        for from in [&net.client_a, &net.node] {
+            assert_eq!(call(from, a, 445).as_deref(), Some("alpha"));
+            assert_eq!(call(from, b, 445).as_deref(), Some("beta"));
+        }
+        serve(&beta.namespace, b, 446, "beta", 1);
+        assert_eq!(call(&alpha.namespace, b, 446).as_deref(), Some("beta"));
+        assert_eq!(call(&alpha.namespace, host, 445), None);
+        assert!(!pings(&alpha.namespace, host));
+        assert!(pings(&net.node, a) && pings(&net.client_a, b));
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_node_is_no_router_and_a_cell_sends_from_its_own_addresses_only() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    for (vip, foreign, there, via, back, length) in [
+        (
+            "10.1.0.50",
+            "10.1.0.99",
+            "10.2.0.10",
+            "10.1.0.1",
+            "10.2.0.1",
+            32,
+        ),
+        (
+            "2001:db8:1::50",
+            "2001:db8:1::99",
+            "2001:db8:2::10",
+            "2001:db8:1::1",
+            "2001:db8:2::1",
+            128,
+        ),
+    ] {
+        net.start(&alpha, &alpha.wish(vip)).unwrap();
+        net.client_a
+            .ip(&format!("route add {there}/{length} via {via}"));
+        let (family, subnet) = if length == 32 {
+            ("-4", "10.1.0.0/24")
+        } else {
+            ("-6", "2001:db8:1::/64")
+        };
+        net.client_c
+            .ip(&format!("{family} route add {subnet} via {back}"));
+        assert!(!pings(&net.client_a, there), "{there} through the node");
+        // Its own VIP reaches the other subnet's client by the node's routes, if that is a port.
+        alpha
+            .namespace
+            .ip(&format!("addr add {foreign}/{length} dev eth0 nodad"));
+        let me = if length == 32 {
+            "10.1.0.10"
+        } else {
+            "2001:db8:1::10"
+        };
+        assert!(pings(&alpha.namespace, me));
+        let spoof = alpha
+            .namespace
+            .run(&format!("ping -n -c 2 -i 0.05 -w 1 -I {foreign} {me}"));
+        assert!(!spoof.status.success(), "from {foreign}");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_duplicate_on_the_wire_is_found_and_nothing_is_changed() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    let before = net.dump();
+    let mac = net.client_a.json("link show eth0")[0]["address"].clone();
+    for vip in VIPS {
+        let length = if vip.contains(':') { 128 } else { 32 };
+        net.client_a
+            .ip(&format!("addr add {vip}/{length} dev eth0 nodad"));
+        for wish in [alpha.wish(vip), alpha.wide_wish(vip)] {
+            let error = net.start(&alpha, &wish).unwrap_err().to_string();
+            assert!(
+                error.contains(vip) && error.contains(mac.as_str().unwrap()),
+                "{error}"
+            );
+        }
+        assert_eq!(differences(&net.dump(), &before), NONE);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn another_nodes_vip_is_found_although_only_proxied() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    // The client plays the other node.
+    net.client_a.sh("echo 1 > /proc/sys/net/ipv4/conf/eth0/forwarding; echo 0 > /proc/sys/net/ipv4/neigh/eth0/proxy_delay");
+    net.client_a.sh("ip link add v0 type veth peer name v1; ip link set v0 up; ip link set v1 up; ip route add 10.1.0.50 dev v0");
+    net.client_a.ip("neigh add proxy 10.1.0.50 dev eth0");
+    let error = net.start(&alpha, &alpha.wish("10.1.0.50")).unwrap_err();
+    assert!(error.to_string().contains("already in use"), "{error}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_others_take_away_is_named_and_a_restart_mends_it() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    let before = net.dump();
+    let wish = alpha.wide_wish("10.1.0.50");
+    for (sabotage, words) in [
+        (
+            "ip neigh del proxy 10.1.0.50 dev a1",
+            "proxy entry 10.1.0.50 on a1 is missing",
+        ),
+        (
+            "ip route del 10.1.0.50 table 190 metric 10",
+            "route 10.1.0.50/32 dev b-alpha table 190 is missing",
+        ),
+        ("ip rule del pref 200", "rule 200 from 10.1.0.50"),
+        (
+            "nft delete element inet berth own4 '{ \"b-alpha\" . 10.1.0.50 }'",
+            "nft element own b-alpha . 10.1.0.50 is missing",
+        ),
+        (
+            "nft flush chain inet berth forward",
+            "nftables table berth lacks rules",
+        ),
+        ("nft flush ruleset", "nftables table berth is missing"),
+        (
+            "echo 0 > /proc/sys/net/ipv4/conf/a1/forwarding",
+            "setting ipv4/conf/a1/forwarding is 0, not 1",
+        ),
+    ] {
+        assert_eq!(
+            net.start(&alpha, &wish).unwrap(),
+            State::Running,
+            "{sabotage}"
+        );
+        net.node.sh(sabotage);
+        match net.monitor(&alpha, &wish) {
+            State::Failed(why) => assert!(why.contains(words), "{why}"),
+            other => panic!("{sabotage}: {other:?}"),
+        }
+    }
+    assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
+    alpha.namespace.ip("addr del 10.1.0.50/32 dev eth0");
+    let reason = "address 10.1.0.50 in the cell is missing (and 1 more)".to_owned();
+    assert_eq!(net.monitor(&alpha, &wish), State::Failed(reason));
+    assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
+    net.node
+        .sh("nft flush ruleset; ip rule del pref 100; echo 0 > /proc/sys/net/ipv4/ip_forward");
+    net.stop(&alpha, &wish);
+    assert_eq!(differences(&net.dump(), &before), NONE);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_port_without_carrier_is_left_for_one_that_has_it() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    let wish = alpha.wide_wish("10.1.0.50");
+    net.start(&alpha, &wish).unwrap();
+    net.switch.ip("link set p1 down");
+    wait_for("a1 to lose its carrier", || {
+        net.node.sh("ip link show a1").contains("NO-CARRIER")
+    });
+    let better = State::Failed("port a1 has no carrier, but a0 has".into());
+    assert_eq!(net.monitor(&alpha, &wish), better);
+    assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
+    serve(&alpha.namespace, "10.1.0.50", 2049, "alpha", 1);
+    assert_eq!(
+        call(&net.client_a, "10.1.0.50", 2049).as_deref(),
+        Some("alpha")
+    );
+    net.switch.ip("link set p0 down");
+    wait_for("a0 to lose its carrier", || {
+        net.node.sh("ip link show a0").contains("NO-CARRIER")
+    });
+    let waiting = State::Degraded("no port of 10.1.0.0/24 has carrier: a1, a0".into());
+    assert_eq!(net.monitor(&alpha, &wish), waiting);
+    assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+    // With no path at all it starts, and serves as soon as there is one, whoever asks for it then.
+    assert_eq!(net.start(&alpha, &wish).unwrap(), waiting);
+    net.client_a.ip("neigh flush dev eth0");
+    net.switch.ip("link set p1 up");
+    wait_for("the VIP to be reached", || {
+        pings(&net.client_a, "10.1.0.50")
+    });
+}
+
+fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited 10 s for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_vip_of_another_vserver_is_neither_taken_nor_stopped() {
+    let net = Network::new();
+    let (alpha, beta) = (net.cell("alpha"), net.cell("beta"));
+    let (first, second) = (alpha.wish("10.1.0.50"), beta.wish("10.1.0.50"));
+    net.start(&alpha, &first).unwrap();
+    let error = net.start(&beta, &second).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "parameter ip: 10.1.0.50 is already in use by vserver alpha on this node"
+    );
+    assert_eq!(net.monitor(&beta, &second), State::Stopped);
+    assert_eq!(net.stop(&beta, &second), State::Stopped);
+    assert_eq!(net.monitor(&alpha, &first), State::Running);
+    let error = net.start(&beta, &beta.wish("10.1.0.1")).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "parameter ip: 10.1.0.1 is an address of this node's own interface a0"
+    );
+    let error = net.start(&beta, &beta.wish("10.9.0.1")).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "parameter ip: 10.9.0.1 is in no subnet of this node (10.1.0.0/24, 10.2.0.0/24)"
+    );
+}
+
+#[test]
+#[ignore = "needs root"]
+fn stop_cleans_up_after_a_cell_that_is_gone() {
+    let net = Network::new();
+    let before = net.dump();
+    let wish = {
+        let alpha = net.cell("alpha");
+        let wish = alpha.wide_wish("2001:db8:1::50");
+        net.start(&alpha, &wish).unwrap();
+        net.node.ip("link del b-alpha");
+        wish
+    };
+    let state = net.service("x", |s| s.monitor(&wish, None)).unwrap();
+    let reason = "vserver alpha's cell does not run on this node".to_owned();
+    assert_eq!(state, State::Failed(reason));
+    let state = net
+        .service("x", |s| s.stop("alpha", wish.vip, None))
+        .unwrap();
+    assert_eq!(state, State::Stopped);
+    let state = net.service("x", |s| s.monitor(&wish, None)).unwrap();
+    assert_eq!(state, State::Stopped);
+    assert_eq!(differences(&net.dump(), &before), NONE);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn vips_that_start_and_stop_at_the_same_moment_do_not_disturb_each_other() {
+    let net = Network::new();
+    let (alpha, beta) = (net.cell("alpha"), net.cell("beta"));
+    let before = net.dump();
+    let cells = [&alpha, &beta];
+    let all: Vec<_> = (50..58)
+        .map(|n| {
+            let cell = cells[n % 2];
+            let vip = [format!("10.1.0.{n}"), format!("2001:db8:1::{n}")][n / 2 % 2].clone();
+            (cell, cell.wide_wish(&vip))
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        for (cell, wish) in &all {
+            scope.spawn(|| assert_eq!(net.start(cell, wish).unwrap(), State::Running));
+        }
+    });
+    for (cell, wish) in &all {
+        assert_eq!(net.monitor(cell, wish), State::Running);
+        assert!(pings(&net.client_a, &wish.vip.to_string()));
+    }
+    std::thread::scope(|scope| {
+        for (cell, wish) in &all[1..] {
+            scope.spawn(|| assert_eq!(net.stop(cell, wish), State::Stopped));
+        }
+    });
+    let (cell, wish) = &all[0];
+    assert_eq!(net.monitor(cell, wish), State::Running);
+    assert!(pings(&net.client_a, &wish.vip.to_string()));
+    net.stop(cell, wish);
+    assert_eq!(differences(&net.dump(), &before), NONE);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_monitor_costs_little() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    let wishes: Vec<_> = VIPS.iter().map(|vip| alpha.wide_wish(vip)).collect();
+    for wish in &wishes {
+        net.start(&alpha, wish).unwrap();
+    }
+    let rounds = 100;
+    let spent = net
+        .service("x", |service| {
+            let begun = processor_time();
+            for _ in 0..rounds {
+                let cell = Some(alpha.namespace.as_fd());
+                assert_eq!(service.monitor(&wishes[0], cell)?, State::Running);
+            }
+            Ok(processor_time() - begun)
+        })
+        .unwrap();
+    let each = spent / rounds;
+    println!("a monitor without its process: {each:?} of processor time");
+    // The aim is 2 ms for the whole process of a release build.
+    assert!(each < Duration::from_millis(4), "{each:?}");
+}
+
+/// What this thread has spent, in user mode and in the kernel.
+fn processor_time() -> Duration {
+    let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
+    nix::time::clock_gettime(clock).unwrap().into()
+}

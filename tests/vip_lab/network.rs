@@ -1,0 +1,238 @@
+//! A node with two ports on one subnet and one on another, clients, and cells, all of namespaces.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use berth::agent::vip::{Service, Wish};
+use berth::ocf::{Error, State};
+use berth::sys::netlink::{LinkChange, Mac, Socket, Veth};
+use tempfile::TempDir;
+
+use super::Namespace;
+
+/// Subnet A has ports a0 (with addresses) and a1 (without), and one client; subnet C has port c0 and
+/// one client.
+pub struct Network {
+    pub node: Namespace,
+    pub switch: Namespace,
+    pub client_a: Namespace,
+    pub client_c: Namespace,
+    pub runtime: TempDir,
+}
+
+/// A cell's namespace, made as the keeper makes it.
+pub struct Cell {
+    pub vserver: &'static str,
+    pub namespace: Namespace,
+}
+
+impl Network {
+    pub fn new() -> Self {
+        let net = Self {
+            node: Namespace::new(),
+            switch: Namespace::new(),
+            client_a: Namespace::new(),
+            client_c: Namespace::new(),
+            runtime: tempfile::tempdir().unwrap(),
+        };
+        net.switch
+            .ip("link add br0 type bridge forward_delay 0 mcast_snooping 0");
+        net.switch.ip("link set br0 up");
+        cable(&net.switch, "p0", &net.node, "a0");
+        cable(&net.switch, "p1", &net.node, "a1");
+        cable(&net.switch, "p2", &net.client_a, "eth0");
+        cable(&net.client_c, "eth0", &net.node, "c0");
+        for port in ["p0", "p1", "p2"] {
+            net.switch.ip(&format!("link set {port} master br0"));
+        }
+        address(&net.node, "a0", "10.1.0.1/24", "2001:db8:1::1/64");
+        address(&net.node, "c0", "10.2.0.1/24", "2001:db8:2::1/64");
+        address(&net.client_a, "eth0", "10.1.0.10/24", "2001:db8:1::10/64");
+        address(&net.client_c, "eth0", "10.2.0.10/24", "2001:db8:2::10/64");
+        // Neighbour discovery needs the link-local addresses, which take a second.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while net.node.sh("ip -6 addr show tentative").contains("fe80") {
+            assert!(
+                Instant::now() < deadline,
+                "waited 10 s for link-local addresses"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        net
+    }
+
+    pub fn cell(&self, vserver: &'static str) -> Cell {
+        let namespace = Namespace::new();
+        let name = format!("b-{vserver}");
+        let mut host = Socket::in_netns(&self.node).unwrap();
+        let last = vserver.bytes().fold(0, u8::wrapping_add);
+        let veth = Veth {
+            name: &name,
+            peer: "eth0",
+            peer_namespace: Some(namespace.as_fd()),
+            mac: Mac([2, 0xbe, 0, 0, 0, last]),
+            mtu: None,
+        };
+        let _ = host.create_veth(&veth).unwrap();
+        let change = LinkChange {
+            up: Some(true),
+            arp: Some(false),
+            generated_address: Some(false),
+            ..LinkChange::default()
+        };
+        host.change_link(&name, &change).unwrap();
+        let mut inner = Socket::in_netns(&namespace).unwrap();
+        inner.change_link("eth0", &change).unwrap();
+        namespace.ip("route add default via 169.254.1.1 dev eth0 onlink rto_min 20ms");
+        namespace.ip("-6 route add default via fe80::1 dev eth0");
+        Cell { vserver, namespace }
+    }
+
+    /// Runs `work` with the service of the resource for `vip`, on the node.
+    pub fn service<T: Send>(
+        &self,
+        vip: &str,
+        work: impl FnOnce(Service<'_>) -> Result<T, Error> + Send,
+    ) -> Result<T, Error> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let runtime: &Path = self.runtime.path();
+        self.node
+            .inside(|| work(Service::new(&format!("vip {vip}"), deadline).in_directory(runtime)))
+    }
+
+    pub fn start(&self, cell: &Cell, wish: &Wish) -> Result<State, Error> {
+        self.service(&wish.vip.to_string(), |s| {
+            s.start(wish, cell.namespace.as_fd())
+        })
+        .map(|started| started.state)
+    }
+
+    pub fn monitor(&self, cell: &Cell, wish: &Wish) -> State {
+        let cell = Some(cell.namespace.as_fd());
+        self.service(&wish.vip.to_string(), |s| s.monitor(wish, cell))
+            .unwrap()
+    }
+
+    pub fn stop(&self, cell: &Cell, wish: &Wish) -> State {
+        let namespace = Some(cell.namespace.as_fd());
+        self.service(&wish.vip.to_string(), |s| {
+            s.stop(cell.vserver, wish.vip, namespace)
+        })
+        .unwrap()
+    }
+
+    /// Everything that a VIP may change on the node, as other programs print it.
+    pub fn dump(&self) -> String {
+        let node = &self.node;
+        let mut all = String::new();
+        for line in [
+            "ip rule; ip -6 rule",
+            "ip route show table all; ip -6 route show table all | grep -v expires",
+            "ip neigh show proxy; ip -6 neigh show proxy",
+            "ip -o addr | sed 's/valid_lft.*//'",
+            "nft list ruleset",
+            "cd /proc/sys/net; grep -r . ipv4/conf ipv6/conf ipv4/neigh ipv6/neigh ipv4/ip_forward 2>/dev/null | grep -v -e stable_secret -e use_tempaddr | sort",
+        ] {
+            all += &format!("# {line}\n{}", node.sh(line));
+        }
+        all
+    }
+}
+
+impl Cell {
+    pub fn wish(&self, vip: &str) -> Wish {
+        Wish {
+            vserver: self.vserver.into(),
+            vip: vip.parse().unwrap(),
+            subnet: None,
+            gateway: None,
+            ports: None,
+        }
+    }
+
+    /// The same on both ports of subnet A, the one without an address first.
+    pub fn wide_wish(&self, vip: &str) -> Wish {
+        let v4 = !vip.contains(':');
+        Wish {
+            subnet: Some(
+                if v4 { "10.1.0.0/24" } else { "2001:db8:1::/64" }
+                    .parse()
+                    .unwrap(),
+            ),
+            ports: Some(vec!["a1".into(), "a0".into(), "nonesuch".into()]),
+            ..self.wish(vip)
+        }
+    }
+}
+
+fn cable(one: &Namespace, one_name: &str, other: &Namespace, other_name: &str) {
+    let mut socket = Socket::in_netns(one).unwrap();
+    // `create_veth` gives both ends one address, which a cable's may not have.
+    let veth = Veth {
+        name: one_name,
+        peer: other_name,
+        peer_namespace: Some(other.as_fd()),
+        mac: Mac([2, 0xca, 0, 0, one_name.len() as u8, one_name.as_bytes()[1]]),
+        mtu: None,
+    };
+    let _ = socket.create_veth(&veth).unwrap();
+    let sum = other_name.bytes().fold(0, u8::wrapping_add);
+    let end = format!("{sum:02x}:{:02x}", one_name.as_bytes()[1]);
+    other.ip(&format!("link set {other_name} address 02:cb:00:00:{end}"));
+    one.ip(&format!("link set {one_name} up"));
+    other.ip(&format!("link set {other_name} up"));
+}
+
+fn address(namespace: &Namespace, link: &str, v4: &str, v6: &str) {
+    namespace.ip(&format!("addr add {v4} dev {link}"));
+    namespace.ip(&format!("addr add {v6} dev {link} nodad"));
+}
+
+/// The lines that only one of two texts has: the first's, the second's.
+pub fn differences(seen: &str, wanted: &str) -> (Vec<String>, Vec<String>) {
+    let only = |a: &str, b: &str| {
+        let b: Vec<&str> = b.lines().collect();
+        let only = a.lines().filter(|l| !b.contains(l));
+        only.map(str::to_owned).collect()
+    };
+    (only(seen, wanted), only(wanted, seen))
+}
+
+/// A server in `server` that says its name once to each of `calls` callers.
+pub fn serve(server: &Namespace, at: &str, port: u16, name: &'static str, calls: usize) {
+    let at = SocketAddr::new(at.parse().unwrap(), port);
+    let listener = server.inside(|| TcpListener::bind(at).unwrap());
+    std::thread::spawn(move || {
+        for _ in 0..calls {
+            let Ok((mut stream, _)) = listener.accept() else {
+                return;
+            };
+            let _ = stream.write_all(name.as_bytes());
+        }
+    });
+}
+
+/// What a server says to a client, if it can be reached within a second.
+pub fn call(client: &Namespace, at: &str, port: u16) -> Option<String> {
+    let at = SocketAddr::new(at.parse::<IpAddr>().unwrap(), port);
+    client.inside(|| {
+        let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(1)).ok()?;
+        let mut text = String::new();
+        stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+        stream.read_to_string(&mut text).ok()?;
+        Some(text)
+    })
+}
+
+/// Whether `at` answers one of a few pings.
+pub fn pings(client: &Namespace, at: &str) -> bool {
+    client
+        .run(&format!(
+            "ping -n -c 3 -i 0.05 -w 1 {at} | grep -q 'bytes from'"
+        ))
+        .status
+        .success()
+}

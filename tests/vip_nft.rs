@@ -1,0 +1,126 @@
+//! The nftables tables against the kernel, in namespaces of their own, checked with `nft` itself.
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
+mod vip_lab;
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use berth::sys::netlink::Family;
+use berth::sys::nft::{Element, Socket, Standing};
+use vip_lab::Namespace;
+
+/// A namespace with the tables in it.
+fn node() -> (Namespace, Socket) {
+    let node = Namespace::new();
+    let mut socket = Socket::in_netns(&node).unwrap();
+    create(&node, &mut socket);
+    (node, socket)
+}
+
+fn create(node: &Namespace, socket: &mut Socket) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    node.inside(|| socket.create(true, deadline)).unwrap();
+}
+
+fn elements() -> Vec<Element> {
+    let mut all = vec![
+        Element::Port("a0".into()),
+        Element::Cell("b-alpha".into()),
+        source("10.1.0.50"),
+    ];
+    for text in ["10.1.0.50", "2001:db8::50"] {
+        let ip: IpAddr = text.parse().unwrap();
+        all.extend([
+            Element::Shut(Family::of(&ip), "a0".into()),
+            Element::Host(ip),
+            Element::Vip(ip),
+            Element::Own("b-alpha".into(), ip),
+            Element::To(ip, "b-alpha".into()),
+        ]);
+    }
+    all
+}
+
+fn source(vip: &str) -> Element {
+    Element::Source {
+        port: "a0".into(),
+        subnet: "10.1.0.0/23".parse().unwrap(),
+        vip: vip.parse().unwrap(),
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn elements_go_in_and_come_out_unchanged() {
+    let (node, mut socket) = node();
+    let all = elements();
+    for _ in 0..2 {
+        socket.change(&[], &all).unwrap();
+    }
+    assert_eq!(socket.elements().unwrap(), all.iter().cloned().collect());
+    let shown = node.sh("nft list ruleset");
+    for words in [
+        "elements = { 10.1.0.50 . \"b-alpha\" }",
+        "elements = { \"b-alpha\" . 2001:db8::50 }",
+        "elements = { \"a0\" . 10.1.0.0/23 : 10.1.0.50 }",
+    ] {
+        assert!(shown.contains(words), "{words} in {shown}");
+    }
+    // In one transaction the old value goes and the new one comes.
+    socket
+        .change(&[source("10.1.0.50")], &[source("10.1.0.51")])
+        .unwrap();
+    assert!(socket.elements().unwrap().contains(&source("10.1.0.51")));
+    let mut all: Vec<Element> = all;
+    all.push(Element::Vip("10.9.9.9".parse().unwrap()));
+    all[2] = source("10.1.0.51");
+    for _ in 0..2 {
+        socket.change(&all, &[]).unwrap();
+        assert!(socket.elements().unwrap().is_empty());
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_thousand_elements_fit_into_one_transaction() {
+    let (_node, mut socket) = node();
+    let vips: Vec<Element> = (0..1000u32)
+        .map(|n| Element::Vip(IpAddr::from((0x0a01_0000 + n).to_be_bytes())))
+        .collect();
+    socket.change(&[], &vips).unwrap();
+    assert_eq!(socket.elements().unwrap().len(), 1000);
+    socket.change(&vips, &[]).unwrap();
+    assert!(socket.elements().unwrap().is_empty());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn damage_is_seen_and_mended_without_losing_elements() {
+    let (node, mut socket) = node();
+    socket.change(&[], &elements()).unwrap();
+    assert_eq!(socket.standing().unwrap(), Standing::Whole);
+    node.sh("nft flush chain inet berth forward");
+    assert_eq!(socket.standing().unwrap(), Standing::Damaged);
+    create(&node, &mut socket);
+    assert_eq!(socket.standing().unwrap(), Standing::Whole);
+    assert_eq!(socket.elements().unwrap().len(), elements().len());
+    node.sh("nft flush ruleset");
+    assert_eq!(socket.standing().unwrap(), Standing::Absent);
+    assert!(socket.elements().unwrap().is_empty());
+    socket.change(&elements(), &[]).unwrap();
+    let error = socket.change(&[], &elements()).unwrap_err().to_string();
+    assert!(error.starts_with("add nft element ports a0: "), "{error}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn deleting_the_tables_leaves_those_of_others() {
+    let (node, mut socket) = node();
+    node.sh("nft add table inet theirs");
+    for _ in 0..2 {
+        socket.delete().unwrap();
+        assert_eq!(socket.standing().unwrap(), Standing::Absent);
+    }
+    assert_eq!(node.sh("nft list tables").trim(), "table inet theirs");
+}
