@@ -143,7 +143,8 @@ fn a_changed_entry_touches_only_its_resource(cluster: &Cluster) {
 }
 
 fn a_busy_cluster_is_no_obstacle(cluster: &Cluster) {
-    let noise = "for i in $(seq 1 2000); do attrd_updater -n noise -U $i; done >/dev/null 2>&1 & echo $! >/run/noise";
+    // Endless, so that it outlasts apply however fast the machine is.
+    let noise = "while :; do i=$((i+1)); attrd_updater -n noise -U $i; done >/dev/null 2>&1 & echo $! >/run/noise";
     cluster.good(noise);
     let vips = r#"vips = ["10.1.0.60", "10.2.0.60"]"#;
     let said = cluster.apply(&EXAMPLE.replace(vips, r#"vips = ["10.2.0.60"]"#));
