@@ -19,6 +19,8 @@ use crate::sys::{command::command, message, namespace};
 
 /// How long a keeper may take to answer what it can answer at once.
 pub const PROMPT: Duration = Duration::from_secs(5);
+/// How long a killed keeper is waited for.
+const KILLED_LIMIT: Duration = Duration::from_millis(500);
 
 /// A cell of this node.
 #[derive(Debug)]
@@ -178,12 +180,18 @@ impl Client {
             })
     }
 
-    /// Kills the keeper, and with it the cell.
+    /// Kills the keeper, and with it the cell, and waits until it has died: until then its socket
+    /// takes connections as if it lived.
     pub fn kill(&self) {
         // The kernel vouches for the process: it is still the one that accepted this connection, or
         // the connection would be closed.
+        let process = namespace::open_process(self.keeper);
         let pid = nix::unistd::Pid::from_raw(self.keeper);
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        // One that is not there any more, or can't die yet, is for the caller's own proof to find.
+        if let Ok(process) = process {
+            let _ = wait_readable(&process, Instant::now() + KILLED_LIMIT);
+        }
     }
 }
 
