@@ -58,7 +58,10 @@ fn elements_go_in_and_come_out_unchanged() {
     for _ in 0..2 {
         socket.change(&[], &all).unwrap();
     }
-    assert_eq!(socket.elements().unwrap(), all.iter().cloned().collect());
+    assert_eq!(
+        socket.elements(&Family::BOTH).unwrap(),
+        all.iter().cloned().collect()
+    );
     let shown = node.sh("nft list ruleset");
     for words in [
         "elements = { 10.1.0.50 . \"b-alpha\" }",
@@ -71,13 +74,18 @@ fn elements_go_in_and_come_out_unchanged() {
     socket
         .change(&[source("10.1.0.50")], &[source("10.1.0.51")])
         .unwrap();
-    assert!(socket.elements().unwrap().contains(&source("10.1.0.51")));
+    assert!(
+        socket
+            .elements(&Family::BOTH)
+            .unwrap()
+            .contains(&source("10.1.0.51"))
+    );
     let mut all: Vec<Element> = all;
     all.push(Element::Vip("10.9.9.9".parse().unwrap()));
     all[2] = source("10.1.0.51");
     for _ in 0..2 {
         socket.change(&all, &[]).unwrap();
-        assert!(socket.elements().unwrap().is_empty());
+        assert!(socket.elements(&Family::BOTH).unwrap().is_empty());
     }
 }
 
@@ -89,9 +97,9 @@ fn a_thousand_elements_fit_into_one_transaction() {
         .map(|n| Element::Vip(IpAddr::from((0x0a01_0000 + n).to_be_bytes())))
         .collect();
     socket.change(&[], &vips).unwrap();
-    assert_eq!(socket.elements().unwrap().len(), 1000);
+    assert_eq!(socket.elements(&Family::BOTH).unwrap().len(), 1000);
     socket.change(&vips, &[]).unwrap();
-    assert!(socket.elements().unwrap().is_empty());
+    assert!(socket.elements(&Family::BOTH).unwrap().is_empty());
 }
 
 #[test]
@@ -104,10 +112,13 @@ fn damage_is_seen_and_mended_without_losing_elements() {
     assert_eq!(socket.standing().unwrap(), Standing::Damaged);
     create(&node, &mut socket);
     assert_eq!(socket.standing().unwrap(), Standing::Whole);
-    assert_eq!(socket.elements().unwrap().len(), elements().len());
+    assert_eq!(
+        socket.elements(&Family::BOTH).unwrap().len(),
+        elements().len()
+    );
     node.sh("nft flush ruleset");
     assert_eq!(socket.standing().unwrap(), Standing::Absent);
-    assert!(socket.elements().unwrap().is_empty());
+    assert!(socket.elements(&Family::BOTH).unwrap().is_empty());
     socket.change(&elements(), &[]).unwrap();
     let error = socket.change(&[], &elements()).unwrap_err().to_string();
     assert!(error.starts_with("add nft element ports a0: "), "{error}");

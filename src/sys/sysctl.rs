@@ -1,8 +1,8 @@
 //! Kernel settings under /proc/sys/net, of the calling thread's network namespace: what they were is
 //! recorded before they are changed, and they are put back by who changed them last.
 
-use std::fs;
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -21,11 +21,14 @@ pub const FORWARD_ALL_IPV6: &str = "ipv6/conf/all/forwarding";
 /// # Errors
 /// If it can't be read or is not a whole number.
 pub fn read(key: &str) -> io::Result<Option<i64>> {
-    let text = match fs::read_to_string(file(key)) {
-        Ok(text) => text,
+    // A number is shorter, and the kernel gives all of it at once: a monitor reads many of them.
+    let mut bytes = [0; 32];
+    let length = match File::open(file(key)).and_then(|mut file| file.read(&mut bytes)) {
+        Ok(length) => length,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(message(e, format_args!("read setting {key}"))),
     };
+    let text = String::from_utf8_lossy(&bytes[..length]);
     let value = text.trim().parse().map_err(|_| {
         io::Error::other(format!("setting {key}: \"{}\" is no number", text.trim()))
     })?;
@@ -185,7 +188,7 @@ impl Record {
 /// Writes a file so that readers see the old content or the new one, never a part.
 fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
-    let mut file = fs::File::create(&new)?;
+    let mut file = File::create(&new)?;
     file.write_all(content)?;
     fs::rename(&new, path)
 }

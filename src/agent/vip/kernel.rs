@@ -46,17 +46,18 @@ impl Kernel {
         })
     }
 
-    /// What is there, as far as it concerns VIPs; `vip` is looked for in the cell. Of the settings
-    /// only those that berth has changed: see [`Kernel::observe_settings`].
-    pub fn observe(&mut self, vip: IpAddr) -> io::Result<Observed> {
+    /// What is there, as far as it concerns VIPs of `families`; `vip` is looked for in the cell. Of the
+    /// settings only those that berth has changed: see [`Kernel::observe_settings`].
+    pub fn observe(&mut self, vip: IpAddr, families: &[Family]) -> io::Result<Observed> {
+        let families: Vec<netlink::Family> = families.iter().map(|f| to_netlink(*f)).collect();
         self.record.reload().unwrap_or_else(|e| {
             log::warn(format_args!("{e}: settings will not be restored"));
         });
         self.links = self.route.links()?;
         let mut seen = Observed::default();
         self.observe_links(&mut seen)?;
-        for family in [netlink::Family::V4, netlink::Family::V6] {
-            self.observe_routing(family, &mut seen)?;
+        for family in &families {
+            self.observe_routing(*family, &mut seen)?;
         }
         match self.nft.standing()? {
             Standing::Whole => {
@@ -65,8 +66,8 @@ impl Kernel {
             Standing::Damaged => seen.damaged = true,
             Standing::Absent => {}
         }
-        seen.objects
-            .extend(self.nft.elements()?.into_iter().map(object_of));
+        let elements = self.nft.elements(&families)?;
+        seen.objects.extend(elements.into_iter().map(object_of));
         self.observe_cell(vip, &mut seen)?;
         for (key, before) in self.record.iter() {
             seen.before.insert(key.to_owned(), before);

@@ -139,7 +139,7 @@ impl<'a> Service<'a> {
         wish.check()?;
         let request = wish.request();
         let mut kernel = self.kernel(Some(cell))?;
-        let seen = observe(&mut kernel, &request)?;
+        let seen = observe(&mut kernel, &request, &Family::BOTH)?;
         let desired = Desired::new(&request, &seen).map_err(error_of)?;
         if vip::start(&desired, &seen).is_empty() {
             let (state, announced) = (state_of(judge(&desired, &seen)), None);
@@ -188,7 +188,7 @@ impl<'a> Service<'a> {
     ) -> Result<Applied, Error> {
         step("waiting for other addresses' agents");
         let _lock = self.lock()?;
-        let seen = observe(kernel, request)?;
+        let seen = observe(kernel, request, &Family::BOTH)?;
         let desired = Desired::new(request, &seen).map_err(error_of)?;
         let steps = vip::start(&desired, &seen);
         let steps = choose(&steps);
@@ -205,7 +205,7 @@ impl<'a> Service<'a> {
         kernel
             .apply(steps, self.deadline, Err)
             .context(format!("start {}", request.vip))?;
-        let state = state_of(judge(&desired, &observe(kernel, request)?));
+        let state = state_of(judge(&desired, &observe(kernel, request, &own(request))?));
         Ok(Applied {
             state,
             desired,
@@ -226,7 +226,7 @@ impl<'a> Service<'a> {
         let mut kernel = self.kernel(cell)?;
         step("waiting for other addresses' agents");
         let _lock = self.lock()?;
-        let seen = kernel.observe(vip)?;
+        let seen = kernel.observe(vip, &Family::BOTH)?;
         if vip::holder(vip, &seen).is_some_and(|link| link != network::outside(vserver)) {
             // It runs here, but for another vserver: that one's resource stops it.
             self.forget();
@@ -242,7 +242,7 @@ impl<'a> Service<'a> {
             log::warn(error);
         }
         // What counts is what is left, not what went wrong on the way.
-        match vip::stop(vip, &kernel.observe(vip)?).first() {
+        match vip::stop(vip, &kernel.observe(vip, &Family::BOTH)?).first() {
             None => {
                 self.forget();
                 Ok(State::Stopped)
@@ -262,7 +262,7 @@ impl<'a> Service<'a> {
         let request = wish.request();
         let alive = cell.is_some();
         let mut kernel = self.kernel(cell)?;
-        let seen = observe(&mut kernel, &request)?;
+        let seen = observe(&mut kernel, &request, &own(&request))?;
         if vip::holder(wish.vip, &seen).is_some_and(|link| link != request.veth) {
             return Ok(State::Stopped);
         }
@@ -282,7 +282,7 @@ impl<'a> Service<'a> {
     /// Why not.
     pub fn validate(&self, wish: &Wish) -> Result<(), Error> {
         let request = wish.request();
-        let seen = observe(&mut self.kernel(None)?, &request)?;
+        let seen = observe(&mut self.kernel(None)?, &request, &own(&request))?;
         Desired::new(&request, &seen).map_err(error_of)?;
         Ok(())
     }
@@ -350,11 +350,16 @@ impl<'a> Service<'a> {
     }
 }
 
-fn observe(kernel: &mut Kernel, request: &Request) -> io::Result<Observed> {
-    let mut seen = kernel.observe(request.vip)?;
+fn observe(kernel: &mut Kernel, request: &Request, families: &[Family]) -> io::Result<Observed> {
+    let mut seen = kernel.observe(request.vip, families)?;
     let links = request.links(&seen);
     kernel.observe_settings(request.vip, &links, &mut seen)?;
     Ok(seen)
+}
+
+/// What a VIP is judged by. To see what others need, both families have to be looked at.
+fn own(request: &Request) -> [Family; 1] {
+    [Family::of(&request.vip)]
 }
 
 /// How many of the steps come before the one that has a port answer for the VIP.

@@ -59,6 +59,9 @@ pub enum Family {
 }
 
 impl Family {
+    /// Both, for what all VIPs share.
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
     /// The family of `ip`.
     pub const fn of(ip: &IpAddr) -> Self {
         match ip {

@@ -24,6 +24,9 @@ const NLMSGERR_ATTR_MSG: u16 = 1;
 
 /// The kernel answers while `send` runs, so this only guards against waiting for ever.
 const PATIENCE_SECONDS: i64 = 5;
+/// No datagram is longer: the kernel makes those of a dump 32 KiB at most, and the others are answers
+/// about a single thing.
+const DATAGRAM_LIMIT: usize = 64 << 10;
 /// How often a dump is repeated that changed while it was read.
 const DUMP_ATTEMPTS: usize = 16;
 /// The most that is kept of one dump: far above what berth asks for, since it filters in the kernel.
@@ -74,6 +77,8 @@ pub(in crate::sys) struct Request {
 pub(in crate::sys) struct Wire {
     socket: Socket,
     sequence: u32,
+    /// The datagram received last.
+    datagram: Vec<u8>,
 }
 
 impl Wire {
@@ -98,6 +103,7 @@ impl Wire {
         Ok(Self {
             socket,
             sequence: 0,
+            datagram: Vec::with_capacity(DATAGRAM_LIMIT),
         })
     }
 
@@ -182,16 +188,16 @@ impl Wire {
         let mut messages = Vec::new();
         let (mut size, mut whole) = (0, true);
         loop {
-            let datagram = match self.receive() {
-                Ok(datagram) => datagram,
+            match self.receive() {
+                Ok(()) => {}
                 // Part of it did not fit into the socket's buffer; the rest still has to be read.
                 Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {
                     whole = false;
                     continue;
                 }
                 Err(e) => return Err(e),
-            };
-            for part in Parts(&datagram) {
+            }
+            for part in Parts(&self.datagram) {
                 let part = part?;
                 if part.sequence != sequence {
                     continue;
@@ -224,8 +230,8 @@ impl Wire {
         self.send(&bytes)?;
         let mut found = None;
         loop {
-            let datagram = self.receive()?;
-            for part in Parts(&datagram) {
+            self.receive()?;
+            for part in Parts(&self.datagram) {
                 let part = part?;
                 if part.sequence != sequence {
                     continue;
@@ -276,9 +282,9 @@ impl Wire {
     /// The next acknowledgement of a request numbered `first..=last`; older ones are skipped.
     fn acknowledgement(&mut self, first: u32, last: u32) -> io::Result<(u32, Result<(), Refusal>)> {
         loop {
-            let datagram = self.receive()?;
+            self.receive()?;
             // The kernel sends each acknowledgement as a datagram of its own.
-            if let Some(part) = Parts(&datagram).next() {
+            if let Some(part) = Parts(&self.datagram).next() {
                 let part = part?;
                 let ours = part.sequence.wrapping_sub(first) <= last.wrapping_sub(first);
                 if part.kind == NLMSG_ERROR && ours {
@@ -288,13 +294,19 @@ impl Wire {
         }
     }
 
-    /// One datagram from the kernel.
-    fn receive(&self) -> io::Result<Vec<u8>> {
+    /// Reads one datagram from the kernel.
+    fn receive(&mut self) -> io::Result<()> {
         loop {
-            match self.socket.recv_from_full() {
-                Ok((datagram, sender)) if sender.port_number() == 0 => return Ok(datagram),
+            self.datagram.clear();
+            match self.socket.recv_from(&mut self.datagram, libc::MSG_TRUNC) {
                 // Any process may send to a netlink socket; only the kernel is asked here.
-                Ok(_) => {}
+                Ok((_, sender)) if sender.port_number() != 0 => {}
+                // The length is that of the whole, even of what did not fit.
+                Ok((length, _)) if length > self.datagram.len() => {
+                    let error = format!("an answer of {length} bytes from netlink is too long");
+                    return Err(io::Error::other(error));
+                }
+                Ok(_) => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     let error = format!("no answer from netlink within {PATIENCE_SECONDS} s");

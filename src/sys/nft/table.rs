@@ -15,9 +15,10 @@ use crate::sys::netlink::wire::{Attributes, Request};
 const NFT: &str = "/usr/sbin/nft";
 
 const DELTABLE: u16 = 2;
-const GETRULE: u16 = 7;
+const GETCHAIN: u16 = 4;
 const NFTA_TABLE_NAME: u16 = 1;
-const NFTA_RULE_TABLE: u16 = 1;
+const NFTA_CHAIN_TABLE: u16 = 1;
+const NFTA_CHAIN_USE: u16 = 6;
 
 /// `{4}` stands for each family in turn: 4 and `ip`, 6 and `ip6`.
 const SETS: &str = "
@@ -32,30 +33,39 @@ const FAMILY_SETS: &str = "
     set to{4} { type ipv{4}_addr . ifname; }
     set back{4} { type ifname . ipv{4}_addr; }
 ";
+/// A packet meets the rules of its own family only.
+const BY_FAMILY: &str = "
+        meta nfproto ipv4 goto {name}4
+        meta nfproto ipv6 goto {name}6
+";
 /// A cell sends from its own addresses only; VIP traffic needs no connection tracking, except the
 /// node's own.
 const PRE: &str = "
-        iifname @cells meta nfproto ipv{4} iifname . {ip} saddr != @own{4} drop
-        {ip} daddr @vip{4} notrack
+        iifname @cells goto cell{4}
+        {ip} daddr @vip{4} notrack accept
         iifname . {ip} saddr @own{4} {ip} daddr != @host{4} notrack
 ";
-/// To a VIP only into its cell; from a cell only by the ports, and to another cell only by its VIP.
-const PASS: &str = "
-        iifname . {ip} daddr @back{4} drop
-        {ip} daddr . oifname @to{4} accept
-        iifname . {ip} saddr @own{4} oifname @ports {ip} daddr != @vip{4} accept
+const CELL: &str = "
+        iifname . {ip} saddr != @own{4} drop
+        {ip} daddr != @host{4} notrack
 ";
-/// Nothing else passes a cell, nor a port that forwarded nothing before berth came.
-const STOP_CELLS: &str = "
+/// From a cell only by the ports, and to another cell only by its VIP. Nothing else passes a cell, nor
+/// a port that forwarded nothing before berth came.
+const FORWARD: &str = "
+        {ip} daddr @vip{4} goto into{4}
+        iifname . {ip} saddr @own{4} oifname @ports accept
         oifname @cells drop
         iifname @cells drop
-";
-const STOP: &str = "
-        meta nfproto ipv{4} iifname @shut{4} drop
-        {ip} daddr @vip{4} drop
+        iifname @shut{4} drop
 ";
 const STOP_IPV6: &str = "
-        meta nfproto ipv6 drop
+        drop
+";
+/// To a VIP only into its cell.
+const INTO: &str = "
+        iifname . {ip} daddr @back{4} drop
+        {ip} daddr . oifname @to{4} accept
+        drop
 ";
 /// A cell may answer the node, but not call on it.
 const INPUT: &str = "
@@ -70,16 +80,13 @@ const ARP: &str = "
         arp operation request arp saddr ip set oifname . arp daddr ip map @source
 ";
 
-/// The rules of each table that is whole; one more in `inet` where IPv6 is stopped altogether.
-const INET_RULES: usize = 22;
+/// The rules of each table that is whole, and as much again for each that leads to a chain; one more in
+/// `inet` where IPv6 is stopped altogether.
+const INET_RULES: usize = 42;
 const ARP_RULES: usize = 1;
 
 /// The input for `nft` that makes both tables, or makes them whole again: elements stay.
 pub(super) fn ruleset(stop_ipv6: bool) -> String {
-    let both = |text: &str| {
-        let v4 = text.replace("{4}", "4").replace("{ip}", "ip");
-        v4 + &text.replace("{4}", "6").replace("{ip}", "ip6")
-    };
     let mut out = String::new();
     for family in ["inet", "arp"] {
         let _ = writeln!(
@@ -87,15 +94,37 @@ pub(super) fn ruleset(stop_ipv6: bool) -> String {
             "table {family} {TABLE} {{ }}\nflush table {family} {TABLE}"
         );
     }
-    let _ = writeln!(out, "table inet {TABLE} {{{SETS}{}", both(FAMILY_SETS));
-    let last = if stop_ipv6 { STOP_IPV6 } else { "" };
+    let _ = writeln!(out, "table inet {TABLE} {{{SETS}");
+    for (number, ip) in [("4", "ip"), ("6", "ip6")] {
+        let of = |text: &str| text.replace("{4}", number).replace("{ip}", ip);
+        let stop = if stop_ipv6 && number == "6" {
+            STOP_IPV6
+        } else {
+            ""
+        };
+        out.push_str(&of(FAMILY_SETS));
+        // A chain comes after those that it leads to.
+        for (name, rules) in [
+            ("cell", of(CELL)),
+            ("pre", of(PRE)),
+            ("into", of(INTO)),
+            ("forward", of(FORWARD) + stop),
+        ] {
+            let _ = writeln!(out, "    chain {name}{number} {{{rules}    }}");
+        }
+    }
     for (name, hook, priority, rules) in [
-        ("pre", "prerouting", "raw", both(PRE)),
+        (
+            "pre",
+            "prerouting",
+            "raw",
+            BY_FAMILY.replace("{name}", "pre"),
+        ),
         (
             "forward",
             "forward",
             "filter",
-            [&both(PASS), STOP_CELLS, &both(STOP), last].concat(),
+            BY_FAMILY.replace("{name}", "forward"),
         ),
         ("input", "input", "filter", INPUT.to_owned()),
     ] {
@@ -164,24 +193,28 @@ impl Socket {
         Ok(())
     }
 
+    /// The rules of the table, and those that lead to its chains once more: the kernel counts both as
+    /// uses of a chain, and tells that with far less ado than the rules themselves.
     fn count_rules(&mut self, family: u8) -> io::Result<usize> {
-        let what = "list the rules of nftables table berth";
-        let query = payload(family, &[(NFTA_RULE_TABLE, &text(TABLE))]);
-        let answer = self.wire.dump(message_type(GETRULE), query);
+        let what = "list the chains of nftables table berth";
+        let answer = self.wire.dump(message_type(GETCHAIN), payload(family, &[]));
+        // It lists the chains of all tables.
         match answer.map_err(|e| message(e, what))? {
-            // Kernels before 5.1 list the rules of all tables.
-            Ok(rules) => Ok(rules
+            Ok(chains) => Ok(chains
                 .iter()
-                .filter(|rule| {
-                    let attributes = rule.payload.get(4..).unwrap_or(&[]);
-                    Attributes(attributes)
-                        .any(|(kind, value)| kind == NFTA_RULE_TABLE && value == text(TABLE))
-                })
-                .count()),
+                .filter_map(|chain| uses(chain.payload.get(4..)?))
+                .sum()),
             Err(no) if no.errno == Errno::ENOENT => Ok(0),
             Err(no) => Err(no.of(what)),
         }
     }
+}
+
+/// The uses of a chain, if it is one of berth's.
+fn uses(chain: &[u8]) -> Option<usize> {
+    let value = |kind| Attributes(chain).find(|(k, _)| *k == kind).map(|(_, v)| v);
+    let uses = value(NFTA_CHAIN_USE)?.try_into().ok()?;
+    (value(NFTA_CHAIN_TABLE)? == text(TABLE)).then_some(u32::from_be_bytes(uses) as usize)
 }
 
 #[cfg(test)]
@@ -194,8 +227,10 @@ mod tests {
             let lines = texts.iter().flat_map(|t| t.lines());
             lines.filter(|l| !l.trim().is_empty()).count()
         };
-        let twice = rules(&[PRE, PASS, STOP]);
-        assert_eq!(INET_RULES, 2 * twice + rules(&[STOP_CELLS, INPUT]));
+        let leads = |texts: &[&str]| texts.concat().matches(" goto ").count();
+        let twice = [BY_FAMILY, PRE, CELL, FORWARD, INTO];
+        let all = 2 * (rules(&twice) + leads(&twice)) + rules(&[INPUT]);
+        assert_eq!(INET_RULES, all);
         assert_eq!((ARP_RULES, rules(&[STOP_IPV6])), (rules(&[ARP]), 1));
     }
 
@@ -204,7 +239,9 @@ mod tests {
         for stop_ipv6 in [false, true] {
             let text = ruleset(stop_ipv6);
             assert!(!text.contains("{4}") && !text.contains("{ip}"), "{text}");
-            assert_eq!(text.contains("meta nfproto ipv6 drop\n"), stop_ipv6);
+            assert!(!text.contains("{name}"), "{text}");
+            let last = "@shut6 drop\n\n        drop\n";
+            assert_eq!(text.contains(last), stop_ipv6);
         }
     }
 }
