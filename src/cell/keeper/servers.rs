@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::cell::Cell;
 use crate::cell::order::Order;
 use crate::cell::protocol::{Cause, Condition, Member};
-use crate::cell::service::{self, Change, Export, ServerSpec};
+use crate::cell::service::{self, Change, Export, Launch, Ready, ServerSpec};
 use crate::ocf::log;
 
 /// How long a command that tells a server of a change may take.
@@ -50,9 +50,10 @@ pub struct Servers {
     /// What is exported now, and what will be when `steps` are done.
     applied: Vec<Export>,
     target: Vec<Export>,
-    steps: VecDeque<Order>,
-    /// The order that PID 1 is carrying out.
-    order: Option<u64>,
+    /// What is to be done, one after the other, and within a step side by side.
+    steps: VecDeque<Vec<Order>>,
+    /// The orders that PID 1 is carrying out.
+    orders: Vec<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +82,7 @@ impl Servers {
             applied: Vec::new(),
             target: Vec::new(),
             steps: VecDeque::new(),
-            order: None,
+            orders: Vec::new(),
         }
     }
 
@@ -140,7 +141,7 @@ impl Servers {
     pub fn has_settled(&self, exports: &[Export]) -> bool {
         match self.phase {
             Phase::Running => {
-                self.order.is_none() && self.steps.is_empty() && self.target == exports
+                self.orders.is_empty() && self.steps.is_empty() && self.target == exports
             }
             Phase::Waiting | Phase::Halted => true,
             Phase::Starting | Phase::Halting => false,
@@ -164,7 +165,7 @@ impl Servers {
     /// The cell has gone, and they with it.
     pub fn lose(&mut self, why: &str) {
         self.phase = Phase::Halted;
-        self.order = None;
+        self.orders.clear();
         self.steps.clear();
         if self.leaving.is_none() {
             self.fault.get_or_insert((Cause::Failed, why.to_owned()));
@@ -173,10 +174,10 @@ impl Servers {
 
     /// PID 1 has carried out an order; says whether it was one of theirs.
     pub fn done(&mut self, number: u64, result: &Result<(), String>) -> bool {
-        if self.order != Some(number) {
+        let Some(at) = self.orders.iter().position(|order| *order == number) else {
             return false;
-        }
-        self.order = None;
+        };
+        self.orders.swap_remove(at);
         match (self.phase, result) {
             (Phase::Halting, _) => self.phase = Phase::Halted,
             (Phase::Starting, Err(why)) => self.fail(Cause::Failed, why.clone()),
@@ -203,13 +204,13 @@ impl Servers {
                 .leaving
                 .map_or(FAILED_PATIENCE, |(patience, _)| patience);
             self.steps.clear();
-            self.order = Some(cell.give(Order::Halt { patience }, None)?);
+            self.orders = vec![cell.give(Order::Halt { patience }, None)?];
             self.phase = Phase::Halting;
         }
         if self.wants_end() && self.phase == Phase::Waiting {
             self.phase = Phase::Halted;
         }
-        if self.order.is_some() {
+        if !self.orders.is_empty() {
             return Ok(());
         }
         match (self.phase, home) {
@@ -221,12 +222,14 @@ impl Servers {
             _ => {}
         }
         if let Some(step) = self.steps.pop_front() {
-            self.order = Some(cell.give(step, None)?);
+            for order in step {
+                self.orders.push(cell.give(order, None)?);
+            }
         } else if self.phase == Phase::Starting && self.fault.is_none() {
             log::info(format_args!("{}: the servers answer", self.member.resource));
             self.phase = Phase::Running;
         }
-        if self.order.is_none() {
+        if self.orders.is_empty() {
             self.applied = self.target.clone();
         }
         Ok(())
@@ -239,19 +242,28 @@ impl Servers {
     fn begin(&mut self, home: &Path, exports: &[Export]) {
         let spec = &self.spec;
         self.steps = VecDeque::from([
-            Order::Settle {
+            vec![Order::Settle {
                 home: home.to_owned(),
-            },
-            Order::Configure {
+            }],
+            vec![Order::Configure {
                 spec: spec.clone(),
                 exports: exports.to_vec(),
-            },
+            }],
         ]);
-        let launches = service::launches(spec).into_iter();
-        self.steps.extend(launches.map(|l| Order::Launch {
-            spec: spec.clone(),
-            server: l.name,
-        }));
+        // File servers need not wait for each other; what else is run may need them.
+        let (servers, others): (Vec<Launch>, Vec<Launch>) = service::launches(spec)
+            .into_iter()
+            .partition(|l| matches!(l.ready, Ready::Answers(_)));
+        let launches = std::iter::once(servers).chain(others.into_iter().map(|l| vec![l]));
+        // A step without an order would never be over.
+        for launches in launches.filter(|l| !l.is_empty()) {
+            let order = |l: Launch| Order::Launch {
+                spec: spec.clone(),
+                server: l.name,
+            };
+            self.steps
+                .push_back(launches.into_iter().map(order).collect());
+        }
         self.target = exports.to_vec();
         self.phase = Phase::Starting;
     }
@@ -259,12 +271,12 @@ impl Servers {
     fn change(&mut self, exports: &[Export]) {
         let spec = self.spec.clone();
         let changes = service::changes(&spec, &self.applied, exports);
-        self.steps = VecDeque::from([Order::Configure {
+        self.steps = VecDeque::from([vec![Order::Configure {
             spec,
             exports: exports.to_vec(),
-        }]);
-        self.steps
-            .extend(changes.into_iter().map(|change| match change {
+        }]]);
+        self.steps.extend(changes.into_iter().map(|change| {
+            vec![match change {
                 Change::Signal { server, signal } => Order::Signal {
                     server: server.to_owned(),
                     signal,
@@ -274,7 +286,8 @@ impl Servers {
                     argv,
                     limit: CHANGE_LIMIT,
                 },
-            }));
+            }]
+        }));
         self.target = exports.to_vec();
         self.trouble = None;
     }
