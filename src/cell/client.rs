@@ -254,7 +254,8 @@ fn lock(vserver: &str, deadline: Instant) -> io::Result<Flock<File>> {
         .create(true)
         .truncate(false)
         .write(true)
-        .open(&path)?;
+        .open(&path)
+        .map_err(|e| message(e, format_args!("open {}", path.display())))?;
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(lock),

@@ -57,6 +57,7 @@ fn a_device_in_use_is_refused_and_its_user_named() {
     ));
     let outcome = fs.run("start").expect(1);
     assert!(outcome.stderr.contains("/run/elsewhere"), "{outcome}");
+    assert!(outcome.stderr.contains("parameter device: "), "{outcome}");
     // Not "stopped": it must not be started on another node either.
     fs.run("monitor").expect(1);
     let quick = fs.clone().parameter("CRM_meta_timeout", "2000");
@@ -111,10 +112,15 @@ fn two_resources_cannot_have_the_same_or_nested_directories_or_one_device() {
             outcome.stderr.contains(&format!("{vserver}-data")),
             "{outcome}"
         );
+        assert!(
+            outcome.stderr.contains("parameter directory: "),
+            "{outcome}"
+        );
         call.run("stop").expect(0);
     }
     let outcome = node.fs(&vserver, &one, "/other").run("start").expect(6);
-    assert!(outcome.stderr.contains(&one), "{outcome}");
+    let words = format!("parameter device: {one} is that of");
+    assert!(outcome.stderr.contains(&words), "{outcome}");
     fs.run("monitor").expect(0);
     fs.run("stop").expect(0);
     node.assert_gone(&vserver, &[&one, &other]);

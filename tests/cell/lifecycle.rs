@@ -149,3 +149,24 @@ fn a_file_system_with_noted_damage_is_repaired_beside_and_then_attached() {
     let (_, state) = try_sh(&format!("dumpe2fs -h {device} | grep state"));
     assert!(state.contains("clean"), "{state}");
 }
+
+#[test]
+#[ignore = "needs root"]
+fn a_reload_starts_no_address_that_does_not_run() {
+    let node = Node::new("reload");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    sh("ip link add a0 type veth peer name a1 && ip addr add 10.1.0.1/24 dev a0");
+    sh("ip link set a0 up && ip link set a1 up");
+    let (fs, vip) = (
+        node.fs(&vserver, &device, "/data"),
+        node.vip(&vserver, "10.1.0.50"),
+    );
+    fs.run("start").expect(0);
+    vip.run("reload-agent").expect(1);
+    vip.run("monitor").expect(7);
+    vip.run("start").expect(0);
+    vip.run("reload-agent").expect(0);
+    vip.run("stop").expect(0);
+    fs.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&device]);
+}

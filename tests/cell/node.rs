@@ -118,6 +118,16 @@ impl Node {
             .parameter("services", services)
     }
 
+    /// The resource of an address.
+    pub fn vip(&self, vserver: &str, ip: &str) -> AgentCall {
+        self.pacemaker(
+            AgentCall::new(env!("CARGO_BIN_EXE_vip")),
+            &format!("{vserver}-ip"),
+        )
+        .parameter("vserver", vserver)
+        .parameter("ip", ip)
+    }
+
     fn pacemaker(&self, call: AgentCall, resource: &str) -> AgentCall {
         call.variable("OCF_RESOURCE_INSTANCE", resource)
             .variable("HA_LOGFILE", &self.log().to_string_lossy())

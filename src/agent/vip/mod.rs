@@ -87,7 +87,7 @@ pub static AGENT: Agent = Agent {
             depth: 10,
             ..ActionDecl::once(Action::ValidateAll, 20, validate_here)
         },
-        ActionDecl::once(Action::ReloadAgent, 20, start),
+        ActionDecl::once(Action::ReloadAgent, 20, reload),
     ],
 };
 
@@ -168,6 +168,14 @@ fn start(context: &Context<'_>) -> Result<State, Error> {
         announce_again(&wish, port, &wire);
     }
     Ok(started.state)
+}
+
+/// Takes over changed parameters; what does not run is not started by that.
+fn reload(context: &Context<'_>) -> Result<State, Error> {
+    match monitor(context)? {
+        State::Stopped => Ok(State::Stopped),
+        _ => start(context),
+    }
 }
 
 /// Leaves further announcements to the keeper, and the socket with them: whoever closes it last has to

@@ -154,11 +154,14 @@ impl Keeper {
                 );
                 return Until::Now(Reply::refused(
                     Cause::Failed,
-                    format!("already has {is}: stop it first"),
+                    format!("this resource already has {is}: stop it first"),
                 ));
             }
         } else if self.volumes.contains_key(&resource) {
-            return Until::Now(Reply::refused(Cause::Failed, "is still being stopped"));
+            return Until::Now(Reply::refused(
+                Cause::Failed,
+                "this resource is still being stopped",
+            ));
         }
         let others = self
             .volumes
@@ -328,7 +331,7 @@ fn conflict(other: &Held, wanted: &Volume) -> Option<Reply> {
     let has = &other.volume;
     if volume::nested(&has.directory, &wanted.directory) {
         let text = format!(
-            "directory {} and {} of {} must not be the same, nor one in the other",
+            "parameter directory: {} and {} of {} must not be the same, nor one in the other",
             wanted.directory.display(),
             has.directory.display(),
             other.member.resource
@@ -337,7 +340,7 @@ fn conflict(other: &Held, wanted: &Volume) -> Option<Reply> {
     }
     (has.device == wanted.device).then(|| {
         let text = format!(
-            "device {} is that of {} already",
+            "parameter device: {} is that of {} already",
             has.device, other.member.resource
         );
         Reply::refused(Cause::Parameters, text)

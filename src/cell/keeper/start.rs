@@ -99,7 +99,8 @@ fn lock(vserver: &str) -> io::Result<Flock<File>> {
         .create(true)
         .truncate(false)
         .write(true)
-        .open(&path)?;
+        .open(&path)
+        .map_err(|e| crate::sys::message(e, format_args!("open {}", path.display())))?;
     let deadline = Instant::now() + PREDECESSOR_LIMIT;
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

@@ -346,7 +346,7 @@ fn claim(device: &Device) -> Result<(), Mounted> {
         .wait_free(Instant::now() + SETTLE_LIMIT)
         .map_err(|e| {
             let hint = "a file system of a cell must not be used by anyone else";
-            Mounted::Refused(Cause::Failed, format!("{e}; {hint}"))
+            Mounted::Refused(Cause::Failed, format!("parameter device: {e}; {hint}"))
         })
 }
 
@@ -367,7 +367,7 @@ fn kind_of(volume: &Volume, device: &Device) -> Result<FsKind, Mounted> {
         // Its superblock is damaged, or it was never formatted: nothing may be done to it unasked.
         (None, _) => Err(Mounted::Refused(
             Cause::Failed,
-            format!("{place} has no ext4, XFS or btrfs file system on it"),
+            format!("parameter device: {place} has no ext4, XFS or btrfs file system on it"),
         )),
     }
 }
