@@ -46,6 +46,11 @@ impl Kernel {
         })
     }
 
+    /// Ends what deleted something, without waiting for the kernel to have freed it.
+    pub fn close_aside(self) {
+        self.nft.close_aside();
+    }
+
     /// What is there, as far as it concerns VIPs of `families`; `vip` is looked for in the cell. Of the
     /// settings only those that berth has changed: see [`Kernel::observe_settings`].
     pub fn observe(&mut self, vip: IpAddr, families: &[Family]) -> io::Result<Observed> {

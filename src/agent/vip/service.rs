@@ -225,7 +225,7 @@ impl<'a> Service<'a> {
     ) -> Result<State, Error> {
         let mut kernel = self.kernel(cell)?;
         step("waiting for other addresses' agents");
-        let _lock = self.lock()?;
+        let lock = self.lock()?;
         let seen = kernel.observe(vip, &Family::BOTH)?;
         if vip::holder(vip, &seen).is_some_and(|link| link != network::outside(vserver)) {
             // It runs here, but for another vserver: that one's resource stops it.
@@ -242,7 +242,10 @@ impl<'a> Service<'a> {
             log::warn(error);
         }
         // What counts is what is left, not what went wrong on the way.
-        match vip::stop(vip, &kernel.observe(vip, &Family::BOTH)?).first() {
+        let seen = kernel.observe(vip, &Family::BOTH)?;
+        drop(lock);
+        kernel.close_aside();
+        match vip::stop(vip, &seen).first() {
             None => {
                 self.forget();
                 Ok(State::Stopped)
