@@ -2,5 +2,6 @@
 
 pub mod directory;
 pub mod name;
+pub mod port;
 pub mod repair;
 pub mod vip;

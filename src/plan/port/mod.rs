@@ -1,0 +1,8 @@
+//! Which ports of a node are good, and which VIPs are served through which.
+//!
+//! [`Health`] makes one port's carrier and answers into a [`Standing`]. [`place`] moves VIPs off
+//! ports that can't serve them, at once. [`Balancer`] evens out the load of good ports, with patience.
+
+mod health;
+
+pub use health::{Cause, FLAP_WINDOW, FLAPS, Health, Limits, Standing, State};
