@@ -3,6 +3,8 @@
 //! [`Health`] makes one port's carrier and answers into a [`Standing`]. [`place`] moves VIPs off
 //! ports that can't serve them, at once. [`Balancer`] evens out the load of good ports, with patience.
 
+mod choice;
 mod health;
 
+pub use choice::{Move, Port, Vip, place};
 pub use health::{Cause, FLAP_WINDOW, FLAPS, Health, Limits, Standing, State};

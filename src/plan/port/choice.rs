@@ -1,0 +1,191 @@
+//! Through which port each VIP is to be served.
+//!
+//! A VIP stays where it is as long as it is served there: every move costs its clients a stall. It
+//! moves when its port has failed, is gone or not allowed any more, or to come home from a port of
+//! another subnet once its own has one that works.
+//!
+//! Where to: a port of its own subnet, if any is usable at all; there the best standing, so one that
+//! is held is used while nothing better is left; then the least utilised, counting the VIP and those
+//! moved before it, then that with the fewest VIPs, then the first by name.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use super::Standing;
+
+#[cfg(test)]
+mod tests;
+
+/// What a port counts as if no speed is known of any.
+const USUAL_SPEED: u64 = 1_000_000_000;
+
+/// A port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// Its interface.
+    pub name: String,
+    /// The subnet it is on.
+    pub subnet: String,
+    /// How far it can be relied on.
+    pub standing: Standing,
+    /// Bits a second; 0 if unknown.
+    pub speed: u64,
+    /// Bytes a second that VIPs move through it.
+    pub load: u64,
+}
+
+/// A VIP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vip {
+    /// The address.
+    pub ip: IpAddr,
+    /// The port it is served through now.
+    pub port: Option<String>,
+    /// The ports of its own subnet that it may use.
+    pub ports: Vec<String>,
+    /// The ports of other subnets that it may use, because a routing daemon announces the way to it.
+    pub elsewhere: Vec<String>,
+    /// Bytes a second that it moves.
+    pub load: u64,
+}
+
+/// A change of the port that a VIP is served through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    /// The VIP.
+    pub vip: IpAddr,
+    /// The port it leaves.
+    pub from: Option<String>,
+    /// The port it comes to.
+    pub to: String,
+}
+
+/// The moves that VIPs need, those of the busiest first: its clients wait for nobody.
+///
+/// A VIP that no usable port is there for stays where it is.
+pub fn place(vips: &[Vip], ports: &[Port]) -> Vec<Move> {
+    let mut board = Board::new(vips, ports);
+    let mut waiting: Vec<&Vip> = vips.iter().filter(|vip| !board.stays(vip)).collect();
+    waiting.sort_by_key(|vip| Reverse(vip.load));
+    let moves = waiting.into_iter().filter_map(|vip| {
+        let to = board.target(vip)?;
+        board.put(vip, to);
+        Some(Move {
+            vip: vip.ip,
+            from: vip.port.clone(),
+            to: ports[to].name.clone(),
+        })
+    });
+    moves.collect()
+}
+
+/// The speed to take for a port whose own is not known: that of the fastest, for to underrate a fast
+/// port would crowd the others.
+pub(super) fn assumed_speed(ports: &[Port]) -> u64 {
+    match ports.iter().map(|p| p.speed).max() {
+        None | Some(0) => USUAL_SPEED,
+        Some(fastest) => fastest,
+    }
+}
+
+/// What a port is to the VIPs that look for one.
+struct Place<'a> {
+    port: &'a Port,
+    speed: u64,
+    load: u64,
+    vips: usize,
+}
+
+impl Place<'_> {
+    /// Which of two ports is the better one for a VIP with this load.
+    fn compare(&self, other: &Self, load: u64) -> Ordering {
+        // Fractions are compared by what each has over the common denominator: exact, and no division.
+        let over = |a: &Self, b: &Self| {
+            u128::from(a.load.saturating_add(load)).saturating_mul(u128::from(b.speed))
+        };
+        let standing = self.port.standing.cmp(&other.port.standing);
+        standing
+            .then_with(|| over(self, other).cmp(&over(other, self)))
+            .then_with(|| self.vips.cmp(&other.vips))
+            .then_with(|| self.port.name.cmp(&other.port.name))
+    }
+}
+
+/// All ports, as the moves decided so far leave them.
+struct Board<'a> {
+    places: Vec<Place<'a>>,
+    index: HashMap<&'a str, usize>,
+}
+
+impl<'a> Board<'a> {
+    fn new(vips: &[Vip], ports: &'a [Port]) -> Self {
+        let assumed = assumed_speed(ports);
+        let places = ports.iter().map(|port| Place {
+            port,
+            speed: match port.speed {
+                0 => assumed,
+                known => known,
+            },
+            load: port.load,
+            vips: 0,
+        });
+        let names = ports.iter().enumerate().map(|(n, p)| (p.name.as_str(), n));
+        let mut board = Self {
+            places: places.collect(),
+            index: names.collect(),
+        };
+        for vip in vips {
+            if let Some(port) = board.present(vip) {
+                board.places[port].vips += 1;
+            }
+        }
+        board
+    }
+
+    fn present(&self, vip: &Vip) -> Option<usize> {
+        let name = vip.port.as_deref()?;
+        self.index.get(name).copied()
+    }
+
+    fn standing(&self, name: &str) -> Standing {
+        let known = self.index.get(name);
+        known.map_or(Standing::Failed, |n| self.places[*n].port.standing)
+    }
+
+    fn stays(&self, vip: &Vip) -> bool {
+        let Some(present) = &vip.port else {
+            return false;
+        };
+        // What is held is not home yet: the VIP would move there and perhaps back.
+        let home = || vip.ports.iter().any(|p| self.standing(p) < Standing::Held);
+        self.standing(present) < Standing::Failed
+            && (vip.ports.contains(present) || (vip.elsewhere.contains(present) && !home()))
+    }
+
+    fn target(&self, vip: &Vip) -> Option<usize> {
+        self.best(&vip.ports, vip.load)
+            .or_else(|| self.best(&vip.elsewhere, vip.load))
+    }
+
+    fn best(&self, names: &[String], load: u64) -> Option<usize> {
+        let known = names
+            .iter()
+            .filter_map(|name| self.index.get(name.as_str()));
+        known
+            .copied()
+            .filter(|n| self.places[*n].port.standing < Standing::Failed)
+            .min_by(|a, b| self.places[*a].compare(&self.places[*b], load))
+    }
+
+    fn put(&mut self, vip: &Vip, to: usize) {
+        if let Some(from) = self.present(vip) {
+            let from = &mut self.places[from];
+            from.load = from.load.saturating_sub(vip.load);
+            from.vips = from.vips.saturating_sub(1);
+        }
+        let to = &mut self.places[to];
+        to.load = to.load.saturating_add(vip.load);
+        to.vips += 1;
+    }
+}
