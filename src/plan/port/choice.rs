@@ -35,6 +35,15 @@ pub struct Port {
     pub load: u64,
 }
 
+impl Port {
+    pub(super) fn speed_or(&self, assumed: u64) -> u64 {
+        match self.speed {
+            0 => assumed,
+            known => known,
+        }
+    }
+}
+
 /// A VIP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vip {
@@ -123,10 +132,7 @@ impl<'a> Board<'a> {
         let assumed = assumed_speed(ports);
         let places = ports.iter().map(|port| Place {
             port,
-            speed: match port.speed {
-                0 => assumed,
-                known => known,
-            },
+            speed: port.speed_or(assumed),
             load: port.load,
             vips: 0,
         });

@@ -3,8 +3,10 @@
 //! [`Health`] makes one port's carrier and answers into a [`Standing`]. [`place`] moves VIPs off
 //! ports that can't serve them, at once. [`Balancer`] evens out the load of good ports, with patience.
 
+mod balance;
 mod choice;
 mod health;
 
+pub use balance::Balancer;
 pub use choice::{Move, Port, Vip, place};
 pub use health::{Cause, FLAP_WINDOW, FLAPS, Health, Limits, Standing, State};

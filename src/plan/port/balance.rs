@@ -1,0 +1,208 @@
+//! Evens out the load of the good ports of a subnet, one VIP at a time.
+//!
+//! When the fullest and the emptiest good port of a subnet have differed by more than the threshold
+//! for the whole of the hold, one VIP moves, and the hold begins anew. The fullest port gives, or the
+//! next fullest if nothing can leave it, and the emptiest that the VIP may use takes. Of the VIPs the
+//! lightest goes that alone brings giver and taker within the threshold, else the one that brings
+//! them closest.
+//!
+//! Why it comes to rest: after a move giver and taker are both less full than the giver was. So, with
+//! loads that don't change, the utilisations in descending order become smaller with each move, as
+//! words do in a dictionary, and no distribution returns. Nor does a VIP return to a port that it left
+//! in the same course. A course ends when the subnet is in balance, or when a port is clearly fuller
+//! than the fullest was at the last move, which shows that the loads have changed. From one course to
+//! the next, a VIP that was moved stays for ten holds, and giver and taker change roles only for a
+//! clear improvement.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::choice::assumed_speed;
+use super::{Move, Port, Standing, Vip};
+
+#[cfg(test)]
+mod tests;
+
+/// A VIP that was moved stays for so many holds.
+const REST: u32 = 10;
+/// A clear improvement is the threshold divided by this.
+const CLEAR: u128 = 4;
+/// Utilisation is counted in parts per million of the speed; so much is one percent.
+const PERCENT: u128 = 10_000;
+
+/// Watches the load of the ports and moves VIPs when it stays uneven.
+#[derive(Debug, Clone)]
+pub struct Balancer {
+    threshold: u128,
+    hold: Duration,
+    /// By subnet.
+    courses: BTreeMap<String, Course>,
+    /// When a VIP was last moved, while it rests.
+    moved: BTreeMap<IpAddr, Instant>,
+}
+
+/// The moves by which a subnet comes into balance.
+#[derive(Debug, Clone, Default)]
+struct Course {
+    /// Since when it has been uneven, or else of the last move.
+    since: Option<Instant>,
+    /// How full the fullest port was at the last move.
+    fullest: u128,
+    /// Which VIP has left which port.
+    left: BTreeSet<(IpAddr, String)>,
+}
+
+/// A good port, and what of it is used.
+#[derive(Debug, Clone, Copy)]
+struct Gauge<'a> {
+    name: &'a str,
+    speed: u64,
+    load: u64,
+}
+
+impl Gauge<'_> {
+    fn full(&self) -> u128 {
+        self.full_with(self.load)
+    }
+
+    fn full_with(&self, load: u64) -> u128 {
+        u128::from(load) * 8 * 100 * PERCENT / u128::from(self.speed)
+    }
+}
+
+/// A move that would help, and how much: the smaller, the better.
+struct Candidate<'a> {
+    vip: &'a Vip,
+    to: &'a str,
+    /// The difference that is left, as far as it matters, and then the VIP's load.
+    rank: (u128, u64),
+}
+
+impl Balancer {
+    /// One that lets ports of a subnet differ by `threshold_percent` of their speeds, and by more for
+    /// as long as `hold`. With a threshold of 0 it never moves anything.
+    pub fn new(threshold_percent: u32, hold: Duration) -> Self {
+        Self {
+            threshold: u128::from(threshold_percent) * PERCENT,
+            hold,
+            courses: BTreeMap::new(),
+            moved: BTreeMap::new(),
+        }
+    }
+
+    /// Takes note of the loads, and says which VIP is to be moved now, if any: the caller moves it.
+    pub fn observe(&mut self, vips: &[Vip], ports: &[Port], now: Instant) -> Option<Move> {
+        if self.threshold == 0 {
+            return None;
+        }
+        let rest = self.hold.saturating_mul(REST);
+        self.moved
+            .retain(|_, at| now.saturating_duration_since(*at) < rest);
+        let subnets = by_subnet(ports);
+        self.courses
+            .retain(|name, _| subnets.contains_key(name.as_str()));
+        let mut best = None;
+        for (name, gauges) in subnets {
+            // Each is looked at, though one move is enough: the time of all of them counts.
+            let due = self.is_due(name, &gauges, now);
+            if due && best.is_none() {
+                best = self.best(name, &gauges, vips);
+                if let Some(change) = &best {
+                    self.begin_anew(name, &gauges, change, now);
+                }
+            }
+        }
+        best
+    }
+
+    /// Whether a subnet has been uneven for the whole of the hold.
+    fn is_due(&mut self, subnet: &str, gauges: &[Gauge], now: Instant) -> bool {
+        let (Some(emptiest), Some(fullest)) = (gauges.first(), gauges.last()) else {
+            return false;
+        };
+        let course = self.courses.entry(subnet.to_owned()).or_default();
+        if fullest.full() - emptiest.full() <= self.threshold {
+            *course = Course::default();
+            return false;
+        }
+        if fullest.full() > course.fullest + self.threshold / CLEAR {
+            course.left.clear();
+        }
+        let since = *course.since.get_or_insert(now);
+        now.saturating_duration_since(since) >= self.hold
+    }
+
+    fn begin_anew(&mut self, subnet: &str, gauges: &[Gauge], change: &Move, now: Instant) {
+        self.moved.insert(change.vip, now);
+        let course = self.courses.entry(subnet.to_owned()).or_default();
+        course.since = Some(now);
+        course.fullest = gauges.last().map_or(0, Gauge::full);
+        let left = change.from.clone().map(|from| (change.vip, from));
+        course.left.extend(left);
+    }
+
+    /// The best move off the fullest port that has one.
+    fn best(&self, subnet: &str, gauges: &[Gauge], vips: &[Vip]) -> Option<Move> {
+        let course = self.courses.get(subnet)?;
+        gauges.iter().rev().find_map(|giver| {
+            let own = vips
+                .iter()
+                .filter(|v| v.port.as_deref() == Some(giver.name));
+            let awake = own.filter(|v| v.load > 0 && !self.moved.contains_key(&v.ip));
+            let candidates = awake.filter_map(|vip| {
+                let left = |port: &Gauge| course.left.contains(&(vip.ip, port.name.to_owned()));
+                let mut takers = gauges.iter().filter(|g| may_use(vip, g.name) && !left(g));
+                takers.find_map(|taker| self.candidate(vip, giver, taker))
+            });
+            let best = candidates.min_by_key(|c| (c.rank, c.vip.ip))?;
+            Some(Move {
+                vip: best.vip.ip,
+                from: best.vip.port.clone(),
+                to: best.to.to_owned(),
+            })
+        })
+    }
+
+    fn candidate<'a>(
+        &self,
+        vip: &'a Vip,
+        giver: &Gauge,
+        taker: &Gauge<'a>,
+    ) -> Option<Candidate<'a>> {
+        let before = giver.full();
+        let gives = giver.full_with(giver.load.saturating_sub(vip.load));
+        let takes = taker.full_with(taker.load.saturating_add(vip.load));
+        let uneven = before.saturating_sub(taker.full()) > self.threshold;
+        let better = gives < before && takes < before;
+        // Loads are never quite the same twice: a mere change of roles would be followed by another.
+        let clear = takes <= gives || takes + self.threshold / CLEAR <= before;
+        let difference = gives.abs_diff(takes).max(self.threshold);
+        (uneven && better && clear).then_some(Candidate {
+            vip,
+            to: taker.name,
+            rank: (difference, vip.load),
+        })
+    }
+}
+
+/// The good ports of each subnet, the emptiest first.
+fn by_subnet(ports: &[Port]) -> BTreeMap<&str, Vec<Gauge<'_>>> {
+    let assumed = assumed_speed(ports);
+    let mut subnets: BTreeMap<&str, Vec<Gauge>> = BTreeMap::new();
+    for port in ports.iter().filter(|p| p.standing == Standing::Good) {
+        subnets.entry(&port.subnet).or_default().push(Gauge {
+            name: &port.name,
+            speed: port.speed_or(assumed),
+            load: port.load,
+        });
+    }
+    for gauges in subnets.values_mut() {
+        gauges.sort_by_key(|g| (g.full(), g.name));
+    }
+    subnets
+}
+
+fn may_use(vip: &Vip, port: &str) -> bool {
+    vip.ports.iter().chain(&vip.elsewhere).any(|p| p == port)
+}
