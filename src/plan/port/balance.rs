@@ -174,11 +174,12 @@ impl Balancer {
         let gives = giver.full_with(giver.load.saturating_sub(vip.load));
         let takes = taker.full_with(taker.load.saturating_add(vip.load));
         let uneven = before.saturating_sub(taker.full()) > self.threshold;
-        let better = gives < before && takes < before;
-        // Loads are never quite the same twice: a mere change of roles would be followed by another.
+        let lighter = gives < before;
+        // Either way the taker ends up less full than the giver was. Loads are never quite the same
+        // twice: a mere change of roles would be followed by another.
         let clear = takes <= gives || takes + self.threshold / CLEAR <= before;
         let difference = gives.abs_diff(takes).max(self.threshold);
-        (uneven && better && clear).then_some(Candidate {
+        (uneven && lighter && clear).then_some(Candidate {
             vip,
             to: taker.name,
             rank: (difference, vip.load),
