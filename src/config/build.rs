@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 
 use super::check::subnet_of;
-use super::file::{Config, Filesystem, OnSubnetLoss, Service, Vip, Vserver};
+use super::file::{Announce, Config, Filesystem, OnSubnetLoss, Service, Vip, Vserver};
 use super::ids::{self, Known};
 use super::model::{
     Agent, Condition, Constraint, Features, Kind, Model, Operation, Pair, Resource, Reward, Score,
 };
+use super::portwatch;
 
 /// A node without a good port, or without home's storage, is worse than any with it, but it is not
 /// forbidden: if every node is so, nothing stops. Two of these and all the small ones stay below
@@ -29,7 +30,7 @@ const FAILURE_TIMEOUT: u32 = 60;
 pub fn build(config: &Config, features: Features, known: &Known) -> Model {
     let mut builder = Builder {
         config,
-        features,
+        features: portwatch::usable(config, features),
         model: Model::default(),
     };
     builder.watchers();
@@ -72,6 +73,7 @@ fn resource(id: &str, agent: Agent, stickiness: u32) -> Resource {
         agent,
         cloned: false,
         params: Vec::new(),
+        node_params: Vec::new(),
         meta: vec![
             (ids::OWNERSHIP.mark, "true".to_owned()),
             ("resource-stickiness", stickiness.to_string()),
@@ -89,12 +91,19 @@ fn optional(params: &mut Vec<Pair>, name: &'static str, value: Option<impl ToStr
     params.extend(value.map(|value| (name, value.to_string())));
 }
 
-fn storage(unit: &str) -> Condition {
-    Condition::Is(format!("berth-storage-{unit}"), 1)
+/// Not known to be lost. A node that has not published the attribute, as its portwatch does not work or
+/// has not been there yet, is as good as any: otherwise the first node to publish would draw all virtual
+/// servers to it, and a failed portwatch would drive them away.
+fn not_lost(attribute: String) -> Vec<Condition> {
+    vec![Condition::IsNot(attribute, 0)]
 }
 
-fn net(subnet: &str) -> Condition {
-    Condition::Is(format!("berth-net-{subnet}"), 1)
+fn storage(unit: &str) -> String {
+    format!("berth-storage-{unit}")
+}
+
+fn net(subnet: &str) -> String {
+    format!("berth-net-{subnet}")
 }
 
 fn home_unit(vserver: &Vserver) -> Option<&str> {
@@ -140,16 +149,17 @@ impl Builder<'_> {
     /// What runs once in the cluster or once on each node.
     fn watchers(&mut self) {
         if self.features.portwatch {
-            let mut portwatch = resource("portwatch", Agent::Portwatch, 0);
-            portwatch.cloned = true;
-            self.model.resources.push(portwatch);
+            let mut watcher = resource(ids::PORTWATCH, Agent::Portwatch, 0);
+            watcher.cloned = true;
+            (watcher.params, watcher.node_params) = portwatch::params(self.config);
+            self.model.resources.push(watcher);
         }
         if self.features.rebalance {
             self.model
                 .resources
-                .push(resource("rebalance", Agent::Rebalance, 0));
+                .push(resource(ids::REBALANCE, Agent::Rebalance, 0));
             let when = vec![Condition::IsController];
-            self.reward("controller", "rebalance", "rebalance", SUBNET, when);
+            self.reward("controller", ids::REBALANCE, ids::REBALANCE, SUBNET, when);
         }
     }
 
@@ -157,7 +167,8 @@ impl Builder<'_> {
     /// server whenever portwatch restarts.
     fn after_portwatch(&mut self, resource: &str) {
         if self.features.portwatch {
-            self.order(("watch", resource), "portwatch-clone", resource, false);
+            let clone = format!("{}-clone", ids::PORTWATCH);
+            self.order(("watch", resource), &clone, resource, false);
         }
     }
 
@@ -191,11 +202,11 @@ impl Builder<'_> {
     fn placement(&mut self, vserver: &Vserver) {
         let name = &vserver.name.value;
         if self.features.portwatch {
-            let when = vec![Condition::AtLeast("berth-ports".to_owned(), 1)];
+            let when = not_lost("berth-ports".to_owned());
             self.reward("ports", name, name, VITAL, when);
-            if let Some(unit) = home_unit(vserver) {
-                self.reward("storage", name, name, VITAL, vec![storage(unit)]);
-            }
+        }
+        if let Some(unit) = home_unit(vserver).filter(|_| self.features.storage) {
+            self.reward("storage", name, name, VITAL, not_lost(storage(unit)));
         }
         if self.features.rebalance {
             let place = format!("berth-place-{name}");
@@ -208,7 +219,7 @@ impl Builder<'_> {
                 let subnets: BTreeSet<&str> = subnets
                     .map(|(subnet, _)| subnet.name.value.as_str())
                     .collect();
-                conditions.extend(subnets.into_iter().map(net));
+                conditions.extend(subnets.into_iter().map(|s| Condition::Is(net(s), 1)));
             }
             let kind = Kind::Location {
                 resource: name.clone(),
@@ -241,9 +252,9 @@ impl Builder<'_> {
         self.after_portwatch(&id);
         let unit = filesystem.unit.as_ref().map(|unit| unit.value.as_str());
         if let Some(unit) = unit.filter(|u| !filesystem.home && home_unit(vserver) != Some(u))
-            && self.features.portwatch
+            && self.features.storage
         {
-            self.reward("storage", &id, name, USEFUL, vec![storage(unit)]);
+            self.reward("storage", &id, name, USEFUL, not_lost(storage(unit)));
         }
     }
 
@@ -259,7 +270,7 @@ impl Builder<'_> {
         self.model.resources.push(address);
         let migrate = vip.on_subnet_loss == OnSubnetLoss::Migrate;
         // Without detours an address is of no use anywhere else.
-        let apart = self.features.detour && self.features.portwatch && !migrate;
+        let apart = self.features.detour && !migrate;
         self.with(id, name, if apart { PULL } else { Score::Always });
         self.order(("after", id), name, id, true);
         let Some((subnet, _)) = subnet_of(self.config, vip) else {
@@ -268,9 +279,10 @@ impl Builder<'_> {
         let net = net(&subnet.name.value);
         if apart {
             let path = Condition::NotDefined(format!("berth-nopath-{name}"));
-            self.reward("net", id, id, SUBNET, vec![net, path]);
+            let when = vec![Condition::Is(net, 1), path];
+            self.reward("net", id, id, SUBNET, when);
         } else if migrate && self.features.portwatch {
-            self.reward("net", id, name, USEFUL, vec![net]);
+            self.reward("net", id, name, USEFUL, not_lost(net));
         }
     }
 
@@ -287,13 +299,16 @@ impl Builder<'_> {
         optional(&mut params, "gateway", gateway);
         let mut ports: Vec<&str> = vip.ports.iter().map(|port| port.value.as_str()).collect();
         if let Some((subnet, _)) = place.filter(|_| ports.is_empty()) {
-            ports = ports_on(self.config, &subnet.name.value);
+            ports = portwatch::ports_on(self.config, &subnet.name.value);
         }
         if !ports.is_empty() {
             params.push(("ports", ports.join(" ")));
         }
         if vip.on_subnet_loss == OnSubnetLoss::Migrate {
             params.push(("on_subnet_loss", "migrate".to_owned()));
+        }
+        if vip.announce == Announce::Route {
+            params.push(("announce", "route".to_owned()));
         }
         params
     }
@@ -314,23 +329,6 @@ impl Builder<'_> {
             self.constrain("tier", &tier.to_string(), Kind::Tiers { first, then });
         }
     }
-}
-
-/// The interfaces that are on a subnet, on whichever node; empty if one of them is on another subnet
-/// on some node, as the agent could not tell then which is meant.
-pub fn ports_on<'c>(config: &'c Config, subnet: &str) -> Vec<&'c str> {
-    let ports = || config.nodes.iter().flat_map(|node| &node.ports);
-    let mut found: Vec<&str> = Vec::new();
-    for (port, _) in ports().filter(|(_, on)| on.value == subnet) {
-        if !found.contains(&port.value.as_str()) {
-            found.push(&port.value);
-        }
-    }
-    let elsewhere = |name: &&str| ports().any(|(p, on)| p.value == *name && on.value != subnet);
-    if found.iter().any(elsewhere) {
-        found.clear();
-    }
-    found
 }
 
 fn vserver_params(vserver: &Vserver) -> Vec<Pair> {

@@ -117,6 +117,12 @@ fn services(reader: &Reader, vserver: &mut Vserver) {
 
 fn vserver_alone(reader: &Reader, vserver: &Vserver) {
     let line = vserver.name.line;
+    let name = &vserver.name.value;
+    if [ids::PORTWATCH, ids::REBALANCE].contains(&name.as_str()) {
+        let text =
+            format!("the name {name:?} is that of a resource of berth's own, choose another");
+        reader.problem(line, key(vserver, ""), text);
+    }
     // The defaults are the agent's.
     let lease = vserver.nfs_lease.unwrap_or(15);
     let grace = vserver.nfs_grace.unwrap_or(20);
@@ -213,6 +219,12 @@ fn vip(reader: &Reader, config: &Config, vserver: &Vserver, vip: &Vip) {
     if is_reserved(ip, cidr) {
         problem(format!(
             "{ip} is the first or last address of {cidr}, which no host may use"
+        ));
+    }
+    if let Some(target) = subnet.targets.iter().find(|t| t.value == ip) {
+        problem(format!(
+            "{ip} is a target of {} (line {}), which must be a host that does not depend on this cluster",
+            subnet.name.value, target.line
         ));
     }
     if net.gateway == Some(ip) {

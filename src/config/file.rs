@@ -13,6 +13,8 @@ pub struct Config {
     pub subnets: Vec<Subnet>,
     /// Nodes in the order of the file.
     pub nodes: Vec<Node>,
+    /// How ports are watched.
+    pub portwatch: Portwatch,
     /// Storage units in the order of the file.
     pub units: Vec<Unit>,
     /// Virtual servers in the order of the file.
@@ -26,6 +28,8 @@ pub struct Subnet {
     pub name: At<String>,
     /// Its IPv4 or IPv6 network, or both.
     pub nets: Vec<Net>,
+    /// Hosts to probe besides the routers and the other nodes.
+    pub targets: Vec<At<IpAddr>>,
 }
 
 /// One address range of a network.
@@ -44,6 +48,19 @@ pub struct Node {
     pub name: At<String>,
     /// Interface and the name of the subnet it is on.
     pub ports: Vec<(At<String>, At<String>)>,
+}
+
+/// How ports are watched; what is not given is the agent's to decide.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Portwatch {
+    /// Time from one probe to the next, milliseconds.
+    pub interval: Option<u32>,
+    /// Silent intervals until a port has failed.
+    pub fail_after: Option<u32>,
+    /// How long a failed port has to be good until it is used again, seconds.
+    pub recover_after: Option<u32>,
+    /// Difference in load from which an address changes its port, percent of the port's speed.
+    pub balance: Option<u32>,
 }
 
 /// A storage unit.
@@ -108,6 +125,16 @@ pub enum OnSubnetLoss {
     Migrate,
 }
 
+/// How the way to an address is made known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Announce {
+    /// On its own subnet only.
+    #[default]
+    Arp,
+    /// To a routing daemon too.
+    Route,
+}
+
 /// A virtual address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vip {
@@ -121,6 +148,8 @@ pub struct Vip {
     pub ports: Vec<At<String>>,
     /// What happens when the subnet is lost.
     pub on_subnet_loss: OnSubnetLoss,
+    /// How the way to it is made known.
+    pub announce: Announce,
 }
 
 /// A file system.

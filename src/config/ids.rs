@@ -30,6 +30,11 @@ pub const OWNERSHIP: Ownership = Ownership {
     ],
 };
 
+/// Id of the resource that watches each node's ports; as a clone it is called `portwatch-clone`.
+pub const PORTWATCH: &str = "portwatch";
+/// Id of the resource that distributes virtual servers over the nodes.
+pub const REBALANCE: &str = "rebalance";
+
 /// Id of a file system of a virtual server.
 pub fn filesystem(vserver: &str, name: &str) -> String {
     format!("{vserver}-{name}")

@@ -40,6 +40,7 @@ pub static FILE: Section = Section {
             "table",
             "The nodes of the cluster, by their names in Pacemaker.",
         ),
+        key("portwatch", "table", "How the nodes' ports are watched."),
         key("storage", "table", "Shared disks, LUNs or arrays, by name."),
         key("vserver", "table", "The virtual servers, by name."),
     ],
@@ -58,6 +59,11 @@ pub static SUBNET: Section = Section {
         ),
         key("cidr6", "IPv6 network", "Such as \"fd00:1::/64\"."),
         key("gateway6", "IPv6 address", "The router for IPv6."),
+        key(
+            "targets",
+            "list of addresses",
+            "Hosts in this network that answer as long as it works, to be probed besides its router and the other nodes.",
+        ),
     ],
 };
 
@@ -70,6 +76,34 @@ pub static NODE: Section = Section {
         "table",
         "Network interface = subnet, for each port that serves clients. Without ports, a VIP uses those that have an address in its network.",
     )],
+};
+
+/// The watch over the ports.
+pub static PORTWATCH: Section = Section {
+    head: "[portwatch]",
+    text: "How the nodes' ports are watched. The table may be left out; without ports in a node's table nothing is watched.",
+    keys: &[
+        key(
+            "interval",
+            "\"20ms\" to \"10s\"",
+            "Time from one probe of a port to the next. Default \"200ms\".",
+        ),
+        key(
+            "fail_after",
+            "2 to 100",
+            "Intervals without any answer until a port has failed. Default 3.",
+        ),
+        key(
+            "recover_after",
+            "0 to 3600 seconds",
+            "How long a failed port has to be good again before it is used. Default 30.",
+        ),
+        key(
+            "balance",
+            "0 to 100",
+            "Difference in load between two ports of a subnet, in percent of a port's speed, from which an address is moved from one to the other. 0 = never. Default 20.",
+        ),
+    ],
 };
 
 /// A storage unit.
@@ -159,6 +193,11 @@ pub static VIP: Section = Section {
             "\"reroute\" or \"migrate\"",
             "When a node loses the subnet: let another node route to it (default), or move the virtual server.",
         ),
+        key(
+            "announce",
+            "\"arp\" or \"route\"",
+            "How the way to it is made known: on its own subnet only (default), or also by a routing daemon such as BIRD or FRR, for which its route is kept in table 190 with the protocol number 191.",
+        ),
     ],
 };
 
@@ -238,10 +277,11 @@ pub static SMB: Section = Section {
 };
 
 /// All sections in the order of the manual.
-pub static ALL: [&Section; 9] = [
+pub static ALL: [&Section; 10] = [
     &FILE,
     &SUBNET,
     &NODE,
+    &PORTWATCH,
     &STORAGE,
     &VSERVER,
     &VIP,

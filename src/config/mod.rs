@@ -16,6 +16,7 @@ pub mod ids;
 pub mod keys;
 pub mod model;
 mod parse;
+mod portwatch;
 pub mod problem;
 mod reader;
 pub mod render;
@@ -92,13 +93,20 @@ pub fn warnings(config: &Config) -> Vec<String> {
             .iter()
             .flat_map(|n| &n.ports)
             .any(|(_, on)| on.value == name);
-        (named && build::ports_on(config, name).is_empty()).then(|| {
+        (named && portwatch::ports_on(config, name).is_empty()).then(|| {
             format!(
                 "ports of subnet {name} are on another subnet on some node, so its addresses use the ports that have an address in it; name the interfaces alike on all nodes to choose"
             )
         })
     };
-    config.subnets.iter().filter_map(on).collect()
+    let mut warnings: Vec<String> = config.subnets.iter().filter_map(on).collect();
+    let watched = config.portwatch != file::Portwatch::default()
+        || config.subnets.iter().any(|s| !s.targets.is_empty());
+    if watched && !portwatch::has_ports(config) {
+        let text = "no node has ports, so nothing is watched: give each node its ports";
+        warnings.push(text.to_owned());
+    }
+    warnings
 }
 
 /// What the file describes, in one line.

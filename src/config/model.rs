@@ -20,8 +20,10 @@ pub struct Model {
 /// start anywhere, and a placement would follow nothing. So each is rendered only with its author.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Features {
-    /// `portwatch` publishes ports, subnets and storage units as node attributes.
+    /// `portwatch` publishes ports and subnets as node attributes.
     pub portwatch: bool,
+    /// It publishes storage units too; needs `portwatch`.
+    pub storage: bool,
     /// `rebalance` publishes placements.
     pub rebalance: bool,
     /// `vip` serves an address on another node than its virtual server's; needs `portwatch`.
@@ -31,13 +33,15 @@ pub struct Features {
 impl Features {
     /// What this version of berth has.
     pub const CURRENT: Self = Self {
-        portwatch: false,
+        portwatch: true,
+        storage: false,
         rebalance: false,
         detour: false,
     };
     /// Everything that the design has.
     pub const ALL: Self = Self {
         portwatch: true,
+        storage: true,
         rebalance: true,
         detour: true,
     };
@@ -85,6 +89,8 @@ pub struct Resource {
     pub cloned: bool,
     /// Parameters of the agent.
     pub params: Vec<Pair>,
+    /// Further parameters that it has on single nodes only, by the nodes' names.
+    pub node_params: Vec<(String, Vec<Pair>)>,
     /// Meta attributes.
     pub meta: Vec<Pair>,
     /// Operations.
@@ -202,10 +208,10 @@ pub enum Reward {
 /// A condition on a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
-    /// The attribute is a number of at least this.
-    AtLeast(String, u32),
     /// The attribute is this number.
     Is(String, u32),
+    /// The attribute is another number, or is not there.
+    IsNot(String, u32),
     /// The attribute is there.
     Defined(String),
     /// The attribute is not there.

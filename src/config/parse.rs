@@ -1,16 +1,14 @@
 //! From the TOML document to [`Config`]: each key by itself. What concerns several keys is in
 //! [`super::check`].
 
-use std::net::IpAddr;
 use std::path::Path;
 use std::str::FromStr;
 
-use ipnetwork::IpNetwork;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::file::{
-    At, Config, Filesystem, Net, Nfs, Node, OnSubnetLoss, Service, Smb, Subnet, Unit, Vip, Vserver,
+    Announce, At, Config, Filesystem, Nfs, OnSubnetLoss, Service, Smb, Unit, Vip, Vserver,
 };
 use super::keys;
 use super::reader::{Reader, Table};
@@ -18,12 +16,16 @@ use crate::cell::service::{Client, ShareName, User};
 use crate::plan::{directory, name};
 use crate::sys::device::DeviceSpec;
 use crate::sys::mount;
+use network::address;
+
+mod network;
 
 const SERVICES: [(&str, Service); 2] = [("nfs", Service::Nfs), ("smb", Service::Smb)];
 const LOSSES: [(&str, OnSubnetLoss); 2] = [
     ("reroute", OnSubnetLoss::Reroute),
     ("migrate", OnSubnetLoss::Migrate),
 ];
+const ANNOUNCEMENTS: [(&str, Announce); 2] = [("arp", Announce::Arp), ("route", Announce::Route)];
 
 /// Reads the document; what is wrong is noted in `reader`.
 pub fn config<'t>(reader: &Reader<'t>, document: &DeTable<'t>) -> Config {
@@ -31,10 +33,14 @@ pub fn config<'t>(reader: &Reader<'t>, document: &DeTable<'t>) -> Config {
     let mut config = Config::default();
     for (name, table) in named(&root, reader, "subnets", &keys::SUBNET) {
         check_name(&table, &name, name::label);
-        config.subnets.push(subnet(name, &table));
+        config.subnets.push(network::subnet(name, &table));
     }
     for (name, table) in named(&root, reader, "nodes", &keys::NODE) {
-        config.nodes.push(node(name, &table));
+        check_name(&table, &name, name::node);
+        config.nodes.push(network::node(name, &table));
+    }
+    if let Some(table) = root.table("portwatch", Some(&keys::PORTWATCH)) {
+        config.portwatch = network::portwatch(&table);
     }
     for (name, table) in named(&root, reader, "storage", &keys::STORAGE) {
         check_name(&table, &name, name::label);
@@ -76,90 +82,6 @@ fn check_name<R: std::fmt::Display>(
     if let Err(refusal) = check(&name.value) {
         table.note(name.line, format!("the name {:?} {refusal}", name.value));
     }
-}
-
-fn subnet(name: At<String>, table: &Table) -> Subnet {
-    let mut nets = Vec::new();
-    for (cidr, gateway, v6) in [("cidr", "gateway", false), ("cidr6", "gateway6", true)] {
-        if let Some(net) = net(table, cidr, gateway, v6) {
-            nets.push(net);
-        }
-    }
-    if table.value("cidr").is_none() && table.value("cidr6").is_none() {
-        table.note(table.line(), "cidr is missing".to_owned());
-    }
-    Subnet { name, nets }
-}
-
-fn net(table: &Table, cidr_key: &str, gateway_key: &str, v6: bool) -> Option<Net> {
-    let example = if v6 { "fd00:1::/64" } else { "10.1.0.0/24" };
-    let gateway = table.string(gateway_key);
-    let Some(text) = table.string(cidr_key) else {
-        if let Some(gateway) = gateway {
-            let text = format!("{} needs {cidr_key}, such as {example:?}", gateway.value);
-            table.problem(gateway_key, gateway.line, text);
-        }
-        return None;
-    };
-    let wrong = |why: String| table.problem(cidr_key, text.line, format!("{:?} {why}", text.value));
-    // A bare address parses too, as a network of one: hardly ever what was meant.
-    let parsed = text.value.parse::<IpNetwork>();
-    let Some(cidr) = parsed.ok().filter(|_| text.value.contains('/')) else {
-        wrong(format!("is no network, such as {example:?}"));
-        return None;
-    };
-    if cidr.is_ipv6() != v6 {
-        let right = if v6 { "cidr" } else { "cidr6" };
-        wrong(format!("belongs under {right}"));
-        return None;
-    }
-    if cidr.ip() != cidr.network() {
-        let right = format!("{}/{}", cidr.network(), cidr.prefix());
-        wrong(format!("has host bits set, the network is {right:?}"));
-        return None;
-    }
-    if unusable(cidr.ip()) {
-        wrong("is no network that clients can be in".to_owned());
-        return None;
-    }
-    let gateway = gateway.and_then(|text| {
-        let gateway = address(table, gateway_key, &text)?;
-        if !cidr.contains(gateway) {
-            let text = format!("{gateway} is not in {cidr}");
-            table.problem(gateway_key, table.line(), text);
-        }
-        Some(gateway)
-    });
-    Some(Net { cidr, gateway })
-}
-
-/// Loopback, multicast, unspecified, and link-local: a cell's own gateway is 169.254.1.1 and fe80::1.
-fn unusable(ip: IpAddr) -> bool {
-    let link_local = match ip {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    };
-    ip.is_loopback() || ip.is_multicast() || ip.is_unspecified() || link_local
-}
-
-fn address(table: &Table, key: &str, text: &At<String>) -> Option<IpAddr> {
-    let parsed = text.value.parse();
-    if parsed.is_err() {
-        let what = format!("{:?} is no address, such as \"10.1.0.50\"", text.value);
-        table.problem(key, text.line, what);
-    }
-    parsed.ok()
-}
-
-fn node(name: At<String>, table: &Table) -> Node {
-    let mut ports = Vec::new();
-    if let Some(list) = table.table("ports", None) {
-        for (port, value) in list.entries() {
-            check_name(&list, &port, name::interface);
-            ports.extend(list.text(&port.value, value).map(|subnet| (port, subnet)));
-        }
-    }
-    Node { name, ports }
 }
 
 fn vserver(reader: &Reader, name: At<String>, table: &Table) -> Vserver {
@@ -234,6 +156,7 @@ fn vips<'t>(reader: &Reader<'t>, table: &Table<'_, 't>) -> Vec<Vip> {
                 gateway: None,
                 ports: Vec::new(),
                 on_subnet_loss: OnSubnetLoss::default(),
+                announce: Announce::default(),
             }));
         }
     }
@@ -257,6 +180,7 @@ fn long_vip(table: &Table) -> Option<Vip> {
         .string("gateway")
         .and_then(|text| parsed("gateway", text));
     let on_subnet_loss = table.choice("on_subnet_loss", &LOSSES);
+    let announce = table.choice("announce", &ANNOUNCEMENTS);
     let subnet = table.string("subnet");
     Some(Vip {
         ip: table.required("ip").and_then(|text| parsed("ip", text))?,
@@ -264,6 +188,7 @@ fn long_vip(table: &Table) -> Option<Vip> {
         gateway,
         ports,
         on_subnet_loss: on_subnet_loss.unwrap_or_default(),
+        announce: announce.unwrap_or_default(),
     })
 }
 

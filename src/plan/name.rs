@@ -55,6 +55,22 @@ pub fn vserver(name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Checks the name of a node, which becomes part of rules and of ids: 1 to 64 letters, digits, `.`, `-`
+/// and `_`, a letter or digit first.
+///
+/// # Errors
+/// What is wrong; its text completes "the name … ".
+pub fn node(name: &str) -> Result<(), Refusal> {
+    // HOST_NAME_MAX
+    check(name, 64, "letters, digits, ., - and _", |c| {
+        c.is_ascii_alphanumeric() || ".-_".contains(c)
+    })?;
+    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return Err(Refusal::First("a letter or a digit"));
+    }
+    Ok(())
+}
+
 /// Checks the name of a subnet, storage unit or file system, which becomes part of attribute names and
 /// resource ids: 1 to 32 letters, digits, `-` and `_`, a letter or digit first.
 ///

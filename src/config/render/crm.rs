@@ -26,9 +26,13 @@ fn primitive(resource: &Resource) -> String {
         resource.id,
         resource.agent.name()
     );
-    for (word, pairs) in [("params", &resource.params), ("meta", &resource.meta)] {
+    let all = [("params".to_owned(), &resource.params)];
+    let nodes = resource.node_params.iter();
+    let nodes = nodes.map(|(node, pairs)| (format!("params rule #uname eq {node}"), pairs));
+    let meta = [("meta".to_owned(), &resource.meta)];
+    for (words, pairs) in all.into_iter().chain(nodes).chain(meta) {
         if !pairs.is_empty() {
-            let _ = write!(text, " \\\n\t{word}{}", self::pairs(pairs));
+            let _ = write!(text, " \\\n\t{words}{}", self::pairs(pairs));
         }
     }
     for operation in &resource.operations {

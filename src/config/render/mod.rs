@@ -32,8 +32,8 @@ fn operation(operation: &Operation) -> String {
 /// A condition as both shells write it; `number` is how the shell says that numbers are compared.
 fn condition(condition: &Condition, number: &dyn Fn(&str, u32) -> String) -> String {
     match condition {
-        Condition::AtLeast(attribute, n) => format!("{attribute} {}", number("gte", *n)),
         Condition::Is(attribute, n) => format!("{attribute} {}", number("eq", *n)),
+        Condition::IsNot(attribute, n) => format!("{attribute} {}", number("ne", *n)),
         Condition::Defined(attribute) => format!("defined {attribute}"),
         Condition::NotDefined(attribute) => format!("not_defined {attribute}"),
         Condition::IsController => "#is_dc eq true".to_owned(),

@@ -3,6 +3,8 @@
 
 use std::fmt::Write;
 
+use super::xml;
+use crate::cluster::element::Element;
 use crate::config::model::{Constraint, Kind, Model, Pair, Resource, Reward};
 
 /// What precedes the commands: the copy, and the state against which the result is compared.
@@ -11,16 +13,40 @@ const HEAD: &str = "set -e\n\
     cp berth-cib.xml berth-cib.before.xml\n";
 /// What follows them.
 const TAIL: &str = "pcs cluster cib-push berth-cib.xml diff-against=berth-cib.before.xml\n";
+/// Stands above a command that is not pcs's.
+const NO_COMMAND: &str = "# pcs has no command for parameters that hold on one node only";
 
 /// The whole script, for /bin/sh.
 pub fn script(model: &Model) -> String {
     let mut text = HEAD.to_owned();
-    let commands = model.resources.iter().map(create);
-    for command in commands.chain(model.constraints.iter().map(constraint)) {
-        // Writing to a String can't fail.
-        let _ = writeln!(text, "pcs -f berth-cib.xml {command}");
+    // Writing to a String can't fail.
+    for resource in &model.resources {
+        let _ = writeln!(text, "pcs -f berth-cib.xml {}", create(resource));
+        if !resource.node_params.is_empty() {
+            let _ = writeln!(text, "{NO_COMMAND}\n{}", node_params(resource));
+        }
+    }
+    for constraint in &model.constraints {
+        let _ = writeln!(
+            text,
+            "pcs -f berth-cib.xml {}",
+            self::constraint(constraint)
+        );
     }
     text + TAIL
+}
+
+/// Adds what a resource has on single nodes only to the copy.
+fn node_params(resource: &Resource) -> String {
+    let part = Element::new("primitive")
+        .with("id", &resource.id)
+        .containing(xml::node_attributes(resource));
+    let part = part.to_string();
+    let part: String = part.lines().map(str::trim_start).collect();
+    format!(
+        "CIB_file=berth-cib.xml cibadmin --modify --allow-create --scope resources --xml-text {}",
+        quoted(&part)
+    )
 }
 
 fn create(resource: &Resource) -> String {

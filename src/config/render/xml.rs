@@ -1,7 +1,7 @@
 //! The model as elements of the CIB.
 
 use crate::cluster::element::Element;
-use crate::config::model::{Condition, Constraint, Kind, Model, Resource, Reward};
+use crate::config::model::{Condition, Constraint, Kind, Model, Pair, Resource, Reward, Score};
 
 use super::seconds;
 
@@ -22,15 +22,15 @@ pub fn resource(resource: &Resource) -> Element {
         .with("class", "ocf")
         .with("provider", "berth")
         .with("type", resource.agent.name());
-    for (set, part, pairs) in [
-        ("instance_attributes", "params", &resource.params),
-        ("meta_attributes", "meta", &resource.meta),
-    ] {
+    let all = |set, part: &str, pairs: &[Pair]| {
         let pairs: Vec<(&str, &str)> = pairs.iter().map(|(n, v)| (*n, v.as_str())).collect();
-        primitive
-            .children
-            .extend(attributes(set, &format!("{id}.{part}"), &pairs));
-    }
+        attributes(set, &format!("{id}.{part}"), &pairs)
+    };
+    let params = all("instance_attributes", "params", &resource.params);
+    primitive.children.extend(params);
+    primitive.children.extend(node_attributes(resource));
+    let meta = all("meta_attributes", "meta", &resource.meta);
+    primitive.children.extend(meta);
     primitive.children.push(operations(resource));
     if resource.cloned {
         let clone = Element::new("clone").with("id", resource.reference());
@@ -49,6 +49,33 @@ pub fn attributes(set: &str, id: &str, pairs: &[(&str, &str)]) -> Option<Element
     };
     let set = Element::new(set).with("id", id);
     (!pairs.is_empty()).then(|| set.containing(pairs.iter().map(pair)))
+}
+
+/// The sets of parameters that hold on one node each.
+pub fn node_attributes(resource: &Resource) -> impl Iterator<Item = Element> + '_ {
+    resource.node_params.iter().map(|(node, pairs)| {
+        // The node comes last: its name may have dots in it, and what precedes tells the parts apart.
+        let id = |part: &str| format!("{}.{part}.{node}", resource.id);
+        let expression = Element::new("expression")
+            .with("id", id("node-expression"))
+            .with("attribute", "#uname")
+            .with("operation", "eq")
+            .with("value", node);
+        let rule = Element::new("rule")
+            .with("id", id("node-rule"))
+            .with("score", Score::Always)
+            .containing([expression]);
+        let pairs = pairs.iter().map(|(name, value)| {
+            Element::new("nvpair")
+                .with("id", id(&format!("node-param.{name}")))
+                .with("name", name)
+                .with("value", value)
+        });
+        Element::new("instance_attributes")
+            .with("id", id("node"))
+            .containing([rule])
+            .containing(pairs)
+    })
 }
 
 fn operations(resource: &Resource) -> Element {
@@ -149,8 +176,8 @@ fn expression(id: String, condition: &Condition) -> Element {
             .with("type", "number")
     };
     match condition {
-        Condition::AtLeast(attribute, n) => number(attribute, "gte", n),
         Condition::Is(attribute, n) => number(attribute, "eq", n),
+        Condition::IsNot(attribute, n) => number(attribute, "ne", n),
         Condition::Defined(attribute) => on(attribute, "defined"),
         Condition::NotDefined(attribute) => on(attribute, "not_defined"),
         Condition::IsController => on("#is_dc", "eq").with("value", "true"),
