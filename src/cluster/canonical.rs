@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use super::element::Element;
 
-/// What a resource says: `agent`, parameters by name, `meta <name>`, `op <name> <interval>`.
+/// What a resource says: `agent`, parameters by name, `meta <name>`, `op <name> <interval>`, and
+/// `<parameter> on <node>` for what holds on one node only.
 pub type Facts = BTreeMap<String, String>;
 
 /// The facts of a primitive; of its meta attributes those that `decided` chooses.
@@ -40,15 +41,45 @@ pub fn facts(primitive: &Element, decided: impl Fn(&str) -> bool) -> Facts {
     facts
 }
 
+/// The facts about a primitive's parameters that hold on one node only.
+pub fn node_facts(primitive: &Element) -> Facts {
+    let mut facts = Facts::new();
+    for set in &primitive.children {
+        let Some(node) = node_of(set) else { continue };
+        for (name, value) in pairs_in(set) {
+            facts.insert(format!("{name} on {node}"), value.to_owned());
+        }
+    }
+    facts
+}
+
+/// The node for which a set of parameters is, if it is for one and its rule says nothing else.
+pub fn node_of(set: &Element) -> Option<&str> {
+    let rule = set
+        .child("rule")
+        .filter(|_| set.name == "instance_attributes")?;
+    let [expression] = rule.children.as_slice() else {
+        return None;
+    };
+    let is_node = expression.get("attribute") == Some("#uname")
+        && expression.get("operation") == Some("eq")
+        && expression
+            .get("value-source")
+            .is_none_or(|source| source == "literal");
+    expression.get("value").filter(|_| is_node)
+}
+
 /// Name and value of each pair in the sets of that name, except sets that a rule makes conditional.
 pub fn pairs<'e>(element: &'e Element, set: &str) -> impl Iterator<Item = (&'e str, &'e str)> {
     let sets = element
         .children
         .iter()
         .filter(move |c| c.name == set && c.child("rule").is_none());
-    let pairs = sets
-        .flat_map(|set| &set.children)
-        .filter(|c| c.name == "nvpair");
+    sets.flat_map(pairs_in)
+}
+
+fn pairs_in(set: &Element) -> impl Iterator<Item = (&str, &str)> {
+    let pairs = set.children.iter().filter(|c| c.name == "nvpair");
     pairs.filter_map(|pair| Some((pair.get("name")?, pair.get("value")?)))
 }
 
@@ -132,6 +163,27 @@ mod tests {
         };
         assert_eq!(constraint(&set(["a", "b"])), constraint(&set(["b", "a"])));
         assert_ne!(constraint(&set(["a", "b"])), constraint(&set(["a", "c"])));
+    }
+
+    #[test]
+    fn a_set_is_a_nodes_only_if_its_rule_says_nothing_else() {
+        let set = |expressions: &str| {
+            let rule = format!(r#"<rule id="r" score="INFINITY">{expressions}</rule>"#);
+            let pair = r#"<nvpair id="p" name="ports" value="eth1=a"/>"#;
+            element(&format!(
+                r#"<primitive id="w"><instance_attributes id="s">{rule}{pair}</instance_attributes></primitive>"#
+            ))
+        };
+        let node = r##"<expression id="e" attribute="#uname" operation="eq" value="n1"/>"##;
+        let facts = node_facts(&set(node));
+        assert_eq!(
+            facts.into_iter().collect::<Vec<_>>(),
+            [("ports on n1".to_owned(), "eth1=a".to_owned())]
+        );
+        let other = node.replace("\"eq\"", "\"ne\"");
+        for foreign in [format!("{node}{node}"), other, String::new()] {
+            assert!(node_facts(&set(&foreign)).is_empty(), "{foreign}");
+        }
     }
 
     #[test]

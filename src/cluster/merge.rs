@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::canonical::{constraint, differences, facts, pairs};
+use super::canonical::{constraint, differences, facts, node_facts, node_of, pairs};
 use super::element::Element;
 
 /// How the owner of resources and constraints is told from others.
@@ -15,6 +15,17 @@ pub struct Ownership {
     pub prefix: &'static str,
     /// Meta attributes that the owner decides on; others, such as `target-role`, are left alone.
     pub meta: &'static [&'static str],
+    /// Agents of which the owner decides on the parameters for single nodes; what others have set for a
+    /// node on a resource of another agent is left alone.
+    pub by_node: &'static [&'static str],
+}
+
+impl Ownership {
+    fn decides_by_node(self, primitive: &Element) -> bool {
+        primitive
+            .get("type")
+            .is_some_and(|agent| self.by_node.contains(&agent))
+    }
 }
 
 /// One difference between the CIB and what is wanted.
@@ -262,7 +273,13 @@ fn place_resource(
 
 /// How a live primitive differs from the wanted one, in what the owner decides on.
 fn changed(live: &Element, wanted: &Element, owner: Ownership) -> Vec<String> {
-    let facts = |primitive| facts(primitive, |meta| owner.meta.contains(&meta));
+    let facts = |primitive| {
+        let mut facts = facts(primitive, |meta| owner.meta.contains(&meta));
+        if owner.decides_by_node(wanted) {
+            facts.append(&mut node_facts(primitive));
+        }
+        facts
+    };
     differences(&facts(live), &facts(wanted))
 }
 
@@ -284,10 +301,11 @@ fn with_foreign_parts(live: &Element, wanted: &Element, owner: Ownership) -> Ele
         merged.child_mut("meta_attributes").children.extend(foreign);
     }
     let replaced = ["instance_attributes", "meta_attributes", "operations"];
-    let kept = live
-        .children
-        .iter()
-        .filter(|c| !replaced.contains(&c.name.as_str()) || c.child("rule").is_some());
+    let by_node = owner.decides_by_node(wanted);
+    let kept = live.children.iter().filter(|c| {
+        let conditional = c.child("rule").is_some() && !(by_node && node_of(c).is_some());
+        !replaced.contains(&c.name.as_str()) || conditional
+    });
     merged.children.extend(kept.cloned());
     // The schema takes the sets in any order, but the operations only after them.
     merged.children.sort_by_key(|c| match c.name.as_str() {
@@ -355,92 +373,4 @@ fn describe(element: &Element) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OWNER: Ownership = Ownership {
-        mark: "mine",
-        prefix: "my-",
-        meta: &["mine", "critical"],
-    };
-
-    fn primitive(id: &str, meta: &str) -> String {
-        format!(
-            r#"<primitive id="{id}" class="ocf" provider="berth" type="vip"><meta_attributes id="{id}.meta"><nvpair id="{id}.meta.mine" name="mine" value="true"/>{meta}</meta_attributes></primitive>"#
-        )
-    }
-
-    fn configuration(resources: &str, constraints: &str) -> String {
-        format!(
-            "<configuration><resources>{resources}</resources><constraints>{constraints}</constraints></configuration>"
-        )
-    }
-
-    fn merged(live: (&str, &str), wanted: (&str, &str)) -> Result<Merged, Conflict> {
-        let live = format!("<cib>{}</cib>", configuration(live.0, live.1));
-        let live = Element::parse(&live).unwrap();
-        let wanted = Element::parse(&configuration(wanted.0, wanted.1)).unwrap();
-        merge(&live, &wanted, OWNER)
-    }
-
-    fn said(changes: &[Change]) -> Vec<String> {
-        changes.iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn what_is_no_longer_wanted_goes_and_what_is_others_stays() {
-        let foreign = r#"<primitive id="x" class="ocf" provider="berth" type="vip"/>"#;
-        let live = format!("{foreign}{}{}", primitive("a", ""), primitive("b", ""));
-        let constraints = r#"<rsc_location id="my-1" rsc="b"/><rsc_location id="your-1" rsc="x"/>"#;
-        let merged = merged((&live, constraints), (&primitive("a", ""), "")).unwrap();
-        let said = said(&merged.changes);
-        assert_eq!(said, ["- resource b (ocf:berth:vip)", "- constraint my-1"]);
-        assert_eq!(merged.removed, ["b"]);
-        let text = merged.cib.to_string();
-        assert!(text.contains("\"x\"") && text.contains("your-1") && !text.contains("\"b\""));
-    }
-
-    #[test]
-    fn a_meta_attribute_is_put_right_if_the_owner_decides_on_it_and_kept_if_not() {
-        let live = primitive(
-            "a",
-            r#"<nvpair id="c" name="critical" value="false"/><nvpair id="t" name="target-role" value="Stopped"/>"#,
-        );
-        let result = merged((&live, ""), (&primitive("a", ""), "")).unwrap();
-        let change = "~ resource a (ocf:berth:vip): meta critical removed";
-        assert_eq!(said(&result.changes), [change]);
-        let text = result.cib.to_string();
-        assert!(text.contains("target-role") && !text.contains("critical"));
-        let only_foreign = primitive(
-            "a",
-            r#"<nvpair id="t" name="target-role" value="Stopped"/>"#,
-        );
-        let again = merged((&only_foreign, ""), (&primitive("a", ""), "")).unwrap();
-        assert!(again.changes.is_empty());
-    }
-
-    #[test]
-    fn what_stands_in_the_way_is_a_conflict() {
-        let plain = r#"<primitive id="a" class="ocf" provider="x" type="y"/>"#;
-        let in_group = format!(r#"<group id="g">{}</group>"#, primitive("a", ""));
-        let two = format!("{}{}", primitive("a", ""), primitive("b", ""));
-        let ban = r#"<rsc_location id="cli-ban-b" rsc="b"/>"#;
-        let wanted = primitive("a", "");
-        let conflict = |live: (&str, &str)| merged(live, (&wanted, "")).unwrap_err();
-        assert!(matches!(conflict((plain, "")), Conflict::Taken { .. }));
-        assert!(matches!(conflict((&in_group, "")), Conflict::Inside { .. }));
-        assert!(matches!(conflict((&two, ban)), Conflict::Needed { .. }));
-    }
-
-    #[test]
-    fn only_what_is_to_stop_gets_a_target_role() {
-        let resources = format!("{}{}", primitive("a", ""), primitive("b", ""));
-        let live = format!("<cib>{}</cib>", configuration(&resources, ""));
-        let stopped = stopping(&Element::parse(&live).unwrap(), &["b".to_owned()]);
-        let roles = stopped
-            .walk()
-            .filter(|e| e.get("name") == Some("target-role"));
-        let ids: Vec<&str> = roles.map(Element::id).collect();
-        assert_eq!(ids, ["b.meta.target-role"]);
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 //! What runs where, as crm_mon tells it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Instant;
 
@@ -50,7 +51,7 @@ pub fn read(deadline: Instant) -> io::Result<Vec<Instance>> {
     Ok(instances(&tree))
 }
 
-/// The resources in crm_mon's answer.
+/// The resources in crm_mon's answer, without the instances of clones that have no node to run on.
 pub fn instances(answer: &Element) -> Vec<Instance> {
     let resources = answer.child("resources");
     let elements = resources
@@ -58,22 +59,55 @@ pub fn instances(answer: &Element) -> Vec<Instance> {
         .flat_map(Element::walk)
         .filter(|e| e.name == "resource");
     let is = |e: &Element, name| e.get(name) == Some("true");
-    elements
-        .map(|e| Instance {
-            id: e.id().split(':').next().unwrap_or_default().to_owned(),
-            role: e.get("role").unwrap_or_default().to_owned(),
-            target_role: e.get("target_role").map(str::to_owned),
-            nodes: e
-                .children
-                .iter()
-                .filter(|c| c.name == "node")
-                .filter_map(|c| c.get("name").map(str::to_owned))
-                .collect(),
-            failed: is(e, "failed"),
-            blocked: is(e, "blocked"),
-            pending: e.get("pending").map(str::to_owned),
-        })
-        .collect()
+    let instances = elements.map(|e| Instance {
+        id: e.id().split(':').next().unwrap_or_default().to_owned(),
+        role: e.get("role").unwrap_or_default().to_owned(),
+        target_role: e.get("target_role").map(str::to_owned),
+        nodes: e
+            .children
+            .iter()
+            .filter(|c| c.name == "node")
+            .filter_map(|c| c.get("name").map(str::to_owned))
+            .collect(),
+        failed: is(e, "failed"),
+        blocked: is(e, "blocked"),
+        pending: e.get("pending").map(str::to_owned),
+    });
+    without_nodes_that_rest(instances.collect(), resting_nodes(answer))
+}
+
+/// How many nodes run nothing now, as they are down or in standby.
+fn resting_nodes(answer: &Element) -> usize {
+    let nodes = answer.child("nodes").map_or(&[][..], |n| &n.children);
+    let rests = |node: &&Element| {
+        node.get("online") == Some("false") || node.get("standby") == Some("true")
+    };
+    nodes.iter().filter(rests).count()
+}
+
+/// A clone has an instance for each node, also for one that can't run it: of these, as many as there are
+/// such nodes are left out, as they are no more to be waited for than the node.
+fn without_nodes_that_rest(mut instances: Vec<Instance>, resting: usize) -> Vec<Instance> {
+    let mut of_clones: BTreeMap<String, usize> = BTreeMap::new();
+    for instance in &instances {
+        *of_clones.entry(instance.id.clone()).or_default() += 1;
+    }
+    of_clones.retain(|_, count| *count > 1);
+    let mut left: BTreeMap<String, usize> = of_clones.into_keys().map(|id| (id, resting)).collect();
+    instances.retain(|instance| {
+        let stopped = !instance.is_active() && instance.pending.is_none() && !instance.failed;
+        match left
+            .get_mut(&instance.id)
+            .filter(|left| stopped && **left > 0)
+        {
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => true,
+        }
+    });
+    instances
 }
 
 /// Whether the cluster has nothing left to do; waits for that at most `patience` seconds.
@@ -133,7 +167,29 @@ mod tests {
         <resource id="alpha-ip1" role="Starting" failed="false" pending="Starting"/>
         <resource id="beta" role="Stopped" target_role="Stopped" failed="false"/>
         <clone id="portwatch-clone"><resource id="portwatch:0" role="Started" failed="true"><node name="n2"/></resource></clone>
+        <clone id="other-clone"><resource id="other" role="Started"><node name="n2"/></resource><resource id="other" role="Stopped"/><resource id="other" role="Stopped"/><resource id="other" role="Stopped"/></clone>
       </resources></pacemaker-result>"#;
+
+    #[test]
+    fn instances_of_a_clone_that_have_no_node_are_not_waited_for() {
+        let waiting = |answer: &str| {
+            let instances = instances(&Element::parse(answer).unwrap());
+            not_started(&["other".to_owned()], &instances).len()
+        };
+        let nodes = r#"<nodes><node online="true" standby="false"/><node online="false"/><node online="true" standby="true"/></nodes><resources>"#;
+        assert_eq!(waiting(ANSWER), 3);
+        assert_eq!(waiting(&ANSWER.replacen("<resources>", nodes, 1)), 1);
+        // A resource that is there once is waited for, even if all nodes are down.
+        let alone = ANSWER.replacen("<resources>", nodes, 1).replace(
+            "\"beta\" role=\"Stopped\" target_role=\"Stopped\"",
+            "\"beta\" role=\"Stopped\"",
+        );
+        let instances = instances(&Element::parse(&alone).unwrap());
+        assert_eq!(
+            not_started(&["beta".to_owned()], &instances),
+            ["beta (stopped)"]
+        );
+    }
 
     #[test]
     fn only_what_is_neither_started_nor_kept_stopped_is_waited_for() {

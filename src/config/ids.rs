@@ -28,6 +28,7 @@ pub const OWNERSHIP: Ownership = Ownership {
         "critical",
         "berth-home",
     ],
+    by_node: &["portwatch"],
 };
 
 /// Id of the resource that watches each node's ports; as a clone it is called `portwatch-clone`.
