@@ -20,7 +20,7 @@ struct Cluster {
 impl Cluster {
     fn up() -> Self {
         let agents = tempfile::tempdir().unwrap();
-        for name in ["vserver", "fscheck", "vip"] {
+        for name in ["portwatch", "vserver", "fscheck", "vip"] {
             let path = agents.path().join(name);
             fs::write(&path, AGENT).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -111,7 +111,7 @@ fn starts_everything_and_then_changes_nothing(cluster: &Cluster) {
         said.contains("+ resource alpha (ocf:berth:vserver)\n"),
         "{said}"
     );
-    assert!(said.contains("all 10 resources started"), "{said}");
+    assert!(said.contains("all 11 resources started"), "{said}");
     let recorded = cluster.recorded();
     let start = |id: &str| position(&recorded, &format!("start {id}"));
     assert!(start("alpha-home") < start("alpha") && start("alpha") < start("alpha-ip1"));

@@ -3,13 +3,16 @@
 
 use berth::config;
 use berth::config::ids::Known;
-use berth::config::model::{self, Features};
-use berth::ocf::Env;
+use berth::config::model::{self, Features, Pair};
+use berth::ocf::{Agent, Env};
 use common::AGENTS;
 use proptest::prelude::*;
 
 mod any_config;
 mod common;
+
+/// Agents that a plan names and that are not declared yet.
+const UNDECLARED: [&str; 1] = ["portwatch"];
 
 fn check(toml: &str) {
     let config = config::parse("berth.toml", toml).unwrap();
@@ -17,21 +20,28 @@ fn check(toml: &str) {
     for resource in &model.resources {
         let name = resource.agent.name();
         let Some(installed) = AGENTS.iter().find(|a| a.agent.name == name) else {
+            assert!(UNDECLARED.contains(&name), "{name} is not declared");
             continue;
         };
-        let declared = installed.agent.params;
-        for (parameter, _) in &resource.params {
-            let known = declared.iter().any(|d| d.spec().name == *parameter);
-            assert!(known, "{name} has no parameter {parameter}");
+        check_parameters(installed.agent, &resource.params);
+        for (_, on_one_node) in &resource.node_params {
+            let params = [&resource.params[..], on_one_node].concat();
+            check_parameters(installed.agent, &params);
         }
-        let set = resource
-            .params
-            .iter()
-            .map(|(n, value)| (format!("OCF_RESKEY_{n}"), value.clone()));
-        let env = Env::from_variables(set);
-        for parameter in declared {
-            parameter.check(&env).unwrap();
-        }
+    }
+}
+
+fn check_parameters(agent: &Agent, params: &[Pair]) {
+    for (parameter, _) in params {
+        let known = agent.params.iter().any(|d| d.spec().name == *parameter);
+        assert!(known, "{} has no parameter {parameter}", agent.name);
+    }
+    let set = params
+        .iter()
+        .map(|(n, value)| (format!("OCF_RESKEY_{n}"), value.clone()));
+    let env = Env::from_variables(set);
+    for parameter in agent.params {
+        parameter.check(&env).unwrap();
     }
 }
 

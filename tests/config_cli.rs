@@ -59,8 +59,8 @@ fn a_wrong_file_is_exit_code_3_and_one_line_for_each_mistake() {
             .code(3)
             .stdout("");
         refused.stderr(
-            "berth: berth.toml:18: vserver.alpha.priority: number -1 instead of a whole number from 0 to 9999\n\
-             berth: berth.toml:51: vserver.beta.filesystem.fstype: \"zfs\" is none of ext4, xfs, btrfs\n",
+            "berth: berth.toml:25: vserver.alpha.priority: number -1 instead of a whole number from 0 to 9999\n\
+             berth: berth.toml:58: vserver.beta.filesystem.fstype: \"zfs\" is none of ext4, xfs, btrfs\n",
         );
     }
 }
@@ -186,6 +186,36 @@ fn applying_twice_changes_nothing_and_a_shorter_file_removes_only_its_own() {
         ));
     let cib = fs::read_to_string(dir.path().join("cib.xml")).unwrap();
     assert!(cib.contains("\"foreign\"") && cib.contains("\"alpha\"") && !cib.contains("beta"));
+}
+
+#[test]
+#[ignore = "needs pacemaker"]
+fn the_ports_of_a_node_of_its_own_come_change_and_go() {
+    let dir = workplace();
+    at(&dir, &APPLY).assert().success();
+    let watch = "~ resource portwatch (ocf:berth:portwatch): ";
+    let alike = "eth1=office eth2=office eth3=lab";
+    let own = "eth1=office eth2=office eth7=lab";
+    let text = fs::read_to_string(dir.path().join("berth.toml")).unwrap();
+    let one_differs = text.replacen("eth3 = \"lab\"", "eth7 = \"lab\"", 1);
+    fs::write(dir.path().join("berth.toml"), one_differs).unwrap();
+    at(&dir, &APPLY).assert().success().stdout(predicate::str::contains(format!(
+        "{watch}ports on n1 {own:?} added, ports on n2 {alike:?} added, ports on n3 {alike:?} added, ports removed\n"
+    )));
+    at(&dir, &APPLY).assert().success().stdout("no change\n");
+    edit(&dir, "berth.toml", "eth7 = \"lab\"", "eth8 = \"lab\"");
+    let other = "eth1=office eth2=office eth8=lab";
+    at(&dir, &APPLY)
+        .assert()
+        .success()
+        .stdout(predicate::str::contains(format!(
+            "{watch}ports on n1 {own:?} -> {other:?}\n"
+        )));
+    fs::write(dir.path().join("berth.toml"), text).unwrap();
+    at(&dir, &APPLY).assert().success().stdout(predicate::str::contains(format!(
+        "{watch}ports {alike:?} added, ports on n1 removed, ports on n2 removed, ports on n3 removed\n"
+    )));
+    at(&dir, &DIFF).assert().success().stdout("");
 }
 
 #[test]

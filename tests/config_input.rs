@@ -57,7 +57,7 @@ const CASES: &[(&str, &str, &[&str])] = &[
         "[storage.array1]",
         "[storrage.array1]",
         &[
-            "berth.toml:7: storrage: unknown key, did you mean storage? (known here: subnets, nodes, storage and vserver)",
+            "berth.toml:7: storrage: unknown key, did you mean storage? (known here: subnets, nodes, portwatch, storage and vserver)",
             r#"berth.toml:16: vserver.alpha.filesystem.unit: unknown storage unit "array1" (declared: nothing)"#,
         ],
     ),
@@ -66,7 +66,7 @@ const CASES: &[(&str, &str, &[&str])] = &[
         r#"subnet = "lab" }"#,
         r#"subnett = "lab" }"#,
         &[
-            "berth.toml:12: vserver.alpha.vips.subnett: unknown key, did you mean subnet? (known here: ip, subnet, gateway, ports and on_subnet_loss)",
+            "berth.toml:12: vserver.alpha.vips.subnett: unknown key, did you mean subnet? (known here: ip, subnet, gateway, ports, on_subnet_loss and announce)",
         ],
     ),
     // unknown key in nfs
@@ -562,6 +562,116 @@ options = "noatime,suid""#,
         &[
             r#"berth.toml:12: vserver.alpha.vips.on_subnet_loss: "wait" is none of reroute, migrate"#,
         ],
+    ),
+    // interval 0
+    (
+        "[storage.array1]",
+        "[portwatch]\ninterval = \"0\"\n[storage.array1]",
+        &[
+            r#"berth.toml:8: portwatch.interval: "0" is no time from "20ms" to "10s", such as "200ms""#,
+        ],
+    ),
+    // interval too short
+    (
+        "[storage.array1]",
+        "[portwatch]\ninterval = \"19ms\"\n[storage.array1]",
+        &[
+            r#"berth.toml:8: portwatch.interval: "19ms" is no time from "20ms" to "10s", such as "200ms""#,
+        ],
+    ),
+    // interval with a sign, interval too long
+    (
+        "[storage.array1]",
+        "[portwatch]\ninterval = \"+1s\"\n[storage.array1]",
+        &[
+            r#"berth.toml:8: portwatch.interval: "+1s" is no time from "20ms" to "10s", such as "200ms""#,
+        ],
+    ),
+    (
+        "[storage.array1]",
+        "[portwatch]\ninterval = \"4294968s\"\n[storage.array1]",
+        &[
+            r#"berth.toml:8: portwatch.interval: "4294968s" is no time from "20ms" to "10s", such as "200ms""#,
+        ],
+    ),
+    // settings out of their ranges
+    (
+        "[storage.array1]",
+        "[portwatch]\nfail_after = 1\nrecover_after = \"30s\"\nbalance = 101\n[storage.array1]",
+        &[
+            "berth.toml:8: portwatch.fail_after: number 1 instead of a whole number from 2 to 100",
+            r#"berth.toml:9: portwatch.recover_after: text "30s" instead of a whole number from 0 to 3600"#,
+            "berth.toml:10: portwatch.balance: number 101 instead of a whole number from 0 to 100",
+        ],
+    ),
+    // unknown setting
+    (
+        "[storage.array1]",
+        "[portwatch]\nintervall = \"1s\"\n[storage.array1]",
+        &[
+            "berth.toml:8: portwatch.intervall: unknown key, did you mean interval? (known here: interval, fail_after, recover_after and balance)",
+        ],
+    ),
+    // target elsewhere
+    (
+        r#"lab = { cidr = "10.2.0.0/24" }"#,
+        r#"lab = { cidr = "10.2.0.0/24", targets = ["10.2.0.1", "10.1.0.1"] }"#,
+        &["berth.toml:3: subnets.lab.targets: 10.1.0.1 is not in 10.2.0.0/24"],
+    ),
+    // target no host's, target no address
+    (
+        r#"lab = { cidr = "10.2.0.0/24" }"#,
+        r#"lab = { cidr = "10.2.0.0/24", targets = ["10.2.0.255", "router"] }"#,
+        &[
+            r#"berth.toml:3: subnets.lab.targets: "router" is no address, such as "10.1.0.50""#,
+            "berth.toml:3: subnets.lab.targets: 10.2.0.255 is the first or last address of 10.2.0.0/24, which no host may use",
+        ],
+    ),
+    // vip as a target
+    (
+        r#"lab = { cidr = "10.2.0.0/24" }"#,
+        r#"lab = { cidr = "10.2.0.0/24", targets = ["10.2.0.50"] }"#,
+        &[
+            "berth.toml:12: vserver.alpha.vips: 10.2.0.50 is a target of lab (line 3), which must be a host that does not depend on this cluster",
+        ],
+    ),
+    // equals sign in an interface name
+    (
+        "eth2 =",
+        r#""eth=2" ="#,
+        &[
+            r#"berth.toml:5: nodes.n1.ports: the name "eth=2" has '=' in it; allowed are all but =, white space, / and :"#,
+        ],
+    ),
+    // blank in an interface name
+    (
+        "eth2 =",
+        r#""eth 2" ="#,
+        &[
+            r#"berth.toml:5: nodes.n1.ports: the name "eth 2" has ' ' in it; allowed are all but white space, / and :"#,
+        ],
+    ),
+    // odd node name
+    (
+        "[nodes.n2]",
+        r#"[nodes."n 2"]"#,
+        &[
+            r#"berth.toml:6: nodes.n 2: the name "n 2" has ' ' in it; allowed are letters, digits, ., - and _"#,
+        ],
+    ),
+    // the name of a resource of berth's own
+    (
+        "vserver.beta",
+        "vserver.portwatch",
+        &[
+            r#"berth.toml:23: vserver.portwatch: the name "portwatch" is that of a resource of berth's own, choose another"#,
+        ],
+    ),
+    // unknown way of announcing
+    (
+        r#"subnet = "lab" }"#,
+        r#"announce = "bgp" }"#,
+        &[r#"berth.toml:12: vserver.alpha.vips.announce: "bgp" is none of arp, route"#],
     ),
     // no TOML
     (

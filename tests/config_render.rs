@@ -59,18 +59,78 @@ fn highest_sum(model: &Model) -> u32 {
 #[test]
 fn a_rule_waits_for_the_agent_that_writes_its_attribute() {
     let xml = render::xml::configuration(&model_of(EXAMPLE, Features::CURRENT)).to_string();
-    for attribute in [
-        "berth-ports",
-        "berth-storage",
-        "berth-net",
-        "berth-nopath",
-        "berth-place",
-        "#is_dc",
-    ] {
+    assert!(xml.contains("portwatch-clone") && xml.contains("berth-ports"));
+    for attribute in ["berth-storage", "berth-nopath", "berth-place", "#is_dc"] {
         assert!(!xml.contains(attribute), "{attribute}");
     }
     let all = render::xml::configuration(&model_of(EXAMPLE, Features::ALL)).to_string();
-    assert!(all.contains("berth-nopath-alpha") && all.contains("portwatch-clone"));
+    assert!(all.contains("berth-nopath-alpha") && all.contains("berth-storage-array1"));
+}
+
+#[test]
+fn without_ports_there_is_no_portwatch_and_no_rule_on_what_it_would_write() {
+    let lines = EXAMPLE.lines().filter(|line| !line.starts_with("ports ="));
+    let toml = lines.collect::<Vec<_>>().join("\n");
+    for features in [Features::CURRENT, Features::ALL] {
+        let xml = render::xml::configuration(&model_of(&toml, features)).to_string();
+        for word in ["portwatch", "berth-ports", "berth-net", "berth-storage"] {
+            assert!(!xml.contains(word), "{word}");
+        }
+    }
+    let warnings = config::warnings(&config::parse("berth.toml", &toml).unwrap());
+    let nothing = "no node has ports, so nothing is watched: give each node its ports";
+    assert_eq!(warnings, [nothing]);
+}
+
+/// What portwatch is told by a file: everywhere, and on single nodes.
+fn told(toml: &str) -> (BTreeMap<&'static str, String>, Vec<String>) {
+    let model = model_of(toml, Features::CURRENT);
+    let watch = model
+        .resources
+        .into_iter()
+        .find(|r| r.id == "portwatch")
+        .unwrap();
+    let by_node = watch
+        .node_params
+        .iter()
+        .map(|(node, pairs)| format!("{node}: {pairs:?}"));
+    let by_node = by_node.collect();
+    (watch.params.into_iter().collect(), by_node)
+}
+
+#[test]
+fn portwatch_is_told_the_subnets_and_only_the_settings_that_are_in_the_file() {
+    let toml = "[subnets]\na = { cidr = \"10.1.0.0/24\", gateway = \"10.1.0.254\", cidr6 = \"fd00:1::/64\", gateway6 = \"fd00:1::254\" }\n\
+        b = { cidr = \"10.2.0.0/24\", targets = [\"10.2.0.1\", \"10.2.0.2\"] }\n\
+        [nodes.n1]\nports = { eth2 = \"b\", eth1 = \"a\" }\n[nodes.n2]\nports = { eth1 = \"a\", eth2 = \"b\" }\n";
+    let (everywhere, by_node) = told(toml);
+    let expected = BTreeMap::from([
+        (
+            "subnets",
+            "a=10.1.0.0/24,10.1.0.254 a=fd00:1::/64,fd00:1::254 b=10.2.0.0/24".to_owned(),
+        ),
+        ("targets", "10.2.0.1 10.2.0.2".to_owned()),
+        ("ports", "eth1=a eth2=b".to_owned()),
+    ]);
+    assert_eq!((everywhere, by_node), (expected, Vec::new()));
+    let watch = "[portwatch]\ninterval = \"2s\"\nfail_after = 5\nrecover_after = 0\nbalance = 0\n";
+    let (everywhere, _) = told(&format!("{toml}{watch}"));
+    let said =
+        ["interval", "fail_after", "recover_after", "balance"].map(|name| &everywhere[name][..]);
+    assert_eq!(said, ["2000ms", "5", "0s", "0"]);
+}
+
+#[test]
+fn nodes_with_different_ports_have_each_their_own() {
+    let toml = "[subnets]\na = { cidr = \"10.1.0.0/24\" }\n[nodes.n1]\nports = { eth1 = \"a\" }\n\
+        [nodes.n2]\nports = { eno1 = \"a\", eno2 = \"a\" }\n[nodes.n3]\n";
+    let (everywhere, by_node) = told(toml);
+    assert!(!everywhere.contains_key("ports"));
+    let expected = [
+        r#"n1: [("ports", "eth1=a")]"#,
+        r#"n2: [("ports", "eno1=a eno2=a")]"#,
+    ];
+    assert_eq!(by_node, expected);
 }
 
 #[test]
@@ -123,7 +183,9 @@ proptest! {
             }
             prop_assert!(highest_sum(&model) < 1_000_000);
             let script = render::pcs::script(&model);
-            prop_assert!(script.lines().skip(1).all(|l| l.starts_with("pcs ") || l.starts_with("cp ")));
+            let commands = ["pcs ", "cp ", "CIB_file=berth-cib.xml cibadmin ", "# "];
+            let known = |l: &str| commands.iter().any(|c| l.starts_with(c));
+            prop_assert!(script.lines().skip(1).all(known));
         }
     }
 }

@@ -143,9 +143,11 @@ mod tests {
     }
 
     #[test]
-    fn labels_and_interfaces_keep_to_their_alphabets() {
+    fn labels_nodes_and_interfaces_keep_to_their_alphabets() {
         assert_eq!(label("array_1-b"), Ok(()));
         assert!(label("a=b").is_err() && label("-a").is_err() && label("").is_err());
+        assert_eq!(node("n1.example.com"), Ok(()));
+        assert!(node("n 1").is_err() && node(".n1").is_err() && node("").is_err());
         assert_eq!(interface("eth1.200"), Ok(()));
         for bad in ["", "..", "a/b", "a:b", "a b", "abcdefghijklmnop"] {
             assert!(interface(bad).is_err(), "{bad}");

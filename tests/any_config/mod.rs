@@ -9,13 +9,13 @@ use proptest::prelude::*;
 struct Server {
     priority: u32,
     stay: bool,
-    vips: Vec<(u8, bool)>,
+    vips: Vec<(u8, bool, bool)>,
     filesystems: Vec<(u8, bool, bool)>,
     home: prop::sample::Index,
 }
 
 fn server() -> impl Strategy<Value = Server> {
-    let vips = prop::collection::vec((0..4_u8, any::<bool>()), 1..4);
+    let vips = prop::collection::vec((0..4_u8, any::<bool>(), any::<bool>()), 1..4);
     let filesystems = prop::collection::vec((0..4_u8, any::<bool>(), any::<bool>()), 1..4);
     let home = any::<prop::sample::Index>();
     (0..4_u32, prop::bool::weighted(0.2), vips, filesystems, home).prop_map(
@@ -29,20 +29,47 @@ fn server() -> impl Strategy<Value = Server> {
     )
 }
 
+/// A table of settings, of which each may be missing.
+fn watch() -> impl Strategy<Value = String> {
+    let maybe = |range| prop::option::of(range);
+    let all = (
+        maybe(20..10_001_u32),
+        maybe(2..101),
+        maybe(0..3601),
+        maybe(0..101),
+    );
+    all.prop_map(|(interval, fail, recover, balance)| {
+        let interval = interval.map(|n| format!("interval = \"{n}ms\""));
+        let numbers = [
+            ("fail_after", fail),
+            ("recover_after", recover),
+            ("balance", balance),
+        ];
+        let numbers = numbers.map(|(key, n)| n.map(|n| format!("{key} = {n}")));
+        let lines: Vec<String> = numbers.into_iter().chain([interval]).flatten().collect();
+        format!("[portwatch]\n{}\n", lines.join("\n"))
+    })
+}
+
 /// The text of a valid `berth.toml` for nodes n1, n2 and n3; nothing in it is bound to n3.
 pub fn toml() -> impl Strategy<Value = String> {
-    prop::collection::vec(server(), 1..5).prop_map(|servers| {
+    let ports = prop::collection::vec(0..4_u8, 3);
+    let servers = prop::collection::vec(server(), 1..5);
+    (servers, ports, watch()).prop_map(|(servers, ports, watch)| {
         let mut text = String::new();
         for subnet in 0..4 {
             let _ = writeln!(
                 text,
-                "[subnets.s{subnet}]\ncidr = \"10.{subnet}.0.0/16\"\ngateway = \"10.{subnet}.255.254\"\ncidr6 = \"fd00:{subnet}::/64\"\n\
+                "[subnets.s{subnet}]\ncidr = \"10.{subnet}.0.0/16\"\ngateway = \"10.{subnet}.255.254\"\ncidr6 = \"fd00:{subnet}::/64\"\ntargets = [\"10.{subnet}.255.1\", \"fd00:{subnet}::ffff\"]\n\
                  [storage.u{subnet}]\nprobe = [\"/dev/u{subnet}\"]"
             );
         }
-        for node in 1..=3 {
-            let _ = writeln!(text, "[nodes.n{node}]\nports = {{ eth1 = \"s0\", eth2 = \"s1\", eth3 = \"s2\" }}");
+        for (n, count) in ports.into_iter().enumerate() {
+            let ports = (0..count).map(|i| format!("eth{i} = \"s{i}\""));
+            let ports = ports.collect::<Vec<_>>().join(", ");
+            let _ = writeln!(text, "[nodes.n{}]\nports = {{ {ports} }}", n + 1);
         }
+        text.push_str(&watch);
         for (n, server) in servers.iter().enumerate() {
             add(&mut text, n, server);
         }
@@ -55,13 +82,14 @@ fn add(text: &mut String, n: usize, server: &Server) {
         .vips
         .iter()
         .enumerate()
-        .map(|(i, (subnet, migrate))| {
+        .map(|(i, (subnet, migrate, route))| {
+            let announce = if *route { "route" } else { "arp" };
             let loss = if *migrate { "migrate" } else { "reroute" };
             let ip = match i {
                 0 => format!("fd00:{subnet}::{n}:1"),
                 _ => format!("10.{subnet}.{n}.{i}"),
             };
-            format!("{{ ip = \"{ip}\", on_subnet_loss = \"{loss}\" }}")
+            format!("{{ ip = \"{ip}\", on_subnet_loss = \"{loss}\", announce = \"{announce}\" }}")
         });
     let vips: Vec<String> = vips.collect();
     let _ = writeln!(

@@ -67,6 +67,15 @@ static ON_SUBNET_LOSS: Param<String> = Param::with_default(
 )
 .content(Content::Select(&["reroute", "migrate"]))
 .reloadable();
+static ANNOUNCE: Param<String> = Param::with_default(
+    "announce",
+    "arp",
+    "How the way to the address is made known",
+    "By ARP and neighbour discovery on the address's own subnet only (arp), or also by a routing daemon such as BIRD or FRR, for which the address's route is kept in table 190 with the protocol number 191 (route): then a port of another subnet can serve it when its own subnet has none left.",
+    crate::ocf::param::text,
+)
+.content(Content::Select(&["arp", "route"]))
+.reloadable();
 
 /// The agent.
 pub static AGENT: Agent = Agent {
@@ -77,7 +86,15 @@ pub static AGENT: Agent = Agent {
         the node's ports answers for it, and the node routes between the two; it lets through \
         packets to and from such addresses only. Another user of the address on the network is looked \
         for before it is used.",
-    params: &[&VSERVER, &IP, &SUBNET, &GATEWAY, &PORTS, &ON_SUBNET_LOSS],
+    params: &[
+        &VSERVER,
+        &IP,
+        &SUBNET,
+        &GATEWAY,
+        &PORTS,
+        &ON_SUBNET_LOSS,
+        &ANNOUNCE,
+    ],
     actions: &[
         ActionDecl::once(Action::Start, 20, start),
         ActionDecl::once(Action::Stop, 20, stop),

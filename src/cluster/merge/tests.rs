@@ -1,3 +1,5 @@
+//! Tests of the merge, from text to what is said about it.
+
 use super::*;
 
 const OWNER: Ownership = Ownership {
