@@ -64,8 +64,8 @@ fn elements_go_in_and_come_out_unchanged() {
     );
     let shown = node.sh("nft list ruleset");
     for words in [
-        "elements = { 10.1.0.50 . \"b-alpha\" }",
-        "elements = { \"b-alpha\" . 2001:db8::50 }",
+        "elements = { 10.1.0.50 . \"b-alpha\" counter packets 0 bytes 0 }",
+        "elements = { \"b-alpha\" . 2001:db8::50 counter packets 0 bytes 0 }",
         "elements = { \"a0\" . 10.1.0.0/23 : 10.1.0.50 }",
     ] {
         assert!(shown.contains(words), "{words} in {shown}");

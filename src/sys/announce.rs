@@ -1,6 +1,8 @@
-//! ARP and neighbour discovery on the wire: announcements and the search for duplicate addresses.
+//! ARP and neighbour discovery on the wire: announcements, the search for duplicate addresses, and
+//! questions to targets that prove that a port forwards.
 
 mod frame;
+mod question;
 
 use std::io;
 use std::mem;
@@ -15,6 +17,7 @@ use self::frame::{
     ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, claimant,
     frames, questions,
 };
+pub use self::question::{Answer, Ear, Question};
 use crate::sys::message;
 use crate::sys::netlink::Mac;
 
@@ -225,35 +228,49 @@ fn send(socket: &OwnedFd, link: u32, frame: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Has the socket receive what may be an answer. The filter comes first, so that no other traffic of
-/// a busy port is ever copied.
+/// Has the socket receive what may be an answer.
 fn listen(socket: &OwnedFd, probe: &Probe<'_>) -> io::Result<()> {
-    let op = |code: u32, jt, jf, k| libc::sock_filter {
+    let (protocol, mut filter) = match probe.address {
+        IpAddr::V4(_) => (ETH_P_IP_ARP, vec![op(END, 0, 0, u32::MAX)]),
+        IpAddr::V6(_) => (
+            ETH_P_IPV6,
+            vec![
+                op(LOAD_BYTE, 0, 0, 20),
+                op(EQUAL, 0, 4, u32::from(ICMPV6)),
+                op(LOAD_BYTE, 0, 0, 54),
+                op(EQUAL, 1, 0, u32::from(NEIGHBOUR_ADVERTISEMENT)),
+                op(EQUAL, 0, 1, u32::from(NEIGHBOUR_SOLICITATION)),
+                op(END, 0, 0, u32::MAX),
+                op(END, 0, 0, 0),
+            ],
+        ),
+    };
+    hear(socket, (probe.link, protocol), &mut filter)
+}
+
+const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
+const LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
+const EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+const END: u32 = libc::BPF_RET | libc::BPF_K;
+
+/// An instruction of a packet filter.
+fn op(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter {
+        // All codes used here fit.
         code: code as u16,
         jt,
         jf,
         k,
-    };
-    let (load, equal, end) = (
-        libc::BPF_LD | libc::BPF_B | libc::BPF_ABS,
-        libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-        libc::BPF_RET | libc::BPF_K,
-    );
-    let (protocol, mut filter) = match probe.address {
-        IpAddr::V4(_) => (ETH_P_IP_ARP, vec![op(end, 0, 0, u32::MAX)]),
-        IpAddr::V6(_) => (
-            ETH_P_IPV6,
-            vec![
-                op(load, 0, 0, 20),
-                op(equal, 0, 4, u32::from(ICMPV6)),
-                op(load, 0, 0, 54),
-                op(equal, 1, 0, u32::from(NEIGHBOUR_ADVERTISEMENT)),
-                op(equal, 0, 1, u32::from(NEIGHBOUR_SOLICITATION)),
-                op(end, 0, 0, u32::MAX),
-                op(end, 0, 0, 0),
-            ],
-        ),
-    };
+    }
+}
+
+/// Has the socket receive from a link (0: from all) the frames of a protocol that the filter lets
+/// through. The filter comes first, so that no other traffic of a busy port is ever copied.
+fn hear(
+    socket: &OwnedFd,
+    (link, protocol): (u32, u16),
+    filter: &mut [libc::sock_filter],
+) -> io::Result<()> {
     let program = libc::sock_fprog {
         len: filter.len() as u16,
         filter: filter.as_mut_ptr(),
@@ -268,7 +285,7 @@ fn listen(socket: &OwnedFd, probe: &Probe<'_>) -> io::Result<()> {
             mem::size_of_val(&program) as libc::socklen_t,
         )
     })?;
-    let address = link_address(probe.link, protocol);
+    let address = link_address(link, protocol);
     // SAFETY: the address is valid for the length given, and only read.
     Errno::result(unsafe {
         libc::bind(

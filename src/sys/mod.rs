@@ -4,10 +4,13 @@
 pub mod announce;
 pub mod command;
 pub mod device;
+pub mod ethtool;
+pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;
 pub mod nft;
+pub mod state;
 pub mod superblock;
 pub mod sysctl;
 

@@ -2,12 +2,12 @@
 //! recorded before they are changed, and they are put back by who changed them last.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::sys::message;
+use crate::sys::{message, state};
 
 /// A record is a few entries an interface; a longer file is not one of berth's.
 const RECORD_LIMIT: u64 = 1 << 20;
@@ -114,17 +114,11 @@ impl Record {
     /// If the file can't be read or understood: then it counts as empty too.
     pub fn reload(&mut self) -> io::Result<()> {
         self.changes.clear();
-        let what = || format!("read {}", self.path.display());
-        self.changes = match fs::metadata(&self.path) {
+        self.changes = match state::read(&self.path, RECORD_LIMIT) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|e| message(e.into(), format_args!("read {}", self.path.display())))?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(e) => return Err(message(e, what())),
-            Ok(about) if about.len() > RECORD_LIMIT => {
-                return Err(message(io::Error::other("it is too long"), what()));
-            }
-            Ok(_) => {
-                let bytes = fs::read(&self.path).map_err(|e| message(e, what()))?;
-                serde_json::from_slice(&bytes).map_err(|e| message(e.into(), what()))?
-            }
+            Err(e) => return Err(e),
         };
         Ok(())
     }
@@ -173,24 +167,17 @@ impl Record {
 
     /// Writes the record in one step; an empty one is no file.
     fn save(&self) -> io::Result<()> {
-        let what = || format!("write {}", self.path.display());
-        let result = match self.changes.is_empty() {
-            true => match fs::remove_file(&self.path) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-                other => other,
-            },
-            false => replace_file(&self.path, &serde_json::to_vec(&self.changes)?),
-        };
-        result.map_err(|e| message(e, what()))
+        if !self.changes.is_empty() {
+            return state::replace(&self.path, &serde_json::to_vec(&self.changes)?);
+        }
+        match fs::remove_file(&self.path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                let what = format!("remove {}", self.path.display());
+                Err(message(e, what))
+            }
+            _ => Ok(()),
+        }
     }
-}
-
-/// Writes a file so that readers see the old content or the new one, never a part.
-fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
-    file.write_all(content)?;
-    fs::rename(&new, path)
 }
 
 #[cfg(test)]

@@ -2,18 +2,23 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Announcement, Probe};
+use super::{Announcement, Answer, Probe, Question};
 use crate::sys::netlink::Mac;
 
 pub(super) const ETH_P_IP_ARP: u16 = 0x0806;
 pub(super) const ETH_P_IPV6: u16 = 0x86dd;
 const ARP_REQUEST: u16 = 1;
-const ARP_REPLY: u16 = 2;
+pub(super) const ARP_REPLY: u16 = 2;
 pub(super) const ICMPV6: u8 = 58;
 pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
 pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+/// An Ethernet header, and ARP for it and IPv4.
+const ARP_LENGTH: usize = 42;
 /// Override what the receiver knows; not an answer, not a router (RFC 4861, 4.4).
 const NA_OVERRIDE: u8 = 0x20;
+/// The advertisement answers a solicitation.
+const NA_SOLICITED: u8 = 0x40;
+const OPTION_SOURCE_ADDRESS: u8 = 1;
 const OPTION_TARGET_ADDRESS: u8 = 2;
 const BROADCAST: Mac = Mac([0xff; 6]);
 const NOBODY: Mac = Mac([0; 6]);
@@ -31,7 +36,7 @@ pub(super) fn frames(a: &Announcement) -> Vec<Vec<u8>> {
             body.extend([OPTION_TARGET_ADDRESS, 1]);
             body.extend(a.mac.0);
             let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-            vec![icmpv6(a.mac, ip, all_nodes, body)]
+            vec![icmpv6((a.mac, multicast(all_nodes)), ip, all_nodes, body)]
         }
     }
 }
@@ -50,13 +55,80 @@ pub(super) fn questions(probe: &Probe<'_>) -> Vec<Vec<u8>> {
                 .to_vec()
         }
         IpAddr::V6(ip) => {
-            let mut body = vec![NEIGHBOUR_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
-            body.extend(ip.octets());
-            let [.., x, y, z] = ip.octets();
-            let group = Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, x, y, z]);
-            vec![icmpv6(probe.mac, Ipv6Addr::UNSPECIFIED, group, body)]
+            let body = solicitation(ip);
+            let group = solicited_node(ip);
+            let ends = (probe.mac, multicast(group));
+            vec![icmpv6(ends, Ipv6Addr::UNSPECIFIED, group, body)]
         }
     }
+}
+
+/// What asks `target` whether it is there: an ARP request, without a sender's address if the port has
+/// none (RFC 5227), or a neighbour solicitation; `None` if no address of the port is of the family.
+pub(super) fn question(q: &Question) -> Option<Vec<u8>> {
+    Some(match (q.target, q.source) {
+        (IpAddr::V4(target), source) => {
+            let source = match source {
+                Some(IpAddr::V4(ip)) => ip,
+                _ => Ipv4Addr::UNSPECIFIED,
+            };
+            let mut frame = arp(ARP_REQUEST, (q.mac, source), (NOBODY, target));
+            if let Some(to) = q.to {
+                frame[..6].copy_from_slice(&to.0);
+            }
+            frame
+        }
+        (IpAddr::V6(target), Some(IpAddr::V6(source))) => {
+            let mut body = solicitation(target);
+            body.extend([OPTION_SOURCE_ADDRESS, 1]);
+            body.extend(q.mac.0);
+            match q.to {
+                // As the kernel itself asks whether a neighbour is still there.
+                Some(to) => icmpv6((q.mac, to), source, target, body),
+                None => {
+                    let group = solicited_node(target);
+                    icmpv6((q.mac, multicast(group)), source, group, body)
+                }
+            }
+        }
+        (IpAddr::V6(_), _) => return None,
+    })
+}
+
+/// Who answers a question in this frame, which came in on `link`.
+pub(super) fn answer(frame: &[u8], link: u32) -> Option<Answer> {
+    let mac = |at: usize| frame.get(at..)?.first_chunk().copied().map(Mac);
+    let protocol = u16::from_be_bytes(*frame.get(12..)?.first_chunk()?);
+    let (ip, from, to) = match protocol {
+        ETH_P_IP_ARP if frame.len() >= ARP_LENGTH => {
+            let operation = u16::from_be_bytes(*frame.get(20..)?.first_chunk()?);
+            let ip: [u8; 4] = *frame.get(28..)?.first_chunk()?;
+            let to = mac(32)?;
+            // One that is broadcast answers nobody.
+            (operation == ARP_REPLY && mac(0)? == to).then_some((ip.into(), mac(22)?, to))?
+        }
+        ETH_P_IPV6 => {
+            let ip: [u8; 16] = *frame.get(62..)?.first_chunk()?;
+            let advertises =
+                (*frame.get(20)?, *frame.get(54)?) == (ICMPV6, NEIGHBOUR_ADVERTISEMENT);
+            let solicited = *frame.get(58)? & NA_SOLICITED != 0;
+            (advertises && solicited).then_some((ip.into(), mac(6)?, mac(0)?))?
+        }
+        _ => return None,
+    };
+    Some(Answer { link, ip, from, to })
+}
+
+fn solicitation(target: Ipv6Addr) -> Vec<u8> {
+    let mut body = vec![NEIGHBOUR_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
+    body.extend(target.octets());
+    body
+}
+
+/// The group that the owner of an address listens to (RFC 4291, 2.7.1).
+fn solicited_node(ip: Ipv6Addr) -> Ipv6Addr {
+    let [.., x, y, z] = ip.octets();
+    Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, x, y, z])
 }
 
 fn ethernet(to: Mac, from: Mac, protocol: u16) -> Vec<u8> {
@@ -75,13 +147,23 @@ fn arp(operation: u16, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr)) -> Vec<
     frame
 }
 
-/// An ICMPv6 message to a multicast group; its checksum field is filled in.
-fn icmpv6(from: Mac, source: Ipv6Addr, group: Ipv6Addr, mut body: Vec<u8>) -> Vec<u8> {
+/// The Ethernet address of a multicast group (RFC 2464, 7).
+fn multicast(group: Ipv6Addr) -> Mac {
     let [.., a, b, c, d] = group.octets();
-    let mut frame = ethernet(Mac([0x33, 0x33, a, b, c, d]), from, ETH_P_IPV6);
+    Mac([0x33, 0x33, a, b, c, d])
+}
+
+/// An ICMPv6 message; its checksum field is filled in.
+fn icmpv6(
+    (from, to): (Mac, Mac),
+    source: Ipv6Addr,
+    target: Ipv6Addr,
+    mut body: Vec<u8>,
+) -> Vec<u8> {
+    let mut frame = ethernet(to, from, ETH_P_IPV6);
     // Messages made here have at most 32 bytes.
     let length = body.len() as u16;
-    let mut pseudo = [source.octets(), group.octets()].concat();
+    let mut pseudo = [source.octets(), target.octets()].concat();
     pseudo.extend(u32::from(length).to_be_bytes());
     pseudo.extend([0, 0, 0, ICMPV6]);
     pseudo.extend(&body);
@@ -91,7 +173,7 @@ fn icmpv6(from: Mac, source: Ipv6Addr, group: Ipv6Addr, mut body: Vec<u8>) -> Ve
     // Neighbour discovery is believed only with the hop limit that no router can have lowered.
     frame.extend([ICMPV6, 255]);
     frame.extend(source.octets());
-    frame.extend(group.octets());
+    frame.extend(target.octets());
     frame.extend(body);
     frame
 }
@@ -208,6 +290,56 @@ mod tests {
         assert_eq!(claimant(&frame, v6.address), Some(MAC));
         frame[22] = 0xfe;
         assert_eq!(claimant(&frame, v6.address), None);
+    }
+
+    #[test]
+    fn only_an_answer_to_the_one_who_asked_counts() {
+        let [asker, target] = [MAC, Mac([2, 0, 0, 0, 0, 9])];
+        let ip: IpAddr = "10.1.0.254".parse().unwrap();
+        let reply = |to: Mac| {
+            let mut frame = arp(
+                ARP_REPLY,
+                (target, "10.1.0.254".parse().unwrap()),
+                (asker, Ipv4Addr::UNSPECIFIED),
+            );
+            frame[..6].copy_from_slice(&to.0);
+            frame
+        };
+        let heard = answer(&reply(asker), 3).unwrap();
+        assert_eq!(
+            (heard.link, heard.ip, heard.from, heard.to),
+            (3, ip, target, asker)
+        );
+        assert!(answer(&reply(BROADCAST), 3).is_none());
+        let q = Question {
+            link: 3,
+            mac: asker,
+            target: ip,
+            source: None,
+            to: Some(target),
+        };
+        let asked = question(&q).unwrap();
+        assert_eq!(asked[..6], target.0);
+        assert_eq!(asked[28..32], [0; 4]);
+        assert!(answer(&asked, 3).is_none());
+        let q = Question {
+            target: "fd00::5".parse().unwrap(),
+            source: Some("fd00::1".parse().unwrap()),
+            ..q
+        };
+        let asked = question(&q).unwrap();
+        assert_eq!(asked[..6], target.0);
+        assert_eq!(
+            asked[38..54],
+            "fd00::5".parse::<Ipv6Addr>().unwrap().octets()
+        );
+        let everybody = question(&Question { to: None, ..q }).unwrap();
+        assert_eq!(everybody[..6], [0x33, 0x33, 0xff, 0, 0, 5]);
+        // Unsolicited advertisements are announcements.
+        assert!(answer(&frames(&announcement("fd00::5"))[0], 3).is_none());
+        for length in 0..42 {
+            assert!(answer(&reply(asker)[..length], 3).is_none());
+        }
     }
 
     #[test]

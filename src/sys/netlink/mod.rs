@@ -5,6 +5,7 @@
 //! object, and the kernel's reason.
 
 mod address;
+mod event;
 mod link;
 mod neighbour;
 mod route;
@@ -21,6 +22,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 
 pub use address::{Address, Scope};
+pub use event::{Change, Events};
 pub use link::{Link, LinkChange, Mac, Veth};
 pub use neighbour::Proxy;
 pub use route::{Route, RouteFilter, Via};

@@ -319,13 +319,14 @@ impl Wire {
 }
 
 /// The messages of a datagram.
-struct Parts<'a>(&'a [u8]);
+pub(super) struct Parts<'a>(pub &'a [u8]);
 
-struct Part<'a> {
-    kind: u16,
+/// One of them.
+pub(super) struct Part<'a> {
+    pub kind: u16,
     flags: u16,
     sequence: u32,
-    payload: &'a [u8],
+    pub payload: &'a [u8],
 }
 
 impl<'a> Iterator for Parts<'a> {

@@ -1,6 +1,6 @@
 //! The elements of the tables' sets, and how nfnetlink writes them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,7 +13,8 @@ use crate::sys::message;
 use crate::sys::netlink::Family;
 use crate::sys::netlink::wire::{Attributes, Request, malformed, text_of};
 
-pub(super) const TABLE: &str = "berth";
+/// The name of both tables, the one for IP and the one for ARP.
+pub const TABLE: &str = "berth";
 pub(super) const NFPROTO_INET: u8 = 1;
 pub(super) const NFPROTO_ARP: u8 = 3;
 
@@ -29,7 +30,10 @@ const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_SET_ELEM_KEY: u16 = 1;
 const NFTA_SET_ELEM_DATA: u16 = 2;
+const NFTA_SET_ELEM_EXPR: u16 = 7;
 const NFTA_SET_ELEM_KEY_END: u16 = 10;
+const NFTA_EXPR_DATA: u16 = 2;
+const NFTA_COUNTER_BYTES: u16 = 1;
 const NFTA_DATA_VALUE: u16 = 1;
 const NLA_F_NESTED: u16 = 0x8000;
 const NLM_F_CREATE: u16 = 0x400;
@@ -121,6 +125,11 @@ impl Element {
             Self::To(ip, _) => by(Family::of(ip), "to4", "to6"),
             Self::Source { .. } => "source",
         }
+    }
+
+    /// Whether the set's elements count the traffic that they match.
+    fn is_counted(&self) -> bool {
+        matches!(self, Self::Own(..) | Self::To(..))
     }
 
     fn table_family(&self) -> u8 {
@@ -222,28 +231,63 @@ impl Socket {
     pub fn elements(&mut self, families: &[Family]) -> io::Result<BTreeSet<Element>> {
         let mut found = BTreeSet::new();
         for specimen in specimens(families) {
-            let what = format!("list nftables set berth {}", specimen.set());
-            let query = payload(
-                specimen.table_family(),
-                &[
-                    (NFTA_SET_ELEM_LIST_TABLE, &text(TABLE)),
-                    (NFTA_SET_ELEM_LIST_SET, &text(specimen.set())),
-                ],
-            );
-            let answer = self.wire.dump(message_type(GETSETELEM), query);
-            let messages = match answer.map_err(|e| message(e, &what))? {
-                Ok(messages) => messages,
-                Err(no) if no.errno == Errno::ENOENT => continue,
-                Err(no) => return Err(no.of(what)),
-            };
-            for part in &messages {
-                let attributes = Attributes(part.payload.get(4..).unwrap_or(&[]));
-                for (kind, list) in attributes {
-                    if kind == NFTA_SET_ELEM_LIST_ELEMENTS {
-                        for (_, element) in Attributes(list) {
-                            let element = read(&specimen, element).ok_or_else(malformed);
-                            found.insert(element.map_err(|e| message(e, &what))?);
-                        }
+            found.extend(self.list(&specimen, |element| read(&specimen, element))?);
+        }
+        Ok(found)
+    }
+
+    /// The bytes that each VIP has sent to and received from clients since its element was added;
+    /// none if there is no table.
+    ///
+    /// # Errors
+    /// If the kernel can't be asked or isn't understood.
+    pub fn traffic(&mut self) -> io::Result<BTreeMap<IpAddr, u64>> {
+        let mut bytes = BTreeMap::new();
+        let counted = specimens(&Family::BOTH)
+            .into_iter()
+            .filter(Element::is_counted);
+        for specimen in counted {
+            let counts = self.list(&specimen, |element| {
+                let vip = match read(&specimen, element)? {
+                    Element::Own(_, vip) | Element::To(vip, _) => vip,
+                    _ => return None,
+                };
+                Some((vip, count(element).unwrap_or(0)))
+            })?;
+            for (vip, count) in counts {
+                *bytes.entry(vip).or_default() += count;
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Every element of the set of `specimen`, as `read` has it.
+    fn list<T>(
+        &mut self,
+        specimen: &Element,
+        read: impl Fn(&[u8]) -> Option<T>,
+    ) -> io::Result<Vec<T>> {
+        let what = format!("list nftables set berth {}", specimen.set());
+        let query = payload(
+            specimen.table_family(),
+            &[
+                (NFTA_SET_ELEM_LIST_TABLE, &text(TABLE)),
+                (NFTA_SET_ELEM_LIST_SET, &text(specimen.set())),
+            ],
+        );
+        let answer = self.wire.dump(message_type(GETSETELEM), query);
+        let messages = match answer.map_err(|e| message(e, &what))? {
+            Ok(messages) => messages,
+            Err(no) if no.errno == Errno::ENOENT => return Ok(Vec::new()),
+            Err(no) => return Err(no.of(what)),
+        };
+        let mut found = Vec::new();
+        for part in &messages {
+            for (kind, list) in Attributes(part.payload.get(4..).unwrap_or(&[])) {
+                if kind == NFTA_SET_ELEM_LIST_ELEMENTS {
+                    for (_, element) in Attributes(list) {
+                        let element = read(element).ok_or_else(malformed);
+                        found.push(element.map_err(|e| message(e, &what))?);
                     }
                 }
             }
@@ -297,6 +341,16 @@ fn read(specimen: &Element, bytes: &[u8]) -> Option<Element> {
         }
     }
     specimen.with(key?, end, data)
+}
+
+/// The bytes that an element's counter has counted. Each packet of a VIP is looked up in these sets
+/// once, where it is accepted.
+fn count(bytes: &[u8]) -> Option<u64> {
+    let find = |bytes, wanted| Attributes(bytes).find(|(kind, _)| *kind == wanted);
+    let (_, expression) = find(bytes, NFTA_SET_ELEM_EXPR)?;
+    let (_, counter) = find(expression, NFTA_EXPR_DATA)?;
+    let (_, count) = find(counter, NFTA_COUNTER_BYTES)?;
+    Some(u64::from_be_bytes(count.try_into().ok()?))
 }
 
 pub(super) const fn message_type(verb: u16) -> u16 {

@@ -9,7 +9,7 @@ mod table;
 use std::io;
 use std::os::fd::AsFd;
 
-pub use elements::Element;
+pub use elements::{Element, TABLE};
 use nix::unistd::{ForkResult, fork};
 
 use crate::sys::message;

@@ -29,8 +29,8 @@ const FAMILY_SETS: &str = "
     set shut{4} { type ifname; }
     set host{4} { type ipv{4}_addr; }
     set vip{4} { type ipv{4}_addr; }
-    set own{4} { type ifname . ipv{4}_addr; }
-    set to{4} { type ipv{4}_addr . ifname; }
+    set own{4} { type ifname . ipv{4}_addr; counter; }
+    set to{4} { type ipv{4}_addr . ifname; counter; }
     set back{4} { type ifname . ipv{4}_addr; }
 ";
 /// A packet meets the rules of its own family only.

@@ -1,0 +1,140 @@
+//! Questions to targets on the networks of ports, and their answers.
+
+use std::io;
+use std::mem;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use super::frame::{
+    ARP_REPLY, ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, answer, question,
+};
+use super::{ADDRESS_LENGTH, END, EQUAL, LOAD_BYTE, LOAD_HALF, Wire, hear, link_address, op, send};
+use crate::sys::netlink::Mac;
+
+/// How many frames are read in one go.
+const FRAMES: usize = 256;
+
+/// Whether a target is there, asked through one port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question {
+    /// Index of the port.
+    pub link: u32,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// Who is asked for.
+    pub target: IpAddr,
+    /// The port's own address, if it has one: IPv4 does without, IPv6 does not.
+    pub source: Option<IpAddr>,
+    /// The target's Ethernet address, if it is known: then nobody else is bothered.
+    pub to: Option<Mac>,
+}
+
+/// An answer to somebody's question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// Index of the port it came in through.
+    pub link: u32,
+    /// Who answers.
+    pub ip: IpAddr,
+    /// The Ethernet address it names as its own.
+    pub from: Mac,
+    /// The Ethernet address that it answers to.
+    pub to: Mac,
+}
+
+/// Asks, and hears the answers of all ports. Nothing else of their traffic reaches it.
+#[derive(Debug)]
+pub struct Ear {
+    arp: Wire,
+    discovery: Wire,
+}
+
+impl Ear {
+    /// Opens its sockets.
+    ///
+    /// # Errors
+    /// Without the right to have packet sockets (`CAP_NET_RAW`).
+    pub fn open() -> io::Result<Self> {
+        let (arp, discovery) = (Wire::open()?, Wire::open()?);
+        let mut replies = [
+            op(LOAD_HALF, 0, 0, 20),
+            op(EQUAL, 0, 1, u32::from(ARP_REPLY)),
+            op(END, 0, 0, u32::MAX),
+            op(END, 0, 0, 0),
+        ];
+        hear(&arp.0, (0, ETH_P_IP_ARP), &mut replies)?;
+        let mut advertisements = [
+            op(LOAD_BYTE, 0, 0, 20),
+            op(EQUAL, 0, 3, u32::from(ICMPV6)),
+            op(LOAD_BYTE, 0, 0, 54),
+            op(EQUAL, 0, 1, u32::from(NEIGHBOUR_ADVERTISEMENT)),
+            op(END, 0, 0, u32::MAX),
+            op(END, 0, 0, 0),
+        ];
+        hear(&discovery.0, (0, ETH_P_IPV6), &mut advertisements)?;
+        Ok(Self { arp, discovery })
+    }
+
+    /// What to wait for.
+    pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
+        [self.arp.as_fd(), self.discovery.as_fd()]
+    }
+
+    /// Asks. A port that can't ask in the target's family does not.
+    ///
+    /// # Errors
+    /// If the port can't send.
+    pub fn ask(&self, q: &Question) -> io::Result<()> {
+        match question(q) {
+            Some(frame) => send(&self.arp.0, q.link, &frame),
+            None => Ok(()),
+        }
+    }
+
+    /// The answers that have come in.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn answers(&self) -> io::Result<Vec<Answer>> {
+        let mut answers = Vec::new();
+        for wire in [&self.arp, &self.discovery] {
+            for _ in 0..FRAMES {
+                match receive_from(&wire.0) {
+                    Ok((frame, length, link)) => answers.extend(answer(&frame[..length], link)),
+                    Err(Errno::EAGAIN) => break,
+                    // A link went down; what else is there to read comes next.
+                    Err(Errno::EINTR | Errno::ENETDOWN) => {}
+                    Err(e) => return Err(e.into()),
+                }
+            }
+        }
+        Ok(answers)
+    }
+}
+
+/// The next frame, cut off after what counts, its length, and the index of the link it came in on.
+fn receive_from(socket: &OwnedFd) -> Result<([u8; 128], usize, u32), Errno> {
+    let mut frame = [0; 128];
+    let mut from = link_address(0, 0);
+    let mut from_length = ADDRESS_LENGTH;
+    debug_assert_eq!(mem::size_of_val(&from), ADDRESS_LENGTH as usize);
+    // SAFETY: both buffers are valid for the lengths given.
+    let length = Errno::result(unsafe {
+        libc::recvfrom(
+            socket.as_raw_fd(),
+            frame.as_mut_ptr().cast(),
+            frame.len(),
+            libc::MSG_DONTWAIT,
+            (&raw mut from).cast(),
+            &raw mut from_length,
+        )
+    })?;
+    // Interface numbers are positive.
+    Ok((
+        frame,
+        length.unsigned_abs(),
+        from.sll_ifindex.unsigned_abs(),
+    ))
+}
