@@ -149,6 +149,8 @@ pub static AGENT: Agent = Agent {
                A file system that needs more than the replay of its journal is repaired in the \
                background, with access blocked; its monitor tells how far the repair is. When it is \
                stopped, the block device is proven to be free.",
+    example: &[],
+    cloned: false,
     params: &[
         &VSERVER,
         &DEVICE,

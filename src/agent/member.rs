@@ -82,12 +82,24 @@ pub fn ask_or_start(cx: &Context<'_>, vserver: &str, request: &Request) -> Resul
     }
 }
 
+/// Connects to the keeper of `vserver`; `None` if there is none. Somebody else in its place is not
+/// asked, and not in the way either where the kernel shows no cell.
+fn connect(vserver: &str) -> Result<Option<Client>, Error> {
+    match Client::connect(vserver) {
+        Err(e) if Socket::new()?.link(&network::outside(vserver))?.is_none() => {
+            log::warn(e);
+            Ok(None)
+        }
+        other => Ok(other?),
+    }
+}
+
 /// How a member is, by its keeper; `None` if there is no keeper.
 ///
 /// # Errors
 /// If the keeper does not answer.
 pub fn ask_status(cx: &Context<'_>, vserver: &str) -> Result<Option<Reply>, Error> {
-    let Some(client) = Client::connect(vserver)? else {
+    let Some(client) = connect(vserver)? else {
         return Ok(None);
     };
     let request = Request::Status {
@@ -122,7 +134,7 @@ pub fn leave(
     vserver: &str,
     request: impl Fn(Duration) -> Request,
 ) -> Result<Option<Reply>, Error> {
-    let Some(client) = Client::connect(vserver)? else {
+    let Some(client) = connect(vserver)? else {
         return Ok(None);
     };
     // The keeper has the larger part of the time, the proof by the kernel the rest.

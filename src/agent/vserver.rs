@@ -105,6 +105,8 @@ pub static AGENT: Agent = Agent {
                The state of the servers lies on the home file system and moves with it. The start \
                returns when the servers answer. A server that ends by itself is reported to Pacemaker \
                at once.",
+    example: &[],
+    cloned: false,
     params: &[
         &NAME,
         &SERVICES,

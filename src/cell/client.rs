@@ -1,10 +1,8 @@
 //! The agents' way to the keeper of a cell: finding it, starting it, asking it.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs::File;
+use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -12,15 +10,14 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sched::{CloneFlags, setns};
 
-use super::channel::{Channel, wait_readable};
+use super::channel::Channel;
+use super::daemon::{self, Call};
 use super::network;
 use super::protocol::{self, KEEPER, Reply, Request};
 use crate::sys::{command::command, message, namespace};
 
 /// How long a keeper may take to answer what it can answer at once.
 pub const PROMPT: Duration = Duration::from_secs(5);
-/// How long a killed keeper is waited for.
-const KILLED_LIMIT: Duration = Duration::from_millis(500);
 
 /// A cell of this node.
 #[derive(Debug)]
@@ -80,29 +77,9 @@ impl Client {
     /// If what listens there is not berth's keeper.
     pub fn connect(vserver: &str) -> io::Result<Option<Self>> {
         let path = protocol::socket(vserver);
-        let channel = match Channel::connect(&path) {
-            Ok(channel) => channel,
-            Err(e) => {
-                return match e.kind() {
-                    // A keeper that was killed leaves its socket behind.
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(None),
-                    _ => Err(message(e, format_args!("connect to {}", path.display()))),
-                };
-            }
+        let Some((channel, keeper)) = daemon::connect(&path, KEEPER, "keeper")? else {
+            return Ok(None);
         };
-        let (keeper, user) = channel.peer()?;
-        let name = fs::read_to_string(format!("/proc/{keeper}/comm")).unwrap_or_default();
-        let name = name.trim();
-        // One that has just been killed has no name any more.
-        if user != 0 || !(name == KEEPER || name.is_empty()) {
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                format!(
-                    "{} belongs to process {keeper} ({name}, user {user}), not to berth's keeper: end it or remove the socket",
-                    path.display()
-                ),
-            ));
-        }
         Ok(Some(Self {
             channel,
             keeper,
@@ -123,7 +100,13 @@ impl Client {
         if let Some(client) = Self::connect(vserver)? {
             return Ok(client);
         }
-        start(vserver, deadline)?;
+        let call = Call {
+            name: KEEPER,
+            argument: vserver,
+            instance: vserver,
+            what: &format!("the keeper of {vserver}"),
+        };
+        daemon::start(&call, |_| false, deadline)?;
         Self::connect(vserver)?.ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::NotConnected,
@@ -183,15 +166,7 @@ impl Client {
     /// Kills the keeper, and with it the cell, and waits until it has died: until then its socket
     /// takes connections as if it lived.
     pub fn kill(&self) {
-        // The kernel vouches for the process: it is still the one that accepted this connection, or
-        // the connection would be closed.
-        let process = namespace::open_process(self.keeper);
-        let pid = nix::unistd::Pid::from_raw(self.keeper);
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-        // One that is not there any more, or can't die yet, is for the caller's own proof to find.
-        if let Ok(process) = process {
-            let _ = wait_readable(&process, Instant::now() + KILLED_LIMIT);
-        }
+        daemon::kill(self.keeper);
     }
 }
 
@@ -224,27 +199,8 @@ pub fn exec(vserver: &str, argv: &[String]) -> io::Result<ExitStatus> {
 /// The directory of all keepers, and that of this one. What is not root's own is not used.
 fn make_directory(vserver: &str) -> io::Result<PathBuf> {
     let directory = protocol::directory(vserver);
-    for path in [Path::new(protocol::RUNTIME_DIRECTORY), &directory] {
-        match fs::DirBuilder::new().mode(0o700).create(path) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(message(
-                    e,
-                    format_args!("make directory {}", path.display()),
-                ));
-            }
-            _ => {}
-        }
-        let is = fs::symlink_metadata(path)?;
-        if !is.is_dir() || is.uid() != 0 || is.mode() & 0o077 != 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                format!(
-                    "{} is not a directory of root's alone (mode 0700): remove it",
-                    path.display()
-                ),
-            ));
-        }
-    }
+    daemon::private_directory(Path::new(protocol::RUNTIME_DIRECTORY))?;
+    daemon::private_directory(&directory)?;
     Ok(directory)
 }
 
@@ -265,36 +221,5 @@ fn lock(vserver: &str, deadline: Instant) -> io::Result<Flock<File>> {
             Err((same, _)) => file = same,
         }
         std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// Starts a keeper: this same program under another name. Returns when it can be connected to.
-fn start(vserver: &str, deadline: Instant) -> io::Result<()> {
-    let mut keeper = command("/proc/self/exe");
-    keeper
-        .arg0(KEEPER)
-        .arg(vserver)
-        .env("OCF_RESOURCE_INSTANCE", vserver)
-        .envs(std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HA_")))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    // It is not waited for: it lives on, and becomes a child of the system's PID 1.
-    let mut child = keeper
-        .spawn()
-        .map_err(|e| message(e, format_args!("start the keeper of {vserver}")))?;
-    let mut answer = String::new();
-    if let Some(mut pipe) = child.stdout.take() {
-        wait_readable(&pipe, deadline)
-            .map_err(|e| message(e, format_args!("the keeper of {vserver} does not start")))?;
-        let mut text = [0; 1024];
-        let length = pipe.read(&mut text)?;
-        answer = String::from_utf8_lossy(&text[..length]).trim().to_owned();
-    }
-    match answer.as_str() {
-        "ok" => Ok(()),
-        "" => Err(io::Error::other(format!(
-            "the keeper of {vserver} ended at once"
-        ))),
-        why => Err(io::Error::other(format!("the keeper of {vserver}: {why}"))),
     }
 }

@@ -93,3 +93,13 @@ pub fn report(member: &Member, why: &str) {
         log::warn(e);
     }
 }
+
+/// Has Pacemaker forget that `member` was degraded: it shows that until somebody does. Blocks.
+pub fn clean_up(member: &Member) {
+    let Some(node) = &member.node else { return };
+    let deadline = Instant::now() + REPORT_LIMIT;
+    if let Err(e) = tool::clean_up(&member.resource, node, deadline) {
+        // It is only a line too much in crm_mon.
+        log::warn(e);
+    }
+}

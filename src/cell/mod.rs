@@ -1,7 +1,9 @@
 //! A vserver's cell: the keeper in the host, the cell's PID 1, and the servers that run under it.
 
+pub mod announcing;
 pub mod channel;
 pub mod client;
+pub mod daemon;
 pub mod guard;
 pub mod init;
 pub mod job;

@@ -123,6 +123,11 @@ pub enum Request {
         /// The port.
         port: String,
     },
+    /// A resource that was degraded is no more: have the cluster forget what it was told.
+    CleanUp {
+        /// The resource.
+        member: Member,
+    },
 }
 
 /// How a member is.

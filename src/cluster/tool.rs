@@ -1,13 +1,17 @@
 //! Pacemaker's command-line tools: reporting a failure, the node's name, transient attributes.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::element::Element;
 use crate::sys::command::{command, run};
 
 const CRM_RESOURCE: &str = "/usr/sbin/crm_resource";
 const CRM_NODE: &str = "/usr/sbin/crm_node";
 const ATTRD_UPDATER: &str = "/usr/sbin/attrd_updater";
+/// What attrd_updater says of an attribute that no node has; the exit code differs between versions.
+const NO_SUCH_ATTRIBUTE: &str = "attribute does not exist";
 
 /// Reports to Pacemaker that `resource` has failed on `node`, as if a monitor had found it.
 ///
@@ -38,16 +42,69 @@ pub fn read_node_name(deadline: Instant) -> io::Result<String> {
     }
 }
 
-/// Sets a transient attribute of this node, at once on all nodes.
+/// A transient attribute of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attribute {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// Known on all nodes, but not part of the status that the scheduler sees.
+    pub private: bool,
+    /// How long the cluster waits for further changes before it acts on this one.
+    pub dampening: Duration,
+}
+
+impl Attribute {
+    /// One that the cluster acts on at once.
+    pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            value: value.into(),
+            private: false,
+            dampening: Duration::ZERO,
+        }
+    }
+}
+
+/// Sets a transient attribute of this node, on all nodes.
 ///
 /// # Errors
 /// What the tool says; `TimedOut` at `deadline`.
-pub fn set_attribute(name: &str, value: &str, deadline: Instant) -> io::Result<()> {
+pub fn set_attribute(attribute: &Attribute, deadline: Instant) -> io::Result<()> {
+    let Attribute { name, value, .. } = attribute;
     let mut tool = command(ATTRD_UPDATER);
-    tool.args(["-n", name, "-U", value]);
+    let seconds = attribute.dampening.as_secs().to_string();
+    // The dampening is the attribute's, not the change's: it is set with each value.
+    tool.args(["-n", name, "-B", value, "-d", &seconds]);
+    if attribute.private {
+        tool.arg("-p");
+    }
     run(tool, deadline)?
         .check(format_args!("set node attribute {name} to {value}"))
         .map(|_| ())
+}
+
+/// The values of an attribute, each with the node that has it.
+///
+/// # Errors
+/// What the tool says, or that it is not understood; `TimedOut` at `deadline`.
+pub fn read_attribute(name: &str, deadline: Instant) -> io::Result<BTreeMap<String, String>> {
+    let mut tool = command(ATTRD_UPDATER);
+    tool.args(["-n", name, "-Q", "-A", "--output-as=xml"]);
+    let output = run(tool, deadline)?;
+    if !output.status.success() && output.text().contains(NO_SUCH_ATTRIBUTE) {
+        return Ok(BTreeMap::new());
+    }
+    let text = output
+        .check(format_args!("read node attribute {name}"))?
+        .text();
+    let tree = Element::parse(&text)
+        .map_err(|e| io::Error::other(format!("read node attribute {name}: {e}")))?;
+    let found = tree.walk().filter(|e| e.name == "attribute");
+    Ok(found
+        .filter_map(|e| Some((e.get("host")?.to_owned(), e.get("value")?.to_owned())))
+        .collect())
 }
 
 /// Deletes a transient attribute of this node; that it is not set is no error.
@@ -59,5 +116,17 @@ pub fn delete_attribute(name: &str, deadline: Instant) -> io::Result<()> {
     tool.args(["-n", name, "-D"]);
     run(tool, deadline)?
         .check(format_args!("delete node attribute {name}"))
+        .map(|_| ())
+}
+
+/// Has the cluster forget the failed and degraded actions of a resource on a node.
+///
+/// # Errors
+/// What the tool says; `TimedOut` at `deadline`.
+pub fn clean_up(resource: &str, node: &str, deadline: Instant) -> io::Result<()> {
+    let mut tool = command(CRM_RESOURCE);
+    tool.args(["--cleanup", "-r", resource, "-N", node]);
+    run(tool, deadline)?
+        .check(format_args!("clean up {resource} on {node}"))
         .map(|_| ())
 }

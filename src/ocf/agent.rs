@@ -80,6 +80,10 @@ pub struct Agent {
     pub shortdesc: &'static str,
     /// The same in sentences; a blank line separates paragraphs.
     pub longdesc: &'static str,
+    /// What an example gives besides the required parameters.
+    pub example: &'static [(&'static str, &'static str)],
+    /// Whether it is meant to run on every node, as a clone.
+    pub cloned: bool,
     /// Its parameters, in the order of the documentation.
     pub params: &'static [&'static dyn Declared],
     /// Its actions; `meta-data` and `usage` need no declaration.

@@ -105,10 +105,13 @@ const fn does(action: &ActionDecl) -> &'static str {
 /// The resource with its required parameters, as the two shells take it.
 fn examples(out: &mut String, agent: &Agent) {
     let specs = agent.params.iter().map(|p| p.spec());
-    let required: String = specs
+    let mut required: String = specs
         .filter(|spec| spec.required)
         .map(|spec| format!(" \\\n    {}={}", spec.name, spec.name.to_uppercase()))
         .collect();
+    for (name, value) in agent.example {
+        let _ = write!(required, " \\\n    {name}=\"{value}\"");
+    }
     let mut operations = String::new();
     for action in agent.actions {
         let name = action.action.name();
@@ -136,9 +139,18 @@ fn examples(out: &mut String, agent: &Agent) {
     } else {
         " \\\n    params"
     };
+    let (crm_clone, pcs_clone) = match agent.cloned {
+        true => (
+            format!("\ncrm configure clone my-{name}-clone my-{name}"),
+            " \\\n    clone",
+        ),
+        false => (String::new(), ""),
+    };
     for command in [
-        format!("crm configure primitive my-{name} ocf:berth:{name}{params}{required}{operations}"),
-        format!("pcs resource create my-{name} ocf:berth:{name}{required}{operations}"),
+        format!(
+            "crm configure primitive my-{name} ocf:berth:{name}{params}{required}{operations}{crm_clone}"
+        ),
+        format!("pcs resource create my-{name} ocf:berth:{name}{required}{operations}{pcs_clone}"),
     ] {
         let _ = writeln!(out, ".PP\n.nf\n{}\n.fi", escape(&command));
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::env::Env;
-use super::error::Error;
+use super::error::{Error, Fault};
 
 /// A parameter's type in the meta-data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct Spec {
     pub unique_group: Option<&'static str>,
     /// Whether a change is taken over by `reload-agent`, without a restart.
     pub reloadable: bool,
+    /// Whether each node may have a value of its own: what is wrong with it is so on this node only.
+    pub node_bound: bool,
 }
 
 /// Turns a value into a `T`; the error says what would be right: `is not an IP address`. One that begins
@@ -63,8 +65,8 @@ pub trait Declared: Sync {
     /// Whether the value in `env` (or the default) is acceptable.
     ///
     /// # Errors
-    /// [`Fault::Config`](super::Fault::Config), with the parameter's name, its value and what would
-    /// be right.
+    /// [`Fault::Config`], or [`Fault::Host`] of one that may differ from node to node, with the
+    /// parameter's name, its value and what would be right.
     fn check(&self, env: &Env) -> Result<(), Error>;
 }
 
@@ -78,6 +80,7 @@ const fn spec(name: &'static str, shortdesc: &'static str, longdesc: &'static st
         required: false,
         unique_group: None,
         reloadable: false,
+        node_bound: false,
     }
 }
 
@@ -179,6 +182,13 @@ macro_rules! declaration {
                 self
             }
 
+            /// The same parameter, which may differ from node to node.
+            #[must_use]
+            pub const fn node_bound(mut self) -> Self {
+                self.spec.node_bound = true;
+                self
+            }
+
             /// Its name.
             pub const fn name(&self) -> &'static str {
                 self.spec.name
@@ -233,13 +243,18 @@ fn read<T>(spec: &Spec, parse: Parser<T>, env: &Env) -> Result<Option<T>, Error>
 }
 
 fn wrong(spec: &Spec, value: &str, why: &str) -> Error {
+    let fault = match spec.node_bound {
+        true => Fault::Host,
+        false => Fault::Config,
+    };
     if why.starts_with('"') {
-        return Error::config(format!("parameter {}: {why}", spec.name));
+        return Error::new(fault, format!("parameter {}: {why}", spec.name));
     }
     // The reason has 128 bytes in all: an endless value may not push out what is wrong with it.
     let shown: String = value.chars().take(48).collect();
     let dots = if shown.len() < value.len() { "..." } else { "" };
-    Error::config(format!("parameter {}: \"{shown}{dots}\" {why}", spec.name))
+    let text = format!("parameter {}: \"{shown}{dots}\" {why}", spec.name);
+    Error::new(fault, text)
 }
 
 /// Parser of any text.

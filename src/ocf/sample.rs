@@ -32,6 +32,8 @@ pub static SAMPLE: Agent = Agent {
     name: "sample",
     shortdesc: "A file that exists",
     longdesc: "Creates a file.\n\n.Removes it again \\ in stop.",
+    example: &[],
+    cloned: false,
     params: &[&FILE, &MODE, &COUNT, &LOUD, &NOTE],
     actions: &[
         ActionDecl::once(Action::Start, 20, start),

@@ -233,7 +233,11 @@ fn servers_whose_home_is_being_repaired_start_after_it_and_never_count_as_failed
             false
         }
     });
-    assert_eq!(node.reports(), Vec::<String>::new());
+    // The cluster shows what was degraded until it is told otherwise.
+    eventually("the cluster was told that it is over", || {
+        !node.reports().is_empty()
+    });
+    assert_eq!(node.reports(), [format!("--cleanup -r {vserver} -N n1")]);
     servers.run("stop").expect(0);
     fs.run("stop").expect(0);
     node.assert_gone(&vserver, &[&device]);

@@ -4,7 +4,6 @@
 //! One thread and one poll loop, which never waits for anything else: what may block is done by
 //! children.
 
-mod announcing;
 mod cell;
 mod reconcile;
 mod requests;
@@ -12,7 +11,7 @@ mod servers;
 mod start;
 mod volume;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -22,14 +21,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 
+use super::announcing::Announcing;
 use super::channel::{Channel, Received};
 use super::guard::{self, Guard};
 use super::job::{self, Job};
 use super::network;
 use super::order::Event;
-use super::protocol::{Cause, Member, Request};
+use super::protocol::{Cause, Condition, Member, Request};
 use crate::ocf::log;
-use announcing::Announcing;
 use cell::Cell;
 use requests::Until;
 use servers::Servers;
@@ -66,6 +65,8 @@ struct Keeper {
     announcing: Announcing,
     /// Failure reports on their way to Pacemaker.
     reports: Vec<Job<()>>,
+    /// Members of which Pacemaker was told that they are degraded.
+    degraded: BTreeSet<String>,
     /// Children that have nothing more to say.
     leftover: Vec<Pid>,
     /// When it ends if nobody has become a member.
@@ -313,15 +314,41 @@ impl Keeper {
         if members.is_empty() {
             return;
         }
-        let work = move || {
+        self.tell(move || {
             for member in &members {
                 guard::report(member, why);
             }
+        });
+    }
+
+    /// Tells Pacemaker something, in a child.
+    fn tell(&mut self, work: impl FnOnce()) {
+        let work = || {
+            work();
             ((), None)
         };
         match Job::spawn(c"berth-report", work) {
             Ok(job) => self.reports.push(job),
-            Err(e) => log::error(format_args!("report a failure: {e}")),
+            Err(e) => log::error(format_args!("tell the cluster: {e}")),
+        }
+    }
+
+    /// Pacemaker is being told how this member is: what it was told of its degradation is cleaned up
+    /// when that is over.
+    fn note_condition(&mut self, resource: &str, condition: &Condition) {
+        match condition {
+            Condition::Degraded(_) => {
+                self.degraded.insert(resource.to_owned());
+            }
+            Condition::Running if self.degraded.remove(resource) => {
+                let volume = self.volumes.get(resource).map(|held| &held.member);
+                let servers = self.servers.as_ref().map(|servers| &servers.member);
+                let servers = servers.filter(|member| member.resource == resource);
+                if let Some(member) = volume.or(servers).cloned() {
+                    self.tell(move || guard::clean_up(&member));
+                }
+            }
+            _ => {}
         }
     }
 

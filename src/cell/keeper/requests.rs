@@ -2,11 +2,13 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Keeper;
 use super::servers::Servers;
 use super::volume::{self, Held, Phase};
+use crate::cell::guard;
 use crate::cell::protocol::{Cause, Condition, Exported, Member, Reply, Request, Volume};
 use crate::cell::service::ServerSpec;
 use crate::ocf::log;
@@ -48,10 +50,19 @@ impl Keeper {
                 budget,
             } => (self.attach(member, volume), now + budget),
             Request::Detach { resource, budget } => (self.detach(resource, budget), now + budget),
-            Request::Status { resource } => (Until::Now(self.member(&resource)), now),
+            Request::Status { resource } => {
+                self.note_condition(&resource, &self.condition(&resource));
+                (Until::Now(self.member(&resource)), now)
+            }
+            Request::CleanUp { member } => {
+                self.tell(move || guard::clean_up(&member));
+                (Until::Now(Reply::Noted), now)
+            }
             Request::Find => (Until::Found, now + FIND_LIMIT),
             Request::Announce { vip, port } => {
-                self.announcing.begin(vip, &port, now, fd.map(Wire::from));
+                if let Some(wire) = fd.map(|fd| Rc::new(Wire::from(fd))) {
+                    self.announcing.begin(vip, &port, now, &wire);
+                }
                 (Until::Now(Reply::Noted), now)
             }
             Request::Export {

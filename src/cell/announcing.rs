@@ -1,5 +1,6 @@
 //! Announcements that follow the first one: a frame may be lost, a client or a switch may have been
-//! busy. The agent that started the VIP has ended by then, so the keeper sends them.
+//! busy. The agent that started the VIP has ended by then, so the keeper sends them, or portwatch
+//! where that moved it.
 
 use std::io;
 use std::net::IpAddr;
@@ -19,6 +20,7 @@ const AGAIN_AFTER: [Duration; 3] = [
 /// More than a vserver has VIPs: what goes beyond is not begun.
 const LIMIT: usize = 1024;
 
+#[derive(Debug)]
 struct Due {
     at: Instant,
     vip: IpAddr,
@@ -28,22 +30,21 @@ struct Due {
 }
 
 /// What is still to be announced.
-#[derive(Default)]
-pub(super) struct Announcing(Vec<Due>);
+#[derive(Debug, Default)]
+pub struct Announcing(Vec<Due>);
 
 impl Announcing {
     /// A VIP has been announced on a port at `now`, through `wire`.
-    pub fn begin(&mut self, vip: IpAddr, port: &str, now: Instant, wire: Option<Wire>) {
+    pub fn begin(&mut self, vip: IpAddr, port: &str, now: Instant, wire: &Rc<Wire>) {
         self.0.retain(|due| due.vip != vip);
-        let Some(wire) = wire.filter(|_| self.0.len() < LIMIT) else {
+        if self.0.len() >= LIMIT {
             return;
-        };
-        let wire = Rc::new(wire);
+        }
         self.0.extend(AGAIN_AFTER.map(|after| Due {
             at: now + after,
             vip,
             port: port.to_owned(),
-            wire: Rc::clone(&wire),
+            wire: Rc::clone(wire),
         }));
     }
 
@@ -93,19 +94,19 @@ mod tests {
     use super::*;
 
     /// Not a packet socket, which takes rights that a test may not have: nothing is sent through it.
-    fn wire() -> Option<Wire> {
+    fn wire() -> Rc<Wire> {
         let (one, _) = std::os::unix::net::UnixDatagram::pair().unwrap();
-        Some(Wire::from(std::os::fd::OwnedFd::from(one)))
+        Rc::new(Wire::from(std::os::fd::OwnedFd::from(one)))
     }
 
     #[test]
     fn a_vip_is_announced_three_times_more_and_anew_when_it_moves() {
         let (mut announcing, now) = (Announcing::default(), Instant::now());
         let vip = IpAddr::from([10, 1, 0, 50]);
-        announcing.begin(vip, "a0", now, wire());
+        announcing.begin(vip, "a0", now, &wire());
         assert_eq!(announcing.next(), Some(now + AGAIN_AFTER[0]));
         let moved = now + Duration::from_millis(100);
-        announcing.begin(vip, "a1", moved, wire());
+        announcing.begin(vip, "a1", moved, &wire());
         assert_eq!(announcing.0.len(), AGAIN_AFTER.len());
         assert_eq!(announcing.next(), Some(moved + AGAIN_AFTER[0]));
     }
@@ -113,7 +114,7 @@ mod tests {
     #[test]
     fn what_is_not_true_any_more_is_dropped() {
         let (mut announcing, now) = (Announcing::default(), Instant::now());
-        announcing.begin([10, 1, 0, 50].into(), "no-such-port", now, wire());
+        announcing.begin([10, 1, 0, 50].into(), "no-such-port", now, &wire());
         announcing.send(now + Duration::from_millis(60)).unwrap();
         assert_eq!(announcing.next(), Some(now + AGAIN_AFTER[1]));
         announcing.send(now + Duration::from_secs(2)).unwrap();
