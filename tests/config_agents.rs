@@ -11,18 +11,13 @@ use proptest::prelude::*;
 mod any_config;
 mod common;
 
-/// Agents that a plan names and that are not declared yet.
-const UNDECLARED: [&str; 1] = ["portwatch"];
-
 fn check(toml: &str) {
     let config = config::parse("berth.toml", toml).unwrap();
     let model = model::build(&config, Features::CURRENT, &Known::new());
     for resource in &model.resources {
         let name = resource.agent.name();
-        let Some(installed) = AGENTS.iter().find(|a| a.agent.name == name) else {
-            assert!(UNDECLARED.contains(&name), "{name} is not declared");
-            continue;
-        };
+        let installed = AGENTS.iter().find(|a| a.agent.name == name);
+        let installed = installed.unwrap_or_else(|| panic!("{name} is not declared"));
         check_parameters(installed.agent, &resource.params);
         for (_, on_one_node) in &resource.node_params {
             let params = [&resource.params[..], on_one_node].concat();

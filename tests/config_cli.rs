@@ -68,11 +68,25 @@ fn a_wrong_file_is_exit_code_3_and_one_line_for_each_mistake() {
 #[test]
 fn a_file_that_is_not_there_is_named() {
     let expected =
-        "berth: /nonexistent/berth.toml:1: can't be read: No such file or directory (os error 2)\n";
+        "berth: /nonexistent/berth.toml: can't be read: No such file or directory (os error 2)\n";
     berth(&["check", "--file", "/nonexistent/berth.toml"])
         .assert()
         .code(3)
         .stderr(expected);
+}
+
+#[test]
+fn a_file_that_was_cut_off_is_not_taken_for_a_wish_to_have_nothing() {
+    let dir = workplace();
+    for rest in ["", "# berth.toml\n\n"] {
+        fs::write(dir.path().join("berth.toml"), rest).unwrap();
+        for verb in ["check", "apply"] {
+            at(&dir, &[verb, "-f", "berth.toml"])
+                .assert()
+                .code(3)
+                .stderr("berth: berth.toml: says nothing: no subnet, no node, no virtual server\n");
+        }
+    }
 }
 
 #[test]

@@ -101,7 +101,7 @@ pub static PORTWATCH: Section = Section {
         key(
             "balance",
             "0 to 100",
-            "Difference in load between two ports of a subnet, in percent of a port's speed, from which an address is moved from one to the other. 0 = never. Default 20.",
+            "Difference in load between two ports of a subnet, in percent of a port's speed, from which an address is moved from one to the other when it has lasted for recover_after, and at least 5 seconds. 0 = never. Default 20.",
         ),
     ],
 };

@@ -35,7 +35,7 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
     let file = path.display().to_string();
     let whole = |text: String| {
         let problem = problem::Problem {
-            line: 1,
+            line: 0,
             key: String::new(),
             text,
         };
@@ -54,7 +54,14 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
             .count();
         whole(format!("line {line} is not UTF-8"))
     })?;
-    parse(&file, &text)
+    let config = parse(&file, &text)?;
+    if config == Config::default() {
+        // It may have been cut off, and to apply it would remove every virtual server.
+        return Err(whole(
+            "says nothing: no subnet, no node, no virtual server".into(),
+        ));
+    }
+    Ok(config)
 }
 
 /// Reads and checks the configuration in `text`; `file` is its name in messages.

@@ -5,7 +5,7 @@ use std::fmt;
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// Line in the file, the first is 1.
+    /// Line in the file, the first is 1; 0: the file as a whole.
     pub line: usize,
     /// The key, with the tables it lies in: `vserver.alpha.vips`.
     pub key: String,
@@ -34,7 +34,10 @@ impl Problems {
     /// The lines to show to a person: `berth.toml:12: vserver.alpha.vips: …`.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
         self.list.iter().map(|problem| {
-            let place = format!("{}:{}", self.file, problem.line);
+            let place = match problem.line {
+                0 => self.file.clone(),
+                line => format!("{}:{line}", self.file),
+            };
             if problem.key.is_empty() {
                 format!("{place}: {}", problem.text)
             } else {
