@@ -150,6 +150,7 @@ impl Cell {
             subnet: None,
             gateway: None,
             ports: None,
+            routed: false,
         }
     }
 

@@ -1,18 +1,19 @@
 //! Between the plan's terms and the kernel's: what is there, and how a step is done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ipnetwork::IpNetwork;
 
+use crate::agent::portwatch::report;
 use crate::cell::network::{INSIDE, default_route};
 use crate::ocf::log;
 use crate::plan::vip::{
-    Family, Link, Object, Observed, Out, Route, Rule, STAND_IN, Step, setting_keys,
+    Family, Link, Object, Observed, Out, Route, Rule, STAND_IN, Step, TO_TABLE, setting_keys,
 };
 use crate::sys::announce::Announcement;
 use crate::sys::netlink::{self, Address, Applied, Mac, Proxy, RouteFilter, Scope, Socket, Via};
@@ -21,27 +22,31 @@ use crate::sys::sysctl::{self, FORWARD_ALL_IPV6, Record};
 
 /// The maker of all that berth makes: `rtm_protocol` and its likes.
 const PROTOCOL: u8 = 190;
+/// The maker of the routes that a routing daemon may announce.
+const ANNOUNCED: u8 = 191;
 /// How the node's ends of cells' interfaces begin.
 const OUTSIDE: &str = "b-";
 
 /// The kernel, as seen from this node and from one cell.
-pub(super) struct Kernel {
+pub(in crate::agent) struct Kernel {
     route: Socket,
     nft: nft::Socket,
     cell: Option<Socket>,
     record: Record,
+    runtime: PathBuf,
     links: Vec<netlink::Link>,
 }
 
 impl Kernel {
-    /// Opens the sockets; `cell` is the cell's network namespace, if it has one. `settings` is where
-    /// the kernel settings' former values are recorded.
-    pub fn open(cell: Option<BorrowedFd<'_>>, settings: &Path) -> io::Result<Self> {
+    /// Opens the sockets; `cell` is the cell's network namespace, if it has one. `runtime` is where
+    /// the kernel settings' former values are recorded, and what portwatch reports.
+    pub fn open(cell: Option<BorrowedFd<'_>>, runtime: &Path) -> io::Result<Self> {
         Ok(Self {
             route: Socket::new()?,
             nft: nft::Socket::new()?,
             cell: cell.map(Socket::in_netns).transpose()?,
-            record: Record::empty(settings),
+            record: Record::empty(&runtime.join("vip.settings")),
+            runtime: runtime.to_owned(),
             links: Vec::new(),
         })
     }
@@ -53,17 +58,12 @@ impl Kernel {
 
     /// What is there, as far as it concerns VIPs of `families`; `vip` is looked for in the cell. Of the
     /// settings only those that berth has changed: see [`Kernel::observe_settings`].
-    pub fn observe(&mut self, vip: IpAddr, families: &[Family]) -> io::Result<Observed> {
-        let families: Vec<netlink::Family> = families.iter().map(|f| to_netlink(*f)).collect();
+    pub fn observe(&mut self, vip: Option<IpAddr>, families: &[Family]) -> io::Result<Observed> {
         self.record.reload().unwrap_or_else(|e| {
             log::warn(format_args!("{e}: settings will not be restored"));
         });
-        self.links = self.route.links()?;
-        let mut seen = Observed::default();
-        self.observe_links(&mut seen)?;
-        for family in &families {
-            self.observe_routing(*family, &mut seen)?;
-        }
+        let mut seen = self.observe_ways(families)?;
+        seen.watched = report::read(&self.runtime);
         match self.nft.standing()? {
             Standing::Whole => {
                 seen.objects.insert(Object::Tables);
@@ -71,9 +71,12 @@ impl Kernel {
             Standing::Damaged => seen.damaged = true,
             Standing::Absent => {}
         }
+        let families: Vec<netlink::Family> = families.iter().map(|f| to_netlink(*f)).collect();
         let elements = self.nft.elements(&families)?;
         seen.objects.extend(elements.into_iter().map(object_of));
-        self.observe_cell(vip, &mut seen)?;
+        if let Some(vip) = vip {
+            self.observe_cell(vip, &mut seen)?;
+        }
         for (key, before) in self.record.iter() {
             seen.before.insert(key.to_owned(), before);
         }
@@ -83,6 +86,23 @@ impl Kernel {
             keys.into_iter().chain([FORWARD_ALL_IPV6.to_owned()]),
         )?;
         Ok(seen)
+    }
+
+    /// Of that only what says which port each VIP is served through: links, addresses,
+    /// routes, rules, proxy entries.
+    pub fn observe_ways(&mut self, families: &[Family]) -> io::Result<Observed> {
+        self.links = self.route.links()?;
+        let mut seen = Observed::default();
+        self.observe_links(&mut seen)?;
+        for family in families {
+            self.observe_routing(to_netlink(*family), &mut seen)?;
+        }
+        Ok(seen)
+    }
+
+    /// The bytes that VIPs have moved since they were started.
+    pub fn traffic(&mut self) -> io::Result<BTreeMap<IpAddr, u64>> {
+        self.nft.traffic()
     }
 
     /// Adds the settings of one family of `links`.
@@ -147,11 +167,10 @@ impl Kernel {
     }
 
     fn observe_routing(&mut self, family: netlink::Family, seen: &mut Observed) -> io::Result<()> {
-        let filter = RouteFilter {
-            table: None,
-            protocol: Some(PROTOCOL),
-        };
-        for route in self.route.routes(family, filter)? {
+        let [own, announced] = [(None, PROTOCOL), (Some(TO_TABLE), ANNOUNCED)].map(filter);
+        let mut routes = self.route.routes(family, own)?;
+        routes.extend(self.route.routes(family, announced)?);
+        for route in routes {
             let Some(out) = self.out_of(route.via) else {
                 continue;
             };
@@ -160,6 +179,7 @@ impl Kernel {
                 to: route.destination,
                 metric: route.metric,
                 out,
+                announced: route.protocol == ANNOUNCED,
             }));
         }
         let rules = self.route.rules(family)?.into_iter();
@@ -352,7 +372,10 @@ impl Kernel {
             via,
             table: route.table,
             metric: route.metric,
-            protocol: PROTOCOL,
+            protocol: match route.announced {
+                true => ANNOUNCED,
+                false => PROTOCOL,
+            },
             rto_min: None,
         })
     }
@@ -363,6 +386,13 @@ impl Kernel {
             address: vip,
             protocol: PROTOCOL,
         })
+    }
+}
+
+fn filter((table, protocol): (Option<u32>, u8)) -> RouteFilter {
+    RouteFilter {
+        table,
+        protocol: Some(protocol),
     }
 }
 

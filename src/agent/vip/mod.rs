@@ -1,15 +1,17 @@
 //! `ocf:berth:vip`: a virtual IP address of one vserver.
 
-mod kernel;
-mod service;
+pub(super) mod kernel;
+pub(super) mod record;
+pub(super) mod service;
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use ipnetwork::IpNetwork;
 
+use super::member;
 use crate::cell::client::{self, CellInfo, Client, PROMPT};
 use crate::cell::protocol::Request;
 use crate::ocf::param::words;
@@ -19,7 +21,8 @@ use crate::ocf::{
 use crate::plan::name;
 
 use crate::sys::announce::Wire;
-pub use service::{Service, Started, Wish};
+pub use record::Wish;
+pub use service::{Service, Started};
 
 static VSERVER: Param<String> = Param::required(
     "vserver",
@@ -71,7 +74,7 @@ static ANNOUNCE: Param<String> = Param::with_default(
     "announce",
     "arp",
     "How the way to the address is made known",
-    "By ARP and neighbour discovery on the address's own subnet only (arp), or also by a routing daemon such as BIRD or FRR, for which the address's route is kept in table 190 with the protocol number 191 (route): then a port of another subnet can serve it when its own subnet has none left.",
+    "By ARP and neighbour discovery on the address's own subnet only (arp), or also by a routing daemon such as BIRD or FRR, for which the address's route is kept in table 190 with the protocol number 191 (route): then a port of another subnet can serve it when its own subnet has none left. The example bird.conf in berth's documentation directory shows what BIRD and the routers need.",
     crate::ocf::param::text,
 )
 .content(Content::Select(&["arp", "route"]))
@@ -86,6 +89,8 @@ pub static AGENT: Agent = Agent {
         the node's ports answers for it, and the node routes between the two; it lets through \
         packets to and from such addresses only. Another user of the address on the network is looked \
         for before it is used.",
+    example: &[],
+    cloned: false,
     params: &[
         &VSERVER,
         &IP,
@@ -163,6 +168,7 @@ fn wish(env: &Env) -> Result<Wish, Error> {
         subnet: SUBNET.get(env)?,
         gateway: GATEWAY.get(env)?,
         ports: PORTS.get(env)?,
+        routed: ANNOUNCE.get(env)? == "route",
     })
 }
 
@@ -198,15 +204,11 @@ fn reload(context: &Context<'_>) -> Result<State, Error> {
 /// Leaves further announcements to the keeper, and the socket with them: whoever closes it last has to
 /// wait, and here Pacemaker would wait too.
 fn announce_again(wish: &Wish, port: String, wire: &Wire) {
-    let asked = Client::connect(&wish.vserver).and_then(|keeper| {
-        let keeper = keeper.ok_or_else(|| io::Error::other("it has ended"))?;
-        let request = Request::Announce {
-            vip: wish.vip,
-            port,
-        };
-        keeper.ask_with(&request, Some(wire.as_fd()), Instant::now() + PROMPT)
-    });
-    if let Err(e) = asked {
+    let request = Request::Announce {
+        vip: wish.vip,
+        port,
+    };
+    if let Err(e) = ask_keeper(&wish.vserver, &request, Some(wire.as_fd())) {
         log::warn(format_args!("have the keeper announce {}: {e}", wish.vip));
     }
 }
@@ -226,7 +228,22 @@ fn stop(context: &Context<'_>) -> Result<State, Error> {
 fn monitor(context: &Context<'_>) -> Result<State, Error> {
     let wish = wish(context.env)?;
     let cell = cell_if_any(&wish.vserver);
-    service(context).monitor(&wish, cell.as_ref().map(|c| c.netns.as_fd()))
+    let service = service(context);
+    let state = service.monitor(&wish, cell.as_ref().map(|c| c.netns.as_fd()))?;
+    if context.action == Action::Monitor && service.note(&state)? {
+        let member = member::member(context);
+        ask_keeper(&wish.vserver, &Request::CleanUp { member }, None)
+            .unwrap_or_else(|e| log::warn(format_args!("have the keeper clean up: {e}")));
+    }
+    Ok(state)
+}
+
+/// Has the keeper do something that this agent can't wait for.
+fn ask_keeper(vserver: &str, request: &Request, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let keeper = Client::connect(vserver)?;
+    let keeper = keeper.ok_or_else(|| io::Error::other("it has ended"))?;
+    keeper.ask_with(request, fd, Instant::now() + PROMPT)?;
+    Ok(())
 }
 
 /// The cell, if it can be found: a keeper that does not answer is not this agent's to report.

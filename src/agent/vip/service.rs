@@ -1,6 +1,6 @@
 //! What the actions do, given the cell's network namespace.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::kernel::Kernel;
+use super::record::{Record, Wish};
+use crate::agent::portwatch::{self, report};
 use crate::cell::network;
 use crate::ocf::{Error, Explain, State, log, step};
 use crate::plan::vip::{
@@ -21,45 +22,24 @@ use crate::plan::vip::{
     judge_without_plan,
 };
 use crate::sys::announce::{Probe, Search, Wire};
+use crate::sys::message;
 use crate::sys::netlink::Mac;
 
 /// Where things are kept that go with a reboot. A dot in their names keeps them from those of
 /// vservers.
-const RUNTIME: &str = "/run/berth";
+pub(in crate::agent) const RUNTIME: &str = "/run/berth";
 /// How often the lock is tried.
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
 /// How long a start waits for an answer to its first probe before it changes anything. Who lives on the
 /// network answers within a fraction of it; late answers are waited for meanwhile.
 const FIRST_ANSWER: Duration = Duration::from_millis(10);
+/// How long a monitor leaves what is missing to portwatch, and how often it looks meanwhile.
+const MENDING: Duration = Duration::from_secs(3);
+const MENDING_PAUSE: Duration = Duration::from_millis(50);
 /// How often a start repeats itself when others take away what it makes.
 const ATTEMPTS: usize = 3;
 
-/// What the parameters ask for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wish {
-    /// The vserver.
-    pub vserver: String,
-    /// The VIP.
-    pub vip: IpAddr,
-    /// Its subnet.
-    pub subnet: Option<IpNetwork>,
-    /// The gateway out of it.
-    pub gateway: Option<IpAddr>,
-    /// The ports it may be served through.
-    pub ports: Option<Vec<String>>,
-}
-
 impl Wish {
-    fn request(&self) -> Request {
-        Request {
-            vip: self.vip,
-            veth: network::outside(&self.vserver),
-            subnet: self.subnet,
-            gateway: self.gateway,
-            ports: self.ports.clone(),
-        }
-    }
-
     /// Whether the parameters agree with each other, whatever the node.
     ///
     /// # Errors
@@ -142,12 +122,16 @@ impl<'a> Service<'a> {
         let seen = observe(&mut kernel, &request, &Family::BOTH)?;
         let desired = Desired::new(&request, &seen).map_err(error_of)?;
         if vip::start(&desired, &seen).is_empty() {
+            self.record(wish, true)?;
             let (state, announced) = (state_of(judge(&desired, &seen)), None);
             return Ok(Started { state, announced });
         }
-        let (wire, macs) = (Wire::open()?, kernel.macs());
+        let (wire, mut macs) = (Wire::open()?, kernel.macs());
+        if let Some(gateway) = wish.gateway.filter(|_| wish.routed) {
+            macs.extend(router(&kernel, &desired, &seen, (&wire, gateway))?);
+        }
         let search = search(&kernel, &desired, &seen, (&wire, &macs))?;
-        self.record(wish)?;
+        self.record(wish, false)?;
         if let Some(search) = search {
             // Up to the proxy entry nobody outside can tell that anything happens here.
             self.apply(&mut kernel, &request, |steps| {
@@ -166,6 +150,7 @@ impl<'a> Service<'a> {
                 port.clone_from(&done.desired.port);
             }
             if !done.changed || !matches!(done.state, State::Failed(_)) {
+                self.record(wish, true)?;
                 return Ok(Started {
                     state: done.state,
                     announced: port.map(|port| (port, wire)),
@@ -226,13 +211,17 @@ impl<'a> Service<'a> {
         let mut kernel = self.kernel(cell)?;
         step("waiting for other addresses' agents");
         let lock = self.lock()?;
-        let seen = kernel.observe(vip, &Family::BOTH)?;
+        let seen = kernel.observe(Some(vip), &Family::BOTH)?;
         if vip::holder(vip, &seen).is_some_and(|link| link != network::outside(vserver)) {
             // It runs here, but for another vserver: that one's resource stops it.
             self.forget();
             return Ok(State::Stopped);
         }
         step("changing the kernel's state");
+        if let Some(mut record) = Record::read(&self.runtime, self.instance) {
+            record.serving = false;
+            record.write(&self.runtime, self.instance)?;
+        }
         let mut errors = Vec::new();
         kernel.apply(&vip::stop(vip, &seen), self.deadline, |e| {
             errors.push(e);
@@ -242,7 +231,7 @@ impl<'a> Service<'a> {
             log::warn(error);
         }
         // What counts is what is left, not what went wrong on the way.
-        let seen = kernel.observe(vip, &Family::BOTH)?;
+        let seen = kernel.observe(Some(vip), &Family::BOTH)?;
         drop(lock);
         kernel.close_aside();
         match vip::stop(vip, &seen).first() {
@@ -262,10 +251,33 @@ impl<'a> Service<'a> {
     /// # Errors
     /// If the kernel can't be asked.
     pub fn monitor(&self, wish: &Wish, cell: Option<BorrowedFd<'_>>) -> Result<State, Error> {
-        let request = wish.request();
-        let alive = cell.is_some();
         let mut kernel = self.kernel(cell)?;
-        let seen = observe(&mut kernel, &request, &own(&request))?;
+        let alive = cell.is_some();
+        let state = self.examine(wish, &mut kernel, alive)?;
+        if !matches!(state, State::Failed(_)) {
+            return Ok(state);
+        }
+        // It may have been in the middle of a move to another port, or portwatch can mend what
+        // somebody else took away: a restart would only take longer.
+        let mends = alive && !report::read(&self.runtime).is_empty();
+        if mends {
+            portwatch::mend(self.deadline);
+        }
+        let until = Instant::now() + if mends { MENDING } else { Duration::ZERO };
+        loop {
+            let lock = self.lock()?;
+            let state = self.examine(wish, &mut kernel, alive)?;
+            drop(lock);
+            if !matches!(state, State::Failed(_)) || Instant::now() >= until.min(self.deadline) {
+                return Ok(state);
+            }
+            thread::sleep(MENDING_PAUSE);
+        }
+    }
+
+    fn examine(&self, wish: &Wish, kernel: &mut Kernel, alive: bool) -> Result<State, Error> {
+        let request = wish.request();
+        let seen = observe(kernel, &request, &own(&request))?;
         if vip::holder(wish.vip, &seen).is_some_and(|link| link != request.veth) {
             return Ok(State::Stopped);
         }
@@ -291,70 +303,93 @@ impl<'a> Service<'a> {
     }
 
     fn kernel(&self, cell: Option<BorrowedFd<'_>>) -> io::Result<Kernel> {
-        Kernel::open(cell, &self.runtime.join("vip.settings"))
+        Kernel::open(cell, &self.runtime)
     }
 
-    /// Keeps other VIPs' agents of this node from changing anything meanwhile.
     fn lock(&self) -> Result<Flock<File>, Error> {
-        let path = self.runtime.join("vip.lock");
-        let what = || format!("lock {}", path.display());
+        Ok(lock(&self.runtime, self.deadline)?)
+    }
+
+    /// Notes what is started, for a stop that gets no usable parameters, and for portwatch.
+    fn record(&self, wish: &Wish, serving: bool) -> Result<(), Error> {
+        let before = Record::read(&self.runtime, self.instance);
+        let record = Record {
+            wish: wish.clone(),
+            serving,
+            degraded: before.as_ref().is_some_and(|r| r.degraded),
+        };
+        match before.as_ref() == Some(&record) {
+            true => Ok(()),
+            false => Ok(record.write(&self.runtime, self.instance)?),
+        }
+    }
+
+    /// Notes that the cluster is about to be told of `state`; says whether that ends a degradation
+    /// that it was told of, which it shows until that is cleaned up.
+    ///
+    /// # Errors
+    /// If it can't be noted.
+    pub fn note(&self, state: &State) -> Result<bool, Error> {
+        let degraded = match state {
+            State::Degraded(_) => true,
+            State::Running => false,
+            _ => return Ok(false),
+        };
+        match Record::read(&self.runtime, self.instance) {
+            Some(mut record) if record.degraded != degraded => {
+                record.degraded = degraded;
+                record.write(&self.runtime, self.instance)?;
+                Ok(!degraded)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// The vserver and VIP that this resource was started with.
+    pub fn recorded(&self) -> Option<(String, IpAddr)> {
+        let Record { wish, .. } = Record::read(&self.runtime, self.instance)?;
+        Some((wish.vserver, wish.vip))
+    }
+
+    fn forget(&self) {
+        Record::forget(&self.runtime, self.instance);
+    }
+}
+
+/// Keeps other agents of this node from changing anything about VIPs meanwhile.
+///
+/// # Errors
+/// If it is still held by another one at `deadline`.
+pub(in crate::agent) fn lock(runtime: &Path, deadline: Instant) -> io::Result<Flock<File>> {
+    let path = runtime.join("vip.lock");
+    let what = || format!("lock {}", path.display());
+    let open = || {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(&self.runtime)
-            .context(what())?;
-        let mut file = OpenOptions::new()
+            .create(runtime)?;
+        OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .mode(0o600)
             .open(&path)
-            .context(what())?;
-        while Instant::now() < self.deadline {
-            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(lock),
-                Err((file, Errno::EWOULDBLOCK)) => file,
-                Err((_, e)) => return Err(io::Error::from(e)).context(what()),
-            };
-            thread::sleep(LOCK_PAUSE);
-        }
-        Err(Error::failed(format!(
-            "{}: another address's agent still holds it",
-            what()
-        )))
-    }
-
-    fn instance_file(&self) -> PathBuf {
-        // Resource ids have no slashes, but nothing here relies on it.
-        let name = self.instance.replace('/', "_");
-        self.runtime.join("vip.d").join(name)
-    }
-
-    /// Notes what is started, for a stop that gets no usable parameters.
-    fn record(&self, wish: &Wish) -> Result<(), Error> {
-        let path = self.instance_file();
-        let write = || {
-            fs::create_dir_all(self.runtime.join("vip.d"))?;
-            fs::write(&path, format!("{} {}\n", wish.vserver, wish.vip))
+    };
+    let mut file = open().map_err(|e| message(e, what()))?;
+    while Instant::now() < deadline {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((file, Errno::EWOULDBLOCK)) => file,
+            Err((_, e)) => return Err(message(e.into(), what())),
         };
-        write().context(format_args!("write {}", path.display()))
+        thread::sleep(LOCK_PAUSE);
     }
-
-    /// The vserver and VIP that this resource was started with.
-    pub fn recorded(&self) -> Option<(String, IpAddr)> {
-        let text = fs::read_to_string(self.instance_file()).ok()?;
-        let (vserver, vip) = text.trim().split_once(' ')?;
-        Some((vserver.to_owned(), vip.parse().ok()?))
-    }
-
-    fn forget(&self) {
-        // Whether there was one does not matter, nor one that stays.
-        let _ = fs::remove_file(self.instance_file());
-    }
+    let text = format!("{}: another address's agent still holds it", what());
+    Err(io::Error::new(io::ErrorKind::TimedOut, text))
 }
 
 fn observe(kernel: &mut Kernel, request: &Request, families: &[Family]) -> io::Result<Observed> {
-    let mut seen = kernel.observe(request.vip, families)?;
+    let mut seen = kernel.observe(Some(request.vip), families)?;
     let links = request.links(&seen);
     kernel.observe_settings(request.vip, &links, &mut seen)?;
     Ok(seen)
@@ -371,6 +406,21 @@ fn before_proxy(steps: &[Step], vip: IpAddr) -> usize {
     steps.iter().position(is_proxy).unwrap_or(steps.len())
 }
 
+/// The router's Ethernet address. Its claim to an announced VIP is that of a proxy: it answers for one
+/// that was reached by another subnet until it has heard that this is over, which takes seconds.
+fn router(
+    kernel: &Kernel,
+    desired: &Desired,
+    seen: &Observed,
+    (wire, gateway): (&Wire, IpAddr),
+) -> Result<Option<Mac>, Error> {
+    let Some(probe) = probe(kernel, desired, seen, (gateway, &[]))? else {
+        return Ok(None);
+    };
+    step("looking for the gateway");
+    Ok(Search::begin(wire, probe)?.listen(FIRST_ANSWER)?)
+}
+
 /// Begins to look for the VIP on the network, unless this node answers for it already.
 ///
 /// # Errors
@@ -381,16 +431,33 @@ fn search<'a>(
     seen: &Observed,
     (wire, ignore): (&'a Wire, &'a [Mac]),
 ) -> Result<Option<Search<'a>>, Error> {
-    let vip = desired.vip;
-    let answers = |o: &Object| matches!(o, Object::Proxy(_, ip) if *ip == vip);
+    let Some(probe) = probe(kernel, desired, seen, (desired.vip, ignore))? else {
+        return Ok(None);
+    };
+    step("looking for another user of the address");
+    let mut search = Search::begin(wire, probe)?;
+    match search.listen(FIRST_ANSWER)? {
+        None => Ok(Some(search)),
+        Some(other) => Err(in_use(desired, other)),
+    }
+}
+
+/// A question on the network of the VIP's port, if it can have another user there.
+fn probe<'a>(
+    kernel: &Kernel,
+    desired: &Desired,
+    seen: &Observed,
+    (address, ignore): (IpAddr, &'a [Mac]),
+) -> Result<Option<Probe<'a>>, Error> {
+    let answers = |o: &Object| matches!(o, Object::Proxy(_, ip) if *ip == desired.vip);
     let carrier = |port: &&String| seen.link(port).is_some_and(|l| l.carrier);
     let Some(port) = desired.port.as_ref().filter(carrier) else {
         return Ok(None);
     };
-    if seen.objects.iter().any(answers) {
+    // On another subnet only routers could answer for it.
+    if desired.elsewhere || seen.objects.iter().any(answers) {
         return Ok(None);
     }
-    step("looking for another user of the address");
     let (link, mac) = kernel.port(port)?;
     let own = seen.link(port).into_iter().flat_map(|l| &l.addresses);
     let sender = own
@@ -399,18 +466,13 @@ fn search<'a>(
             IpAddr::V4(ip) => Some(ip),
             IpAddr::V6(_) => None,
         });
-    let probe = Probe {
+    Ok(Some(Probe {
         link,
         mac,
-        address: vip,
+        address,
         sender,
         ignore,
-    };
-    let mut search = Search::begin(wire, probe)?;
-    match search.listen(FIRST_ANSWER)? {
-        None => Ok(Some(search)),
-        Some(other) => Err(in_use(desired, other)),
-    }
+    }))
 }
 
 fn in_use(desired: &Desired, other: Mac) -> Error {

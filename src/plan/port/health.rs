@@ -59,7 +59,7 @@ impl Limits {
     }
 
     /// Counts from the last answer, and leaves a quarter of an interval for the move of the VIPs.
-    fn silent_after(&self) -> Duration {
+    pub(super) fn silent_after(&self) -> Duration {
         let whole = self.interval.saturating_mul(self.fail_after.max(2));
         whole.saturating_sub(self.interval / 4)
     }
@@ -88,7 +88,9 @@ pub enum State {
 }
 
 /// How far a port can be relied on; the better, the smaller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub enum Standing {
     /// It works.
     Good,

@@ -6,7 +6,9 @@
 mod balance;
 mod choice;
 mod health;
+mod witness;
 
 pub use balance::Balancer;
 pub use choice::{Move, Port, Vip, place};
 pub use health::{Cause, FLAP_WINDOW, FLAPS, Health, Limits, Standing, State};
+pub use witness::{Fault, Witness};

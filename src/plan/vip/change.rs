@@ -4,18 +4,26 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::desired::Item;
-use super::{Desired, FROM_RULE, Family, LAST_TABLE, Object, Observed, Route, Step, WAY_TABLES};
+use super::{
+    Desired, FROM_RULE, Family, LAST_TABLE, Object, Observed, Route, Step, WAY_TABLES, Watched,
+};
 
 /// The steps that bring a VIP into service, or repair it. What is missing is made first, so that
 /// packets have a way at any moment; then what was left of an earlier place is taken away.
 pub fn start(desired: &Desired, seen: &Observed) -> Vec<Step> {
+    start_all(std::slice::from_ref(desired), seen)
+}
+
+/// As [`start`], for several VIPs: in the order given, but the new is made for all of them before the
+/// old of any is taken away.
+pub fn start_all(all: &[Desired], seen: &Observed) -> Vec<Step> {
     let mut state = seen.clone();
     let mut steps = Vec::new();
     let mut take = |state: &mut Observed, step: Step| {
         apply(state, &step);
         steps.push(step);
     };
-    for (item, _) in &desired.items {
+    for (item, _) in all.iter().flat_map(|desired| &desired.items) {
         match item {
             Item::Object(object) if !state.objects.contains(object) => {
                 if let Some(rival) = rival(object, &state) {
@@ -29,11 +37,13 @@ pub fn start(desired: &Desired, seen: &Observed) -> Vec<Step> {
             _ => {}
         }
     }
-    let wanted: BTreeSet<&Object> = desired.objects().collect();
-    for object in in_stop_order(desired.vip, &state) {
-        // A source may be another VIP's in the end; the clean-up sees to that.
-        if !wanted.contains(&object) && !matches!(object, Object::Source { .. }) {
-            take(&mut state, Step::Remove(object));
+    for desired in all {
+        let wanted: BTreeSet<&Object> = desired.objects().collect();
+        for object in in_stop_order(desired.vip, &state) {
+            // A source may be another VIP's in the end; the clean-up sees to that.
+            if !wanted.contains(&object) && !matches!(object, Object::Source { .. }) {
+                take(&mut state, Step::Remove(object));
+            }
         }
     }
     clean_up(&mut state, &mut steps);
@@ -200,6 +210,13 @@ impl Needs {
                 Object::Own(link, vip) | Object::To(vip, link) => {
                     needs.cells.insert((Family::of(vip), link.clone()));
                 }
+                Object::Route(route) if route.announced => {
+                    let family = route.family();
+                    let ports = watched_ports(family, state);
+                    needs
+                        .ports
+                        .extend(ports.map(|port| (family, port.to_owned())));
+                }
                 _ => {}
             }
         }
@@ -244,6 +261,18 @@ impl Needs {
             _ => true,
         }
     }
+}
+
+/// The ports that an announced VIP of `family` may be reached through.
+fn watched_ports(family: Family, state: &Observed) -> impl Iterator<Item = &str> {
+    let of_family = move |watched: &Watched| {
+        let mut nets = watched.nets.iter();
+        nets.any(|(net, _)| Family::of(&net.ip()) == family)
+    };
+    let ports = state.watched.iter();
+    ports
+        .filter(move |(name, watched)| of_family(watched) && state.link(name).is_some())
+        .map(|(name, _)| name.as_str())
 }
 
 /// Takes away what the VIPs of `state` don't need.

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use super::place::{
-    Problem, Request, candidates, check_free, check_ports, check_subnet, in_order, subnet,
+    Exit, Problem, Request, candidates, check_free, check_ports, check_subnet, exits, subnet,
 };
 use super::{
-    BACKUP_METRIC, CELL_METRIC, FIRST_METRIC, FROM_RULE, Family, LAST_RULE, LAST_TABLE, Link,
-    Object, Observed, Out, Route, Rule, TO_RULE, TO_TABLE, UNREACHABLE_METRIC, WAY_TABLES,
+    BACKUP_METRIC, CELL_METRIC, FIRST_METRIC, FROM_RULE, Family, LAST_RULE, LAST_TABLE, Object,
+    Observed, Out, Route, Rule, TO_RULE, TO_TABLE, UNREACHABLE_METRIC, WAY_TABLES,
 };
 
 /// An object or a setting that a VIP needs.
@@ -28,7 +28,9 @@ pub struct Desired {
     pub subnet: IpNetwork,
     /// The port it is served through; `None` if none is up.
     pub port: Option<String>,
-    /// All ports that it might be served through.
+    /// Whether that is a port of another subnet, where nothing answers for it.
+    pub elsewhere: bool,
+    /// All ports of its subnet that it might be served through.
     pub candidates: Vec<String>,
     /// What it needs, in the order in which it is made, and whether it is served without it.
     pub(super) items: Vec<(Item, bool)>,
@@ -45,22 +47,32 @@ impl Desired {
         let subnet = subnet(request, seen)?;
         check_subnet(request, subnet)?;
         let candidates = candidates(request, subnet, seen)?;
-        let mut ports = in_order(request.vip, subnet, &candidates, seen);
-        ports.retain(|p| p.up);
+        let candidates = candidates.iter().map(|p| p.name.clone()).collect();
+        let mut exits = exits(request, subnet, seen)?;
+        exits.retain(|exit| exit.link.up);
+        let mut others = Vec::new();
+        if let [first, ..] = exits[..] {
+            // Only ports of one subnet can take over from each other without a decision.
+            (exits, others) = exits
+                .into_iter()
+                .partition(|exit| exit.subnet == first.subnet);
+        }
         let mut list = List {
             seen,
             request,
             family: Family::of(&request.vip),
-            subnet,
-            ports,
+            exits,
+            others,
             items: Vec::new(),
         };
         list.fill();
+        let chosen = list.exits.first();
         Ok(Self {
             vip: request.vip,
             subnet,
-            port: list.ports.first().map(|p| p.name.clone()),
-            candidates: candidates.iter().map(|p| p.name.clone()).collect(),
+            port: chosen.map(|exit| exit.link.name.clone()),
+            elsewhere: chosen.is_some_and(|exit| !exit.own),
+            candidates,
             items: list.items,
         })
     }
@@ -119,9 +131,11 @@ struct List<'a> {
     seen: &'a Observed,
     request: &'a Request,
     family: Family,
-    subnet: IpNetwork,
     /// Those that are up, the chosen one first.
-    ports: Vec<&'a Link>,
+    exits: Vec<Exit<'a>>,
+    /// The ports of other subnets. Packets may come in by any that the VIP's route is announced by,
+    /// and go on doing so until routers have heard that it is served through another one.
+    others: Vec<Exit<'a>>,
     items: Vec<(Item, bool)>,
 }
 
@@ -136,11 +150,9 @@ impl List<'_> {
 
     fn fill(&mut self) {
         let (vip, veth) = (self.request.vip, self.request.veth.clone());
-        let ports: Vec<(String, bool)> = self
-            .ports
-            .iter()
-            .enumerate()
-            .map(|(n, p)| (p.name.clone(), n == 0))
+        let exits = self.exits.iter().chain(&self.others).enumerate();
+        let ports: Vec<(String, bool)> = exits
+            .map(|(n, exit)| (exit.link.name.clone(), n == 0))
             .collect();
         self.need(Object::Tables);
         for (port, chosen) in &ports {
@@ -161,7 +173,7 @@ impl List<'_> {
         self.need(Object::Own(veth.clone(), vip));
         self.need(Object::To(vip, veth.clone()));
         self.inward(&veth);
-        if !ports.is_empty() {
+        if !self.exits.is_empty() {
             self.outward();
         }
     }
@@ -252,6 +264,7 @@ impl List<'_> {
                 table: TO_TABLE,
                 to,
                 metric,
+                announced: self.request.routed && out != Out::Unreachable,
                 out,
             }));
         }
@@ -263,24 +276,27 @@ impl List<'_> {
         }));
     }
 
+    fn route(&mut self, table: u32, (to, out): (IpNetwork, Out), metric: u32, essential: bool) {
+        let route = Route {
+            table,
+            to,
+            metric,
+            out,
+            announced: false,
+        };
+        self.want(Object::Route(route), essential);
+    }
+
     /// The way out, and what makes the port answer.
     fn outward(&mut self) {
         let vip = self.request.vip;
-        let ports: Vec<String> = self.ports.iter().map(|p| p.name.clone()).collect();
-        let chosen = ports[0].clone();
-        let table = self.way(&ports);
-        for port in &ports {
-            for (to, out) in self.exits(port) {
+        let exits = self.exits.clone();
+        let chosen = exits[0];
+        let table = self.way(&exits);
+        for (n, exit) in exits.iter().enumerate() {
+            for (to, out) in self.destinations(exit) {
                 let metric = FIRST_METRIC + number(&format!("{out:?}"), 1 << 28);
-                self.want(
-                    Object::Route(Route {
-                        table: LAST_TABLE,
-                        to,
-                        metric,
-                        out,
-                    }),
-                    *port == chosen,
-                );
+                self.route(LAST_TABLE, (to, out), metric, n == 0);
             }
         }
         self.need(Object::Rule(Rule {
@@ -295,60 +311,65 @@ impl List<'_> {
             from: Some(vip),
             table,
         }));
-        for port in &ports {
-            self.source(port, *port == chosen);
+        if chosen.own {
+            for (n, exit) in exits.iter().enumerate() {
+                self.source(exit, n == 0);
+            }
+            self.need(Object::Proxy(chosen.link.name.clone(), vip));
         }
-        self.need(Object::Proxy(chosen, vip));
     }
 
-    /// Where a port leads: to the subnet, and to what is behind the gateway.
-    fn exits(&self, port: &str) -> Vec<(IpNetwork, Out)> {
-        let mut exits = vec![(self.subnet, Out::Link(port.to_owned()))];
-        exits.extend(self.request.gateway.map(|gateway| {
-            let out = Out::Gateway(port.to_owned(), gateway);
+    /// Where a port leads: to its subnet, and to what is behind the gateway.
+    fn destinations(&self, exit: &Exit<'_>) -> Vec<(IpNetwork, Out)> {
+        let port = &exit.link.name;
+        let mut destinations = vec![(exit.subnet, Out::Link(port.clone()))];
+        destinations.extend(exit.gateway.map(|gateway| {
+            let out = Out::Gateway(port.clone(), gateway);
             (self.family.anywhere(), out)
         }));
-        exits
+        destinations
     }
 
-    /// The table of the way out by the first of `ports`, the others taking over in their order.
-    fn way(&mut self, ports: &[String]) -> u32 {
-        let description = format!("{} {} {:?}", ports[0], self.subnet, self.request.gateway);
+    /// The table of the way out by the first of `exits`, the others of its subnet taking over in
+    /// their order.
+    fn way(&mut self, exits: &[Exit<'_>]) -> u32 {
+        let Exit {
+            link,
+            subnet,
+            gateway,
+            ..
+        } = exits[0];
+        let description = format!("{} {subnet} {gateway:?}", link.name);
         let table = WAY_TABLES.start + number(&description, WAY_TABLES.end - WAY_TABLES.start);
-        for (n, port) in (0..).zip(ports) {
+        for (n, exit) in (0..).zip(exits) {
             let metric = match n {
                 0 => FIRST_METRIC,
                 n => BACKUP_METRIC + n - 1,
             };
-            for (to, out) in self.exits(port) {
-                let route = Route {
-                    table,
-                    to,
-                    metric,
-                    out,
-                };
-                self.want(Object::Route(route), n == 0);
+            for destination in self.destinations(exit) {
+                self.route(table, destination, metric, n == 0);
             }
         }
-        if self.request.gateway.is_some() {
-            self.need(Object::Route(Route {
-                table,
-                to: self.family.anywhere(),
-                metric: UNREACHABLE_METRIC,
-                out: Out::Unreachable,
-            }));
+        if gateway.is_some() {
+            let nowhere = (self.family.anywhere(), Out::Unreachable);
+            self.route(table, nowhere, UNREACHABLE_METRIC, true);
         }
         table
     }
 
     /// On a port without an address in the subnet, some VIP to ask in the name of: this one, unless
     /// another does already.
-    fn source(&mut self, port: &str, chosen: bool) {
-        let (IpNetwork::V4(subnet), IpAddr::V4(vip)) = (self.subnet, self.request.vip) else {
+    fn source(&mut self, exit: &Exit<'_>, chosen: bool) {
+        let (IpNetwork::V4(subnet), IpAddr::V4(vip)) = (exit.subnet, self.request.vip) else {
             return;
         };
-        let link = self.seen.link(port);
-        if link.is_some_and(|l| l.addresses.iter().any(|a| self.subnet.contains(a.ip()))) {
+        let port = &exit.link.name;
+        if exit
+            .link
+            .addresses
+            .iter()
+            .any(|a| exit.subnet.contains(a.ip()))
+        {
             return;
         }
         let present = self.seen.objects.iter().find_map(|object| match object {
@@ -362,7 +383,7 @@ impl List<'_> {
         let other = present.filter(|p| self.seen.objects.contains(&Object::Vip((*p).into())));
         self.want(
             Object::Source {
-                port: port.to_owned(),
+                port: port.clone(),
                 subnet,
                 vip: other.unwrap_or(vip),
             },

@@ -24,14 +24,17 @@ pub fn judge(desired: &Desired, seen: &Observed) -> Verdict {
     if !is_there(desired.vip, seen) {
         return Verdict::Stopped;
     }
-    let carrier = |port: &str| has_carrier(port, seen);
-    let present = present_port(desired.vip, desired.subnet, seen);
+    let present = present_port(desired.vip, seen);
     if let (Some(present), Some(better)) = (&present, &desired.port)
         && present != better
-        && desired.candidates.contains(present)
-        && carrier(better)
+        && !is_usable(present, seen)
+        && is_usable(better, seen)
     {
-        return Verdict::Failed(format!("port {present} has no carrier, but {better} has"));
+        return match seen.watched.is_empty() {
+            true => Verdict::Failed(format!("port {present} has no carrier, but {better} has")),
+            // portwatch is about to move it: a restart would only be in its way.
+            false => Verdict::Degraded(format!("port {present} has failed, {better} takes over")),
+        };
     }
     let wrong: Vec<String> = missing(desired, seen)
         .chain(surplus(desired, seen))
@@ -46,8 +49,12 @@ pub fn judge(desired: &Desired, seen: &Observed) -> Verdict {
     let ports = desired.candidates.join(", ");
     match &desired.port {
         None => Verdict::Degraded(format!("no port of {} is up: {ports}", desired.subnet)),
-        Some(port) if !carrier(port) => Verdict::Degraded(format!(
+        Some(port) if !is_usable(port, seen) => Verdict::Degraded(format!(
             "no port of {} has carrier: {ports}",
+            desired.subnet
+        )),
+        Some(port) if desired.elsewhere => Verdict::Degraded(format!(
+            "no port of {} works ({ports}): reached through {port} by its announced route",
             desired.subnet
         )),
         Some(_) => Verdict::Running,
@@ -60,6 +67,10 @@ pub fn judge_without_plan(vip: IpAddr, reason: &str, seen: &Observed) -> Verdict
         true => Verdict::Failed(reason.to_owned()),
         false => Verdict::Stopped,
     }
+}
+
+fn is_usable(port: &str, seen: &Observed) -> bool {
+    seen.link(port).is_some_and(|l| seen.is_usable(l))
 }
 
 fn has_carrier(port: &str, seen: &Observed) -> bool {

@@ -17,10 +17,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network};
 
-pub use change::{apply, start, stop};
+use super::port::Standing;
+
+pub use change::{apply, start, start_all, stop};
 pub use desired::{Desired, setting_keys};
 pub use judge::{Verdict, judge, judge_without_plan};
-pub use place::{Problem, Request, holder, is_reserved};
+pub use place::{Problem, Request, holder, is_reserved, present_port};
 
 /// The table of the routes to this node's VIPs.
 pub const TO_TABLE: u32 = 190;
@@ -121,6 +123,8 @@ pub struct Route {
     pub metric: u32,
     /// Where it leads.
     pub out: Out,
+    /// Whether a routing daemon may tell others of it.
+    pub announced: bool,
 }
 
 impl Route {
@@ -304,11 +308,24 @@ pub struct Link {
     pub addresses: Vec<IpNetwork>,
 }
 
+/// What portwatch knows of a port.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Watched {
+    /// How far it can be relied on.
+    pub standing: Standing,
+    /// What VIPs move through it, in thousandths of its speed.
+    pub load: u32,
+    /// The subnets it is on, each with the gateway out of it.
+    pub nets: Vec<(IpNetwork, Option<IpAddr>)>,
+}
+
 /// What is true of a node, as far as it concerns VIPs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
     /// Its interfaces.
     pub links: Vec<Link>,
+    /// What portwatch says of some of them; nothing where it does not run.
+    pub watched: BTreeMap<String, Watched>,
     /// Berth's objects, of all VIPs; of the cells' insides only the VIP in question.
     pub objects: BTreeSet<Object>,
     /// Whether parts of the nftables tables are there without the rest.
@@ -323,6 +340,12 @@ impl Observed {
     /// The interface called `name`.
     pub fn link(&self, name: &str) -> Option<&Link> {
         self.links.iter().find(|l| l.name == name)
+    }
+
+    /// Whether packets get through a port, as far as is known.
+    pub fn is_usable(&self, link: &Link) -> bool {
+        let failed = |w: &Watched| w.standing == Standing::Failed;
+        link.carrier && !self.watched.get(&link.name).is_some_and(failed)
     }
 
     /// What `key` is without berth: as recorded, or as it is.

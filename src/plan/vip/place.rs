@@ -1,5 +1,6 @@
 //! What is asked for, and where on a node it can be: its subnet and its ports.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -18,8 +19,26 @@ pub struct Request {
     pub subnet: Option<IpNetwork>,
     /// The gateway out of the subnet; without one, the node's own routes lead there.
     pub gateway: Option<IpAddr>,
-    /// The ports it may be served through; those with an address in the subnet if `None`.
+    /// The ports it may be served through; those on the subnet if `None`: with an address in it, or
+    /// as portwatch has it.
     pub ports: Option<Vec<String>>,
+    /// Whether a routing daemon announces its route: then ports of other subnets can serve it too.
+    pub routed: bool,
+    /// The port that it shall be served through, by a decision that was made already.
+    pub prefer: Option<String>,
+}
+
+/// A way out of the node for a VIP's packets.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Exit<'a> {
+    /// The port.
+    pub link: &'a Link,
+    /// The subnet that it leads to.
+    pub subnet: IpNetwork,
+    /// The gateway out of that.
+    pub gateway: Option<IpAddr>,
+    /// Whether that is the VIP's own subnet, where the port answers for it.
+    pub own: bool,
 }
 
 /// Why a VIP can't be on this node.
@@ -57,12 +76,12 @@ impl Request {
 
     /// The interfaces whose settings count: the node's end of the cell's, and the ports.
     pub fn links(&self, seen: &Observed) -> Vec<String> {
-        let ports = subnet(self, seen).and_then(|subnet| candidates(self, subnet, seen));
-        let ports = ports
-            .unwrap_or_default()
-            .into_iter()
-            .map(|p| p.name.clone());
-        ports.chain([self.veth.clone()]).collect()
+        let exits = subnet(self, seen).and_then(|subnet| exits(self, subnet, seen));
+        let ports = exits.unwrap_or_default().into_iter();
+        ports
+            .map(|exit| exit.link.name.clone())
+            .chain([self.veth.clone()])
+            .collect()
     }
 }
 
@@ -188,8 +207,20 @@ pub(super) fn candidates<'a>(
     if let Some(names) = &request.ports {
         return Ok(names.iter().filter_map(|name| seen.link(name)).collect());
     }
-    let inside =
-        |link: &&Link| link.eligible && link.addresses.iter().any(|a| subnet.contains(a.ip()));
+    let vip = request.vip;
+    // What portwatch knows to be on the subnet is, with or without an address. And without portwatch
+    // a VIP stays where that has put it.
+    let watched = |link: &Link| {
+        let nets = seen.watched.get(&link.name).map(|w| &w.nets);
+        nets.is_some_and(|nets| nets.iter().any(|(net, _)| net.contains(vip)))
+    };
+    let answers = |link: &Link| seen.proxies().any(|p| p == (link.name.as_str(), vip));
+    let inside = |link: &&Link| {
+        link.eligible
+            && (link.addresses.iter().any(|a| subnet.contains(a.ip()))
+                || watched(link)
+                || answers(link))
+    };
     let found: Vec<&Link> = seen.links.iter().filter(inside).collect();
     match found.is_empty() {
         true => Err(Problem::Host(format!(
@@ -199,37 +230,102 @@ pub(super) fn candidates<'a>(
     }
 }
 
-/// The port to serve through first, then those that take over: the present one if it is good, then
-/// those with carrier, those with fewer VIPs first.
-pub(super) fn in_order<'a>(
-    vip: IpAddr,
-    subnet: IpNetwork,
-    candidates: &[&'a Link],
-    seen: &Observed,
-) -> Vec<&'a Link> {
-    let present = present_port(vip, subnet, seen);
-    let load = |name: &str| {
-        let others = seen.proxies().filter(|(_, other)| *other != vip);
-        others.filter(|(port, _)| *port == name).count()
+/// The VIP's ways out, in the order in which they take over: the port that was decided on, then those
+/// that work; of these the present one, where portwatch has put it or nothing is better, before those
+/// of the VIP's own subnet, and these by standing and load.
+pub(super) fn exits<'a>(
+    request: &Request,
+    own: IpNetwork,
+    seen: &'a Observed,
+) -> Result<Vec<Exit<'a>>, Problem> {
+    let exit = |link| Exit {
+        link,
+        subnet: own,
+        gateway: request.gateway,
+        own: true,
     };
-    let mut ports = candidates.to_vec();
-    ports.sort_by_key(|p| {
-        let here = present.as_deref() == Some(&p.name);
-        (!p.carrier, !p.up, !here, load(&p.name))
+    let mut exits: Vec<Exit<'a>> = candidates(request, own, seen)?
+        .into_iter()
+        .map(exit)
+        .collect();
+    if request.routed {
+        exits.extend(elsewhere(request, own, seen));
+    }
+    let present = present_port(request.vip, seen);
+    let taken = taken(request.vip, seen);
+    let vips = |name: &str| taken.get(name).copied().unwrap_or(0);
+    exits.sort_by_cached_key(|exit| {
+        let name = &exit.link.name;
+        let watched = seen.watched.get(name);
+        (
+            request.prefer.as_ref() != Some(name),
+            !seen.is_usable(exit.link),
+            !exit.link.up,
+            present.as_ref() != Some(name),
+            !exit.own,
+            watched.map(|w| w.standing),
+            watched.map(|w| w.load),
+            vips(name),
+        )
     });
-    ports
+    Ok(exits)
+}
+
+/// How many other VIPs each port serves, or is about to: those that are being started at the same
+/// time have only a rule yet.
+fn taken(vip: IpAddr, seen: &Observed) -> BTreeMap<&str, usize> {
+    let mut ports: BTreeMap<IpAddr, &str> = BTreeMap::new();
+    let first = seen.routes().filter(|r| r.metric == FIRST_METRIC);
+    let ways: BTreeMap<(Family, u32), &str> = first
+        .filter_map(|r| Some(((r.family(), r.table), r.out.link()?)))
+        .collect();
+    for rule in seen.rules().filter(|r| r.preference == FROM_RULE) {
+        let way = ways.get(&(rule.family, rule.table));
+        ports.extend(rule.from.zip(way.copied()));
+    }
+    ports.extend(seen.proxies().map(|(port, vip)| (vip, port)));
+    ports.remove(&vip);
+    let mut taken = BTreeMap::new();
+    for port in ports.into_values() {
+        *taken.entry(port).or_default() += 1;
+    }
+    taken
+}
+
+/// Ports of other subnets, by which packets get out if the way to the VIP is announced there. Known
+/// where portwatch runs.
+fn elsewhere<'a>(request: &Request, own: IpNetwork, seen: &'a Observed) -> Vec<Exit<'a>> {
+    let family = Family::of(&request.vip);
+    let of_family = |net: &&(IpNetwork, Option<IpAddr>)| Family::of(&net.0.ip()) == family;
+    let mut exits = Vec::new();
+    for (name, watched) in &seen.watched {
+        // With several networks on one port, any leads out.
+        let net = watched.nets.iter().filter(of_family).find(|n| n.0 != own);
+        let on_own = watched
+            .nets
+            .iter()
+            .any(|n| n.0 == own || n.0.contains(request.vip));
+        if let (Some(link), Some((subnet, gateway)), false) = (seen.link(name), net, on_own) {
+            exits.push(Exit {
+                link,
+                subnet: *subnet,
+                gateway: *gateway,
+                own: false,
+            });
+        }
+    }
+    exits
 }
 
 /// The port that the VIP is served through now: where its proxy entry is, or else its way out.
-pub(super) fn present_port(vip: IpAddr, subnet: IpNetwork, seen: &Observed) -> Option<String> {
+pub fn present_port(vip: IpAddr, seen: &Observed) -> Option<String> {
     if let Some((port, _)) = seen.proxies().find(|(_, ip)| *ip == vip) {
         return Some(port.to_owned());
     }
     let rule = seen
         .rules()
         .find(|r| r.from == Some(vip) && r.preference == FROM_RULE)?;
-    let way = seen
-        .routes()
-        .find(|r| r.table == rule.table && r.to == subnet && r.metric == FIRST_METRIC)?;
+    let mut routes = seen.routes().filter(|r| r.table == rule.table);
+    let way = routes.find(|r| r.metric == FIRST_METRIC)?;
     way.out.link().map(str::to_owned)
 }

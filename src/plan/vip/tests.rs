@@ -62,6 +62,8 @@ fn request(vip: &str) -> Request {
         subnet: None,
         gateway: None,
         ports: None,
+        routed: false,
+        prefer: None,
     }
 }
 
@@ -451,4 +453,143 @@ proptest! {
         }
         prop_assert_eq!(state, node());
     }
+}
+
+fn watch(state: &mut Observed, port: &str, standing: Standing, net: &str, gateway: &str) {
+    let watched = Watched {
+        standing,
+        load: 0,
+        nets: vec![(net.parse().unwrap(), Some(ip(gateway)))],
+    };
+    state.watched.insert(port.into(), watched);
+}
+
+#[test]
+fn a_port_that_portwatch_condemns_is_left_although_it_has_carrier() {
+    let mut state = node();
+    assert_eq!(started(&mut state, &wide("10.1.0.50")), Some("a0".into()));
+    for (port, standing) in [("a0", Standing::Failed), ("a1", Standing::Good)] {
+        watch(&mut state, port, standing, "10.1.0.0/24", "10.1.0.254");
+    }
+    let desired = Desired::new(&wide("10.1.0.50"), &state).unwrap();
+    let verdict = judge(&desired, &state);
+    assert_eq!(
+        verdict,
+        Verdict::Degraded("port a0 has failed, a1 takes over".into())
+    );
+    assert_eq!(started(&mut state, &wide("10.1.0.50")), Some("a1".into()));
+    let proxies: Vec<_> = state.proxies().collect();
+    assert_eq!(proxies, [("a1", ip("10.1.0.50"))]);
+}
+
+#[test]
+fn without_a_list_of_ports_one_that_portwatch_knows_will_do() {
+    let (mut state, request) = (node(), request("10.1.0.50"));
+    assert_eq!(started(&mut state, &request), Some("a0".into()));
+    for (port, standing) in [("a0", Standing::Failed), ("a1", Standing::Good)] {
+        watch(&mut state, port, standing, "10.1.0.0/24", "10.1.0.254");
+    }
+    assert_eq!(started(&mut state, &request), Some("a1".into()));
+    assert_eq!(verdict(&state, &request), Verdict::Running);
+    // portwatch's end changes nothing.
+    state.watched.clear();
+    assert_eq!(verdict(&state, &request), Verdict::Running);
+    assert_eq!(started(&mut state, &request), Some("a1".into()));
+}
+
+#[test]
+fn only_an_announced_address_leaves_by_a_port_of_another_subnet() {
+    for routed in [false, true] {
+        let mut state = node();
+        let request = Request {
+            routed,
+            ..wide("10.1.0.50")
+        };
+        assert_eq!(started(&mut state, &request), Some("a0".into()));
+        for port in ["a0", "a1"] {
+            watch(
+                &mut state,
+                port,
+                Standing::Failed,
+                "10.1.0.0/24",
+                "10.1.0.254",
+            );
+        }
+        watch(
+            &mut state,
+            "c0",
+            Standing::Good,
+            "10.2.0.0/24",
+            "10.2.0.254",
+        );
+        let port = started(&mut state, &request);
+        let desired = Desired::new(&request, &state).unwrap();
+        assert_eq!(desired.elsewhere, routed);
+        assert_eq!(port, Some(if routed { "c0" } else { "a0" }.into()));
+        // Nothing answers for it on a subnet that it is not in.
+        assert_eq!(state.proxies().count(), usize::from(!routed));
+        let announced = state.routes().filter(|r| r.announced);
+        assert_eq!(announced.count(), usize::from(routed));
+        let open = |state: &Observed| state.settings["ipv4/conf/c0/forwarding"] == 1;
+        assert_eq!(open(&state), routed);
+        // The way home.
+        watch(
+            &mut state,
+            "a1",
+            Standing::Good,
+            "10.1.0.0/24",
+            "10.1.0.254",
+        );
+        let home = Request {
+            prefer: Some("a1".into()),
+            ..request.clone()
+        };
+        assert_eq!(started(&mut state, &home), Some("a1".into()));
+        // Routers go on sending packets the way round until they have heard of it.
+        assert_eq!(open(&state), routed);
+        let by_c0 = |o: &Object| matches!(o, Object::Route(r) if r.out.link() == Some("c0"));
+        assert!(!state.objects.iter().any(by_c0));
+        let steps = stop(ip("10.1.0.50"), &state);
+        run(&mut state, &steps);
+        assert_eq!(state.objects, node().objects);
+        assert_eq!(state.settings, node().settings);
+    }
+}
+
+#[test]
+fn addresses_that_are_started_at_the_same_time_take_different_ports() {
+    let mut state = node();
+    for (vip, port) in [("10.1.0.50", "a0"), ("10.1.0.51", "a1")] {
+        let desired = Desired::new(&wide(vip), &state).unwrap();
+        assert_eq!(desired.port.as_deref(), Some(port));
+        // Each is still looked for on the network: nothing answers for it.
+        let mut steps = start(&desired, &state);
+        steps.retain(|step| !matches!(step, Step::Add(Object::Proxy(..))));
+        run(&mut state, &steps);
+    }
+}
+
+#[test]
+fn several_addresses_are_moved_as_well_together_as_one_by_one() {
+    let vips: Vec<String> = (1..40).map(|n| format!("10.1.0.{}", 50 + n)).collect();
+    let mut state = node();
+    for vip in &vips {
+        started(&mut state, &wide(vip));
+    }
+    let mut one_by_one = state.clone();
+    let to = |vip: &str| Request {
+        prefer: Some("a1".into()),
+        ..wide(vip)
+    };
+    for vip in &vips {
+        started(&mut one_by_one, &to(vip));
+    }
+    let all: Vec<Desired> = vips
+        .iter()
+        .map(|vip| Desired::new(&to(vip), &state).unwrap())
+        .collect();
+    let steps = start_all(&all, &state);
+    run(&mut state, &steps);
+    assert_eq!(state.objects, one_by_one.objects);
+    assert!(state.proxies().all(|(port, _)| port == "a1"));
 }
