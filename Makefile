@@ -14,7 +14,7 @@ FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 ZSHDIR ?= $(PREFIX)/share/zsh/$(if $(wildcard /etc/debian_version),vendor-completions,site-functions)
 DOCDIR ?= $(PREFIX)/share/doc/berth
 
-AGENTS := fscheck vserver vip
+AGENTS := fscheck vserver vip portwatch
 CARGO ?= cargo
 KEEP ?=
 LAB := target/release/lab
@@ -72,4 +72,4 @@ install: build ## install into DESTDIR, agents under OCF_ROOT
 	install -m 644 completions/berth.bash $(DESTDIR)$(BASHDIR)/berth
 	install -m 644 completions/_berth $(DESTDIR)$(ZSHDIR)/_berth
 	install -m 644 completions/berth.fish $(DESTDIR)$(FISHDIR)/berth.fish
-	install -m 644 README.md CHANGELOG.md LICENSE examples/berth.toml $(DESTDIR)$(DOCDIR)/
+	install -m 644 README.md CHANGELOG.md LICENSE examples/berth.toml examples/bird.conf $(DESTDIR)$(DOCDIR)/

@@ -173,7 +173,9 @@ fn source_of(name: &str) -> String {
     }
     let files = fs::read_dir(agents.join(name)).expect("the agent has a file or a folder");
     files
-        .map(|file| fs::read_to_string(file.expect("an entry").path()).expect("a source file"))
+        .map(|file| file.expect("an entry").path())
+        .filter(|path| path.is_file())
+        .map(|path| fs::read_to_string(path).expect("a source file"))
         .collect()
 }
 

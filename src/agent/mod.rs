@@ -2,22 +2,26 @@
 
 pub mod fscheck;
 pub mod member;
+pub mod portwatch;
 pub mod vip;
 pub mod vserver;
 
 use crate::cell::{keeper, protocol};
 use crate::ocf::{self, Agent};
 
-/// The `main` of every agent. The same program is a cell's keeper when it is called `berth-keeper`.
+/// The `main` of every agent. The same program is a cell's keeper when it is called `berth-keeper`,
+/// and portwatch's daemon under the name of that.
 pub fn main(agent: &'static Agent) -> ! {
     let mut arguments = std::env::args_os();
-    if arguments
-        .next()
-        .is_some_and(|name| name == protocol::KEEPER)
-    {
+    let name = arguments.next().unwrap_or_default();
+    let code = if name == protocol::KEEPER {
         let vserver = arguments.next().unwrap_or_default();
-        #[allow(clippy::disallowed_methods)] // a keeper has no exit reason to leave
-        std::process::exit(keeper::main(&vserver.to_string_lossy()));
-    }
-    ocf::run(agent)
+        keeper::main(&vserver.to_string_lossy())
+    } else if name == portwatch::DAEMON_NAME {
+        portwatch::daemon_main()
+    } else {
+        ocf::run(agent)
+    };
+    #[allow(clippy::disallowed_methods)] // a daemon has no exit reason to leave
+    std::process::exit(code)
 }

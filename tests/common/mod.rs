@@ -26,7 +26,7 @@ pub struct Installed {
 }
 
 /// Every agent that `make install` installs.
-pub const AGENTS: [Installed; 3] = [
+pub const AGENTS: [Installed; 4] = [
     Installed {
         agent: &berth::agent::fscheck::AGENT,
         executable: env!("CARGO_BIN_EXE_fscheck"),
@@ -38,6 +38,10 @@ pub const AGENTS: [Installed; 3] = [
     Installed {
         agent: &berth::agent::vip::AGENT,
         executable: env!("CARGO_BIN_EXE_vip"),
+    },
+    Installed {
+        agent: &berth::agent::portwatch::AGENT,
+        executable: env!("CARGO_BIN_EXE_portwatch"),
     },
 ];
 

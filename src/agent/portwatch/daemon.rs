@@ -1,0 +1,415 @@
+//! The daemon: it hears of every change to the ports, proves that they forward, moves VIPs, and tells
+//! the cluster.
+//!
+//! One thread and one poll loop, which never waits for the cluster. Everything is found anew in the
+//! kernel after a start: a daemon that was killed has left nothing that the next one would miss.
+
+mod agents;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::Flock;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signalfd::SignalFd;
+
+use super::mover::{Extent, Mover};
+use super::protocol;
+use super::publisher::Publisher;
+use super::report;
+use super::settings::{MEASURE, Settings};
+use super::watch::Watch;
+use crate::agent::vip::service::RUNTIME;
+use crate::cell::channel::Channel;
+use crate::cell::daemon;
+use crate::ocf::{Env, log};
+use crate::plan::port::{Balancer, Move, Port, Vip, place};
+use crate::sys::announce::Ear;
+use crate::sys::netlink::{Change, Events, Socket};
+use crate::sys::nft;
+
+/// How long one waits for the one before it to end.
+const PREDECESSOR_LIMIT: Duration = Duration::from_secs(20);
+/// The makers of berth's routes: what is lost of them is mended.
+const PROTOCOLS: [u8; 2] = [190, 191];
+/// How often the other nodes' addresses are asked for, and how often at first, when all of them may
+/// have just been started.
+const ASK_PEERS: Duration = Duration::from_secs(60);
+const ASK_PEERS_EARLY: Duration = Duration::from_secs(3);
+const EARLY: Duration = Duration::from_secs(30);
+/// How long after a change it is looked for what others have taken away, and how long at least from
+/// one time to the next.
+const MEND_AFTER: Duration = Duration::from_millis(200);
+const MEND_PAUSE: Duration = Duration::from_secs(1);
+
+/// The whole life of the process; its result is its exit code.
+///
+/// Its standard output is a pipe: `ok` is written when the cluster knows of the ports, or else the
+/// reason why not.
+pub(in crate::agent) fn main() -> i32 {
+    let env = Env::from_process();
+    log::init("portwatch", &env);
+    match begin(&env, Path::new(RUNTIME)) {
+        Ok((mut daemon, _lock)) => match daemon.serve() {
+            Ok(()) => 0,
+            Err(e) => {
+                log::critical(&e);
+                daemon::answer(&e.to_string());
+                1
+            }
+        },
+        Err(e) => {
+            log::error(&e);
+            daemon::answer(&e);
+            1
+        }
+    }
+}
+
+fn begin(env: &Env, runtime: &Path) -> Result<(Daemon, Flock<File>), String> {
+    let settings = Settings::read(env).map_err(|e| e.to_string())?;
+    // Half of the time that the start has: the agent has to hear of it.
+    let deadline = Instant::now() + env.timeout() / 2;
+    Daemon::begin(settings, runtime, deadline).map_err(|e| e.to_string())
+}
+
+struct Daemon {
+    settings: Settings,
+    runtime: PathBuf,
+    listener: OwnedFd,
+    signals: SignalFd,
+    events: Events,
+    ear: Ear,
+    socket: Socket,
+    watch: Watch,
+    mover: Mover,
+    balancer: Balancer,
+    publisher: Publisher,
+    clients: Vec<Channel>,
+    begun: Instant,
+    /// Until when the cluster must know, for the agent that waits for it; `None` once it does.
+    answer_by: Option<Instant>,
+    measure_at: Instant,
+    ask_peers_at: Instant,
+    mend_at: Option<Instant>,
+    mended: Instant,
+    /// Whether VIPs moved anything when it was last measured.
+    loaded: bool,
+    /// Whether enough is known of the ports to tell the cluster.
+    known: bool,
+    /// Trouble that a monitor has told the cluster of.
+    told: Option<String>,
+    /// When what was told is to be cleaned up.
+    clean_up_at: Option<Instant>,
+    ending: bool,
+}
+
+fn balancer(settings: &Settings) -> Balancer {
+    Balancer::new(settings.balance, settings.balance_hold())
+}
+
+/// What can be read.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ready {
+    events: bool,
+    answers: bool,
+    records: bool,
+    signals: bool,
+    agents: bool,
+}
+
+impl Daemon {
+    fn begin(
+        settings: Settings,
+        runtime: &Path,
+        deadline: Instant,
+    ) -> io::Result<(Self, Flock<File>)> {
+        daemon::detach(c"berth-portwatch")?;
+        daemon::private_directory(runtime)?;
+        let begun = Instant::now();
+        let patience = begun + PREDECESSOR_LIMIT;
+        let lock = daemon::lock(&report::lock_file(runtime), "portwatch", patience)?;
+        let mut daemon = Self {
+            runtime: runtime.to_owned(),
+            listener: daemon::listen(&protocol::socket(runtime))?,
+            signals: daemon::block_signals()?,
+            // Before anything is looked at, so that no change is missed.
+            events: Events::open(&PROTOCOLS, nft::TABLE)?,
+            ear: Ear::open()?,
+            socket: Socket::new()?,
+            watch: Watch::new(&settings, begun),
+            mover: Mover::open(runtime)?,
+            balancer: balancer(&settings),
+            publisher: Publisher::default(),
+            clients: Vec::new(),
+            begun,
+            answer_by: Some(deadline),
+            measure_at: begun,
+            ask_peers_at: begun,
+            mend_at: Some(begun),
+            mended: begun,
+            loaded: false,
+            known: false,
+            told: None,
+            clean_up_at: None,
+            ending: false,
+            settings,
+        };
+        daemon.look(begun)?;
+        Ok((daemon, lock))
+    }
+
+    /// Serves until it is told to end.
+    fn serve(&mut self) -> io::Result<()> {
+        while !self.ending {
+            let ready = self.wait()?;
+            let now = Instant::now();
+            if ready.events {
+                let changes = self.events.read()?;
+                self.heed(&changes, now)?;
+            }
+            if ready.answers {
+                for answer in self.ear.answers()? {
+                    self.watch.hear(&answer, now);
+                }
+            }
+            self.watch.tick(now);
+            for question in self.watch.questions(now) {
+                // A port that can't send will have answers missing.
+                if let Err(e) = self.ear.ask(&question) {
+                    log::debug(e);
+                }
+            }
+            self.judge(now);
+            if ready.records {
+                self.act(Extent::Moves, place);
+            }
+            self.do_what_is_due(now);
+            self.hear_cluster(now);
+            if ready.agents {
+                self.hear_agents();
+            }
+            self.answer_start(now)?;
+            if ready.signals {
+                self.hear_signals();
+            }
+        }
+        daemon::forget_socket(&protocol::socket(&self.runtime))
+    }
+
+    /// Waits until something happens or is due.
+    fn wait(&self) -> io::Result<Ready> {
+        let [links, tables] = self.events.fds();
+        let [arp, discovery] = self.ear.fds();
+        let mut fds: Vec<BorrowedFd<'_>> = vec![
+            links,
+            tables,
+            arp,
+            discovery,
+            self.mover.fd(),
+            self.signals.as_fd(),
+            self.listener.as_fd(),
+        ];
+        fds.extend(self.clients.iter().map(Channel::as_fd));
+        let agents = fds.len();
+        fds.extend(self.publisher.fd());
+        let mut fds: Vec<PollFd<'_>> = fds
+            .into_iter()
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+            .collect();
+        match poll(&mut fds, self.timeout()) {
+            Ok(_) => {}
+            Err(nix::errno::Errno::EINTR) => return Ok(Ready::default()),
+            Err(e) => return Err(e.into()),
+        }
+        let any = |range: &[PollFd<'_>]| range.iter().any(|fd| fd.any().unwrap_or(true));
+        Ok(Ready {
+            events: any(&fds[..2]),
+            answers: any(&fds[2..4]),
+            records: any(&fds[4..5]),
+            signals: any(&fds[5..6]),
+            agents: any(&fds[6..agents]),
+        })
+    }
+
+    fn timeout(&self) -> PollTimeout {
+        let next = [
+            Some(self.measure_at),
+            Some(self.ask_peers_at),
+            self.mend_at,
+            self.clean_up_at,
+            self.answer_by,
+            self.watch.next(),
+            self.mover.next(),
+            self.publisher.next(),
+        ];
+        let Some(next) = next.into_iter().flatten().min() else {
+            return PollTimeout::NONE;
+        };
+        let left = next.saturating_duration_since(Instant::now());
+        PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
+    }
+
+    /// Looks at all ports. The kernel tells of one link's events once a second at the most, so any
+    /// event is a reason to look at all. Says whether anything has changed.
+    fn look(&mut self, now: Instant) -> io::Result<bool> {
+        let (links, addresses) = (self.socket.links()?, self.socket.addresses(None)?);
+        Ok(self.watch.look(links, &addresses, now))
+    }
+
+    fn heed(&mut self, changes: &BTreeSet<Change>, now: Instant) -> io::Result<()> {
+        let mut concerned = false;
+        if changes.contains(&Change::Link) || changes.contains(&Change::Address) {
+            concerned |= self.look(now)?;
+        }
+        // Interfaces come and go on some nodes all day long.
+        concerned |= changes.iter().any(|change| match change {
+            Change::Loss | Change::Setting(None) => true,
+            Change::Setting(Some(index)) => self.watch.concerns(*index),
+            Change::Link | Change::Address => false,
+        });
+        if concerned {
+            let at = (now + MEND_AFTER).max(self.mended + MEND_PAUSE);
+            self.mend_at.get_or_insert(at);
+        }
+        Ok(())
+    }
+
+    /// What the ports' state means: for the VIPs at once, then for the cluster.
+    fn judge(&mut self, now: Instant) {
+        if !self.known && self.watch.is_known(now) {
+            self.known = true;
+            self.watch.judge_anew();
+        }
+        if !self.watch.judge(now) {
+            return;
+        }
+        self.report();
+        self.act(Extent::Moves, place);
+        if self.known {
+            for (name, value) in self.watch.attributes() {
+                self.publisher.want(name, value);
+            }
+        }
+    }
+
+    fn report(&self) {
+        if let Err(e) = report::write(&self.runtime, &self.watch.view().report) {
+            log::warn(e);
+        }
+    }
+
+    fn act(&mut self, extent: Extent, choose: impl FnOnce(&[Vip], &[Port]) -> Vec<Move>) {
+        match self.mover.act(self.watch.view(), extent, choose) {
+            Ok(moves) => {
+                for Move { vip, from, to } in moves {
+                    let from = from.as_deref().unwrap_or("no port");
+                    log::info(format_args!("{vip}: from {from} to {to}"));
+                }
+            }
+            Err(e) => {
+                log::error(format_args!("move VIPs: {e}"));
+                self.mend_at = Some(Instant::now() + MEND_PAUSE);
+            }
+        }
+    }
+
+    fn do_what_is_due(&mut self, now: Instant) {
+        self.mover.announce_again(now);
+        if self.clean_up_at.is_some_and(|at| at <= now) {
+            self.clean_up_at = None;
+            if let Some(node) = &self.settings.node {
+                self.publisher.clean_up(&self.settings.resource, node);
+            }
+        }
+        if self.mend_at.is_some_and(|at| at <= now) {
+            self.mend_at = None;
+            self.mended = now;
+            self.act(Extent::Everything, place);
+        }
+        if self.measure_at <= now {
+            self.measure_at = now + MEASURE;
+            match self.mover.measure(now) {
+                Ok(()) => {
+                    if self.watch.set_loads(&self.mover.port_loads()) {
+                        self.report();
+                    }
+                    self.balance(now);
+                }
+                Err(e) => log::warn(format_args!("measure loads: {e}")),
+            }
+        }
+        if self.ask_peers_at <= now {
+            let early = now.saturating_duration_since(self.begun) < EARLY;
+            self.ask_peers_at = now + if early { ASK_PEERS_EARLY } else { ASK_PEERS };
+            self.watch
+                .peer_attributes()
+                .for_each(|name| self.publisher.ask(name));
+        }
+    }
+
+    /// Evens out the loads of the ports, one VIP at a time. Where there is none, and was none, nothing
+    /// is uneven.
+    fn balance(&mut self, now: Instant) {
+        let loaded = self.mover.port_loads().values().any(|load| *load > 0);
+        let was_loaded = std::mem::replace(&mut self.loaded, loaded);
+        if self.settings.balance == 0 || !(loaded || was_loaded) {
+            return;
+        }
+        let mut balancer = self.balancer.clone();
+        let choose = |vips: &[_], ports: &[_]| {
+            let moves = place(vips, ports);
+            match moves.is_empty() {
+                true => balancer.observe(vips, ports, now).into_iter().collect(),
+                false => moves,
+            }
+        };
+        self.act(Extent::Moves, choose);
+        self.balancer = balancer;
+    }
+
+    fn hear_cluster(&mut self, now: Instant) {
+        for subnet in self.watch.asks(now) {
+            self.publisher.ask(subnet);
+        }
+        self.publisher.advance(now);
+        let node = self.settings.node.clone().unwrap_or_default();
+        let answers: BTreeMap<_, _> = self.publisher.answers();
+        if answers.is_empty() {
+            return;
+        }
+        for (name, mut values) in answers {
+            values.remove(&node);
+            self.watch.told(&name, &values, now);
+        }
+        self.judge(now);
+        self.publisher.advance(now);
+    }
+
+    /// Tells the agent that started it, as soon as the cluster knows what it has to.
+    fn answer_start(&mut self, now: Instant) -> io::Result<()> {
+        let Some(deadline) = self.answer_by else {
+            return Ok(());
+        };
+        if self.known && self.publisher.is_done() {
+            self.answer_by = None;
+            daemon::answer("ok");
+        } else if deadline <= now {
+            let why = self.publisher.error().unwrap_or("it does not answer");
+            return Err(io::Error::other(format!("tell the cluster: {why}")));
+        }
+        Ok(())
+    }
+
+    fn hear_signals(&mut self) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            // A child's end is only a reason to look around; a terminal's is none for anything.
+            let ends = [libc::SIGTERM, libc::SIGINT].map(i32::unsigned_abs);
+            self.ending |= ends.contains(&signal.ssi_signo);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What agents ask of the daemon, and what they tell the cluster of it.
+
+use std::time::{Duration, Instant};
+
+use super::{Daemon, balancer};
+use crate::agent::portwatch::protocol::{Reply, Request};
+use crate::agent::portwatch::settings::Settings;
+use crate::cell::channel::{Channel, Received};
+use crate::ocf::log;
+
+/// How many agents may be connected.
+const CLIENTS: usize = 64;
+/// How long after a monitor its result is surely on record.
+const RECORDED: Duration = Duration::from_secs(1);
+
+impl Daemon {
+    /// Takes what agents ask, and answers it.
+    pub(super) fn hear_agents(&mut self) {
+        let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
+        while let Ok(socket) = rustix::net::accept_with(&self.listener, flags) {
+            match Channel::new(socket).and_then(|c| Ok((c.peer()?, c))) {
+                Ok(((_, 0), channel)) if self.clients.len() < CLIENTS => {
+                    self.clients.push(channel);
+                }
+                Ok(((pid, user), _)) => {
+                    log::warn(format_args!("refused process {pid} of user {user}"));
+                }
+                Err(e) => log::warn(format_args!("accept a connection: {e}")),
+            }
+        }
+        let mut clients = std::mem::take(&mut self.clients);
+        clients.retain(|client| match client.receive::<Request>() {
+            Ok(Received::Nothing) => true,
+            Ok(Received::Message(request, _)) => {
+                let reply = self.heed_agent(request);
+                if let Err(e) = client.send(&reply, None) {
+                    log::debug(format_args!("answer an agent: {e}"));
+                }
+                true
+            }
+            Ok(Received::Closed) => false,
+            Err(e) => {
+                log::warn(format_args!("refused a request: {e}"));
+                false
+            }
+        });
+        self.clients = clients;
+    }
+
+    fn heed_agent(&mut self, request: Request) -> Reply {
+        match request {
+            Request::Status => {
+                let trouble = self.watch.trouble(self.mover.placed());
+                self.note(trouble.as_deref());
+                let late = !self.publisher.is_done();
+                Reply::Status {
+                    trouble,
+                    unpublished: self.publisher.error().filter(|_| late).map(str::to_owned),
+                }
+            }
+            Request::Configure(settings) => {
+                self.configure(settings);
+                Reply::Noted
+            }
+            Request::Mend => {
+                self.mend_at = Some(Instant::now());
+                Reply::Noted
+            }
+            Request::End => {
+                self.ending = true;
+                Reply::Noted
+            }
+        }
+    }
+
+    /// Goes on with other parameters: what is known of ports that stay is kept.
+    fn configure(&mut self, settings: Settings) {
+        if settings == self.settings {
+            return;
+        }
+        let now = Instant::now();
+        log::info("parameters have changed");
+        if (settings.balance, settings.balance_hold())
+            != (self.settings.balance, self.settings.balance_hold())
+        {
+            self.balancer = balancer(&settings);
+        }
+        self.watch.configure(&settings, now);
+        self.settings = settings;
+        if let Err(e) = self.look(now) {
+            log::warn(e);
+        }
+        self.ask_peers_at = now;
+        self.mend_at = Some(now);
+    }
+
+    /// A monitor tells the cluster of this trouble, or that there is none. The cluster goes on showing
+    /// the first that it was told of, whatever comes later, until that is cleaned up.
+    fn note(&mut self, trouble: Option<&str>) {
+        match &self.told {
+            None => self.told = trouble.map(str::to_owned),
+            Some(told) if trouble == Some(told) => {}
+            Some(_) => {
+                self.told = None;
+                self.clean_up_at = Some(Instant::now() + RECORDED);
+            }
+        }
+    }
+}

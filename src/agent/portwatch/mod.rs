@@ -1,0 +1,193 @@
+//! `ocf:berth:portwatch`: watches a node's ports and serves VIPs through those that work.
+//!
+//! The agent starts, asks and ends a daemon, which does the work.
+
+mod asking;
+mod daemon;
+mod mover;
+mod protocol;
+mod publisher;
+mod records;
+pub(super) mod report;
+mod settings;
+mod watch;
+
+use std::io;
+use std::path::Path;
+use std::time::Instant;
+
+use self::protocol::{DAEMON, Reply, Request, socket};
+use self::settings::{
+    BALANCE, FAIL_AFTER, INTERVAL, PORTS, RECOVER_AFTER, SUBNETS, Settings, TARGETS,
+};
+use super::vip::service::RUNTIME;
+use crate::cell::channel::{Channel, wait_readable};
+use crate::cell::client::PROMPT;
+use crate::cell::daemon::{Call, connect, kill, start as start_daemon};
+use crate::ocf::{Action, ActionDecl, Agent, Context, Error, Explain, State, log, step};
+use crate::sys::namespace;
+use crate::sys::netlink::Socket;
+
+pub(super) use self::daemon::main as daemon_main;
+pub(super) use self::protocol::DAEMON as DAEMON_NAME;
+
+/// The agent.
+pub static AGENT: Agent = Agent {
+    name: "portwatch",
+    shortdesc: "Serves virtual IP addresses of berth through network ports that work",
+    longdesc: "Runs a daemon on each node, as a clone. It follows the state of the node's ports as the kernel \
+        reports it, and proves that each forwards by asking for targets on its subnet: gateways, the other \
+        nodes, and further ones.\n\n\
+        The addresses of a port that fails move to the others of its subnet at once, spread by load. A port \
+        that works again is used after a while. Uneven loads are evened out.\n\n\
+        Node attributes tell the cluster: berth-ports (number of good ports), berth-net-SUBNET (1 if the node \
+        reaches it, else 0), berth-addr-SUBNET (the node's address on it). Placement follows them by the \
+        constraints that berth plan writes.\n\n\
+        Addresses go on working while the daemon is not there.",
+    example: &[
+        ("subnets", "office=10.1.0.0/24,10.1.0.254 lab=10.2.0.0/24"),
+        ("ports", "eth1=office eth2=office eth3=lab"),
+    ],
+    cloned: true,
+    params: &[
+        &PORTS,
+        &SUBNETS,
+        &TARGETS,
+        &INTERVAL,
+        &FAIL_AFTER,
+        &RECOVER_AFTER,
+        &BALANCE,
+    ],
+    actions: &[
+        ActionDecl::once(Action::Start, 60, start),
+        ActionDecl::once(Action::Stop, 20, stop),
+        ActionDecl::monitor(20, 10, 0, monitor),
+        ActionDecl::once(Action::ValidateAll, 20, validate),
+        ActionDecl {
+            depth: 10,
+            ..ActionDecl::once(Action::ValidateAll, 20, validate_here)
+        },
+        ActionDecl::once(Action::ReloadAgent, 20, reload),
+    ],
+};
+
+/// A connection to the daemon, and its process.
+fn connection() -> io::Result<Option<(Channel, i32)>> {
+    connect(&socket(Path::new(RUNTIME)), DAEMON, "portwatch")
+}
+
+/// Asks the daemon; `None` if there is none, or it ended instead of answering.
+fn ask(request: &Request, deadline: Instant) -> Result<Option<Reply>, Error> {
+    let Some((channel, _)) = connection()? else {
+        return Ok(None);
+    };
+    let asked = channel.send(request, None);
+    match asked.and_then(|()| channel.wait(deadline)) {
+        Ok((reply, _)) => Ok(Some(reply)),
+        Err(e) => match e.kind() {
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset => Ok(None),
+            _ => Err(Error::from(e).context("ask portwatch's daemon")),
+        },
+    }
+}
+
+/// Has the daemon look for what others took away. The kernel tells nobody of a proxy entry that went.
+pub(super) fn mend(deadline: Instant) {
+    let prompt = deadline.min(Instant::now() + PROMPT);
+    if let Err(e) = ask(&Request::Mend, prompt) {
+        log::warn(e);
+    }
+}
+
+/// Pacemaker runs one instance a node: one that runs with other parameters goes on with these.
+fn start(context: &Context<'_>) -> Result<State, Error> {
+    let settings = Settings::read(context.env)?;
+    step("asking the daemon");
+    let prompt = context.deadline.min(Instant::now() + PROMPT);
+    if ask(&Request::Configure(settings), prompt)?.is_none() {
+        step("starting the daemon, which asks targets and tells the cluster");
+        let call = Call {
+            name: DAEMON,
+            argument: "",
+            instance: context.env.instance(),
+            what: "portwatch's daemon",
+        };
+        let pass = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b"OCF_");
+        start_daemon(&call, pass, context.deadline)?;
+    }
+    monitor(context)
+}
+
+fn monitor(context: &Context<'_>) -> Result<State, Error> {
+    let prompt = context.deadline.min(Instant::now() + PROMPT);
+    let Some(reply) = ask(&Request::Status, prompt)? else {
+        return Ok(State::Stopped);
+    };
+    let Reply::Status {
+        trouble,
+        unpublished,
+    } = reply
+    else {
+        return Ok(State::Failed("the daemon answered another question".into()));
+    };
+    let unpublished = unpublished.map(|why| format!("the cluster can't be told: {why}"));
+    // Neither a start nor a probe knows of a state in between.
+    let trouble = unpublished
+        .or(trouble)
+        .filter(|_| context.action == Action::Monitor);
+    Ok(trouble.map_or(State::Running, State::Degraded))
+}
+
+/// The attributes stay: what is true of the ports does not end with the daemon.
+fn stop(context: &Context<'_>) -> Result<State, Error> {
+    let Some((channel, process)) = connection()? else {
+        return Ok(State::Stopped);
+    };
+    step("waiting for the daemon to end");
+    let handle = match namespace::open_process(process) {
+        Ok(handle) => handle,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(State::Stopped),
+        Err(e) => return Err(e.into()),
+    };
+    // What can't be asked is killed.
+    let asked = channel.send(&Request::End, None);
+    let patience = Instant::now() + context.remaining() / 2;
+    if let Err(e) = asked.and_then(|()| wait_readable(&handle, patience)) {
+        log::warn(format_args!("end portwatch's daemon: {e}: killing it"));
+        kill(process);
+        wait_readable(&handle, context.deadline).context("kill portwatch's daemon")?;
+    }
+    Ok(State::Stopped)
+}
+
+fn reload(context: &Context<'_>) -> Result<State, Error> {
+    let settings = Settings::read(context.env)?;
+    let prompt = context.deadline.min(Instant::now() + PROMPT);
+    match ask(&Request::Configure(settings), prompt)? {
+        Some(_) => Ok(State::Running),
+        None => Err(Error::failed("the daemon does not run")),
+    }
+}
+
+fn validate(context: &Context<'_>) -> Result<State, Error> {
+    Settings::read(context.env)?;
+    Ok(State::Running)
+}
+
+/// A port that is not there may still come: only a node with none of them is wrong.
+fn validate_here(context: &Context<'_>) -> Result<State, Error> {
+    let settings = Settings::read(context.env)?;
+    if let Some(ports) = &settings.ports {
+        let links = Socket::new()?.links()?;
+        if !links.iter().any(|link| ports.contains_key(&link.name)) {
+            let names: Vec<&str> = ports.keys().map(String::as_str).collect();
+            return Err(Error::host(format!(
+                "parameter ports: this node has none of {}",
+                names.join(", ")
+            )));
+        }
+    }
+    Ok(State::Running)
+}

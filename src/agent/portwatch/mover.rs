@@ -1,0 +1,346 @@
+//! Moves VIPs from port to port, and mends what others take away of them.
+//!
+//! Whatever is done is done under the lock of the addresses' agents, and only to VIPs that these have
+//! started and not begun to stop.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::records::Records;
+use super::report::Report;
+use crate::agent::vip::kernel::Kernel;
+use crate::agent::vip::record::Record;
+use crate::agent::vip::service;
+use crate::cell::announcing::Announcing;
+use crate::ocf::log;
+use crate::plan::port::{Move, Port, Vip};
+use crate::plan::vip::{Desired, Family, Object, Observed, Request, Step, present_port, start_all};
+use crate::sys::announce::{Announcement, Wire};
+use crate::sys::memory;
+
+/// How long an address's agent may keep the lock: a start makes the nftables tables under it.
+const LOCK_LIMIT: Duration = Duration::from_secs(5);
+/// How long the changes of one move may take.
+const CHANGE_LIMIT: Duration = Duration::from_secs(10);
+
+/// What is known of the ports.
+#[derive(Debug, Clone, Default)]
+pub(super) struct View {
+    /// For the choice between them; without their loads.
+    pub ports: Vec<Port>,
+    /// For the agents of addresses.
+    pub report: Report,
+}
+
+/// How much is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// Only what a move takes.
+    Moves,
+    /// All that should be there, for every VIP.
+    Everything,
+}
+
+/// Mover of VIPs.
+pub(super) struct Mover {
+    runtime: PathBuf,
+    records: Records,
+    kernel: Kernel,
+    wire: Rc<Wire>,
+    announcing: Announcing,
+    loads: Loads,
+    placed: BTreeMap<IpAddr, Option<String>>,
+}
+
+impl Mover {
+    /// Opens its sockets.
+    ///
+    /// # Errors
+    /// Without the rights to them.
+    pub fn open(runtime: &Path) -> io::Result<Self> {
+        Ok(Self {
+            runtime: runtime.to_owned(),
+            records: Records::open(runtime)?,
+            kernel: Kernel::open(None, runtime)?,
+            wire: Rc::new(Wire::open()?),
+            announcing: Announcing::default(),
+            loads: Loads::default(),
+            placed: BTreeMap::new(),
+        })
+    }
+
+    /// What can be read when a VIP was started or stopped: then it is time to act.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.records.fd()
+    }
+
+    /// The port that each VIP is served through, as it was last seen.
+    pub fn placed(&self) -> &BTreeMap<IpAddr, Option<String>> {
+        &self.placed
+    }
+
+    /// The bytes a second that VIPs move through each port, as they were last measured.
+    pub fn port_loads(&self) -> BTreeMap<&str, u64> {
+        let mut loads = BTreeMap::new();
+        for (vip, port) in &self.placed {
+            if let Some(port) = port {
+                *loads.entry(port.as_str()).or_default() += self.loads.of(*vip);
+            }
+        }
+        loads
+    }
+
+    /// When further announcements are due.
+    pub fn next(&self) -> Option<Instant> {
+        self.announcing.next()
+    }
+
+    /// Announces again what is due.
+    pub fn announce_again(&mut self, now: Instant) {
+        if self.announcing.next().is_some_and(|at| at <= now)
+            && let Err(e) = self.announcing.send(now)
+        {
+            log::warn(e);
+        }
+    }
+
+    /// Measures what VIPs move.
+    ///
+    /// # Errors
+    /// If the kernel can't be asked.
+    pub fn measure(&mut self, now: Instant) -> io::Result<()> {
+        self.loads.take(self.kernel.traffic()?, now);
+        Ok(())
+    }
+
+    /// Makes the moves that `choose` finds, and mends the rest if `extent` says so. Tells the moves.
+    ///
+    /// # Errors
+    /// If the lock can't be had or the kernel not be asked. What it refuses of the changes is logged:
+    /// the others are made all the same.
+    pub fn act(
+        &mut self,
+        view: &View,
+        extent: Extent,
+        choose: impl FnOnce(&[Vip], &[Port]) -> Vec<Move>,
+    ) -> io::Result<Vec<Move>> {
+        let _lock = service::lock(&self.runtime, Instant::now() + LOCK_LIMIT)?;
+        let records = self.records.serving();
+        let mut seen = self.kernel.observe_ways(&Family::BOTH)?;
+        seen.watched.clone_from(&view.report);
+        let alive = |r: &Record| seen.link(&r.wish.request().veth).is_some();
+        let (mut records, dead): (Vec<Record>, Vec<Record>) = records.into_iter().partition(alive);
+        self.silence(&dead, &seen);
+        let vips: Vec<Vip> = records
+            .iter()
+            .filter_map(|record| self.vip(record, &seen))
+            .collect();
+        self.placed = vips.iter().map(|v| (v.ip, v.port.clone())).collect();
+        let mut ports = view.ports.clone();
+        for port in &mut ports {
+            let here = vips.iter().filter(|v| v.port.as_ref() == Some(&port.name));
+            port.load = here.map(|v| v.load).sum();
+        }
+        let moves = choose(&vips, &ports);
+        let own = |m: &&Move| {
+            vips.iter()
+                .any(|v| v.ip == m.vip && v.ports.contains(&m.to))
+        };
+        self.hurry(moves.iter().filter(own), &seen);
+        if extent == Extent::Everything || !moves.is_empty() {
+            let targets: BTreeMap<IpAddr, &str> =
+                moves.iter().map(|m| (m.vip, m.to.as_str())).collect();
+            records.retain(|r| extent == Extent::Everything || targets.contains_key(&r.wish.vip));
+            self.complete(&records, &targets, view)?;
+        }
+        let now_at = moves.iter().map(|m| (m.vip, Some(m.to.clone())));
+        self.placed.extend(now_at);
+        Ok(moves)
+    }
+
+    /// A dead cell draws no more packets: until its VIPs are stopped, nothing answers for them.
+    fn silence(&mut self, dead: &[Record], seen: &Observed) {
+        let of_dead = |vip: &IpAddr| dead.iter().any(|r| r.wish.vip == *vip);
+        let proxies = seen.objects.iter().filter(|object| match object {
+            Object::Proxy(_, vip) => of_dead(vip),
+            _ => false,
+        });
+        let steps: Vec<Step> = proxies.cloned().map(Step::Remove).collect();
+        self.apply(&steps);
+    }
+
+    /// A VIP as the choice has it; `None` if its ports are not watched.
+    fn vip(&self, record: &Record, seen: &Observed) -> Option<Vip> {
+        let (wish, report) = (&record.wish, &seen.watched);
+        let family = Family::of(&wish.vip);
+        let port = present_port(wish.vip, seen);
+        if port.as_ref().is_some_and(|p| !report.contains_key(p)) {
+            return None;
+        }
+        let (mut ports, mut elsewhere) = (Vec::new(), Vec::new());
+        for (name, watched) in report {
+            let allowed = wish.ports.as_ref().is_none_or(|names| names.contains(name));
+            let inside = watched.nets.iter().any(|(net, _)| net.contains(wish.vip));
+            let named = wish.ports.is_some() && watched.nets.is_empty();
+            let of_family = |net: ipnetwork::IpNetwork| Family::of(&net.ip()) == family;
+            if inside || named {
+                ports.extend(allowed.then(|| name.clone()));
+            } else if wish.routed && watched.nets.iter().any(|(net, _)| of_family(*net)) {
+                elsewhere.push(name.clone());
+            }
+        }
+        (!ports.is_empty() || !elsewhere.is_empty()).then(|| Vip {
+            ip: wish.vip,
+            load: self.loads.of(wish.vip),
+            port,
+            ports,
+            elsewhere,
+        })
+    }
+
+    /// What clients wait for comes first: they are told of the new port, which answers from then on.
+    /// Replies leave by it already, for the routes of the old one are dead or still good.
+    fn hurry<'m>(&mut self, moves: impl Iterator<Item = &'m Move>, seen: &Observed) {
+        let mut steps = Vec::new();
+        let mut announcements: Vec<Announcement> = Vec::new();
+        for Move { vip, from, to } in moves {
+            announcements.extend(self.kernel.announcement(to, *vip));
+            steps.push(Step::Add(Object::Proxy(to.clone(), *vip)));
+            let old = from.clone().map(|from| Object::Proxy(from, *vip));
+            steps.extend(old.filter(|o| seen.objects.contains(o)).map(Step::Remove));
+        }
+        if let Err(e) = self.wire.announce(&announcements) {
+            log::warn(e);
+        }
+        self.apply(&steps);
+    }
+
+    fn apply(&mut self, steps: &[Step]) {
+        let deadline = Instant::now() + CHANGE_LIMIT;
+        let logged = |e| {
+            log::warn(e);
+            Ok(())
+        };
+        if let Err(e) = self.kernel.apply(steps, deadline, logged) {
+            log::warn(e);
+        }
+    }
+
+    /// Makes all that the VIPs on `records` need, at the ports they have moved to or are at.
+    fn complete(
+        &mut self,
+        records: &[Record],
+        targets: &BTreeMap<IpAddr, &str>,
+        view: &View,
+    ) -> io::Result<()> {
+        let mut seen = self.kernel.observe(None, &Family::BOTH)?;
+        seen.watched.clone_from(&view.report);
+        let mut requests: Vec<Request> = Vec::new();
+        for record in records {
+            let mut request = record.wish.request();
+            request.prefer = targets.get(&request.vip).map(|port| (*port).to_owned());
+            let links = request.links(&seen);
+            self.kernel
+                .observe_settings(request.vip, &links, &mut seen)?;
+            // What is inside the cell is its agent's affair, and nothing takes it away.
+            seen.objects.insert(Object::Address(request.vip));
+            seen.objects
+                .insert(Object::CellRoute(Family::of(&request.vip)));
+            requests.push(request);
+        }
+        let mut desired = Vec::new();
+        for request in &requests {
+            match Desired::new(request, &seen) {
+                Ok(one) => desired.push(one),
+                Err(problem) => log::debug(format_args!("{}: {problem}", request.vip)),
+            }
+        }
+        let steps = start_all(&desired, &seen);
+        self.apply(&steps);
+        self.announce(&steps, targets);
+        drop((requests, desired, steps, seen));
+        memory::trim();
+        Ok(())
+    }
+
+    /// Announces what was mended, and begins to announce again what has moved.
+    fn announce(&mut self, steps: &[Step], targets: &BTreeMap<IpAddr, &str>) {
+        let now = Instant::now();
+        let mended = steps.iter().filter_map(|step| match step {
+            Step::Add(Object::Proxy(port, vip)) if !targets.contains_key(vip) => {
+                Some((*vip, port.as_str()))
+            }
+            _ => None,
+        });
+        let mended: Vec<(IpAddr, &str)> = mended.collect();
+        let announcements: Vec<Announcement> = mended
+            .iter()
+            .filter_map(|(vip, port)| self.kernel.announcement(port, *vip).ok())
+            .collect();
+        if let Err(e) = self.wire.announce(&announcements) {
+            log::warn(e);
+        }
+        let moved = targets.iter().map(|(vip, port)| (*vip, *port));
+        for (vip, port) in mended.into_iter().chain(moved) {
+            self.announcing.begin(vip, port, now, &self.wire);
+        }
+    }
+}
+
+/// What each VIP moves, from counters that are read now and then.
+#[derive(Debug, Default)]
+struct Loads {
+    counted: BTreeMap<IpAddr, u64>,
+    at: Option<Instant>,
+    rates: BTreeMap<IpAddr, u64>,
+}
+
+impl Loads {
+    fn take(&mut self, counted: BTreeMap<IpAddr, u64>, now: Instant) {
+        let since = self.at.map(|at| now.saturating_duration_since(at));
+        let milliseconds = since.map_or(0, |d| d.as_millis());
+        if milliseconds > 0 {
+            let rate = |(vip, bytes): (&IpAddr, &u64)| {
+                // A counter that has begun anew counts from nothing.
+                let before = self.counted.get(vip).filter(|b| *b <= bytes);
+                let grown = u128::from(bytes - before.unwrap_or(&0));
+                let rate = grown * 1000 / milliseconds;
+                (*vip, u64::try_from(rate).unwrap_or(u64::MAX))
+            };
+            self.rates = counted.iter().map(rate).collect();
+        }
+        self.counted = counted;
+        self.at = Some(now);
+    }
+
+    /// Bytes a second.
+    fn of(&self, vip: IpAddr) -> u64 {
+        self.rates.get(&vip).copied().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_is_what_a_counter_has_grown_by() {
+        let (vip, start) = (IpAddr::from([10, 1, 0, 50]), Instant::now());
+        let mut loads = Loads::default();
+        loads.take([(vip, 1_000_000)].into(), start);
+        assert_eq!(loads.of(vip), 0);
+        let later = start + Duration::from_secs(5);
+        loads.take([(vip, 6_000_000)].into(), later);
+        assert_eq!(loads.of(vip), 1_000_000);
+        // The VIP was stopped and started: its counter is a new one.
+        loads.take([(vip, 500)].into(), later + Duration::from_secs(5));
+        assert_eq!(loads.of(vip), 100);
+        loads.take(BTreeMap::new(), later + Duration::from_secs(10));
+        assert_eq!(loads.of(vip), 0);
+    }
+}

@@ -1,0 +1,352 @@
+//! The state of all ports and subnets.
+
+mod conclusion;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use ipnetwork::IpNetwork;
+
+use super::asking::Asking;
+use super::mover::View;
+use super::publisher::Values;
+use super::settings::Settings;
+use crate::ocf::log;
+use crate::plan::port::{Fault, Health, Standing, State, Witness};
+use crate::plan::vip::Family;
+use crate::sys::announce::{Answer, Question};
+use crate::sys::ethtool;
+use crate::sys::netlink::{Address, Link};
+
+/// The node's ends of cells' interfaces are no ports.
+const CELLS: &str = "b-";
+
+/// A port.
+#[derive(Debug)]
+struct One {
+    subnet: String,
+    /// As it was seen last; `None` if the node has no such interface.
+    link: Option<Link>,
+    addresses: Vec<IpNetwork>,
+    health: Health,
+    asking: Asking,
+    speed: u64,
+    /// What was concluded from its health last.
+    standing: Standing,
+    state: State,
+}
+
+/// A subnet.
+#[derive(Debug)]
+struct Subnet {
+    witness: Witness,
+    /// The other nodes' addresses on it.
+    peers: Vec<IpAddr>,
+    /// Whose fault a silence was when it was last judged.
+    fault: Fault,
+    /// Whether the cluster was told that this node reaches it.
+    good: bool,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Watch {
+    settings: Settings,
+    ports: BTreeMap<String, One>,
+    subnets: BTreeMap<String, Subnet>,
+    /// Indices of the node's ends of cells' interfaces.
+    cells: BTreeSet<u32>,
+    view: View,
+    /// When questions are due.
+    ask_at: Instant,
+    begun: Instant,
+    judged: bool,
+}
+
+impl Watch {
+    /// Nothing is known yet.
+    pub fn new(settings: &Settings, now: Instant) -> Self {
+        Self {
+            settings: settings.clone(),
+            ports: BTreeMap::new(),
+            subnets: BTreeMap::new(),
+            cells: BTreeSet::new(),
+            view: View::default(),
+            ask_at: now,
+            begun: now,
+            judged: false,
+        }
+    }
+
+    /// Goes on with other parameters.
+    pub fn configure(&mut self, settings: &Settings, now: Instant) {
+        if settings.limits() != self.settings.limits() {
+            self.ports.clear();
+            self.subnets.clear();
+        }
+        self.settings = settings.clone();
+        self.ask_at = now;
+        self.judged = false;
+    }
+
+    /// Takes note of the node's interfaces and addresses; says whether any of a port or a cell has
+    /// changed.
+    pub fn look(&mut self, links: Vec<Link>, addresses: &[Address], now: Instant) -> bool {
+        let cells = links.iter().filter(|l| l.name.starts_with(CELLS));
+        let cells: BTreeSet<u32> = cells.map(|l| l.index).collect();
+        let mut changed = cells != self.cells;
+        self.cells = cells;
+        let of = |link: &Link| -> Vec<IpNetwork> {
+            let own = addresses
+                .iter()
+                .filter(|a| a.link == link.index && !a.unusable);
+            own.map(|a| a.address).collect()
+        };
+        let found: BTreeMap<String, (Link, Vec<IpNetwork>)> = links
+            .into_iter()
+            .filter(|link| !link.loopback && !link.name.starts_with(CELLS))
+            .map(|link| (link.name.clone(), (link.clone(), of(&link))))
+            .collect();
+        let wanted = self.wanted(&found);
+        self.ports
+            .retain(|name, port| wanted.get(name) == Some(&port.subnet));
+        for (name, subnet) in wanted {
+            let (link, addresses) = found.get(&name).cloned().unzip();
+            changed |= self.look_at(&name, subnet, (link, addresses.unwrap_or_default()), now);
+        }
+        let names: BTreeSet<&String> = self.ports.values().map(|p| &p.subnet).collect();
+        self.subnets.retain(|name, _| names.contains(name));
+        for name in names {
+            let limits = self.settings.limits();
+            self.subnets.entry(name.clone()).or_insert_with(|| {
+                let witness = Witness::new(limits, now);
+                Subnet {
+                    peers: Vec::new(),
+                    fault: witness.fault(),
+                    good: false,
+                    witness,
+                }
+            });
+        }
+        self.set_targets();
+        changed
+    }
+
+    /// Whether the interface with this index is a port or a cell's.
+    pub fn concerns(&self, index: u32) -> bool {
+        let mut ports = self.ports.values().filter_map(|p| p.link.as_ref());
+        self.cells.contains(&index) || ports.any(|l| l.index == index)
+    }
+
+    /// The ports to watch, each with its subnet.
+    fn wanted(&self, found: &BTreeMap<String, (Link, Vec<IpNetwork>)>) -> BTreeMap<String, String> {
+        if let Some(ports) = &self.settings.ports {
+            return ports.clone();
+        }
+        let subnet = |addresses: &[IpNetwork]| {
+            let inside = |net: &IpNetwork| addresses.iter().any(|a| net.contains(a.ip()));
+            let mut subnets = self.settings.subnets.iter();
+            subnets.find(|s| inside(&s.net)).map(|s| s.name.clone())
+        };
+        found
+            .iter()
+            .filter_map(|(name, (_, addresses))| Some((name.clone(), subnet(addresses)?)))
+            .collect()
+    }
+
+    fn look_at(
+        &mut self,
+        name: &str,
+        subnet: String,
+        (link, addresses): (Option<Link>, Vec<IpNetwork>),
+        now: Instant,
+    ) -> bool {
+        let carrier = link.as_ref().is_some_and(|l| l.carrier);
+        let limits = self.settings.limits();
+        let port = self.ports.entry(name.to_owned()).or_insert_with(|| {
+            let health = Health::new(limits, carrier, now);
+            One {
+                subnet,
+                link: None,
+                addresses: Vec::new(),
+                standing: health.standing(now),
+                state: health.state(),
+                health,
+                asking: Asking::default(),
+                speed: 0,
+            }
+        });
+        let index = |link: &Option<Link>| link.as_ref().map(|l| l.index);
+        if index(&port.link).is_some() && index(&link) != index(&port.link) {
+            // Another interface of the same name: whatever the old one did, it lost its carrier.
+            port.health.link(false, now);
+        }
+        port.health.link(carrier, now);
+        if carrier && (port.speed == 0 || !port.link.as_ref().is_some_and(|l| l.carrier)) {
+            port.speed = ethtool::speed(name).ok().flatten().unwrap_or(0);
+        }
+        let changed = (&port.link, &port.addresses) != (&link, &addresses);
+        port.link = link;
+        port.addresses = addresses;
+        changed
+    }
+
+    /// Gateways, the given targets and peers, each asked through every port of its subnet.
+    fn set_targets(&mut self) {
+        let own: BTreeSet<IpAddr> = self
+            .ports
+            .values()
+            .flat_map(|p| p.addresses.iter().map(IpNetwork::ip))
+            .collect();
+        for port in self.ports.values_mut() {
+            let nets: Vec<_> = self.settings.nets(&port.subnet).collect();
+            let inside = |ip: &IpAddr| nets.is_empty() || nets.iter().any(|n| n.net.contains(*ip));
+            let peers = self.subnets.get(&port.subnet).into_iter();
+            let given = self.settings.targets.iter().copied();
+            let others = given.chain(peers.flat_map(|s| s.peers.iter().copied()));
+            let gateways = nets.iter().filter_map(|net| net.gateway);
+            let mut targets: Vec<IpAddr> = gateways.chain(others.filter(inside)).collect();
+            targets.retain(|ip| !own.contains(ip));
+            targets.sort_unstable();
+            targets.dedup();
+            port.asking.set_targets(targets);
+        }
+    }
+
+    /// Takes note of an answer: of a target, through the port that it was asked through.
+    pub fn hear(&mut self, answer: &Answer, now: Instant) {
+        let of = |port: &&mut One| port.link.as_ref().is_some_and(|l| l.index == answer.link);
+        let Some(port) = self.ports.values_mut().find(of) else {
+            return;
+        };
+        let Some(mac) = port.link.as_ref().and_then(|l| l.mac) else {
+            return;
+        };
+        if port.asking.takes(answer, mac, now) {
+            port.health.heard(now);
+            if let Some(subnet) = self.subnets.get_mut(&port.subnet) {
+                subnet.witness.heard(now);
+            }
+        }
+    }
+
+    /// Lets time pass.
+    pub fn tick(&mut self, now: Instant) {
+        // Nobody was asked while this process stood still, so nobody could answer.
+        let stood_still = now.saturating_duration_since(self.ask_at) > self.settings.interval;
+        if stood_still {
+            self.ports.values_mut().for_each(|p| p.health.resumed(now));
+            self.subnets
+                .values_mut()
+                .for_each(|s| s.witness.resumed(now));
+        }
+        for subnet in self.subnets.values_mut() {
+            subnet.witness.tick(now);
+        }
+        for port in self.ports.values_mut() {
+            let subnet = self.subnets.get(&port.subnet);
+            let expects = subnet.is_some_and(|s| s.witness.expects());
+            port.health
+                .listen(expects && port.asking.has_targets(), now);
+            port.health.tick(now);
+        }
+    }
+
+    /// The questions that are due.
+    pub fn questions(&mut self, now: Instant) -> Vec<Question> {
+        if self.ask_at > now {
+            return Vec::new();
+        }
+        let interval = self.settings.interval;
+        self.ask_at = (self.ask_at + interval).max(now + interval / 2);
+        let mut questions = Vec::new();
+        for port in self.ports.values_mut() {
+            let Some(link) = port.link.as_ref().filter(|l| l.carrier) else {
+                continue;
+            };
+            let Some(mac) = link.mac else { continue };
+            for (target, to) in port.asking.due(now, interval) {
+                questions.push(Question {
+                    link: link.index,
+                    mac,
+                    target,
+                    source: source(&port.addresses, target),
+                    to,
+                });
+            }
+        }
+        questions
+    }
+
+    /// When time alone changes something.
+    pub fn next(&self) -> Option<Instant> {
+        let ports = self.ports.values().filter_map(|p| p.health.next());
+        let subnets = self.subnets.values().filter_map(|s| s.witness.next());
+        let ask = (!self.ports.is_empty()).then_some(self.ask_at);
+        ports.chain(subnets).chain(ask).min()
+    }
+
+    /// The attributes that tell the other nodes' addresses.
+    pub fn peer_attributes(&self) -> impl Iterator<Item = String> {
+        self.subnets.keys().map(|name| format!("berth-addr-{name}"))
+    }
+
+    /// The attributes that the other nodes are to be asked for now, since nothing answers.
+    pub fn asks(&mut self, now: Instant) -> Vec<String> {
+        let ports = &self.ports;
+        let asks = |(name, subnet): (&String, &mut Subnet)| {
+            let mut here = ports.values().filter(|p| p.subnet == *name);
+            let any = here.any(|p| p.asking.has_targets());
+            (any && subnet.witness.asks(now)).then(|| heard(name))
+        };
+        self.subnets.iter_mut().filter_map(asks).collect()
+    }
+
+    /// Takes note of the other nodes' values of an attribute.
+    pub fn told(&mut self, attribute: &str, values: &Values, now: Instant) {
+        if let Some(name) = attribute.strip_prefix("berth-addr-") {
+            if let Some(subnet) = self.subnets.get_mut(name) {
+                subnet.peers = values.values().filter_map(|v| v.parse().ok()).collect();
+            }
+            self.set_targets();
+        } else if let Some((name, subnet)) = self
+            .subnets
+            .iter_mut()
+            .find(|(name, _)| heard(name) == attribute)
+        {
+            let before = subnet.witness.fault();
+            subnet.witness.told(values.values().any(|v| v == "1"));
+            let fault = subnet.witness.fault();
+            if before != fault && fault == Fault::Targets {
+                log::warn(format_args!(
+                    "no target of {name} answers at any node: only carriers count"
+                ));
+            }
+            self.judged = false;
+        }
+        self.tick(now);
+    }
+}
+
+/// The attribute by which nodes tell each other whether they hear a subnet's targets.
+fn heard(subnet: &str) -> String {
+    format!("berth-heard-{subnet}")
+}
+
+/// The address to ask `target` in the name of.
+fn source(addresses: &[IpNetwork], target: IpAddr) -> Option<IpAddr> {
+    let same = |a: &&IpNetwork| Family::of(&a.ip()) == Family::of(&target);
+    let own = addresses.iter().filter(same);
+    let (mut inside, mut local) = (None, None);
+    for address in own {
+        match address.ip() {
+            IpAddr::V6(ip) if ip.is_unicast_link_local() => local = Some(address.ip()),
+            ip if address.contains(target) => inside = Some(ip),
+            _ => {}
+        }
+    }
+    inside.or(local)
+}

@@ -1,0 +1,205 @@
+//! What follows from the state of the ports: for VIPs, for the cluster, for people.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use ipnetwork::IpNetwork;
+
+use super::{One, Watch, heard};
+use crate::agent::portwatch::mover::View;
+use crate::agent::portwatch::publisher::Value;
+use crate::ocf::log;
+use crate::plan::port::{Cause, Fault, Port, Standing, State};
+use crate::plan::vip::Watched;
+
+impl Watch {
+    /// Draws the conclusions; says whether there are any new ones.
+    pub fn judge(&mut self, now: Instant) -> bool {
+        let mut changed = !std::mem::replace(&mut self.judged, true);
+        for (name, port) in &mut self.ports {
+            let (standing, state) = (port.health.standing(now), port.health.state());
+            if (standing, state) != (port.standing, port.state) {
+                log_change(name, port, state);
+                changed |= standing != port.standing;
+                (port.standing, port.state) = (standing, state);
+            }
+        }
+        let good = |subnet: &str| {
+            let mut ports = self.ports.values().filter(|p| p.subnet == subnet);
+            ports.any(|p| p.standing < Standing::Held)
+        };
+        for (name, subnet) in &mut self.subnets {
+            let fault = subnet.witness.fault();
+            changed |= fault != std::mem::replace(&mut subnet.fault, fault);
+            // As long as it is not known whose fault the silence is, nothing is said of it.
+            if fault != Fault::Unknown {
+                let good = good(name);
+                changed |= good != subnet.good;
+                subnet.good = good;
+            }
+        }
+        if changed {
+            self.view = self.new_view();
+        }
+        changed
+    }
+
+    fn new_view(&self) -> View {
+        let mut view = View::default();
+        for (name, port) in &self.ports {
+            view.ports.push(Port {
+                name: name.clone(),
+                subnet: port.subnet.clone(),
+                standing: port.standing,
+                speed: port.speed,
+                load: 0,
+            });
+            let nets = self.settings.nets(&port.subnet);
+            let before = self.view.report.get(name);
+            let watched = Watched {
+                standing: port.standing,
+                load: before.map_or(0, |w| w.load),
+                nets: nets.map(|s| (s.net, s.gateway)).collect(),
+            };
+            view.report.insert(name.clone(), watched);
+        }
+        view
+    }
+
+    /// The ports, as the last judgement has them.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Whether each port has proved that it forwards, or had its time to.
+    pub fn is_known(&self, now: Instant) -> bool {
+        let time = self.settings.interval * (self.settings.fail_after + 1);
+        let proved = |port: &One| {
+            let carrier = port.link.as_ref().is_some_and(|l| l.carrier);
+            !carrier || !port.asking.has_targets() || port.asking.has_heard()
+        };
+        now.saturating_duration_since(self.begun) >= time || self.ports.values().all(proved)
+    }
+
+    /// Takes note of the bytes a second that VIPs move through each port; says whether that is news.
+    pub fn set_loads(&mut self, loads: &BTreeMap<&str, u64>) -> bool {
+        let mut changed = false;
+        for port in &self.view.ports {
+            let load = loads.get(port.name.as_str()).copied().unwrap_or(0);
+            let thousandths = (load * 8000).checked_div(port.speed).unwrap_or(0);
+            if let Some(watched) = self.view.report.get_mut(&port.name) {
+                let new = u32::try_from(thousandths).unwrap_or(u32::MAX);
+                changed |= new != std::mem::replace(&mut watched.load, new);
+            }
+        }
+        changed
+    }
+
+    /// Has the next judgement draw all conclusions anew.
+    pub fn judge_anew(&mut self) {
+        self.judged = false;
+    }
+
+    /// What the cluster shall know.
+    pub fn attributes(&self) -> Vec<(String, Value)> {
+        let public = |text: String, dampened| Value {
+            text: Some(text),
+            private: false,
+            dampened,
+        };
+        let unknown = |port: &&One| {
+            let subnet = self.subnets.get(&port.subnet);
+            subnet.is_some_and(|s| s.witness.fault() == Fault::Unknown && s.good)
+        };
+        let good = |port: &&One| port.standing < Standing::Held || unknown(port);
+        let ports = self.ports.values().filter(good).count();
+        let mut attributes = vec![("berth-ports".to_owned(), public(ports.to_string(), true))];
+        for (name, subnet) in &self.subnets {
+            let flag = |on: bool| String::from(if on { "1" } else { "0" });
+            attributes.push((
+                format!("berth-net-{name}"),
+                public(flag(subnet.good), false),
+            ));
+            attributes.push((
+                format!("berth-addr-{name}"),
+                Value {
+                    text: self.address(name).map(|ip| ip.to_string()),
+                    private: false,
+                    dampened: false,
+                },
+            ));
+            attributes.push((
+                heard(name),
+                Value {
+                    text: Some(flag(subnet.witness.fault() == Fault::Nobody)),
+                    private: true,
+                    dampened: false,
+                },
+            ));
+        }
+        attributes
+    }
+
+    /// This node's address on a subnet.
+    fn address(&self, subnet: &str) -> Option<IpAddr> {
+        let nets: Vec<IpNetwork> = self.settings.nets(subnet).map(|s| s.net).collect();
+        let ports = self.ports.values().filter(|p| p.subnet == subnet);
+        let addresses = ports.flat_map(|p| p.addresses.iter().map(IpNetwork::ip));
+        let inside = |ip: &IpAddr| nets.iter().any(|net| net.contains(*ip));
+        addresses.filter(inside).min()
+    }
+
+    /// What is wrong, in one line: `eth1 down, 2 VIPs on eth2`.
+    pub fn trouble(&self, placed: &BTreeMap<IpAddr, Option<String>>) -> Option<String> {
+        let (mut words, mut subnets) = (Vec::new(), BTreeSet::new());
+        for (name, port) in &self.ports {
+            let word = match port.state {
+                _ if port.link.is_none() => "missing",
+                State::Failed(Cause::Carrier) => "down",
+                State::Failed(Cause::Silent) => "silent",
+                State::Held => "recovering",
+                State::Good | State::Suspect if port.standing == Standing::Degraded => "flapping",
+                State::Good | State::Suspect => continue,
+            };
+            words.push(format!("{name} {word}"));
+            subnets.insert(&port.subnet);
+        }
+        if words.is_empty() {
+            return None;
+        }
+        for (name, port) in &self.ports {
+            let here = placed.values().filter(|p| p.as_ref() == Some(name)).count();
+            if here > 0 && subnets.contains(&port.subnet) {
+                let plural = if here == 1 { "" } else { "s" };
+                words.push(format!("{here} VIP{plural} on {name}"));
+            }
+        }
+        Some(words.join(", "))
+    }
+}
+
+fn log_change(name: &str, port: &One, state: State) {
+    let subnet = &port.subnet;
+    match state {
+        State::Failed(Cause::Carrier) if port.link.is_none() => {
+            log::warn(format_args!(
+                "port {name} of {subnet}: there is no such interface"
+            ));
+        }
+        State::Failed(Cause::Carrier) => {
+            log::warn(format_args!("port {name} of {subnet}: no carrier"));
+        }
+        State::Failed(Cause::Silent) if port.state == State::Failed(Cause::Carrier) => {
+            log::info(format_args!("port {name} of {subnet}: has carrier again"));
+        }
+        State::Failed(Cause::Silent) => {
+            log::warn(format_args!("port {name} of {subnet}: no target answers"));
+        }
+        State::Held => log::info(format_args!("port {name} of {subnet}: works again")),
+        State::Good => log::info(format_args!("port {name} of {subnet}: good")),
+        State::Suspect => log::debug(format_args!(
+            "port {name} of {subnet}: an answer is overdue"
+        )),
+    }
+}
