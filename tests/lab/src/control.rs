@@ -285,6 +285,16 @@ impl Lab {
         .map(drop)
     }
 
+    /// Puts another card into a machine's port: the interface goes, and a new one comes under its name,
+    /// which has yet to be switched on.
+    ///
+    /// # Errors
+    /// If there is no such port, or the machine has no power.
+    pub fn replace_port(&self, machine: &str, port: &str) -> Result<()> {
+        let (machine, port) = (machine.to_owned(), port.to_owned());
+        self.ask(&Request::Replace { machine, port }).map(drop)
+    }
+
     /// Breaks a node's path to a disk (every access fails at once), or makes it work again.
     ///
     /// # Errors

@@ -9,11 +9,14 @@ use std::time::{Duration, Instant};
 use crate::control::{Lab, Options};
 use crate::error::{Error, Result};
 use crate::nfs4::Report;
+use crate::ports;
+use crate::protocol::Cable;
 use crate::scene;
 use crate::wait::{holds, wait_for};
 use crate::worker::{Worker, at_work, counts, wait_for_work};
 
 const SERVERS: [&str; 2] = ["alpha", "beta"];
+const VIP: &str = "10.1.0.50";
 /// Acknowledgements per client before the power fails, and after it.
 const ENOUGH: u64 = 50;
 const FAILOVER_LIMIT: Duration = Duration::from_secs(60);
@@ -28,13 +31,16 @@ pub fn run(name: &str, agents: &Path, keep: bool) -> Result<()> {
     let mut lab = Lab::up(&options)?;
     let node = serve(&lab)?;
     let workers = [
-        Worker::nfs("c1", "10.1.0.50", "/data")?,
+        Worker::nfs("c1", VIP, "/data")?,
         Worker::nfs("c2", "10.2.0.50", "/home")?,
-        Worker::smb("c1", "10.1.0.50", "data")?,
+        Worker::smb("c1", VIP, "data")?,
         Worker::nfs("c1", "10.1.0.60", "/data")?,
         Worker::nfs("c2", "10.2.0.60", "/data")?,
     ];
-    let ((), reports) = at_work(&lab, &workers, || fail_over(&lab, &node, &workers))?;
+    let ((), reports) = at_work(&lab, &workers, || {
+        lose_port(&lab, &node, &workers)?;
+        fail_over(&lab, &node, &workers)
+    })?;
     let shown = conclude(&lab, &workers, &reports);
     if keep {
         lab.keep()?;
@@ -53,10 +59,30 @@ fn serve(lab: &Lab) -> Result<String> {
     Ok(node)
 }
 
-/// Takes the power from `node` while the clients work, and lets them work on.
-fn fail_over(lab: &Lab, node: &str, workers: &[Worker]) -> Result<()> {
+/// Pulls the cable that clients reach alpha's first address by, while they work.
+fn lose_port(lab: &Lab, node: &str, workers: &[Worker]) -> Result<()> {
     lab.say("five clients write, and note what the servers acknowledge");
     wait_for_work(workers, &vec![0; workers.len()], ENOUGH, || {})?;
+    let port = ports::port_of(lab, node, VIP)?;
+    lab.say(&format!(
+        "{node}'s cable at {port} is pulled, by which clients reach {VIP}"
+    ));
+    let pulled = Instant::now();
+    lab.set_cable(node, &port, Cable::Pulled)?;
+    let other = wait_for(format!("{VIP} at another port"), FAILOVER_LIMIT, || {
+        let now_at = ports::port_of(lab, node, VIP)?;
+        holds(now_at != port, Error::new(format!("it is at {port}")))?;
+        Ok::<_, Error>(now_at)
+    })?;
+    let since = || pulled.elapsed().as_secs_f64();
+    lab.say(&format!("  +{:5.2} s  {VIP} is at {other}", since()));
+    wait_for_work(workers, &counts(workers), ENOUGH, || {})?;
+    lab.say(&format!("  +{:5.2} s  all of them write on", since()));
+    lab.set_cable(node, &port, Cable::Good)
+}
+
+/// Takes the power from `node` while the clients work, and lets them work on.
+fn fail_over(lab: &Lab, node: &str, workers: &[Worker]) -> Result<()> {
     let total: u64 = counts(workers).iter().sum();
     lab.say(&format!(
         "{total} writes acknowledged; {node} loses its power now"

@@ -5,6 +5,7 @@ mod traffic;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use lab::bench::measure::{self, Program};
@@ -115,6 +116,12 @@ enum Verb {
     /// Cost of a program's runs, as JSON
     #[command(hide = true)]
     Measure(Measure),
+    /// Send back what comes by UDP or TCP
+    #[command(hide = true)]
+    Echo {
+        /// Where: 10.1.0.50:7007
+        address: std::net::SocketAddr,
+    },
     #[command(hide = true)]
     Warden,
     #[command(hide = true)]
@@ -138,6 +145,9 @@ struct Up {
     /// Fenced nodes boot again by themselves
     #[arg(long)]
     autoboot: bool,
+    /// Number of further ports of each node, eth4 and so on, on the office's network
+    #[arg(long, default_value_t = 0)]
+    spare_ports: u8,
 }
 
 #[derive(clap::Args)]
@@ -158,6 +168,32 @@ struct Bench {
     /// Power failures and planned moves to measure
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    /// Nothing but what has to do with ports
+    #[arg(long)]
+    ports: bool,
+    /// Pulled cables under load
+    #[arg(long, default_value_t = 20)]
+    failures: usize,
+    /// Seconds for which a port is saturated
+    #[arg(long, default_value_t = 20)]
+    soak: u64,
+    /// Seconds for which a port flaps
+    #[arg(long, default_value_t = 60)]
+    flap: u64,
+}
+
+impl Bench {
+    fn scope(&self) -> lab::bench::Scope {
+        lab::bench::Scope {
+            runs: self.runs,
+            ports: lab::bench::ports::Scope {
+                failures: self.failures,
+                soak: Duration::from_secs(self.soak),
+                flap: Duration::from_secs(self.flap),
+            },
+            only_ports: self.ports,
+        }
+    }
 }
 
 #[derive(clap::Args)]
@@ -225,9 +261,11 @@ fn run(cli: Cli) -> Result<()> {
         Verb::SmbWriter(args) => traffic::smb_writer(&attach()?, &args),
         Verb::Mkfs { disk, kind } => attach()?.mkfs(&disk, &kind),
         Verb::Bench(bench) => {
-            lab::bench::run(&cli.name, &agents_directory(bench.agents)?, bench.runs)
+            let scope = bench.scope();
+            lab::bench::run(&cli.name, &agents_directory(bench.agents)?, scope)
         }
         Verb::Measure(what) => measure(what),
+        Verb::Echo { address } => lab::flow::echo_main(address),
         Verb::Warden => lab::warden::main(),
         Verb::Machine => lab::machine::main(),
     }
@@ -241,6 +279,7 @@ fn up(name: &str, up: Up) -> Result<()> {
         disks: up.disks,
         disk_mib: up.disk_mib,
         autoboot: up.autoboot,
+        spare_ports: up.spare_ports,
         ..options.plan
     };
     let mut lab = Lab::up(&options)?;

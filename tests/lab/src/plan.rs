@@ -30,6 +30,9 @@ pub struct Plan {
     pub agents: Option<PathBuf>,
     /// A fenced node boots again by itself.
     pub autoboot: bool,
+    /// Number of further ports of each node, `eth4` and so on, on the office's network.
+    #[serde(default)]
+    pub spare_ports: u8,
 }
 
 /// One network port of a machine.
@@ -68,6 +71,7 @@ impl Plan {
             disk_mib: 512,
             agents: None,
             autoboot: false,
+            spare_ports: 0,
         }
     }
 
@@ -113,7 +117,15 @@ impl Plan {
 
     /// Every machine: the nodes, the router, the clients.
     pub fn hosts(&self) -> Vec<Host> {
+        let spare = |n: u8| Port {
+            name: format!("eth{}", n + 4),
+            bridge: OFFICE.bridge.to_owned(),
+            addresses: vec![],
+        };
         let mut hosts: Vec<Host> = (1..=self.nodes).map(node).collect();
+        for host in &mut hosts {
+            host.ports.extend((0..self.spare_ports).map(spare));
+        }
         hosts.push(Host {
             forwards: true,
             ..other(ROUTER, &[(OFFICE, 254), (LAB, 254)])

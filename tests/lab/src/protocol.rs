@@ -66,6 +66,13 @@ pub enum Request {
         /// What becomes of it.
         state: Cable,
     },
+    /// Put another card into a port.
+    Replace {
+        /// The machine.
+        machine: String,
+        /// The port.
+        port: String,
+    },
     /// Change a node's path to a disk.
     Path {
         /// The node.

@@ -8,7 +8,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
-use common::{loop_number, run};
+use common::{loop_number, processes, run};
 use lab::worker::{Worker, at_work, counts, wait_for_work};
 use lab::{Error, Lab, Result, holds, scene, wait_for};
 
@@ -98,23 +98,6 @@ fn kill(lab: &Lab, node: &str, part: &str, workers: &[Worker]) -> Result<()> {
         scene::wait_on(lab, node, resource, node)?;
     }
     wait_for_work(workers, &counts(workers), SOME, || {})
-}
-
-/// Names and numbers of a virtual server's processes, its servers' main ones included.
-fn processes(lab: &Lab, node: &str, vserver: &str) -> Vec<(String, u32)> {
-    let table = run(lab, node, "ps -e -o pid=,ppid=,comm=,args=");
-    let rows: Vec<Vec<&str>> = table
-        .lines()
-        .map(|line| line.split_whitespace().collect())
-        .collect();
-    let own: Vec<&Vec<&str>> = rows
-        .iter()
-        .filter(|row| row.get(3..) == Some(&["berth-keeper", vserver]))
-        .collect();
-    let init = own.iter().find(|row| row[2] == "berth-init");
-    let servers = rows.iter().filter(|row| Some(row[1]) == init.map(|i| i[0]));
-    let named = |row: &Vec<&str>| (row[2].to_owned(), row[0].parse().unwrap());
-    own.iter().copied().chain(servers).map(named).collect()
 }
 
 /// Moves alpha, as an administrator does, and waits until nothing of it is left elsewhere.

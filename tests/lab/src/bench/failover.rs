@@ -66,7 +66,14 @@ pub fn add_dummy(lab: &Lab) -> Result<()> {
 /// If alpha does not come back.
 pub fn crash(lab: &Lab, vip: &str) -> Result<Run> {
     let node = scene::node_of(lab, &any_node(lab)?, "alpha")?;
-    let run = during(lab, vip, || lab.crash(&node))?;
+    let run = beside_dummy(lab, vip, || {
+        lab.crash(&node)?;
+        let asked = any_node(lab)?;
+        wait_for("alpha on another node", ANSWER_LIMIT, || {
+            let now_on = scene::node_of(lab, &asked, "alpha")?;
+            holds(now_on != node, Error::new(format!("it is on {now_on}")))
+        })
+    })?;
     lab.boot(&node)?;
     lab.wait_for_cluster(&lab.plan().node_names())?;
     settle(lab)?;
@@ -78,47 +85,85 @@ pub fn crash(lab: &Lab, vip: &str) -> Result<Run> {
 /// # Errors
 /// If alpha does not arrive.
 pub fn planned(lab: &Lab, vip: &str) -> Result<Run> {
-    let node = scene::node_of(lab, "n1", "alpha")?;
+    moved(lab, "alpha", |event| beside_dummy(lab, vip, event))
+}
+
+/// Has the administrator move `resource` to the next node while `watch` looks on.
+///
+/// # Errors
+/// If it does not arrive.
+pub fn moved<T>(
+    lab: &Lab,
+    resource: &str,
+    watch: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<T>,
+) -> Result<T> {
+    let node = scene::node_of(lab, "n1", resource)?;
     let nodes = lab.plan().node_names();
     let at = nodes.iter().position(|n| *n == node).unwrap_or_default();
     let target = nodes[(at + 1) % nodes.len()].clone();
-    let command = |verb: &str| -> Result<()> {
-        let words = [
-            "crm_resource",
-            verb,
-            "--resource",
-            "alpha",
-            "--node",
-            &target,
-        ];
-        let words = if verb == "--clear" {
-            &words[..4]
-        } else {
-            &words[..]
-        };
-        lab.exec(&node, words)?
-            .check(format!("crm_resource {verb}"))?;
+    let command = |words: &[&str]| -> Result<()> {
+        let words = [&["crm_resource", "--resource", resource], words].concat();
+        lab.exec(&node, &words)?.check(words.join(" "))?;
         Ok(())
     };
-    let run = during(lab, vip, || command("--move"))?;
-    scene::wait_on(lab, "n1", "alpha", &target)?;
-    command("--clear")?;
+    let seen = watch(&|| {
+        command(&["--move", "--node", &target])?;
+        scene::wait_on(lab, &node, resource, &target)
+    })?;
+    command(&["--clear"])?;
     settle(lab)?;
-    Ok(run)
+    Ok(seen)
 }
 
-/// Does `event` while a client lists over NFS, until it is answered again.
-fn during(lab: &Lab, vip: &str, event: impl FnOnce() -> Result<()>) -> Result<Run> {
-    let server: IpAddr = vip
+/// Does `event` while a client lists over NFS, and looks what the Dummy does meanwhile.
+fn beside_dummy(lab: &Lab, vip: &str, event: impl FnOnce() -> Result<()>) -> Result<Run> {
+    let mark = timeline::mark(lab)?;
+    let answer = during(lab, (vip, "/data"), event)?;
+    let actions = timeline::since(lab, &mark)?;
+    let dummy = actions
+        .iter()
+        .filter(|a| a.resource == "bare" && a.verb == "start");
+    let dummy = dummy.map(|a| a.ended).next_back();
+    let dummy = dummy.ok_or_else(|| Error::new("the Dummy did not start anywhere"))?;
+    Ok(Run {
+        answered: answer.answered,
+        outage: answer.outage,
+        dummy: dummy.saturating_sub(answer.begun),
+        actions,
+        begun: answer.begun,
+    })
+}
+
+/// How long a client waited, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer {
+    /// From the begin of the event until it was answered again.
+    pub answered: u64,
+    /// Between the last answer before and the first after.
+    pub outage: u64,
+    /// The time of the day at the begin, in the logs' clock.
+    begun: u64,
+}
+
+/// Does `event` while a client lists `path` over NFS, until it is answered again and the cluster has
+/// nothing more to do.
+///
+/// # Errors
+/// If it is not answered again.
+pub fn during(
+    lab: &Lab,
+    (server, path): (&str, &str),
+    event: impl FnOnce() -> Result<()>,
+) -> Result<Answer> {
+    let server: IpAddr = server
         .parse()
-        .map_err(|_| Error::new(format!("{vip} is no address")))?;
+        .map_err(|_| Error::new(format!("{server} is no address")))?;
     let probe = Probe {
         server,
-        path: "/data".to_owned(),
+        path: path.to_owned(),
         pause: PAUSE,
     };
     let stop = AtomicBool::new(false);
-    let mark = timeline::mark(lab)?;
     thread::scope(|scope| {
         let (sender, outages) = std::sync::mpsc::channel::<Outage>();
         let stop = &stop;
@@ -133,23 +178,16 @@ fn during(lab: &Lab, vip: &str, event: impl FnOnce() -> Result<()>) -> Result<Ru
         let (zero, begun, outage) = watched?;
         let until = outage.until.unwrap_or_else(Instant::now);
         settle(lab)?;
-        let actions = timeline::since(lab, &mark)?;
-        let dummy = actions
-            .iter()
-            .filter(|a| a.resource == "bare" && a.verb == "start");
-        let dummy = dummy.map(|a| a.ended).next_back();
-        let dummy = dummy.ok_or_else(|| Error::new("the Dummy did not start anywhere"))?;
-        Ok(Run {
+        Ok(Answer {
             answered: millis(until.saturating_duration_since(zero)),
             outage: millis(outage.length()),
-            dummy: dummy.saturating_sub(begun),
-            actions,
             begun,
         })
     })
 }
 
-/// Waits for the first outage that ends after `event` was begun.
+/// Does `event`, which ends when the server is where it is to be, and tells the longest outage from then
+/// on until it is answered there: a busy machine makes shorter ones of its own.
 fn watch(
     lab: &Lab,
     outages: &std::sync::mpsc::Receiver<Outage>,
@@ -164,15 +202,29 @@ fn watch(
     }
     let (zero, begun) = (Instant::now(), time_of_day());
     event()?;
+    settle(lab)?;
     let deadline = zero + ANSWER_LIMIT;
+    let mut longest: Option<Outage> = None;
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match outages.recv_timeout(left) {
-            Ok(outage) if outage.until.is_some_and(|u| u > zero) => {
-                return Ok((zero, begun, outage));
+        // After the first one whatever else there was is there already.
+        let patience = match longest {
+            None => deadline.saturating_duration_since(Instant::now()),
+            Some(_) => Duration::ZERO,
+        };
+        match (outages.recv_timeout(patience), longest) {
+            (Ok(outage), so_far) => {
+                let later = outage.until.is_some_and(|until| until > zero);
+                let longer = so_far.as_ref().is_none_or(|l| outage.length() > l.length());
+                longest = if later && longer {
+                    Some(outage)
+                } else {
+                    so_far
+                };
             }
-            Ok(_) => {}
-            Err(_) => return Err(Error::new("the listing was not answered again within 60 s")),
+            (Err(_), Some(longest)) => return Ok((zero, begun, longest)),
+            (Err(_), None) => {
+                return Err(Error::new("the listing was not answered again within 60 s"));
+            }
         }
     }
 }

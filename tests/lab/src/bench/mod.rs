@@ -4,6 +4,8 @@ mod failover;
 pub mod measure;
 mod memory;
 mod monitor;
+pub mod ports;
+mod stock;
 mod throughput;
 pub mod timeline;
 
@@ -18,13 +20,26 @@ use crate::scene;
 /// alpha's address on the subnet of the client that asks.
 const VIP: &str = "10.1.0.50";
 
-/// Brings a lab up and prints all figures; `runs` power failures and planned moves are measured.
+/// What is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope {
+    /// Power failures and planned moves.
+    pub runs: usize,
+    /// Failures of ports.
+    pub ports: ports::Scope,
+    /// Nothing but what has to do with ports.
+    pub only_ports: bool,
+}
+
+/// Brings a lab up and prints all figures.
 ///
 /// # Errors
 /// If something can't be measured. A figure that misses its aim is no error: it is printed.
-pub fn run(name: &str, agents: &Path, runs: usize) -> Result<()> {
+pub fn run(name: &str, agents: &Path, scope: Scope) -> Result<()> {
+    let runs = scope.runs;
     let mut options = Options::new(name);
     options.plan.agents = Some(agents.to_owned());
+    options.plan.spare_ports = ports::SPARE_PORTS;
     let lab = Lab::up(&options)?;
     lab.say("alpha with two file systems and two VIPs");
     scene::install(
@@ -32,6 +47,10 @@ pub fn run(name: &str, agents: &Path, runs: usize) -> Result<()> {
         &[scene::ALPHA],
         &[("d1", "ext4"), ("d2", "xfs"), ("d4", "ext4")],
     )?;
+    if scope.only_ports {
+        ports::run(&lab, scope.ports)?;
+        return lab.down();
+    }
     let node = scene::node_of(&lab, "n1", "alpha")?;
 
     lab.say("monitors");
@@ -47,10 +66,13 @@ pub fn run(name: &str, agents: &Path, runs: usize) -> Result<()> {
         (VIP, &address),
         runs,
     )?);
+    ports::run(&lab, scope.ports)?;
     failover::add_dummy(&lab)?;
     let moves = repeat(&lab, "planned move", runs, || failover::planned(&lab, VIP))?;
+    let stock = stock_moves(&lab, runs)?;
     let crashes = repeat(&lab, "power failure", runs, || failover::crash(&lab, VIP))?;
     print_runs("Planned move of alpha", &moves);
+    print_stock(&moves, stock);
     print_runs("Power failure of alpha's node", &crashes);
     lab.down()
 }
@@ -71,6 +93,31 @@ fn repeat(
             Ok(run)
         })
         .collect()
+}
+
+/// The median of as many moves of the same server made of stock agents, in milliseconds.
+fn stock_moves(lab: &Lab, runs: usize) -> Result<u64> {
+    stock::install(lab, "d4")?;
+    let mut found = Vec::new();
+    for i in 1..=runs.max(1) {
+        let answered = stock::planned(lab)?;
+        lab.say(&format!(
+            "planned move {i} of {runs}, stock agents: answered again after {answered} ms"
+        ));
+        found.push(answered);
+    }
+    stock::remove(lab)?;
+    Ok(median(&mut found))
+}
+
+#[allow(clippy::cast_precision_loss)] // milliseconds
+fn print_stock(ours: &[Run], stock: u64) {
+    let ours = median(&mut ours.iter().map(|r| r.answered).collect::<Vec<_>>());
+    println!(
+        "  one file system, NFS and one VIP by stock agents, same lab: {stock} ms (median); \
+         ours, two of each and SMB: {:.0} % of that\n",
+        ours as f64 / stock.max(1) as f64 * 100.0
+    );
 }
 
 fn print_runs(title: &str, runs: &[Run]) {

@@ -19,7 +19,7 @@ use super::network;
 use crate::enter;
 use crate::error::{Context, Error, Result};
 use crate::machine::{CABLED, Setup, UP};
-use crate::plan::{Host, Plan};
+use crate::plan::{Host, Plan, Port};
 use crate::process::command;
 use crate::protocol::{Cable, MachineState};
 use crate::wait::{holds, wait_for};
@@ -238,24 +238,36 @@ impl Machine {
     /// # Errors
     /// If there is no such port.
     pub fn set_cable(&mut self, name: &str, state: Cable) -> Result<()> {
-        let port = self
-            .host
-            .ports
-            .iter()
-            .find(|p| p.name == name)
-            .ok_or_else(|| {
-                let names: Vec<_> = self.host.ports.iter().map(|p| p.name.as_str()).collect();
-                let all = names.join(" ");
-                Error::new(format!(
-                    "{} has no port {name:?}; its ports: {all}",
-                    self.host.name
-                ))
-            })?;
+        let port = self.port(name)?.clone();
         self.cables.insert(name.to_owned(), state);
         match self.running {
-            Some(_) => network::set_cable(&self.host, port, state),
+            Some(_) => network::set_cable(&self.host, &port, state),
             None => Ok(()),
         }
+    }
+
+    /// Puts another card into the port called `name`: an interface that has to be set up anew.
+    ///
+    /// # Errors
+    /// If there is no such port, or the machine has no power.
+    pub fn replace(&mut self, name: &str) -> Result<()> {
+        let port = self.port(name)?.clone();
+        match &self.running {
+            Some(running) => network::replace(&self.host, &port, running.pid.as_raw()),
+            None => Err(Error::new(format!("{} has no power", self.host.name))),
+        }
+    }
+
+    fn port(&self, name: &str) -> Result<&Port> {
+        let found = self.host.ports.iter().find(|p| p.name == name);
+        found.ok_or_else(|| {
+            let names: Vec<_> = self.host.ports.iter().map(|p| p.name.as_str()).collect();
+            let all = names.join(" ");
+            Error::new(format!(
+                "{} has no port {name:?}; its ports: {all}",
+                self.host.name
+            ))
+        })
     }
 
     /// Breaks the path to `disk`, or makes it work again.

@@ -221,6 +221,7 @@ impl Warden {
             } => {
                 self.machine(&machine)?.set_cable(&port, state)?;
             }
+            Request::Replace { machine, port } => self.machine(&machine)?.replace(&port)?,
             Request::Path { node, disk, good } => self.node(&node)?.set_path(&disk, good)?,
             Request::Mkfs { disk, kind } => self.mkfs(&disk, &kind)?,
         }

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::plan::{BRIDGES, Host, Port};
 use crate::process::{command, run};
 use crate::protocol::Cable;
+use crate::wait::wait_for;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -30,16 +31,26 @@ pub fn build() -> Result<()> {
 /// # Errors
 /// If a port can't be made.
 pub fn plug(host: &Host, pid: i32) -> Result<()> {
-    let mut batch = String::new();
-    for port in &host.ports {
-        let outer = outer(&host.name, &port.name);
-        batch += &format!(
-            "link add {outer} type veth peer name {} netns {pid}\n\
-             link set {outer} master {} addrgenmode none up\n",
-            port.name, port.bridge
-        );
-    }
+    let batch: String = host.ports.iter().map(|p| cable(host, p, pid)).collect();
     ip(&batch, &format!("plug the cables of {}", host.name))
+}
+
+/// Takes a port away and puts a new one of the same name in its place.
+///
+/// # Errors
+/// If it can't be made.
+pub fn replace(host: &Host, port: &Port, pid: i32) -> Result<()> {
+    let batch = format!("link del {}\n", outer(&host.name, &port.name)) + &cable(host, port, pid);
+    ip(&batch, &format!("replace {} of {}", port.name, host.name))
+}
+
+fn cable(host: &Host, port: &Port, pid: i32) -> String {
+    let outer = outer(&host.name, &port.name);
+    format!(
+        "link add {outer} type veth peer name {} netns {pid}\n\
+         link set {outer} master {} addrgenmode none up\n",
+        port.name, port.bridge
+    )
 }
 
 /// Nothing that a machine sends arrives any more. Ports that it lost already are no matter.
@@ -77,10 +88,12 @@ pub fn set_cable(host: &Host, port: &Port, state: Cable) -> Result<()> {
     }
     // States of linux/if_bridge.h: 0 disabled, 3 forwarding.
     let bridge_state = if state == Cable::Dead { "0" } else { "3" };
-    let mut bridge = command("bridge");
-    bridge.args(["link", "set", "dev", &outer, "state", bridge_state]);
-    run(bridge, "", LIMIT)?.check(what)?;
-    Ok(())
+    // The bridge hears of the link a moment after it came up, and refuses until then.
+    wait_for(&what, LIMIT, || {
+        let mut bridge = command("bridge");
+        bridge.args(["link", "set", "dev", &outer, "state", bridge_state]);
+        run(bridge, "", LIMIT)?.check(&what).map(drop)
+    })
 }
 
 fn outer(machine: &str, port: &str) -> String {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // not every test needs all of it
 
+pub mod pinging;
+
 use std::path::{Path, PathBuf};
 
 use lab::{Lab, Options, scene};
@@ -28,10 +30,16 @@ fn with_vip(server: &str, vip: &str) -> String {
 
 /// A lab whose nodes have the agents that were built beside it.
 pub fn up(suffix: &str) -> Lab {
+    up_with(suffix, 3)
+}
+
+/// As [`up`], with so many nodes.
+pub fn up_with(suffix: &str, nodes: u8) -> Lab {
     let program = Path::new(env!("CARGO_BIN_EXE_lab"));
     let mut options = Options::new(&format!("t{}-{suffix}", std::process::id()));
     options.plan.agents = program.parent().map(Path::to_owned);
     options.program = Some(PathBuf::from(program));
+    options.plan.nodes = nodes;
     options.quiet = true;
     Lab::up(&options).unwrap()
 }
@@ -53,4 +61,30 @@ pub fn inside(lab: &Lab, node: &str, vserver: &str, script: &str) -> (bool, Stri
 /// The node's number of the loop device behind a disk.
 pub fn loop_number(lab: &Lab, node: &str, disk: &str) -> u32 {
     lab.status().unwrap().machines[node].disks[disk]
+}
+
+/// Names and numbers of a virtual server's processes, its servers' main ones included.
+pub fn processes(lab: &Lab, node: &str, vserver: &str) -> Vec<(String, u32)> {
+    let table = run(lab, node, "ps -e -o pid=,ppid=,comm=,args=");
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let own: Vec<&Vec<&str>> = rows
+        .iter()
+        .filter(|row| row.get(3..) == Some(&["berth-keeper", vserver]))
+        .collect();
+    let init = own.iter().find(|row| row[2] == "berth-init");
+    let servers = rows.iter().filter(|row| Some(row[1]) == init.map(|i| i[0]));
+    let named = |row: &Vec<&str>| (row[2].to_owned(), row[0].parse().unwrap());
+    own.iter().copied().chain(servers).map(named).collect()
+}
+
+/// The lines that only one of two texts has.
+pub fn difference(before: &str, now: &str) -> String {
+    let only_in = |a: &str, b: &str, sign: char| -> String {
+        let lines = a.lines().filter(|line| !b.lines().any(|l| l == *line));
+        lines.map(|line| format!("\n{sign} {line}")).collect()
+    };
+    only_in(before, now, '-') + &only_in(now, before, '+')
 }

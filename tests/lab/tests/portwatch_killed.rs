@@ -1,0 +1,194 @@
+//! VIPs work while portwatch's daemon does not, and what others do to them is mended while it does.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::pinging::Pinging;
+use common::{difference, processes, run};
+use lab::protocol::Cable;
+use lab::{Lab, holds, ports, scene, wait_for, wire};
+
+const VIPS: [&str; 2] = ["10.1.0.50", "fd00:1::50"];
+const LIMIT: Duration = Duration::from_secs(60);
+const PACE: Duration = Duration::from_millis(5);
+/// What a node has of VIPs.
+const STATE: &str = "ip rule | sort; ip -6 rule | sort; \
+    ip route show table all proto 190 | sort; ip -6 route show table all proto 190 | sort; \
+    ip neigh show proxy; ip -6 neigh show proxy; \
+    nft list ruleset | sed 's/packets [0-9]* bytes [0-9]*//' | sort; \
+    sysctl -a 2>/dev/null | grep -E '^net[.]ipv[46][.](conf|neigh)[.]' \
+    | grep -vE 'stable_secret|base_reachable_time'";
+/// What somebody else may do to a node, which does not know what is berth's.
+const MEDDLING: [&str; 6] = [
+    "nft flush ruleset",
+    "nft delete table inet berth",
+    "ip rule flush; ip rule add pref 32766 lookup main; ip rule add pref 32767 lookup default",
+    "ip route flush table 190; ip -6 route flush table 190",
+    "ip neigh show proxy | while read ip dev port rest; do ip neigh del proxy $ip dev $port; done",
+    "sysctl -w net.ipv4.conf.eth1.forwarding=0 net.ipv4.conf.eth2.forwarding=0 \
+     net.ipv6.conf.eth1.proxy_ndp=0 net.ipv6.conf.eth2.proxy_ndp=0",
+];
+
+#[test]
+#[ignore = "needs root"]
+fn addresses_outlive_the_daemon_and_what_others_do_to_them_is_mended() {
+    let lab = common::up_with("killed", 2);
+    let alpha = common::alpha();
+    let node = scene::serve(&lab, &["[portwatch]\nrecover_after = 1\n", &alpha]).unwrap();
+    ports::wait_usable(&lab, &node, &["eth1", "eth2", "eth3"], true, LIMIT).unwrap();
+    let servers = processes(&lab, &node, "alpha");
+    killed(&lab, &node);
+    restarted_and_stopped(&lab, &node);
+    killed_while_a_port_fails(&lab, &node);
+    meddled_with(&lab, &node);
+    assert_eq!(processes(&lab, &node, "alpha"), servers);
+    lab.down().unwrap();
+}
+
+/// Another one finds all as it should be, and touches nothing.
+fn killed(lab: &Lab, node: &str) {
+    let state = run(lab, node, STATE);
+    let pings = begin(lab);
+    let heard = wire::arp_senders(lab, "n2", "eth1").unwrap();
+    let since = Instant::now();
+    let old = daemon(lab, node).unwrap();
+    run(lab, node, &format!("kill -9 {old}"));
+    wait_for_another(lab, node, old);
+    let now = run(lab, node, STATE);
+    assert!(now == state, "{}", difference(&state, &now));
+    let announced = heard.since(since).into_iter();
+    let announced: Vec<_> = announced
+        .filter(|(_, (ip, _))| VIPS.contains(&ip.to_string().as_str()))
+        .collect();
+    assert!(announced.is_empty(), "{announced:?}");
+    end(pings, "killed");
+}
+
+fn restarted_and_stopped(lab: &Lab, node: &str) {
+    let state = run(lab, node, STATE);
+    let pings = begin(lab);
+    run(lab, node, "crm_resource --restart -r portwatch-clone");
+    let role = |verb: &str| {
+        let words = format!("crm_resource -r portwatch-clone --meta {verb}");
+        run(lab, node, &words);
+    };
+    role("-p target-role -v Stopped");
+    wait_for("the daemon to end", LIMIT, || {
+        holds(daemon(lab, node).is_err(), "it runs")
+    })
+    .unwrap();
+    let attribute = format!("crm_attribute -t status -N {node} -n berth-ports --query -q");
+    assert_eq!(run(lab, node, &attribute).trim(), "3");
+    for pinging in &pings {
+        pinging.wait_for_answers(100, LIMIT);
+    }
+    role("-d target-role");
+    wait_for("the daemon to run", LIMIT, || daemon(lab, node)).unwrap();
+    settled(lab, node);
+    let now = run(lab, node, STATE);
+    assert!(now == state, "{}", difference(&state, &now));
+    end(pings, "restarted and stopped");
+}
+
+/// However far it has come with the move, the next one ends it.
+fn killed_while_a_port_fails(lab: &Lab, node: &str) {
+    for (delay, port) in ["0", "0.001", "0.002", "0.005"]
+        .iter()
+        .zip(["eth1", "eth2"].iter().cycle())
+    {
+        let pings = begin(lab);
+        let old = daemon(lab, node).unwrap();
+        thread::scope(|scope| {
+            let kill = format!("sleep {delay}; kill -9 {old}");
+            scope.spawn(move || run(lab, node, &kill));
+            lab.set_cable(node, port, Cable::Pulled).unwrap();
+        });
+        wait_for_another(lab, node, old);
+        let other = if *port == "eth1" { "eth2" } else { "eth1" };
+        for vip in VIPS {
+            ports::wait_at(lab, node, (vip, other), LIMIT).unwrap();
+        }
+        for pinging in &pings {
+            pinging.wait_for_answers(50, LIMIT);
+        }
+        for (vip, pings) in VIPS.iter().zip(pings) {
+            eprintln!(
+                "{port} failed, killed after {delay} s: {vip}: {:?}",
+                pings.end()
+            );
+        }
+        lab.set_cable(node, port, Cable::Good).unwrap();
+        ports::wait_usable(lab, node, &["eth1", "eth2"], true, LIMIT).unwrap();
+    }
+}
+
+fn meddled_with(lab: &Lab, node: &str) {
+    let stops = "grep -c 'stop operation for alpha' /var/log/pacemaker/pacemaker.log; true";
+    let before = run(lab, node, stops);
+    let state = run(lab, node, STATE);
+    for script in MEDDLING {
+        let pings = begin(lab);
+        run(lab, node, script);
+        wait_for(format!("{script} to be mended"), LIMIT, || {
+            let now = run(lab, node, STATE);
+            holds(now == state, difference(&state, &now))
+        })
+        .unwrap();
+        for pinging in &pings {
+            pinging.wait_for_answers(50, LIMIT);
+        }
+        for (vip, pings) in VIPS.iter().zip(pings) {
+            eprintln!("{script}: {vip}: {:?}", pings.end());
+        }
+    }
+    // The administrator's own settings of the port go with it.
+    let replug = "ip link set eth1 down; ip link set eth1 up; \
+        ip addr replace fd00:1::1/64 dev eth1 nodad; \
+        ip route replace default via 10.1.0.254; ip -6 route replace default via fd00:1::254";
+    for vip in VIPS {
+        let pinging = Pinging::begin(lab, "c1", vip, PACE);
+        run(lab, node, replug);
+        pinging.wait_for_answers(200, LIMIT);
+        eprintln!("set down and up: {vip}: {:?}", pinging.end());
+        ports::wait_usable(lab, node, &["eth1", "eth2"], true, LIMIT).unwrap();
+    }
+    assert_eq!(run(lab, node, stops), before, "a resource was restarted");
+}
+
+fn begin(lab: &Lab) -> Vec<Pinging> {
+    let begin = |vip| Pinging::begin(lab, "c1", vip, PACE);
+    VIPS.map(begin).into()
+}
+
+/// Nothing may have been lost.
+fn end(pings: Vec<Pinging>, what: &str) {
+    for (vip, pings) in VIPS.iter().zip(pings) {
+        let pings = pings.end();
+        assert_eq!(pings.lost(), 0, "{what}: {vip}: {pings:?}");
+    }
+}
+
+/// The number of the daemon's process.
+fn daemon(lab: &Lab, node: &str) -> Result<u32, String> {
+    let output = lab.exec(node, &["pgrep", "-x", "berth-portwatch"]);
+    let text = output.map_err(|e| e.to_string())?.stdout;
+    text.trim().parse().map_err(|e| format!("{text:?}: {e}"))
+}
+
+fn wait_for_another(lab: &Lab, node: &str, old: u32) {
+    wait_for("another daemon", LIMIT, || {
+        let now = daemon(lab, node)?;
+        holds(now != old, "the old one".to_owned())
+    })
+    .unwrap();
+    settled(lab, node);
+}
+
+/// One that is killed in the middle of its start has failed to start, and is left alone for a while.
+fn settled(lab: &Lab, node: &str) {
+    run(lab, node, "crm_resource --wait --timeout 50s");
+}
