@@ -41,8 +41,8 @@ pub static AGENT: Agent = Agent {
         The addresses of a port that fails move to the others of its subnet at once, spread by load. A port \
         that works again is used after a while. Uneven loads are evened out.\n\n\
         Node attributes tell the cluster: berth-ports (number of good ports), berth-net-SUBNET (1 if the node \
-        reaches it, else 0), berth-addr-SUBNET (the node's address on it). Placement follows them by the \
-        constraints that berth plan writes.\n\n\
+        reaches it, else 0), berth-addr-SUBNET (the node's address on it). A failure is told at once, a \
+        recovery after recover_after. Placement follows them by the constraints that berth plan writes.\n\n\
         Addresses go on working while the daemon is not there.",
     example: &[
         ("subnets", "office=10.1.0.0/24,10.1.0.254 lab=10.2.0.0/24"),

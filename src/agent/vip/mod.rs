@@ -57,7 +57,7 @@ static GATEWAY: Optional<IpAddr> = Optional::new(
 static PORTS: Optional<Vec<String>> = Optional::new(
     "ports",
     "Ports",
-    "The network interfaces that the address may be served through, separated by spaces; those that a node does not have are skipped there. Default: the interfaces with an address in the subnet.",
+    "The network interfaces that the address may be served through, separated by spaces; those that a node does not have are skipped there. Default: the interfaces with an address in the subnet, and those that portwatch knows to be on it.",
     ports,
 )
 .reloadable();
