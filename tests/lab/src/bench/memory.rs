@@ -21,7 +21,7 @@ pub fn of_cells(lab: &Lab, node: &str) -> Result<Vec<Process>> {
     let script = r#"
         for dir in /proc/[0-9]*; do
             line=$(tr '\0' ' ' <"$dir/cmdline" 2>/dev/null) || continue
-            case $line in berth-*) ;; *) continue ;; esac
+            case $line in berth-portwatch*) continue ;; berth-*) ;; *) continue ;; esac
             pss=$(awk '/^Pss:/ { print $2 }' "$dir/smaps_rollup" 2>/dev/null) || continue
             echo "$pss $line"
         done"#;
