@@ -77,7 +77,10 @@ fn lose_port(lab: &Lab, node: &str, workers: &[Worker]) -> Result<()> {
     let since = || pulled.elapsed().as_secs_f64();
     lab.say(&format!("  +{:5.2} s  {VIP} is at {other}", since()));
     wait_for_work(workers, &counts(workers), ENOUGH, || {})?;
-    lab.say(&format!("  +{:5.2} s  all of them write on", since()));
+    lab.say(&format!(
+        "  +{:5.2} s  each of them has written {ENOUGH} times since",
+        since()
+    ));
     lab.set_cable(node, &port, Cable::Good)
 }
 
