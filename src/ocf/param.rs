@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use ipnetwork::IpNetwork;
+
 use super::env::Env;
 use super::error::{Error, Fault};
 
@@ -263,6 +265,26 @@ fn wrong(spec: &Spec, value: &str, why: &str) -> Error {
 /// None.
 pub fn text(value: &str) -> Result<String, String> {
     Ok(value.to_owned())
+}
+
+/// A network such as `10.1.0.0/24`; `None` for what has not the form of one.
+///
+/// # Errors
+/// Why it can't be a subnet.
+pub fn network(cidr: &str) -> Result<Option<IpNetwork>, String> {
+    let (Some((_, length)), Ok(network)) = (cidr.split_once('/'), cidr.parse::<IpNetwork>()) else {
+        return Ok(None);
+    };
+    if network.network() != network.ip() {
+        return Err(format!(
+            "has host bits set; its network is {}/{length}",
+            network.network()
+        ));
+    }
+    match network.prefix() {
+        0 => Err("is no subnet but everything".into()),
+        _ => Ok(Some(network)),
+    }
 }
 
 /// Parser of words separated by white space.

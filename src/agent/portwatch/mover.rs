@@ -17,6 +17,7 @@ use crate::agent::vip::kernel::Kernel;
 use crate::agent::vip::record::Record;
 use crate::agent::vip::service;
 use crate::cell::announcing::Announcing;
+use crate::cell::network;
 use crate::ocf::log;
 use crate::plan::port::{Move, Port, Vip};
 use crate::plan::vip::{Desired, Family, Object, Observed, Request, Step, present_port, start_all};
@@ -133,7 +134,7 @@ impl Mover {
         let records = self.records.serving();
         let mut seen = self.kernel.observe_ways(&Family::BOTH)?;
         seen.watched.clone_from(&view.report);
-        let alive = |r: &Record| seen.link(&r.wish.request().veth).is_some();
+        let alive = |r: &Record| seen.link(&network::outside(&r.wish.vserver)).is_some();
         let (mut records, dead): (Vec<Record>, Vec<Record>) = records.into_iter().partition(alive);
         self.silence(&dead, &seen);
         let vips: Vec<Vip> = records

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::ocf::param::{Content, integer, words};
+use crate::ocf::param::{Content, integer, network, words};
 use crate::ocf::{Env, Error, Optional, Param};
 use crate::plan::name;
 use crate::plan::port::Limits;
@@ -234,17 +234,8 @@ fn subnet(word: &str) -> Result<Subnet, String> {
         Some((cidr, gateway)) => (cidr, Some(gateway.parse::<IpAddr>().map_err(|_| wrong())?)),
         None => (rest, None),
     };
-    let (_, length) = cidr.split_once('/').ok_or_else(wrong)?;
-    let net: IpNetwork = cidr.parse().map_err(|_| wrong())?;
-    if net.network() != net.ip() {
-        let network = net.network();
-        return Err(format!(
-            "\"{cidr}\" has host bits set; its network is {network}/{length}"
-        ));
-    }
-    if net.prefix() == 0 {
-        return Err(format!("\"{cidr}\" is no subnet but everything"));
-    }
+    let net = network(cidr).map_err(|why| format!("\"{cidr}\" {why}"))?;
+    let net = net.ok_or_else(wrong)?;
     let reachable = |gateway: IpAddr| match gateway {
         IpAddr::V6(ip) if ip.is_unicast_link_local() => Family::of(&net.ip()) == Family::V6,
         _ => net.contains(gateway),

@@ -14,7 +14,7 @@ use ipnetwork::IpNetwork;
 use super::member;
 use crate::cell::client::{self, CellInfo, Client, PROMPT};
 use crate::cell::protocol::Request;
-use crate::ocf::param::words;
+use crate::ocf::param::{network, words};
 use crate::ocf::{
     Action, ActionDecl, Agent, Content, Context, Env, Error, Explain, Optional, Param, State, log,
 };
@@ -136,18 +136,7 @@ fn subnet(text: &str) -> Result<IpNetwork, String> {
         }
         None => text,
     };
-    let (_, length) = cidr.split_once('/').ok_or(wrong)?;
-    let network: IpNetwork = cidr.parse().map_err(|_| wrong)?;
-    if network.network() != network.ip() {
-        return Err(format!(
-            "has host bits set; its network is {}/{length}",
-            network.network()
-        ));
-    }
-    match network.prefix() {
-        0 => Err("is no subnet but everything".into()),
-        _ => Ok(network),
-    }
+    Ok(network(cidr)?.ok_or(wrong)?)
 }
 
 fn ports(text: &str) -> Result<Vec<String>, String> {
