@@ -143,15 +143,21 @@ fn a_changed_entry_touches_only_its_resource(cluster: &Cluster) {
 }
 
 fn a_busy_cluster_is_no_obstacle(cluster: &Cluster) {
-    // Endless, so that it outlasts apply however fast the machine is.
-    let noise = "while :; do i=$((i+1)); attrd_updater -n noise -U $i; done >/dev/null 2>&1 & echo $! >/run/noise";
+    // Endless, so that it outlasts apply however fast the machine is. The scheduler does not look at
+    // this attribute: a change of any other would have it start over, and never come to an end.
+    let noise = "while :; do i=$((i+1)); \
+        cibadmin --modify --scope status --xml-text \"<node_state id='1' crm-debug-origin='noise$i'/>\"; \
+        done >/dev/null 2>&1 & echo $! >/run/noise";
+    let version = || cluster.good("cibadmin --query --scope status | grep -o 'noise[0-9]*'; true");
     cluster.good(noise);
+    let before = version();
     let vips = r#"vips = ["10.1.0.60", "10.2.0.60"]"#;
     let said = cluster.apply(&EXAMPLE.replace(vips, r#"vips = ["10.2.0.60"]"#));
     assert!(
         said.contains("- resource beta-ip1 (ocf:berth:vip)\n"),
         "{said}"
     );
+    assert_ne!(before, version());
     cluster.good("kill $(cat /run/noise)");
     assert_eq!(cluster.recorded(), ["stop beta-ip1"]);
 }
