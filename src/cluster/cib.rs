@@ -88,32 +88,17 @@ impl Cib {
     /// # Errors
     /// A tool fails, or Pacemaker refuses the change for another reason than its age.
     pub fn load(&self, before: &Element, after: &Element, deadline: Instant) -> io::Result<Loaded> {
-        let Some(mut patch) = patch(before, after, deadline)? else {
+        let Some(patch) = patch(before, after, deadline)? else {
             return Ok(Loaded::Done);
         };
-        loop {
-            let mut cibadmin = self.tool(CIBADMIN);
-            cibadmin.args(["--patch", "--xml-pipe"]);
-            let output = run_with_input(cibadmin, patch.to_string().as_bytes(), deadline)?;
-            let words = String::from_utf8_lossy(&output.stderr);
-            if output.status.code() != Some(OLD) && !words.contains(NOT_FITTING) {
-                return output.check("change the CIB").map(|_| Loaded::Done);
-            }
-            // The state of the cluster is in the CIB too and changes all the time. The patch does not
-            // touch it, so it fits as long as the configuration is the same.
-            let now = self.read(deadline)?;
-            if ["admin_epoch", "epoch"]
-                .iter()
-                .any(|part| now.get(part) != before.get(part))
-            {
-                return Ok(Loaded::Outdated);
-            }
-            let updates = now.get("num_updates").unwrap_or("0").to_owned();
-            patch
-                .child_mut("version")
-                .child_mut("source")
-                .set("num_updates", updates);
+        let mut cibadmin = self.tool(CIBADMIN);
+        cibadmin.args(["--patch", "--xml-pipe"]);
+        let output = run_with_input(cibadmin, patch.to_string().as_bytes(), deadline)?;
+        let words = String::from_utf8_lossy(&output.stderr);
+        if output.status.code() == Some(OLD) || words.contains(NOT_FITTING) {
+            return Ok(Loaded::Outdated);
         }
+        output.check("change the CIB").map(|_| Loaded::Done)
     }
 }
 
@@ -152,6 +137,10 @@ fn patch(before: &Element, after: &Element, deadline: Instant) -> io::Result<Opt
         Element::parse(&output.text()).map_err(|e| failed("read crm_diff's patch", e))?;
     // It is a digest of the whole CIB, of which this is only a part.
     patch.attributes.retain(|(name, _)| name != "digest");
+    // The state of the cluster is in the CIB too and changes all the time, which this counts. The patch
+    // does not touch it, so it fits as long as the configuration is the same.
+    let source = patch.child_mut("version").child_mut("source");
+    source.attributes.retain(|(name, _)| name != "num_updates");
     Ok(Some(patch))
 }
 
