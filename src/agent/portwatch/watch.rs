@@ -37,6 +37,8 @@ struct One {
     /// What was concluded from its health last.
     standing: Standing,
     state: State,
+    /// Whether it counts as good for the cluster.
+    good: bool,
 }
 
 /// A subnet.
@@ -174,6 +176,7 @@ impl Watch {
                 addresses: Vec::new(),
                 standing: health.standing(now),
                 state: health.state(),
+                good: false,
                 health,
                 asking: Asking::default(),
                 speed: 0,
@@ -225,11 +228,22 @@ impl Watch {
         let Some(mac) = port.link.as_ref().and_then(|l| l.mac) else {
             return;
         };
-        if port.asking.takes(answer, mac, now) {
+        if !port.asking.takes(answer, mac, now) {
+            return;
+        }
+        let Some(subnet) = self.subnets.get_mut(&port.subnet) else {
+            return;
+        };
+        let in_doubt = subnet.witness.in_doubt_since();
+        subnet.witness.heard(now);
+        if let Some(since) = in_doubt {
+            let name = port.subnet.clone();
+            port.health.absolve(since, now);
             port.health.heard(now);
-            if let Some(subnet) = self.subnets.get_mut(&port.subnet) {
-                subnet.witness.heard(now);
-            }
+            let others = self.ports.values_mut().filter(|p| p.subnet == name);
+            others.for_each(|other| other.health.absolve(since, now));
+        } else {
+            port.health.heard(now);
         }
     }
 
@@ -244,7 +258,9 @@ impl Watch {
                 .for_each(|s| s.witness.resumed(now));
         }
         for subnet in self.subnets.values_mut() {
-            subnet.witness.tick(now);
+            if subnet.witness.tick(now) {
+                self.ask_at = self.ask_at.min(now);
+            }
         }
         for port in self.ports.values_mut() {
             let subnet = self.subnets.get(&port.subnet);
@@ -284,7 +300,7 @@ impl Watch {
     /// When time alone changes something.
     pub fn next(&self) -> Option<Instant> {
         let ports = self.ports.values().filter_map(|p| p.health.next());
-        let subnets = self.subnets.values().filter_map(|s| s.witness.next());
+        let subnets = self.subnets.values().map(|s| s.witness.next());
         let ask = (!self.ports.is_empty()).then_some(self.ask_at);
         ports.chain(subnets).chain(ask).min()
     }
@@ -296,13 +312,21 @@ impl Watch {
 
     /// The attributes that the other nodes are to be asked for now, since nothing answers.
     pub fn asks(&mut self, now: Instant) -> Vec<String> {
-        let ports = &self.ports;
-        let asks = |(name, subnet): (&String, &mut Subnet)| {
-            let mut here = ports.values().filter(|p| p.subnet == *name);
-            let any = here.any(|p| p.asking.has_targets());
-            (any && subnet.witness.asks(now)).then(|| heard(name))
-        };
-        self.subnets.iter_mut().filter_map(asks).collect()
+        let mut asked = Vec::new();
+        for (name, subnet) in &mut self.subnets {
+            if !subnet.witness.asks(now) {
+                continue;
+            }
+            let mut here = self.ports.values().filter(|p| p.subnet == *name);
+            if here.any(|p| p.asking.has_targets()) {
+                self.ask_at = self.ask_at.min(now);
+                asked.push(heard(name));
+            } else {
+                // Nobody could answer: that is no port's fault.
+                subnet.witness.told(false);
+            }
+        }
+        asked
     }
 
     /// Takes note of the other nodes' values of an attribute.
@@ -325,7 +349,6 @@ impl Watch {
                     "no target of {name} answers at any node: only carriers count"
                 ));
             }
-            self.judged = false;
         }
         self.tick(now);
     }

@@ -54,7 +54,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    fn suspect_after(&self) -> Duration {
+    pub(super) fn suspect_after(&self) -> Duration {
         self.interval.saturating_mul(3) / 2
     }
 
@@ -186,6 +186,18 @@ impl Health {
             }
             State::Failed(Cause::Silent) => self.enter(State::Held, now),
             State::Good | State::Failed(Cause::Carrier) | State::Held => {}
+        }
+    }
+
+    /// A port of its subnet is heard again, after all had been silent from `since` on and before it was
+    /// known whose fault that was: if this one has failed by silence meanwhile, it has not, but must be
+    /// heard from now on.
+    pub fn absolve(&mut self, since: Instant, now: Instant) {
+        let silent = self.state == State::Failed(Cause::Silent) && !self.lost_carrier;
+        if silent && self.since > since {
+            self.flaps.pop_back();
+            self.heard = now;
+            self.enter(State::Good, now);
         }
     }
 

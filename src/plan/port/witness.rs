@@ -3,12 +3,33 @@
 //! One port that hears nothing while another hears is at fault itself. When all ports of a node hear
 //! nothing, it may be the node's side of the network, or the targets: then the other nodes are asked.
 //! If one of them hears its targets, this node's ports are at fault; if none does, the targets are.
+//!
+//! Their word is of worth only when they have had the time to notice what was noticed here: if all lose
+//! their targets at once, the last one's answers end up to an interval after the first one's, and it
+//! takes a while until the others know. So a node tells early that it hears nothing, and asks late:
+//! with an interval of 200 ms and a port that has failed after 3 of them, this long after the last answer
+//!
+//! ```text
+//!     200 ms   a question stays without an answer
+//!     250 ms   all targets are asked at once: one lost packet, or one dead target, ends here
+//!     300 ms   suspicion: it is told that nothing is heard here
+//!     550 ms   each port by itself has failed
+//!     600 ms   the others are asked, and all targets once more
+//! ```
+//!
+//! and a verdict as soon as they have answered. It is no more than what holds at the moment: while
+//! nothing answers, they are asked again, soon at first, since one that was kept waiting may tell late.
 
 use std::time::{Duration, Instant};
 
 use super::Limits;
 
-/// How often the others are asked again while nothing answers.
+#[cfg(test)]
+mod tests;
+
+/// What a node has noticed, all know after so long: it starts a program, and the cluster carries it.
+const NEWS: Duration = Duration::from_millis(100);
+/// How often the others are asked again in the end while nothing answers.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 
 /// What is known.
@@ -28,66 +49,120 @@ pub enum Fault {
 #[derive(Debug, Clone)]
 pub struct Witness {
     limits: Limits,
-    fault: Fault,
+    /// The silence counts from here.
     heard: Instant,
-    /// When the others are to be asked.
-    ask: Option<Instant>,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// Targets answer. If none has until then, all are asked at once.
+    Hears { until: Instant },
+    /// All have been asked, and may answer until then.
+    Tries { until: Instant },
+    /// Nothing answers.
+    Deaf {
+        fault: Fault,
+        /// When the others are to be asked.
+        ask_at: Instant,
+        /// How long it was from the last time to this one; `None` if they have not been asked yet.
+        pause: Option<Duration>,
+    },
 }
 
 impl Witness {
     /// Nothing is known yet: until somebody answers, here or there, silence means nothing.
     pub fn new(limits: Limits, now: Instant) -> Self {
-        Self {
+        let mut witness = Self {
             limits,
-            fault: Fault::Targets,
             heard: now,
-            ask: Some(now + limits.silent_after() + limits.interval * 2),
-        }
+            stage: Stage::Hears { until: now },
+        };
+        witness.stage = Stage::Deaf {
+            fault: Fault::Targets,
+            ask_at: now + witness.suspect_after() + witness.patience(),
+            pause: None,
+        };
+        witness
     }
 
     /// A target has answered through one of this node's ports.
     pub fn heard(&mut self, now: Instant) {
         self.heard = now;
-        self.fault = Fault::Nobody;
-        self.ask = None;
+        let until = now + self.suspect_after().saturating_sub(self.try_time());
+        self.stage = Stage::Hears { until };
     }
 
-    /// Nobody has been asked up to now: the silence says nothing, and counts from now on.
+    /// Nobody has been asked up to now: the silence says nothing, and counts from now on. But whoever
+    /// was heard before may be gone since, so that all are asked at once.
     pub fn resumed(&mut self, now: Instant) {
         self.heard = now;
-    }
-
-    /// Lets time pass.
-    pub fn tick(&mut self, now: Instant) {
-        let silent = now.saturating_duration_since(self.heard) >= self.limits.silent_after();
-        if self.fault == Fault::Nobody && silent {
-            self.fault = Fault::Unknown;
-            // When all lose a target at once, each notices within an interval, and tells.
-            self.ask = Some(now + self.limits.interval * 2);
+        let asks = now + self.suspect_after() + self.patience();
+        match &mut self.stage {
+            Stage::Deaf {
+                fault: Fault::Unknown,
+                ask_at,
+                pause,
+            } => (*ask_at, *pause) = (asks, None),
+            Stage::Deaf { .. } => {}
+            stage => *stage = Stage::Hears { until: now },
         }
     }
 
-    /// Whether the others are to be asked now; once asked, not again before they had time to answer.
+    /// Lets time pass. Says whether all targets are to be asked at once.
+    #[must_use]
+    pub fn tick(&mut self, now: Instant) -> bool {
+        match self.stage {
+            Stage::Hears { until } if until <= now => {
+                let until = now + self.try_time();
+                self.stage = Stage::Tries { until };
+                true
+            }
+            Stage::Tries { until } if until <= now => {
+                let planned = self.heard + self.suspect_after();
+                self.stage = Stage::Deaf {
+                    fault: Fault::Unknown,
+                    ask_at: planned.max(now) + self.patience(),
+                    pause: None,
+                };
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the others are to be asked now, and all targets once more: one that has just come back
+    /// may have been heard by the others only. Once asked, not again before they had time to answer.
     pub fn asks(&mut self, now: Instant) -> bool {
-        let due = self.ask.is_some_and(|at| at <= now);
-        if due {
-            self.ask = Some(now + ASK_AGAIN);
+        let first = self.patience();
+        match &mut self.stage {
+            Stage::Deaf { ask_at, pause, .. } if *ask_at <= now => {
+                let next = pause.map_or(first, |p| p.saturating_mul(2));
+                let next = next.min(ASK_AGAIN);
+                (*ask_at, *pause) = (now + next, Some(next));
+                true
+            }
+            _ => false,
         }
-        due
     }
 
     /// When time alone changes something.
-    pub fn next(&self) -> Option<Instant> {
-        match self.fault {
-            Fault::Nobody => Some(self.heard + self.limits.silent_after()),
-            _ => self.ask,
+    pub fn next(&self) -> Instant {
+        match self.stage {
+            Stage::Hears { until } | Stage::Tries { until } => until,
+            Stage::Deaf { ask_at, .. } => ask_at,
         }
     }
 
-    /// The answer of the others: whether a target answers at one of them.
+    /// The answer of the others, who were asked: whether a target answers at one of them.
     pub fn told(&mut self, others_hear: bool) {
-        if self.fault != Fault::Nobody {
-            self.fault = match others_hear {
+        if let Stage::Deaf {
+            fault,
+            pause: Some(_),
+            ..
+        } = &mut self.stage
+        {
+            *fault = match others_hear {
                 true => Fault::Ports,
                 false => Fault::Targets,
             };
@@ -96,84 +171,37 @@ impl Witness {
 
     /// What is known.
     pub fn fault(&self) -> Fault {
-        self.fault
+        match self.stage {
+            Stage::Hears { .. } | Stage::Tries { .. } => Fault::Nobody,
+            Stage::Deaf { fault, .. } => fault,
+        }
+    }
+
+    /// Since when nothing has been heard, as long as it is not known whose fault that is.
+    pub fn in_doubt_since(&self) -> Option<Instant> {
+        (self.fault() == Fault::Unknown).then_some(self.heard)
     }
 
     /// Whether silence of a port is its own fault.
     pub fn expects(&self) -> bool {
-        self.fault != Fault::Targets
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMITS: Limits = Limits {
-        interval: Duration::from_millis(200),
-        fail_after: 3,
-        recover_after: Duration::from_secs(30),
-    };
-
-    fn after(start: Instant, milliseconds: u64) -> Instant {
-        start + Duration::from_millis(milliseconds)
+        self.fault() != Fault::Targets
     }
 
-    /// One that has heard a target, and nothing since.
-    fn deaf(start: Instant) -> Witness {
-        let mut witness = Witness::new(LIMITS, start);
-        witness.heard(start);
-        witness.tick(after(start, 549));
-        assert_eq!(witness.fault(), Fault::Nobody);
-        witness.tick(after(start, 550));
-        assert_eq!(witness.fault(), Fault::Unknown);
-        witness
+    /// How long after the last answer it is suspected that none will come: not before a second
+    /// question, and not sooner than it takes to have a verdict when a port fails.
+    fn suspect_after(&self) -> Duration {
+        let silent = self.limits.silent_after();
+        let at_once = self.limits.suspect_after();
+        silent.saturating_sub(self.patience()).max(at_once)
     }
 
-    #[test]
-    fn silence_is_not_judged_before_the_others_were_asked() {
-        let start = Instant::now();
-        let mut witness = deaf(start);
-        assert!(witness.expects());
-        assert!(!witness.asks(after(start, 900)));
-        assert!(witness.asks(after(start, 950)));
-        assert!(!witness.asks(after(start, 951)), "asked once");
+    /// How long after a suspicion all others that have reason to share it have told of it.
+    fn patience(&self) -> Duration {
+        self.limits.interval.saturating_add(NEWS)
     }
 
-    #[test]
-    fn it_is_the_ports_fault_if_another_node_hears_and_the_targets_if_none_does() {
-        let start = Instant::now();
-        for (others, fault) in [(true, Fault::Ports), (false, Fault::Targets)] {
-            let mut witness = deaf(start);
-            witness.told(others);
-            assert_eq!(witness.fault(), fault);
-            assert_eq!(witness.expects(), others);
-            // An answer clears everybody at once, and a late word from others changes nothing.
-            witness.heard(after(start, 2000));
-            witness.told(others);
-            assert_eq!(witness.fault(), Fault::Nobody);
-        }
-    }
-
-    #[test]
-    fn as_long_as_nothing_answers_the_others_are_asked_again() {
-        let start = Instant::now();
-        let mut witness = deaf(start);
-        assert!(witness.asks(after(start, 950)));
-        witness.told(false);
-        let next = witness.next().unwrap();
-        assert_eq!(next, after(start, 950) + ASK_AGAIN);
-        assert!(witness.asks(next));
-    }
-
-    #[test]
-    fn at_first_silence_means_nothing_unless_others_hear() {
-        let start = Instant::now();
-        let mut witness = Witness::new(LIMITS, start);
-        assert!(!witness.expects());
-        witness.tick(after(start, 10_000));
-        assert!(!witness.expects() && witness.asks(after(start, 10_000)));
-        witness.told(true);
-        assert_eq!(witness.fault(), Fault::Ports);
+    /// How long before a suspicion all targets are asked.
+    fn try_time(&self) -> Duration {
+        self.limits.interval / 4
     }
 }

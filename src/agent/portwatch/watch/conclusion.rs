@@ -24,20 +24,18 @@ impl Watch {
                 changed |= standing != port.standing;
                 (port.standing, port.state) = (standing, state);
             }
+            let fault = self.subnets.get(&port.subnet).map(|s| s.witness.fault());
+            // As long as it is not known whose fault the silence is, nothing is said of it.
+            if fault != Some(Fault::Unknown) || state != State::Failed(Cause::Silent) {
+                port.good = standing < Standing::Held;
+            }
         }
-        let good = |subnet: &str| {
-            let mut ports = self.ports.values().filter(|p| p.subnet == subnet);
-            ports.any(|p| p.standing < Standing::Held)
-        };
         for (name, subnet) in &mut self.subnets {
             let fault = subnet.witness.fault();
             changed |= fault != std::mem::replace(&mut subnet.fault, fault);
-            // As long as it is not known whose fault the silence is, nothing is said of it.
-            if fault != Fault::Unknown {
-                let good = good(name);
-                changed |= good != subnet.good;
-                subnet.good = good;
-            }
+            let mut ports = self.ports.values().filter(|p| p.subnet == *name);
+            let good = ports.any(|p| p.good);
+            changed |= good != std::mem::replace(&mut subnet.good, good);
         }
         if changed {
             self.view = self.new_view();
@@ -108,12 +106,7 @@ impl Watch {
             private: false,
             dampened,
         };
-        let unknown = |port: &&One| {
-            let subnet = self.subnets.get(&port.subnet);
-            subnet.is_some_and(|s| s.witness.fault() == Fault::Unknown && s.good)
-        };
-        let good = |port: &&One| port.standing < Standing::Held || unknown(port);
-        let ports = self.ports.values().filter(good).count();
+        let ports = self.ports.values().filter(|p| p.good).count();
         let mut attributes = vec![("berth-ports".to_owned(), public(ports.to_string(), true))];
         for (name, subnet) in &self.subnets {
             let flag = |on: bool| String::from(if on { "1" } else { "0" });

@@ -25,8 +25,10 @@ enum Event {
     /// Milliseconds with an answer every half second.
     Talk(u64),
     Resumed,
+    /// All were silent for so many milliseconds up to now, and it was not known why.
+    Absolved(u64),
 }
-use Event::{Answer, Down, Ignore, Listen, Resumed, Silence, Talk, Up};
+use Event::{Absolved, Answer, Down, Ignore, Listen, Resumed, Silence, Talk, Up};
 
 /// A port and the time it lives in.
 #[derive(Debug, Clone)]
@@ -66,6 +68,7 @@ impl Life {
                 }
             }
             Resumed => port.resumed(now),
+            Absolved(ms) => port.absolve(now - Duration::from_millis(ms), now),
         }
     }
 
@@ -82,6 +85,7 @@ impl Life {
 const GOOD: &[Event] = &[Listen, Answer];
 const SUSPECT: &[Event] = &[Listen, Silence(1500)];
 const SILENT: &[Event] = &[Listen, Silence(2750)];
+const LONG_SILENT: &[Event] = &[Listen, Silence(2750), Silence(3000)];
 const DOWN: &[Event] = &[Listen, Down];
 const MUTE: &[Event] = &[Listen, Down, Up];
 const HEARD_AGAIN: &[Event] = &[Listen, Silence(2750), Answer];
@@ -104,6 +108,7 @@ fn every_event_leads_where_the_diagram_says() {
         (GOOD, Silence(2750), NO_ANSWER),
         (GOOD, Talk(60_000), State::Good),
         (GOOD, Resumed, State::Good),
+        (GOOD, Absolved(3000), State::Good),
         (SUSPECT, Down, NO_CARRIER),
         (SUSPECT, Up, State::Suspect),
         (SUSPECT, Answer, State::Good),
@@ -112,6 +117,7 @@ fn every_event_leads_where_the_diagram_says() {
         (SUSPECT, Silence(1249), State::Suspect),
         (SUSPECT, Silence(1250), NO_ANSWER),
         (SUSPECT, Resumed, State::Suspect),
+        (SUSPECT, Absolved(3000), State::Suspect),
         (SILENT, Down, NO_CARRIER),
         (SILENT, Up, NO_ANSWER),
         (SILENT, Answer, State::Held),
@@ -119,17 +125,21 @@ fn every_event_leads_where_the_diagram_says() {
         (SILENT, Ignore, State::Good),
         (SILENT, Silence(3_600_000), NO_ANSWER),
         (SILENT, Resumed, NO_ANSWER),
+        (SILENT, Absolved(3000), State::Good),
+        (LONG_SILENT, Absolved(3000), NO_ANSWER),
         (DOWN, Down, NO_CARRIER),
         (DOWN, Up, NO_ANSWER),
         (DOWN, Answer, NO_CARRIER),
         (DOWN, Listen, NO_CARRIER),
         (DOWN, Ignore, NO_CARRIER),
         (DOWN, Silence(3_600_000), NO_CARRIER),
+        (DOWN, Absolved(3000), NO_CARRIER),
         (MUTE, Down, NO_CARRIER),
         (MUTE, Up, NO_ANSWER),
         (MUTE, Answer, State::Held),
         (MUTE, Ignore, State::Held),
         (MUTE, Silence(3_600_000), NO_ANSWER),
+        (MUTE, Absolved(3000), NO_ANSWER),
         (HEARD_AGAIN, Down, NO_CARRIER),
         (HEARD_AGAIN, Up, State::Held),
         (HEARD_AGAIN, Answer, State::Held),
@@ -299,8 +309,16 @@ fn the_faults_of_the_targets_are_not_held_against_a_port() {
         for event in [Listen, Silence(2_750), Ignore] {
             life.happen(event);
         }
+        for event in [Listen, Silence(2_750), Absolved(2_750)] {
+            life.happen(event);
+        }
     }
     assert_eq!(life.standing(), Standing::Good);
+    // It must be heard from then on.
+    life.happen(Silence(2_749));
+    assert_eq!(life.port.state(), State::Suspect);
+    life.happen(Silence(1));
+    assert_eq!(life.port.state(), NO_ANSWER);
 }
 
 #[test]
@@ -338,6 +356,7 @@ fn some_event() -> impl Strategy<Value = Event> {
         2 => Just(Listen),
         1 => Just(Ignore),
         1 => Just(Resumed),
+        1 => (0..200u64).prop_map(Absolved),
     ]
 }
 
