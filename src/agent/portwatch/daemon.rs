@@ -5,6 +5,7 @@
 //! kernel after a start: a daemon that was killed has left nothing that the next one would miss.
 
 mod agents;
+mod spare;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -17,6 +18,7 @@ use nix::fcntl::Flock;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 
+use self::spare::Room;
 use super::mover::{Extent, Mover};
 use super::protocol;
 use super::publisher::Publisher;
@@ -88,6 +90,7 @@ struct Daemon {
     watch: Watch,
     mover: Mover,
     balancer: Balancer,
+    room: Room,
     publisher: Publisher,
     clients: Vec<Channel>,
     begun: Instant,
@@ -144,6 +147,7 @@ impl Daemon {
             watch: Watch::new(&settings, begun),
             mover: Mover::open(runtime)?,
             balancer: balancer(&settings),
+            room: Room::new(begun),
             publisher: Publisher::default(),
             clients: Vec::new(),
             begun,
@@ -283,6 +287,7 @@ impl Daemon {
     fn judge(&mut self, now: Instant) {
         if !self.known && self.watch.is_known(now) {
             self.known = true;
+            self.tell_room();
             self.watch.judge_anew();
         }
         if !self.watch.judge(now) {
@@ -342,6 +347,7 @@ impl Daemon {
                 }
                 Err(e) => log::warn(format_args!("measure loads: {e}")),
             }
+            self.measure_room(now);
         }
         if self.ask_peers_at <= now {
             let early = now.saturating_duration_since(self.begun) < EARLY;

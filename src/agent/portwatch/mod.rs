@@ -43,6 +43,10 @@ pub static AGENT: Agent = Agent {
         Node attributes tell the cluster: berth-ports (number of good ports), berth-net-SUBNET (1 if the node \
         reaches it, else 0), berth-addr-SUBNET (the node's address on it). A failure is told at once, a \
         recovery after recover_after. Placement follows them by the constraints that berth plan writes.\n\n\
+        The attribute berth-spare tells how much room the node has to route for others: 40 if it is idle, 30, \
+        20, 10, or 0 if its processors, or its ports with what addresses move through them, are busy. Of \
+        several nodes that could route for another, the one with the most room does. It falls when the load \
+        has been clearly higher for half a minute, and rises when it has been lower for two.\n\n\
         Addresses go on working while the daemon is not there.",
     example: &[
         ("subnets", "office=10.1.0.0/24,10.1.0.254 lab=10.2.0.0/24"),

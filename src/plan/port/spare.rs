@@ -1,0 +1,127 @@
+//! How much room a node has to route for others, as the cluster is told.
+//!
+//! The room is what is not used of the node, in five steps. What is used is measured now and then, and
+//! smoothed. Every change of the step costs the cluster a transition, so that a step is left only when
+//! the room has been beyond the middle of the next one for the whole of a hold, without a break; then
+//! for the last one whose middle it is beyond. So there is one change in a hold at the most, and while
+//! the room varies by less than a step no value comes back.
+//!
+//! ```text
+//!     used   0 %       20 %      40 %      60 %      80 %     100 %
+//!            ├────┴────┼────┴────┼────┴────┼────┴────┼────┴────┤
+//!     value       40        30        20        10         0
+//! ```
+
+use std::time::{Duration, Instant};
+
+use super::choice::assumed_speed;
+use super::{Port, Standing};
+
+#[cfg(test)]
+mod tests;
+
+/// A step is left when there has been less room for so long,
+const LESS_AFTER: Duration = Duration::from_secs(30);
+/// or more for so long: a load that comes and goes every minute is there.
+const MORE_AFTER: Duration = Duration::from_secs(120);
+/// What was used this long ago still counts about a third.
+const MEMORY: Duration = Duration::from_secs(10);
+
+/// Shares are counted in parts of this.
+const WHOLE: u32 = 1_000_000;
+/// The width of a step, in the same parts.
+const STEP: u32 = WHOLE / 5;
+/// The last step: that of an idle node.
+const LAST: u32 = 4;
+/// From step to step.
+const VALUE: u32 = 10;
+
+/// How much of a thing is used, no more than all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Share(u32);
+
+impl Share {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+
+    /// `part` of `whole`; nothing of nothing.
+    pub fn of(part: u64, whole: u64) -> Self {
+        let share = (u128::from(part) * u128::from(WHOLE)).checked_div(u128::from(whole));
+        Self(share.map_or(0, |s| u32::try_from(s).map_or(WHOLE, |s| s.min(WHOLE))))
+    }
+
+    /// What `load` bytes a second are of all that the usable ports can carry. Where none is usable the
+    /// load says nothing: other attributes tell that nobody is to come here.
+    pub fn of_ports(load: u64, ports: &[Port]) -> Self {
+        let assumed = assumed_speed(ports);
+        let usable = ports.iter().filter(|p| p.standing < Standing::Held);
+        let speeds = usable.map(|p| p.speed_or(assumed));
+        let bits = speeds.fold(0, u64::saturating_add);
+        Self::of(load.saturating_mul(8), bits)
+    }
+}
+
+/// Follows what is used of a node.
+#[derive(Debug, Clone)]
+pub struct Spare {
+    /// 0: no room, 4: idle.
+    step: u32,
+    used: u32,
+    at: Instant,
+    /// To which side the room has been beyond the middle of the next step, and since when.
+    beyond: Option<(bool, Instant)>,
+}
+
+impl Spare {
+    /// That of a node of which so much is used.
+    pub fn new(used: Share, now: Instant) -> Self {
+        Self {
+            step: ((WHOLE - used.0) / STEP).min(LAST),
+            used: used.0,
+            at: now,
+            beyond: None,
+        }
+    }
+
+    /// Takes note of what was used since the last time; says whether the value has changed.
+    pub fn observe(&mut self, used: Share, now: Instant) -> bool {
+        self.used = smooth(self.used, used.0, now.saturating_duration_since(self.at));
+        self.at = now;
+        let target = self.target();
+        if target == self.step {
+            self.beyond = None;
+            return false;
+        }
+        let more = target > self.step;
+        let begun = self.beyond.filter(|(side, _)| *side == more);
+        let (_, since) = *self.beyond.insert(begun.unwrap_or((more, now)));
+        let hold = if more { MORE_AFTER } else { LESS_AFTER };
+        let due = now.saturating_duration_since(since) >= hold;
+        if due {
+            self.step = target;
+            self.beyond = None;
+        }
+        due
+    }
+
+    /// What the cluster is to know: 0 for a node without room to 40 for an idle one.
+    pub fn value(&self) -> u32 {
+        self.step * VALUE
+    }
+
+    /// The last step whose middle the room is beyond; this one if it is not beyond that of the next.
+    fn target(&self) -> u32 {
+        let over_first = (WHOLE - self.used).saturating_sub(STEP / 2);
+        let reached = (over_first / STEP).min(LAST);
+        let undercut = over_first.div_ceil(STEP).min(LAST);
+        self.step.clamp(reached, undercut)
+    }
+}
+
+/// The mean of what was used before and what was used since then, for that long.
+fn smooth(before: u32, used: u32, since: Duration) -> u32 {
+    let (memory, since) = (MEMORY.as_millis(), since.as_millis());
+    let sum = u128::from(before) * memory + u128::from(used).saturating_mul(since);
+    let mean = sum / memory.saturating_add(since);
+    u32::try_from(mean).unwrap_or(WHOLE)
+}
