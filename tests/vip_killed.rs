@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use berth::agent::vip::{Service, Wish};
+use berth::agent::vip::{Place, Service, Wish};
 use berth::ocf::State;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
@@ -47,7 +47,7 @@ fn start(net: &Network, cell: &Cell, wish: &Wish, runtime: &Path) {
     setns(&net.node, CloneFlags::CLONE_NEWNET).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     let service = Service::new("killed", deadline).in_directory(runtime);
-    let _ = service.start(wish, cell.namespace.as_fd());
+    let _ = service.start(wish, &Place::Here(cell.namespace.as_fd()));
 }
 
 fn stop(net: &Network, cell: &Cell, wish: &Wish, runtime: &Path) {

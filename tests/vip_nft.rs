@@ -6,7 +6,7 @@ mod vip_lab;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use berth::sys::netlink::Family;
+use berth::sys::netlink::{Family, Mac};
 use berth::sys::nft::{Element, Socket, Standing};
 use vip_lab::Namespace;
 
@@ -37,6 +37,8 @@ fn elements() -> Vec<Element> {
             Element::Vip(ip),
             Element::Own("b-alpha".into(), ip),
             Element::To(ip, "b-alpha".into()),
+            Element::Back("c0".into(), ip),
+            Element::Via("c0".into(), ip, Mac([2, 0, 0, 0, 0, 0xab])),
         ]);
     }
     all
@@ -67,6 +69,8 @@ fn elements_go_in_and_come_out_unchanged() {
         "elements = { 10.1.0.50 . \"b-alpha\" counter packets 0 bytes 0 }",
         "elements = { \"b-alpha\" . 2001:db8::50 counter packets 0 bytes 0 }",
         "elements = { \"a0\" . 10.1.0.0/23 : 10.1.0.50 }",
+        "elements = { \"c0\" . 10.1.0.50 }",
+        "elements = { \"c0\" . 2001:db8::50 . 02:00:00:00:00:ab counter packets 0 bytes 0 }",
     ] {
         assert!(shown.contains(words), "{words} in {shown}");
     }

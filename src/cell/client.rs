@@ -39,11 +39,19 @@ pub struct CellInfo {
 /// # Errors
 /// If there is a keeper, or something in its place, that does not answer as it should.
 pub fn find(vserver: &str) -> io::Result<Option<CellInfo>> {
+    find_within(vserver, Instant::now() + PROMPT * 2)
+}
+
+/// The same, for who can't wait as long: until `deadline`.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_within(vserver: &str, deadline: Instant) -> io::Result<Option<CellInfo>> {
     let Some(client) = Client::connect(vserver)? else {
         return Ok(None);
     };
     let keeper_pid = client.keeper;
-    match client.ask(&Request::Find, Instant::now() + PROMPT * 2) {
+    match client.ask(&Request::Find, deadline) {
         Ok((Reply::Cell { init, directories }, Some(netns))) => Ok(Some(CellInfo {
             keeper_pid,
             init_pid: init,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
+use crate::sys::namespace;
 use crate::sys::netlink::{LinkChange, Mac, Route, Socket, Veth, Via};
 
 /// The cell's end of the veth.
@@ -112,6 +113,23 @@ pub fn default_route(link: u32, ipv6: bool) -> Route {
 pub fn disconnect(vserver: &str) -> io::Result<()> {
     let _ = Socket::new()?.delete_link(&outside(vserver))?;
     Ok(())
+}
+
+/// Has the cell forget what it has learned of the ways to its clients, such as the size of packets that
+/// fit through: it would count for ten minutes on another way too.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn forget_paths(namespace: impl AsFd) -> io::Result<()> {
+    let mut cell = Socket::in_netns(&namespace)?;
+    let Some(link) = cell.link(INSIDE)? else {
+        return Ok(());
+    };
+    // What was learned of IPv6 hangs on the route; of IPv4 it has a switch of its own.
+    if has_ipv6() {
+        cell.replace_route(&default_route(link.index, true))?;
+    }
+    namespace::inside(&namespace, || set("ipv4/route/flush", "1"))
 }
 
 /// A fixed address from the name: locally administered, unicast. Nobody but the two ends sees it.

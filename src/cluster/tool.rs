@@ -102,8 +102,10 @@ pub fn read_attribute(name: &str, deadline: Instant) -> io::Result<BTreeMap<Stri
     let tree = Element::parse(&text)
         .map_err(|e| io::Error::other(format!("read node attribute {name}: {e}")))?;
     let found = tree.walk().filter(|e| e.name == "attribute");
+    // One that was deleted is listed without a value.
     Ok(found
         .filter_map(|e| Some((e.get("host")?.to_owned(), e.get("value")?.to_owned())))
+        .filter(|(_, value)| !value.is_empty())
         .collect())
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use berth::agent::vip::{Service, Wish};
+use berth::agent::vip::{Place, Service, Wish};
 use berth::ocf::{Error, State};
 use berth::sys::netlink::{LinkChange, Mac, Socket, Veth};
 use tempfile::TempDir;
@@ -105,7 +105,7 @@ impl Network {
 
     pub fn start(&self, cell: &Cell, wish: &Wish) -> Result<State, Error> {
         self.service(&wish.vip.to_string(), |s| {
-            s.start(wish, cell.namespace.as_fd())
+            s.start(wish, &Place::Here(cell.namespace.as_fd()))
         })
         .map(|started| started.state)
     }
@@ -151,6 +151,7 @@ impl Cell {
             gateway: None,
             ports: None,
             routed: false,
+            reroute: true,
         }
     }
 

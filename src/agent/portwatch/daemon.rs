@@ -19,6 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 
 use self::spare::Room;
+use super::detour::Detours;
 use super::mover::{Extent, Mover};
 use super::protocol;
 use super::publisher::Publisher;
@@ -43,6 +44,8 @@ const PROTOCOLS: [u8; 2] = [190, 191];
 const ASK_PEERS: Duration = Duration::from_secs(60);
 const ASK_PEERS_EARLY: Duration = Duration::from_secs(3);
 const EARLY: Duration = Duration::from_secs(30);
+/// How long the daemon tells the cluster, when it ends, what it has not told yet.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long after a change it is looked for what others have taken away, and how long at least from
 /// one time to the next.
 const MEND_AFTER: Duration = Duration::from_millis(200);
@@ -92,6 +95,9 @@ struct Daemon {
     balancer: Balancer,
     room: Room,
     publisher: Publisher,
+    detours: Detours,
+    /// Something has changed that detours may depend on.
+    review: bool,
     clients: Vec<Channel>,
     begun: Instant,
     /// Until when the cluster must know, for the agent that waits for it; `None` once it does.
@@ -136,7 +142,10 @@ impl Daemon {
         let begun = Instant::now();
         let patience = begun + PREDECESSOR_LIMIT;
         let lock = daemon::lock(&report::lock_file(runtime), "portwatch", patience)?;
+        let watch = Watch::new(&settings, begun);
         let mut daemon = Self {
+            detours: Detours::new(runtime, watch.surroundings(), begun),
+            review: true,
             runtime: runtime.to_owned(),
             listener: daemon::listen(&protocol::socket(runtime))?,
             signals: daemon::block_signals()?,
@@ -144,7 +153,7 @@ impl Daemon {
             events: Events::open(&PROTOCOLS, nft::TABLE)?,
             ear: Ear::open()?,
             socket: Socket::new()?,
-            watch: Watch::new(&settings, begun),
+            watch,
             mover: Mover::open(runtime)?,
             balancer: balancer(&settings),
             room: Room::new(begun),
@@ -179,10 +188,13 @@ impl Daemon {
             if ready.answers {
                 for answer in self.ear.answers()? {
                     self.watch.hear(&answer, now);
+                    self.detours.hear(&answer, now);
                 }
             }
             self.watch.tick(now);
-            for question in self.watch.questions(now) {
+            let mut questions = self.watch.questions(now);
+            questions.extend(self.detours.questions(now));
+            for question in questions {
                 // A port that can't send will have answers missing.
                 if let Err(e) = self.ear.ask(&question) {
                     log::debug(e);
@@ -191,18 +203,45 @@ impl Daemon {
             self.judge(now);
             if ready.records {
                 self.act(Extent::Moves, place);
+                self.review = true;
             }
             self.do_what_is_due(now);
-            self.hear_cluster(now);
             if ready.agents {
                 self.hear_agents();
             }
+            self.serve_detours(now);
+            self.hear_cluster(now);
             self.answer_start(now)?;
             if ready.signals {
                 self.hear_signals();
             }
         }
+        self.say_last_words()?;
         daemon::forget_socket(&protocol::socket(&self.runtime))
+    }
+
+    /// Nobody goes on with what this daemon has begun for other nodes, nor tells them.
+    fn say_last_words(&mut self) -> io::Result<()> {
+        let (begun, limit) = (Instant::now(), LAST_WORDS);
+        let records = self.mover.records().clone();
+        self.detours.end(records, &mut self.publisher);
+        if self.known {
+            for (name, value) in self.watch.last_words() {
+                self.publisher.want(name, value);
+            }
+        }
+        self.publisher.advance(begun);
+        while !self.publisher.is_done() && begun.elapsed() < limit {
+            let Some(fd) = self.publisher.fd() else { break };
+            let left = limit.saturating_sub(begun.elapsed()).as_millis();
+            let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+            match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], left) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+            self.publisher.advance(Instant::now());
+        }
+        Ok(())
     }
 
     /// Waits until something happens or is due.
@@ -240,8 +279,22 @@ impl Daemon {
         })
     }
 
+    /// What depends on other nodes' part in it.
+    fn serve_detours(&mut self, now: Instant) {
+        if self.known && std::mem::take(&mut self.review) {
+            let around = self.watch.surroundings();
+            let records = self.mover.records().clone();
+            self.detours
+                .review(records, around, &mut self.publisher, now);
+        }
+        let mover = &mut self.mover;
+        self.detours
+            .advance(&mut self.publisher, || mover.traffic(), now);
+    }
+
     fn timeout(&self) -> PollTimeout {
         let next = [
+            self.detours.next(),
             Some(self.measure_at),
             Some(self.ask_peers_at),
             self.mend_at,
@@ -262,7 +315,9 @@ impl Daemon {
     /// event is a reason to look at all. Says whether anything has changed.
     fn look(&mut self, now: Instant) -> io::Result<bool> {
         let (links, addresses) = (self.socket.links()?, self.socket.addresses(None)?);
-        Ok(self.watch.look(links, &addresses, now))
+        let changed = self.watch.look(links, &addresses, now);
+        self.review |= changed;
+        Ok(changed)
     }
 
     fn heed(&mut self, changes: &BTreeSet<Change>, now: Instant) -> io::Result<()> {
@@ -293,6 +348,7 @@ impl Daemon {
         if !self.watch.judge(now) {
             return;
         }
+        self.review = true;
         self.report();
         self.act(Extent::Moves, place);
         if self.known {
@@ -379,19 +435,33 @@ impl Daemon {
     }
 
     fn hear_cluster(&mut self, now: Instant) {
-        for subnet in self.watch.asks(now) {
-            self.publisher.ask(subnet);
+        let asks = self.watch.asks(now).into_iter();
+        for attribute in asks.chain(self.detours.asks(now)) {
+            self.publisher.ask(attribute);
         }
         self.publisher.advance(now);
+        for (resource, nodes) in self.publisher.located() {
+            self.detours.located(&resource, &nodes);
+        }
+        self.mover.announce_anew(self.detours.announcements(), now);
         let node = self.settings.node.clone().unwrap_or_default();
         let answers: BTreeMap<_, _> = self.publisher.answers();
         if answers.is_empty() {
             return;
         }
         for (name, mut values) in answers {
-            values.remove(&node);
+            if !name.starts_with("berth-cell-") {
+                values.remove(&node);
+            }
             self.watch.told(&name, &values, now);
+            for resource in self.detours.heard(&name, &values, now) {
+                self.publisher.locate(resource);
+            }
         }
+        self.mover.announce_anew(self.detours.announcements(), now);
+        // The others' addresses may be new ones.
+        self.review = true;
+        self.serve_detours(now);
         self.judge(now);
         self.publisher.advance(now);
     }

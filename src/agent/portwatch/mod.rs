@@ -4,6 +4,7 @@
 
 mod asking;
 mod daemon;
+mod detour;
 mod mover;
 mod protocol;
 mod publisher;
@@ -13,6 +14,7 @@ mod settings;
 mod watch;
 
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Instant;
 
@@ -20,6 +22,7 @@ use self::protocol::{DAEMON, Reply, Request, socket};
 use self::settings::{
     BALANCE, FAIL_AFTER, INTERVAL, PORTS, RECOVER_AFTER, SUBNETS, Settings, TARGETS,
 };
+use super::vip::Path as Way;
 use super::vip::service::RUNTIME;
 use crate::cell::channel::{Channel, wait_readable};
 use crate::cell::client::PROMPT;
@@ -41,8 +44,16 @@ pub static AGENT: Agent = Agent {
         The addresses of a port that fails move to the others of its subnet at once, spread by load. A port \
         that works again is used after a while. Uneven loads are evened out.\n\n\
         Node attributes tell the cluster: berth-ports (number of good ports), berth-net-SUBNET (1 if the node \
-        reaches it, else 0), berth-addr-SUBNET (the node's address on it). A failure is told at once, a \
-        recovery after recover_after. Placement follows them by the constraints that berth plan writes.\n\n\
+        reaches it, else 0), berth-addr-SUBNET (the node's addresses on it, one of each family). A failure is \
+        told at once, a recovery after recover_after. Placement follows them by the constraints that berth \
+        plan writes.\n\n\
+        Where a node has lost a subnet, another node may route for the addresses of its virtual servers \
+        there: see on_subnet_loss of ocf_berth_vip(7). The daemons agree on that by attributes that the \
+        scheduler does not see: berth-cell-SERVER (this node has it), berth-router-NODE (which addresses \
+        this node routes to that one, and by which way replies come back). While a node routes, it asks the \
+        other one at every interval; without an answer it looks for another way, and where there is none, \
+        berth-nopath-SERVER is set to 1 until there is. After the end of a detour it passes on what still \
+        comes, until nothing has come for a second.\n\n\
         The attribute berth-spare tells how much room the node has to route for others: 40 if it is idle, 30, \
         20, 10, or 0 if its processors, or its ports with what addresses move through them, are busy. Of \
         several nodes that could route for another, the one with the most room does. It falls when the load \
@@ -102,6 +113,57 @@ pub(super) fn mend(deadline: Instant) {
     let prompt = deadline.min(Instant::now() + PROMPT);
     if let Err(e) = ask(&Request::Mend, prompt) {
         log::warn(e);
+    }
+}
+
+/// A question to the daemon for the way by which the node is reached that has a virtual server.
+pub(super) struct WaySought {
+    vserver: String,
+    /// `None` if there is no daemon.
+    channel: Option<Channel>,
+}
+
+/// Asks for that way, for one VIP.
+///
+/// # Errors
+/// If the daemon can't be asked.
+pub(super) fn seek_way(vserver: &str, vip: IpAddr) -> Result<WaySought, Error> {
+    let channel = connection()?.map(|(channel, _)| channel);
+    if let Some(channel) = &channel {
+        let request = Request::Way {
+            vserver: vserver.to_owned(),
+            vip,
+        };
+        channel
+            .send(&request, None)
+            .context("ask portwatch's daemon")?;
+    }
+    Ok(WaySought {
+        vserver: vserver.to_owned(),
+        channel,
+    })
+}
+
+impl WaySought {
+    /// Waits for the answer: the way, or why there is none.
+    ///
+    /// # Errors
+    /// If the daemon does not answer.
+    pub fn wait(self, deadline: Instant) -> Result<Result<Way, String>, Error> {
+        let answer = self.channel.map(|channel| channel.wait(deadline));
+        match answer {
+            Some(Ok((Reply::Way(way), _))) => Ok(way),
+            Some(Ok(_)) => Err(Error::failed(
+                "portwatch's daemon answered another question",
+            )),
+            Some(Err(e)) if e.kind() != io::ErrorKind::UnexpectedEof => {
+                Err(Error::from(e).context("ask portwatch's daemon"))
+            }
+            None | Some(Err(_)) => Ok(Err(format!(
+                "no way to {}: portwatch does not run on this node",
+                self.vserver
+            ))),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::records::Records;
 use super::report::Report;
 use crate::agent::vip::kernel::Kernel;
-use crate::agent::vip::record::Record;
+use crate::agent::vip::record::{Record, Role};
 use crate::agent::vip::service;
 use crate::cell::announcing::Announcing;
 use crate::cell::network;
@@ -80,6 +80,19 @@ impl Mover {
         self.records.fd()
     }
 
+    /// What is on record of this node's VIPs.
+    pub fn records(&mut self) -> &BTreeMap<String, Record> {
+        self.records.all()
+    }
+
+    /// The bytes that VIPs have moved since they were started.
+    ///
+    /// # Errors
+    /// If the kernel can't be asked.
+    pub fn traffic(&mut self) -> io::Result<BTreeMap<IpAddr, u64>> {
+        self.kernel.traffic()
+    }
+
     /// The port that each VIP is served through, as it was last seen.
     pub fn placed(&self) -> &BTreeMap<IpAddr, Option<String>> {
         &self.placed
@@ -99,6 +112,15 @@ impl Mover {
     /// When further announcements are due.
     pub fn next(&self) -> Option<Instant> {
         self.announcing.next()
+    }
+
+    /// Begins to announce VIPs again where they are.
+    pub fn announce_anew(&mut self, vips: impl IntoIterator<Item = IpAddr>, now: Instant) {
+        for vip in vips {
+            if let Some(Some(port)) = self.placed.get(&vip) {
+                self.announcing.begin(vip, port, now, &self.wire);
+            }
+        }
     }
 
     /// Announces again what is due.
@@ -134,18 +156,24 @@ impl Mover {
         let records = self.records.serving();
         let mut seen = self.kernel.observe_ways(&Family::BOTH)?;
         seen.watched.clone_from(&view.report);
-        let alive = |r: &Record| seen.link(&network::outside(&r.wish.vserver)).is_some();
+        let alive = |r: &Record| r.role != Role::Home || has_cell(r, &seen);
         let (mut records, dead): (Vec<Record>, Vec<Record>) = records.into_iter().partition(alive);
         self.silence(&dead, &seen);
         let vips: Vec<Vip> = records
             .iter()
             .filter_map(|record| self.vip(record, &seen))
             .collect();
+        self.announce_routed(&records, &vips);
         self.placed = vips.iter().map(|v| (v.ip, v.port.clone())).collect();
+        // What leaves by another node is no less a load.
+        let elsewhere = self.records.all().values();
+        let elsewhere = elsewhere.filter(|r| matches!(r.role, Role::Detour(_)));
+        let elsewhere = elsewhere.map(|r| (r.wish.vip, present_port(r.wish.vip, &seen)));
+        self.placed.extend(elsewhere);
         let mut ports = view.ports.clone();
+        let loads = self.port_loads();
         for port in &mut ports {
-            let here = vips.iter().filter(|v| v.port.as_ref() == Some(&port.name));
-            port.load = here.map(|v| v.load).sum();
+            port.load = loads.get(port.name.as_str()).copied().unwrap_or(0);
         }
         let moves = choose(&vips, &ports);
         let own = |m: &&Move| {
@@ -157,11 +185,37 @@ impl Mover {
             let targets: BTreeMap<IpAddr, &str> =
                 moves.iter().map(|m| (m.vip, m.to.as_str())).collect();
             records.retain(|r| extent == Extent::Everything || targets.contains_key(&r.wish.vip));
+            if extent == Extent::Everything {
+                let all = self.records.all();
+                // One that comes home is its agent's already.
+                let own = |vip: IpAddr| {
+                    let mut all = all.values();
+                    all.any(|r| r.wish.vip == vip && !matches!(r.role, Role::Detour(_)))
+                };
+                let away = all.values().filter(|r| {
+                    r.serving && matches!(r.role, Role::Detour(Some(_))) && !own(r.wish.vip)
+                });
+                records.extend(away.filter(|r| has_cell(r, &seen)).cloned());
+            }
             self.complete(&records, &targets, view)?;
         }
         let now_at = moves.iter().map(|m| (m.vip, Some(m.to.clone())));
         self.placed.extend(now_at);
         Ok(moves)
+    }
+
+    /// For VIPs that this node has begun to route there is no keeper that would announce them again.
+    fn announce_routed(&mut self, records: &[Record], vips: &[Vip]) {
+        let now = Instant::now();
+        let routed = |vip: IpAddr| {
+            let mut records = records.iter().filter(|r| r.wish.vip == vip);
+            records.any(|r| matches!(r.role, Role::Router(_)))
+        };
+        for vip in vips.iter().filter(|vip| !self.placed.contains_key(&vip.ip)) {
+            if let Some(port) = vip.port.as_ref().filter(|_| routed(vip.ip)) {
+                self.announcing.begin(vip.ip, port, now, &self.wire);
+            }
+        }
     }
 
     /// A dead cell draws no more packets: until its VIPs are stopped, nothing answers for them.
@@ -243,15 +297,17 @@ impl Mover {
         seen.watched.clone_from(&view.report);
         let mut requests: Vec<Request> = Vec::new();
         for record in records {
-            let mut request = record.wish.request();
+            let mut request = record.request();
             request.prefer = targets.get(&request.vip).map(|port| (*port).to_owned());
             let links = request.links(&seen);
             self.kernel
                 .observe_settings(request.vip, &links, &mut seen)?;
-            // What is inside the cell is its agent's affair, and nothing takes it away.
-            seen.objects.insert(Object::Address(request.vip));
-            seen.objects
-                .insert(Object::CellRoute(Family::of(&request.vip)));
+            if !matches!(record.role, Role::Router(_)) {
+                // What is inside the cell is its agent's affair, and nothing takes it away.
+                seen.objects.insert(Object::Address(request.vip));
+                let family = Family::of(&request.vip);
+                seen.objects.insert(Object::CellRoute(family));
+            }
             requests.push(request);
         }
         let mut desired = Vec::new();
@@ -291,6 +347,12 @@ impl Mover {
             self.announcing.begin(vip, port, now, &self.wire);
         }
     }
+}
+
+/// Whether the cell of a VIP's vserver is on this node.
+fn has_cell(record: &Record, seen: &Observed) -> bool {
+    let veth = network::outside(&record.wish.vserver);
+    seen.link(&veth).is_some()
 }
 
 /// What each VIP moves, from counters that are read now and then.

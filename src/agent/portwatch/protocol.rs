@@ -1,10 +1,12 @@
 //! What the agent and the daemon say to each other: one request on a connection, one reply.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::settings::Settings;
+use crate::agent::vip::Path as Way;
 
 /// The name of the daemon's process.
 pub(in crate::agent) const DAEMON: &str = "berth-portwatch";
@@ -23,6 +25,13 @@ pub(super) enum Request {
     Configure(Settings),
     /// Something is missing that no event told of: look for it.
     Mend,
+    /// By which way is the node reached that has this virtual server, for one of its VIPs?
+    Way {
+        /// The virtual server.
+        vserver: String,
+        /// The VIP.
+        vip: IpAddr,
+    },
     /// End.
     End,
 }
@@ -37,6 +46,8 @@ pub(super) enum Reply {
         /// Why the cluster does not know of it.
         unpublished: Option<String>,
     },
+    /// The way, or why there is none.
+    Way(Result<Way, String>),
     /// It is being done.
     Noted,
 }

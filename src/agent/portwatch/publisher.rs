@@ -10,12 +10,15 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::cell::job::{self, Job};
+use crate::cluster::status;
 use crate::cluster::tool::{self, Attribute};
 use crate::ocf::log;
 use crate::sys::message;
 
 /// How long one call of a tool may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often cleaning up is tried again: the resource may be gone.
+const CLEAN_UPS: u8 = 3;
 /// How long after a failure it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -38,6 +41,7 @@ pub(super) type Values = BTreeMap<String, String>;
 struct Work {
     changes: BTreeMap<String, (Value, Duration)>,
     questions: BTreeSet<String>,
+    whereabouts: BTreeSet<String>,
     clean_up: Option<(String, String)>,
 }
 
@@ -46,6 +50,7 @@ struct Work {
 struct Done {
     published: BTreeMap<String, Value>,
     answers: BTreeMap<String, Values>,
+    located: BTreeMap<String, Vec<String>>,
     cleaned: bool,
     error: Option<String>,
 }
@@ -56,10 +61,13 @@ pub(super) struct Publisher {
     wanted: BTreeMap<String, Value>,
     published: BTreeMap<String, Value>,
     questions: BTreeSet<String>,
-    clean_up: Option<(String, String)>,
+    whereabouts: BTreeSet<String>,
+    /// What to clean up, and how often that has failed.
+    clean_up: BTreeMap<(String, String), u8>,
     /// What a child is cleaning up: a wish that comes meanwhile is another one.
-    cleaning: Option<(String, String)>,
+    cleaning: Option<((String, String), u8)>,
     answers: BTreeMap<String, Values>,
+    located: BTreeMap<String, Vec<String>>,
     job: Option<Job<Done>>,
     leftover: Vec<Pid>,
     retry: Option<Instant>,
@@ -78,14 +86,25 @@ impl Publisher {
         self.questions.insert(name);
     }
 
+    /// The nodes are wanted that the cluster takes this resource to be started on.
+    pub fn locate(&mut self, resource: String) {
+        self.whereabouts.insert(resource);
+    }
+
     /// The cluster shall forget what this resource reported on this node.
     pub fn clean_up(&mut self, resource: &str, node: &str) {
-        self.clean_up = Some((resource.to_owned(), node.to_owned()));
+        self.clean_up
+            .insert((resource.to_owned(), node.to_owned()), 0);
     }
 
     /// The answers that have come in since the last call.
     pub fn answers(&mut self) -> BTreeMap<String, Values> {
         std::mem::take(&mut self.answers)
+    }
+
+    /// Where resources are, by their ids, as it has come in since the last call.
+    pub fn located(&mut self) -> BTreeMap<String, Vec<String>> {
+        std::mem::take(&mut self.located)
     }
 
     /// Whether the cluster knows all that it shall.
@@ -120,10 +139,13 @@ impl Publisher {
         }
         self.retry = None;
         let work = self.work();
-        if work.changes.is_empty() && work.questions.is_empty() && work.clean_up.is_none() {
+        if work.is_empty() {
             return;
         }
-        self.cleaning = self.clean_up.take();
+        self.cleaning = work
+            .clean_up
+            .as_ref()
+            .and_then(|one| self.clean_up.remove_entry(one));
         match Job::spawn(c"berth-publish", move || (work.run(), None)) {
             Ok(job) => self.job = Some(job),
             Err(e) => self.take(Err(message(e, "start a child")), now),
@@ -140,17 +162,41 @@ impl Publisher {
             };
             (name.clone(), (value.clone(), dampening))
         });
-        Work {
-            changes: changes.collect(),
-            questions: self.questions.clone(),
-            clean_up: self.clean_up.clone(),
+        let changes: BTreeMap<String, (Value, Duration)> = changes.collect();
+        // What the cluster acts on at once must not wait for anything else: each takes a process.
+        let urgent = |name: &String, value: &Value, dampening: &Duration| {
+            self.published.contains_key(name) && !value.private && dampening.is_zero()
+        };
+        if changes
+            .iter()
+            .any(|(name, (value, dampening))| urgent(name, value, dampening))
+        {
+            let urgent = changes.into_iter().filter(|(n, (v, d))| urgent(n, v, d));
+            return Work {
+                changes: urgent.collect(),
+                ..Work::default()
+            };
         }
+        let mut work = Work {
+            changes,
+            questions: self.questions.clone(),
+            whereabouts: self.whereabouts.clone(),
+            clean_up: None,
+        };
+        // One at a time, and only when nothing else is to be done: it is for people's eyes.
+        if work.is_empty() {
+            work.clean_up = self.clean_up.keys().next().cloned();
+        }
+        work
     }
 
     fn take(&mut self, outcome: io::Result<Done>, now: Instant) {
-        let cleaning = self.cleaning.take();
-        if !outcome.as_ref().is_ok_and(|done| done.cleaned) {
-            self.clean_up = self.clean_up.take().or(cleaning);
+        let cleaned = outcome.as_ref().is_ok_and(|done| done.cleaned);
+        if let Some((one, failures)) = self.cleaning.take()
+            && !cleaned
+            && failures < CLEAN_UPS
+        {
+            self.clean_up.entry(one).or_insert(failures + 1);
         }
         let done = match outcome {
             Ok(done) => done,
@@ -160,6 +206,10 @@ impl Publisher {
         for (name, values) in done.answers {
             self.questions.remove(&name);
             self.answers.insert(name, values);
+        }
+        for (resource, nodes) in done.located {
+            self.whereabouts.remove(&resource);
+            self.located.insert(resource, nodes);
         }
         match done.error {
             Some(error) => self.fail(&error, now),
@@ -177,6 +227,16 @@ impl Publisher {
 }
 
 impl Work {
+    fn is_empty(&self) -> bool {
+        let Self {
+            changes,
+            questions,
+            whereabouts,
+            clean_up,
+        } = self;
+        changes.is_empty() && questions.is_empty() && whereabouts.is_empty() && clean_up.is_none()
+    }
+
     fn run(self) -> Done {
         let mut done = Done::default();
         let note = |done: &mut Done, e: io::Error| done.error = Some(e.to_string());
@@ -205,14 +265,33 @@ impl Work {
                 Err(e) => note(&mut done, e),
             }
         }
+        if !self.whereabouts.is_empty() {
+            match status::read(Instant::now() + PATIENCE) {
+                Ok(all) => done.located = located(self.whereabouts, &all),
+                Err(e) => note(&mut done, e),
+            }
+        }
         if let Some((resource, node)) = self.clean_up {
             match tool::clean_up(&resource, &node, Instant::now() + PATIENCE) {
                 Ok(()) => done.cleaned = true,
-                Err(e) => note(&mut done, e),
+                // Nothing else has to wait for another attempt.
+                Err(e) => log::warn(e),
             }
         }
         done
     }
+}
+
+fn located(resources: BTreeSet<String>, all: &[status::Instance]) -> BTreeMap<String, Vec<String>> {
+    let nodes = |resource: &String| {
+        let own = all.iter().filter(|i| i.id == *resource && i.is_active());
+        own.flat_map(|i| i.nodes.clone()).collect()
+    };
+    let pair = |resource: String| {
+        let nodes = nodes(&resource);
+        (resource, nodes)
+    };
+    resources.into_iter().map(pair).collect()
 }
 
 #[cfg(test)]
@@ -245,23 +324,75 @@ mod tests {
     }
 
     #[test]
+    fn what_the_cluster_acts_on_at_once_goes_alone() {
+        let mut publisher = Publisher::default();
+        let net = |text: &str| Value {
+            dampened: false,
+            ..value(text)
+        };
+        publisher.published = [("berth-net-office".to_owned(), net("1"))].into();
+        publisher.want("berth-net-office".into(), net("0"));
+        publisher.want(
+            "berth-heard-office".into(),
+            Value {
+                private: true,
+                ..net("0")
+            },
+        );
+        publisher.want("berth-ports".into(), value("1"));
+        publisher.ask("berth-router-n1".into());
+        let work = publisher.work();
+        assert_eq!(
+            work.changes.into_keys().collect::<Vec<_>>(),
+            ["berth-net-office"]
+        );
+        assert!(work.questions.is_empty());
+        publisher
+            .published
+            .insert("berth-net-office".into(), net("0"));
+        let rest = publisher.work();
+        assert_eq!((rest.changes.len(), rest.questions.len()), (2, 1));
+    }
+
+    #[test]
     fn what_was_to_be_cleaned_up_meanwhile_is_cleaned_up_too() {
         let (mut publisher, now) = (Publisher::default(), Instant::now());
         let outcome = |cleaned| Done {
             cleaned,
             ..Done::default()
         };
+        let begin = |publisher: &mut Publisher| {
+            let one = publisher.work().clean_up.unwrap();
+            publisher.cleaning = publisher.clean_up.remove_entry(&one);
+        };
         publisher.clean_up("portwatch", "n1");
-        publisher.cleaning = publisher.clean_up.take();
+        begin(&mut publisher);
         publisher.take(Ok(outcome(false)), now);
-        assert!(publisher.clean_up.is_some(), "it failed");
-        publisher.cleaning = publisher.clean_up.take();
+        assert!(!publisher.clean_up.is_empty(), "it failed");
+        begin(&mut publisher);
         publisher.clean_up("portwatch", "n1");
         publisher.take(Ok(outcome(true)), now);
-        assert!(publisher.clean_up.is_some(), "another one");
-        publisher.cleaning = publisher.clean_up.take();
+        assert!(!publisher.clean_up.is_empty(), "another one");
+        begin(&mut publisher);
         publisher.take(Ok(outcome(true)), now);
-        assert!(publisher.clean_up.is_none());
+        assert!(publisher.clean_up.is_empty());
+    }
+
+    #[test]
+    fn cleaning_up_waits_for_everything_else_and_is_given_up() {
+        let (mut publisher, now) = (Publisher::default(), Instant::now());
+        publisher.clean_up("alpha-ip1", "n1");
+        publisher.ask("berth-router-n1".into());
+        assert_eq!(publisher.work().clean_up, None);
+        publisher.questions.clear();
+        let tried = (0..10).take_while(|_| {
+            let one = publisher.work().clean_up;
+            publisher.cleaning = one.and_then(|one| publisher.clean_up.remove_entry(&one));
+            let tried = publisher.cleaning.is_some();
+            publisher.take(Ok(Done::default()), now);
+            tried
+        });
+        assert_eq!(tried.count(), usize::from(CLEAN_UPS) + 1);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The records of the VIPs that the node serves, kept in memory: with hundreds of VIPs it would take
 //! longer to read them than to move them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -8,13 +9,13 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use crate::agent::vip::record::{self, Record};
+use crate::agent::vip::record::{self, Record, Role};
 
-/// All that are being served.
+/// All of them.
 pub(super) struct Records {
     runtime: PathBuf,
     changes: Inotify,
-    known: Option<Vec<Record>>,
+    known: Option<BTreeMap<String, Record>>,
     /// The directory was taken away: changes are not told of any more.
     blind: bool,
 }
@@ -43,8 +44,15 @@ impl Records {
         self.changes.as_fd()
     }
 
-    /// Those of the VIPs that are served. Nobody changes one meanwhile, if the caller has the lock.
+    /// Those of the VIPs that are served through a port of this node. Nobody changes one meanwhile, if the
+    /// caller has the lock.
     pub fn serving(&mut self) -> Vec<Record> {
+        let served = |r: &&Record| r.serving && matches!(r.role, Role::Home | Role::Router(_));
+        self.all().values().filter(served).cloned().collect()
+    }
+
+    /// All, by their names.
+    pub fn all(&mut self) -> &BTreeMap<String, Record> {
         // Events are there before whoever made a change can let the lock go.
         while let Ok(events) = self.changes.read_events()
             && !events.is_empty()
@@ -56,12 +64,8 @@ impl Records {
         if self.blind {
             self.known = None;
         }
-        let read = || {
-            let mut records = Record::read_all(&self.runtime);
-            records.retain(|record| record.serving);
-            records
-        };
-        self.known.get_or_insert_with(read).clone()
+        let read = || Record::read_all(&self.runtime);
+        self.known.get_or_insert_with(read)
     }
 }
 
@@ -83,11 +87,13 @@ mod tests {
                 gateway: None,
                 ports: None,
                 routed: false,
+                reroute: true,
             };
             let record = Record {
                 wish,
                 serving,
                 degraded: false,
+                role: Role::Home,
             };
             record.write(dir.path(), &format!("ip{n}")).unwrap();
         };

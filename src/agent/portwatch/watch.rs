@@ -11,6 +11,7 @@ use std::time::Instant;
 use ipnetwork::IpNetwork;
 
 use super::asking::Asking;
+use super::detour::Surroundings;
 use super::mover::View;
 use super::publisher::Values;
 use super::settings::Settings;
@@ -19,7 +20,7 @@ use crate::plan::port::{Fault, Health, Standing, State, Witness};
 use crate::plan::vip::Family;
 use crate::sys::announce::{Answer, Question};
 use crate::sys::ethtool;
-use crate::sys::netlink::{Address, Link};
+use crate::sys::netlink::{Address, Link, Mac};
 
 /// The node's ends of cells' interfaces are no ports.
 const CELLS: &str = "b-";
@@ -45,12 +46,57 @@ struct One {
 #[derive(Debug)]
 struct Subnet {
     witness: Witness,
-    /// The other nodes' addresses on it.
-    peers: Vec<IpAddr>,
+    /// The other nodes' addresses on it, by their names.
+    peers: BTreeMap<String, Vec<IpAddr>>,
     /// Whose fault a silence was when it was last judged.
     fault: Fault,
     /// Whether the cluster was told that this node reaches it.
     good: bool,
+}
+
+/// A subnet, as far as other nodes can be reached over it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shared {
+    /// Its name.
+    pub name: String,
+    /// Its networks.
+    pub nets: Vec<IpNetwork>,
+    /// This node's ports on it that work, those with an address first, and of them the best.
+    pub ports: Vec<Crossing>,
+    /// This node's addresses on it.
+    pub own: Vec<IpAddr>,
+    /// The other nodes' addresses on it, by their names.
+    pub peers: BTreeMap<String, Vec<IpAddr>>,
+}
+
+/// A port by which other nodes can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Crossing {
+    /// Its name.
+    pub port: String,
+    /// Its index.
+    pub index: u32,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// Its own addresses on the subnet.
+    pub own: Vec<IpAddr>,
+}
+
+impl Crossing {
+    /// The port's address of the family of `ip`: one that was given to it before one of its own making.
+    pub fn own_like(&self, ip: IpAddr) -> Option<IpAddr> {
+        let mut own = self.own.iter().copied();
+        own.find(|own| own.is_ipv4() == ip.is_ipv4())
+    }
+}
+
+impl Shared {
+    /// Whether another node can have this address here.
+    pub fn fits(&self, ip: IpAddr) -> bool {
+        let local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        let inside = self.nets.iter().any(|net| net.contains(ip));
+        (local || inside) && !self.own.contains(&ip)
+    }
 }
 
 /// All of them.
@@ -59,8 +105,8 @@ pub(super) struct Watch {
     settings: Settings,
     ports: BTreeMap<String, One>,
     subnets: BTreeMap<String, Subnet>,
-    /// Indices of the node's ends of cells' interfaces.
-    cells: BTreeSet<u32>,
+    /// The node's ends of cells' interfaces: their indices, and the cells' names.
+    cells: BTreeMap<u32, String>,
     view: View,
     /// When questions are due.
     ask_at: Instant,
@@ -75,7 +121,7 @@ impl Watch {
             settings: settings.clone(),
             ports: BTreeMap::new(),
             subnets: BTreeMap::new(),
-            cells: BTreeSet::new(),
+            cells: BTreeMap::new(),
             view: View::default(),
             ask_at: now,
             begun: now,
@@ -97,8 +143,8 @@ impl Watch {
     /// Takes note of the node's interfaces and addresses; says whether any of a port or a cell has
     /// changed.
     pub fn look(&mut self, links: Vec<Link>, addresses: &[Address], now: Instant) -> bool {
-        let cells = links.iter().filter(|l| l.name.starts_with(CELLS));
-        let cells: BTreeSet<u32> = cells.map(|l| l.index).collect();
+        let cell = |l: &Link| Some((l.index, l.name.strip_prefix(CELLS)?.to_owned()));
+        let cells: BTreeMap<u32, String> = links.iter().filter_map(cell).collect();
         let mut changed = cells != self.cells;
         self.cells = cells;
         let of = |link: &Link| -> Vec<IpNetwork> {
@@ -126,7 +172,7 @@ impl Watch {
             self.subnets.entry(name.clone()).or_insert_with(|| {
                 let witness = Witness::new(limits, now);
                 Subnet {
-                    peers: Vec::new(),
+                    peers: BTreeMap::new(),
                     fault: witness.fault(),
                     good: false,
                     witness,
@@ -140,7 +186,7 @@ impl Watch {
     /// Whether the interface with this index is a port or a cell's.
     pub fn concerns(&self, index: u32) -> bool {
         let mut ports = self.ports.values().filter_map(|p| p.link.as_ref());
-        self.cells.contains(&index) || ports.any(|l| l.index == index)
+        self.cells.contains_key(&index) || ports.any(|l| l.index == index)
     }
 
     /// The ports to watch, each with its subnet.
@@ -209,7 +255,7 @@ impl Watch {
             let inside = |ip: &IpAddr| nets.is_empty() || nets.iter().any(|n| n.net.contains(*ip));
             let peers = self.subnets.get(&port.subnet).into_iter();
             let given = self.settings.targets.iter().copied();
-            let others = given.chain(peers.flat_map(|s| s.peers.iter().copied()));
+            let others = given.chain(peers.flat_map(|s| s.peers.values().flatten().copied()));
             let gateways = nets.iter().filter_map(|net| net.gateway);
             let mut targets: Vec<IpAddr> = gateways.chain(others.filter(inside)).collect();
             targets.retain(|ip| !own.contains(ip));
@@ -297,6 +343,59 @@ impl Watch {
         questions
     }
 
+    /// The subnets, as far as other nodes can be reached over them.
+    fn shared(&self) -> Vec<Shared> {
+        let shared = |(name, subnet): (&String, &Subnet)| {
+            let mut ports: Vec<(&String, &One)> = self
+                .ports
+                .iter()
+                .filter(|(_, p)| p.subnet == *name && p.standing != Standing::Failed)
+                .collect();
+            // The others know this node by an address, which one port answers for.
+            let nets: Vec<IpNetwork> = self.settings.nets(name).map(|s| s.net).collect();
+            let inside = |ip: IpAddr| nets.iter().any(|net| net.contains(ip));
+            let known = |p: &One| p.addresses.iter().any(|a| inside(a.ip()));
+            ports.sort_by_key(|(_, p)| (!known(p), p.standing));
+            // What was given to it before what it gave itself, by which it can be reached in IPv6.
+            let own = |p: &One| {
+                let all = p.addresses.iter().map(IpNetwork::ip);
+                let given = all.clone().filter(|ip| inside(*ip));
+                let local = all.filter(|ip| !inside(*ip) && is_local(*ip));
+                given.chain(local).collect()
+            };
+            let crossing = |(port, one): &(&String, &One)| {
+                let link = one.link.as_ref()?;
+                Some(Crossing {
+                    port: (*port).clone(),
+                    index: link.index,
+                    mac: link.mac?,
+                    own: own(one),
+                })
+            };
+            Shared {
+                name: name.clone(),
+                nets: nets.clone(),
+                ports: ports.iter().filter_map(crossing).collect(),
+                own: self.addresses(name),
+                peers: subnet.peers.clone(),
+            }
+        };
+        self.subnets.iter().map(shared).collect()
+    }
+
+    /// This node, as far as detours depend on it.
+    pub fn surroundings(&self) -> Surroundings {
+        let limits = self.settings.limits();
+        Surroundings {
+            node: self.settings.node.clone(),
+            cells: self.cells.values().cloned().collect(),
+            shared: self.shared(),
+            lost: self.subnets.values().any(|subnet| !subnet.good),
+            interval: limits.interval,
+            patience: limits.silent_after() + limits.interval,
+        }
+    }
+
     /// When time alone changes something.
     pub fn next(&self) -> Option<Instant> {
         let ports = self.ports.values().filter_map(|p| p.health.next());
@@ -333,7 +432,11 @@ impl Watch {
     pub fn told(&mut self, attribute: &str, values: &Values, now: Instant) {
         if let Some(name) = attribute.strip_prefix("berth-addr-") {
             if let Some(subnet) = self.subnets.get_mut(name) {
-                subnet.peers = values.values().filter_map(|v| v.parse().ok()).collect();
+                let addresses = |text: &String| text.split(',').flat_map(str::parse).collect();
+                let peers = values.iter();
+                subnet.peers = peers
+                    .map(|(n, text)| (n.clone(), addresses(text)))
+                    .collect();
             }
             self.set_targets();
         } else if let Some((name, subnet)) = self
@@ -357,6 +460,10 @@ impl Watch {
 /// The attribute by which nodes tell each other whether they hear a subnet's targets.
 fn heard(subnet: &str) -> String {
     format!("berth-heard-{subnet}")
+}
+
+fn is_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
 /// The address to ask `target` in the name of.

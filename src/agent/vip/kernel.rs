@@ -468,6 +468,8 @@ fn element_of(object: &Object) -> Option<Element> {
         Object::Vip(vip) => Element::Vip(vip),
         Object::Own(link, vip) => Element::Own(link, vip),
         Object::To(vip, link) => Element::To(vip, link),
+        Object::Back(port, vip) => Element::Back(port, vip),
+        Object::Via(port, vip, mac) => Element::Via(port, vip, Mac(mac)),
         Object::Source { port, subnet, vip } => Element::Source { port, subnet, vip },
         _ => return None,
     })
@@ -482,6 +484,8 @@ fn object_of(element: Element) -> Object {
         Element::Vip(vip) => Object::Vip(vip),
         Element::Own(link, vip) => Object::Own(link, vip),
         Element::To(vip, link) => Object::To(vip, link),
+        Element::Back(port, vip) => Object::Back(port, vip),
+        Element::Via(port, vip, mac) => Object::Via(port, vip, mac.0),
         Element::Source { port, subnet, vip } => Object::Source { port, subnet, vip },
     }
 }

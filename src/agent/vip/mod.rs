@@ -1,5 +1,6 @@
 //! `ocf:berth:vip`: a virtual IP address of one vserver.
 
+mod detour;
 pub(super) mod kernel;
 pub(super) mod record;
 pub(super) mod service;
@@ -11,7 +12,7 @@ use std::time::Instant;
 
 use ipnetwork::IpNetwork;
 
-use super::member;
+use super::{member, portwatch};
 use crate::cell::client::{self, CellInfo, Client, PROMPT};
 use crate::cell::protocol::Request;
 use crate::ocf::param::{network, words};
@@ -21,7 +22,8 @@ use crate::ocf::{
 use crate::plan::name;
 
 use crate::sys::announce::Wire;
-pub use record::Wish;
+pub use detour::Place;
+pub use record::{Leg, Path, Role, Wish};
 pub use service::{Service, Started};
 
 static VSERVER: Param<String> = Param::required(
@@ -65,7 +67,7 @@ static ON_SUBNET_LOSS: Param<String> = Param::with_default(
     "on_subnet_loss",
     "reroute",
     "When the subnet is lost",
-    "Whether the address then goes to another node that routes to the virtual server (reroute), or takes the virtual server with it (migrate). Placement follows it by the constraints that berth plan writes.",
+    "Whether the address then goes to another node, which routes to the virtual server over another subnet that both nodes are on (reroute), or takes the virtual server with it (migrate). Placement follows it by the constraints that berth plan writes.",
     crate::ocf::param::text,
 )
 .content(Content::Select(&["reroute", "migrate"]))
@@ -88,7 +90,13 @@ pub static AGENT: Agent = Agent {
         The address lies on the virtual server's own interface, in its own network namespace. One of \
         the node's ports answers for it, and the node routes between the two; it lets through \
         packets to and from such addresses only. Another user of the address on the network is looked \
-        for before it is used.",
+        for before it is used.\n\n\
+        On a node without the virtual server the address is a detour: the node answers for it on its \
+        subnet and routes to the virtual server's node over another subnet that works for both, so that \
+        a node that loses a subnet need not give up its virtual servers. It takes portwatch on both \
+        nodes. The monitor then says \"routing 10.1.0.50 for n1 over lab\" (degraded). Without a way \
+        there the address waits (degraded, too), and the node attribute \
+        berth-nopath-<virtual server> tells the cluster to take another node.",
     example: &[],
     cloned: false,
     params: &[
@@ -158,6 +166,7 @@ fn wish(env: &Env) -> Result<Wish, Error> {
         gateway: GATEWAY.get(env)?,
         ports: PORTS.get(env)?,
         routed: ANNOUNCE.get(env)? == "route",
+        reroute: ON_SUBNET_LOSS.get(env)? == "reroute",
     })
 }
 
@@ -167,19 +176,30 @@ fn service<'a>(context: &Context<'a>) -> Service<'a> {
 
 fn start(context: &Context<'_>) -> Result<State, Error> {
     let wish = wish(context.env)?;
-    let cell = client::find(&wish.vserver)
-        .context(format_args!("find the cell of vserver {}", wish.vserver))?
-        .ok_or_else(|| {
-            let vserver = &wish.vserver;
-            Error::failed(format!(
-                "vserver {vserver}'s cell does not run on this node"
-            ))
-        })?;
-    let started = service(context).start(&wish, cell.netns.as_fd())?;
-    if let Some((port, wire)) = started.announced {
-        announce_again(&wish, port, &wire);
+    let vserver = &wish.vserver;
+    let cell = client::find(vserver).context(format_args!("find the cell of vserver {vserver}"))?;
+    match cell {
+        Some(cell) => {
+            let place = Place::Here(cell.netns.as_fd());
+            let started = service(context).start(&wish, &place)?;
+            if let Some((port, wire)) = started.announced {
+                announce_again(&wish, port, &wire);
+            }
+            Ok(started.state)
+        }
+        None if wish.reroute => route(context, &wish),
+        None => Err(Error::failed(format!(
+            "vserver {vserver}'s cell does not run on this node"
+        ))),
     }
-    Ok(started.state)
+}
+
+/// Routes to the node with the cell. Without a way there the start is no failure: another start would
+/// change nothing, and the cluster is told by an attribute that another node may do better.
+fn route(context: &Context<'_>, wish: &Wish) -> Result<State, Error> {
+    let patience = Instant::now() + context.remaining() / 2;
+    let asked = portwatch::seek_way(&wish.vserver, wish.vip)?;
+    service(context).route(wish, || asked.wait(patience))
 }
 
 /// Takes over changed parameters; what does not run is not started by that.

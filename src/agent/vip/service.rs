@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use super::detour::{Place, routing};
 use super::kernel::Kernel;
-use super::record::{Record, Wish};
+use super::record::{Record, Role, Wish, detour_name};
 use crate::agent::portwatch::{self, report};
 use crate::cell::network;
 use crate::ocf::{Error, Explain, State, log, step};
@@ -52,7 +53,7 @@ impl Wish {
     }
 }
 
-fn error_of(problem: Problem) -> Error {
+pub(super) fn error_of(problem: Problem) -> Error {
     match problem {
         Problem::Config(text) => Error::config(text),
         Problem::Host(text) => Error::host(text),
@@ -78,8 +79,8 @@ pub struct Started {
 }
 
 /// What some steps of a start have led to.
-struct Applied {
-    state: State,
+pub(super) struct Applied {
+    pub state: State,
     desired: Desired,
     /// Whether there was anything to do.
     changed: bool,
@@ -88,9 +89,9 @@ struct Applied {
 /// One resource of this agent.
 #[derive(Debug)]
 pub struct Service<'a> {
-    instance: &'a str,
-    deadline: Instant,
-    runtime: PathBuf,
+    pub(super) instance: &'a str,
+    pub(super) deadline: Instant,
+    pub(super) runtime: PathBuf,
 }
 
 impl<'a> Service<'a> {
@@ -115,14 +116,16 @@ impl<'a> Service<'a> {
     ///
     /// # Errors
     /// If it can't be on this node, is in use elsewhere, or the kernel refuses a step.
-    pub fn start(&self, wish: &Wish, cell: BorrowedFd<'_>) -> Result<Started, Error> {
+    pub fn start(&self, wish: &Wish, place: &Place<'_>) -> Result<Started, Error> {
         wish.check()?;
-        let request = wish.request();
-        let mut kernel = self.kernel(Some(cell))?;
+        let mut record = Record::new(wish, place.role());
+        let request = record.request();
+        let mut kernel = self.kernel(place.cell())?;
         let seen = observe(&mut kernel, &request, &Family::BOTH)?;
         let desired = Desired::new(&request, &seen).map_err(error_of)?;
         if vip::start(&desired, &seen).is_empty() {
-            self.record(wish, true)?;
+            record.serving = true;
+            self.record_served(record, place)?;
             let (state, announced) = (state_of(judge(&desired, &seen)), None);
             return Ok(Started { state, announced });
         }
@@ -131,30 +134,45 @@ impl<'a> Service<'a> {
             macs.extend(router(&kernel, &desired, &seen, (&wire, gateway))?);
         }
         let search = search(&kernel, &desired, &seen, (&wire, &macs))?;
-        self.record(wish, false)?;
+        let (state, port) = self.bring(&mut kernel, record, search, (&desired, &wire), place)?;
+        Ok(Started {
+            state,
+            announced: port.map(|port| (port, wire)),
+        })
+    }
+
+    /// Makes what the VIP needs and announces it; says on which port, if that had to be done.
+    pub(super) fn bring(
+        &self,
+        kernel: &mut Kernel,
+        mut record: Record,
+        search: Option<Search<'_>>,
+        (desired, wire): (&Desired, &Wire),
+        place: &Place<'_>,
+    ) -> Result<(State, Option<String>), Error> {
+        let (request, wish) = (record.request(), record.wish.clone());
+        self.record(record.clone())?;
+        record.serving = true;
         if let Some(search) = search {
             // Up to the proxy entry nobody outside can tell that anything happens here.
-            self.apply(&mut kernel, &request, |steps| {
+            self.apply(kernel, &request, |steps| {
                 &steps[..before_proxy(steps, wish.vip)]
             })?;
             if let Some(other) = search.finish()? {
-                self.stop(&wish.vserver, wish.vip, Some(cell))?;
-                return Err(in_use(&desired, other));
+                self.clear(&wish.vserver, wish.vip, place.cell())?;
+                return Err(in_use(desired, other));
             }
         }
         let mut port = None;
         for _ in 0..ATTEMPTS {
-            let done = self.apply(&mut kernel, &request, |steps| steps)?;
+            let done = self.apply(kernel, &request, |steps| steps)?;
             if done.changed {
-                announce(&kernel, &done.desired, &wire);
+                announce(kernel, &done.desired, wire);
                 port.clone_from(&done.desired.port);
             }
             if !done.changed || !matches!(done.state, State::Failed(_)) {
-                self.record(wish, true)?;
-                return Ok(Started {
-                    state: done.state,
-                    announced: port.map(|port| (port, wire)),
-                });
+                self.record_served(record, place)?;
+                return Ok((done.state, port));
             }
         }
         Err(Error::failed(format!(
@@ -173,6 +191,16 @@ impl<'a> Service<'a> {
     ) -> Result<Applied, Error> {
         step("waiting for other addresses' agents");
         let _lock = self.lock()?;
+        self.apply_locked(kernel, request, choose)
+    }
+
+    /// The same for whoever has the lock.
+    pub(super) fn apply_locked(
+        &self,
+        kernel: &mut Kernel,
+        request: &Request,
+        choose: impl for<'s> Fn(&'s [Step]) -> &'s [Step],
+    ) -> Result<Applied, Error> {
         let seen = observe(kernel, request, &Family::BOTH)?;
         let desired = Desired::new(request, &seen).map_err(error_of)?;
         let steps = vip::start(&desired, &seen);
@@ -198,19 +226,49 @@ impl<'a> Service<'a> {
         })
     }
 
-    /// Takes the VIP out of service with all that no other needs, from any state.
+    /// Takes the VIP out of service. Where clients go on to reach it by another node, what this node does
+    /// for that stays, and is portwatch's from then on; otherwise all goes that no other VIP needs.
     ///
     /// # Errors
-    /// If something of it is left, or can't be shown not to be.
+    /// If something of it is left that should not be, or can't be shown not to be.
     pub fn stop(
         &self,
         vserver: &str,
         vip: IpAddr,
         cell: Option<BorrowedFd<'_>>,
     ) -> Result<State, Error> {
-        let mut kernel = self.kernel(cell)?;
+        let record = Record::read(&self.runtime, self.instance);
+        match record.map(|record| self.hand_over(&record, cell.is_some())) {
+            Some(Ok(true)) => return Ok(State::Stopped),
+            // The rest is only for the sake of connections: whatever is wrong, it can all go.
+            Some(Err(e)) => log::warn(e),
+            Some(Ok(false)) | None => {}
+        }
+        self.clear(vserver, vip, cell)
+    }
+
+    /// Takes the VIP out of service with all that no other needs, from any state.
+    ///
+    /// # Errors
+    /// If something of it is left, or can't be shown not to be.
+    pub(in crate::agent) fn clear(
+        &self,
+        vserver: &str,
+        vip: IpAddr,
+        cell: Option<BorrowedFd<'_>>,
+    ) -> Result<State, Error> {
         step("waiting for other addresses' agents");
         let lock = self.lock()?;
+        self.clear_locked((vserver, vip), cell, lock)
+    }
+
+    pub(super) fn clear_locked(
+        &self,
+        (vserver, vip): (&str, IpAddr),
+        cell: Option<BorrowedFd<'_>>,
+        lock: Flock<File>,
+    ) -> Result<State, Error> {
+        let mut kernel = self.kernel(cell)?;
         let seen = kernel.observe(Some(vip), &Family::BOTH)?;
         if vip::holder(vip, &seen).is_some_and(|link| link != network::outside(vserver)) {
             // It runs here, but for another vserver: that one's resource stops it.
@@ -232,13 +290,15 @@ impl<'a> Service<'a> {
         }
         // What counts is what is left, not what went wrong on the way.
         let seen = kernel.observe(Some(vip), &Family::BOTH)?;
+        let left = vip::stop(vip, &seen);
+        if left.is_empty() {
+            self.forget();
+            Record::forget(&self.runtime, &detour_name(vip));
+        }
         drop(lock);
         kernel.close_aside();
-        match vip::stop(vip, &seen).first() {
-            None => {
-                self.forget();
-                Ok(State::Stopped)
-            }
+        match left.first() {
+            None => Ok(State::Stopped),
             Some(left) => Err(Error::failed(match errors.first() {
                 Some(first) => first.to_string(),
                 None => format!("still to do after stop: {left}"),
@@ -259,7 +319,11 @@ impl<'a> Service<'a> {
         }
         // It may have been in the middle of a move to another port, or portwatch can mend what
         // somebody else took away: a restart would only take longer.
-        let mends = alive && !report::read(&self.runtime).is_empty();
+        let routes = || {
+            let record = Record::read(&self.runtime, self.instance);
+            record.is_some_and(|r| matches!(r.role, Role::Router(_)))
+        };
+        let mends = !report::read(&self.runtime).is_empty() && (alive || routes());
         if mends {
             portwatch::mend(self.deadline);
         }
@@ -276,19 +340,38 @@ impl<'a> Service<'a> {
     }
 
     fn examine(&self, wish: &Wish, kernel: &mut Kernel, alive: bool) -> Result<State, Error> {
-        let request = wish.request();
+        let role = match Record::read(&self.runtime, self.instance) {
+            Some(record) => record.role,
+            None => {
+                let lent = Record::read(&self.runtime, &detour_name(wish.vip));
+                // The resource is not here, only what another node's needs.
+                lent.map_or(Role::Home, |record| record.role)
+            }
+        };
+        let request = Record::new(wish, role.clone()).request();
         let seen = observe(kernel, &request, &own(&request))?;
-        if vip::holder(wish.vip, &seen).is_some_and(|link| link != request.veth) {
+        let there = match &role {
+            Role::Home => None,
+            Role::Router(way) => Some(way),
+            Role::Stranded(why) => return Ok(State::Degraded(why.clone())),
+            Role::Ending(_) | Role::Detour(_) => return Ok(State::Stopped),
+        };
+        let own = network::outside(&wish.vserver);
+        if vip::holder(wish.vip, &seen).is_some_and(|link| there.is_some() || link != own) {
             return Ok(State::Stopped);
         }
-        if !alive {
+        if !alive && there.is_none() {
             let reason = format!("vserver {}'s cell does not run on this node", wish.vserver);
             return Ok(state_of(judge_without_plan(wish.vip, &reason, &seen)));
         }
-        Ok(state_of(match Desired::new(&request, &seen) {
+        let verdict = match Desired::new(&request, &seen) {
             Ok(desired) => judge(&desired, &seen),
             Err(problem) => judge_without_plan(wish.vip, &problem.to_string(), &seen),
-        }))
+        };
+        Ok(match (state_of(verdict), there) {
+            (State::Running, Some(way)) => State::Degraded(routing(wish.vip, way)),
+            (state, _) => state,
+        })
     }
 
     /// Whether the VIP could be on this node.
@@ -302,22 +385,24 @@ impl<'a> Service<'a> {
         Ok(())
     }
 
-    fn kernel(&self, cell: Option<BorrowedFd<'_>>) -> io::Result<Kernel> {
+    pub(super) fn kernel(&self, cell: Option<BorrowedFd<'_>>) -> io::Result<Kernel> {
         Kernel::open(cell, &self.runtime)
     }
 
-    fn lock(&self) -> Result<Flock<File>, Error> {
+    pub(super) fn lock(&self) -> Result<Flock<File>, Error> {
         Ok(lock(&self.runtime, self.deadline)?)
     }
 
     /// Notes what is started, for a stop that gets no usable parameters, and for portwatch.
-    fn record(&self, wish: &Wish, serving: bool) -> Result<(), Error> {
+    pub(super) fn record(&self, record: Record) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        self.record_locked(record)
+    }
+
+    /// The same for whoever has the lock.
+    pub(super) fn record_locked(&self, mut record: Record) -> Result<(), Error> {
         let before = Record::read(&self.runtime, self.instance);
-        let record = Record {
-            wish: wish.clone(),
-            serving,
-            degraded: before.as_ref().is_some_and(|r| r.degraded),
-        };
+        record.degraded = before.as_ref().is_some_and(|r| r.degraded);
         match before.as_ref() == Some(&record) {
             true => Ok(()),
             false => Ok(record.write(&self.runtime, self.instance)?),
@@ -335,6 +420,7 @@ impl<'a> Service<'a> {
             State::Running => false,
             _ => return Ok(false),
         };
+        let _lock = self.lock()?;
         match Record::read(&self.runtime, self.instance) {
             Some(mut record) if record.degraded != degraded => {
                 record.degraded = degraded;
@@ -351,7 +437,7 @@ impl<'a> Service<'a> {
         Some((wish.vserver, wish.vip))
     }
 
-    fn forget(&self) {
+    pub(super) fn forget(&self) {
         Record::forget(&self.runtime, self.instance);
     }
 }
@@ -388,7 +474,11 @@ pub(in crate::agent) fn lock(runtime: &Path, deadline: Instant) -> io::Result<Fl
     Err(io::Error::new(io::ErrorKind::TimedOut, text))
 }
 
-fn observe(kernel: &mut Kernel, request: &Request, families: &[Family]) -> io::Result<Observed> {
+pub(super) fn observe(
+    kernel: &mut Kernel,
+    request: &Request,
+    families: &[Family],
+) -> io::Result<Observed> {
     let mut seen = kernel.observe(Some(request.vip), families)?;
     let links = request.links(&seen);
     kernel.observe_settings(request.vip, &links, &mut seen)?;
@@ -425,7 +515,7 @@ fn router(
 ///
 /// # Errors
 /// If somebody has it.
-fn search<'a>(
+pub(super) fn search<'a>(
     kernel: &Kernel,
     desired: &Desired,
     seen: &Observed,

@@ -59,7 +59,7 @@ impl Limits {
     }
 
     /// Counts from the last answer, and leaves a quarter of an interval for the move of the VIPs.
-    pub(super) fn silent_after(&self) -> Duration {
+    pub fn silent_after(&self) -> Duration {
         let whole = self.interval.saturating_mul(self.fail_after.max(2));
         whole.saturating_sub(self.interval / 4)
     }

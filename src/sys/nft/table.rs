@@ -32,6 +32,7 @@ const FAMILY_SETS: &str = "
     set own{4} { type ifname . ipv{4}_addr; counter; }
     set to{4} { type ipv{4}_addr . ifname; counter; }
     set back{4} { type ifname . ipv{4}_addr; }
+    set via{4} { type ifname . ipv{4}_addr . ether_addr; counter; }
 ";
 /// A packet meets the rules of its own family only.
 const BY_FAMILY: &str = "
@@ -39,21 +40,23 @@ const BY_FAMILY: &str = "
         meta nfproto ipv6 goto {name}6
 ";
 /// A cell sends from its own addresses only; VIP traffic needs no connection tracking, except the
-/// node's own.
+/// node's own. What another node's cell sends through this node comes in where requests to it must not.
 const PRE: &str = "
         iifname @cells goto cell{4}
         {ip} daddr @vip{4} notrack accept
-        iifname . {ip} saddr @own{4} {ip} daddr != @host{4} notrack
+        iifname . {ip} saddr @back{4} {ip} daddr != @host{4} notrack
 ";
 const CELL: &str = "
         iifname . {ip} saddr != @own{4} drop
         {ip} daddr != @host{4} notrack
 ";
-/// From a cell only by the ports, and to another cell only by its VIP. Nothing else passes a cell, nor
+/// From a cell only by the ports, and to another cell only by its VIP. From the cell of another node
+/// likewise, if that node itself sent it: anybody can claim to be a VIP. Nothing else passes a cell, nor
 /// a port that forwarded nothing before berth came.
 const FORWARD: &str = "
         {ip} daddr @vip{4} goto into{4}
         iifname . {ip} saddr @own{4} oifname @ports accept
+        iifname . {ip} saddr . ether saddr @via{4} oifname @ports accept
         oifname @cells drop
         iifname @cells drop
         iifname @shut{4} drop
@@ -61,7 +64,8 @@ const FORWARD: &str = "
 const STOP_IPV6: &str = "
         drop
 ";
-/// To a VIP only into its cell.
+/// To a VIP only into its cell, or to the node that has that. What has come by another way than from the
+/// VIP's clients is not passed on: two nodes would pass it to each other for ever.
 const INTO: &str = "
         iifname . {ip} daddr @back{4} drop
         {ip} daddr . oifname @to{4} accept
@@ -82,7 +86,7 @@ const ARP: &str = "
 
 /// The rules of each table that is whole, and as much again for each that leads to a chain; one more in
 /// `inet` where IPv6 is stopped altogether.
-const INET_RULES: usize = 42;
+const INET_RULES: usize = 44;
 const ARP_RULES: usize = 1;
 
 /// The input for `nft` that makes both tables, or makes them whole again: elements stay.

@@ -28,23 +28,24 @@ impl Daemon {
                 Err(e) => log::warn(format_args!("accept a connection: {e}")),
             }
         }
-        let mut clients = std::mem::take(&mut self.clients);
-        clients.retain(|client| match client.receive::<Request>() {
-            Ok(Received::Nothing) => true,
-            Ok(Received::Message(request, _)) => {
-                let reply = self.heed_agent(request);
-                if let Err(e) = client.send(&reply, None) {
-                    log::debug(format_args!("answer an agent: {e}"));
+        for client in std::mem::take(&mut self.clients) {
+            match client.receive::<Request>() {
+                Ok(Received::Nothing) => self.clients.push(client),
+                // It is answered when the way is known.
+                Ok(Received::Message(Request::Way { vserver, vip }, _)) => {
+                    self.detours.seek(&vserver, vip, client, Instant::now());
                 }
-                true
+                Ok(Received::Message(request, _)) => {
+                    let reply = self.heed_agent(request);
+                    if let Err(e) = client.send(&reply, None) {
+                        log::debug(format_args!("answer an agent: {e}"));
+                    }
+                    self.clients.push(client);
+                }
+                Ok(Received::Closed) => {}
+                Err(e) => log::warn(format_args!("refused a request: {e}")),
             }
-            Ok(Received::Closed) => false,
-            Err(e) => {
-                log::warn(format_args!("refused a request: {e}"));
-                false
-            }
-        });
-        self.clients = clients;
+        }
     }
 
     fn heed_agent(&mut self, request: Request) -> Reply {
@@ -70,6 +71,7 @@ impl Daemon {
                 self.ending = true;
                 Reply::Noted
             }
+            Request::Way { .. } => Reply::Noted,
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use ipnetwork::IpNetwork;
 
-use super::{One, Watch, heard};
+use super::{One, Watch, heard, is_local};
 use crate::agent::portwatch::mover::View;
 use crate::agent::portwatch::publisher::Value;
 use crate::ocf::log;
@@ -117,7 +117,7 @@ impl Watch {
             attributes.push((
                 format!("berth-addr-{name}"),
                 Value {
-                    text: self.address(name).map(|ip| ip.to_string()),
+                    text: Some(join(&self.addresses(name))).filter(|text| !text.is_empty()),
                     private: false,
                     dampened: false,
                 },
@@ -134,13 +134,38 @@ impl Watch {
         attributes
     }
 
-    /// This node's address on a subnet.
-    fn address(&self, subnet: &str) -> Option<IpAddr> {
+    /// What the other nodes shall know when nobody listens here any more: that this node hears no target,
+    /// for it can't bear witness.
+    pub fn last_words(&self) -> impl Iterator<Item = (String, Value)> {
+        let silent = Value {
+            text: Some("0".to_owned()),
+            private: true,
+            dampened: false,
+        };
+        self.subnets
+            .keys()
+            .map(move |name| (heard(name), silent.clone()))
+    }
+
+    /// This node's addresses on a subnet: one of each family, if it has them.
+    pub(super) fn addresses(&self, subnet: &str) -> Vec<IpAddr> {
         let nets: Vec<IpNetwork> = self.settings.nets(subnet).map(|s| s.net).collect();
         let ports = self.ports.values().filter(|p| p.subnet == subnet);
-        let addresses = ports.flat_map(|p| p.addresses.iter().map(IpNetwork::ip));
-        let inside = |ip: &IpAddr| nets.iter().any(|net| net.contains(*ip));
-        addresses.filter(inside).min()
+        let all: Vec<(Standing, IpAddr)> = ports
+            .flat_map(|p| p.addresses.iter().map(|a| (p.standing, a.ip())))
+            .collect();
+        let inside = |ip: IpAddr| nets.iter().any(|net| net.contains(ip));
+        let given = |ipv4| {
+            let own = all.iter().map(|(_, ip)| *ip);
+            own.filter(|ip| ip.is_ipv4() == ipv4 && inside(*ip)).min()
+        };
+        // Every port has an address of its own by which neighbours can reach it in IPv6.
+        let local = || {
+            let own = all.iter().filter(|(_, ip)| is_local(*ip));
+            own.min().map(|(_, ip)| *ip)
+        };
+        let addresses = [given(true), given(false).or_else(local)];
+        addresses.into_iter().flatten().collect()
     }
 
     /// What is wrong, in one line: `eth1 down, 2 VIPs on eth2`.
@@ -170,6 +195,11 @@ impl Watch {
         }
         Some(words.join(", "))
     }
+}
+
+fn join(addresses: &[IpAddr]) -> String {
+    let words: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    words.join(",")
 }
 
 fn log_change(name: &str, port: &One, state: State) {

@@ -1,0 +1,495 @@
+//! The side of the node that routes: whether its way works, what it tells the node with the cell, and the
+//! end of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::Surroundings;
+use super::home::router_attribute;
+use super::search::{NoWay, Search};
+use crate::agent::portwatch::publisher::Values;
+use crate::agent::portwatch::watch::Crossing;
+use crate::agent::vip::record::{Record, Role};
+use crate::agent::vip::{Path as Way, Place, Service};
+use crate::ocf::log;
+use crate::plan::detour::{Claim, parse, text};
+use crate::sys::announce::{Answer, Question};
+use crate::sys::netlink::Mac;
+
+/// How long nothing may have come for a VIP whose routing ends, until it has ended; and how long that may
+/// take at the most.
+const IDLE: Duration = Duration::from_secs(1);
+const ENDING: Duration = Duration::from_secs(10);
+/// How often it is looked whether anything has.
+const IDLE_PAUSE: Duration = Duration::from_millis(250);
+/// How often a way is looked for where there was none.
+const AGAIN: Duration = Duration::from_secs(2);
+/// How often it is looked whether another node routes for the same VIP, and how often while one does.
+const RIVALS: Duration = Duration::from_secs(5);
+const RIVALS_LIVELY: Duration = Duration::from_secs(1);
+/// How long a change may take.
+const CHANGE: Duration = Duration::from_secs(5);
+
+/// A VIP whose routing ends.
+#[derive(Debug)]
+struct End {
+    since: Instant,
+    /// What had come for it when last something had, and when that was.
+    bytes: u64,
+    at: Instant,
+}
+
+/// Virtual servers that this node can't reach: which node they are on, and for which VIP it was tried.
+pub(super) type Unreached = BTreeMap<String, (String, IpAddr)>;
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Router {
+    runtime: PathBuf,
+    /// When each way has last proved to work: by this node's port, to this address, which one of these
+    /// Ethernet addresses must answer for.
+    ways: BTreeMap<(u32, IpAddr, Vec<[u8; 6]>), Instant>,
+    ask: Instant,
+    ending: BTreeMap<String, End>,
+    look: Option<Instant>,
+    /// Searches for ways, by the resources that want them.
+    searches: BTreeMap<String, Search>,
+    search: Instant,
+    unreached: Unreached,
+    /// When it is to be looked for rivals.
+    rivals: Instant,
+    /// Resources that another node routes for too, and whether the cluster was asked which of the two
+    /// should.
+    disputed: BTreeMap<String, bool>,
+    /// VIPs that clients may take to be at another node, which has no right to them.
+    announce: BTreeSet<IpAddr>,
+}
+
+/// What the search for a virtual server is called whose address is elsewhere by now: no resource.
+fn alone(vserver: &str) -> String {
+    format!("@{vserver}")
+}
+
+fn routed(records: &BTreeMap<String, Record>) -> impl Iterator<Item = (&String, &Record, &Way)> {
+    records
+        .iter()
+        .filter_map(|(name, record)| match &record.role {
+            Role::Router(way) => Some((name, record, way)),
+            _ => None,
+        })
+}
+
+impl Router {
+    pub fn new(runtime: &Path, unreached: Unreached, now: Instant) -> Self {
+        Self {
+            runtime: runtime.to_owned(),
+            ways: BTreeMap::new(),
+            ask: now,
+            ending: BTreeMap::new(),
+            look: None,
+            searches: BTreeMap::new(),
+            search: now,
+            unreached,
+            rivals: now,
+            disputed: BTreeMap::new(),
+            announce: BTreeSet::new(),
+        }
+    }
+
+    fn service<'a>(&self, name: &'a str) -> Service<'a> {
+        Service::new(name, Instant::now() + CHANGE).in_directory(&self.runtime)
+    }
+
+    /// Takes note of what this node does for which VIPs.
+    pub fn review(
+        &mut self,
+        records: &BTreeMap<String, Record>,
+        around: &Surroundings,
+        now: Instant,
+    ) {
+        // What has come to this node need not be reached.
+        self.unreached
+            .retain(|vserver, _| !around.cells.contains(vserver));
+        let ends =
+            |name: &String| matches!(records.get(name).map(|r| &r.role), Some(Role::Ending(_)));
+        self.ending.retain(|name, _| ends(name));
+        for name in records.keys().filter(|name| ends(name)) {
+            self.ending.entry(name.clone()).or_insert(End {
+                since: now,
+                bytes: 0,
+                at: now,
+            });
+        }
+        self.look = match self.ending.is_empty() {
+            true => None,
+            false => self.look.or(Some(now + IDLE_PAUSE)),
+        };
+        let unreached = &self.unreached;
+        self.searches.retain(|name, search| {
+            records.contains_key(name) || unreached.contains_key(&search.vserver)
+        });
+        self.disputed.retain(|name, _| records.contains_key(name));
+    }
+
+    /// What the other nodes are told, by attributes.
+    pub fn tells(&self, records: &BTreeMap<String, Record>) -> BTreeMap<String, String> {
+        let mut claims: BTreeMap<&str, Vec<Claim>> = BTreeMap::new();
+        for record in records.values() {
+            let (way, ending) = match &record.role {
+                Role::Router(way) => (way, false),
+                Role::Ending(way) => (way, true),
+                _ => continue,
+            };
+            claims.entry(&way.node).or_default().push(Claim {
+                vserver: record.wish.vserver.clone(),
+                vip: record.wish.vip,
+                subnet: way.subnet.clone(),
+                router: way.own,
+                ending,
+            });
+        }
+        let all = claims.into_iter();
+        all.map(|(node, claims)| (router_attribute(node), text(&claims)))
+            .collect()
+    }
+
+    /// The virtual servers that this node can't reach.
+    pub fn unreached(&self) -> &Unreached {
+        &self.unreached
+    }
+
+    /// The questions that are due: to the nodes that are routed to, and by searches.
+    pub fn questions(
+        &mut self,
+        records: &BTreeMap<String, Record>,
+        around: &Surroundings,
+        now: Instant,
+    ) -> Vec<Question> {
+        let mut questions = Vec::new();
+        if self.ask <= now {
+            self.ask = now + around.interval;
+            let mut asked = BTreeSet::new();
+            for (_, _, way) in routed(records) {
+                let Some(port) = around.port(&way.port) else {
+                    continue;
+                };
+                let key = (port.index, way.address, way.macs.clone());
+                let first = way.macs.first().copied().map(Mac);
+                if asked.insert(key.clone()) {
+                    self.ways.entry(key).or_insert(now);
+                    questions.push(Question {
+                        link: port.index,
+                        mac: port.mac,
+                        target: way.address,
+                        source: Some(way.own),
+                        to: first,
+                    });
+                }
+            }
+            self.ways.retain(|key, _| asked.contains(key));
+        }
+        for search in self.searches.values_mut() {
+            questions.extend(search.questions(around, now));
+        }
+        questions
+    }
+
+    /// Takes note of an answer.
+    pub fn hear(&mut self, answer: &Answer, around: &Surroundings, now: Instant) {
+        for ((link, ip, macs), at) in &mut self.ways {
+            if (*link, *ip) == (answer.link, answer.ip) && macs.contains(&answer.from.0) {
+                *at = now;
+            }
+        }
+        for search in self.searches.values_mut() {
+            search.hear(answer, around, now);
+        }
+    }
+
+    /// The attributes that the cluster is to be asked for now.
+    pub fn asks(
+        &mut self,
+        records: &BTreeMap<String, Record>,
+        around: &Surroundings,
+        now: Instant,
+    ) -> Vec<String> {
+        let mut asks: Vec<String> = self
+            .searches
+            .values_mut()
+            .flat_map(|search| search.asks(around, now))
+            .collect();
+        if self.rivals <= now {
+            self.rivals = now
+                + match self.disputed.values().all(|asked| *asked) {
+                    true => RIVALS,
+                    false => RIVALS_LIVELY,
+                };
+            let nodes: BTreeSet<&str> = routed(records).map(|(_, _, way)| &*way.node).collect();
+            asks.extend(nodes.into_iter().map(router_attribute));
+        }
+        asks
+    }
+
+    /// Takes note of which nodes have a virtual server.
+    pub fn told_cell(&mut self, vserver: &str, values: &Values, now: Instant) {
+        for search in self.searches.values_mut().filter(|s| s.vserver == vserver) {
+            search.told(values, now);
+        }
+    }
+
+    /// Takes note of what the others say that they route to `node`. Returns the resources of this node
+    /// that another one routes for just as well: the cluster knows which of the two should.
+    pub fn told_claims(
+        &mut self,
+        node: &str,
+        values: &Values,
+        records: &BTreeMap<String, Record>,
+    ) -> Vec<String> {
+        let others: BTreeSet<IpAddr> = values
+            .values()
+            .flat_map(|text| parse(text))
+            .filter(|claim| !claim.ending)
+            .map(|claim| claim.vip)
+            .collect();
+        let mut disputed = Vec::new();
+        for (name, record, way) in routed(records).filter(|(_, _, way)| way.node == node) {
+            if !others.contains(&record.wish.vip) || !record.serving {
+                if self.disputed.remove(name).is_some() {
+                    // Clients that went by the other one have to be told.
+                    self.announce.insert(record.wish.vip);
+                }
+            } else if let Some(asked) = self.disputed.get_mut(name) {
+                if std::mem::replace(asked, true) {
+                    continue;
+                }
+                // Twice in a row: it is not just a change of routers.
+                log::warn(format_args!(
+                    "{}: another node routes for it to {} too",
+                    record.wish.vip, way.node
+                ));
+                disputed.push(name.clone());
+            } else {
+                self.disputed.insert(name.clone(), false);
+            }
+        }
+        disputed
+    }
+
+    /// Takes note of where the cluster takes a disputed resource to be: who is not meant withdraws.
+    pub fn located(
+        &mut self,
+        name: &str,
+        nodes: &[String],
+        records: &BTreeMap<String, Record>,
+        around: &Surroundings,
+    ) {
+        let meant = around.node.as_ref().is_some_and(|me| nodes.contains(me));
+        let (Some(record), Some(asked)) = (records.get(name), self.disputed.get_mut(name)) else {
+            return;
+        };
+        if nodes.is_empty() || !matches!(record.role, Role::Router(_)) {
+            // It is on its way somewhere: the next answer may tell.
+            *asked = false;
+            return;
+        }
+        if meant {
+            self.announce.insert(record.wish.vip);
+            return;
+        }
+        let (vip, nodes) = (record.wish.vip, nodes.join(", "));
+        log::warn(format_args!(
+            "{vip}: withdrawn, as the cluster has it on {nodes}"
+        ));
+        if let Err(e) = self.service(name).clear_if(record, None) {
+            log::error(format_args!("withdraw {vip}: {e}"));
+        }
+        self.disputed.remove(name);
+    }
+
+    /// The VIPs to be announced again.
+    pub fn announcements(&mut self) -> BTreeSet<IpAddr> {
+        std::mem::take(&mut self.announce)
+    }
+
+    /// When it is to be called again although nothing happens.
+    pub fn next(&self, records: &BTreeMap<String, Record>) -> Option<Instant> {
+        let routes = routed(records).next().is_some();
+        let waits = !self.unreached.is_empty()
+            || records
+                .values()
+                .any(|r| matches!(r.role, Role::Stranded(_)));
+        let searches = self.searches.values().map(Search::next);
+        let fixed = [
+            routes.then_some(self.ask),
+            routes.then_some(self.rivals),
+            waits.then_some(self.search),
+            self.look,
+        ];
+        fixed.into_iter().flatten().chain(searches).min()
+    }
+
+    /// Goes on with what takes time: ways that have stopped to work, searches, routing that ends.
+    pub fn advance(
+        &mut self,
+        records: &BTreeMap<String, Record>,
+        around: &Surroundings,
+        traffic: impl FnOnce() -> io::Result<BTreeMap<IpAddr, u64>>,
+        now: Instant,
+    ) {
+        self.begin_searches(records, around, now);
+        let mut ended = Vec::new();
+        self.searches.retain(|name, search| {
+            let outcome = search.outcome(around, now);
+            let goes_on = outcome.is_none();
+            ended.extend(outcome.map(|o| (name.clone(), search.vserver.clone(), search.vip, o)));
+            goes_on
+        });
+        for (name, vserver, vip, outcome) in ended {
+            self.search = now + AGAIN;
+            self.note(&vserver, vip, &outcome);
+            if let Some(record) = records.get(&name) {
+                self.take(&name, record, outcome);
+            }
+        }
+        if self.look.is_some_and(|at| at <= now) {
+            self.look = Some(now + IDLE_PAUSE);
+            match traffic() {
+                Ok(bytes) => self.end(records, &bytes, now),
+                Err(e) => log::warn(format_args!("measure loads: {e}")),
+            }
+        }
+    }
+
+    /// A way is looked for where there is none or the one there is works no more, and where this node has
+    /// told the cluster that there is none, as that is to be taken back.
+    fn begin_searches(
+        &mut self,
+        records: &BTreeMap<String, Record>,
+        around: &Surroundings,
+        now: Instant,
+    ) {
+        for (name, record, way) in routed(records) {
+            let port = around.port(&way.port);
+            let key = |port: &Crossing| (port.index, way.address, way.macs.clone());
+            let proved = port.and_then(|port| self.ways.get(&key(port)));
+            let works = match (port, proved) {
+                (None, _) => false,
+                (Some(_), None) => true,
+                (Some(_), Some(at)) => now.saturating_duration_since(*at) < around.patience,
+            };
+            if record.serving && !works && !self.searches.contains_key(name) && self.search <= now {
+                log::warn(format_args!(
+                    "{}: {} does not answer on {} any more",
+                    record.wish.vip, way.node, way.subnet
+                ));
+                let search = Search::new(&record.wish.vserver, record.wish.vip, now);
+                self.searches.insert(name.clone(), search);
+            }
+        }
+        if self.search > now {
+            return;
+        }
+        self.search = now + AGAIN;
+        for (name, record) in records {
+            if matches!(record.role, Role::Stranded(_)) && !self.searches.contains_key(name) {
+                let search = Search::patient(&record.wish.vserver, record.wish.vip, now);
+                self.searches.insert(name.clone(), search);
+            }
+        }
+        for (vserver, (_, vip)) in &self.unreached {
+            if !self.searches.values().any(|s| s.vserver == *vserver) {
+                let search = Search::patient(vserver, *vip, now);
+                self.searches.insert(alone(vserver), search);
+            }
+        }
+    }
+
+    /// What a search for a resource has led to.
+    fn take(&mut self, name: &str, record: &Record, outcome: Result<Way, NoWay>) {
+        let vip = record.wish.vip;
+        let service = self.service(name);
+        let result = match outcome {
+            Ok(way) if record.serving && record.role == Role::Router(way.clone()) => return,
+            Ok(way) => {
+                log::info(format_args!(
+                    "{vip}: routed to {} over {}",
+                    way.node, way.subnet
+                ));
+                service.settle(Some(record), &record.wish, &Place::There(way))
+            }
+            Err(no_way) => {
+                let known = matches!(&record.role, Role::Stranded(why) if why == no_way.reason());
+                if known {
+                    return;
+                }
+                log::warn(format_args!("{vip}: {}", no_way.reason()));
+                service.give_up(record, no_way.reason())
+            }
+        };
+        if let Err(e) = result {
+            log::warn(format_args!("route for {vip}: {e}"));
+        }
+    }
+
+    /// Takes note for the cluster of whether a virtual server can be reached.
+    pub fn note(&mut self, vserver: &str, vip: IpAddr, outcome: &Result<Way, NoWay>) {
+        match outcome {
+            Err(NoWay::Unreached(node, _)) => {
+                self.unreached
+                    .insert(vserver.to_owned(), (node.clone(), vip));
+            }
+            // What holds for one address need not hold for another.
+            Ok(_) | Err(NoWay::Nowhere(_)) => {
+                let other = |(_, tried): &(String, IpAddr)| *tried != vip;
+                if !self.unreached.get(vserver).is_some_and(other) {
+                    self.unreached.remove(vserver);
+                }
+            }
+        }
+    }
+
+    /// Ends all routing that is about to end, without waiting: nobody would end it later.
+    pub fn end_now(&mut self, records: &BTreeMap<String, Record>) {
+        for (name, record) in records {
+            if matches!(record.role, Role::Ending(_))
+                && let Err(e) = self.service(name).clear_if(record, None)
+            {
+                log::warn(format_args!("end the routing of {}: {e}", record.wish.vip));
+            }
+        }
+    }
+
+    /// Ends the routing of VIPs that nothing comes for any more.
+    fn end(
+        &mut self,
+        records: &BTreeMap<String, Record>,
+        traffic: &BTreeMap<IpAddr, u64>,
+        now: Instant,
+    ) {
+        let mut over = Vec::new();
+        for (name, end) in &mut self.ending {
+            let Some(record) = records.get(name) else {
+                continue;
+            };
+            let bytes = traffic.get(&record.wish.vip).copied().unwrap_or(0);
+            if bytes != std::mem::replace(&mut end.bytes, bytes) {
+                end.at = now;
+            }
+            let idle = now.saturating_duration_since(end.at) >= IDLE;
+            if idle || now.saturating_duration_since(end.since) >= ENDING {
+                over.push((name.clone(), record));
+            }
+        }
+        for (name, record) in over {
+            let vip = record.wish.vip;
+            match self.service(&name).clear_if(record, None) {
+                Ok(true) => log::info(format_args!("{vip}: no longer routed")),
+                Ok(false) => {}
+                Err(e) => log::warn(format_args!("end the routing of {vip}: {e}")),
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What nodes tell each other of the VIPs that they route for another node's virtual server.
+//!
+//! A router says of each: `alpha/10.1.0.50/lab/10.2.0.2`, that is the vserver, the VIP, and the subnet
+//! and address there by which replies reach the router. One that only passes on what is still coming
+//! adds `/ending`.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::name;
+
+/// More VIPs than a node can have.
+const CLAIMS: usize = 4096;
+
+/// That a node routes for a VIP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The VIP's vserver.
+    pub vserver: String,
+    /// The VIP.
+    pub vip: IpAddr,
+    /// The subnet that replies are to take.
+    pub subnet: String,
+    /// The router's address there.
+    pub router: IpAddr,
+    /// Nothing new comes by this way.
+    pub ending: bool,
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            vserver,
+            vip,
+            subnet,
+            router,
+            ending,
+        } = self;
+        let ending = if *ending { "/ending" } else { "" };
+        write!(f, "{vserver}/{vip}/{subnet}/{router}{ending}")
+    }
+}
+
+impl Claim {
+    fn parse(word: &str) -> Option<Self> {
+        let mut parts = word.split('/');
+        let claim = Self {
+            vserver: parts
+                .next()
+                .filter(|v| name::vserver(v).is_ok())?
+                .to_owned(),
+            vip: parts.next()?.parse().ok()?,
+            subnet: parts.next().filter(|s| name::label(s).is_ok())?.to_owned(),
+            router: parts.next()?.parse().ok()?,
+            ending: match parts.next() {
+                None => false,
+                Some("ending") => true,
+                Some(_) => return None,
+            },
+        };
+        let fits = claim.vip.is_ipv4() == claim.router.is_ipv4() && claim.vip != claim.router;
+        (fits && parts.next().is_none()).then_some(claim)
+    }
+}
+
+/// The claims of one node. What is not understood, as a later version may have said it, is left out.
+pub fn parse(text: &str) -> Vec<Claim> {
+    let words = text.split_ascii_whitespace().take(CLAIMS);
+    words.filter_map(Claim::parse).collect()
+}
+
+/// A node's claims as it tells them.
+pub fn text<'a>(claims: impl IntoIterator<Item = &'a Claim>) -> String {
+    let words: Vec<String> = claims.into_iter().map(ToString::to_string).collect();
+    words.join(" ")
+}
+
+/// The router of each VIP out of the claims of several nodes, by their names, and when each claim was
+/// first heard: one that is not about to end; of those the latest, as an older one may be left over; of
+/// equally old ones the `present` one, or else the first by name.
+pub fn choose(
+    claims: &BTreeMap<String, Vec<(Claim, Instant)>>,
+    present: &BTreeMap<IpAddr, String>,
+) -> BTreeMap<IpAddr, (String, Claim)> {
+    let mut chosen: BTreeMap<IpAddr, (&String, &Claim, Instant)> = BTreeMap::new();
+    for (node, claims) in claims {
+        for (claim, since) in claims {
+            let rank = |node: &String, claim: &Claim, since: Instant| {
+                let other = present.get(&claim.vip) != Some(node);
+                (claim.ending, Reverse(since), other)
+            };
+            let better = chosen
+                .get(&claim.vip)
+                .is_none_or(|(n, c, s)| rank(node, claim, *since) < rank(n, c, *s));
+            if better {
+                chosen.insert(claim.vip, (node, claim, *since));
+            }
+        }
+    }
+    chosen
+        .into_iter()
+        .map(|(vip, (node, claim, _))| (vip, (node.clone(), claim.clone())))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn claim(text: &str) -> Claim {
+        Claim::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_claim_is_read_as_it_was_written() {
+        let all = "alpha/10.1.0.50/lab/10.2.0.2 beta/fd00:1::50/lab/fe80::2/ending";
+        let claims = parse(all);
+        assert_eq!((claims.len(), text(&claims)), (2, all.to_owned()));
+        assert!(claims[1].ending && !claims[0].ending);
+    }
+
+    #[test]
+    fn what_is_no_claim_is_left_out() {
+        for bad in [
+            "",
+            "alpha",
+            "alpha/10.1.0.50/lab",
+            "alpha/10.1.0.50/lab/fd00::2",
+            "alpha/10.1.0.50/lab/10.1.0.50",
+            "alpha/10.1.0.50/lab/10.2.0.2/later",
+            "alpha/10.1.0.50/lab/10.2.0.2/ending/x",
+            "../x/10.1.0.50/lab/10.2.0.2",
+            "alpha/10.1.0.50/../10.2.0.2",
+            "alpha/10.1.0/lab/10.2.0.2",
+        ] {
+            assert_eq!(parse(bad), [], "{bad}");
+        }
+        let good = "alpha/10.1.0.50/lab/10.2.0.2";
+        assert_eq!(parse(&format!("? {good} ?/?")), [claim(good)]);
+    }
+
+    #[test]
+    fn of_two_routers_the_later_one_counts_and_one_that_ends_only_if_it_is_the_last() {
+        let vip = IpAddr::from([10, 1, 0, 50]);
+        let begun = Instant::now();
+        let of = |claims: &[(&str, &str, u64)], present: Option<&str>| {
+            let claims = claims
+                .iter()
+                .map(|(node, text, since)| {
+                    let since = begun + Duration::from_secs(*since);
+                    let dated = parse(text).into_iter().map(|claim| (claim, since));
+                    ((*node).to_owned(), dated.collect())
+                })
+                .collect();
+            let present = present
+                .map(|node| (vip, node.to_owned()))
+                .into_iter()
+                .collect();
+            choose(&claims, &present).remove(&vip).map(|(node, _)| node)
+        };
+        let (n2, n3) = (
+            "alpha/10.1.0.50/lab/10.2.0.2",
+            "alpha/10.1.0.50/lab/10.2.0.3",
+        );
+        let both = [("n2", n2, 1), ("n3", n3, 1)];
+        assert_eq!(of(&both, None).as_deref(), Some("n2"));
+        assert_eq!(of(&both, Some("n3")).as_deref(), Some("n3"));
+        let one_is_left_over = [("n2", n2, 1), ("n3", n3, 2)];
+        assert_eq!(of(&one_is_left_over, Some("n2")).as_deref(), Some("n3"));
+        let ending = format!("{n2}/ending");
+        let one_ends = [("n2", ending.as_str(), 2), ("n3", n3, 1)];
+        assert_eq!(of(&one_ends, Some("n2")).as_deref(), Some("n3"));
+        assert_eq!(of(&one_ends[..1], None).as_deref(), Some("n2"));
+        assert_eq!(of(&[], Some("n2")), None);
+    }
+}
