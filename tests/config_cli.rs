@@ -60,7 +60,7 @@ fn a_wrong_file_is_exit_code_3_and_one_line_for_each_mistake() {
             .stdout("");
         refused.stderr(
             "berth: berth.toml:25: vserver.alpha.priority: number -1 instead of a whole number from 0 to 9999\n\
-             berth: berth.toml:58: vserver.beta.filesystem.fstype: \"zfs\" is none of ext4, xfs, btrfs\n",
+             berth: berth.toml:60: vserver.beta.filesystem.fstype: \"zfs\" is none of ext4, xfs, btrfs\n",
         );
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use berth::cluster::canonical;
 use berth::cluster::cib::Cib;
@@ -74,13 +75,17 @@ fn loaded_by_pcs(dir: &Path, model: &Model) -> Element {
         .filter(|line| !from_cluster.iter().any(|c| line.starts_with(c)));
     let forced =
         commands.map(|line| line.replacen("resource create", "resource create --force", 1));
-    let script = forced.collect::<Vec<_>>().join("\n");
+    let forced: Vec<String> = forced.collect();
+    // Each line starts pcs anew, which takes a second even if nothing else runs.
+    let limit = Duration::from_secs(10 * forced.len() as u64);
+    let script = forced.join("\n");
     let mut shell = command("/bin/sh");
     shell
         .args(["-e", "-c", &script])
         .current_dir(dir)
         .env("HOME", dir);
-    run(shell, soon()).unwrap().check("pcs").unwrap();
+    let end = Instant::now() + limit;
+    run(shell, end).unwrap().check("pcs").unwrap();
     Element::parse(&std::fs::read_to_string(file).unwrap()).unwrap()
 }
 

@@ -1,14 +1,9 @@
 //! What placement makes of the attributes that portwatch publishes, or does not.
 #![allow(clippy::unwrap_used)] // a test may panic
 
-use berth::cluster::cib::Cib;
-use berth::cluster::element::Element;
-use berth::cluster::merge::merge;
-use berth::config::ids::OWNERSHIP;
 use berth::config::model::Features;
-use berth::config::render;
 use simulation::{
-    NODES, Outcome, model_of, simulate, soon, started, started_with, three_servers,
+    NODES, applied, changes, published, simulate, started, started_with, three_servers,
     with_fatal_starts,
 };
 
@@ -20,25 +15,6 @@ fn watched() -> String {
     three_servers() + &nodes.concat()
 }
 
-/// The cluster after nodes have published attributes.
-fn published(cib: &Element, attributes: &[(&str, &str, u32)]) -> Element {
-    let mut cib = cib.clone();
-    for (node, name, value) in attributes {
-        let states = &mut cib.child_mut("status").children;
-        let state = states.iter_mut().find(|s| s.get("uname") == Some(node));
-        let transient = state.unwrap().child_mut("transient_attributes");
-        transient.set("id", node);
-        let set = transient.child_mut("instance_attributes");
-        set.set("id", format!("status-{node}"));
-        let pair = Element::new("nvpair")
-            .with("id", format!("status-{node}-{name}"))
-            .with("name", name)
-            .with("value", value);
-        set.children.push(pair);
-    }
-    cib
-}
-
 /// `berth-ports` of each node, in their order.
 fn ports(numbers: [u32; 3]) -> Vec<(&'static str, &'static str, u32)> {
     let each = NODES.into_iter().zip(numbers);
@@ -48,20 +24,6 @@ fn ports(numbers: [u32; 3]) -> Vec<(&'static str, &'static str, u32)> {
 /// 0 on this node, 2 on the others.
 fn lost_on(node: &str) -> [u32; 3] {
     NODES.map(|n| if n == node { 0 } else { 2 })
-}
-
-/// What is started or stopped.
-fn changes(outcome: &Outcome) -> Vec<&str> {
-    let changes = outcome.actions.iter().map(String::as_str);
-    changes.filter(|a| !a.contains(" monitor")).collect()
-}
-
-/// The live cluster with the configuration of another file.
-fn applied(live: &Element, toml: &str) -> Element {
-    let wanted = render::xml::configuration(&model_of(toml, Features::CURRENT));
-    let cib = merge(live, &wanted, OWNERSHIP).unwrap().cib;
-    Cib::default().verify(&cib, soon()).unwrap();
-    cib
 }
 
 #[test]

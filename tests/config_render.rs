@@ -37,7 +37,7 @@ fn highest_sum(model: &Model) -> u32 {
             } => {
                 *sums.entry(resource).or_default() += n;
             }
-            // The largest placement that rebalance writes.
+            // The largest placement that rebalance writes; no node says that it has as much room.
             Kind::Location {
                 resource,
                 reward: Reward::Attribute(_),
@@ -60,11 +60,12 @@ fn highest_sum(model: &Model) -> u32 {
 fn a_rule_waits_for_the_agent_that_writes_its_attribute() {
     let xml = render::xml::configuration(&model_of(EXAMPLE, Features::CURRENT)).to_string();
     assert!(xml.contains("portwatch-clone") && xml.contains("berth-ports"));
-    for attribute in ["berth-storage", "berth-nopath", "berth-place", "#is_dc"] {
+    assert!(xml.contains("berth-nopath-alpha") && xml.contains("berth-spare"));
+    for attribute in ["berth-storage", "berth-place", "#is_dc"] {
         assert!(!xml.contains(attribute), "{attribute}");
     }
     let all = render::xml::configuration(&model_of(EXAMPLE, Features::ALL)).to_string();
-    assert!(all.contains("berth-nopath-alpha") && all.contains("berth-storage-array1"));
+    assert!(all.contains("berth-place-alpha") && all.contains("berth-storage-array1"));
 }
 
 #[test]
@@ -73,7 +74,13 @@ fn without_ports_there_is_no_portwatch_and_no_rule_on_what_it_would_write() {
     let toml = lines.collect::<Vec<_>>().join("\n");
     for features in [Features::CURRENT, Features::ALL] {
         let xml = render::xml::configuration(&model_of(&toml, features)).to_string();
-        for word in ["portwatch", "berth-ports", "berth-net", "berth-storage"] {
+        for word in [
+            "portwatch",
+            "berth-ports",
+            "berth-net",
+            "berth-storage",
+            "berth-spare",
+        ] {
             assert!(!xml.contains(word), "{word}");
         }
     }
@@ -165,6 +172,25 @@ fn the_order_of_entries_changes_no_id_but_those_of_new_addresses() {
         vserver.filesystems.reverse();
     }
     assert_eq!(ids(&config, &known), ids(&other, &known));
+}
+
+#[test]
+fn the_scores_of_a_very_large_server_do_not_saturate() {
+    let vips = (0..200).map(|n| format!("\"10.1.0.{}\"", n + 20));
+    let filesystems = (0..121).map(|n| {
+        format!(
+            "[[vserver.a.filesystem]]\ndevice = \"/dev/{n}\"\npath = \"/{n}\"\nunit = \"u{n}\"\nnfs = {{ clients = [\"*\"] }}\n\
+             [storage.u{n}]\nprobe = [\"/dev/{n}\"]\n"
+        )
+    });
+    let toml = format!(
+        "[subnets]\ns = {{ cidr = \"10.1.0.0/24\" }}\n[nodes.n1]\nports = {{ eth1 = \"s\" }}\n\
+         [vserver.a]\nvips = [{}]\n{}",
+        vips.collect::<Vec<_>>().join(", "),
+        filesystems.collect::<String>()
+    );
+    let sum = highest_sum(&model_of(&toml, Features::ALL));
+    assert!((900_000..1_000_000).contains(&sum), "{sum}");
 }
 
 proptest! {

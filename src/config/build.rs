@@ -22,6 +22,13 @@ const SUBNET: Score = Score::Points(10_000);
 /// The pull of a virtual server on its addresses. A failed address pushes its server away by as much,
 /// so it is no more than the server's stickiness.
 const PULL: Score = Score::Points(100);
+/// What makes a node that is known to have the subnet a better router than one of which nothing is
+/// known: more than the stickiness, so that such a one is left for it. With all the room it is less than
+/// the pull home, where nothing may be known either.
+const KNOWN: Score = Score::Points(55);
+/// What keeps a rerouted address on its router: more than the room of two nodes can differ by
+/// ([`portwatch::SPARE`]), and with that still less than the pull home.
+const ROUTER_STICKINESS: u32 = 50;
 /// Seconds after which a failure is forgotten and the node may be tried again.
 const FAILURE_TIMEOUT: u32 = 60;
 
@@ -260,7 +267,11 @@ impl Builder<'_> {
 
     fn vip(&mut self, vserver: &Vserver, vip: &Vip, id: &str) {
         let name = &vserver.name.value;
-        let mut address = resource(id, Agent::Vip, 0);
+        let migrate = vip.on_subnet_loss == OnSubnetLoss::Migrate;
+        // Without detours an address is of no use anywhere else.
+        let apart = self.features.detour && !migrate;
+        let stickiness = if apart { ROUTER_STICKINESS } else { 0 };
+        let mut address = resource(id, Agent::Vip, stickiness);
         address.params = self.vip_params(vserver, vip);
         address
             .meta
@@ -268,9 +279,6 @@ impl Builder<'_> {
         // A failed address must not move its server.
         address.meta.push(("critical", "false".to_owned()));
         self.model.resources.push(address);
-        let migrate = vip.on_subnet_loss == OnSubnetLoss::Migrate;
-        // Without detours an address is of no use anywhere else.
-        let apart = self.features.detour && !migrate;
         self.with(id, name, if apart { PULL } else { Score::Always });
         self.order(("after", id), name, id, true);
         let Some((subnet, _)) = subnet_of(self.config, vip) else {
@@ -279,8 +287,18 @@ impl Builder<'_> {
         let net = net(&subnet.name.value);
         if apart {
             let path = Condition::NotDefined(format!("berth-nopath-{name}"));
-            let when = vec![Condition::Is(net, 1), path];
+            let when = [not_lost(net.clone()), vec![path.clone()]].concat();
             self.reward("net", id, id, SUBNET, when);
+            let known = vec![Condition::Is(net, 1), path];
+            self.reward("known", id, id, KNOWN, known);
+            let spare = portwatch::SPARE.to_owned();
+            let kind = Kind::Location {
+                resource: id.to_owned(),
+                // Without the condition, a node that does not publish it would be forbidden.
+                conditions: vec![Condition::Defined(spare.clone())],
+                reward: Reward::Attribute(spare),
+            };
+            self.constrain("spare", id, kind);
         } else if migrate && self.features.portwatch {
             self.reward("net", id, name, USEFUL, not_lost(net));
         }

@@ -74,7 +74,7 @@ pub static NODE: Section = Section {
     keys: &[key(
         "ports",
         "table",
-        "Network interface = subnet, for each port that serves clients. Without ports, a VIP uses those that have an address in its network.",
+        "Network interface = subnet, for each port that serves clients. Without ports, a VIP uses those that have an address in its network, and is not rerouted.",
     )],
 };
 
@@ -191,7 +191,7 @@ pub static VIP: Section = Section {
         key(
             "on_subnet_loss",
             "\"reroute\" or \"migrate\"",
-            "When a node loses the subnet: let another node route to it (default), or move the virtual server.",
+            "What to do when the virtual server's node loses the subnet. \"reroute\" (default): another node answers for the address and routes to the virtual server, which stays where it is with its connections, until the subnet is back. This needs ports in the nodes' tables, and a node on this subnet that has a second subnet in common with the virtual server's node; of several the one with the most room is taken. Where there is none, the address waits beside its virtual server. \"migrate\": the virtual server moves to a node that has the subnet, and its connections are made anew. With either it moves when its node has no good port left and another has one.",
         ),
         key(
             "announce",

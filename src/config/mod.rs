@@ -11,6 +11,7 @@ use toml::de::DeTable;
 
 mod build;
 mod check;
+mod detour;
 pub mod file;
 pub mod ids;
 pub mod keys;
@@ -113,6 +114,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
         let text = "no node has ports, so nothing is watched: give each node its ports";
         warnings.push(text.to_owned());
     }
+    warnings.extend(detour::warnings(config));
     warnings
 }
 

@@ -36,7 +36,7 @@ impl Features {
         portwatch: true,
         storage: false,
         rebalance: false,
-        detour: false,
+        detour: true,
     };
     /// Everything that the design has.
     pub const ALL: Self = Self {

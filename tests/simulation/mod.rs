@@ -5,8 +5,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use berth::cluster::cib::Cib;
 use berth::cluster::element::Element;
-use berth::config::ids::Known;
+use berth::cluster::merge::merge;
+use berth::config::ids::{Known, OWNERSHIP};
 use berth::config::model::{self, Features, Model};
 use berth::config::{self, render};
 use berth::sys::command::{command, run};
@@ -104,6 +106,68 @@ pub fn simulate(cib: &Element, arguments: &[&str]) -> Outcome {
         places: places.collect(),
         after: Element::parse(&std::fs::read_to_string(after).unwrap()).unwrap(),
     }
+}
+
+/// The cluster after nodes have published attributes, or taken them back.
+pub fn published<V: Into<Option<u32>> + Copy>(
+    cib: &Element,
+    attributes: &[(&str, &str, V)],
+) -> Element {
+    let mut cib = cib.clone();
+    for (node, name, value) in attributes {
+        let states = &mut cib.child_mut("status").children;
+        let state = states.iter_mut().find(|s| s.get("uname") == Some(node));
+        let transient = state.unwrap().child_mut("transient_attributes");
+        transient.set("id", node);
+        let set = transient.child_mut("instance_attributes");
+        set.set("id", format!("status-{node}"));
+        set.children.retain(|pair| pair.get("name") != Some(name));
+        if let Some(value) = (*value).into() {
+            let pair = Element::new("nvpair")
+                .with("id", format!("status-{node}-{name}"))
+                .with("name", name)
+                .with("value", value);
+            set.children.push(pair);
+        }
+    }
+    cib
+}
+
+/// What is started or stopped.
+pub fn changes(outcome: &Outcome) -> Vec<&str> {
+    let changes = outcome.actions.iter().map(String::as_str);
+    changes.filter(|a| !a.contains(" monitor")).collect()
+}
+
+/// The live cluster with the configuration of another file.
+pub fn applied(live: &Element, toml: &str) -> Element {
+    let wanted = render::xml::configuration(&model_of(toml, Features::CURRENT));
+    let cib = merge(live, &wanted, OWNERSHIP).unwrap().cib;
+    Cib::default().verify(&cib, soon()).unwrap();
+    cib
+}
+
+/// What each primitive's score on each node is before anything is placed; `None` where it is infinite.
+pub fn scores(cib: &Element) -> BTreeMap<(String, String), Option<i64>> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("cib.xml");
+    std::fs::write(&file, cib.to_string()).unwrap();
+    let mut simulate = command("/usr/sbin/crm_simulate");
+    simulate.args(["--show-scores", "--xml-file"]).arg(file);
+    let text = run(simulate, soon())
+        .unwrap()
+        .check("crm_simulate")
+        .unwrap()
+        .text();
+    let lines = text
+        .lines()
+        .filter_map(|l| l.strip_prefix("pcmk__primitive_assign: "));
+    let scores = lines.map(|line| {
+        let (resource, rest) = line.split_once(" allocation score on ").unwrap();
+        let (node, score) = rest.split_once(": ").unwrap();
+        ((resource.to_owned(), node.to_owned()), score.parse().ok())
+    });
+    scores.collect()
 }
 
 /// As the controller counts a failed start: crm_simulate adds 1, it takes the node's last chance.
