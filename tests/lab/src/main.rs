@@ -171,6 +171,12 @@ struct Bench {
     /// Nothing but what has to do with ports
     #[arg(long)]
     ports: bool,
+    /// Nothing but what has to do with lost subnets
+    #[arg(long, conflicts_with = "ports")]
+    detour: bool,
+    /// Lost subnets to measure, and half as many dead switches
+    #[arg(long, default_value_t = 20)]
+    detours: usize,
     /// Pulled cables under load
     #[arg(long, default_value_t = 20)]
     failures: usize,
@@ -192,6 +198,8 @@ impl Bench {
                 flap: Duration::from_secs(self.flap),
             },
             only_ports: self.ports,
+            detours: self.detours,
+            only_detours: self.detour,
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What passes on a machine's ports below IP: link events, and ARP frames received and forged.
+//! What passes on a machine's ports below IP: link events, frames received, and frames forged.
 
 use std::io;
 use std::mem;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,11 @@ use std::time::{Duration, Instant};
 use crate::control::Lab;
 use crate::error::{Context, Result};
 
+const ETH_P_ALL: u16 = 3;
 const ETH_P_ARP: u16 = 0x0806;
+const ETH_P_IP: u16 = 0x0800;
+const ETH_P_IPV6: u16 = 0x86dd;
+const UDP: u8 = 17;
 const ARP_REPLY: u16 = 2;
 /// Everybody on a network.
 pub const BROADCAST: Mac = [0xff; 6];
@@ -140,6 +144,125 @@ pub fn send_arp_reply(
         send(&socket, &address, &frame)
     })?
     .context(format_args!("{machine}: send ARP through {port}"))
+}
+
+/// Listens to the datagrams that a machine's port receives and sends: their sources and destinations.
+///
+/// # Errors
+/// If there is no such port.
+pub fn datagrams(
+    lab: &Lab,
+    machine: &str,
+    port: &str,
+) -> Result<Listener<(SocketAddr, SocketAddr)>> {
+    let socket = lab.on_network_of(machine, || packet_socket(port, ETH_P_ALL))?;
+    let (socket, _) = socket.context(format_args!("{machine}: listen at {port}"))?;
+    Ok(Listener::start(socket, |frame| {
+        datagram_ends(frame).into_iter().collect()
+    }))
+}
+
+/// Sends a datagram out of a machine's port in the name of anybody: between these Ethernet addresses, and
+/// between these sockets.
+///
+/// # Errors
+/// If it can't be sent.
+pub fn send_datagram(
+    lab: &Lab,
+    (machine, port): (&str, &str),
+    macs: (Mac, Mac),
+    ends: (SocketAddr, SocketAddr),
+    text: &[u8],
+) -> Result<()> {
+    let frame = datagram(macs, ends, text);
+    lab.on_network_of(machine, || {
+        let (socket, address) = packet_socket(port, 0)?;
+        send(&socket, &address, &frame)
+    })?
+    .context(format_args!("{machine}: send a datagram through {port}"))
+}
+
+fn datagram(
+    (from, to): (Mac, Mac),
+    (source, target): (SocketAddr, SocketAddr),
+    text: &[u8],
+) -> Vec<u8> {
+    let length = (8 + text.len()) as u16;
+    let mut udp = [source.port(), target.port(), length, 0]
+        .map(u16::to_be_bytes)
+        .concat();
+    udp.extend(text);
+    let mut frame = [to, from].concat();
+    match (source.ip(), target.ip()) {
+        (IpAddr::V4(source), IpAddr::V4(target)) => {
+            frame.extend(ETH_P_IP.to_be_bytes());
+            let mut head = vec![0x45, 0];
+            head.extend((20 + length).to_be_bytes());
+            // No fragments; 64 hops.
+            head.extend([0, 0, 0, 0, 64, UDP, 0, 0]);
+            head.extend(source.octets());
+            head.extend(target.octets());
+            let sum = checksum(&head);
+            head[10..12].copy_from_slice(&sum.to_be_bytes());
+            frame.extend(head);
+        }
+        (source, target) => {
+            frame.extend(ETH_P_IPV6.to_be_bytes());
+            frame.extend([0x60, 0, 0, 0]);
+            frame.extend(length.to_be_bytes());
+            frame.extend([UDP, 64]);
+            let [source, target] = [source, target].map(|ip| match ip {
+                IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+                IpAddr::V6(ip) => ip.octets(),
+            });
+            let mut summed = [source, target].concat();
+            summed.extend([0, 0]);
+            summed.extend(length.to_be_bytes());
+            summed.extend([0, 0, 0, UDP]);
+            summed.extend(&udp);
+            let sum = checksum(&summed);
+            udp[6..8].copy_from_slice(&sum.to_be_bytes());
+            frame.extend([source, target].concat());
+        }
+    }
+    frame.extend(udp);
+    frame
+}
+
+/// The checksum of IP and its neighbours.
+fn checksum(bytes: &[u8]) -> u16 {
+    let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0));
+    let mut sum: u32 = bytes.chunks(2).map(word).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+fn datagram_ends(frame: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    let kind = u16::from_be_bytes(frame.get(12..14)?.try_into().ok()?);
+    let packet = frame.get(14..)?;
+    let (source, target, protocol, udp): (IpAddr, IpAddr, u8, &[u8]) = match kind {
+        ETH_P_IP => {
+            let address =
+                |at: usize| -> Option<[u8; 4]> { packet.get(at..at + 4)?.try_into().ok() };
+            let length = usize::from(packet.first()? & 0xf) * 4;
+            let (source, target) = (address(12)?.into(), address(16)?.into());
+            (source, target, *packet.get(9)?, packet.get(length..)?)
+        }
+        ETH_P_IPV6 => {
+            let address =
+                |at: usize| -> Option<[u8; 16]> { packet.get(at..at + 16)?.try_into().ok() };
+            let (source, target) = (address(8)?.into(), address(24)?.into());
+            (source, target, *packet.get(6)?, packet.get(40..)?)
+        }
+        _ => return None,
+    };
+    let port = |at: usize| -> Option<u16> {
+        Some(u16::from_be_bytes(udp.get(at..at + 2)?.try_into().ok()?))
+    };
+    let ends = ((source, port(0)?).into(), (target, port(2)?).into());
+    (protocol == UDP).then_some(ends)
 }
 
 fn reply((ip, from): (Ipv4Addr, Mac), (to_ip, to): (Ipv4Addr, Mac)) -> Vec<u8> {
@@ -320,6 +443,24 @@ mod tests {
         assert_eq!((frame.len(), sender(&frame)), (42, Some((ip, from))));
         assert_eq!(sender(&frame[..30]), None);
         assert_eq!((mac("02:00"), mac("x")), (None, None));
+    }
+
+    #[test]
+    fn a_datagram_names_its_ends() {
+        for (source, target, length) in [
+            ("10.1.0.50:7", "10.1.0.101:8", 44),
+            ("[fd00:1::50]:7", "[fd00:1::101]:8", 64),
+        ] {
+            let ends = (source.parse().unwrap(), target.parse().unwrap());
+            let frame = datagram((BROADCAST, BROADCAST), ends, b"x?");
+            assert_eq!((frame.len(), datagram_ends(&frame)), (length, Some(ends)));
+        }
+        let head = datagram(
+            (BROADCAST, BROADCAST),
+            (([10, 1, 0, 50], 7).into(), ([10, 1, 0, 101], 8).into()),
+            b"",
+        );
+        assert_eq!(checksum(&head[14..34]), 0, "of what has one");
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod common;
 use std::time::Duration;
 
 use common::pinging::Pinging;
-use common::{difference, processes, run};
+use common::{STATE, difference, processes, run};
 use lab::protocol::Cable;
 use lab::{Lab, holds, scene, wait_for};
 
@@ -48,14 +48,6 @@ const ROUTER_SETTINGS: &str = "sysctl -w net.ipv4.conf.eth0.proxy_arp=1 \
 /// A client on the VIP's own subnet asks for it again a few seconds after the last sign of life.
 const IMPATIENT: &str = "sysctl -w net.ipv4.neigh.eth0.base_reachable_time_ms=1000 \
     net.ipv4.neigh.eth0.delay_first_probe_time=1";
-
-/// What a node has of VIPs.
-const STATE: &str = "ip rule | sort; ip -6 rule | sort; \
-    ip route show table all | sort; ip -6 route show table all | grep -v '^fe80\\|^multicast' | sort; \
-    ip neigh show proxy; ip -6 neigh show proxy; \
-    nft list ruleset | sed 's/packets [0-9]* bytes [0-9]*//' | sort; \
-    sysctl -a 2>/dev/null | grep -E '^net[.]ipv[46][.](conf|neigh)[.]' \
-    | grep -vE 'stable_secret|base_reachable_time'";
 
 /// Time for OSPF to notice, and for clients.
 const LIMIT: Duration = Duration::from_secs(90);

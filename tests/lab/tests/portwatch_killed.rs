@@ -8,20 +8,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::pinging::Pinging;
-use common::{difference, processes, run};
+use common::{STATE, difference, processes, run};
 use lab::protocol::Cable;
 use lab::{Lab, holds, ports, scene, wait_for, wire};
 
 const VIPS: [&str; 2] = ["10.1.0.50", "fd00:1::50"];
 const LIMIT: Duration = Duration::from_secs(60);
 const PACE: Duration = Duration::from_millis(5);
-/// What a node has of VIPs.
-const STATE: &str = "ip rule | sort; ip -6 rule | sort; \
-    ip route show table all proto 190 | sort; ip -6 route show table all proto 190 | sort; \
-    ip neigh show proxy; ip -6 neigh show proxy; \
-    nft list ruleset | sed 's/packets [0-9]* bytes [0-9]*//' | sort; \
-    sysctl -a 2>/dev/null | grep -E '^net[.]ipv[46][.](conf|neigh)[.]' \
-    | grep -vE 'stable_secret|base_reachable_time'";
 /// What somebody else may do to a node, which does not know what is berth's.
 const MEDDLING: [&str; 6] = [
     "nft flush ruleset",

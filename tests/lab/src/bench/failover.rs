@@ -230,7 +230,10 @@ fn watch(
 }
 
 /// Waits until the cluster has nothing more to do.
-fn settle(lab: &Lab) -> Result<()> {
+///
+/// # Errors
+/// If it still has a minute later.
+pub fn settle(lab: &Lab) -> Result<()> {
     let node = any_node(lab)?;
     wait_for("the cluster to be idle", SETTLE_LIMIT, || {
         let output = lab.exec(&node, &["crmadmin", "--quiet", "--dc_lookup"])?;
@@ -258,7 +261,7 @@ fn millis(d: Duration) -> u64 {
 }
 
 /// Milliseconds of the day in the logs' time zone, which is that of this process.
-fn time_of_day() -> u64 {
+pub fn time_of_day() -> u64 {
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();

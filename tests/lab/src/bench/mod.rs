@@ -1,5 +1,6 @@
 //! Figures, side by side with the stock agents in the same run.
 
+mod detour;
 mod failover;
 pub mod measure;
 mod memory;
@@ -25,10 +26,14 @@ const VIP: &str = "10.1.0.50";
 pub struct Scope {
     /// Power failures and planned moves.
     pub runs: usize,
+    /// Lost subnets.
+    pub detours: usize,
     /// Failures of ports.
     pub ports: ports::Scope,
     /// Nothing but what has to do with ports.
     pub only_ports: bool,
+    /// Nothing but what has to do with lost subnets.
+    pub only_detours: bool,
 }
 
 /// Brings a lab up and prints all figures.
@@ -47,6 +52,10 @@ pub fn run(name: &str, agents: &Path, scope: Scope) -> Result<()> {
         &[scene::ALPHA],
         &[("d1", "ext4"), ("d2", "xfs"), ("d4", "ext4")],
     )?;
+    if scope.only_detours {
+        detour::run(&lab, scope.detours)?;
+        return lab.down();
+    }
     if scope.only_ports {
         ports::run(&lab, scope.ports)?;
         return lab.down();
@@ -67,6 +76,7 @@ pub fn run(name: &str, agents: &Path, scope: Scope) -> Result<()> {
         runs,
     )?);
     ports::run(&lab, scope.ports)?;
+    detour::run(&lab, scope.detours)?;
     failover::add_dummy(&lab)?;
     let moves = repeat(&lab, "planned move", runs, || failover::planned(&lab, VIP))?;
     let stock = stock_moves(&lab, runs)?;

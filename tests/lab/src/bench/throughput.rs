@@ -42,10 +42,10 @@ pub fn measure(
     let bare = Server::start(lab, node, &["iperf3", "-s", "-B", address])?;
     let mut found: [Vec<u64>; 4] = Default::default();
     for _ in 0..rounds.max(1) {
-        found[0].push(once(lab, vip, true)?);
-        found[1].push(once(lab, address, true)?);
-        found[2].push(once(lab, vip, false)?);
-        found[3].push(once(lab, address, false)?);
+        found[0].push(once(lab, "c1", vip, true)?);
+        found[1].push(once(lab, "c1", address, true)?);
+        found[2].push(once(lab, "c1", vip, false)?);
+        found[3].push(once(lab, "c1", address, false)?);
     }
     drop((inside, bare));
     #[allow(clippy::cast_precision_loss)] // far below 2^52
@@ -56,12 +56,15 @@ pub fn measure(
     })
 }
 
-/// Bits a second of one run.
-fn once(lab: &Lab, address: &str, down: bool) -> Result<u64> {
+/// Bits a second of one run from `client` to a server at `address`.
+///
+/// # Errors
+/// If iperf3 can't be run.
+pub(super) fn once(lab: &Lab, client: &str, address: &str, down: bool) -> Result<u64> {
     let mut words = vec!["iperf3", "-c", address, "-p", PORT, "-t", SECONDS, "-J"];
     words.extend(down.then_some("-R"));
     let run = || -> Result<f64> {
-        let output = lab.exec_within("c1", &words, LIMIT)?;
+        let output = lab.exec_within(client, &words, LIMIT)?;
         let report: serde_json::Value = serde_json::from_str(&output.stdout).context("iperf3")?;
         let bits = report["end"]["sum_received"]["bits_per_second"].as_f64();
         let why = report["error"]
@@ -76,10 +79,14 @@ fn once(lab: &Lab, address: &str, down: bool) -> Result<u64> {
 }
 
 /// An iperf3 server, ended when dropped.
-struct Server(Child);
+pub(super) struct Server(Child);
 
 impl Server {
-    fn start(lab: &Lab, node: &str, words: &[&str]) -> Result<Self> {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// If it can't be started.
+    pub fn start(lab: &Lab, node: &str, words: &[&str]) -> Result<Self> {
         let mut words = words.to_vec();
         words.extend(["-p", PORT]);
         let mut command = lab.command(node, &words)?;

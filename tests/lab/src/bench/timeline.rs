@@ -1,5 +1,6 @@
 //! Where the time goes: what Pacemaker's logs say of each action.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::control::Lab;
@@ -49,18 +50,34 @@ pub fn mark(lab: &Lab) -> Result<Mark> {
 /// # Errors
 /// If a node does not answer.
 pub fn since(lab: &Lab, mark: &Mark) -> Result<Vec<Action>> {
-    let powered = powered(lab)?;
-    let mut actions = vec![];
-    for (node, length) in mark.0.iter().filter(|(node, _)| powered.contains(node)) {
-        let from = format!("+{}", length + 1);
-        let text = lab
-            .exec(node, &["tail", "-c", &from, LOG])?
-            .check("tail")?
-            .stdout;
-        actions.extend(parse(node, &text));
-    }
+    let logs = logs_since(lab, mark)?;
+    let mut actions: Vec<Action> = logs
+        .iter()
+        .flat_map(|(node, log)| parse(node, log))
+        .collect();
     actions.sort_by_key(|a| (a.begun, a.ended));
     Ok(actions)
+}
+
+/// When the cluster first took note since `mark` that an attribute had such a value, in milliseconds of
+/// the day.
+///
+/// # Errors
+/// If a node does not answer.
+pub fn attribute_since(
+    lab: &Lab,
+    mark: &Mark,
+    name: &str,
+    wanted: fn(&str) -> bool,
+) -> Result<Option<u64>> {
+    let mut times = vec![];
+    for text in logs_since(lab, mark)?.into_values() {
+        let lines = text
+            .lines()
+            .filter(|line| value_set(line, name).is_some_and(wanted));
+        times.extend(lines.filter_map(time_of_line));
+    }
+    Ok(times.into_iter().min())
 }
 
 /// A chart of `actions`, milliseconds counted from `zero`.
@@ -94,13 +111,38 @@ pub fn powered(lab: &Lab) -> Result<Vec<String>> {
         .collect())
 }
 
+/// What the nodes that have power have logged since `mark`.
+fn logs_since(lab: &Lab, mark: &Mark) -> Result<BTreeMap<String, String>> {
+    let powered = powered(lab)?;
+    let mut logs = BTreeMap::new();
+    for (node, length) in mark.0.iter().filter(|(node, _)| powered.contains(node)) {
+        let from = format!("+{}", length + 1);
+        let output = lab.exec(node, &["tail", "-c", &from, LOG])?;
+        logs.insert(node.clone(), output.check("tail")?.stdout);
+    }
+    Ok(logs)
+}
+
+fn time_of_line(line: &str) -> Option<u64> {
+    line.split_whitespace().nth(2).and_then(time_of_day)
+}
+
+/// The value that a line says some node's attribute gets: `Setting berth-net-office[n1]: 1 -> 0 | from n1
+/// with no write delay`.
+fn value_set<'l>(line: &'l str, name: &str) -> Option<&'l str> {
+    let (_, rest) = line.split_once(": Setting ")?;
+    let change = rest.strip_prefix(name)?.strip_prefix('[')?;
+    let (_, new) = change.split_once(" -> ")?;
+    new.split_whitespace().next()
+}
+
 /// Pairs the executor's `executing - rsc:R action:A` with the controller's `Result of A operation
 /// for R on N`.
 fn parse(node: &str, log: &str) -> Vec<Action> {
     let mut open: Vec<Action> = vec![];
     let mut done = vec![];
     for line in log.lines() {
-        let Some(at) = line.split_whitespace().nth(2).and_then(time_of_day) else {
+        let Some(at) = time_of_line(line) else {
             continue;
         };
         if let Some((resource, verb)) = begin(line) {
@@ -168,6 +210,15 @@ Nov 22 19:17:19.855 n2 pacemaker-controld  [20] (log_executor_event) \tnotice: R
         let zero = time_of_day("19:17:19.700").unwrap();
         let chart = chart(&actions, zero);
         assert_eq!(chart, "      95 ..    119 ms    24 ms  start dummy on n2\n");
+    }
+
+    #[test]
+    fn an_attribute_is_set_when_the_log_says_so() {
+        let line = "Nov 25 20:23:43.413 n2 pacemaker-attrd     [18] (update_attr_on_host) \tnotice: \
+            Setting berth-net-office[n1]: 1 -> 0 | from n1 with no write delay";
+        assert_eq!(value_set(line, "berth-net-office"), Some("0"));
+        assert_eq!(value_set(line, "berth-net"), None);
+        assert_eq!(time_of_line(line), time_of_day("20:23:43.413"));
     }
 
     #[test]

@@ -2,11 +2,20 @@
 
 #![allow(dead_code)] // not every test needs all of it
 
+pub mod detour;
 pub mod pinging;
 
 use std::path::{Path, PathBuf};
 
 use lab::{Lab, Options, scene};
+
+/// Prints what a node has of VIPs.
+pub const STATE: &str = "ip rule | sort; ip -6 rule | sort; \
+    ip route show table all | sort; ip -6 route show table all | grep -v '^fe80\\|^multicast' | sort; \
+    ip neigh show proxy; ip -6 neigh show proxy; ip neigh show nud permanent; \
+    nft list ruleset | sed 's/packets [0-9]* bytes [0-9]*//' | sort; \
+    sysctl -a 2>/dev/null | grep -E '^net[.]ipv[46][.](conf|neigh)[.]' \
+    | grep -vE 'stable_secret|base_reachable_time'";
 
 /// alpha with a third VIP, of the other family; Samba lets guests in.
 pub fn alpha() -> String {

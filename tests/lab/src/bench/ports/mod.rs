@@ -33,9 +33,10 @@ pub struct Scope {
     pub flap: Duration,
 }
 
-/// The aims of all that follows, and what was reached.
-const HEAD: &str =
-    "\nPorts                                                      median     max   aim";
+/// The head of a table of what was reached, and the aims.
+pub(super) fn head(what: &str) -> String {
+    format!("\n{what:<54} {:>8} {:>7}   aim", "median", "max")
+}
 
 /// Measures and prints.
 ///
@@ -45,7 +46,7 @@ pub fn run(lab: &Lab, scope: Scope) -> Result<()> {
     let config = scene::config(lab, &[scene::ALPHA]);
     scene::apply(lab, &(config.clone() + AT_ONCE))?;
     let node = scene::node_of(lab, "n1", "alpha")?;
-    println!("{HEAD}");
+    println!("{}", head("Ports"));
     {
         let echo = Echo::start(lab, (&node, "alpha"), VIP, CLIENT)?;
         let bench = failed::Bench::new(lab, &node, &echo)?;
@@ -75,12 +76,12 @@ pub fn run(lab: &Lab, scope: Scope) -> Result<()> {
     Ok(())
 }
 
-fn print(lines: &[String]) {
+pub(super) fn print(lines: &[String]) {
     lines.iter().for_each(|line| println!("  {line}"));
 }
 
 /// A line of the table: times in milliseconds, and the aim.
-fn times(what: &str, times: &[Duration], aim: &str) -> String {
+pub(super) fn times(what: &str, times: &[Duration], aim: &str) -> String {
     let mut sorted = times.to_vec();
     if sorted.is_empty() {
         return format!("{what:<54} {:>8}", "none");
@@ -91,7 +92,7 @@ fn times(what: &str, times: &[Duration], aim: &str) -> String {
 }
 
 /// A line of the table: one figure, and the aim.
-fn figure(what: &str, value: impl std::fmt::Display, aim: &str) -> String {
+pub(super) fn figure(what: &str, value: impl std::fmt::Display, aim: &str) -> String {
     format!("{what:<54} {value:>8} {:>7}   {aim}", "")
 }
 
