@@ -24,18 +24,11 @@ const RESOURCE: &str = "alpha-ip1";
 /// Its address on the other subnet.
 const OTHER: &str = "10.2.0.50";
 
-const SERVER: &str = r#"
-[vserver.alpha]
-services = ["nfs"]
-vips = ["10.1.0.50", "10.2.0.50"]
-
-[[vserver.alpha.filesystem]]
-name = "data"
-device = "/dev/disk/lab/d1"
-path = "/data"
-unit = "array"
-nfs = { clients = ["*"], access = "rw", squash = "none" }
-"#;
+/// alpha with both.
+fn server() -> String {
+    let vips = format!("vips = [\"{VIP}\", \"{OTHER}\"]");
+    common::SMALL.replace("vips = [\"10.1.0.50\"]", &vips)
+}
 
 #[test]
 #[ignore = "needs root"]
@@ -44,7 +37,7 @@ fn whatever_goes_wrong_with_a_detour_it_ends_and_leaves_nothing_behind() {
     filter_strictly(&lab);
     let pristine = States::all(&lab);
     lab.mkfs("d1", "ext4").unwrap();
-    scene::apply(&lab, &config(&lab, SERVER)).unwrap();
+    scene::apply(&lab, &config(&lab, &server())).unwrap();
     let node = scene::node_of(&lab, "n1", "alpha").unwrap();
     gather(&lab, &node, &[VIP]);
     let before = States::all(&lab);
@@ -519,7 +512,7 @@ impl Scene<'_> {
 
     fn the_server_goes_with_an_address_that_is_to_migrate(&self) {
         let Self { lab, node, .. } = *self;
-        let migrate = SERVER.replace(
+        let migrate = server().replace(
             "\"10.1.0.50\"",
             "{ ip = \"10.1.0.50\", on_subnet_loss = \"migrate\" }",
         );
@@ -541,7 +534,7 @@ impl Scene<'_> {
             lab.set_cable(node, port, Cable::Good).unwrap();
         }
         ports::wait_usable(lab, node, &OFFICE, true, LIMIT).unwrap();
-        scene::apply(lab, &config(lab, SERVER)).unwrap();
+        scene::apply(lab, &config(lab, &server())).unwrap();
         self.move_to(node);
         gather(lab, node, &[VIP]);
     }

@@ -27,20 +27,6 @@ const PORTS: [&str; 2] = ["eth1", "eth2"];
 /// Pulled cables, the ports in turns.
 const PULLED: usize = 6;
 
-/// One virtual server with one address, on nodes whose two ports are on the same subnet.
-const SERVER: &str = r#"
-[vserver.alpha]
-services = ["nfs"]
-vips = ["10.1.0.50"]
-
-[[vserver.alpha.filesystem]]
-name = "data"
-device = "/dev/disk/lab/d1"
-path = "/data"
-unit = "array"
-nfs = { clients = ["*"], access = "rw", squash = "none" }
-"#;
-
 #[test]
 #[ignore = "needs root"]
 fn a_failed_port_costs_no_connection_and_a_lost_subnet_no_server_that_has_a_place_to_go() {
@@ -69,8 +55,9 @@ fn a_failed_port_costs_no_connection_and_a_lost_subnet_no_server_that_has_a_plac
     lab.down().unwrap();
 }
 
+/// One virtual server with one address, on nodes whose two ports are on the same subnet.
 fn config(lab: &Lab) -> String {
-    scene::config(lab, &[SERVER])
+    scene::config(lab, &[common::SMALL])
         .replace(", eth3 = \"lab\"", "")
         .replace(
             "gateway6 = \"fd00:1::254\" }",

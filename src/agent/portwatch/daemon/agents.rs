@@ -31,25 +31,15 @@ impl Daemon {
         for client in std::mem::take(&mut self.clients) {
             match client.receive::<Request>() {
                 Ok(Received::Nothing) => self.clients.push(client),
-                // It is answered when the way is known.
-                Ok(Received::Message(Request::Way { vserver, vip }, _)) => {
-                    self.detours.seek(&vserver, vip, client, Instant::now());
-                }
-                Ok(Received::Message(request, _)) => {
-                    let reply = self.heed_agent(request);
-                    if let Err(e) = client.send(&reply, None) {
-                        log::debug(format_args!("answer an agent: {e}"));
-                    }
-                    self.clients.push(client);
-                }
+                Ok(Received::Message(request, _)) => self.heed_agent(request, client),
                 Ok(Received::Closed) => {}
                 Err(e) => log::warn(format_args!("refused a request: {e}")),
             }
         }
     }
 
-    fn heed_agent(&mut self, request: Request) -> Reply {
-        match request {
+    fn heed_agent(&mut self, request: Request, agent: Channel) {
+        let reply = match request {
             Request::Status => {
                 let trouble = self.watch.trouble(self.mover.placed());
                 self.note(trouble.as_deref());
@@ -71,8 +61,15 @@ impl Daemon {
                 self.ending = true;
                 Reply::Noted
             }
-            Request::Way { .. } => Reply::Noted,
+            // It is answered when the way is known.
+            Request::Way { vserver, vip } => {
+                return self.detours.seek(&vserver, vip, agent, Instant::now());
+            }
+        };
+        if let Err(e) = agent.send(&reply, None) {
+            log::debug(format_args!("answer an agent: {e}"));
         }
+        self.clients.push(agent);
     }
 
     /// Goes on with other parameters: what is known of ports that stay is kept.

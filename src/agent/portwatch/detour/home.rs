@@ -7,11 +7,11 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::Surroundings;
+use super::{Surroundings, service};
 use crate::agent::portwatch::publisher::Values;
 use crate::agent::portwatch::watch::Crossing;
 use crate::agent::vip::record::{Record, Role, detour_name};
-use crate::agent::vip::{Leg, Place, Service, Wish};
+use crate::agent::vip::{Leg, Place, Wish};
 use crate::cell::client;
 use crate::ocf::{Error, log};
 use crate::plan::detour::{Claim, choose, parse};
@@ -35,8 +35,6 @@ const LINGER: Duration = Duration::from_secs(60);
 const KEEPER: Duration = Duration::from_millis(200);
 /// How often what did not work is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
-/// How long a change may take.
-const CHANGE: Duration = Duration::from_secs(5);
 
 /// All of them.
 #[derive(Debug)]
@@ -168,7 +166,7 @@ impl Home {
         let chosen = choose(&self.claims, &present);
         for (vip, (node, claim)) in &chosen {
             self.alone.remove(vip);
-            if around.cells.contains(&claim.vserver) && !has_own(records, *vip) {
+            if around.cells.contains(&claim.vserver) && own(records, *vip).is_none() {
                 let refused = self.refused.get(vip);
                 if refused.is_none_or(|(_, at)| now.saturating_duration_since(*at) >= AGAIN) {
                     self.follow((node, claim), records, around);
@@ -177,23 +175,17 @@ impl Home {
         }
         for record in detours(records) {
             let vip = record.wish.vip;
-            let since = *self.alone.entry(vip).or_insert(now);
             let alive = around.cells.contains(&record.wish.vserver);
-            if chosen.contains_key(&vip) {
-                self.alone.remove(&vip);
-                if alive {
-                    continue;
-                }
+            if alive && chosen.contains_key(&vip) {
+                continue;
             }
-            if has_own(records, vip) {
+            let since = *self.alone.entry(vip).or_insert(now);
+            if let Some(own) = own(records, vip) {
                 // It has come home, and what there is is the resource's; unless that is just handing over.
-                if serves(records, vip) {
-                    let name = detour_name(vip);
-                    let service = Service::new(&name, Instant::now() + CHANGE);
-                    let forgotten = service.in_directory(&self.runtime).forget_if(record);
-                    if let Err(e) = forgotten {
-                        log::warn(format_args!("{vip}: {e}"));
-                    }
+                if own.serving
+                    && let Err(e) = service(&self.runtime, &detour_name(vip)).forget_if(record)
+                {
+                    log::warn(format_args!("{vip}: {e}"));
                 }
             } else if !alive || now.saturating_duration_since(since) >= LINGER {
                 self.end(record, alive);
@@ -221,10 +213,9 @@ impl Home {
             return;
         }
         let wish = before.map_or_else(|| wish(claim), |record| record.wish.clone());
-        let service = Service::new(&name, Instant::now() + CHANGE).in_directory(&self.runtime);
         let result = cell(&claim.vserver).and_then(|found| {
             let place = Place::Detour(found.netns.as_fd(), leg);
-            service.settle(before, &wish, &place)
+            service(&self.runtime, &name).settle(before, &wish, &place)
         });
         match result {
             Ok(true) => {
@@ -250,13 +241,12 @@ impl Home {
     fn end(&mut self, record: &Record, alive: bool) {
         let Wish { vserver, vip, .. } = &record.wish;
         let name = detour_name(*vip);
-        let service = Service::new(&name, Instant::now() + CHANGE).in_directory(&self.runtime);
         let found = match alive {
             true => cell(vserver).ok(),
             false => None,
         };
         let netns = found.as_ref().map(|c| c.netns.as_fd());
-        match service.clear_if(record, netns) {
+        match service(&self.runtime, &name).clear_if(record, netns) {
             Ok(true) => log::info(format_args!("{vip}: no node routes for it any more")),
             Ok(false) => {}
             Err(e) => self.refuse(*vip, e.to_string()),
@@ -270,15 +260,10 @@ fn detours(records: &BTreeMap<String, Record>) -> impl Iterator<Item = &Record> 
     all.filter(|r| matches!(r.role, Role::Detour(_)))
 }
 
-/// Whether a resource of this node is at work on the VIP, or serves it.
-fn has_own(records: &BTreeMap<String, Record>, vip: IpAddr) -> bool {
+/// The record of a resource of this node that is at work on the VIP, or serves it.
+fn own(records: &BTreeMap<String, Record>, vip: IpAddr) -> Option<&Record> {
     let mut all = records.values();
-    all.any(|r| r.wish.vip == vip && r.role == Role::Home)
-}
-
-fn serves(records: &BTreeMap<String, Record>, vip: IpAddr) -> bool {
-    let mut all = records.values();
-    all.any(|r| r.wish.vip == vip && r.role == Role::Home && r.serving)
+    all.find(|r| r.wish.vip == vip && r.role == Role::Home)
 }
 
 /// What a VIP needs of which this node knows no more than that another one routes for it.

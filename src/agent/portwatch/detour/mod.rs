@@ -21,6 +21,7 @@ use self::search::{Search, cell_attribute};
 use super::protocol::Reply;
 use super::publisher::{Publisher, Value, Values};
 use super::watch::{Crossing, Shared};
+use crate::agent::vip::Service;
 use crate::agent::vip::record::{Record, Role};
 use crate::cell::channel::Channel;
 use crate::ocf::log;
@@ -32,6 +33,8 @@ const LIMIT: u64 = 1 << 20;
 /// How long after a resource has left it has surely arrived elsewhere: to clean up after it has the
 /// cluster look at it anew.
 const SETTLED: Duration = Duration::from_secs(3);
+/// How long a change may take.
+const CHANGE: Duration = Duration::from_secs(5);
 /// How many agents may wait for a way.
 const WAITING: usize = 64;
 
@@ -57,6 +60,11 @@ impl Surroundings {
         let mut ports = self.shared.iter().flat_map(|subnet| &subnet.ports);
         ports.find(|crossing| crossing.port == name)
     }
+}
+
+/// What is done for the VIP whose record has this name.
+fn service<'a>(runtime: &Path, name: &'a str) -> Service<'a> {
+    Service::new(name, Instant::now() + CHANGE).in_directory(runtime)
 }
 
 /// What the next daemon has to know, in a file.

@@ -7,13 +7,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::Surroundings;
 use super::home::router_attribute;
 use super::search::{NoWay, Search};
+use super::{Surroundings, service};
 use crate::agent::portwatch::publisher::Values;
 use crate::agent::portwatch::watch::Crossing;
 use crate::agent::vip::record::{Record, Role};
-use crate::agent::vip::{Path as Way, Place, Service};
+use crate::agent::vip::{Path as Way, Place};
 use crate::ocf::log;
 use crate::plan::detour::{Claim, parse, text};
 use crate::sys::announce::{Answer, Question};
@@ -30,8 +30,6 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// How often it is looked whether another node routes for the same VIP, and how often while one does.
 const RIVALS: Duration = Duration::from_secs(5);
 const RIVALS_LIVELY: Duration = Duration::from_secs(1);
-/// How long a change may take.
-const CHANGE: Duration = Duration::from_secs(5);
 
 /// A VIP whose routing ends.
 #[derive(Debug)]
@@ -97,10 +95,6 @@ impl Router {
             disputed: BTreeMap::new(),
             announce: BTreeSet::new(),
         }
-    }
-
-    fn service<'a>(&self, name: &'a str) -> Service<'a> {
-        Service::new(name, Instant::now() + CHANGE).in_directory(&self.runtime)
     }
 
     /// Takes note of what this node does for which VIPs.
@@ -303,7 +297,7 @@ impl Router {
         log::warn(format_args!(
             "{vip}: withdrawn, as the cluster has it on {nodes}"
         ));
-        if let Err(e) = self.service(name).clear_if(record, None) {
+        if let Err(e) = service(&self.runtime, name).clear_if(record, None) {
             log::error(format_args!("withdraw {vip}: {e}"));
         }
         self.disputed.remove(name);
@@ -410,7 +404,7 @@ impl Router {
     /// What a search for a resource has led to.
     fn take(&mut self, name: &str, record: &Record, outcome: Result<Way, NoWay>) {
         let vip = record.wish.vip;
-        let service = self.service(name);
+        let service = service(&self.runtime, name);
         let result = match outcome {
             Ok(way) if record.serving && record.role == Role::Router(way.clone()) => return,
             Ok(way) => {
@@ -455,7 +449,7 @@ impl Router {
     pub fn end_now(&mut self, records: &BTreeMap<String, Record>) {
         for (name, record) in records {
             if matches!(record.role, Role::Ending(_))
-                && let Err(e) = self.service(name).clear_if(record, None)
+                && let Err(e) = service(&self.runtime, name).clear_if(record, None)
             {
                 log::warn(format_args!("end the routing of {}: {e}", record.wish.vip));
             }
@@ -485,7 +479,7 @@ impl Router {
         }
         for (name, record) in over {
             let vip = record.wish.vip;
-            match self.service(&name).clear_if(record, None) {
+            match service(&self.runtime, &name).clear_if(record, None) {
                 Ok(true) => log::info(format_args!("{vip}: no longer routed")),
                 Ok(false) => {}
                 Err(e) => log::warn(format_args!("end the routing of {vip}: {e}")),

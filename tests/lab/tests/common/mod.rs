@@ -17,6 +17,20 @@ pub const STATE: &str = "ip rule | sort; ip -6 rule | sort; \
     sysctl -a 2>/dev/null | grep -E '^net[.]ipv[46][.](conf|neigh)[.]' \
     | grep -vE 'stable_secret|base_reachable_time'";
 
+/// alpha with one address, one file system and NFS only.
+pub const SMALL: &str = r#"
+[vserver.alpha]
+services = ["nfs"]
+vips = ["10.1.0.50"]
+
+[[vserver.alpha.filesystem]]
+name = "data"
+device = "/dev/disk/lab/d1"
+path = "/data"
+unit = "array"
+nfs = { clients = ["*"], access = "rw", squash = "none" }
+"#;
+
 /// alpha with a third VIP, of the other family; Samba lets guests in.
 pub fn alpha() -> String {
     with_vip(&scene::with_guests(scene::ALPHA), "fd00:1::50")
