@@ -14,12 +14,18 @@ use crate::lifetime;
 use crate::plan::{Plan, state};
 use crate::process::{self, Output};
 use crate::protocol::{Cable, Connection, Reply, Request};
+use crate::system::System;
 use crate::wait::{holds, wait_for};
 use crate::warden;
 
 const CLUSTER_LIMIT: Duration = Duration::from_secs(60);
 const EXEC_LIMIT: Duration = Duration::from_secs(60);
 const PLAN: &str = "plan.json";
+
+/// The environment variable that names the root file system of a lab's machines, for demo, bench and
+/// tests alike.
+pub const ROOT_VARIABLE: &str = "BERTH_LAB_ROOT";
+
 /// How a lab is brought up.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -32,10 +38,14 @@ pub struct Options {
 }
 
 impl Options {
-    /// The usual lab, under this name.
+    /// The usual lab, under this name, of the system that [`ROOT_VARIABLE`] names, if it names one.
     pub fn new(name: &str) -> Self {
+        let named = std::env::var_os(ROOT_VARIABLE).filter(|dir| !dir.is_empty());
         Self {
-            plan: Plan::new(name),
+            plan: Plan {
+                system: named.map_or_else(System::default, System::at),
+                ..Plan::new(name)
+            },
             quiet: false,
             program: None,
         }
@@ -62,7 +72,7 @@ impl Lab {
     /// in time. Nothing is left of the lab then.
     pub fn up(options: &Options) -> Result<Self> {
         options.plan.check()?;
-        lifetime::check_host()?;
+        lifetime::check(&options.plan.system)?;
         let program = match &options.program {
             Some(program) => program.clone(),
             None => lifetime::find_program()?,

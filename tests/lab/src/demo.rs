@@ -2,7 +2,6 @@
 //! of what it cost them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,10 +24,8 @@ const FAILOVER_LIMIT: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// If a step fails, or an acknowledged write was lost.
-pub fn run(name: &str, agents: &Path, keep: bool) -> Result<()> {
-    let mut options = Options::new(name);
-    options.plan.agents = Some(agents.to_owned());
-    let mut lab = Lab::up(&options)?;
+pub fn run(options: &Options, keep: bool) -> Result<()> {
+    let mut lab = Lab::up(options)?;
     let node = serve(&lab)?;
     let workers = [
         Worker::nfs("c1", VIP, "/data")?,

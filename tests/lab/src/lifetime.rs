@@ -18,21 +18,19 @@ use crate::loop_device;
 use crate::plan::{STATE, state};
 use crate::process;
 use crate::protocol::{Connection, Request};
+use crate::system::System;
 use crate::wait::{holds, wait_for};
 use crate::warden;
 
 const READY_LIMIT: Duration = Duration::from_secs(30);
 const END_LIMIT: Duration = Duration::from_secs(30);
 const LOCK_LIMIT: Duration = Duration::from_secs(120);
-/// Programs without which there is no lab, and the Debian packages they come from.
-const NEEDED: [(&str, &str); 7] = [
-    ("/usr/sbin/corosync", "corosync"),
-    ("/usr/sbin/pacemakerd", "pacemaker"),
-    ("/usr/sbin/crm_mon", "pacemaker-cli-utils"),
-    ("/sbin/ip", "iproute2"),
-    ("/sbin/bridge", "iproute2"),
-    ("/dev/fuse", "(a kernel with FUSE)"),
-    ("/dev/loop-control", "(a kernel with loop devices)"),
+/// What this machine needs for labs, and where it comes from.
+const NEEDED: [(&str, &str); 4] = [
+    ("/sbin/ip", "package: iproute2"),
+    ("/sbin/bridge", "package: iproute2"),
+    ("/dev/fuse", "a kernel with FUSE has it"),
+    ("/dev/loop-control", "a kernel with loop devices has it"),
 ];
 
 /// Takes the lab called `name` down, whatever state it is in; one that does not exist is down.
@@ -176,18 +174,19 @@ pub(crate) fn start_warden(program: &Path, state: &Path, plan: &str) -> Result<(
     Err(Error::new(format!("the warden did not come up: {why}")))
 }
 
-pub(crate) fn check_host() -> Result<()> {
+/// Refuses a machine, or a system, on which no lab could be built.
+pub(crate) fn check(system: &System) -> Result<()> {
     if !geteuid().is_root() {
         return Err(Error::new(
             "a lab needs root: namespaces, loop devices and mounts are made",
         ));
     }
-    for (path, package) in NEEDED {
+    for (path, origin) in NEEDED {
         if !Path::new(path).exists() {
-            return Err(Error::new(format!("{path} is missing; package: {package}")));
+            return Err(Error::new(format!("{path} is missing; {origin}")));
         }
     }
-    Ok(())
+    system.check()
 }
 
 /// This program, if it is `lab`, or the `lab` built beside it or one directory up, where Cargo puts

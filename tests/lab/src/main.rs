@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use lab::bench::measure::{self, Program};
 use lab::plan::Plan;
 use lab::protocol::Cable;
+use lab::system::System;
 use lab::{Context, Error, Lab, Options, Result};
 
 #[derive(Parser)]
@@ -113,6 +114,8 @@ enum Verb {
     },
     /// Figures, side by side with the stock agents
     Bench(Bench),
+    /// Run one program, without a lab, on the system of --root, in the current directory
+    Run(Run),
     /// Cost of a program's runs, as JSON
     #[command(hide = true)]
     Measure(Measure),
@@ -128,8 +131,29 @@ enum Verb {
     Machine,
 }
 
+/// The system whose programs run.
+#[derive(clap::Args)]
+struct SystemArgs {
+    /// Root file system of the system whose programs run [default: $BERTH_LAB_ROOT, or this machine's own]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+}
+
+impl SystemArgs {
+    /// The usual lab of that system, under this name.
+    fn options(self, name: &str) -> Options {
+        let mut options = Options::new(name);
+        if let Some(root) = self.root {
+            options.plan.system = System::at(root);
+        }
+        options
+    }
+}
+
 #[derive(clap::Args)]
 struct Up {
+    #[command(flatten)]
+    system: SystemArgs,
     /// Number of nodes
     #[arg(long, default_value_t = 3)]
     nodes: u8,
@@ -152,6 +176,8 @@ struct Up {
 
 #[derive(clap::Args)]
 struct Demo {
+    #[command(flatten)]
+    system: SystemArgs,
     /// Directory with the built agents [default: where this program is]
     #[arg(long)]
     agents: Option<PathBuf>,
@@ -162,6 +188,8 @@ struct Demo {
 
 #[derive(clap::Args)]
 struct Bench {
+    #[command(flatten)]
+    system: SystemArgs,
     /// Directory with the built agents [default: where this program is]
     #[arg(long)]
     agents: Option<PathBuf>,
@@ -205,6 +233,18 @@ impl Bench {
 }
 
 #[derive(clap::Args)]
+struct Run {
+    #[command(flatten)]
+    system: SystemArgs,
+    /// A directory of this machine that is there under the same path
+    #[arg(long, value_name = "DIR")]
+    show: Vec<PathBuf>,
+    /// The program and its arguments
+    #[arg(last = true, required = true)]
+    words: Vec<String>,
+}
+
+#[derive(clap::Args)]
 struct Measure {
     /// Number of runs
     #[arg(long, default_value_t = 20)]
@@ -228,7 +268,7 @@ fn main() -> ExitCode {
         return lab::fence::main(&args[1..]);
     }
     match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(e) => {
             eprintln!("lab: {e}");
             ExitCode::FAILURE
@@ -236,7 +276,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<()> {
+fn run(cli: Cli) -> Result<ExitCode> {
     let attach = || Lab::attach(&cli.name);
     match cli.verb {
         Verb::Up(up) => self::up(&cli.name, up),
@@ -263,24 +303,33 @@ fn run(cli: Cli) -> Result<()> {
         Verb::Mend { node, port } => attach()?.set_cable(&node, &port, Cable::Good),
         Verb::CutStorage { node, disk } => attach()?.set_path(&node, &disk, false),
         Verb::MendStorage { node, disk } => attach()?.set_path(&node, &disk, true),
-        Verb::Demo(demo) => lab::demo::run(&cli.name, &agents_directory(demo.agents)?, demo.keep),
+        Verb::Demo(demo) => {
+            let options = with_agents(demo.system.options(&cli.name), demo.agents)?;
+            lab::demo::run(&options, demo.keep)
+        }
         Verb::NfsWriter(args) => traffic::nfs_writer(&attach()?, &args),
         Verb::NfsProbe(args) => traffic::nfs_probe(&attach()?, &args),
         Verb::SmbWriter(args) => traffic::smb_writer(&attach()?, &args),
         Verb::Mkfs { disk, kind } => attach()?.mkfs(&disk, &kind),
         Verb::Bench(bench) => {
             let scope = bench.scope();
-            lab::bench::run(&cli.name, &agents_directory(bench.agents)?, scope)
+            let options = with_agents(bench.system.options(&cli.name), bench.agents)?;
+            lab::bench::run(options, scope)
         }
         Verb::Measure(what) => measure(what),
+        Verb::Run(what) => {
+            let system = what.system.options(&cli.name).plan.system;
+            return lab::inside::run_on(&system, &what.show, &what.words).map(ExitCode::from);
+        }
         Verb::Echo { address } => lab::flow::echo_main(address),
         Verb::Warden => lab::warden::main(),
         Verb::Machine => lab::machine::main(),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn up(name: &str, up: Up) -> Result<()> {
-    let mut options = Options::new(name);
+    let mut options = up.system.options(name);
     options.plan = Plan {
         nodes: up.nodes,
         agents: up.agents,
@@ -304,10 +353,12 @@ fn up(name: &str, up: Up) -> Result<()> {
     Ok(())
 }
 
-/// Where the built agents are: named, or beside this program.
-fn agents_directory(named: Option<PathBuf>) -> Result<PathBuf> {
+/// With the built agents: where they are said to be, or beside this program.
+fn with_agents(mut options: Options, named: Option<PathBuf>) -> Result<Options> {
     let own = std::env::current_exe().context("find this program")?;
-    Ok(named.unwrap_or_else(|| own.parent().unwrap_or(&own).to_owned()))
+    let agents = named.unwrap_or_else(|| own.parent().unwrap_or(&own).to_owned());
+    options.plan.agents = Some(agents);
+    Ok(options)
 }
 
 fn measure(what: Measure) -> Result<()> {

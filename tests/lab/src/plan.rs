@@ -1,10 +1,11 @@
-//! What a lab consists of: names, addresses, cables, disks. Nothing here touches the system.
+//! What a lab consists of: names, addresses, cables, disks. Nothing here changes anything.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::system::System;
 
 /// Where the state of all labs of this machine is kept.
 pub const STATE: &str = "/run/berth-lab";
@@ -33,6 +34,9 @@ pub struct Plan {
     /// Number of further ports of each node, `eth4` and so on, on the office's network.
     #[serde(default)]
     pub spare_ports: u8,
+    /// The system whose programs the machines run.
+    #[serde(default)]
+    pub system: System,
 }
 
 /// One network port of a machine.
@@ -72,6 +76,7 @@ impl Plan {
             agents: None,
             autoboot: false,
             spare_ports: 0,
+            system: System::default(),
         }
     }
 

@@ -15,6 +15,9 @@ const OUTPUT_LIMIT: u64 = 16 << 20;
 /// How long a stream may stay open after its program's end, held by a daemon that it left behind.
 const STREAM_GRACE: Duration = Duration::from_millis(300);
 
+/// Where programs are looked for: in the system's directories.
+pub const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// What a finished program left.
 #[derive(Debug, Clone)]
 pub struct Output {
@@ -64,7 +67,7 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
         .stdin(Stdio::null())
         .env_clear()
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("PATH", PATH)
         .env("HOME", "/root")
         .env("LC_ALL", "C.UTF-8");
     command

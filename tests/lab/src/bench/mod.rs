@@ -10,8 +10,6 @@ mod stock;
 mod throughput;
 pub mod timeline;
 
-use std::path::Path;
-
 use self::failover::Run;
 use self::measure::median;
 use crate::control::{Lab, Options};
@@ -40,10 +38,8 @@ pub struct Scope {
 ///
 /// # Errors
 /// If something can't be measured. A figure that misses its aim is no error: it is printed.
-pub fn run(name: &str, agents: &Path, scope: Scope) -> Result<()> {
+pub fn run(mut options: Options, scope: Scope) -> Result<()> {
     let runs = scope.runs;
-    let mut options = Options::new(name);
-    options.plan.agents = Some(agents.to_owned());
     options.plan.spare_ports = ports::SPARE_PORTS;
     let lab = Lab::up(&options)?;
     lab.say("alpha with two file systems and two VIPs");

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Error, Result};
 use crate::plan::Host;
 use crate::process::{command, run};
+use crate::system::System;
 use crate::wait::{holds, wait_for};
 
 const NETWORK_LIMIT: Duration = Duration::from_secs(10);
@@ -38,6 +39,8 @@ pub struct Setup {
     pub host: Host,
     /// Directory for its root and for what is written there.
     pub place: PathBuf,
+    /// The system whose programs it runs.
+    pub system: System,
     /// What all machines have on top of the system's own files.
     pub layer: PathBuf,
     /// Loop device number of each of its disks.

@@ -1,4 +1,4 @@
-//! What every machine has on top of the host's files: fresh state directories, the cluster's
+//! What every machine has on top of its system's files: fresh state directories, the cluster's
 //! configuration, the built agents, the fence agent, a user for SMB.
 
 use std::fs;
@@ -7,8 +7,9 @@ use std::path::Path;
 
 use crate::error::{Context, Error, Result};
 use crate::plan::Plan;
+use crate::system::System;
 
-/// Directories that begin empty in a machine, whatever the host has in them: only their own
+/// Directories that begin empty in a machine, whatever its system has in them: only their own
 /// subdirectories are taken over, with owners and modes as packaged.
 const FRESH: [&str; 10] = [
     "etc/corosync",
@@ -33,52 +34,104 @@ const USERS: [(&str, &str); 3] = [
     ("etc/shadow", "demo:*:19000:0:99999:7:::\n"),
 ];
 
-/// Writes the layer into the empty directory `layer`.
+/// The layer while it is written.
+struct Layer<'a> {
+    /// Where it is written.
+    at: &'a Path,
+    /// What it will lie on.
+    system: &'a System,
+}
+
+/// Writes the layer into the empty directory `at`.
 ///
 /// # Errors
 /// Names the file that can't be read or written.
-pub fn build(plan: &Plan, layer: &Path) -> Result<()> {
+pub fn build(plan: &Plan, at: &Path) -> Result<()> {
+    let system = &plan.system;
+    let layer = Layer { at, system };
     for dir in FRESH {
-        fresh(layer, dir)?;
+        layer.fresh(dir)?;
     }
     for (file, line) in USERS {
-        let host = Path::new("/").join(file);
-        let text = fs::read_to_string(&host).context(host.display())?;
-        write(layer, file, &(text + line))?;
-        let mode = fs::metadata(&host).context(host.display())?.permissions();
-        fs::set_permissions(layer.join(file), mode).context(file)?;
+        let below = system.path(file);
+        let text = fs::read_to_string(&below).context(below.display())?;
+        layer.write(file, &(text + line))?;
+        let mode = fs::metadata(&below).context(below.display())?.permissions();
+        fs::set_permissions(at.join(file), mode).context(file)?;
     }
-    write(layer, "etc/hosts", &plan.hosts_file())?;
-    write(layer, "etc/corosync/corosync.conf", &corosync_conf(plan))?;
-    cib(plan, layer)?;
-    make_dir(layer, "var/log/cluster")?;
-    programs(plan, layer)
+    layer.write("etc/hosts", &plan.hosts_file())?;
+    layer.write("etc/corosync/corosync.conf", &corosync_conf(plan))?;
+    layer.cib(plan)?;
+    layer.make_dir("var/log/cluster")?;
+    layer.programs(plan)
 }
 
-fn programs(plan: &Plan, layer: &Path) -> Result<()> {
-    install(layer, Path::new("/proc/self/exe"), "usr/sbin/lab")?;
-    symlink("lab", layer.join("usr/sbin/fence_lab")).context("install fence_lab")?;
-    let Some(built) = &plan.agents else {
-        return Ok(());
-    };
-    install(layer, &built.join("berth"), "usr/sbin/berth")?;
-    for agent in AGENTS.iter().filter(|a| built.join(a).is_file()) {
-        let target = format!("usr/lib/ocf/resource.d/berth/{agent}");
-        install(layer, &built.join(agent), &target)?;
+impl Layer<'_> {
+    fn programs(&self, plan: &Plan) -> Result<()> {
+        self.install(Path::new("/proc/self/exe"), "usr/sbin/lab")?;
+        symlink("lab", self.at.join("usr/sbin/fence_lab")).context("install fence_lab")?;
+        let Some(built) = &plan.agents else {
+            return Ok(());
+        };
+        self.install(&built.join("berth"), "usr/sbin/berth")?;
+        for agent in AGENTS.iter().filter(|a| built.join(a).is_file()) {
+            let target = format!("usr/lib/ocf/resource.d/berth/{agent}");
+            self.install(&built.join(agent), &target)?;
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-fn install(layer: &Path, from: &Path, to: &str) -> Result<()> {
-    let target = layer.join(to);
-    make_dir(layer, &parent(to))?;
-    fs::copy(from, &target).context(format!("copy {} to {to}", from.display()))?;
-    fs::set_permissions(&target, fs::Permissions::from_mode(0o755)).context(to)
-}
+    fn install(&self, from: &Path, to: &str) -> Result<()> {
+        let target = self.at.join(to);
+        self.make_dir(&parent(to))?;
+        fs::copy(from, &target).context(format!("copy {} to {to}", from.display()))?;
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o755)).context(to)
+    }
 
-fn write(layer: &Path, file: &str, text: &str) -> Result<()> {
-    make_dir(layer, &parent(file))?;
-    fs::write(layer.join(file), text).context(format!("write {file}"))
+    fn write(&self, file: &str, text: &str) -> Result<()> {
+        self.make_dir(&parent(file))?;
+        fs::write(self.at.join(file), text).context(format!("write {file}"))
+    }
+
+    /// Makes `dir` and its parents in the layer, like those of the system: an overlay shows a directory's
+    /// owner and mode from its topmost layer.
+    fn make_dir(&self, dir: &str) -> Result<()> {
+        let path = self.at.join(dir);
+        if dir.is_empty() || path.is_dir() {
+            return Ok(());
+        }
+        self.make_dir(&parent(dir))?;
+        fs::create_dir(&path).context(path.display())?;
+        match fs::metadata(self.system.path(dir)) {
+            Ok(model) => like(&path, &model),
+            Err(_) => fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).context(dir),
+        }
+    }
+
+    fn fresh(&self, dir: &str) -> Result<()> {
+        self.make_dir(dir)?;
+        let path = self.at.join(dir);
+        opaque(&path)?;
+        let below = self.system.path(dir);
+        if below.is_dir() {
+            directories(&below, &path)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The cluster's first configuration. It belongs to Pacemaker's user, whatever number that has in the
+    /// system.
+    fn cib(&self, plan: &Plan) -> Result<()> {
+        let file = "var/lib/pacemaker/cib/cib.xml";
+        let home = self.system.path("var/lib/pacemaker/cib");
+        let owner = fs::metadata(&home)
+            .map_err(|e| Error::new(format!("{}: {e}: is Pacemaker installed?", home.display())))?;
+        self.write(file, &cib(plan, &self.system.newest_schema()?))?;
+        let path = self.at.join(file);
+        chown(&path, Some(owner.uid()), Some(owner.gid())).context(file)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).context(file)
+    }
 }
 
 fn parent(file: &str) -> String {
@@ -86,36 +139,9 @@ fn parent(file: &str) -> String {
     parent.to_string_lossy().into_owned()
 }
 
-/// Makes `dir` and its parents in the layer, like those of the host: an overlay shows a directory's
-/// owner and mode from its topmost layer.
-fn make_dir(layer: &Path, dir: &str) -> Result<()> {
-    let path = layer.join(dir);
-    if dir.is_empty() || path.is_dir() {
-        return Ok(());
-    }
-    make_dir(layer, &parent(dir))?;
-    fs::create_dir(&path).context(path.display())?;
-    match fs::metadata(Path::new("/").join(dir)) {
-        Ok(model) => like(&path, &model),
-        Err(_) => fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).context(dir),
-    }
-}
-
 fn like(path: &Path, model: &fs::Metadata) -> Result<()> {
     chown(path, Some(model.uid()), Some(model.gid())).context(path.display())?;
     fs::set_permissions(path, model.permissions()).context(path.display())
-}
-
-fn fresh(layer: &Path, dir: &str) -> Result<()> {
-    make_dir(layer, dir)?;
-    let path = layer.join(dir);
-    opaque(&path)?;
-    let host = Path::new("/").join(dir);
-    if host.is_dir() {
-        directories(&host, &path)
-    } else {
-        Ok(())
-    }
 }
 
 /// Copies the tree of directories below `from`, without a file.
@@ -175,10 +201,10 @@ fn corosync_conf(plan: &Plan) -> String {
 /// The cluster's first configuration: fencing, and an election that does not wait long. Each node sees
 /// the load of the whole machine, other nodes' and other people's; it must not take that for its own
 /// and do one thing at a time.
-fn cib(plan: &Plan, layer: &Path) -> Result<()> {
+fn cib(plan: &Plan, schema: &str) -> String {
     let hosts = plan.node_names().join(" ");
-    let text = format!(
-        r#"<cib validate-with="pacemaker-3.7" epoch="1" num_updates="0" admin_epoch="0">
+    format!(
+        r#"<cib validate-with="{schema}" epoch="1" num_updates="0" admin_epoch="0">
 <configuration>
 <crm_config><cluster_property_set id="cib-bootstrap-options">
 <nvpair id="opt-dc-deadtime" name="dc-deadtime" value="2s"/>
@@ -200,13 +226,5 @@ fn cib(plan: &Plan, layer: &Path) -> Result<()> {
 <status/>
 </cib>
 "#
-    );
-    let file = "var/lib/pacemaker/cib/cib.xml";
-    let home = Path::new("/var/lib/pacemaker/cib");
-    let owner = fs::metadata(home)
-        .map_err(|e| Error::new(format!("{}: {e}: is Pacemaker installed?", home.display())))?;
-    write(layer, file, &text)?;
-    let path = layer.join(file);
-    chown(&path, Some(owner.uid()), Some(owner.gid())).context(file)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).context(file)
+    )
 }

@@ -22,6 +22,7 @@ use crate::machine::{CABLED, Setup, UP};
 use crate::plan::{Host, Plan, Port};
 use crate::process::command;
 use crate::protocol::{Cable, MachineState};
+use crate::system::System;
 use crate::wait::{holds, wait_for};
 
 const BOOT_LIMIT: Duration = Duration::from_secs(40);
@@ -43,6 +44,7 @@ pub struct Places {
 pub struct Machine {
     host: Host,
     lab: String,
+    system: System,
     places: Places,
     running: Option<Running>,
     disks: Vec<String>,
@@ -68,6 +70,7 @@ impl Machine {
         Self {
             host,
             lab: plan.name.clone(),
+            system: plan.system.clone(),
             places,
             running: None,
             disks,
@@ -169,6 +172,7 @@ impl Machine {
         let setup = Setup {
             host: self.host.clone(),
             place,
+            system: self.system.clone(),
             layer: self.places.private.join("layer"),
             disks: self
                 .paths

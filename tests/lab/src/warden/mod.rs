@@ -6,6 +6,7 @@ mod fuse;
 mod layer;
 mod machine;
 mod network;
+mod tools;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -26,9 +27,10 @@ pub use machine::{LOOPS, label_prefix};
 
 use crate::error::{Context, Error, Result};
 use crate::plan::Plan;
-use crate::process::{command, run};
 use crate::protocol::{Connection, Listener, Power, Reply, Request};
+use crate::rootfs;
 use machine::{Machine, Places};
+use tools::Tools;
 
 /// Locked by the warden as long as it lives. Contains its PID as the host counts.
 pub const LOCK: &str = "warden.lock";
@@ -38,7 +40,6 @@ pub const SOCKET: &str = "warden.sock";
 pub const READY: &str = "ready";
 /// How long the warden waits for somebody to hold it.
 const HOLD_LIMIT: Duration = Duration::from_secs(10);
-const MKFS_LIMIT: Duration = Duration::from_secs(60);
 
 /// Becomes the warden of the lab whose plan is on standard input.
 ///
@@ -84,6 +85,7 @@ pub fn main() -> Result<()> {
 struct Warden {
     plan: Plan,
     places: Places,
+    tools: Tools,
     machines: BTreeMap<String, Mutex<Machine>>,
     kept: AtomicBool,
     held: AtomicBool,
@@ -92,8 +94,7 @@ struct Warden {
 impl Warden {
     fn build(plan: Plan) -> Result<Arc<Self>> {
         let none: Option<&str> = None;
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
-            .context("make mounts private")?;
+        rootfs::make_private()?;
         mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none)
             .context("mount /proc")?;
         let state = plan.state();
@@ -119,6 +120,7 @@ impl Warden {
             disk::create_image(&private.join("images").join(disk), plan.disk_mib)?;
         }
         layer::build(&plan, &private.join("layer"))?;
+        let tools = Tools::build(&plan.system, &private)?;
         network::build()?;
         let places = Places {
             switch: private.join("power.sock"),
@@ -133,6 +135,7 @@ impl Warden {
             machines: machines.collect(),
             plan,
             places,
+            tools,
             kept: AtomicBool::new(false),
             held: AtomicBool::new(false),
         }))
@@ -266,20 +269,7 @@ impl Warden {
             let all = self.plan.disks.join(" ");
             return Err(Error::new(format!("no disk {disk:?}; there are: {all}")));
         }
-        let options: &[&str] = match kind {
-            "ext4" => &["-q", "-F", "-L"],
-            "xfs" => &["-q", "-f", "-L"],
-            "btrfs" => &["-q", "-f", "-L"],
-            _ => {
-                let line = format!("file system {kind:?}: must be ext4, xfs or btrfs");
-                return Err(Error::new(line));
-            }
-        };
-        let mut mkfs = command(format!("mkfs.{kind}"));
-        mkfs.args(options).arg(disk);
-        mkfs.arg(self.places.private.join("images").join(disk));
-        run(mkfs, "", MKFS_LIMIT)?.check(format!("mkfs.{kind} on {disk}"))?;
-        Ok(())
+        self.tools.mkfs(disk, kind)
     }
 
     fn machine(&self, name: &str) -> Result<MutexGuard<'_, Machine>> {
