@@ -79,11 +79,7 @@ impl Lab {
         };
         let name = &options.plan.name;
         let _lock = lifetime::lock(name)?;
-        if let Some(pid) = warden::alive(&state(name)) {
-            return Err(Error::new(format!(
-                "lab {name} is up already (process {pid}); `lab down --name {name}` ends it"
-            )));
-        }
+        lifetime::refuse_another(name)?;
         lifetime::sweep(name)?;
         let mut lab = Self {
             plan: options.plan.clone(),

@@ -42,6 +42,32 @@ pub fn down(name: &str) -> Result<()> {
     end(name)
 }
 
+/// Refuses to go on where a lab called `name` is up. One that is ending is waited for: whoever killed a
+/// lab sees its devices go before its warden. The caller holds the lab's lock, so none is starting.
+pub(crate) fn refuse_another(name: &str) -> Result<()> {
+    let state = state(name);
+    let Some(pid) = warden::alive(&state) else {
+        return Ok(());
+    };
+    let answer =
+        Connection::open(&state.join(warden::SOCKET)).and_then(|c| c.ask(&Request::Status));
+    if answer.is_ok() {
+        return Err(Error::new(format!(
+            "lab {name} is up already (process {pid}); `lab down --name {name}` ends it"
+        )));
+    }
+    wait_for_end(name)
+}
+
+fn wait_for_end(name: &str) -> Result<()> {
+    let state = state(name);
+    wait_for(
+        format_args!("the warden of lab {name} to end"),
+        END_LIMIT,
+        || holds(warden::alive(&state).is_none(), "still alive"),
+    )
+}
+
 /// Takes a lab down. The caller holds its lock.
 pub(crate) fn end(name: &str) -> Result<()> {
     let state = state(name);
@@ -53,11 +79,7 @@ pub(crate) fn end(name: &str) -> Result<()> {
             // It may have ended meanwhile.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
-        wait_for(
-            format_args!("the warden of lab {name} to end"),
-            END_LIMIT,
-            || holds(warden::alive(&state).is_none(), "still alive"),
-        )?;
+        wait_for_end(name)?;
     }
     clear(name)
 }

@@ -89,6 +89,7 @@ struct Warden {
     machines: BTreeMap<String, Mutex<Machine>>,
     kept: AtomicBool,
     held: AtomicBool,
+    ending: AtomicBool,
 }
 
 impl Warden {
@@ -138,6 +139,7 @@ impl Warden {
             tools,
             kept: AtomicBool::new(false),
             held: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
         }))
     }
 
@@ -201,6 +203,9 @@ impl Warden {
 
     /// What those who own the lab may ask.
     fn as_owner(&self, request: Request) -> Result<(Reply, Option<OwnedFd>)> {
+        if self.ending.load(Ordering::SeqCst) {
+            return Err(Error::new(format!("lab {} is ending", self.plan.name)));
+        }
         match request {
             Request::Hold => self.held.store(true, Ordering::SeqCst),
             Request::Keep => self.kept.store(true, Ordering::SeqCst),
@@ -292,6 +297,7 @@ impl Warden {
 
     /// Takes the power from everything, all nodes at the same time.
     fn take_down(&self) -> Result<()> {
+        self.ending.store(true, Ordering::SeqCst);
         thread::scope(|scope| {
             let crash = |machine| scope.spawn(move || lock(machine).crash());
             let ends: Vec<_> = self.machines.values().map(crash).collect();
