@@ -260,10 +260,10 @@ impl<'a> Init<'a> {
                 server.starting = None;
             }
             let result = outcome.map_or_else(|e| Err(e.to_string()), |(result, _)| result);
-            if let Some(directory) = self.detaching.remove(&number)
-                && result.is_ok()
-            {
-                self.root.forget(&directory);
+            if let Some(directory) = self.detaching.remove(&number) {
+                if result.is_ok() {
+                    self.root.forget(&directory);
+                }
             }
             self.done(number, result)?;
         }

@@ -258,9 +258,8 @@ impl Builder<'_> {
         self.order(("before", &id), &id, name, filesystem.home);
         self.after_portwatch(&id);
         let unit = filesystem.unit.as_ref().map(|unit| unit.value.as_str());
-        if let Some(unit) = unit.filter(|u| !filesystem.home && home_unit(vserver) != Some(u))
-            && self.features.storage
-        {
+        let preferred = self.features.storage && !filesystem.home;
+        if let Some(unit) = unit.filter(|u| preferred && home_unit(vserver) != Some(u)) {
             self.reward("storage", &id, name, USEFUL, not_lost(storage(unit)));
         }
     }

@@ -211,10 +211,10 @@ fn choose_home(table: &Table, filesystems: &mut [Filesystem]) {
             first.path.value, second.path.value
         );
         table.problem("filesystem.home", second.path.line, text);
-    } else if !filesystems.iter().any(|f| f.home)
-        && let Some(first) = filesystems.first_mut()
-    {
-        first.home = true;
+    } else if !filesystems.iter().any(|f| f.home) {
+        if let Some(first) = filesystems.first_mut() {
+            first.home = true;
+        }
     }
 }
 
@@ -225,27 +225,24 @@ fn filesystem(table: &Table) -> Option<Filesystem> {
         check_device(table, "device", device);
     }
     let path = table.required("path");
-    if let Some(path) = &path
-        && let Err(refusal) = directory::check(&path.value)
-    {
-        let text = format!("directory {:?} {refusal}", path.value);
-        table.problem("path", path.line, text);
+    if let Some(path) = &path {
+        if let Err(refusal) = directory::check(&path.value) {
+            let text = format!("directory {:?} {refusal}", path.value);
+            table.problem("path", path.line, text);
+        }
     }
     let given = table.string("name");
-    if let Some(name) = &given
-        && let Err(refusal) = name::label(&name.value)
-    {
-        table.problem(
-            "name",
-            name.line,
-            format!("the name {:?} {refusal}", name.value),
-        );
+    if let Some(name) = &given {
+        if let Err(refusal) = name::label(&name.value) {
+            let text = format!("the name {:?} {refusal}", name.value);
+            table.problem("name", name.line, text);
+        }
     }
     let options = table.string("options");
-    if let Some(options) = &options
-        && let Err(wrong) = mount::Options::parse(&options.value)
-    {
-        table.problem("options", options.line, wrong.to_string());
+    if let Some(options) = &options {
+        if let Err(wrong) = mount::Options::parse(&options.value) {
+            table.problem("options", options.line, wrong.to_string());
+        }
     }
     let (fstype, repair) = (
         table.choice("fstype", &same(&["ext4", "xfs", "btrfs"])),
@@ -330,10 +327,10 @@ fn naming(value: &str, why: String) -> String {
 fn smb(table: &Table) -> Option<Smb> {
     let smb = table.table("smb", Some(&keys::SMB))?;
     let share = smb.required("share");
-    if let Some(share) = &share
-        && let Err(why) = share.value.parse::<ShareName>()
-    {
-        smb.problem("share", share.line, naming(&share.value, why));
+    if let Some(share) = &share {
+        if let Err(why) = share.value.parse::<ShareName>() {
+            smb.problem("share", share.line, naming(&share.value, why));
+        }
     }
     let users = smb.strings("users");
     for user in &users {

@@ -105,10 +105,11 @@ const fn does(action: &ActionDecl) -> &'static str {
 /// The resource with its required parameters, as the two shells take it.
 fn examples(out: &mut String, agent: &Agent) {
     let specs = agent.params.iter().map(|p| p.spec());
-    let mut required: String = specs
-        .filter(|spec| spec.required)
-        .map(|spec| format!(" \\\n    {}={}", spec.name, spec.name.to_uppercase()))
-        .collect();
+    let mut required = String::new();
+    for spec in specs.filter(|spec| spec.required) {
+        let value = spec.name.to_uppercase();
+        let _ = write!(required, " \\\n    {}={value}", spec.name);
+    }
     for (name, value) in agent.example {
         let _ = write!(required, " \\\n    {name}=\"{value}\"");
     }

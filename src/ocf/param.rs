@@ -233,11 +233,11 @@ fn read<T>(spec: &Spec, parse: Parser<T>, env: &Env) -> Result<Option<T>, Error>
     if value.chars().any(char::is_control) {
         return Err(wrong(spec, value, "contains a control character"));
     }
-    if let Content::Select(options) = spec.content
-        && !options.contains(&value)
-    {
-        let why = format!("is not one of {}", options.join(", "));
-        return Err(wrong(spec, value, &why));
+    if let Content::Select(options) = spec.content {
+        if !options.contains(&value) {
+            let why = format!("is not one of {}", options.join(", "));
+            return Err(wrong(spec, value, &why));
+        }
     }
     parse(value)
         .map(Some)

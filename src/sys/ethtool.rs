@@ -55,7 +55,8 @@ pub fn speed(name: &str) -> io::Result<Option<u64>> {
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
     let room = request.ifr_name.len() - 1;
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes().take(room)) {
-        *to = from.cast_signed();
+        // The same byte: whether a character has a sign depends on the machine.
+        *to = libc::c_char::from_ne_bytes([from]);
     }
     request.ifr_ifru.ifru_data = (&raw mut settings).cast();
     // SAFETY: the request names an interface, and what it points to is of the size that the kernel
@@ -71,7 +72,7 @@ pub fn speed(name: &str) -> io::Result<Option<u64>> {
             ));
         }
     }
-    let speed = u32::from(settings.speed_high) << 16 | u32::from(settings.speed);
+    let speed = (u32::from(settings.speed_high) << 16) | u32::from(settings.speed);
     Ok((speed != UNKNOWN && speed != 0).then_some(u64::from(speed) * 1_000_000))
 }
 

@@ -123,8 +123,8 @@ impl Cell {
 
     /// A command in the cell, with `rights` alone.
     pub fn command(&self, argv: &[String], rights: u64) -> std::process::Command {
-        let caps: String = (0..64)
-            .filter(|bit| rights >> bit & 1 == 1)
+        let caps: Vec<String> = (0..64)
+            .filter(|bit| (rights >> bit) & 1 == 1)
             .map(|bit| format!(",+cap_{bit}"))
             .collect();
         let mut c = command("/usr/bin/nsenter");
@@ -132,7 +132,7 @@ impl Cell {
             .arg(self.dir.path())
             // In a session of its own, as PID 1 starts servers: Samba signals its whole process group.
             .args(["setsid", "setpriv", "--no-new-privs", "--inh-caps=-all"])
-            .arg(format!("--bounding-set=-all{caps}"))
+            .arg(format!("--bounding-set=-all{}", caps.concat()))
             .args(argv);
         c
     }

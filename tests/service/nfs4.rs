@@ -65,7 +65,7 @@ fn compound(ops: &[Vec<u8>]) -> Reply {
     stream
         .set_read_timeout(Some(Duration::from_secs(30)))
         .unwrap();
-    let mark = 1 << 31 | call.len() as u32;
+    let mark = (1 << 31) | call.len() as u32;
     stream.write_all(&words(&[mark])).unwrap();
     stream.write_all(&call).unwrap();
     let mut mark = [0; 4];

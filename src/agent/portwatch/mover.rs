@@ -125,10 +125,10 @@ impl Mover {
 
     /// Announces again what is due.
     pub fn announce_again(&mut self, now: Instant) {
-        if self.announcing.next().is_some_and(|at| at <= now)
-            && let Err(e) = self.announcing.send(now)
-        {
-            log::warn(e);
+        if self.announcing.next().is_some_and(|at| at <= now) {
+            if let Err(e) = self.announcing.send(now) {
+                log::warn(e);
+            }
         }
     }
 

@@ -192,10 +192,8 @@ impl Publisher {
 
     fn take(&mut self, outcome: io::Result<Done>, now: Instant) {
         let cleaned = outcome.as_ref().is_ok_and(|done| done.cleaned);
-        if let Some((one, failures)) = self.cleaning.take()
-            && !cleaned
-            && failures < CLEAN_UPS
-        {
+        let begun = self.cleaning.take();
+        if let Some((one, failures)) = begun.filter(|(_, n)| !cleaned && *n < CLEAN_UPS) {
             self.clean_up.entry(one).or_insert(failures + 1);
         }
         let done = match outcome {

@@ -54,9 +54,7 @@ impl Records {
     /// All, by their names.
     pub fn all(&mut self) -> &BTreeMap<String, Record> {
         // Events are there before whoever made a change can let the lock go.
-        while let Ok(events) = self.changes.read_events()
-            && !events.is_empty()
-        {
+        while let Some(events) = self.changes.read_events().ok().filter(|e| !e.is_empty()) {
             let gone = AddWatchFlags::IN_IGNORED;
             self.blind |= events.iter().any(|event| event.mask.contains(gone));
             self.known = None;

@@ -192,10 +192,9 @@ impl Kernel {
                     table: r.table,
                 })
             }));
-        for proxy in self.route.proxies(family)? {
-            if proxy.protocol == PROTOCOL
-                && let Some(name) = self.name(proxy.link)
-            {
+        let proxies = self.route.proxies(family)?.into_iter();
+        for proxy in proxies.filter(|p| p.protocol == PROTOCOL) {
+            if let Some(name) = self.name(proxy.link) {
                 seen.objects.insert(Object::Proxy(name, proxy.address));
             }
         }

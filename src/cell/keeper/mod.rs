@@ -241,14 +241,14 @@ impl Keeper {
     }
 
     fn done(&mut self, number: u64, result: Result<(), String>) {
-        if let Some(servers) = &mut self.servers
-            && servers.done(number, &result)
-        {
-            if servers.has_failed_late() && servers.leaving.is_none() {
-                let member = servers.member.clone();
-                self.report(vec![member], "its servers could not be started");
+        if let Some(servers) = &mut self.servers {
+            if servers.done(number, &result) {
+                if servers.has_failed_late() && servers.leaving.is_none() {
+                    let member = servers.member.clone();
+                    self.report(vec![member], "its servers could not be started");
+                }
+                return;
             }
-            return;
         }
         let mut kill = None;
         for held in self.volumes.values_mut() {

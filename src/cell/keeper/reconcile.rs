@@ -56,14 +56,14 @@ impl Keeper {
         if let Home::At(directory) = &home {
             self.last_home = Some(directory.clone());
         }
-        let given = match &mut self.cell {
-            Some(cell) if cell.ready => servers.advance(cell, &home, &exports),
+        let given = match (&mut self.cell, &home) {
+            (Some(cell), _) if cell.ready => servers.advance(cell, &home, &exports),
             // Nothing of them can be left where nothing is.
-            None if servers.leaving.is_some() => {
+            (None, _) if servers.leaving.is_some() => {
                 servers.lose("");
                 Ok(())
             }
-            None if let Home::None(cause, why) = &home => {
+            (None, Home::None(cause, why)) => {
                 servers.fail(*cause, why.clone());
                 Ok(())
             }

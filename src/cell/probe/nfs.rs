@@ -49,7 +49,7 @@ pub(super) fn judge(reply: &[u8]) -> io::Result<()> {
     const REPLY: u32 = 1;
     let mut words = reply
         .chunks_exact(4)
-        .map(|w| w.iter().fold(0u32, |n, b| n << 8 | u32::from(*b)));
+        .map(|w| w.iter().fold(0u32, |n, b| (n << 8) | u32::from(*b)));
     let mut next = || words.next().ok_or_else(|| wrong("a cut RPC answer"));
     if (next()?, next()?) != (XID, REPLY) {
         return Err(wrong("no answer to the call"));

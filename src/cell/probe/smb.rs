@@ -18,7 +18,7 @@ pub fn ask(peer: &mut (impl Read + Write)) -> io::Result<()> {
     let [0, rest @ ..] = length else {
         return Err(wrong("no SMB2 answer"));
     };
-    let length = rest.iter().fold(0, |n, b| n << 8 | usize::from(*b));
+    let length = rest.iter().fold(0, |n, b| (n << 8) | usize::from(*b));
     judge(&read_bounded(peer, length)?)
 }
 
@@ -46,7 +46,7 @@ pub(super) fn judge(answer: &[u8]) -> io::Result<()> {
         let bytes = answer.get(at..at + 2)?.try_into().ok()?;
         Some(u16::from_le_bytes(bytes))
     };
-    let le32 = |at: usize| Some(u32::from(le16(at)?) | u32::from(le16(at + 2)?) << 16);
+    let le32 = |at: usize| Some(u32::from(le16(at)?) | (u32::from(le16(at + 2)?) << 16));
     if answer.get(..4).ok_or_else(cut)? != MAGIC {
         return Err(wrong("no SMB2 answer"));
     }

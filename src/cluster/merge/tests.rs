@@ -79,7 +79,7 @@ fn what_stands_in_the_way_is_a_conflict() {
 
 /// A primitive of an agent with a set of parameters for each of these nodes.
 fn by_node(agent: &str, nodes: &[(&str, &str)]) -> String {
-    let sets: String = nodes
+    let sets: Vec<String> = nodes
         .iter()
         .map(|(node, ports)| {
             format!(
@@ -87,6 +87,7 @@ fn by_node(agent: &str, nodes: &[(&str, &str)]) -> String {
             )
         })
         .collect();
+    let sets = sets.concat();
     primitive("a", "")
         .replace("\"vip\"", &format!("\"{agent}\""))
         .replacen("<meta", &format!("{sets}<meta"), 1)

@@ -152,9 +152,8 @@ pub fn apply(state: &mut Observed, step: &Step) {
             }
         }
         Step::Restore(key) => {
-            if let Some(before) = state.before.remove(key)
-                && let Some(now) = state.settings.get_mut(key)
-            {
+            let (before, now) = (state.before.remove(key), state.settings.get_mut(key));
+            if let (Some(before), Some(now)) = (before, now) {
                 *now = before;
             }
         }

@@ -24,16 +24,13 @@ pub fn judge(desired: &Desired, seen: &Observed) -> Verdict {
     if !is_there(desired.vip, seen) {
         return Verdict::Stopped;
     }
-    let present = present_port(desired.vip, seen);
-    if let (Some(present), Some(better)) = (&present, &desired.port)
-        && present != better
-        && !is_usable(present, seen)
-        && is_usable(better, seen)
-    {
+    let failed = present_port(desired.vip, seen).filter(|port| !is_usable(port, seen));
+    let better = desired.port.as_ref().filter(|port| is_usable(port, seen));
+    if let (Some(failed), Some(better)) = (failed, better) {
         return match seen.watched.is_empty() {
-            true => Verdict::Failed(format!("port {present} has no carrier, but {better} has")),
+            true => Verdict::Failed(format!("port {failed} has no carrier, but {better} has")),
             // portwatch is about to move it: a restart would only be in its way.
-            false => Verdict::Degraded(format!("port {present} has failed, {better} takes over")),
+            false => Verdict::Degraded(format!("port {failed} has failed, {better} takes over")),
         };
     }
     let wrong: Vec<String> = missing(desired, seen)

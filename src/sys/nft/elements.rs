@@ -382,7 +382,7 @@ fn count(bytes: &[u8]) -> Option<u64> {
 }
 
 pub(super) const fn message_type(verb: u16) -> u16 {
-    NFNL_SUBSYS_NFTABLES << 8 | verb
+    (NFNL_SUBSYS_NFTABLES << 8) | verb
 }
 
 /// The messages around a transaction.

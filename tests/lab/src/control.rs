@@ -365,9 +365,10 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        if !self.kept
-            && let Err(e) = lifetime::down(&self.plan.name)
-        {
+        if self.kept {
+            return;
+        }
+        if let Err(e) = lifetime::down(&self.plan.name) {
             eprintln!("lab {}: {e}", self.plan.name);
         }
     }

@@ -1,6 +1,5 @@
 //! Going into a machine: its namespaces, through a handle of its PID 1.
 
-use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -35,7 +34,7 @@ pub fn enter(command: &mut Command, machine: OwnedFd) {
                 nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
                 Ok(())
             }
-            ForkResult::Parent { child } => match stand_in(child) {},
+            ForkResult::Parent { child } => stand_in(child),
         }
     };
     // SAFETY: only system calls between fork and exec, no allocation.
@@ -45,7 +44,7 @@ pub fn enter(command: &mut Command, machine: OwnedFd) {
 }
 
 /// Waits for the process in the machine and ends as it did.
-fn stand_in(child: Pid) -> Infallible {
+fn stand_in(child: Pid) -> ! {
     // What is typed at a terminal is meant for the program inside.
     for s in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTSTP] {
         // SAFETY: ignoring a signal installs no handler.

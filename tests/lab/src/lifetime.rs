@@ -105,12 +105,12 @@ fn clear(name: &str) -> Result<()> {
 /// Clears away every dead lab. The caller holds the lock of the lab called `own`.
 pub(crate) fn sweep(own: &str) -> Result<()> {
     clear(own)?;
-    for name in known() {
-        if name != own
-            // A lab that somebody works on is none of ours.
-            && let Ok(_lock) = try_lock(&name)
-            && warden::alive(&state(&name)).is_none()
-        {
+    for name in known().into_iter().filter(|name| name != own) {
+        // A lab that somebody works on is none of ours.
+        let Ok(_lock) = try_lock(&name) else {
+            continue;
+        };
+        if warden::alive(&state(&name)).is_none() {
             clear(&name)?;
         }
     }

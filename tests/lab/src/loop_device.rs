@@ -84,12 +84,11 @@ pub fn attach(file: &File, label: &str) -> Result<u32> {
     for _ in 0..RACES {
         // SAFETY: takes no argument and returns a number.
         let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) };
-        let number = Errno::result(number)
-            .context("get a free loop device")?
-            .cast_unsigned();
+        // Neither a number nor a descriptor is negative.
+        let number = Errno::result(number).context("get a free loop device")? as u32;
         let device = open(device(number))?;
         let config = Config {
-            fd: file.as_raw_fd().cast_unsigned(),
+            fd: file.as_raw_fd() as u32,
             block_size: 0,
             info,
             reserved: [0; 8],

@@ -117,9 +117,8 @@ pub fn moves(log: &[String]) -> BTreeMap<IpAddr, usize> {
     let mut moves = BTreeMap::new();
     for line in log {
         let words = line.split_once("INFO: ").map_or("", |(_, words)| words);
-        if let Some((vip, _)) = words.split_once(": from ")
-            && let Ok(vip) = vip.parse()
-        {
+        let vip = words.split_once(": from ").map(|(vip, _)| vip.parse());
+        if let Some(Ok(vip)) = vip {
             *moves.entry(vip).or_default() += 1;
         }
     }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -21,7 +20,7 @@ use crate::error::{Context, Error, Result};
 /// Longest message.
 const MESSAGE_LIMIT: usize = 64 << 10;
 /// Longest wait for an answer: longer than any request's own limits together.
-const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+const ANSWER_LIMIT: TimeVal = TimeVal::new(120, 0);
 
 /// What can be asked of a lab.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -150,8 +149,7 @@ impl Connection {
         let what = || format!("connect to {}", path.display());
         let fd = seqpacket().context(what())?;
         let address = UnixAddr::new(path).context(what())?;
-        let limit = TimeVal::new(ANSWER_LIMIT.as_secs().cast_signed(), 0);
-        setsockopt(&fd, sockopt::ReceiveTimeout, &limit).context(what())?;
+        setsockopt(&fd, sockopt::ReceiveTimeout, &ANSWER_LIMIT).context(what())?;
         connect(fd.as_raw_fd(), &address).context(what())?;
         Ok(Self(fd))
     }

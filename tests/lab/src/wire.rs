@@ -231,7 +231,8 @@ fn datagram(
 
 /// The checksum of IP and its neighbours.
 fn checksum(bytes: &[u8]) -> u16 {
-    let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0));
+    let byte = |pair: &[u8], at: usize| u32::from(pair.get(at).copied().unwrap_or(0));
+    let word = |pair: &[u8]| (byte(pair, 0) << 8) | byte(pair, 1);
     let mut sum: u32 = bytes.chunks(2).map(word).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
@@ -287,24 +288,27 @@ fn sender(frame: &[u8]) -> Option<(Ipv4Addr, Mac)> {
 /// The links in a datagram of `RTM_NEWLINK` messages.
 fn parse_links(mut datagram: &[u8]) -> Vec<LinkEvent> {
     let mut events = Vec::new();
-    // struct nlmsghdr, 16 bytes, and struct ifinfomsg, 16 bytes with the flags in the third four.
     while let Some((length, kind)) = head(datagram) {
         let end = length.min(datagram.len());
         let message = &datagram[..end];
-        if kind == libc::RTM_NEWLINK
-            && let Some(flags) = word(message, 24)
-            && let Some(name) = attribute(message.get(32..).unwrap_or_default(), libc::IFLA_IFNAME)
-        {
-            events.push(LinkEvent {
-                name: String::from_utf8_lossy(name)
-                    .trim_end_matches('\0')
-                    .to_owned(),
-                carrier: flags & libc::IFF_LOWER_UP as u32 != 0,
-            });
+        if kind == libc::RTM_NEWLINK {
+            events.extend(parse_link(message));
         }
         datagram = &datagram[end.next_multiple_of(4).min(datagram.len())..];
     }
     events
+}
+
+fn parse_link(message: &[u8]) -> Option<LinkEvent> {
+    // struct nlmsghdr, 16 bytes, and struct ifinfomsg, 16 bytes with the flags in the third four.
+    let flags = word(message, 24)?;
+    let name = attribute(message.get(32..)?, libc::IFLA_IFNAME)?;
+    Some(LinkEvent {
+        name: String::from_utf8_lossy(name)
+            .trim_end_matches('\0')
+            .to_owned(),
+        carrier: flags & libc::IFF_LOWER_UP as u32 != 0,
+    })
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {

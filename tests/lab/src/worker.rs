@@ -158,9 +158,10 @@ pub fn at_work<T>(
 fn given_up(workers: &[Worker], reports: &[Report]) -> String {
     let all = workers.iter().zip(reports);
     let errors = all.filter_map(|(w, r)| Some((w.target(), r.error.as_ref()?)));
-    errors
+    let errors: Vec<String> = errors
         .map(|(target, e)| format!("; {target}: {e}"))
-        .collect()
+        .collect();
+    errors.concat()
 }
 
 /// How far each client is.

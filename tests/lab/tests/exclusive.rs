@@ -87,7 +87,7 @@ fn no_device_can_be_made(lab: &Lab, node: &str) {
     );
     for (name, bit) in forbidden {
         assert!(
-            sets.iter().all(|set| set >> bit & 1 == 0),
+            sets.iter().all(|set| (set >> bit) & 1 == 0),
             "{name}: {rights}"
         );
     }

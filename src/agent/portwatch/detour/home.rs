@@ -182,10 +182,10 @@ impl Home {
             let since = *self.alone.entry(vip).or_insert(now);
             if let Some(own) = own(records, vip) {
                 // It has come home, and what there is is the resource's; unless that is just handing over.
-                if own.serving
-                    && let Err(e) = service(&self.runtime, &detour_name(vip)).forget_if(record)
-                {
-                    log::warn(format_args!("{vip}: {e}"));
+                if own.serving {
+                    if let Err(e) = service(&self.runtime, &detour_name(vip)).forget_if(record) {
+                        log::warn(format_args!("{vip}: {e}"));
+                    }
                 }
             } else if !alive || now.saturating_duration_since(since) >= LINGER {
                 self.end(record, alive);

@@ -447,10 +447,11 @@ impl Router {
 
     /// Ends all routing that is about to end, without waiting: nobody would end it later.
     pub fn end_now(&mut self, records: &BTreeMap<String, Record>) {
-        for (name, record) in records {
-            if matches!(record.role, Role::Ending(_))
-                && let Err(e) = service(&self.runtime, name).clear_if(record, None)
-            {
+        let ending = records
+            .iter()
+            .filter(|(_, record)| matches!(record.role, Role::Ending(_)));
+        for (name, record) in ending {
+            if let Err(e) = service(&self.runtime, name).clear_if(record, None) {
                 log::warn(format_args!("end the routing of {}: {e}", record.wish.vip));
             }
         }

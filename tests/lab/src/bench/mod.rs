@@ -152,8 +152,9 @@ fn print_runs(title: &str, runs: &[Run]) {
 }
 
 /// How much longer the client waited than the Dummy took.
+#[allow(clippy::cast_possible_wrap)] // milliseconds
 fn more(run: &Run) -> i64 {
-    run.answered.cast_signed() - run.dummy.cast_signed()
+    run.answered as i64 - run.dummy as i64
 }
 
 fn row(name: &str, answered: u64, outage: u64, dummy: u64, more: i64) -> String {

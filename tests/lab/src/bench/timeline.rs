@@ -154,15 +154,14 @@ fn parse(node: &str, log: &str) -> Vec<Action> {
                 begun: at,
                 ended: at,
             });
-        } else if let Some((verb, resource)) = end(line)
-            && let Some(i) = open
-                .iter()
-                .position(|a| a.verb == verb && a.resource == resource)
-        {
-            done.push(Action {
-                ended: at,
-                ..open.remove(i)
-            });
+        } else if let Some((verb, resource)) = end(line) {
+            let same = |a: &Action| a.verb == verb && a.resource == resource;
+            if let Some(i) = open.iter().position(same) {
+                done.push(Action {
+                    ended: at,
+                    ..open.remove(i)
+                });
+            }
         }
     }
     done

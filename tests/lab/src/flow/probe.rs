@@ -151,10 +151,11 @@ fn send(socket: &UdpSocket, probes: &Mutex<Probes>, stop: &AtomicBool) {
 fn receive(socket: &UdpSocket, probes: &Mutex<Probes>, stop: &AtomicBool) {
     let mut number = [0; size_of::<usize>()];
     while !stop.load(Ordering::SeqCst) {
-        if let Ok(length) = socket.recv(&mut number)
-            && length == number.len()
-            && let Some((_, answered)) = lock(probes).get_mut(usize::from_le_bytes(number))
-        {
+        let received = socket.recv(&mut number);
+        if received.ok() != Some(number.len()) {
+            continue;
+        }
+        if let Some((_, answered)) = lock(probes).get_mut(usize::from_le_bytes(number)) {
             answered.get_or_insert_with(Instant::now);
         }
     }

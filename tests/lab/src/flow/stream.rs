@@ -56,10 +56,10 @@ impl Stream {
         let (writing, reading) = (Arc::clone(&traffic), Arc::clone(&traffic));
         let (until, end) = (Arc::clone(&stop), Arc::clone(&stop));
         let note = |traffic: &Mutex<Traffic>, stop: &AtomicBool, result: io::Result<()>| {
-            if let Err(e) = result
-                && !stop.load(Ordering::SeqCst)
-            {
-                lock(traffic).broken.get_or_insert(e.to_string());
+            if let Err(e) = result {
+                if !stop.load(Ordering::SeqCst) {
+                    lock(traffic).broken.get_or_insert(e.to_string());
+                }
             }
         };
         let threads = vec![

@@ -39,7 +39,7 @@ const MAX_WRITE: u32 = 1 << 20;
 const BUFFER: usize = MAX_WRITE as usize + 4096;
 const FOPEN_DIRECT_IO: u32 = 1;
 /// ASYNC_READ, BIG_WRITES, ASYNC_DIO, PARALLEL_DIROPS, MAX_PAGES.
-const INIT_FLAGS: u32 = 1 | 1 << 5 | 1 << 15 | 1 << 18 | 1 << 22;
+const INIT_FLAGS: u32 = 1 | (1 << 5) | (1 << 15) | (1 << 18) | (1 << 22);
 
 /// An image being served. Dropping it ends the service.
 #[derive(Debug)]
@@ -189,13 +189,15 @@ impl Image {
     /// Both what discards and what writes zeros makes a hole, which reads as zeros.
     fn deallocate(&self, body: &[u8]) -> nix::Result<Vec<u8>> {
         let (offset, length) = (long(body, 8)?, long(body, 16)?);
-        let mode = FallocateFlags::from_bits_truncate(int(body, 24)?.cast_signed());
+        // The same bits, as fallocate(2) has them.
+        let mode = FallocateFlags::from_bits_truncate(int(body, 24)? as i32);
         let zeros = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_ZERO_RANGE;
         if !mode.intersects(zeros) || offset.saturating_add(length) > self.size {
             return Err(Errno::EOPNOTSUPP);
         }
         let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        fallocate(&self.file, hole, offset.cast_signed(), length.cast_signed())?;
+        let signed = |value: u64| libc::off_t::try_from(value).map_err(|_| Errno::EINVAL);
+        fallocate(&self.file, hole, signed(offset)?, signed(length)?)?;
         Ok(vec![])
     }
 

@@ -107,7 +107,8 @@ pub fn processes(lab: &Lab, node: &str, vserver: &str) -> Vec<(String, u32)> {
 pub fn difference(before: &str, now: &str) -> String {
     let only_in = |a: &str, b: &str, sign: char| -> String {
         let lines = a.lines().filter(|line| !b.lines().any(|l| l == *line));
-        lines.map(|line| format!("\n{sign} {line}")).collect()
+        let signed: Vec<String> = lines.map(|line| format!("\n{sign} {line}")).collect();
+        signed.concat()
     };
     only_in(before, now, '-') + &only_in(now, before, '+')
 }

@@ -19,9 +19,10 @@ const PORT: &str = "5202";
 
 /// The same with the spare ports.
 pub fn with_eight_ports(config: &str) -> String {
-    let spare: String = (0..SPARE_PORTS)
+    let spare: Vec<String> = (0..SPARE_PORTS)
         .map(|n| format!(", eth{} = \"office\"", n + 4))
         .collect();
+    let spare = spare.concat();
     config.replace("eth3 = \"lab\"", &format!("eth3 = \"lab\"{spare}"))
 }
 
