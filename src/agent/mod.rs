@@ -1,5 +1,6 @@
 //! The OCF agents: one file each, and in every one the same course: observe, plan, apply, observe again.
 
+mod degraded;
 pub mod fscheck;
 pub mod member;
 pub mod portwatch;
@@ -20,7 +21,7 @@ pub fn main(agent: &'static Agent) -> ! {
     } else if name == portwatch::DAEMON_NAME {
         portwatch::daemon_main()
     } else {
-        ocf::run(agent)
+        ocf::run(agent, degraded::told)
     };
     #[allow(clippy::disallowed_methods)] // a daemon has no exit reason to leave
     std::process::exit(code)

@@ -4,6 +4,7 @@ pub mod canonical;
 pub mod cib;
 pub mod element;
 pub mod fencing;
+pub mod history;
 pub mod merge;
 pub mod status;
 pub mod tool;

@@ -12,12 +12,15 @@ use super::error::Error;
 use super::exit::{ExitCode, State, exit_code};
 use super::{log, meta, reason, usage, watchdog};
 
-/// Serves the action on the command line and ends the process with its exit code. Further arguments
-/// are ignored, as the API asks.
-pub fn run(agent: &'static Agent) -> ! {
+/// What may be told of the state that an action found.
+pub type Told = fn(&Context<'_>, State) -> State;
+
+/// Serves the action on the command line and ends the process with its exit code; `told` has the last
+/// word on what that says. Further arguments are ignored, as the API asks.
+pub fn run(agent: &'static Agent, told: Told) -> ! {
     let env = Env::from_process();
     let word = std::env::args_os().nth(1);
-    end(serve(agent, env, word))
+    end(serve(agent, told, env, word))
 }
 
 #[allow(clippy::disallowed_methods)] // an agent ends here
@@ -25,7 +28,7 @@ fn end(code: ExitCode) -> ! {
     std::process::exit(code as i32)
 }
 
-fn serve(agent: &'static Agent, env: Env, word: Option<OsString>) -> ExitCode {
+fn serve(agent: &'static Agent, told: Told, env: Env, word: Option<OsString>) -> ExitCode {
     let word = word.unwrap_or_default();
     match word.to_str().and_then(Action::parse) {
         Some(Action::MetaData) => print(&meta::xml(agent)),
@@ -34,7 +37,7 @@ fn serve(agent: &'static Agent, env: Env, word: Option<OsString>) -> ExitCode {
             let prefix = env.reason_prefix();
             log::init(agent.name, &env);
             report_panics(prefix.clone());
-            let (action, outcome) = act(agent, env, action);
+            let (action, outcome) = act(agent, told, env, action);
             report(&prefix, action, &outcome);
             exit_code(action, &outcome)
         }
@@ -53,7 +56,7 @@ fn unknown(agent: &Agent, word: &str) -> Error {
 }
 
 /// Carries out `action` and tells what it turned out to be: a monitor may be a probe.
-fn act(agent: &Agent, env: Env, action: Action) -> (Action, Result<State, Error>) {
+fn act(agent: &Agent, told: Told, env: Env, action: Action) -> (Action, Result<State, Error>) {
     let action = match action {
         Action::Monitor if env.interval().is_zero() => Action::Probe,
         other => other,
@@ -63,11 +66,12 @@ fn act(agent: &Agent, env: Env, action: Action) -> (Action, Result<State, Error>
     };
     let timeout = Duration::from_secs(u64::from(declaration.timeout));
     let env = env.with_default_timeout(timeout);
-    (action, attempt(agent, &env, action, declaration))
+    (action, attempt(agent, told, &env, action, declaration))
 }
 
 fn attempt(
     agent: &Agent,
+    told: Told,
     env: &Env,
     action: Action,
     declaration: &ActionDecl,
@@ -85,12 +89,14 @@ fn attempt(
     ) {
         agent.check_parameters(env)?;
     }
-    (declaration.handler)(&Context {
+    let context = Context {
         env,
         action,
         depth: declaration.depth,
         deadline: begun + env.timeout() / 4 * 3,
-    })
+    };
+    let state = (declaration.handler)(&context)?;
+    Ok(told(&context, state))
 }
 
 /// Logs a bad outcome, and leaves the exit reason as the last line of standard error.
@@ -157,12 +163,16 @@ mod tests {
     /// The variable that makes [`process`] an agent's process instead of a test.
     const ACTION: &str = "SAMPLE_ACTION";
 
+    fn all_is_told(_: &Context<'_>, state: State) -> State {
+        state
+    }
+
     /// Not a test by itself: the other tests start it as a process of its own, because an agent ends
     /// its process and owns its signals.
     #[test]
     fn process() {
         if let Some(word) = std::env::var_os(ACTION) {
-            end(serve(&SAMPLE, Env::from_process(), Some(word)));
+            end(serve(&SAMPLE, all_is_told, Env::from_process(), Some(word)));
         }
     }
 
