@@ -17,7 +17,12 @@ DOCDIR ?= $(PREFIX)/share/doc/berth
 AGENTS := fscheck vserver vip portwatch
 CARGO ?= cargo
 KEEP ?=
+SUITE ?=
 LAB := target/release/lab
+IMAGE = target/lab-image/$(SUITE)
+# A prerequisite of what runs on another system, where one is named.
+ON_SUITE = $(if $(SUITE),lab-image)
+ROOT = $(if $(SUITE),--root $(IMAGE))
 
 .PHONY: help
 help: ## list the targets
@@ -32,18 +37,18 @@ build: ## build everything, optimised
 	@packaging/setup build
 	$(CARGO) build --release --locked --workspace
 
+.PHONY: lab-image
+lab-image: setup ## the root file system of another release, for --root (SUITE=trixie)
+	@packaging/lab-image $(or $(SUITE),trixie) target/lab-image/$(or $(SUITE),trixie)
+
 .PHONY: demo
-demo: setup ## two file servers, three nodes, one power failure (KEEP=1 leaves the cluster up)
+demo: setup $(ON_SUITE) ## two file servers, three nodes, one power failure (KEEP=1 leaves the cluster up)
 	@$(CARGO) build --release --locked --workspace --quiet
-	@$(LAB) demo $(if $(KEEP),--keep)
+	@$(LAB) demo $(ROOT) $(if $(KEEP),--keep)
 
 .PHONY: check
-check: setup ## all tests: format, lints, units, kernel, real servers, real cluster (root)
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) build --locked --workspace
-	$(CARGO) test --locked --workspace -- --include-ignored
-	@echo "berth: all checks passed"
+check: setup ## all tests: here, and on another system what depends on it (root; SUITE=trixie)
+	@CARGO="$(CARGO)" tests/check $(SUITE)
 
 .PHONY: test
 test: ## the tests that need neither root nor a cluster
@@ -51,9 +56,9 @@ test: ## the tests that need neither root nor a cluster
 	$(CARGO) test --locked --workspace
 
 .PHONY: bench
-bench: setup ## figures, side by side with the stock agents in the same run (root)
+bench: setup $(ON_SUITE) ## figures, side by side with the stock agents in the same run (root)
 	@$(CARGO) build --release --locked --workspace --quiet
-	@$(LAB) bench
+	@$(LAB) bench $(ROOT)
 
 .PHONY: gen
 gen: ## write meta-data, man pages and completions anew from their declarations

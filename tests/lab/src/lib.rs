@@ -26,6 +26,7 @@ pub mod protocol;
 mod rootfs;
 pub mod scene;
 pub mod smb;
+pub mod status;
 pub mod system;
 mod wait;
 pub mod warden;

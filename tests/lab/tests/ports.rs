@@ -14,7 +14,7 @@ use lab::flow::{Echo, Prober, Stream};
 use lab::protocol::Cable;
 use lab::wire;
 use lab::worker::{Worker, at_work, counts, wait_for_work};
-use lab::{Error, Lab, holds, ports, scene, wait_for};
+use lab::{Error, Lab, holds, ports, scene, status, wait_for};
 
 const VIP: &str = "10.1.0.50";
 /// Whom nobody has: a target that never answers.
@@ -168,25 +168,28 @@ fn the_cluster_is_told_while_a_port_is_down_and_not_after(lab: &Lab, node: &str)
     let failed = port(lab, node);
     lab.set_cable(node, &failed, Cable::Dead).unwrap();
     let told = format!("{failed} silent, 1 VIP on {}", other(&failed));
-    shows(lab, node, &told, true);
+    reports(lab, node, &told, true);
     // Another reason takes the place of the first.
     lab.set_cable(node, &failed, Cable::Pulled).unwrap();
     let told = told.replace("silent", "down");
-    shows(lab, node, &told, true);
+    reports(lab, node, &told, true);
     attribute(lab, node, "berth-ports", "1");
     attribute(lab, node, "berth-net-office", "1");
     mend(lab, node, &failed);
-    shows(lab, node, &told, false);
+    reports(lab, node, &told, false);
     attribute(lab, node, "berth-ports", "2");
-    shows(lab, node, "OCF_DEGRADED", false);
+    reports(lab, node, "", false);
 }
 
-/// Waits until `crm_mon` shows a text, or does not any more.
-fn shows(lab: &Lab, node: &str, text: &str, shown: bool) {
-    let what = format!("crm_mon to show {text:?}: {shown}");
+/// Waits until the cluster lists portwatch as degraded at this node for a reason that contains the text,
+/// or does not any more.
+fn reports(lab: &Lab, node: &str, text: &str, shown: bool) {
+    let what = format!("portwatch to be degraded for {text:?}: {shown}");
     wait_for(what, MONITORED, || {
-        let seen = run(lab, node, "crm_mon -1rA");
-        holds(seen.contains(text) == shown, Error::new(seen))
+        let all = status::complaints(lab, node)?;
+        let mut own = all.iter().filter(|c| c.degraded && c.node == node);
+        let seen = own.any(|c| c.resource == "portwatch" && c.reason.contains(text));
+        holds(seen == shown, Error::new(format!("{all:?}")))
     })
     .unwrap();
 }
@@ -233,21 +236,23 @@ fn one_node_with_a_wrong_port_stops_no_other(lab: &Lab, node: &str) {
     let config = config(lab);
     assert!(config.contains(right), "{config}");
     scene::apply(lab, &config.replace(right, wrong)).unwrap();
-    let runs = |text: &str| {
+    let runs_everywhere = || {
         wait_for("portwatch on all nodes", MONITORED, || {
-            let seen = run(lab, node, "crm_mon -1r");
-            let all = seen.contains("portwatch-clone") && !seen.contains("Stopped: [ n");
-            holds(all && seen.contains(text), Error::new(seen))
+            let mut running = status::running(lab, node)?;
+            running.retain(|r| r.resource == "portwatch");
+            let all = running.len() == lab.plan().node_names().len();
+            holds(all, Error::new(format!("{running:?}")))
         })
         .unwrap();
     };
-    runs("nonsense missing");
+    runs_everywhere();
+    reports(lab, "n3", "nonsense missing", true);
     ports::wait_usable(lab, "n3", &["eth1"], true, SOON).unwrap();
     scene::apply(lab, &config).unwrap();
     for node in lab.plan().node_names() {
         ports::wait_usable(lab, &node, &PORTS, true, MONITORED).unwrap();
     }
-    runs("");
+    runs_everywhere();
 }
 
 /// With the default hold-down.
@@ -281,12 +286,7 @@ fn a_subnet_lost_on_all_nodes_stops_nothing(lab: &Lab, node: &str) {
         attribute(lab, n, "berth-net-office", "0");
     }
     // What the cluster does about it, it has done when it is idle.
-    wait_for("the cluster to be idle", SOON, || {
-        let script = "crmadmin --status $(crmadmin -q --dc_lookup | sed 's/.*: *//')";
-        let seen = run(lab, node, script);
-        holds(seen.contains("S_IDLE"), Error::new(seen))
-    })
-    .unwrap();
+    status::settle(lab, node).unwrap();
     assert_eq!(scene::node_of(lab, node, "alpha").unwrap(), node);
     nodes.iter().for_each(|n| set_all(lab, n, Cable::Good));
     let ((), reports) = at_work(lab, &workers, || wait_for_work(&workers, &[0], 5, || {})).unwrap();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::{loop_number, processes, run};
 use lab::worker::{Worker, at_work, counts, wait_for_work};
-use lab::{Error, Lab, Result, holds, scene, wait_for};
+use lab::{Error, Lab, Result, holds, scene, status, wait_for};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -125,8 +125,8 @@ fn stop_all(lab: &Lab, node: &str) {
         "crm_attribute --name stop-all-resources --update true",
     );
     wait_for("all resources to be stopped", SOON, || {
-        let text = run(lab, node, "crm_mon -1");
-        holds(text.contains("No active resources"), text)
+        let running = status::running(lab, node)?;
+        holds(running.is_empty(), Error::new(format!("{running:?}")))
     })
     .unwrap();
 }

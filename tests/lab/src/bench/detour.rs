@@ -11,6 +11,7 @@ use crate::flow::{Echo, Prober, Stream};
 use crate::ports;
 use crate::protocol::Cable;
 use crate::scene;
+use crate::status;
 use crate::wait::{holds, wait_for};
 
 /// The client that waits for answers, and one on the subnet between the nodes.
@@ -174,9 +175,9 @@ impl Bench<'_> {
         self.lab.set_cable(&self.node, PORTS[0], Cable::Good)?;
         ports::wait_usable(self.lab, &self.node, &PORTS, true, LIMIT)?;
         wait_for("no address to be degraded", LIMIT, || {
-            let seen = self.lab.exec(&self.node, &["crm_mon", "-1"])?.stdout;
-            let of_vip = |line: &str| line.contains(RESOURCE) && line.contains("DEGRADED");
-            holds(!seen.lines().any(of_vip), Error::new(seen))
+            let seen = status::complaints(self.lab, &self.node)?;
+            let of_vip = seen.iter().find(|c| c.degraded && c.resource == RESOURCE);
+            of_vip.map_or(Ok(()), |c| Err(Error::new(c.reason.clone())))
         })?;
         failover::settle(self.lab)
     }

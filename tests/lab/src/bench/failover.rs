@@ -11,12 +11,12 @@ use crate::control::Lab;
 use crate::error::{Error, Result};
 use crate::nfs4::{Outage, Probe};
 use crate::scene;
+use crate::status;
 use crate::wait::{holds, wait_for};
 
 /// Pause between two listings.
 const PAUSE: Duration = Duration::from_millis(2);
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
-const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 /// A resource that does nothing, always where alpha is: what the cluster costs by itself.
 pub const DUMMY: &str = r#"
 <configuration><resources>
@@ -234,21 +234,7 @@ fn watch(
 /// # Errors
 /// If it still has a minute later.
 pub fn settle(lab: &Lab) -> Result<()> {
-    let node = any_node(lab)?;
-    wait_for("the cluster to be idle", SETTLE_LIMIT, || {
-        let output = lab.exec(&node, &["crmadmin", "--quiet", "--dc_lookup"])?;
-        let dc = output
-            .stdout
-            .trim()
-            .trim_start_matches("Designated Controller is:");
-        let dc = dc.split_whitespace().next().unwrap_or_default().to_owned();
-        holds(!dc.is_empty(), Error::new("no controller"))?;
-        let status = lab.exec(&node, &["crmadmin", "--status", &dc])?;
-        holds(
-            status.stdout.contains("S_IDLE"),
-            Error::new(status.stdout.trim().to_owned()),
-        )
-    })
+    status::settle(lab, &any_node(lab)?)
 }
 
 fn any_node(lab: &Lab) -> Result<String> {

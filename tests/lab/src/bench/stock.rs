@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::failover;
 use crate::control::Lab;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::scene;
+use crate::status;
 use crate::wait::{holds, wait_for};
 
 /// The group's address, on the subnet of the client that asks.
@@ -45,16 +46,9 @@ pub fn install(lab: &Lab, disk: &str) -> Result<()> {
     )?
     .check("crm configure")?;
     wait_for("the stock file server to run", STARTED_LIMIT, || {
-        let state = lab
-            .exec("n1", &["crm_mon", "--one-shot", "--inactive"])?
-            .stdout;
-        let running = state
-            .lines()
-            .filter(|l| l.contains("stock-") && l.contains("Started"));
-        holds(
-            running.count() == 3,
-            crate::error::Error::new(state.clone()),
-        )
+        let mut running = status::running(lab, "n1")?;
+        running.retain(|r| r.resource.starts_with("stock-"));
+        holds(running.len() == 3, Error::new(format!("{running:?}")))
     })
 }
 

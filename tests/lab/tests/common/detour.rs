@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lab::bench::timeline;
 use lab::protocol::Cable;
-use lab::{Error, Lab, holds, ports, wait_for};
+use lab::{Error, Lab, holds, ports, status, wait_for};
 
 use super::{STATE, difference, run};
 
@@ -116,20 +116,9 @@ pub fn failed(lab: &Lab, asked: &str) -> Complaints {
 }
 
 fn listed(lab: &Lab, asked: &str, degraded: bool) -> Complaints {
-    let text = run(lab, asked, "crm_mon -1 --output-as=xml");
-    let xml = roxmltree::Document::parse(&text).unwrap();
-    let is = |failure: &roxmltree::Node<'_, '_>| {
-        let status = failure.attribute("exitstatus");
-        failure.has_tag_name("failure") && (status == Some("OCF_DEGRADED")) == degraded
-    };
-    xml.descendants()
-        .filter(is)
-        .map(|failure| {
-            let of = |name| failure.attribute(name).unwrap_or_default().to_owned();
-            let key = of("op_key");
-            let resource = key.rsplitn(3, '_').last().unwrap_or_default();
-            (resource.to_owned(), of("node"), of("exitreason"))
-        })
+    let all = status::complaints(lab, asked).unwrap().into_iter();
+    all.filter(|c| c.degraded == degraded)
+        .map(|c| (c.resource, c.node, c.reason))
         .collect()
 }
 
