@@ -26,6 +26,12 @@ const PLAN: &str = "plan.json";
 /// tests alike.
 pub const ROOT_VARIABLE: &str = "BERTH_LAB_ROOT";
 
+/// The environment variable that names the directory for the logs of labs whose test fails.
+const LOGS_VARIABLE: &str = "BERTH_LAB_LOGS";
+/// What the cluster and its agents write on a node, and how much of its end is kept.
+const NODE_LOG: &str = "/var/log/pacemaker/pacemaker.log";
+const LOG_LIMIT: &str = "4000000";
+
 /// How a lab is brought up.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -165,6 +171,26 @@ impl Lab {
             let lines: Vec<&str> = text.lines().collect();
             for line in &lines[lines.len().saturating_sub(5)..] {
                 self.say(&format!("{}: {line}", path.display()));
+            }
+        }
+    }
+
+    /// Keeps the nodes' logs for whoever looks for the cause of a test's failure, where
+    /// [`LOGS_VARIABLE`] says.
+    fn save_logs(&self) {
+        let Some(directory) = std::env::var_os(LOGS_VARIABLE).map(PathBuf::from) else {
+            return;
+        };
+        for node in self.plan.node_names() {
+            let words = ["tail", "-c", LOG_LIMIT, NODE_LOG];
+            let text = match self.exec(&node, &words) {
+                Ok(output) => output.stdout,
+                Err(e) => e.to_string(),
+            };
+            let file = directory.join(format!("{}-{node}.log", self.plan.name));
+            match fs::create_dir_all(&directory).and_then(|()| fs::write(&file, text)) {
+                Ok(()) => eprintln!("log of {node}: {}", file.display()),
+                Err(e) => eprintln!("log of {node}: {}: {e}", file.display()),
             }
         }
     }
@@ -365,6 +391,9 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if !self.kept && thread::panicking() {
+            self.save_logs();
+        }
         if self.kept {
             return;
         }

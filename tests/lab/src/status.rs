@@ -24,13 +24,15 @@ pub struct Complaint {
     pub degraded: bool,
 }
 
-/// A resource, or an instance of a clone, that runs.
+/// A resource, or an instance of a clone, that a node has.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Running {
+pub struct Instance {
     /// The resource, without the number of a clone's instance.
     pub resource: String,
     /// The node.
     pub node: String,
+    /// Whether it has started there; else it is starting or stopping.
+    pub started: bool,
 }
 
 /// What the cluster lists as failed and as degraded.
@@ -57,28 +59,27 @@ fn complaint(failure: roxmltree::Node<'_, '_>) -> Complaint {
     }
 }
 
-/// What runs, and where. A resource that is being started does not run yet, one that is being stopped
-/// still does.
+/// What nodes have of resources.
 ///
 /// # Errors
 /// If the cluster can't be asked.
-pub fn running(lab: &Lab, asked: &str) -> Result<Vec<Running>> {
+pub fn instances(lab: &Lab, asked: &str) -> Result<Vec<Instance>> {
     ask(lab, asked, &["crm_mon", "-1", "--output-as=xml"], |xml| {
         let resources = xml.descendants().filter(|n| n.has_tag_name("resource"));
-        let started = resources.filter(|n| n.attribute("role") == Some("Started"));
-        started.flat_map(places).collect()
+        resources.flat_map(instances_of).collect()
     })
 }
 
-fn places(resource: roxmltree::Node<'_, '_>) -> Vec<Running> {
+fn instances_of(resource: roxmltree::Node<'_, '_>) -> Vec<Instance> {
     let id = resource.attribute("id").unwrap_or_default();
     let id = id.split(':').next().unwrap_or(id);
     let nodes = resource.children().filter(|n| n.has_tag_name("node"));
     nodes
         .filter_map(|n| n.attribute("name"))
-        .map(|node| Running {
+        .map(|node| Instance {
             resource: id.to_owned(),
             node: node.to_owned(),
+            started: resource.attribute("role") == Some("Started"),
         })
         .collect()
 }
@@ -143,9 +144,11 @@ mod tests {
         let text =
             r#"<resource id="portwatch:1" role="Started"><node name="n2" id="2"/></resource>"#;
         let xml = roxmltree::Document::parse(text).unwrap();
-        let running = places(xml.root_element());
-        assert_eq!(running.len(), 1);
-        assert_eq!(running[0].resource, "portwatch");
-        assert_eq!(running[0].node, "n2");
+        let instance = Instance {
+            resource: "portwatch".to_owned(),
+            node: "n2".to_owned(),
+            started: true,
+        };
+        assert_eq!(instances_of(xml.root_element()), [instance]);
     }
 }

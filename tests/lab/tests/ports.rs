@@ -238,10 +238,10 @@ fn one_node_with_a_wrong_port_stops_no_other(lab: &Lab, node: &str) {
     scene::apply(lab, &config.replace(right, wrong)).unwrap();
     let runs_everywhere = || {
         wait_for("portwatch on all nodes", MONITORED, || {
-            let mut running = status::running(lab, node)?;
-            running.retain(|r| r.resource == "portwatch");
-            let all = running.len() == lab.plan().node_names().len();
-            holds(all, Error::new(format!("{running:?}")))
+            let mut own = status::instances(lab, node)?;
+            own.retain(|i| i.resource == "portwatch" && i.started);
+            let all = own.len() == lab.plan().node_names().len();
+            holds(all, Error::new(format!("{own:?}")))
         })
         .unwrap();
     };

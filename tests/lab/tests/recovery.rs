@@ -125,8 +125,8 @@ fn stop_all(lab: &Lab, node: &str) {
         "crm_attribute --name stop-all-resources --update true",
     );
     wait_for("all resources to be stopped", SOON, || {
-        let running = status::running(lab, node)?;
-        holds(running.is_empty(), Error::new(format!("{running:?}")))
+        let left = status::instances(lab, node)?;
+        holds(left.is_empty(), Error::new(format!("{left:?}")))
     })
     .unwrap();
 }

@@ -46,9 +46,9 @@ pub fn install(lab: &Lab, disk: &str) -> Result<()> {
     )?
     .check("crm configure")?;
     wait_for("the stock file server to run", STARTED_LIMIT, || {
-        let mut running = status::running(lab, "n1")?;
-        running.retain(|r| r.resource.starts_with("stock-"));
-        holds(running.len() == 3, Error::new(format!("{running:?}")))
+        let mut own = status::instances(lab, "n1")?;
+        own.retain(|i| i.resource.starts_with("stock-") && i.started);
+        holds(own.len() == 3, Error::new(format!("{own:?}")))
     })
 }
 
