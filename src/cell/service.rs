@@ -173,7 +173,7 @@ pub enum Entry {
 pub struct Launch {
     /// Its name in messages: `nfs`, `smb`, `command 1`.
     pub name: String,
-    /// Program (absolute) and arguments. It stays in the foreground and logs to standard error.
+    /// Program, by name, and arguments. It stays in the foreground and logs to standard error.
     pub argv: Vec<String>,
     /// Its environment, in addition to `PATH` and `LC_ALL=C`.
     pub environment: Vec<(String, String)>,
@@ -211,7 +211,7 @@ pub enum Change {
     Run {
         /// [`Launch::name`].
         server: &'static str,
-        /// Program (absolute) and arguments.
+        /// Program, by name, and arguments.
         argv: Vec<String>,
     },
 }
@@ -280,7 +280,7 @@ pub fn launches(spec: &ServerSpec) -> Vec<Launch> {
         launches.push(Launch {
             name: format!("command {}", i + 1),
             // "exec": signals and the exit code are the command's own, not the shell's.
-            argv: ["/bin/sh", "-c", &format!("exec {command}")]
+            argv: ["sh", "-c", &format!("exec {command}")]
                 .map(str::to_owned)
                 .to_vec(),
             environment: vec![],

@@ -60,7 +60,7 @@ pub fn launch() -> Launch {
     Launch {
         name: NAME.to_owned(),
         argv: [
-            "/usr/bin/ganesha.nfsd",
+            "ganesha.nfsd",
             "-F",
             "-L",
             "STDERR",

@@ -67,7 +67,7 @@ pub fn launch() -> Launch {
     Launch {
         name: NAME.to_owned(),
         argv: [
-            "/usr/sbin/smbd",
+            "smbd",
             "--foreground",
             // PID 1 made it the leader of a session already; a second setsid(2) would fail.
             "--no-process-group",
@@ -108,7 +108,7 @@ pub fn changes(old: &[Export], new: &[Export]) -> Vec<Change> {
 
 fn control(message: &[&str]) -> Change {
     let config = config();
-    let argv = ["/usr/bin/smbcontrol", "--configfile", &config, "smbd"];
+    let argv = ["smbcontrol", "--configfile", &config, "smbd"];
     Change::Run {
         server: NAME,
         argv: argv.iter().chain(message).map(|&s| s.to_owned()).collect(),
