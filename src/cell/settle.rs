@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::fs::CWD;
 
 use super::root::{OWN_ETC, STATE_DIRECTORY};
-use super::service::{self, Entry, Export, ServerSpec, Snippets};
+use super::service::{self, Entry, Export, ServerSpec, Surroundings};
 use crate::sys::mount;
 
 /// Room for device nodes, which take none.
@@ -58,8 +58,8 @@ fn make_state_directory(path: &Path) -> io::Result<()> {
 
 /// Puts everything in place that the servers need before they start, or after their exports changed.
 pub fn configure(spec: &ServerSpec, exports: &[Export]) -> Result<(), String> {
-    let snippets = Snippets::look(spec);
-    for entry in service::files(spec, exports, &snippets)? {
+    let found = Surroundings::look(spec, exports).map_err(|e| e.to_string())?;
+    for entry in service::files(spec, exports, &found)? {
         let (Entry::Directory { path, .. } | Entry::File { path, .. } | Entry::Node { path, .. }) =
             &entry;
         put(&entry).map_err(|e| format!("write {}: {e}", path.display()))?;
