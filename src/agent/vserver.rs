@@ -64,7 +64,8 @@ const CONFIG_DIR: Optional<PathBuf> = Optional::new(
     "config_dir",
     "Directory with your own server configuration",
     "What its files ganesha.conf and smb.conf say is included at the end of the configuration that berth \
-     writes. It must lie under /etc, /opt or /usr, which the cell sees, and be readable by everybody.",
+     writes. NFS-Ganesha 6 takes each block but EXPORT only once: a second NFS_CORE_PARAM, NFSV4 or NFS_KRB5 \
+     is passed over, with a warning in the log. The directory must lie under /etc, /opt or /usr, which the cell sees, and be readable by everybody.",
     config_dir,
 );
 

@@ -63,6 +63,7 @@ fn weigh(line: &str) -> Option<(Weight, &str)> {
 #[derive(Debug, PartialEq, Eq)]
 struct Ganesha<'a> {
     function: &'a str,
+    component: &'a str,
     level: &'a str,
     text: &'a str,
 }
@@ -76,10 +77,11 @@ impl<'a> Ganesha<'a> {
             .split_once(" :")?
             .1
             .split_once(" :")?;
-        let (_component, rest) = rest.split_once(" :")?;
+        let (component, rest) = rest.split_once(" :")?;
         let (level, text) = rest.split_once(" :")?;
         Some(Self {
             function: place.rsplit(' ').next()?,
+            component,
             level,
             text: text.trim(),
         })
@@ -102,7 +104,7 @@ impl<'a> Ganesha<'a> {
         let weight = match self.level {
             _ if self.text.is_empty() || self.function == "gsh_backtrace" => return None,
             "FATAL" if !self.text.starts_with("Fatal errors.") => Weight::Fatal,
-            "CRIT" | "MAJ" if is_one_of(&USUAL) => Weight::Said,
+            "CRIT" | "MAJ" if self.component == "DBUS" || is_one_of(&USUAL) => Weight::Said,
             "CRIT" if self.text.starts_with("Config File (") && !is_one_of(&SUMMARIES) => {
                 Weight::Detail
             }
@@ -206,6 +208,7 @@ mod tests {
     #[test]
     fn what_ganesha_says_at_each_start_is_no_reason() {
         let usual = "\
+26/11/2026 06:26:22 : epoch 6b07d10e : alpha : nfs-ganesha-184[main] gsh_dbus_pkginit :DBUS :CRIT :dbus_bus_get failed (Failed to connect to socket /run/dbus/system_bus_socket: No such file or directory)
 26/11/2026 06:28:36 : epoch 6b07d194 : alpha : nfs-ganesha-188[main] __Register_program :DISP :MAJ :Cannot register NFS V4 on TCP
 26/11/2026 06:28:36 : epoch 6b07d194 : alpha : nfs-ganesha-188[main] gssd_refresh_krb5_machine_credential :NFS CB :CRIT :ERROR: gssd_refresh_krb5_machine_credential: no usable keytab entry found in keytab /etc/krb5.keytab for connection with host localhost
 26/11/2026 06:28:36 : epoch 6b07d194 : alpha : nfs-ganesha-188[main] nfs_start :NFS STARTUP :EVENT :             NFS SERVER INITIALIZED

@@ -53,6 +53,10 @@ pub fn entries(
     ])
 }
 
+/// No complaints at each start that a cell has no D-Bus. Left out where the admin may have a block of this
+/// kind: since 6.0 the first one would be the only one that counts.
+const QUIET: &str = "LOG {\n\tCOMPONENTS { DBUS = FATAL; }\n}\n";
+
 fn config() -> String {
     format!("{CONFIG}/ganesha.conf")
 }
@@ -120,8 +124,11 @@ fn render(spec: &ServerSpec, exports: &[Export], found: &Surroundings) -> Result
         seen.push((id, &export.directory));
         text.push_str(&block(id, &export.directory, nfs));
     }
-    if let Some(path) = &found.nfs_snippet {
-        let _ = writeln!(text, "%include \"{}\"", path.display());
+    match &found.nfs_snippet {
+        Some(path) => {
+            let _ = writeln!(text, "%include \"{}\"", path.display());
+        }
+        None => text.push_str(QUIET),
     }
     Ok(text)
 }
@@ -160,9 +167,6 @@ fn head(spec: &ServerSpec, version: Version) -> String {
         }}\n\
         NFS_KRB5 {{\n\
         \tActive_krb5 = false;\n\
-        }}\n\
-        LOG {{\n\
-        \tCOMPONENTS {{ DBUS = FATAL; }}\n\
         }}\n"
     )
 }

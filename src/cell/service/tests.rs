@@ -153,6 +153,7 @@ fn snippets_are_included_if_they_exist() {
     };
     let entries = files(&spec, &[], &found).unwrap();
     let dir = dir.path().display();
+    assert!(!content(&entries, "/run/berth/ganesha.conf").contains("LOG {"));
     assert!(
         content(&entries, "/run/berth/ganesha.conf")
             .contains(&format!("%include \"{dir}/ganesha.conf\"\n"))
