@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::member;
@@ -15,7 +15,7 @@ use crate::ocf::{
     Action, ActionDecl, Agent, Context, Env, Error, Optional, Param, State, log, step,
 };
 use crate::plan::directory;
-use crate::sys::namespace;
+use crate::sys::{namespace, program};
 
 const NAME: Param<String> = Param::required(
     "name",
@@ -64,7 +64,8 @@ const CONFIG_DIR: Optional<PathBuf> = Optional::new(
     "config_dir",
     "Directory with your own server configuration",
     "What its files ganesha.conf and smb.conf say is included at the end of the configuration that berth \
-     writes. It must lie under /etc, /opt or /usr, which the cell sees, and be readable by everybody.",
+     writes. NFS-Ganesha 6 takes each block but EXPORT only once: a second NFS_CORE_PARAM, NFSV4 or NFS_KRB5 \
+     is passed over, with a warning in the log. The directory must lie under /etc, /opt or /usr, which the cell sees, and be readable by everybody.",
     config_dir,
 );
 
@@ -200,11 +201,8 @@ fn validate_host(cx: &Context<'_>) -> Result<State, Error> {
 /// Whether this node has what the servers need.
 fn check_host(spec: &ServerSpec) -> Result<(), Error> {
     for launch in service::launches(spec) {
-        let program = launch.argv.first().map(Path::new).unwrap_or(Path::new("/"));
-        if !program.is_file() {
-            let text = format!("{} for {} is not installed", program.display(), launch.name);
-            return Err(Error::missing(text));
-        }
+        let program = launch.argv.first().map_or("", String::as_str);
+        program::find(program).map_err(|e| Error::missing(format!("{}: {e}", launch.name)))?;
     }
     if let Some(directory) = spec.config_dir.as_ref().filter(|d| !d.is_dir()) {
         return Err(Error::host(format!(

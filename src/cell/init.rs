@@ -18,6 +18,7 @@ use rustix::thread::UnshareFlags;
 
 use super::channel::{Channel, Received};
 use super::job::Job;
+use super::last_words::LastWords;
 use super::network;
 use super::order::{Event, Numbered, Order};
 use super::output::Lines;
@@ -58,8 +59,8 @@ struct Server {
     pid: Pid,
     output: Option<OwnedFd>,
     lines: Lines,
-    /// The last line it wrote: mostly the reason for its end.
-    last: String,
+    /// What it said last that mattered: mostly the reason for its end.
+    last: LastWords,
     /// The order to start it, until it answers.
     starting: Option<u64>,
 }
@@ -227,7 +228,7 @@ impl<'a> Init<'a> {
                     pid: Pid::from_raw(child.id() as i32),
                     output: Some(output),
                     lines: Lines::default(),
-                    last: String::new(),
+                    last: LastWords::default(),
                     starting: Some(number),
                 });
                 // The keeper has the deadline: it ends the wait by an order to halt.
@@ -290,8 +291,8 @@ impl<'a> Init<'a> {
 
     /// Tells of a server's end whoever has to know.
     fn bury(&mut self, server: Server, mut how: String) -> io::Result<()> {
-        if !server.last.is_empty() {
-            how = format!("{how}: {}", server.last);
+        if let Some(words) = server.last.get() {
+            how = format!("{how}: {words}");
         }
         if let Some(number) = server.starting {
             // Nobody will answer: the wait for it is over.
@@ -366,7 +367,7 @@ fn readable(fd: &impl AsFd) -> PollFd<'_> {
 fn hear(channel: &Channel, server: &mut Server) {
     let Some(output) = &server.output else { return };
     let open = server.lines.read(output, |line| {
-        server.last = line.to_owned();
+        server.last.hear(line, Instant::now());
         // Lines that a busy keeper has no room for are lost rather than waited with.
         let said = Event::Said {
             server: server.launch.name.clone(),

@@ -8,6 +8,7 @@ pub mod guard;
 pub mod init;
 pub mod job;
 pub mod keeper;
+pub mod last_words;
 pub mod network;
 pub mod order;
 pub mod output;

@@ -62,7 +62,7 @@ pub enum Order {
     Run {
         /// The server's name.
         server: String,
-        /// The program, by its absolute path, and its arguments.
+        /// The program, by its name, and its arguments.
         argv: Vec<String>,
         /// It is killed after this time.
         limit: Duration,

@@ -17,7 +17,7 @@ use crate::plan::repair::{
     Decision, Exit, FsKind, IMAGE, Policy, Program, Stage, Subject, after_stage, program, progress,
     verdict,
 };
-use crate::sys::command::command;
+use crate::sys::program::command;
 
 /// An image of the metadata may take no more room and time than this: access is blocked meanwhile, and
 /// the image is only a precaution. Where a count in an XFS header is garbage, xfs_db can loop for ever
@@ -173,7 +173,7 @@ impl Repair {
             };
             if let Some(program) = program(self.patient.kind, stage, subject) {
                 self.log
-                    .write(&format!("$ {} {}", program.path, program.args.join(" ")));
+                    .write(&format!("$ {} {}", program.name, program.args.join(" ")));
                 self.running = Some(Running::start(&program, stage, progress, told)?);
                 return Ok(());
             }
@@ -228,7 +228,7 @@ impl Running {
         told: OwnedFd,
     ) -> io::Result<Self> {
         let (words, said) = pipe()?;
-        let mut command = command(program.path);
+        let mut command = command(program.name)?;
         command.args(&program.args);
         command.stdout(said.try_clone()?).stderr(said);
         let inherited = told.as_raw_fd();
@@ -251,7 +251,7 @@ impl Running {
         }
         let child = command
             .spawn()
-            .map_err(|e| io::Error::new(e.kind(), format!("start {}: {e}", program.path)))?;
+            .map_err(|e| io::Error::new(e.kind(), format!("start {}: {e}", program.name)))?;
         let exit = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
         Ok(Self {
             child,

@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::service::Launch;
-use crate::sys::command::command;
+use crate::sys::program;
 
 /// Open files of a server: a Samba process and Ganesha hold one for each that a client has open.
 const FILES: u64 = 1 << 20;
@@ -35,19 +35,14 @@ pub fn spawn(launch: &Launch) -> io::Result<(Child, OwnedFd)> {
     Ok((child, output))
 }
 
-/// A command that runs with these capabilities and no others, in a session of its own.
+/// A command that runs with these capabilities and no others, in a session of its own. It begins with the
+/// name of a program, which [`program::find`] knows the place of.
 ///
 /// # Errors
-/// `InvalidInput` if there is no program or its path is not absolute.
+/// `InvalidInput` if there is no such name; `NotFound` if the program is not installed.
 pub fn restricted(argv: &[String], rights: CapabilitySet) -> io::Result<Command> {
-    let Some((program, arguments)) = argv.split_first().filter(|(p, _)| p.starts_with('/')) else {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("command {argv:?} does not begin with an absolute path"),
-        ));
-    };
-    let mut command = command(program);
-    command.args(arguments);
+    let mut command = program::command(argv.first().map_or("", String::as_str))?;
+    command.args(argv.iter().skip(1));
     // SAFETY: between fork and exec only system calls are made; nothing is allocated, and this
     // process has one thread.
     unsafe {

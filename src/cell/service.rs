@@ -1,12 +1,12 @@
 //! The servers of a cell: what they are to serve, the files that tell them so, how each is started,
 //! told of a change, and stopped.
 //!
-//! Pure but for [`Snippets::look`]: files and command lines are rendered from values that were checked
+//! Pure but for [`Surroundings::look`]: files and command lines are rendered from values that were checked
 //! when they were parsed, so that nothing in a parameter can end a line, a quote or a block of a
 //! server's configuration.
 //!
 //! # What the servers need of a cell
-//! Tried with nfs-ganesha 4.3 and Samba 4.17:
+//! Tried with nfs-ganesha 4.3 and 6.5, and with Samba 4.17 and 4.22:
 //! - `/proc` mounted with `subset=pid` is enough for both, but `/etc/mtab` must lead to
 //!   `/proc/self/mounts`: Ganesha finds its file systems there. On some machines it leads to
 //!   `/proc/mounts`, which is hidden then.
@@ -21,6 +21,7 @@
 //! - An NFS export that is taken away is let go some 15 ms after Ganesha got its signal: an unmount is
 //!   to be tried until it works.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,9 +36,11 @@ mod handle;
 mod nfs;
 mod smb;
 mod value;
+mod version;
 
 pub use nfs::export_id;
 pub use value::{Access, Client, ShareName, Squash, User};
+pub use version::Version;
 
 /// Where the generated configuration lies in the cell.
 const CONFIG: &str = "/run/berth";
@@ -59,7 +62,7 @@ pub struct ServerSpec {
     pub lease: u32,
     /// NFSv4 grace period, in seconds.
     pub grace: u32,
-    /// A directory of the admin's own configuration: see [`Snippets`].
+    /// A directory of the admin's own configuration: see [`Surroundings`].
     pub config_dir: Option<PathBuf>,
 }
 
@@ -116,26 +119,43 @@ pub struct SmbShare {
     pub read_only: bool,
 }
 
-/// The admin's own configuration, included at the end of the generated one: `ganesha.conf` and
-/// `smb.conf` in the vserver's `config_dir`, as far as they exist.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Snippets {
-    nfs: Option<PathBuf>,
-    smb: Option<PathBuf>,
+/// What the configuration depends on besides what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Surroundings {
+    /// The admin's own configuration, included at the end of the generated one: `ganesha.conf` in the
+    /// vserver's `config_dir`, if it exists.
+    nfs_snippet: Option<PathBuf>,
+    /// Likewise `smb.conf`.
+    smb_snippet: Option<PathBuf>,
+    /// Which NFS-Ganesha is installed.
+    ganesha: Version,
+    /// Which Samba is installed, if that matters.
+    samba: Version,
 }
 
-impl Snippets {
-    /// Looks which there are. To be called in the cell.
-    pub fn look(spec: &ServerSpec) -> Self {
-        let file = |name| {
-            let path = spec.config_dir.as_ref()?.join(name);
-            path.is_file().then_some(path)
+impl Surroundings {
+    /// Looks what there is. To be called in the cell.
+    ///
+    /// # Errors
+    /// If a server that is wanted is not installed or does not tell its version.
+    pub fn look(spec: &ServerSpec, exports: &[Export]) -> io::Result<Self> {
+        let ask = |wanted, argv: [&str; 2]| match wanted {
+            true => Version::ask(&argv),
+            false => Ok(Version::NEWEST),
         };
-        Self {
-            nfs: file("ganesha.conf"),
-            smb: file("smb.conf"),
-        }
+        Ok(Self {
+            nfs_snippet: snippet(spec, "ganesha.conf"),
+            smb_snippet: snippet(spec, "smb.conf"),
+            ganesha: ask(spec.nfs, nfs::TELL_VERSION)?,
+            samba: ask(smb::shares_with_nfs(spec, exports), smb::TELL_VERSION)?,
+        })
     }
+}
+
+/// The admin's file of this name, if it exists.
+fn snippet(spec: &ServerSpec, name: &str) -> Option<PathBuf> {
+    let path = spec.config_dir.as_ref()?.join(name);
+    path.is_file().then_some(path)
 }
 
 /// Something that must be in the cell before a server starts. Owned by root; what is there already is
@@ -173,7 +193,7 @@ pub enum Entry {
 pub struct Launch {
     /// Its name in messages: `nfs`, `smb`, `command 1`.
     pub name: String,
-    /// Program (absolute) and arguments. It stays in the foreground and logs to standard error.
+    /// Program, by name, and arguments. It stays in the foreground and logs to standard error.
     pub argv: Vec<String>,
     /// Its environment, in addition to `PATH` and `LC_ALL=C`.
     pub environment: Vec<(String, String)>,
@@ -211,7 +231,7 @@ pub enum Change {
     Run {
         /// [`Launch::name`].
         server: &'static str,
-        /// Program (absolute) and arguments.
+        /// Program, by name, and arguments.
         argv: Vec<String>,
     },
 }
@@ -223,7 +243,7 @@ pub enum Change {
 pub fn files(
     spec: &ServerSpec,
     exports: &[Export],
-    snippets: &Snippets,
+    found: &Surroundings,
 ) -> Result<Vec<Entry>, String> {
     check(spec, exports)?;
     let mut entries = vec![
@@ -238,10 +258,10 @@ pub fn files(
     ];
     if spec.nfs {
         entries.extend(handle::entries(exports));
-        entries.extend(nfs::entries(spec, exports, snippets)?);
+        entries.extend(nfs::entries(spec, exports, found)?);
     }
     if spec.smb {
-        entries.extend(smb::entries(spec, exports, snippets)?);
+        entries.extend(smb::entries(spec, exports, found)?);
     }
     Ok(entries)
 }
@@ -280,7 +300,7 @@ pub fn launches(spec: &ServerSpec) -> Vec<Launch> {
         launches.push(Launch {
             name: format!("command {}", i + 1),
             // "exec": signals and the exit code are the command's own, not the shell's.
-            argv: ["/bin/sh", "-c", &format!("exec {command}")]
+            argv: ["sh", "-c", &format!("exec {command}")]
                 .map(str::to_owned)
                 .to_vec(),
             environment: vec![],
@@ -300,7 +320,7 @@ pub fn changes(spec: &ServerSpec, old: &[Export], new: &[Export]) -> Vec<Change>
         changes.push(nfs::change());
     }
     if spec.smb {
-        changes.extend(smb::changes(old, new));
+        changes.extend(smb::changes(spec, old, new));
     }
     changes
 }

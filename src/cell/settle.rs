@@ -9,14 +9,21 @@ use std::path::Path;
 use rustix::fs::CWD;
 
 use super::root::{OWN_ETC, STATE_DIRECTORY};
-use super::service::{self, Entry, Export, ServerSpec, Snippets};
+use super::service::{self, Entry, Export, ServerSpec, Surroundings};
 use crate::sys::mount;
 
 /// Room for device nodes, which take none.
 const NODES_SIZE: u64 = 1 << 16;
 
+/// What covers the state directory at the place where it lies: an empty directory in it.
+const COVER: &str = "empty";
+
 /// Shows the state directory of the home file system where the servers look for it, and nothing at
 /// the place where it lies: clients who may use the file system see only an empty directory there.
+///
+/// It is a directory of the same file system. Since nfs-ganesha 5.3 no tmpfs is known to it
+/// (`populate_posix_file_systems` in `FSAL/localfs.c`), and its READDIR of a directory with a mount
+/// point of a file system that it does not know fails as a whole, with NFS4ERR_XDEV.
 pub fn settle(home: &Path) -> Result<(), String> {
     let state = home.join(".berth");
     settle_at(&state).map_err(|e| format!("state directory {}: {e}", state.display()))
@@ -27,8 +34,10 @@ fn settle_at(state: &Path) -> io::Result<()> {
         return Ok(());
     }
     make_state_directory(state)?;
+    let empty = state.join(COVER);
+    make_state_directory(&empty)?;
     let view = mount::clone_tree(CWD, state)?;
-    let cover = mount::create_tmpfs(4096, 0o700)?;
+    let cover = mount::clone_tree(CWD, &empty)?;
     mount::set_read_only(&cover)?;
     mount::attach(cover, CWD, state)?;
     mount::attach(view, CWD, STATE_DIRECTORY)
@@ -49,8 +58,8 @@ fn make_state_directory(path: &Path) -> io::Result<()> {
 
 /// Puts everything in place that the servers need before they start, or after their exports changed.
 pub fn configure(spec: &ServerSpec, exports: &[Export]) -> Result<(), String> {
-    let snippets = Snippets::look(spec);
-    for entry in service::files(spec, exports, &snippets)? {
+    let found = Surroundings::look(spec, exports).map_err(|e| e.to_string())?;
+    for entry in service::files(spec, exports, &found)? {
         let (Entry::Directory { path, .. } | Entry::File { path, .. } | Entry::Node { path, .. }) =
             &entry;
         put(&entry).map_err(|e| format!("write {}: {e}", path.display()))?;

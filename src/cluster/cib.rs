@@ -9,11 +9,12 @@ use std::process::Command;
 use std::time::Instant;
 
 use super::element::Element;
-use crate::sys::command::{command, run, run_with_input};
+use crate::sys::command::{run, run_with_input};
+use crate::sys::program::command;
 
-const CIBADMIN: &str = "/usr/sbin/cibadmin";
-const CRM_DIFF: &str = "/usr/sbin/crm_diff";
-const CRM_VERIFY: &str = "/usr/sbin/crm_verify";
+const CIBADMIN: &str = "cibadmin";
+const CRM_DIFF: &str = "crm_diff";
+const CRM_VERIFY: &str = "crm_verify";
 
 /// cibadmin's exit code for a patch made for an older version (CRM_EX_OLD).
 const OLD: i32 = 103;
@@ -38,12 +39,12 @@ pub enum Loaded {
 }
 
 impl Cib {
-    fn tool(&self, program: &str) -> Command {
-        let mut command = command(program);
+    fn tool(&self, program: &str) -> io::Result<Command> {
+        let mut command = command(program)?;
         if let Some(file) = &self.file {
             command.env("CIB_file", file);
         }
-        command
+        Ok(command)
     }
 
     /// Reads all of it.
@@ -51,7 +52,7 @@ impl Cib {
     /// # Errors
     /// Pacemaker does not answer, or what it answers is no CIB.
     pub fn read(&self, deadline: Instant) -> io::Result<Element> {
-        let mut query = self.tool(CIBADMIN);
+        let mut query = self.tool(CIBADMIN)?;
         query.arg("--query");
         let text = run(query, deadline)?.check("read the CIB")?.text();
         let cib = Element::parse(&text).map_err(|e| failed("read the CIB", e))?;
@@ -70,7 +71,7 @@ impl Cib {
         // still runs.
         let mut alone = cib.clone();
         alone.child_mut("status").children.clear();
-        let mut verify = command(CRM_VERIFY);
+        let mut verify = command(CRM_VERIFY)?;
         verify.args(["--verbose", "--xml-pipe"]);
         let output = run_with_input(verify, alone.to_string().as_bytes(), deadline)?;
         let words = String::from_utf8_lossy(&output.stderr);
@@ -91,7 +92,7 @@ impl Cib {
         let Some(patch) = patch(before, after, deadline)? else {
             return Ok(Loaded::Done);
         };
-        let mut cibadmin = self.tool(CIBADMIN);
+        let mut cibadmin = self.tool(CIBADMIN)?;
         cibadmin.args(["--patch", "--xml-pipe"]);
         let output = run_with_input(cibadmin, patch.to_string().as_bytes(), deadline)?;
         let words = String::from_utf8_lossy(&output.stderr);
@@ -115,7 +116,7 @@ fn patch(before: &Element, after: &Element, deadline: Instant) -> io::Result<Opt
         cib.child_mut("status").children.clear();
     }
     let (before, after) = (in_memory(&before)?, in_memory(&after)?);
-    let mut diff = command(CRM_DIFF);
+    let mut diff = command(CRM_DIFF)?;
     diff.args([
         "--cib",
         "--original",

@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use super::canonical::pairs;
 use super::element::Element;
-use crate::sys::command::{command, run};
+use crate::sys::command::run;
+use crate::sys::program::command;
 
-const STONITH_ADMIN: &str = "/usr/sbin/stonith_admin";
+const STONITH_ADMIN: &str = "stonith_admin";
 
 /// Seconds that a fence device may take to say which nodes it reaches.
 const PATIENCE: u32 = 20;
@@ -65,7 +66,7 @@ pub fn nodes(cib: &Element) -> Vec<String> {
 /// # Errors
 /// The tool can't be run or does not end.
 pub fn reaches(node: &str, deadline: Instant) -> io::Result<bool> {
-    let mut list = command(STONITH_ADMIN);
+    let mut list = command(STONITH_ADMIN)?;
     list.args([
         "--list",
         node,

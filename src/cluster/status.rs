@@ -5,10 +5,11 @@ use std::io;
 use std::time::Instant;
 
 use super::element::Element;
-use crate::sys::command::{command, run};
+use crate::sys::command::run;
+use crate::sys::program::command;
 
-const CRM_MON: &str = "/usr/sbin/crm_mon";
-const CRM_RESOURCE: &str = "/usr/sbin/crm_resource";
+const CRM_MON: &str = "crm_mon";
+const CRM_RESOURCE: &str = "crm_resource";
 
 /// One resource, or one instance of a clone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,7 +42,7 @@ impl Instance {
 /// # Errors
 /// The cluster does not run on this node, or its answer can't be read.
 pub fn read(deadline: Instant) -> io::Result<Vec<Instance>> {
-    let mut crm_mon = command(CRM_MON);
+    let mut crm_mon = command(CRM_MON)?;
     crm_mon.args(["--one-shot", "--inactive", "--output-as=xml"]);
     let text = run(crm_mon, deadline)?
         .check("read the state of the cluster")?
@@ -115,7 +116,7 @@ fn without_nodes_that_rest(mut instances: Vec<Instance>, resting: usize) -> Vec<
 /// # Errors
 /// The tool can't be run.
 pub fn is_settled(patience: u32, deadline: Instant) -> io::Result<bool> {
-    let mut wait = command(CRM_RESOURCE);
+    let mut wait = command(CRM_RESOURCE)?;
     wait.args(["--wait", &format!("--timeout={patience}s")]);
     Ok(run(wait, deadline)?.status.success())
 }

@@ -5,11 +5,12 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::element::Element;
-use crate::sys::command::{command, run};
+use crate::sys::command::run;
+use crate::sys::program::command;
 
-const CRM_RESOURCE: &str = "/usr/sbin/crm_resource";
-const CRM_NODE: &str = "/usr/sbin/crm_node";
-const ATTRD_UPDATER: &str = "/usr/sbin/attrd_updater";
+const CRM_RESOURCE: &str = "crm_resource";
+const CRM_NODE: &str = "crm_node";
+const ATTRD_UPDATER: &str = "attrd_updater";
 /// What attrd_updater says of an attribute that no node has; the exit code differs between versions.
 const NO_SUCH_ATTRIBUTE: &str = "attribute does not exist";
 
@@ -18,7 +19,7 @@ const NO_SUCH_ATTRIBUTE: &str = "attribute does not exist";
 /// # Errors
 /// What the tool says; `TimedOut` at `deadline`.
 pub fn fail_resource(resource: &str, node: &str, deadline: Instant) -> io::Result<()> {
-    let mut tool = command(CRM_RESOURCE);
+    let mut tool = command(CRM_RESOURCE)?;
     tool.args(["--fail", "-r", resource, "-N", node]);
     run(tool, deadline)?
         .check(format_args!("report failure of {resource} on {node}"))
@@ -30,7 +31,7 @@ pub fn fail_resource(resource: &str, node: &str, deadline: Instant) -> io::Resul
 /// # Errors
 /// What the tool says; `TimedOut` at `deadline`.
 pub fn read_node_name(deadline: Instant) -> io::Result<String> {
-    let mut tool = command(CRM_NODE);
+    let mut tool = command(CRM_NODE)?;
     tool.arg("--name");
     let output = run(tool, deadline)?.check("ask for this node's name")?;
     match output.text().trim() {
@@ -73,7 +74,7 @@ impl Attribute {
 /// What the tool says; `TimedOut` at `deadline`.
 pub fn set_attribute(attribute: &Attribute, deadline: Instant) -> io::Result<()> {
     let Attribute { name, value, .. } = attribute;
-    let mut tool = command(ATTRD_UPDATER);
+    let mut tool = command(ATTRD_UPDATER)?;
     let seconds = attribute.dampening.as_secs().to_string();
     // The dampening is the attribute's, not the change's: it is set with each value.
     tool.args(["-n", name, "-B", value, "-d", &seconds]);
@@ -90,7 +91,7 @@ pub fn set_attribute(attribute: &Attribute, deadline: Instant) -> io::Result<()>
 /// # Errors
 /// What the tool says, or that it is not understood; `TimedOut` at `deadline`.
 pub fn read_attribute(name: &str, deadline: Instant) -> io::Result<BTreeMap<String, String>> {
-    let mut tool = command(ATTRD_UPDATER);
+    let mut tool = command(ATTRD_UPDATER)?;
     tool.args(["-n", name, "-Q", "-A", "--output-as=xml"]);
     let output = run(tool, deadline)?;
     if !output.status.success() && output.text().contains(NO_SUCH_ATTRIBUTE) {
@@ -114,7 +115,7 @@ pub fn read_attribute(name: &str, deadline: Instant) -> io::Result<BTreeMap<Stri
 /// # Errors
 /// What the tool says; `TimedOut` at `deadline`.
 pub fn delete_attribute(name: &str, deadline: Instant) -> io::Result<()> {
-    let mut tool = command(ATTRD_UPDATER);
+    let mut tool = command(ATTRD_UPDATER)?;
     tool.args(["-n", name, "-D"]);
     run(tool, deadline)?
         .check(format_args!("delete node attribute {name}"))
@@ -126,7 +127,7 @@ pub fn delete_attribute(name: &str, deadline: Instant) -> io::Result<()> {
 /// # Errors
 /// What the tool says; `TimedOut` at `deadline`.
 pub fn clean_up(resource: &str, node: &str, deadline: Instant) -> io::Result<()> {
-    let mut tool = command(CRM_RESOURCE);
+    let mut tool = command(CRM_RESOURCE)?;
     tool.args(["--cleanup", "-r", resource, "-N", node]);
     run(tool, deadline)?
         .check(format_args!("clean up {resource} on {node}"))

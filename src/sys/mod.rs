@@ -11,6 +11,7 @@ pub mod namespace;
 pub mod netlink;
 pub mod nft;
 pub mod processor;
+pub mod program;
 pub mod state;
 pub mod superblock;
 pub mod sysctl;

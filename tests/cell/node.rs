@@ -42,6 +42,12 @@ impl Node {
             &format!("echo \"$@\" >>{}", reports.display()),
         );
         let none = None::<&str>;
+        let of_etc = sh("stat -f -c %T /etc");
+        if of_etc.trim() == "overlayfs" {
+            // As in a container: its files can't be shown as another's, which is how a cell keeps its
+            // servers from what only root may read. A copy on a file system that can stands for it.
+            sh("mkdir /run/etc && cp -a /etc/. /run/etc && mount --bind /run/etc /etc");
+        }
         // Where the records of repairs go.
         fs::create_dir_all("/var/lib/berth").expect("a directory");
         mount(
@@ -139,6 +145,11 @@ impl Node {
         self.directory.path().join("log")
     }
 
+    /// What agents, keepers and servers have logged so far.
+    pub fn logged(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
     /// What Pacemaker was told, call by call.
     pub fn reports(&self) -> Vec<String> {
         let text = fs::read_to_string(self.directory.path().join("reports")).unwrap_or_default();
@@ -197,7 +208,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = fs::read_to_string(self.log()).unwrap_or_default();
+            let log = self.logged();
             // Without what the servers say of themselves.
             let own = |line: &&str| !line.contains("INFO: nfs: ") && !line.contains("INFO: smb: ");
             let lines: Vec<&str> = log.lines().filter(own).collect();

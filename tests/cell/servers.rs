@@ -39,7 +39,16 @@ fn two_cells_serve_the_same_path_and_share_without_meeting() {
         assert!(!list.contains("smb") && !list.contains("nfs"), "{list}");
         let (good, shares) = inside(vserver, "smbclient -N -L 127.0.0.1");
         assert!(good && shares.contains("data"), "{shares}");
+        let (_, sockets) = in_network(vserver, "ss -Hlntu");
+        let known = |line: &str| line.contains(":2049 ") || line.contains(":445 ");
+        assert!(sockets.lines().all(known), "{sockets}");
     }
+    let log = node.logged();
+    let complaints: Vec<&str> = log
+        .lines()
+        .filter(|line| line.to_lowercase().contains("unknown param"))
+        .collect();
+    assert_eq!(complaints, Vec::<&str>::new());
     for (servers, fs) in &calls {
         servers.run("stop").expect(0);
         servers.run("stop").expect(0);
@@ -140,6 +149,46 @@ fn a_server_that_dies_is_reported_at_once_and_starts_again() {
     };
     eventually("the servers are reported again", || told() == 2);
     servers.run("stop").expect(0);
+    fs.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&device]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_server_that_ends_at_its_start_says_why() {
+    let node = Node::new("why");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    sh("mount -t tmpfs none /opt && mkdir /opt/own");
+    let write = |name: &str, text: &str| {
+        std::fs::write(format!("/opt/own/{name}"), text).expect("a file of the admin's");
+    };
+    let fs = node.fs(&vserver, &device, "/data");
+    fs.run("start").expect(0);
+    for (service, file, text, words) in [
+        (
+            "nfs",
+            "ganesha.conf",
+            "%include \"/nowhere/at.all\"\n",
+            "open error (No such file or directory)",
+        ),
+        (
+            "smb",
+            "smb.conf",
+            "passdb backend = elsewhere\n",
+            "elsewhere",
+        ),
+    ] {
+        write(file, text);
+        let servers = node
+            .servers(&vserver, service)
+            .parameter("config_dir", "/opt/own");
+        let outcome = servers.run("start").expect(1);
+        assert!(outcome.stderr.contains(words), "{outcome}");
+        servers.run("stop").expect(0);
+        write(file, "");
+        servers.run("start").expect(0);
+        servers.run("stop").expect(0);
+    }
     fs.run("stop").expect(0);
     node.assert_gone(&vserver, &[&device]);
 }

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use berth::cell::probe::{self, Protocol};
 use berth::cell::service::{
-    self, Change, Entry, Export, Launch, NfsExport, Ready, ServerSpec, Snippets, XfsIdentity,
+    self, Change, Entry, Export, Launch, NfsExport, Ready, ServerSpec, Surroundings, XfsIdentity,
 };
 use berth::plan::repair::FsKind;
 use berth::sys::command::{command, run};
@@ -98,7 +98,8 @@ impl Cell {
     }
 
     pub fn write(&self, spec: &ServerSpec, exports: &[Export]) {
-        for entry in service::files(spec, exports, &Snippets::default()).unwrap() {
+        let found = Surroundings::look(spec, exports).unwrap();
+        for entry in service::files(spec, exports, &found).unwrap() {
             match entry {
                 Entry::Directory { path, mode } => {
                     let path = self.path(path.to_str().unwrap());

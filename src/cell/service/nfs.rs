@@ -10,11 +10,16 @@ use rustix::thread::CapabilitySet;
 
 use super::super::probe::Protocol;
 use super::{
-    Access, CONFIG, Change, Client, Entry, Export, Launch, NfsExport, Ready, ServerSpec, Snippets,
-    Squash, directory, file,
+    Access, CONFIG, Change, Client, Entry, Export, Launch, NfsExport, Ready, ServerSpec, Squash,
+    Surroundings, Version, directory, file,
 };
 
 const NAME: &str = "nfs";
+
+const PROGRAM: &str = "ganesha.nfsd";
+
+/// What makes it tell its version.
+pub const TELL_VERSION: [&str; 2] = [PROGRAM, "-v"];
 
 /// To open by handle (`DAC_READ_SEARCH`), to act as the client's user (`SETUID`, `SETGID`), and root's
 /// rights over files for clients whose root is not squashed. Not `SYS_RESOURCE`: with it quotas would not
@@ -40,13 +45,17 @@ pub fn export_id(directory: &str) -> u16 {
 pub fn entries(
     spec: &ServerSpec,
     exports: &[Export],
-    snippets: &Snippets,
+    found: &Surroundings,
 ) -> Result<Vec<Entry>, String> {
     Ok(vec![
         directory(state(spec), 0o700),
-        file(config(), render(spec, exports, snippets)?),
+        file(config(), render(spec, exports, found)?),
     ])
 }
+
+/// No complaints at each start that a cell has no D-Bus. Left out where the admin may have a block of this
+/// kind: since 6.0 the first one would be the only one that counts.
+const QUIET: &str = "LOG {\n\tCOMPONENTS { DBUS = FATAL; }\n}\n";
 
 fn config() -> String {
     format!("{CONFIG}/ganesha.conf")
@@ -60,7 +69,7 @@ pub fn launch() -> Launch {
     Launch {
         name: NAME.to_owned(),
         argv: [
-            "/usr/bin/ganesha.nfsd",
+            PROGRAM,
             "-F",
             "-L",
             "STDERR",
@@ -100,8 +109,8 @@ pub fn change() -> Change {
     }
 }
 
-fn render(spec: &ServerSpec, exports: &[Export], snippets: &Snippets) -> Result<String, String> {
-    let mut text = head(spec);
+fn render(spec: &ServerSpec, exports: &[Export], found: &Surroundings) -> Result<String, String> {
+    let mut text = head(spec, found.ganesha);
     let mut seen: Vec<(u16, &str)> = vec![];
     for export in exports {
         let Some(nfs) = &export.nfs else { continue };
@@ -115,17 +124,27 @@ fn render(spec: &ServerSpec, exports: &[Export], snippets: &Snippets) -> Result<
         seen.push((id, &export.directory));
         text.push_str(&block(id, &export.directory, nfs));
     }
-    if let Some(path) = &snippets.nfs {
-        let _ = writeln!(text, "%include \"{}\"", path.display());
+    match &found.nfs_snippet {
+        Some(path) => {
+            let _ = writeln!(text, "%include \"{}\"", path.display());
+        }
+        None => text.push_str(QUIET),
     }
     Ok(text)
 }
 
-fn head(spec: &ServerSpec) -> String {
+fn head(spec: &ServerSpec, version: Version) -> String {
     let ServerSpec {
         name, lease, grace, ..
     } = spec;
     let state = state(spec);
+    let since = |since: Version, line: &'static str| if version >= since { line } else { "" };
+    // It would be an I/O flusher, which takes CAP_SYS_RESOURCE (src/MainNFSD/nfs_main.c), and ends if
+    // it can't. 6.0 does so too but knows no such key.
+    let flusher = since(Version::new(6, 1), "\tAllow_Set_Io_Flusher_Fail = true;\n");
+    // A client that is gone would be kept for a day, and each start in that time would wait for it
+    // until the end of the grace period.
+    let expired = since(Version::new(6, 0), "\tExpired_Client_Threshold = 0;\n");
     format!(
         "# Made by berth; changes are overwritten. Put your own into the vserver's config_dir.\n\
         NFS_CORE_PARAM {{\n\
@@ -134,6 +153,7 @@ fn head(spec: &ServerSpec) -> String {
         \tEnable_RQUOTA = false;\n\
         \tEnable_UDP = false;\n\
         \tfsid_device = false;\n\
+        {flusher}\
         }}\n\
         NFSV4 {{\n\
         \tServer_Scope = \"{name}\";\n\
@@ -143,6 +163,7 @@ fn head(spec: &ServerSpec) -> String {
         \tRecoveryRoot = \"{state}\";\n\
         \tMinor_Versions = 0, 1, 2;\n\
         \tOnly_Numeric_Owners = true;\n\
+        {expired}\
         }}\n\
         NFS_KRB5 {{\n\
         \tActive_krb5 = false;\n\
@@ -172,7 +193,7 @@ fn block(id: u16, directory: &str, nfs: &NfsExport) -> String {
         \tSecType = sys;\n\
         \tAccess_Type = None;\n\
         \tSquash = {squash};\n\
-        \tCLIENT {{ Clients = {}; Access_Type = {access}; }}\n\
+        \tCLIENT {{ Clients = {}; Protocols = 4; Access_Type = {access}; }}\n\
         \tFSAL {{ Name = VFS; }}\n\
         }}\n",
         clients.join(", ")

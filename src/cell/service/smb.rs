@@ -10,10 +10,16 @@ use rustix::thread::CapabilitySet;
 
 use super::super::probe::Protocol;
 use super::{
-    CONFIG, Change, Entry, Export, Launch, Ready, ServerSpec, SmbShare, Snippets, directory, file,
+    CONFIG, Change, Entry, Export, Launch, Ready, ServerSpec, SmbShare, Surroundings, Version,
+    directory, file,
 };
 
 const NAME: &str = "smb";
+
+const PROGRAM: &str = "smbd";
+
+/// What makes it tell its version.
+pub const TELL_VERSION: [&str; 2] = [PROGRAM, "-V"];
 
 /// To act as the client's user, to listen on port 445, and root's rights over files, which Samba takes up
 /// again where it stores ownership and access lists for a user. Tried without `KILL`: its processes keep
@@ -37,7 +43,7 @@ const RUN: &str = "/run/samba";
 pub fn entries(
     spec: &ServerSpec,
     exports: &[Export],
-    snippets: &Snippets,
+    found: &Surroundings,
 ) -> Result<Vec<Entry>, String> {
     let mut entries = vec![
         directory(state(spec), 0o755),
@@ -51,7 +57,7 @@ pub fn entries(
     for name in PASSING {
         entries.push(directory(format!("{RUN}/{name}"), 0o755));
     }
-    entries.push(file(config(), render(spec, exports, snippets)?));
+    entries.push(file(config(), render(spec, exports, found)?));
     Ok(entries)
 }
 
@@ -67,7 +73,7 @@ pub fn launch() -> Launch {
     Launch {
         name: NAME.to_owned(),
         argv: [
-            "/usr/sbin/smbd",
+            PROGRAM,
             "--foreground",
             // PID 1 made it the leader of a session already; a second setsid(2) would fail.
             "--no-process-group",
@@ -87,7 +93,8 @@ pub fn launch() -> Launch {
 
 /// Tells smbd to read its configuration, then to throw out who uses a share that went or changed: in
 /// this order nobody can come back in between.
-pub fn changes(old: &[Export], new: &[Export]) -> Vec<Change> {
+pub fn changes(spec: &ServerSpec, old: &[Export], new: &[Export]) -> Vec<Change> {
+    let settings_differ = shares_with_nfs(spec, old) != shares_with_nfs(spec, new);
     let shares = |exports: &[Export]| -> Vec<(String, SmbShare)> {
         exports
             .iter()
@@ -96,7 +103,7 @@ pub fn changes(old: &[Export], new: &[Export]) -> Vec<Change> {
     };
     let (old, new) = (shares(old), shares(new));
     let gone: Vec<_> = old.iter().filter(|share| !new.contains(share)).collect();
-    if gone.is_empty() && new.iter().all(|share| old.contains(share)) {
+    if !settings_differ && gone.is_empty() && new.iter().all(|share| old.contains(share)) {
         return vec![];
     }
     let mut changes = vec![control(&["reload-config"])];
@@ -108,15 +115,16 @@ pub fn changes(old: &[Export], new: &[Export]) -> Vec<Change> {
 
 fn control(message: &[&str]) -> Change {
     let config = config();
-    let argv = ["/usr/bin/smbcontrol", "--configfile", &config, "smbd"];
+    let argv = ["smbcontrol", "--configfile", &config, "smbd"];
     Change::Run {
         server: NAME,
         argv: argv.iter().chain(message).map(|&s| s.to_owned()).collect(),
     }
 }
 
-fn render(spec: &ServerSpec, exports: &[Export], snippets: &Snippets) -> Result<String, String> {
+fn render(spec: &ServerSpec, exports: &[Export], found: &Surroundings) -> Result<String, String> {
     let mut text = head(spec);
+    text.push_str(leases(spec, exports, found.samba));
     let mut seen: Vec<String> = vec![];
     let mut sections = String::new();
     for export in exports {
@@ -129,7 +137,7 @@ fn render(spec: &ServerSpec, exports: &[Export], snippets: &Snippets) -> Result<
         sections.push_str(&section(&export.directory, share));
     }
     // Included before the shares: what it says of [global] holds for all of them.
-    if let Some(path) = &snippets.smb {
+    if let Some(path) = &found.smb_snippet {
         let _ = writeln!(text, "include = {}", path.display());
     }
     Ok(text + &sections)
@@ -161,6 +169,22 @@ fn head(spec: &ServerSpec) -> String {
         \tdisable spoolss = yes\n\
         \tveto files = /.berth/\n"
     )
+}
+
+/// Whether clients of both protocols use the same files: then the configuration depends on the version.
+pub fn shares_with_nfs(spec: &ServerSpec, exports: &[Export]) -> bool {
+    let both = |e: &Export| e.smb.is_some() && e.nfs.is_some();
+    spec.smb && spec.nfs && exports.iter().any(both)
+}
+
+/// Since 4.22 clients may keep the listing of a directory until Samba recalls it, which it does for
+/// changes that it makes itself, not for those that come by NFS.
+fn leases(spec: &ServerSpec, exports: &[Export], version: Version) -> &'static str {
+    if version >= Version::new(4, 22) && shares_with_nfs(spec, exports) {
+        "\tsmb3 directory leases = no\n"
+    } else {
+        ""
+    }
 }
 
 fn section(directory: &str, share: &SmbShare) -> String {

@@ -15,6 +15,16 @@ fn spec() -> ServerSpec {
     }
 }
 
+/// The newest servers and no configuration of the admin's.
+fn found() -> Surroundings {
+    Surroundings {
+        nfs_snippet: None,
+        smb_snippet: None,
+        ganesha: Version::NEWEST,
+        samba: Version::NEWEST,
+    }
+}
+
 fn export(directory: &str) -> Export {
     Export {
         directory: directory.to_owned(),
@@ -51,7 +61,7 @@ fn content(entries: &[Entry], wanted: &str) -> String {
 }
 
 fn ganesha(exports: &[Export]) -> String {
-    let entries = files(&spec(), exports, &Snippets::default()).unwrap();
+    let entries = files(&spec(), exports, &found()).unwrap();
     content(&entries, "/run/berth/ganesha.conf")
 }
 
@@ -60,7 +70,7 @@ fn each_export_is_a_block_for_its_clients_alone() {
     let text = ganesha(&[export("/data"), export("/srv/a b")]);
     assert_eq!(text.matches("EXPORT {").count(), 2);
     assert_eq!(text.matches("\tAccess_Type = None;\n").count(), 2);
-    assert!(text.contains("CLIENT { Clients = 10.1.0.0/24; Access_Type = RW; }"));
+    assert!(text.contains("CLIENT { Clients = 10.1.0.0/24; Protocols = 4; Access_Type = RW; }"));
     assert!(text.contains("Path = \"/srv/a b\";"));
     assert!(text.contains("Server_Scope = \"alpha\";"));
 }
@@ -85,25 +95,20 @@ fn directories_whose_export_numbers_meet_are_refused_by_name() {
             seen.insert(id, directory.clone()).map(|d| (d, directory))
         })
         .unwrap();
-    let error = files(
-        &spec(),
-        &[export(&one), export(&other)],
-        &Snippets::default(),
-    )
-    .unwrap_err();
+    let error = files(&spec(), &[export(&one), export(&other)], &found()).unwrap_err();
     assert!(error.contains(&one) && error.contains(&other), "{error}");
 }
 
 #[test]
 fn share_names_meet_whatever_their_case() {
     let exports = [share("/data", "Data"), share("/more", "data")];
-    let error = files(&spec(), &exports, &Snippets::default()).unwrap_err();
+    let error = files(&spec(), &exports, &found()).unwrap_err();
     assert!(error.contains("\"data\""), "{error}");
 }
 
 #[test]
 fn a_share_names_its_path_and_users() {
-    let entries = files(&spec(), &[share("/data", "Data")], &Snippets::default()).unwrap();
+    let entries = files(&spec(), &[share("/data", "Data")], &found()).unwrap();
     let text = content(&entries, "/run/berth/smb.conf");
     assert!(
         text.ends_with("[Data]\n\tpath = /data\n\tread only = no\n\tvalid users = anna @staff\n")
@@ -120,7 +125,7 @@ fn an_xfs_gets_a_node_that_nothing_can_open_and_a_line_of_libblkids_cache() {
         }),
         ..export("/data")
     };
-    let entries = files(&spec(), &[xfs], &Snippets::default()).unwrap();
+    let entries = files(&spec(), &[xfs], &found()).unwrap();
     let node = "/devfs/7-3";
     assert!(entries.contains(&Entry::Node {
         path: node.into(),
@@ -138,11 +143,17 @@ fn snippets_are_included_if_they_exist() {
         config_dir: Some(dir.path().to_owned()),
         ..spec()
     };
-    assert_eq!(Snippets::look(&spec), Snippets::default());
+    assert_eq!(snippet(&spec, "smb.conf"), None);
     std::fs::write(dir.path().join("ganesha.conf"), "").unwrap();
     std::fs::write(dir.path().join("smb.conf"), "").unwrap();
-    let entries = files(&spec, &[], &Snippets::look(&spec)).unwrap();
+    let found = Surroundings {
+        nfs_snippet: snippet(&spec, "ganesha.conf"),
+        smb_snippet: snippet(&spec, "smb.conf"),
+        ..found()
+    };
+    let entries = files(&spec, &[], &found).unwrap();
     let dir = dir.path().display();
+    assert!(!content(&entries, "/run/berth/ganesha.conf").contains("LOG {"));
     assert!(
         content(&entries, "/run/berth/ganesha.conf")
             .contains(&format!("%include \"{dir}/ganesha.conf\"\n"))
@@ -153,11 +164,54 @@ fn snippets_are_included_if_they_exist() {
 }
 
 #[test]
-fn servers_start_in_order_with_absolute_programs() {
+fn ganesha_gets_no_setting_that_it_does_not_know() {
+    let settings = |major, minor| {
+        let found = Surroundings {
+            ganesha: Version::new(major, minor),
+            ..found()
+        };
+        let entries = files(&spec(), &[], &found).unwrap();
+        let text = content(&entries, "/run/berth/ganesha.conf");
+        [
+            "Expired_Client_Threshold = 0;",
+            "Allow_Set_Io_Flusher_Fail = true;",
+        ]
+        .map(|setting| text.contains(setting))
+    };
+    assert_eq!(settings(4, 3), [false, false]);
+    assert_eq!(settings(5, 9), [false, false]);
+    assert_eq!(settings(6, 0), [true, false]);
+    assert_eq!(settings(6, 1), [true, true]);
+    assert_eq!(settings(9, 13), [true, true]);
+}
+
+#[test]
+fn no_listing_is_leased_to_smb_clients_of_what_nfs_clients_change() {
+    let leased = |export: &Export, minor| {
+        let found = Surroundings {
+            samba: Version::new(4, minor),
+            ..found()
+        };
+        let entries = files(&spec(), &[export.clone()], &found).unwrap();
+        let text = content(&entries, "/run/berth/smb.conf");
+        !text.contains("\tsmb3 directory leases = no\n")
+    };
+    let alone = share("/data", "data");
+    let both = Export {
+        smb: alone.smb.clone(),
+        ..export("/data")
+    };
+    assert!(leased(&alone, 22) && !leased(&both, 22));
+    // It has none, and does not know the setting.
+    assert!(leased(&both, 21));
+}
+
+#[test]
+fn servers_start_in_order_and_by_the_names_of_their_programs() {
     let launches = launches(&spec());
     let names: Vec<_> = launches.iter().map(|l| l.name.as_str()).collect();
     assert_eq!(names, ["nfs", "smb", "command 1"]);
-    assert!(launches.iter().all(|l| l.argv[0].starts_with('/')));
+    assert!(launches.iter().all(|l| !l.argv[0].contains('/')));
     assert_eq!(launches[2].argv[2], "exec sleep 1");
 }
 
@@ -167,7 +221,7 @@ fn only_the_servers_concerned_hear_of_a_change() {
     let both = [nfs.clone(), smb.clone()];
     assert_eq!(changes(&spec(), &both, &both), []);
     assert_eq!(
-        changes(&spec(), &both, &[smb]),
+        changes(&spec(), &both, &[smb.clone()]),
         [Change::Signal {
             server: "nfs",
             signal: libc::SIGHUP
@@ -184,6 +238,15 @@ fn only_the_servers_concerned_hear_of_a_change() {
         last_words(changes(&spec(), &both, &[nfs])),
         ["reload-config", "more"]
     );
+    // Settings of Samba depend on what is exported by both protocols.
+    let by_both = Export {
+        nfs: export("/more").nfs,
+        ..smb.clone()
+    };
+    assert_eq!(
+        last_words(changes(&spec(), &[smb], &[by_both])),
+        ["reload-config"]
+    );
 }
 
 #[test]
@@ -198,7 +261,7 @@ proptest! {
     #[test]
     fn no_directory_breaks_out_of_the_configuration(text in "/[ -~\\n]{1,20}") {
         let exports = [Export { smb: share("/x", "x").smb, ..export(&text) }];
-        match files(&spec(), &exports, &Snippets::default()) {
+        match files(&spec(), &exports, &found()) {
             Err(_) => {}
             Ok(entries) => {
                 let nfs = content(&entries, "/run/berth/ganesha.conf");

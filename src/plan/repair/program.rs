@@ -48,8 +48,8 @@ pub enum Verdict {
 /// A program to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
-    /// Where it is.
-    pub path: &'static str,
+    /// Its name.
+    pub name: &'static str,
     /// Its arguments.
     pub args: Vec<String>,
 }
@@ -88,37 +88,34 @@ pub fn program(kind: FsKind, stage: Stage, subject: Subject) -> Option<Program> 
     let dump = format!("metadump -g -o {image}");
     let undo = [kept("preen.e2undo"), kept("full.e2undo")];
     let progress = subject.progress.to_string();
-    let (path, args): (_, Vec<&str>) = match (kind, stage) {
+    let (name, args): (_, Vec<&str>) = match (kind, stage) {
         (FsKind::Ext4, Stage::Preserve | Stage::DropLog) | (FsKind::Xfs, Stage::Full) => {
             return None;
         }
         (FsKind::Ext4, Stage::Preen) => (
-            "/usr/sbin/e2fsck",
+            "e2fsck",
             vec!["-f", "-p", "-C", &progress, "-z", &undo[0], &device],
         ),
         (FsKind::Ext4, Stage::Full) => (
-            "/usr/sbin/e2fsck",
+            "e2fsck",
             vec!["-f", "-y", "-C", &progress, "-z", &undo[1], &device],
         ),
         // -o: real names, or the image could not be put back. -g: shows that it is at work.
         (FsKind::Xfs, Stage::Preserve) => (
-            "/usr/sbin/xfs_db",
+            "xfs_db",
             vec!["-r", "-p", "xfs_metadump", "-c", &dump, &device],
         ),
         // -e tells by the exit code whether damage was found.
-        (FsKind::Xfs, Stage::Preen) => ("/usr/sbin/xfs_repair", vec!["-e", &device]),
-        (FsKind::Xfs, Stage::DropLog) => ("/usr/sbin/xfs_repair", vec!["-e", "-L", &device]),
+        (FsKind::Xfs, Stage::Preen) => ("xfs_repair", vec!["-e", &device]),
+        (FsKind::Xfs, Stage::DropLog) => ("xfs_repair", vec!["-e", "-L", &device]),
         // -w: the extent tree may be what is broken.
-        (FsKind::Btrfs, Stage::Preserve) => (
-            "/usr/bin/btrfs-image",
-            vec!["-c", "1", "-w", &device, &image],
-        ),
-        (FsKind::Btrfs, Stage::Preen) => ("/usr/bin/btrfs", vec!["check", "--readonly", &device]),
-        (FsKind::Btrfs, Stage::Full) => ("/usr/bin/btrfs", vec!["check", "--repair", &device]),
-        (FsKind::Btrfs, Stage::DropLog) => ("/usr/bin/btrfs", vec!["rescue", "zero-log", &device]),
+        (FsKind::Btrfs, Stage::Preserve) => ("btrfs-image", vec!["-c", "1", "-w", &device, &image]),
+        (FsKind::Btrfs, Stage::Preen) => ("btrfs", vec!["check", "--readonly", &device]),
+        (FsKind::Btrfs, Stage::Full) => ("btrfs", vec!["check", "--repair", &device]),
+        (FsKind::Btrfs, Stage::DropLog) => ("btrfs", vec!["rescue", "zero-log", &device]),
     };
     Some(Program {
-        path,
+        name,
         args: args.into_iter().map(str::to_owned).collect(),
     })
 }
@@ -196,11 +193,11 @@ mod tests {
     }
 
     #[test]
-    fn each_call_names_the_device_and_is_absolute() {
+    fn each_call_names_the_device_and_a_program() {
         for kind in FsKind::ALL {
             for stage in [Stage::Preserve, Stage::Preen, Stage::Full, Stage::DropLog] {
                 if let Some(p) = call(kind, stage) {
-                    assert!(p.path.starts_with('/'));
+                    assert!(!p.name.contains('/'));
                     assert!(p.args.iter().any(|a| a == "/dev/x"), "{p:?}");
                 }
             }

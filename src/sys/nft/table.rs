@@ -8,11 +8,10 @@ use nix::errno::Errno;
 
 use super::elements::{NFPROTO_ARP, NFPROTO_INET, TABLE, message_type, payload, text};
 use super::{Socket, Standing};
-use crate::sys::command::{command, run_with_input};
+use crate::sys::command::run_with_input;
 use crate::sys::message;
 use crate::sys::netlink::wire::{Attributes, Request};
-
-const NFT: &str = "/usr/sbin/nft";
+use crate::sys::program::command;
 
 const DELTABLE: u16 = 2;
 const GETCHAIN: u16 = 4;
@@ -169,7 +168,7 @@ impl Socket {
     /// # Errors
     /// `NotFound` if nft is not installed; if it refuses; `TimedOut` at `deadline`.
     pub fn create(&mut self, stop_ipv6: bool, deadline: Instant) -> io::Result<()> {
-        let mut nft = command(NFT);
+        let mut nft = command("nft")?;
         nft.args(["-f", "-"]);
         run_with_input(nft, ruleset(stop_ipv6).as_bytes(), deadline)?
             .check("create nftables table berth")?;

@@ -1,0 +1,281 @@
+//! Why a server has ended, as far as it said so: one of the last lines that it wrote.
+//!
+//! NFS-Ganesha gives each line a level (`log_levels` in src/include/log.h). Since 6 it writes a backtrace
+//! after a fatal line, and where its configuration is wrong the fatal line says only that it is, after
+//! others that say where. Samba's lines on standard output have no level; those of a panic are many, and
+//! one of them says why.
+
+use std::time::{Duration, Instant};
+
+/// A line that says more yields to one that says less only after this time: what was wrong long before
+/// an end is not its cause.
+const MEMORY: Duration = Duration::from_secs(10);
+
+/// How much a line says about an end that follows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Weight {
+    /// Anything.
+    Said,
+    /// That something is wrong.
+    Wrong,
+    /// What is wrong, where other lines say only that something is.
+    Detail,
+    /// That the server can't go on, and why.
+    Fatal,
+}
+
+/// The line among the last ones that says most.
+#[derive(Debug, Default)]
+pub struct LastWords {
+    best: Option<(Weight, Instant, String)>,
+}
+
+impl LastWords {
+    /// Takes note of a line.
+    pub fn hear(&mut self, line: &str, now: Instant) {
+        let Some((weight, text)) = weigh(line) else {
+            return;
+        };
+        let yields = |&(best, since, _): &(Weight, Instant, String)| {
+            weight >= best || now.duration_since(since) > MEMORY
+        };
+        if self.best.as_ref().is_none_or(yields) {
+            self.best = Some((weight, now, text.to_owned()));
+        }
+    }
+
+    /// What was said, if anything was.
+    pub fn get(&self) -> Option<&str> {
+        self.best.as_ref().map(|(_, _, text)| text.as_str())
+    }
+}
+
+/// How much a line says, and its text without time and place; `None` if it says nothing.
+fn weigh(line: &str) -> Option<(Weight, &str)> {
+    match Ganesha::parse(line) {
+        Some(line) => line.weigh(),
+        None => weigh_plain(line),
+    }
+}
+
+/// A line of NFS-Ganesha's log: `TIME : epoch N : HOST : PROGRAM-PID[THREAD] FUNCTION :COMPONENT :LEVEL
+/// :TEXT`.
+#[derive(Debug, PartialEq, Eq)]
+struct Ganesha<'a> {
+    function: &'a str,
+    component: &'a str,
+    level: &'a str,
+    text: &'a str,
+}
+
+impl<'a> Ganesha<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let (_, rest) = line.split_once(" : epoch ")?;
+        let (place, rest) = rest
+            .split_once(" :")?
+            .1
+            .split_once(" :")?
+            .1
+            .split_once(" :")?;
+        let (component, rest) = rest.split_once(" :")?;
+        let (level, text) = rest.split_once(" :")?;
+        Some(Self {
+            function: place.rsplit(' ').next()?,
+            component,
+            level,
+            text: text.trim(),
+        })
+    }
+
+    fn weigh(self) -> Option<(Weight, &'a str)> {
+        // What it says of a wrong block after it has said what is wrong in it.
+        const SUMMARIES: [&str; 4] = [
+            " errors while processing ",
+            "Errors processing block",
+            " errors found block ",
+            " validation errors in block ",
+        ];
+        // What it says at each start in a cell.
+        const USUAL: [&str; 2] = [
+            "Cannot register NFS V",
+            "gssd_refresh_krb5_machine_credential",
+        ];
+        let is_one_of = |list: &[&str]| list.iter().any(|part| self.text.contains(part));
+        let weight = match self.level {
+            _ if self.text.is_empty() || self.function == "gsh_backtrace" => return None,
+            "FATAL" if !self.text.starts_with("Fatal errors.") => Weight::Fatal,
+            "CRIT" | "MAJ" if self.component == "DBUS" || is_one_of(&USUAL) => Weight::Said,
+            "CRIT" if self.text.starts_with("Config File (") && !is_one_of(&SUMMARIES) => {
+                Weight::Detail
+            }
+            "FATAL" | "CRIT" | "MAJ" => Weight::Wrong,
+            _ => Weight::Said,
+        };
+        Some((weight, self.text))
+    }
+}
+
+/// Weighs a line without a level: of Samba, of a library, of any other command.
+fn weigh_plain(line: &str) -> Option<(Weight, &str)> {
+    // What Samba writes at each start and around the reason of a panic (lib/util/fault.c).
+    const EMPTY: [&str; 8] = [
+        "smbd version ",
+        "Copyright ",
+        "=====",
+        "If you are running a recent Samba",
+        "PANIC (pid ",
+        "BACKTRACE: ",
+        "#",
+        "dumping core in ",
+    ];
+    let text = line.trim();
+    if text.is_empty() || EMPTY.iter().any(|start| text.starts_with(start)) {
+        return None;
+    }
+    if text.starts_with("INTERNAL ERROR: ") {
+        return Some((Weight::Wrong, text));
+    }
+    Some((Weight::Said, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn last_of(lines: &str) -> String {
+        let (mut words, now) = (LastWords::default(), Instant::now());
+        for line in lines.lines() {
+            words.hear(line, now);
+        }
+        words.get().unwrap_or_default().to_owned()
+    }
+
+    /// Recorded from 6.5 without CAP_SYS_RESOURCE and without `Allow_Set_Io_Flusher_Fail`.
+    const FATAL_65: &str = "\
+26/11/2026 06:26:42 : epoch 6b07d122 : alpha : nfs-ganesha-160[main] load_rados_config :CONFIG :WARN :Missing RADOS URLs backend library
+26/11/2026 06:26:42 : epoch 6b07d122 : alpha : nfs-ganesha-160[main] nfs_set_param_from_conf :NFS STARTUP :EVENT :Configuration file successfully parsed
+26/11/2026 06:26:42 : epoch 6b07d122 : alpha : nfs-ganesha-160[main] main :MAIN :FATAL :Failed to PR_SET_IO_FLUSHER with EPERM. Take a look at config option allow_set_io_flusher_fail to see if you should allow it
+26/11/2026 06:26:42 : epoch 6b07d122 : alpha : nfs-ganesha-160[main] gsh_backtrace :NFS STARTUP :MAJ :/usr/lib/ganesha/libganesha_nfsd.so.6.5(+0x88256) [0x7fa9933c6256]
+26/11/2026 06:26:42 : epoch 6b07d122 : alpha : nfs-ganesha-160[main] gsh_backtrace :NFS STARTUP :MAJ :/usr/lib/ganesha/libganesha_nfsd.so.6.5(+0x883fd) [0x7fa9933c63fd]
+26/11/2026 06:26:42 : epoch 6b07d122 : alpha : nfs-ganesha-160[main] gsh_backtrace :NFS STARTUP :MAJ :/usr/lib/ganesha/libganesha_nfsd.so.6.5(+0x8867d) [0x7fa9933c667d]
+26/11/2026 06:26:42 : epoch 6b07d122 : alpha : nfs-ganesha-160[main] gsh_backtrace :NFS STARTUP :MAJ :/usr/lib/ganesha/libganesha_nfsd.so.6.5(DisplayLogComponentLevel+0x8b) [0x7fa9933c6a0b]
+26/11/2026 06:26:42 : epoch 6b07d122 : alpha : nfs-ganesha-160[main] gsh_backtrace :NFS STARTUP :MAJ :ganesha.nfsd(main+0xb0e) [0x55f6b94ebede]
+26/11/2026 06:26:42 : epoch 6b07d122 : alpha : nfs-ganesha-160[main] gsh_backtrace :NFS STARTUP :MAJ :/lib/x86_64-linux-gnu/libc.so.6(+0x29ca8) [0x7fa99316eca8]
+26/11/2026 06:26:42 : epoch 6b07d122 : alpha : nfs-ganesha-160[main] gsh_backtrace :NFS STARTUP :MAJ :/lib/x86_64-linux-gnu/libc.so.6(__libc_start_main+0x85) [0x7fa99316ed65]
+26/11/2026 06:26:42 : epoch 6b07d122 : alpha : nfs-ganesha-160[main] gsh_backtrace :NFS STARTUP :MAJ :ganesha.nfsd(_start+0x21) [0x55f6b94ec211]
+";
+
+    /// Recorded from 4.3: a word for the grace period.
+    const CONFIG_43: &str = "\
+26/11/2026 06:26:08 : epoch 6b07d100 : alpha : nfs-ganesha-184[main] nfs_set_param_from_conf :NFS STARTUP :CRIT :Error while parsing NFSv4 specific configuration
+26/11/2026 06:26:08 : epoch 6b07d100 : alpha : nfs-ganesha-184[main] main :NFS STARTUP :CRIT :Error setting parameters from configuration file.
+26/11/2026 06:26:08 : epoch 6b07d100 : alpha : nfs-ganesha-184[main] config_errs_to_log :CONFIG :CRIT :Config File (/run/berth/ganesha.conf:12): Expected a number, got a option name or number
+26/11/2026 06:26:08 : epoch 6b07d100 : alpha : nfs-ganesha-184[main] config_errs_to_log :CONFIG :CRIT :Config File (/run/berth/ganesha.conf:9): 1 errors while processing parameters for NFSv4
+26/11/2026 06:26:08 : epoch 6b07d100 : alpha : nfs-ganesha-184[main] config_errs_to_log :CONFIG :CRIT :Config File (/run/berth/ganesha.conf:9): Errors processing block (NFSv4)
+26/11/2026 06:26:08 : epoch 6b07d100 : alpha : nfs-ganesha-184[main] config_errs_to_log :CONFIG :CRIT :Config File (/run/berth/ganesha.conf:21): 1 (invalid param value) errors found block NFSv4
+26/11/2026 06:26:09 : epoch 6b07d100 : alpha : nfs-ganesha-184[main] main :NFS STARTUP :FATAL :Fatal errors.  Server exiting...
+";
+
+    /// Recorded from 4.3: the port is taken.
+    const PORT_43: &str = "\
+26/11/2026 06:26:25 : epoch 6b07d111 : alpha : nfs-ganesha-186[main] Bind_sockets_V6 :DISP :WARN :Cannot bind NFS tcp6 socket, error 98 (Address already in use)
+26/11/2026 06:26:25 : epoch 6b07d111 : alpha : nfs-ganesha-186[main] Bind_sockets :DISP :FATAL :Error binding to V6 interface. Cannot continue.
+";
+
+    #[test]
+    fn a_fatal_line_of_ganesha_is_shown_and_not_the_backtrace_after_it() {
+        assert_eq!(
+            last_of(FATAL_65),
+            "Failed to PR_SET_IO_FLUSHER with EPERM. Take a look at config option \
+             allow_set_io_flusher_fail to see if you should allow it"
+        );
+        assert_eq!(
+            last_of(PORT_43),
+            "Error binding to V6 interface. Cannot continue."
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_in_ganeshas_configuration_is_shown_and_not_that_something_is() {
+        assert_eq!(
+            last_of(CONFIG_43),
+            "Config File (/run/berth/ganesha.conf:12): Expected a number, got a option name or number"
+        );
+    }
+
+    #[test]
+    fn what_ganesha_says_at_each_start_is_no_reason() {
+        let usual = "\
+26/11/2026 06:26:22 : epoch 6b07d10e : alpha : nfs-ganesha-184[main] gsh_dbus_pkginit :DBUS :CRIT :dbus_bus_get failed (Failed to connect to socket /run/dbus/system_bus_socket: No such file or directory)
+26/11/2026 06:28:36 : epoch 6b07d194 : alpha : nfs-ganesha-188[main] __Register_program :DISP :MAJ :Cannot register NFS V4 on TCP
+26/11/2026 06:28:36 : epoch 6b07d194 : alpha : nfs-ganesha-188[main] gssd_refresh_krb5_machine_credential :NFS CB :CRIT :ERROR: gssd_refresh_krb5_machine_credential: no usable keytab entry found in keytab /etc/krb5.keytab for connection with host localhost
+26/11/2026 06:28:36 : epoch 6b07d194 : alpha : nfs-ganesha-188[main] nfs_start :NFS STARTUP :EVENT :             NFS SERVER INITIALIZED
+";
+        assert_eq!(last_of(usual), "NFS SERVER INITIALIZED");
+    }
+
+    /// Recorded from 4.22; 4.17's differ only in names of libraries.
+    const PANIC_422: &str = "\
+smbd version 4.22.11-Debian-4.22.11+dfsg-0+deb13u1 started.
+Copyright Andrew Tridgell and the Samba Team 1992-2025
+open_sockets_smbd: No sockets available to bind to.
+===============================================================
+INTERNAL ERROR: open_sockets_smbd() failed in smbd () () pid 17 (4.22.11-Debian-4.22.11+dfsg-0+deb13u1)
+If you are running a recent Samba version, and if you think this problem is not yet fixed in the latest versions, please consider reporting this bug, see https://wiki.samba.org/index.php/Bug_Reporting
+===============================================================
+PANIC (pid 17): open_sockets_smbd() failed in 4.22.11-Debian-4.22.11+dfsg-0+deb13u1
+BACKTRACE: 9 stack frames:
+ #0 /usr/lib/x86_64-linux-gnu/samba/libgenrand-private-samba.so.0(log_stack_trace+0x2d) [0x7f89cffc05bd]
+ #8 smbd(_start+0x21) [0x558ee2578e61]
+dumping core in /var/log/samba/cores/smbd
+";
+
+    #[test]
+    fn sambas_reason_is_shown_and_not_its_backtrace() {
+        assert_eq!(
+            last_of(PANIC_422),
+            "INTERNAL ERROR: open_sockets_smbd() failed in smbd () () pid 17 \
+             (4.22.11-Debian-4.22.11+dfsg-0+deb13u1)"
+        );
+        // Recorded from 4.17.
+        let failed = "\
+smbd version 4.17.12-Debian started.
+Copyright Andrew Tridgell and the Samba Team 1992-2022
+Failed to open /data/.berth/smb/private/secrets.tdb
+exit_daemon: daemon failed to start: smbd can not open secrets.tdb, error code 13
+";
+        assert_eq!(
+            last_of(failed),
+            "exit_daemon: daemon failed to start: smbd can not open secrets.tdb, error code 13"
+        );
+    }
+
+    #[test]
+    fn of_any_other_command_the_last_line_is_shown() {
+        assert_eq!(last_of("one\n  two  \n\n"), "two");
+        assert_eq!(last_of(""), "");
+    }
+
+    #[test]
+    fn what_was_wrong_long_ago_is_forgotten() {
+        let (mut words, begun) = (LastWords::default(), Instant::now());
+        let later = begun + MEMORY + Duration::from_millis(1);
+        words.hear(
+            FATAL_65.lines().find(|l| l.contains("FATAL")).unwrap(),
+            begun,
+        );
+        words.hear("soon after", begun + MEMORY);
+        assert!(words.get().unwrap().starts_with("Failed"));
+        words.hear("long after", later);
+        assert_eq!(words.get(), Some("long after"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_makes_it_panic(line in "( : epoch | :|[a-z]|FATAL|\\PC)*") {
+            let _ = weigh(&line);
+        }
+    }
+}
