@@ -4,9 +4,10 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::element::Element;
-use crate::sys::command::{command, run};
+use crate::sys::command::run;
+use crate::sys::program::command;
 
-const CIBADMIN: &str = "/usr/sbin/cibadmin";
+const CIBADMIN: &str = "cibadmin";
 /// cibadmin's exit code where nothing is found (CRM_EX_NOSUCH).
 const NO_SUCH: i32 = 105;
 /// `op-status` of an action that has begun and not ended (PCMK_EXEC_PENDING).
@@ -31,7 +32,7 @@ impl Monitor<'_> {
     /// What the tool says; `TimedOut` at `deadline`.
     pub fn has_result(&self, deadline: Instant) -> io::Result<bool> {
         let what = "read the record of the monitor";
-        let mut query = command(CIBADMIN);
+        let mut query = command(CIBADMIN)?;
         query.args(["--query", "--local", "--xpath", &self.xpath()?]);
         let output = run(query, deadline)?;
         if output.status.code() == Some(NO_SUCH) {
