@@ -50,10 +50,9 @@ pub fn find(name: &str) -> io::Result<PathBuf> {
         let text = format!("{name:?} is not the name of a program");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
-    let all = DIRECTORIES
+    DIRECTORIES
         .iter()
-        .map(|directory| Path::new(directory).join(name));
-    all.into_iter()
+        .map(|directory| Path::new(directory).join(name))
         .find(|path| is_executable(path))
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, missing(name)))
 }

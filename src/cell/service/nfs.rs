@@ -2,6 +2,10 @@
 //!
 //! Answers some 10 ms after its start. Where no client is known from before, it lifts its grace period at
 //! once; else when the last of them has claimed its locks.
+//!
+//! Run with 4.3 and 6.5: file handles, file system identities and the records of clients are the same, byte
+//! by byte, so a server may move to a node with the other one, and back. Listens on its one port in both;
+//! builds of 5 and 6 with `USE_MONITORING`, which is not the default, have one more that no setting closes.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -138,12 +142,12 @@ fn head(spec: &ServerSpec, version: Version) -> String {
         name, lease, grace, ..
     } = spec;
     let state = state(spec);
-    let since = |since: Version, line: &'static str| if version >= since { line } else { "" };
-    // It would be an I/O flusher, which takes CAP_SYS_RESOURCE (src/MainNFSD/nfs_main.c), and ends if
-    // it can't. 6.0 does so too but knows no such key.
+    let since = |first: Version, line: &'static str| if version >= first { line } else { "" };
+    // It would be an I/O flusher, which takes CAP_SYS_RESOURCE (src/MainNFSD/nfs_main.c), and ends if it
+    // can't. 6.0 does so too, but knows no such key. An unknown one is complained of.
     let flusher = since(Version::new(6, 1), "\tAllow_Set_Io_Flusher_Fail = true;\n");
-    // A client that is gone would be kept for a day, and each start in that time would wait for it
-    // until the end of the grace period.
+    // A client that is gone would be kept for a day, its record too (src/SAL/nfs4_clientid.c), and each
+    // start in that time would wait for it until the end of the grace period.
     let expired = since(Version::new(6, 0), "\tExpired_Client_Threshold = 0;\n");
     format!(
         "# Made by berth; changes are overwritten. Put your own into the vserver's config_dir.\n\

@@ -192,7 +192,7 @@ fn no_listing_is_leased_to_smb_clients_of_what_nfs_clients_change() {
             samba: Version::new(4, minor),
             ..found()
         };
-        let entries = files(&spec(), &[export.clone()], &found).unwrap();
+        let entries = files(&spec(), std::slice::from_ref(export), &found).unwrap();
         let text = content(&entries, "/run/berth/smb.conf");
         !text.contains("\tsmb3 directory leases = no\n")
     };
@@ -221,7 +221,7 @@ fn only_the_servers_concerned_hear_of_a_change() {
     let both = [nfs.clone(), smb.clone()];
     assert_eq!(changes(&spec(), &both, &both), []);
     assert_eq!(
-        changes(&spec(), &both, &[smb.clone()]),
+        changes(&spec(), &both, std::slice::from_ref(&smb)),
         [Change::Signal {
             server: "nfs",
             signal: libc::SIGHUP
