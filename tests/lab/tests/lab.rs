@@ -253,11 +253,12 @@ fn disks_are_shared_cables_and_paths_fail_and_unwritten_data_is_lost() {
     remains(&options.plan.name).unwrap();
 }
 
-/// What a virtual server is to the client, made by hand: a file system, Ganesha, an address.
+/// What a virtual server is to the client, made by hand: a file system, Ganesha (6.1 and later needs the first
+/// key on a machine without CAP_SYS_RESOURCE), an address.
 const SERVE: &str = r#"
 mkdir -p /srv/d && mount /dev/disk/lab/d1 /srv/d && mkdir -p /srv/d/data /srv/d/recovery
 cat > /etc/ganesha/lab.conf <<C
-NFS_CORE_PARAM { Protocols = 4; Enable_NLM = false; Enable_RQUOTA = false; Enable_UDP = false; fsid_device = false; }
+NFS_CORE_PARAM { Allow_Set_Io_Flusher_Fail = true; Protocols = 4; Enable_NLM = false; Enable_RQUOTA = false; Enable_UDP = false; fsid_device = false; }
 NFSv4 { RecoveryBackend = fs; RecoveryRoot = "/srv/d/recovery"; Grace_Period = 10; Lease_Lifetime = 8; Server_Scope = alpha; Delegations = false; }
 EXPORT { Export_Id = 1; Path = /srv/d/data; Pseudo = /data; Access_Type = RW; Squash = none; Protocols = 4; Transports = TCP; FSAL { Name = VFS; } }
 C

@@ -15,9 +15,10 @@ const MOUNT_POINT: &str = "/srv/stock";
 const SERVER_CONFIG: &str = "/etc/stock-ganesha.conf";
 const STARTED_LIMIT: Duration = Duration::from_secs(60);
 
-/// As fast as berth's own configuration of it: the same protocol, state and grace period.
+/// As fast as berth's own configuration of it: the same protocol, state and grace period. Its first key is for
+/// Ganesha 6.1 and later on a machine without CAP_SYS_RESOURCE; earlier ones warn of it.
 const GANESHA: &str = r#"
-NFS_CORE_PARAM { Protocols = 4; Enable_NLM = false; Enable_RQUOTA = false; Enable_UDP = false; Bind_addr = 10.1.0.77; }
+NFS_CORE_PARAM { Allow_Set_Io_Flusher_Fail = true; Protocols = 4; Enable_NLM = false; Enable_RQUOTA = false; Enable_UDP = false; Bind_addr = 10.1.0.77; }
 NFSv4 { Grace_Period = 20; Lease_Lifetime = 15; RecoveryBackend = fs; RecoveryRoot = "/srv/stock/.state"; }
 EXPORT { Export_Id = 1; Path = "/srv/stock"; Pseudo = "/stock"; Access_Type = RW; Squash = None; Protocols = 4; SecType = sys; FSAL { Name = VFS; } }
 "#;
