@@ -10,10 +10,11 @@ use clap::Args;
 
 use super::{Failure, Source};
 use crate::cluster::canonical::pairs;
-use crate::cluster::cib::{Cib, Loaded};
+use crate::cluster::cib::Cib;
 use crate::cluster::element::Element;
 use crate::cluster::merge::{self, Merged};
-use crate::cluster::{fencing, status};
+use crate::cluster::patch::Loaded;
+use crate::cluster::{fencing, release, status};
 use crate::config::ids::{Known, OWNERSHIP};
 use crate::config::model::{self, Agent, Features, Model};
 use crate::config::{Config, render};
@@ -82,6 +83,7 @@ struct Attempt {
 
 fn attempt(config: &Config, cib: &Cib) -> Result<Attempt, Failure> {
     let before = cib.read(soon())?;
+    release::check(&before).map_err(Failure::Failed)?;
     let model = model::build(config, Features::CURRENT, &known(&before));
     let wanted = render::xml::configuration(&model);
     let merged = merge::merge(&before, &wanted, OWNERSHIP)
