@@ -98,8 +98,9 @@ fn attempt(config: &Config, cib: &Cib) -> Result<Attempt, Failure> {
 /// The ids of the addresses that the cluster already has.
 fn known(cib: &Element) -> Known {
     let primitives = cib.walk().filter(|e| e.name == "primitive");
-    let vips = primitives
-        .filter(|e| merge::is_owned(e, OWNERSHIP) && e.get("type") == Some(Agent::Vip.name()));
+    let own = OWNERSHIP.owned(cib);
+    let vips =
+        primitives.filter(|e| own.contains(e.id()) && e.get("type") == Some(Agent::Vip.name()));
     vips.filter_map(|vip| {
         let parameter = |name| {
             let mut found = pairs(vip, "instance_attributes").filter(|(n, _)| *n == name);

@@ -7,7 +7,8 @@ use super::check::subnet_of;
 use super::file::{Announce, Config, Filesystem, OnSubnetLoss, Service, Vip, Vserver};
 use super::ids::{self, Known};
 use super::model::{
-    Agent, Condition, Constraint, Features, Kind, Model, Operation, Pair, Resource, Reward, Score,
+    Agent, Condition, Constraint, Features, HOME, Kind, Model, Operation, Pair, Resource, Reward,
+    Score,
 };
 use super::portwatch;
 
@@ -82,7 +83,6 @@ fn resource(id: &str, agent: Agent, stickiness: u32) -> Resource {
         params: Vec::new(),
         node_params: Vec::new(),
         meta: vec![
-            (ids::OWNERSHIP.mark, "true".to_owned()),
             ("resource-stickiness", stickiness.to_string()),
             ("failure-timeout", format!("{FAILURE_TIMEOUT}s")),
         ],
@@ -188,7 +188,7 @@ impl Builder<'_> {
         server.params = vserver_params(vserver);
         server.meta.push(("priority", vserver.priority.to_string()));
         let home = vserver.stay_on.as_ref().map(|node| node.value.clone());
-        server.meta.extend(home.map(|node| ("berth-home", node)));
+        server.meta.extend(home.map(|node| (HOME, node)));
         // The protocol itself, not only the processes: a server can hang and still be there.
         server.operations.push(Operation {
             name: "monitor",
@@ -235,9 +235,8 @@ impl Builder<'_> {
             };
             self.constrain("place", name, kind);
         }
-        if let Some(node) = &vserver.stay_on {
-            let home = node.value.clone();
-            let when = vec![Condition::NotHome { home }];
+        if vserver.stay_on.is_some() {
+            let when = vec![Condition::NotHome];
             self.reward("stay", name, name, Score::Never, when);
         }
     }
