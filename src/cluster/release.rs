@@ -74,8 +74,11 @@ pub fn check(cib: &Element) -> Result<(), String> {
 /// What of this node's Pacemaker does not suit berth, if there is one; asks no running cluster.
 pub fn complaint_about_this_node(deadline: Instant) -> Option<String> {
     // That it is not installed, or does not answer, is no complaint: the file may be checked anywhere.
-    let version = installed(deadline).ok()??;
-    (Numbers::parse(&version)? < OLDEST).then(|| {
+    complaint(&installed(deadline).ok()??)
+}
+
+fn complaint(version: &str) -> Option<String> {
+    (Numbers::parse(version)? < OLDEST).then(|| {
         format!(
             "this node has Pacemaker {version}, berth needs {} or newer on all nodes",
             oldest()
@@ -121,6 +124,18 @@ mod tests {
         assert_eq!(numbers("3.0.2-rc1"), numbers("3.0.2"));
         assert_eq!(Numbers::parse("2.1"), None);
         assert_eq!(Numbers::parse("new"), None);
+    }
+
+    #[test]
+    fn this_node_is_complained_of_only_if_it_is_too_old() {
+        let old = complaint("2.1.2").unwrap();
+        assert_eq!(
+            old,
+            "this node has Pacemaker 2.1.2, berth needs 2.1.3 or newer on all nodes"
+        );
+        for good in ["2.1.3", "2.1.10-rc1", "3.0.2", "something else"] {
+            assert_eq!(complaint(good), None);
+        }
     }
 
     #[test]

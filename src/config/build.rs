@@ -1,5 +1,9 @@
 //! From the file to the model. The values are those of a configuration that was tried case by case:
 //! change one only together with the simulation that shows why.
+//!
+//! Each constraint is for one resource. Pacemaker could apply one to all whose ids match a pattern, with a
+//! part of the id in the name of an attribute; but crm warns of each such constraint, what is true of an
+//! address (its subnet, whether it migrates) is not in its id, and a resource of somebody else's could match.
 
 use std::collections::BTreeSet;
 
