@@ -82,6 +82,7 @@ fn apply_adds_keeps_changes_and_removes_what_is_its_own() {
     cluster.good("cibadmin --create --scope resources --xml-text '<primitive id=\"foreign\" class=\"ocf\" provider=\"pacemaker\" type=\"Dummy\"/>'");
     refuses_without_fencing(&cluster);
     starts_everything_and_then_changes_nothing(&cluster);
+    the_mark_of_an_earlier_version_becomes_the_tag_and_nothing_is_told(&cluster);
     a_changed_entry_touches_only_its_resource(&cluster);
     a_busy_cluster_is_no_obstacle(&cluster);
     a_removed_server_is_stopped_in_order(&cluster);
@@ -125,6 +126,24 @@ fn starts_everything_and_then_changes_nothing(cluster: &Cluster) {
         Some(0)
     );
     assert!(cluster.recorded().is_empty());
+}
+
+fn the_mark_of_an_earlier_version_becomes_the_tag_and_nothing_is_told(cluster: &Cluster) {
+    let tagged = cluster.good("cibadmin --query --xpath \"//tag[@id='berth']/obj_ref\" | grep -o ' id=\"[^\"]*' | cut -c6-");
+    assert_eq!(tagged.lines().count(), 11, "{tagged}");
+    let mark = "xargs -I ID crm_resource --meta --resource ID --set-parameter berth-managed --parameter-value true --force";
+    cluster.lab.write("n1", "/run/tagged", &tagged).unwrap();
+    cluster.good(&format!(
+        "{mark} </run/tagged && cibadmin --delete --scope tags --xml-text '<tag id=\"berth\"/>'"
+    ));
+    let said = cluster.apply(EXAMPLE);
+    assert!(said.contains("+ tag berth\n"), "{said}");
+    let marks = said
+        .lines()
+        .filter(|l| l.ends_with(": meta berth-managed removed"));
+    assert_eq!(marks.count(), 11, "{said}");
+    assert_eq!(cluster.recorded(), [""; 0]);
+    assert!(cluster.apply(EXAMPLE).starts_with("no change\n"));
 }
 
 fn a_changed_entry_touches_only_its_resource(cluster: &Cluster) {

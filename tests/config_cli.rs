@@ -277,6 +277,70 @@ fn a_constraint_of_others_on_what_would_go_is_named() {
     at(&dir, &APPLY).assert().code(1).stderr(needed);
 }
 
+/// What an administrator has beside berth's: two resources, and how they are ordered.
+fn with_others(dir: &TempDir, kind: &str, meta: &str) {
+    let resources = format!(
+        r#"<resources><primitive id="x" class="ocf" provider="pacemaker" type="Dummy">{meta}</primitive>
+           <primitive id="y" class="ocf" provider="pacemaker" type="Dummy"/></resources>"#
+    );
+    edit(dir, "cib.xml", "<resources/>", &resources);
+    let order =
+        format!(r#"<constraints><rsc_order id="xy" first="x" then="y" {kind}/></constraints>"#);
+    edit(dir, "cib.xml", "<constraints/>", &order);
+}
+
+#[test]
+#[ignore = "needs pacemaker"]
+fn a_cib_of_which_pacemaker_only_warns_is_no_obstacle() {
+    let dir = workplace();
+    with_others(&dir, r#"kind="Serialize" symmetrical="true""#, "");
+    // Otherwise this test would show nothing.
+    let mut verify = berth::sys::program::command("crm_verify").unwrap();
+    verify.arg("--xml-file").arg(dir.path().join("cib.xml"));
+    let soon = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let code = berth::sys::command::run(verify, soon)
+        .unwrap()
+        .status
+        .code();
+    assert_eq!(code, Some(78));
+    at(&dir, &DIFF).assert().code(5);
+    at(&dir, &APPLY).assert().success();
+    at(&dir, &APPLY).assert().success().stdout("no change\n");
+}
+
+#[test]
+#[ignore = "needs pacemaker"]
+fn a_cib_with_errors_is_left_as_it_is() {
+    let dir = workplace();
+    let bogus = r#"<meta_attributes id="x-m"><nvpair id="x-r" name="requires" value="bogus"/></meta_attributes>"#;
+    with_others(&dir, r#"kind="Optional""#, bogus);
+    let before = fs::read(dir.path().join("cib.xml")).unwrap();
+    let refused = at(&dir, &APPLY).assert().code(1);
+    refused.stderr(
+        predicate::str::is_match("^berth: verify the new configuration: .*'bogus' is not valid\n$")
+            .unwrap(),
+    );
+    assert_eq!(fs::read(dir.path().join("cib.xml")).unwrap(), before);
+}
+
+#[test]
+#[ignore = "needs pacemaker"]
+fn a_cluster_that_is_too_old_is_named_in_one_line() {
+    let dir = workplace();
+    edit(&dir, "cib.xml", "pacemaker-3.9", "pacemaker-2.0");
+    for arguments in [&APPLY[..], &DIFF] {
+        at(&dir, arguments).assert().code(1).stderr(
+            "berth: the CIB has the old form pacemaker-2.0: bring it up to date first, with cibadmin --upgrade\n",
+        );
+    }
+    edit(&dir, "cib.xml", "3.16.1", "3.13.0");
+    for arguments in [&APPLY[..], &DIFF] {
+        at(&dir, arguments).assert().code(1).stderr(
+            "berth: a node of the cluster has a Pacemaker that is too old (feature set 3.13.0): berth needs 2.1.3 or newer on all nodes\n",
+        );
+    }
+}
+
 #[test]
 #[ignore = "needs pacemaker"]
 fn without_a_cluster_the_failure_is_one_line() {

@@ -664,7 +664,7 @@ options = "noatime,suid""#,
         "vserver.beta",
         "vserver.portwatch",
         &[
-            r#"berth.toml:23: vserver.portwatch: the name "portwatch" is that of a resource of berth's own, choose another"#,
+            r#"berth.toml:23: vserver.portwatch: the name "portwatch" is one that berth itself uses in the cluster, choose another"#,
         ],
     ),
     // unknown way of announcing

@@ -201,17 +201,19 @@ proptest! {
             let tree = render::xml::configuration(&model);
             prop_assert_eq!(&Element::parse(&tree.to_string()).unwrap(), &tree);
             let mut ids = BTreeSet::new();
-            for element in tree.walk().filter(|e| e.name != "resource_ref" && e.get("id").is_some()) {
+            let refers = |e: &&Element| e.name.ends_with("_ref");
+            for element in tree.walk().filter(|e| !refers(e) && e.get("id").is_some()) {
                 prop_assert!(ids.insert(element.id()), "id {} is there twice", element.id());
             }
-            for reference in tree.walk().filter(|e| e.name == "resource_ref") {
+            for reference in tree.walk().filter(refers) {
                 prop_assert!(ids.contains(reference.id()), "{} is nowhere", reference.id());
             }
             prop_assert!(highest_sum(&model) < 1_000_000);
             let script = render::pcs::script(&model);
-            let commands = ["pcs ", "cp ", "CIB_file=berth-cib.xml cibadmin ", "# "];
+            let commands = ["pcs ", "rule ", "CIB_file=berth-cib.xml cibadmin ", "# "];
             let known = |l: &str| commands.iter().any(|c| l.starts_with(c));
-            prop_assert!(script.lines().skip(1).all(known));
+            let (_, rest) = script.split_once("\ncp ").unwrap();
+            prop_assert!(rest.lines().skip(1).all(known));
         }
     }
 }

@@ -10,10 +10,11 @@ use clap::Args;
 
 use super::{Failure, Source};
 use crate::cluster::canonical::pairs;
-use crate::cluster::cib::{Cib, Loaded};
+use crate::cluster::cib::Cib;
 use crate::cluster::element::Element;
 use crate::cluster::merge::{self, Merged};
-use crate::cluster::{fencing, status};
+use crate::cluster::patch::Loaded;
+use crate::cluster::{fencing, release, status};
 use crate::config::ids::{Known, OWNERSHIP};
 use crate::config::model::{self, Agent, Features, Model};
 use crate::config::{Config, render};
@@ -82,6 +83,7 @@ struct Attempt {
 
 fn attempt(config: &Config, cib: &Cib) -> Result<Attempt, Failure> {
     let before = cib.read(soon())?;
+    release::check(&before).map_err(Failure::Failed)?;
     let model = model::build(config, Features::CURRENT, &known(&before));
     let wanted = render::xml::configuration(&model);
     let merged = merge::merge(&before, &wanted, OWNERSHIP)
@@ -96,8 +98,9 @@ fn attempt(config: &Config, cib: &Cib) -> Result<Attempt, Failure> {
 /// The ids of the addresses that the cluster already has.
 fn known(cib: &Element) -> Known {
     let primitives = cib.walk().filter(|e| e.name == "primitive");
-    let vips = primitives
-        .filter(|e| merge::is_owned(e, OWNERSHIP) && e.get("type") == Some(Agent::Vip.name()));
+    let own = OWNERSHIP.owned(cib);
+    let vips =
+        primitives.filter(|e| own.contains(e.id()) && e.get("type") == Some(Agent::Vip.name()));
     vips.filter_map(|vip| {
         let parameter = |name| {
             let mut found = pairs(vip, "instance_attributes").filter(|(n, _)| *n == name);

@@ -67,6 +67,7 @@ fn command(command: clap::Command) -> io::Result<String> {
         let (code, meaning) = line.trim().split_once("  ").unwrap_or((line, ""));
         let _ = writeln!(text, ".TP\n.B {code}\n{}", escaped(meaning));
     }
+    text.push_str(NOTES);
     let _ = writeln!(
         text,
         ".SH FILES\n.TP\n.I {}\nThe configuration.\n.SH \"SEE ALSO\"\n.BR berth.toml (5),\n.BR crm (8),\n.BR pcs (8)",
@@ -74,6 +75,31 @@ fn command(command: clap::Command) -> io::Result<String> {
     );
     Ok(text)
 }
+
+/// What the shells and their users should know.
+const NOTES: &str = r#".SH NOTES
+The plan for crm is input of
+.BR "crm configure load update \fIFILE\fR" .
+crm warns of what it does not know, and loads it: the meta attribute
+.I berth\-home
+of a virtual server with stay_on, and the constraint that refers to it ("referenced node berth\-home does
+not exist"); before crmsh 5.0 also
+.IR critical ,
+a meta attribute of Pacemaker's own.
+.PP
+The plan for pcs is a script for
+.BR sh (1),
+which suits the pcs of the node where it runs, wherever it was made. The XML is input of
+.BR "cibadmin \-\-modify \-\-allow\-create \-\-scope configuration \-\-xml\-file \fIFILE\fR" .
+.PP
+All resources that berth made are under the tag
+.IR berth :
+.B "crm_mon \-\-inactive \-\-resource berth"
+and
+.B "pcs status resources berth"
+show them. apply removes no other resource, and changes none. One that is taken from under the tag is no
+longer berth's; put it back, if that was a mistake.
+"#;
 
 fn flag(argument: &clap::Arg) -> String {
     let mut text = String::from(".B ");

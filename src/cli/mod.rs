@@ -5,14 +5,18 @@ use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::cluster::release;
 use crate::config::{self, Config, Problems};
 
 mod apply;
 mod manual;
 
+/// For what is asked of this node's own Pacemaker.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Where the configuration is unless `--file` says otherwise.
 const DEFAULT_FILE: &str = "/etc/berth/berth.toml";
 
@@ -200,6 +204,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             let config = source.load()?;
             for warning in config::warnings(&config) {
                 complain(&format!("{}: warning: {warning}", source.file.display()));
+            }
+            if let Some(warning) = release::complaint_about_this_node(Instant::now() + PATIENCE) {
+                complain(&format!("warning: {warning}"));
             }
             writeln!(
                 out,

@@ -6,36 +6,27 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::element::Element;
-use crate::sys::command::{run, run_with_input};
+use super::patch::{Loaded, Patch, Target, Version};
+use crate::sys::command::{Output, run, run_with_input};
 use crate::sys::program::command;
 
 const CIBADMIN: &str = "cibadmin";
 const CRM_DIFF: &str = "crm_diff";
 const CRM_VERIFY: &str = "crm_verify";
 
-/// cibadmin's exit code for a patch made for an older version (CRM_EX_OLD).
-const OLD: i32 = 103;
-/// What cibadmin says, with exit code 1, about a patch made for a newer version, or for one of the same
-/// number that is not the same (pcmk_err_diff_failed, pcmk_err_diff_resync).
-const NOT_FITTING: &str = "update diff failed";
+/// crm_verify's exit code for errors and for mere warnings (CRM_EX_CONFIG).
+const CONFIG: i32 = 78;
+/// How long a patch that has to fit the cluster's state is tried.
+const PATCH_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A CIB: that of the running cluster, or one in a file.
 #[derive(Debug, Clone, Default)]
 pub struct Cib {
     /// The file, absolute; `None` for the running cluster.
     pub file: Option<PathBuf>,
-}
-
-/// How an attempt to change the CIB ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loaded {
-    /// It is changed.
-    Done,
-    /// Somebody changed it since it was read: nothing was done.
-    Outdated,
 }
 
 impl Cib {
@@ -54,6 +45,10 @@ impl Cib {
     pub fn read(&self, deadline: Instant) -> io::Result<Element> {
         let mut query = self.tool(CIBADMIN)?;
         query.arg("--query");
+        self.answer(query, deadline)
+    }
+
+    fn answer(&self, query: Command, deadline: Instant) -> io::Result<Element> {
         let text = run(query, deadline)?.check("read the CIB")?.text();
         let cib = Element::parse(&text).map_err(|e| failed("read the CIB", e))?;
         if cib.name != "cib" {
@@ -74,13 +69,7 @@ impl Cib {
         let mut verify = command(CRM_VERIFY)?;
         verify.args(["--verbose", "--xml-pipe"]);
         let output = run_with_input(verify, alone.to_string().as_bytes(), deadline)?;
-        let words = String::from_utf8_lossy(&output.stderr);
-        let mut errors = words.lines().filter_map(|line| line.split_once("error:"));
-        match errors.next() {
-            Some((_, error)) => Err(failed("verify the new configuration", error.trim())),
-            None if output.status.success() || words.contains("Warnings found") => Ok(()),
-            None => output.check("verify the new configuration").map(drop),
-        }
+        judged(output)
     }
 
     /// Changes the configuration from that in `before`, as it was read, to that in `after`, in one step
@@ -92,26 +81,65 @@ impl Cib {
         let Some(patch) = patch(before, after, deadline)? else {
             return Ok(Loaded::Done);
         };
-        let mut cibadmin = self.tool(CIBADMIN)?;
-        cibadmin.args(["--patch", "--xml-pipe"]);
-        let output = run_with_input(cibadmin, patch.to_string().as_bytes(), deadline)?;
-        let words = String::from_utf8_lossy(&output.stderr);
-        if output.status.code() == Some(OLD) || words.contains(NOT_FITTING) {
-            return Ok(Loaded::Outdated);
-        }
-        output.check("change the CIB").map(|_| Loaded::Done)
+        let mut reached = Reached {
+            cib: self,
+            deadline,
+        };
+        patch.load(&mut reached, PATCH_PATIENCE)
     }
 }
 
-/// What makes `after` of `before`, in the form of `cibadmin --patch`; `None` if they are the same.
-fn patch(before: &Element, after: &Element, deadline: Instant) -> io::Result<Option<Element>> {
-    let epoch: u64 = before
-        .get("epoch")
-        .and_then(|e| e.parse().ok())
-        .unwrap_or(0);
+/// A CIB to which patches are sent until `deadline`.
+struct Reached<'c> {
+    cib: &'c Cib,
+    deadline: Instant,
+}
+
+impl Target for Reached<'_> {
+    fn version(&mut self) -> io::Result<Version> {
+        let mut query = self.cib.tool(CIBADMIN)?;
+        query.args(["--query", "--no-children"]);
+        self.cib
+            .answer(query, self.deadline)
+            .map(|cib| Version::of(&cib))
+    }
+
+    fn send(&mut self, patch: &Element) -> io::Result<Output> {
+        let mut cibadmin = self.cib.tool(CIBADMIN)?;
+        cibadmin.args(["--patch", "--xml-pipe"]);
+        run_with_input(cibadmin, patch.to_string().as_bytes(), self.deadline)
+    }
+}
+
+/// What crm_verify's answer means. Its exit code is the same for errors and for warnings, and what it says
+/// at the end differs from release to release; each finding has its severity before it.
+fn judged(output: Output) -> io::Result<()> {
+    const WHAT: &str = "verify the new configuration";
+    if output.status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&output.stderr);
+    let mut lines = words.lines().map(str::trim).filter(|l| !l.is_empty());
+    let first = lines.clone().next().unwrap_or_default();
+    let error = lines.find_map(|line| Some(line.split_once("error:")?.1.trim()));
+    match (error, output.status.code()) {
+        // What the schema has to say stands before it, without a severity.
+        (Some(error), _) if !first.contains("error:") => {
+            Err(failed(WHAT, format_args!("{error}: {first}")))
+        }
+        (Some(error), _) => Err(failed(WHAT, error)),
+        (None, Some(CONFIG)) => Ok(()),
+        (None, _) => output.check(WHAT).map(drop),
+    }
+}
+
+/// What makes `after` of `before`; `None` if they are the same.
+fn patch(before: &Element, after: &Element, deadline: Instant) -> io::Result<Option<Patch>> {
+    let version = Version::of(before);
     let (mut before, mut after) = (before.clone(), after.clone());
-    after.set("epoch", epoch + 1);
+    after.set("epoch", version.next_epoch());
     after.set("num_updates", 0);
+    // The state of the cluster is in the CIB too; a patch does not touch it.
     for cib in [&mut before, &mut after] {
         cib.child_mut("status").children.clear();
     }
@@ -134,15 +162,8 @@ fn patch(before: &Element, after: &Element, deadline: Instant) -> io::Result<Opt
             return Ok(None);
         }
     }
-    let mut patch =
-        Element::parse(&output.text()).map_err(|e| failed("read crm_diff's patch", e))?;
-    // It is a digest of the whole CIB, of which this is only a part.
-    patch.attributes.retain(|(name, _)| name != "digest");
-    // The state of the cluster is in the CIB too and changes all the time, which this counts. The patch
-    // does not touch it, so it fits as long as the configuration is the same.
-    let source = patch.child_mut("version").child_mut("source");
-    source.attributes.retain(|(name, _)| name != "num_updates");
-    Ok(Some(patch))
+    let patch = Element::parse(&output.text()).map_err(|e| failed("read crm_diff's patch", e))?;
+    Ok(Some(Patch::new(version, patch)))
 }
 
 fn failed(what: &str, why: impl Display) -> io::Error {
@@ -164,4 +185,79 @@ fn in_memory(element: &Element) -> io::Result<OwnedFd> {
 /// Where another process can open it, from its start.
 fn path_of(fd: &OwnedFd) -> String {
     format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    use super::*;
+
+    fn verdict(code: i32, words: &str) -> Result<(), String> {
+        let output = Output {
+            status: ExitStatus::from_raw(code << 8),
+            stdout: Vec::new(),
+            stderr: words.into(),
+        };
+        judged(output).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_configuration_with_mere_warnings_may_be_loaded() {
+        for words in [
+            // 2.1.5, where the warnings themselves are only told when asked twice.
+            "crm_verify: Warnings found during check: config may not be valid\n",
+            "(unpack_config) \twarning: Support for stonith-action of 'poweroff' is deprecated\n\
+             crm_verify: Warnings found during check: config may not be valid\n",
+            // 3.0.0
+            "warning: Node n1 is unclean but cannot be fenced\nConfiguration invalid (with warnings)\n",
+            // 3.0.2
+            "warning: Support for legacy name 'stonith-enabled' for cluster option 'fencing-enabled' is deprecated\n\
+             Configuration may need attention\n",
+        ] {
+            assert_eq!(verdict(78, words), Ok(()), "{words}");
+        }
+        let blind = "(unpack_config) \twarning: Blind faith: not fencing unseen nodes\n";
+        assert_eq!(verdict(0, blind), Ok(()));
+    }
+
+    #[test]
+    fn one_with_errors_may_not_and_the_first_one_is_told() {
+        let bogus = "Resetting 'requires' for a to 'fencing' because 'bogus' is not valid";
+        for words in [
+            format!(
+                "(unpack_requires) \terror: {bogus}\ncrm_verify: Errors found during check: config not valid\n"
+            ),
+            format!(
+                "error: {bogus}\nerror: CIB did not pass schema validation\nConfiguration invalid (with errors)\n"
+            ),
+            format!("error: {bogus}\nConfiguration invalid\n"),
+        ] {
+            let expected = format!("verify the new configuration: {bogus}");
+            assert_eq!(verdict(78, &words), Err(expected));
+        }
+        let unknown = "IDREF attribute then references an unknown ID \"nix\"";
+        for words in [
+            format!(
+                "element rsc_order: validity error : {unknown}\n(main) \terror: CIB did not pass schema validation\n"
+            ),
+            format!(
+                "{unknown}\n\nerror: CIB did not pass schema validation\nConfiguration invalid (with errors)\n"
+            ),
+        ] {
+            let error = verdict(78, &words).unwrap_err();
+            let begin = "verify the new configuration: CIB did not pass schema validation: ";
+            assert!(
+                error.starts_with(begin) && error.ends_with(unknown),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_tool_that_fails_is_no_verdict() {
+        let error = verdict(105, "crm_verify: no such file\n").unwrap_err();
+        assert!(error.contains("exit code 105"), "{error}");
+    }
 }

@@ -6,11 +6,23 @@ use std::fmt;
 use super::canonical::{constraint, differences, facts, node_facts, node_of, pairs};
 use super::element::Element;
 
+mod conflict;
+mod tag;
+
+pub use conflict::Conflict;
+
 /// How the owner of resources and constraints is told from others.
 #[derive(Debug, Clone, Copy)]
 pub struct Ownership {
-    /// The meta attribute, with the value `true`, that every resource of the owner has.
-    pub mark: &'static str,
+    /// The tag that refers to every resource of the owner.
+    pub tag: &'static str,
+    /// The provider of the owner's agents: a resource of another one is not the owner's, even if somebody
+    /// has put it under the tag.
+    pub provider: &'static str,
+    /// The meta attribute, with the value `true`, that stood for the tag in earlier versions.
+    pub former_mark: &'static str,
+    /// By agent, the parameters that no two resources may have the same values of.
+    pub identity: &'static [(&'static str, &'static [&'static str])],
     /// The prefix of the ids of the owner's constraints.
     pub prefix: &'static str,
     /// Meta attributes that the owner decides on; others, such as `target-role`, are left alone.
@@ -21,6 +33,29 @@ pub struct Ownership {
 }
 
 impl Ownership {
+    /// Ids of the primitives in a `<cib>` that are the owner's.
+    pub fn owned(self, cib: &Element) -> BTreeSet<String> {
+        let configuration = cib.child("configuration");
+        let tag = configuration.and_then(|c| tag::find(c, self));
+        let tagged: BTreeSet<&str> = tag.into_iter().flat_map(tag::references).collect();
+        let resources = configuration.and_then(|c| c.child("resources"));
+        let all: Vec<&Element> = resources.into_iter().flat_map(Element::walk).collect();
+        let clones = all.iter().filter(|e| tagged.contains(e.id()));
+        let in_clones = clones.filter_map(|e| primitive_of(e)).map(Element::id);
+        let tagged: BTreeSet<&str> = tagged.iter().copied().chain(in_clones).collect();
+        let own = all.into_iter().filter(|e| {
+            e.name == "primitive"
+                && e.get("provider") == Some(self.provider)
+                && (tagged.contains(e.id()) || self.marks(e))
+        });
+        own.map(|e| e.id().to_owned()).collect()
+    }
+
+    fn marks(self, primitive: &Element) -> bool {
+        let mut meta = pairs(primitive, "meta_attributes");
+        meta.any(|pair| pair == (self.former_mark, "true"))
+    }
+
     fn decides_by_node(self, primitive: &Element) -> bool {
         primitive
             .get("type")
@@ -60,53 +95,19 @@ pub struct Merged {
     pub removed: Vec<String>,
 }
 
-/// Why the merge can't be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Conflict {
-    /// An id is somebody else's.
-    #[error(
-        "{kind} {id} exists already and was not made by berth: rename or remove one of the two"
-    )]
-    Taken {
-        /// What has the id.
-        kind: String,
-        /// The id.
-        id: String,
-    },
-    /// A resource of the owner was put into something of somebody else's.
-    #[error("resource {id}, made by berth, was put into {kind} {into}: take it out first")]
-    Inside {
-        /// The resource.
-        id: String,
-        /// What kind of thing it is in.
-        kind: String,
-        /// The thing's id.
-        into: String,
-    },
-    /// Somebody else's constraint needs a resource that is to go.
-    #[error(
-        "constraint {constraint}, not made by berth, refers to {id}, which would be removed: remove the constraint first"
-    )]
-    Needed {
-        /// The constraint.
-        constraint: String,
-        /// The resource.
-        id: String,
-    },
-}
-
 /// Makes the resources and constraints of `wanted`, a `<configuration>`, part of `live`, a `<cib>`,
 /// and takes away those of the same owner that are not wanted.
 ///
 /// # Errors
 /// Something of somebody else's stands in the way.
 pub fn merge(live: &Element, wanted: &Element, owner: Ownership) -> Result<Merged, Conflict> {
+    let own = owner.owned(live);
     let mut cib = live.clone();
     let mut changes = Vec::new();
     let configuration = cib.child_mut("configuration");
     let wanted_ids: BTreeSet<&str> = ids(section(wanted, "resources")).collect();
     let resources = configuration.child_mut("resources");
-    let removed = resources_to_remove(resources, &wanted_ids, owner)?;
+    let removed = resources_to_remove(resources, &wanted_ids, &own)?;
     resources.children.retain(|top| {
         let goes = primitive_of(top).is_some_and(|p| removed.iter().any(|id| id == p.id()));
         if goes {
@@ -115,16 +116,14 @@ pub fn merge(live: &Element, wanted: &Element, owner: Ownership) -> Result<Merge
         !goes
     });
     for new in section(wanted, "resources") {
-        place_resource(resources, new, owner, &mut changes)?;
+        place_resource(resources, new, (owner, &own), &mut changes)?;
     }
     let constraints = configuration.child_mut("constraints");
     merge_constraints(constraints, wanted, owner, &mut changes);
-    let dangling = constraints.children.iter().find_map(|constraint| {
-        let id = removed.iter().find(|id| refers(constraint, id))?;
-        Some((constraint.id().to_owned(), id.clone()))
-    });
-    if let Some((constraint, id)) = dangling {
-        return Err(Conflict::Needed { constraint, id });
+    conflict::needed("constraint", constraints, &removed)?;
+    changes.extend(tag::merge(configuration, wanted, owner)?);
+    if let Some(tags) = configuration.child("tags") {
+        conflict::needed("tag", tags, &removed)?;
     }
     Ok(Merged {
         cib,
@@ -185,21 +184,16 @@ fn primitive_of(top: &Element) -> Option<&Element> {
     }
 }
 
-/// Whether a primitive carries the owner's mark.
-pub fn is_owned(primitive: &Element, owner: Ownership) -> bool {
-    pairs(primitive, "meta_attributes").any(|(name, value)| name == owner.mark && value == "true")
-}
-
 fn resources_to_remove(
     resources: &Element,
     wanted: &BTreeSet<&str>,
-    owner: Ownership,
+    own: &BTreeSet<String>,
 ) -> Result<Vec<String>, Conflict> {
     let mut removed = Vec::new();
     for top in &resources.children {
         for primitive in top
             .walk()
-            .filter(|e| e.name == "primitive" && is_owned(e, owner))
+            .filter(|e| e.name == "primitive" && own.contains(e.id()))
         {
             let alone = primitive_of(top).is_some_and(|p| p.id() == primitive.id());
             if !alone {
@@ -220,14 +214,14 @@ fn resources_to_remove(
 fn place_resource(
     resources: &mut Element,
     new: &Element,
-    owner: Ownership,
+    (owner, own): (Ownership, &BTreeSet<String>),
     changes: &mut Vec<Change>,
 ) -> Result<(), Conflict> {
     let Some(wanted) = primitive_of(new) else {
         return Ok(());
     };
     let is_ours = |top: &Element| {
-        primitive_of(top).is_some_and(|p| is_owned(p, owner) && p.id() == wanted.id())
+        primitive_of(top).is_some_and(|p| own.contains(p.id()) && p.id() == wanted.id())
     };
     let foreign = resources
         .children
@@ -236,11 +230,9 @@ fn place_resource(
         .flat_map(Element::walk);
     let taken = |e: &&Element| e.id() == new.id() || e.id() == wanted.id();
     if let Some(foreign) = foreign.into_iter().find(taken) {
-        return Err(Conflict::Taken {
-            kind: foreign.name.clone(),
-            id: foreign.id().to_owned(),
-        });
+        return Err(conflict::taken_by(foreign, wanted, owner));
     }
+    conflict::no_twin(resources, wanted, (owner, own))?;
     let place = resources
         .children
         .iter_mut()
@@ -346,18 +338,6 @@ fn merge_constraints(
             }
         }
     }
-}
-
-fn refers(constraint: &Element, resource: &str) -> bool {
-    // A clone goes with its primitive.
-    let clone = format!("{resource}-clone");
-    let named = |value: Option<&str>| value == Some(resource) || value == Some(&clone);
-    constraint.walk().any(|e| match e.name.as_str() {
-        "resource_ref" => named(e.get("id")),
-        _ => ["rsc", "with-rsc", "first", "then"]
-            .iter()
-            .any(|name| named(e.get(name))),
-    })
 }
 
 /// `resource alpha (ocf:berth:vserver)` or `constraint berth-stay-alpha`.

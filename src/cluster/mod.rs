@@ -6,5 +6,7 @@ pub mod element;
 pub mod fencing;
 pub mod history;
 pub mod merge;
+pub mod patch;
+pub mod release;
 pub mod status;
 pub mod tool;

@@ -5,14 +5,15 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::element::Element;
-use crate::sys::command::run;
+use crate::sys::command::{Output, run};
 use crate::sys::program::command;
 
 const CRM_RESOURCE: &str = "crm_resource";
 const CRM_NODE: &str = "crm_node";
 const ATTRD_UPDATER: &str = "attrd_updater";
-/// What attrd_updater says of an attribute that no node has; the exit code differs between versions.
-const NO_SUCH_ATTRIBUTE: &str = "attribute does not exist";
+/// attrd_updater's exit codes when asked for an attribute that no node has: up to Pacemaker 2.1.4
+/// (CRM_EX_NOSUCH), and since (CRM_EX_CONFIG).
+const NO_SUCH_ATTRIBUTE: [i32; 2] = [105, 78];
 
 /// Reports to Pacemaker that `resource` has failed on `node`, as if a monitor had found it.
 ///
@@ -93,8 +94,16 @@ pub fn set_attribute(attribute: &Attribute, deadline: Instant) -> io::Result<()>
 pub fn read_attribute(name: &str, deadline: Instant) -> io::Result<BTreeMap<String, String>> {
     let mut tool = command(ATTRD_UPDATER)?;
     tool.args(["-n", name, "-Q", "-A", "--output-as=xml"]);
-    let output = run(tool, deadline)?;
-    if !output.status.success() && output.text().contains(NO_SUCH_ATTRIBUTE) {
+    attribute_values(name, run(tool, deadline)?)
+}
+
+/// What attrd_updater's answer means.
+fn attribute_values(name: &str, output: Output) -> io::Result<BTreeMap<String, String>> {
+    if output
+        .status
+        .code()
+        .is_some_and(|code| NO_SUCH_ATTRIBUTE.contains(&code))
+    {
         return Ok(BTreeMap::new());
     }
     let text = output
@@ -132,4 +141,40 @@ pub fn clean_up(resource: &str, node: &str, deadline: Instant) -> io::Result<()>
     run(tool, deadline)?
         .check(format_args!("clean up {resource} on {node}"))
         .map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    use super::*;
+
+    fn answered(code: i32, answer: &str) -> io::Result<BTreeMap<String, String>> {
+        let output = Output {
+            status: ExitStatus::from_raw(code << 8),
+            stdout: answer.into(),
+            stderr: Vec::new(),
+        };
+        attribute_values("berth-spare", output)
+    }
+
+    #[test]
+    fn an_attribute_has_a_value_on_each_node_that_has_set_one() {
+        let answer = r#"<pacemaker-result api-version="2.25" request="attrd_updater">
+            <attribute name="berth-spare" value="10" host="n1"/><attribute name="berth-spare" value="" host="n2"/>
+            <status code="0" message="OK"/></pacemaker-result>"#;
+        let found = answered(0, answer).unwrap();
+        assert_eq!(found, BTreeMap::from([("n1".to_owned(), "10".to_owned())]));
+    }
+
+    #[test]
+    fn that_nobody_has_it_is_no_error_whatever_the_words_and_anything_else_is() {
+        for code in [105, 78] {
+            assert!(answered(code, "").unwrap().is_empty());
+        }
+        for code in [1, 102] {
+            assert!(answered(code, "attribute does not exist").is_err());
+        }
+    }
 }

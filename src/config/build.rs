@@ -1,5 +1,9 @@
 //! From the file to the model. The values are those of a configuration that was tried case by case:
 //! change one only together with the simulation that shows why.
+//!
+//! Each constraint is for one resource. Pacemaker could apply one to all whose ids match a pattern, with a
+//! part of the id in the name of an attribute; but crm warns of each such constraint, what is true of an
+//! address (its subnet, whether it migrates) is not in its id, and a resource of somebody else's could match.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +11,8 @@ use super::check::subnet_of;
 use super::file::{Announce, Config, Filesystem, OnSubnetLoss, Service, Vip, Vserver};
 use super::ids::{self, Known};
 use super::model::{
-    Agent, Condition, Constraint, Features, Kind, Model, Operation, Pair, Resource, Reward, Score,
+    Agent, Condition, Constraint, Features, HOME, Kind, Model, Operation, Pair, Resource, Reward,
+    Score,
 };
 use super::portwatch;
 
@@ -82,7 +87,6 @@ fn resource(id: &str, agent: Agent, stickiness: u32) -> Resource {
         params: Vec::new(),
         node_params: Vec::new(),
         meta: vec![
-            (ids::OWNERSHIP.mark, "true".to_owned()),
             ("resource-stickiness", stickiness.to_string()),
             ("failure-timeout", format!("{FAILURE_TIMEOUT}s")),
         ],
@@ -188,7 +192,7 @@ impl Builder<'_> {
         server.params = vserver_params(vserver);
         server.meta.push(("priority", vserver.priority.to_string()));
         let home = vserver.stay_on.as_ref().map(|node| node.value.clone());
-        server.meta.extend(home.map(|node| ("berth-home", node)));
+        server.meta.extend(home.map(|node| (HOME, node)));
         // The protocol itself, not only the processes: a server can hang and still be there.
         server.operations.push(Operation {
             name: "monitor",
@@ -235,9 +239,8 @@ impl Builder<'_> {
             };
             self.constrain("place", name, kind);
         }
-        if let Some(node) = &vserver.stay_on {
-            let home = node.value.clone();
-            let when = vec![Condition::NotHome { home }];
+        if vserver.stay_on.is_some() {
+            let when = vec![Condition::NotHome];
             self.reward("stay", name, name, Score::Never, when);
         }
     }

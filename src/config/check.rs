@@ -118,9 +118,10 @@ fn services(reader: &Reader, vserver: &mut Vserver) {
 fn vserver_alone(reader: &Reader, vserver: &Vserver) {
     let line = vserver.name.line;
     let name = &vserver.name.value;
-    if [ids::PORTWATCH, ids::REBALANCE].contains(&name.as_str()) {
-        let text =
-            format!("the name {name:?} is that of a resource of berth's own, choose another");
+    if [ids::PORTWATCH, ids::REBALANCE, ids::OWNERSHIP.tag].contains(&name.as_str()) {
+        let text = format!(
+            "the name {name:?} is one that berth itself uses in the cluster, choose another"
+        );
         reader.problem(line, key(vserver, ""), text);
     }
     // The defaults are the agent's.

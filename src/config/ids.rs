@@ -15,10 +15,19 @@ use std::net::IpAddr;
 
 use crate::cluster::merge::Ownership;
 
-/// How berth knows its own in the CIB. The mark is an attribute and the prefix is part of an id because
-/// both survive an edit with either shell.
+/// How berth knows its own in the CIB. Both the tag and the prefix survive an edit with either shell, and
+/// neither warns of them.
 pub const OWNERSHIP: Ownership = Ownership {
-    mark: "berth-managed",
+    tag: "berth",
+    provider: "berth",
+    former_mark: "berth-managed",
+    identity: &[
+        ("portwatch", &[]),
+        ("rebalance", &[]),
+        ("fscheck", &["vserver", "directory"]),
+        ("vserver", &["name"]),
+        ("vip", &["ip"]),
+    ],
     prefix: "berth-",
     meta: &[
         "berth-managed",

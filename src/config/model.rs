@@ -30,6 +30,13 @@ pub struct Features {
     pub detour: bool,
 }
 
+impl Model {
+    /// The ids of all resources, inside of their clones.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.resources.iter().map(|resource| resource.id.as_str())
+    }
+}
+
 impl Features {
     /// What this version of berth has.
     pub const CURRENT: Self = Self {
@@ -74,6 +81,10 @@ impl Agent {
         }
     }
 }
+
+/// The meta attribute that names the node on which a virtual server is to stay: changing it moves the
+/// virtual server.
+pub const HOME: &str = "berth-home";
 
 /// Name and value.
 pub type Pair = (&'static str, String);
@@ -218,9 +229,6 @@ pub enum Condition {
     NotDefined(String),
     /// The node is the designated controller.
     IsController,
-    /// The node is not the one that the resource's own meta attribute `berth-home` names.
-    NotHome {
-        /// The node that the attribute names, for forms that can't refer to it.
-        home: String,
-    },
+    /// The node is not the one that the resource's own meta attribute [`HOME`] names.
+    NotHome,
 }

@@ -153,19 +153,21 @@ pub fn scores(cib: &Element) -> BTreeMap<(String, String), Option<i64>> {
     let file = dir.path().join("cib.xml");
     std::fs::write(&file, cib.to_string()).unwrap();
     let mut simulate = command("/usr/sbin/crm_simulate");
-    simulate.args(["--show-scores", "--xml-file"]).arg(file);
+    simulate
+        .args(["--show-scores", "--output-as=xml", "--xml-file"])
+        .arg(file);
     let text = run(simulate, soon())
         .unwrap()
         .check("crm_simulate")
         .unwrap()
         .text();
-    let lines = text
-        .lines()
-        .filter_map(|l| l.strip_prefix("pcmk__primitive_assign: "));
-    let scores = lines.map(|line| {
-        let (resource, rest) = line.split_once(" allocation score on ").unwrap();
-        let (node, score) = rest.split_once(": ").unwrap();
-        ((resource.to_owned(), node.to_owned()), score.parse().ok())
+    let answer = Element::parse(&text).unwrap();
+    let all = answer.walk().filter(|e| e.name == "node_weight");
+    let first = all.filter(|e| e.get("function") == Some("pcmk__primitive_assign"));
+    let scores = first.map(|e| {
+        let node = e.get("node").unwrap();
+        let score = e.get("score").unwrap();
+        ((e.id().to_owned(), node.to_owned()), score.parse().ok())
     });
     scores.collect()
 }

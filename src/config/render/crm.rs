@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::config::model::{Constraint, Kind, Model, Pair, Resource, Reward, Score};
+use crate::config::ids::OWNERSHIP;
+use crate::config::model::{Constraint, HOME, Kind, Model, Pair, Resource, Reward, Score};
 
 /// All of it, one command a line.
 pub fn commands(model: &Model) -> String {
@@ -16,6 +17,10 @@ pub fn commands(model: &Model) -> String {
     }
     for constraint in &model.constraints {
         let _ = writeln!(text, "{}", self::constraint(constraint));
+    }
+    if !model.resources.is_empty() {
+        let ids: Vec<&str> = model.ids().collect();
+        let _ = writeln!(text, "tag {}: {}", OWNERSHIP.tag, ids.join(" "));
     }
     text
 }
@@ -63,6 +68,11 @@ fn score(score: Score) -> String {
     }
 }
 
+/// The condition that only this shell can write.
+fn not_home() -> String {
+    format!("#uname ne meta{{{HOME}}}")
+}
+
 fn constraint(constraint: &Constraint) -> String {
     let id = &constraint.id;
     match &constraint.kind {
@@ -78,7 +88,7 @@ fn constraint(constraint: &Constraint) -> String {
             let number = |operation: &str, n: u32| format!("number:{operation} {n}");
             let conditions: Vec<String> = conditions
                 .iter()
-                .map(|c| super::condition(c, &number))
+                .map(|c| super::condition(c, &number).unwrap_or_else(not_home))
                 .collect();
             format!(
                 "location {id} {resource} rule {reward}: {}",

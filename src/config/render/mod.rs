@@ -29,15 +29,15 @@ fn operation(operation: &Operation) -> String {
     text
 }
 
-/// A condition as both shells write it; `number` is how the shell says that numbers are compared.
-fn condition(condition: &Condition, number: &dyn Fn(&str, u32) -> String) -> String {
-    match condition {
+/// A condition as both shells write it, if both can; `number` is how the shell says that numbers are
+/// compared.
+fn condition(condition: &Condition, number: &dyn Fn(&str, u32) -> String) -> Option<String> {
+    Some(match condition {
         Condition::Is(attribute, n) => format!("{attribute} {}", number("eq", *n)),
         Condition::IsNot(attribute, n) => format!("{attribute} {}", number("ne", *n)),
         Condition::Defined(attribute) => format!("defined {attribute}"),
         Condition::NotDefined(attribute) => format!("not_defined {attribute}"),
         Condition::IsController => "#is_dc eq true".to_owned(),
-        // Neither shell can write value-source="meta".
-        Condition::NotHome { home } => format!("#uname ne {home}"),
-    }
+        Condition::NotHome => return None,
+    })
 }

@@ -5,53 +5,77 @@ use std::fmt::Write;
 
 use super::xml;
 use crate::cluster::element::Element;
-use crate::config::model::{Constraint, Kind, Model, Pair, Resource, Reward};
+use crate::config::ids::OWNERSHIP;
+use crate::config::model::{Condition, Constraint, HOME, Kind, Model, Pair, Resource, Reward};
 
-/// What precedes the commands: the copy, and the state against which the result is compared.
-const HEAD: &str = "set -e\n\
-    pcs cluster cib berth-cib.xml\n\
-    cp berth-cib.xml berth-cib.before.xml\n";
+/// What precedes the commands: a way to give a rule to any pcs, which of them is found out where the
+/// script runs; the copy, and the state against which the result is compared.
+const HEAD: &str = r#"set -e
+# rule RESOURCE ID CONSTRAINT-ID SCORE RULE, where pcs before 0.12 wants each word of RULE by itself
+case $(pcs --version) in
+0.9.*|0.10.*|0.11.*) rule() { pcs -f berth-cib.xml constraint location "$1" rule "$2" "$3" "$4" $5; } ;;
+*) rule() { pcs -f berth-cib.xml constraint location "$1" rule "$2" "$3" "$4" "$5"; } ;;
+esac
+pcs cluster cib berth-cib.xml
+cp berth-cib.xml berth-cib.before.xml
+"#;
 /// What follows them.
 const TAIL: &str = "pcs cluster cib-push berth-cib.xml diff-against=berth-cib.before.xml\n";
-/// Stands above a command that is not pcs's.
-const NO_COMMAND: &str = "# pcs has no command for parameters that hold on one node only";
+/// What each command begins with.
+const PCS: &str = "pcs -f berth-cib.xml";
 
 /// The whole script, for /bin/sh.
 pub fn script(model: &Model) -> String {
     let mut text = HEAD.to_owned();
     // Writing to a String can't fail.
     for resource in &model.resources {
-        let _ = writeln!(text, "pcs -f berth-cib.xml {}", create(resource));
-        if !resource.node_params.is_empty() {
-            let _ = writeln!(text, "{NO_COMMAND}\n{}", node_params(resource));
-        }
+        let _ = writeln!(text, "{}", create(resource));
+        text.push_str(&further_parts(resource));
     }
     for constraint in &model.constraints {
-        let _ = writeln!(
-            text,
-            "pcs -f berth-cib.xml {}",
-            self::constraint(constraint)
-        );
+        let _ = writeln!(text, "{}", self::constraint(constraint));
+    }
+    if !model.resources.is_empty() {
+        let ids: Vec<&str> = model.ids().collect();
+        let _ = writeln!(text, "{PCS} tag create {} {}", OWNERSHIP.tag, ids.join(" "));
     }
     text + TAIL
 }
 
-/// Adds what a resource has on single nodes only to the copy.
-fn node_params(resource: &Resource) -> String {
-    let part = Element::new("primitive")
-        .with("id", &resource.id)
-        .containing(xml::node_attributes(resource));
-    let part = part.to_string();
-    let part: String = part.lines().map(str::trim_start).collect();
+/// What a resource has that pcs can't give it without a complaint.
+fn further_parts(resource: &Resource) -> String {
+    let mut text = String::new();
+    let part = |inner: Vec<Element>| {
+        let primitive = Element::new("primitive").with("id", &resource.id);
+        modify("resources", &primitive.containing(inner))
+    };
+    let by_node: Vec<Element> = xml::node_attributes(resource).collect();
+    if !by_node.is_empty() {
+        text.push_str("# pcs has no command for parameters that hold on one node only\n");
+        text.push_str(&part(by_node));
+    }
+    if let Some(node) = resource.meta(HOME) {
+        text.push_str("# pcs warns of a meta attribute that is not Pacemaker's\n");
+        let id = format!("{}.meta", resource.id);
+        let home = xml::attributes("meta_attributes", &id, &[(HOME, node)]);
+        text.push_str(&part(home.into_iter().collect()));
+    }
+    text
+}
+
+/// A command that adds an element to a section of the copy.
+fn modify(section: &str, element: &Element) -> String {
+    let element = element.to_string();
+    let element: String = element.lines().map(str::trim_start).collect();
     format!(
-        "CIB_file=berth-cib.xml cibadmin --modify --allow-create --scope resources --xml-text {}",
-        quoted(&part)
+        "CIB_file=berth-cib.xml cibadmin --modify --allow-create --scope {section} --xml-text {}\n",
+        quoted(&element)
     )
 }
 
 fn create(resource: &Resource) -> String {
     let mut text = format!(
-        "resource create {} ocf:berth:{}{}",
+        "{PCS} resource create {} ocf:berth:{}{}",
         resource.id,
         resource.agent.name(),
         pairs(&resource.params)
@@ -59,8 +83,10 @@ fn create(resource: &Resource) -> String {
     for operation in &resource.operations {
         let _ = write!(text, " op {}", super::operation(operation));
     }
-    if !resource.meta.is_empty() {
-        let _ = write!(text, " meta{}", pairs(&resource.meta));
+    let own = |(name, _): &&Pair| *name != HOME;
+    let meta: Vec<Pair> = resource.meta.iter().filter(own).cloned().collect();
+    if !meta.is_empty() {
+        let _ = write!(text, " meta{}", pairs(&meta));
     }
     if resource.cloned {
         let _ = write!(text, " clone {}", resource.reference());
@@ -89,41 +115,48 @@ fn constraint(constraint: &Constraint) -> String {
             resource,
             reward,
             conditions,
-        } => {
-            let reward = match reward {
-                Reward::Score(score) => format!("score={score}"),
-                Reward::Attribute(attribute) => format!("score-attribute={attribute}"),
-            };
-            let number = |operation: &str, n: u32| format!("{operation} number {n}");
-            let conditions: Vec<String> = conditions
-                .iter()
-                .map(|c| super::condition(c, &number))
-                // The shell would take what begins with # for a comment.
-                .map(|c| c.replace('#', "\\#"))
-                .collect();
-            format!(
-                "constraint location {resource} rule id={id}.rule constraint-id={id} {reward} {}",
-                conditions.join(" and ")
-            )
-        }
+        } => match rule(conditions) {
+            Some(rule) => {
+                let reward = match reward {
+                    Reward::Score(score) => format!("score={score}"),
+                    Reward::Attribute(attribute) => format!("score-attribute={attribute}"),
+                };
+                let rule = quoted(&rule);
+                format!("rule {resource} id={id}.rule constraint-id={id} {reward} {rule}")
+            }
+            None => {
+                let command = modify("constraints", &xml::constraint(constraint));
+                let command = command.trim_end();
+                format!("# pcs has no command for rules on meta attributes\n{command}")
+            }
+        },
         Kind::Colocation {
             resource,
             with,
             score,
-        } => format!("constraint colocation add {resource} with {with} {score} id={id}"),
+        } => {
+            format!("{PCS} constraint colocation add {resource} with {with} score={score} id={id}")
+        }
         Kind::Order {
             first,
             then,
             mandatory,
         } => {
             let kind = if *mandatory { "Mandatory" } else { "Optional" };
-            format!("constraint order {first} then {then} kind={kind} id={id}")
+            format!("{PCS} constraint order {first} then {then} kind={kind} id={id}")
         }
         Kind::Tiers { first, then } => format!(
-            "constraint order set {} sequential=false set {} sequential=false \
+            "{PCS} constraint order set {} sequential=false set {} sequential=false \
              setoptions id={id} kind=Optional symmetrical=false",
             first.join(" "),
             then.join(" ")
         ),
     }
+}
+
+/// A rule as pcs writes it, if it can.
+fn rule(conditions: &[Condition]) -> Option<String> {
+    let number = |operation: &str, n: u32| format!("{operation} number {n}");
+    let conditions = conditions.iter().map(|c| super::condition(c, &number));
+    Some(conditions.collect::<Option<Vec<_>>>()?.join(" and "))
 }

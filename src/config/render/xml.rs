@@ -1,17 +1,28 @@
 //! The model as elements of the CIB.
 
 use crate::cluster::element::Element;
-use crate::config::model::{Condition, Constraint, Kind, Model, Pair, Resource, Reward, Score};
+use crate::config::ids::OWNERSHIP;
+use crate::config::model::{
+    Condition, Constraint, HOME, Kind, Model, Pair, Resource, Reward, Score,
+};
 
 use super::seconds;
 
-/// A `<configuration>` with the resources and constraints, to be merged into a cluster's own:
+/// A `<configuration>` with the resources, the constraints and the tag, to be merged into a cluster's own:
 /// `cibadmin --modify --allow-create --scope configuration --xml-file FILE`.
 pub fn configuration(model: &Model) -> Element {
     Element::new("configuration").containing([
         Element::new("resources").containing(model.resources.iter().map(resource)),
         Element::new("constraints").containing(model.constraints.iter().map(constraint)),
+        Element::new("tags").containing(tag(model)),
     ])
+}
+
+/// The tag of all resources, unless there are none.
+fn tag(model: &Model) -> Option<Element> {
+    let references = model.ids().map(|id| Element::new("obj_ref").with("id", id));
+    let tag = Element::new("tag").with("id", OWNERSHIP.tag);
+    Some(tag.containing(references)).filter(|tag| !tag.children.is_empty())
 }
 
 /// A resource, in its clone if it has one.
@@ -182,8 +193,8 @@ fn expression(id: String, condition: &Condition) -> Element {
         Condition::NotDefined(attribute) => on(attribute, "not_defined"),
         Condition::IsController => on("#is_dc", "eq").with("value", "true"),
         // The resource's own meta attribute, so that changing it moves the resource.
-        Condition::NotHome { .. } => on("#uname", "ne")
-            .with("value", "berth-home")
+        Condition::NotHome => on("#uname", "ne")
+            .with("value", HOME)
             .with("value-source", "meta"),
     }
 }
