@@ -1,7 +1,8 @@
 //! A system's root file system to live in: everything of it to read, nothing of it to write.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -102,10 +103,11 @@ pub fn kernel(root: &Path) -> Result<()> {
     bind(Path::new("/sys"), &root.join("sys"))
 }
 
-/// Mounts a new /run, with what packages expect in it, and a new /tmp.
+/// Makes what a system has after its boot: a new /run, with what packages expect in it, a new /tmp, and
+/// the table of mounts under its old name, which an image that never booted lacks.
 ///
 /// # Errors
-/// If a mount is refused.
+/// If a mount is refused, or the root can't be written.
 pub fn runtime(root: &Path) -> Result<()> {
     let run = root.join("run");
     tmpfs(&run, "mode=755")?;
@@ -113,6 +115,10 @@ pub fn runtime(root: &Path) -> Result<()> {
         let path = run.join(name);
         fs::create_dir(&path).context(path.display())?;
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).context(path.display())?;
+    }
+    match symlink("../proc/self/mounts", root.join("etc/mtab")) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e).context("/etc/mtab"),
+        _ => {}
     }
     tmpfs(&root.join("tmp"), "mode=1777")
 }
