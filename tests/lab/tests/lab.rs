@@ -179,6 +179,82 @@ fn a_killed_run_leaves_nothing() {
     remains(name).unwrap();
 }
 
+#[test]
+fn what_is_no_system_is_refused_in_one_line() {
+    let empty = Path::new(env!("CARGO_TARGET_TMPDIR")).join("no-system");
+    fs::create_dir_all(&empty).unwrap();
+    let empty = empty.to_str().unwrap();
+    for (root, words) in [
+        (empty, "is no root file system"),
+        ("/no/such/place", "is no root file system"),
+        ("/tmp/a,b", "without comma"),
+    ] {
+        let name = format!("t{}-root", std::process::id());
+        for verb in [
+            &["up", "--root", root][..],
+            &["run", "--root", root, "--", "true"],
+        ] {
+            let output = command(&name, verb)
+                .stderr(Stdio::piped())
+                .output()
+                .unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            // Another user is told that this takes root.
+            let root_said = said.contains("needs root");
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            assert!(said.contains(words) || root_said, "{root}: {said}");
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
+        assert!(remains(&name).is_ok());
+    }
+}
+
+/// Made with `packaging/lab-image`.
+#[test]
+#[ignore = "needs root"]
+fn an_image_that_can_not_be_made_is_a_code_of_its_own_and_leaves_what_was_there() {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/lab-image");
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("i{}", std::process::id()));
+    let image = place.join("image");
+    let make = |suite: &str, image: &Path| {
+        let mut command = Command::new(&own);
+        command.arg(suite).arg(image);
+        // Nobody listens there.
+        command.env("MIRROR", "http://127.0.0.1:9/debian");
+        let output = command.output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (code, said) = make("trixie", &image);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.starts_with("lab-image: no image of trixie: "),
+        "{said}"
+    );
+    assert!(!image.exists() && said.lines().count() == 1, "{said}");
+
+    // One that was made from another list of packages is of no use, and still there.
+    fs::create_dir_all(image.join("etc")).unwrap();
+    fs::write(image.join("etc/lab-image"), "trixie: bc\n").unwrap();
+    let (code, said) = make("trixie", &image);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("is older than its list of packages"),
+        "{said}"
+    );
+    assert!(image.join("etc/lab-image").exists());
+
+    let (code, said) = make("trixie", Path::new("/etc"));
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("is left alone"), "{said}");
+    let (code, said) = make("../trixie", &image);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("must be a release's code name"), "{said}");
+    fs::remove_dir_all(place).unwrap();
+}
+
 fn command(name: &str, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
     command.arg("--name").arg(name).args(args);
