@@ -5,7 +5,8 @@
 //! After a first monitor that says 190 the note stays: the resource is shown as being monitored as long as it
 //! is degraded, and since 2.1.7 whoever waits for the cluster to settle (`crm_resource --wait`, and with it
 //! crm's and pcs's waiting and `berth apply --wait`) waits for ever. So the first monitor after a start or
-//! a probe says 0, and the next one, an interval later, the truth.
+//! a probe says 0, and the next one, an interval later, the truth. (After a maintenance without either, the
+//! last result counts as one of this monitor if the note comes late.)
 
 use crate::cluster::history;
 use crate::ocf::{Action, Context, State, log};

@@ -291,7 +291,7 @@ impl<'a> Init<'a> {
 
     /// Tells of a server's end whoever has to know.
     fn bury(&mut self, server: Server, mut how: String) -> io::Result<()> {
-        if let Some(words) = server.last.get() {
+        if let Some(words) = server.last.get(Instant::now()) {
             how = format!("{how}: {words}");
         }
         if let Some(number) = server.starting {

@@ -7,8 +7,8 @@
 
 use std::time::{Duration, Instant};
 
-/// A line that says more yields to one that says less only after this time: what was wrong long before
-/// an end is not its cause.
+/// A line counts for this long: what was wrong long before an end is not its cause. Before that it yields
+/// only to one that says as much.
 const MEMORY: Duration = Duration::from_secs(10);
 
 /// How much a line says about an end that follows it.
@@ -44,9 +44,12 @@ impl LastWords {
         }
     }
 
-    /// What was said, if anything was.
-    pub fn get(&self) -> Option<&str> {
-        self.best.as_ref().map(|(_, _, text)| text.as_str())
+    /// What was said, if anything was lately.
+    pub fn get(&self, now: Instant) -> Option<&str> {
+        let lately =
+            |&&(_, since, _): &&(Weight, Instant, String)| now.duration_since(since) <= MEMORY;
+        let (_, _, text) = self.best.as_ref().filter(lately)?;
+        Some(text)
     }
 }
 
@@ -149,7 +152,7 @@ mod tests {
         for line in lines.lines() {
             words.hear(line, now);
         }
-        words.get().unwrap_or_default().to_owned()
+        words.get(now).unwrap_or_default().to_owned()
     }
 
     /// Recorded from 6.5 without CAP_SYS_RESOURCE and without `Allow_Set_Io_Flusher_Fail`.
@@ -267,9 +270,10 @@ exit_daemon: daemon failed to start: smbd can not open secrets.tdb, error code 1
             begun,
         );
         words.hear("soon after", begun + MEMORY);
-        assert!(words.get().unwrap().starts_with("Failed"));
+        assert!(words.get(begun + MEMORY).unwrap().starts_with("Failed"));
+        assert_eq!(words.get(later), None);
         words.hear("long after", later);
-        assert_eq!(words.get(), Some("long after"));
+        assert_eq!(words.get(later), Some("long after"));
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 //! Runs in children of PID 1.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -35,9 +35,15 @@ fn settle_at(state: &Path) -> io::Result<()> {
     }
     make_state_directory(state)?;
     let empty = state.join(COVER);
-    make_state_directory(&empty)?;
+    let made = make_state_directory(&empty);
     let view = mount::clone_tree(CWD, state)?;
-    let cover = mount::clone_tree(CWD, &empty)?;
+    let cover = match made.map_err(|e| e.kind()) {
+        Ok(()) => mount::clone_tree(CWD, &empty)?,
+        // A server that was there before, on a file system that has become full, goes on; only that its root
+        // can't be listed with a newer Ganesha until there is room again at a start.
+        Err(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => mount::create_tmpfs(4096, 0o700)?,
+        Err(kind) => return Err(kind.into()),
+    };
     mount::set_read_only(&cover)?;
     mount::attach(cover, CWD, state)?;
     mount::attach(view, CWD, STATE_DIRECTORY)

@@ -25,8 +25,9 @@ pub struct Monitor<'a> {
 }
 
 impl Monitor<'_> {
-    /// Whether the cluster has a result of it on record. It has none when the monitor runs for the first
-    /// time since the resource was started or probed.
+    /// Whether the cluster has a result of it on record that is newer than the resource's last start or
+    /// probe on the node. The one of a life before stays on record until the monitor begins anew, and the
+    /// note that it has begun may come later than the monitor itself.
     ///
     /// # Errors
     /// What the tool says; `TimedOut` at `deadline`.
@@ -39,8 +40,22 @@ impl Monitor<'_> {
             return Ok(false);
         }
         let text = output.check(what)?.text();
-        let record = Element::parse(&text).map_err(|e| io::Error::other(format!("{what}: {e}")))?;
-        Ok(is_result(&record))
+        let resource =
+            Element::parse(&text).map_err(|e| io::Error::other(format!("{what}: {e}")))?;
+        Ok(self.is_result_in(&resource))
+    }
+
+    /// Whether the record of the resource's actions has it.
+    fn is_result_in(&self, resource: &Element) -> bool {
+        let name = self.resource;
+        let find = |id: String| resource.children.iter().find(|e| e.id() == id);
+        // The executor counts its calls; a note has -1.
+        let call = |e: &Element| e.get("call-id").and_then(|n| n.parse::<i64>().ok());
+        let monitor = find(format!("{name}_monitor_{}", self.interval.as_millis()))
+            .filter(|e| e.get("op-status").is_some_and(|status| status != PENDING))
+            .and_then(call);
+        let begin = find(format!("{name}_last_0")).and_then(call);
+        monitor.is_some_and(|monitor| begin.is_none_or(|begin| monitor > begin))
     }
 
     fn xpath(&self) -> io::Result<String> {
@@ -52,51 +67,68 @@ impl Monitor<'_> {
                 format!("no name in a cluster: {resource:?}, {node:?}"),
             ));
         }
-        let interval = self.interval.as_millis();
         Ok(format!(
-            "/cib/status/node_state[@uname='{node}']/lrm/lrm_resources/lrm_resource[@id='{resource}']\
-             /lrm_rsc_op[@id='{resource}_monitor_{interval}']"
+            "/cib/status/node_state[@uname='{node}']/lrm/lrm_resources/lrm_resource[@id='{resource}']"
         ))
     }
-}
-
-fn is_result(record: &Element) -> bool {
-    record.get("op-status").is_some_and(|s| s != PENDING)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn monitor(node: &str) -> Monitor<'_> {
+        Monitor {
+            resource: "alpha-ip1",
+            node,
+            interval: Duration::from_secs(10),
+        }
+    }
+
+    /// Recorded from 3.0.0, shortened.
+    const STARTED: &str =
+        r#"<lrm_rsc_op id="alpha-ip1_last_0" operation="start" call-id="23" op-status="0"/>"#;
+    const DEGRADED: &str = r#"<lrm_rsc_op id="alpha-ip1_last_failure_0" operation="monitor" interval="10000" call-id="24" rc-code="190" op-status="0"/>"#;
+
+    fn recurring(call: i64, status: i64) -> String {
+        format!(
+            r#"<lrm_rsc_op id="alpha-ip1_monitor_10000" operation="monitor" interval="10000" call-id="{call}" op-status="{status}"/>"#
+        )
+    }
+
     #[test]
-    fn one_that_has_only_begun_is_no_result() {
-        for (record, result) in [
+    fn only_a_result_since_the_last_start_counts() {
+        for (records, result) in [
+            (vec![STARTED.to_owned()], false),
+            (vec![STARTED.to_owned(), recurring(-1, -1)], false),
+            (vec![STARTED.to_owned(), recurring(24, 0)], true),
+            // What was before the start.
+            (vec![STARTED.to_owned(), recurring(19, 0)], false),
             (
-                r#"<lrm_rsc_op call-id="-1" rc-code="193" op-status="-1"/>"#,
+                vec![STARTED.to_owned(), recurring(-1, -1), DEGRADED.to_owned()],
                 false,
             ),
             (
-                r#"<lrm_rsc_op call-id="24" rc-code="0" op-status="0"/>"#,
+                vec![STARTED.to_owned(), recurring(24, 0), DEGRADED.to_owned()],
                 true,
             ),
-            (r"<lrm_rsc_op/>", false),
+            (vec![recurring(24, 0)], true),
+            (vec![], false),
         ] {
-            let record = Element::parse(record).unwrap();
-            assert_eq!(is_result(&record), result, "{record}");
+            let text = format!(
+                "<lrm_resource id=\"alpha-ip1\">{}</lrm_resource>",
+                records.concat()
+            );
+            let resource = Element::parse(&text).unwrap();
+            assert_eq!(monitor("n1").is_result_in(&resource), result, "{text}");
         }
     }
 
     #[test]
-    fn it_is_looked_for_by_node_resource_and_interval() {
-        let monitor = |node| Monitor {
-            resource: "alpha-ip1",
-            node,
-            interval: Duration::from_secs(10),
-        };
+    fn a_resource_is_looked_for_by_node_and_name() {
         assert_eq!(
             monitor("n1").xpath().unwrap(),
-            "/cib/status/node_state[@uname='n1']/lrm/lrm_resources/lrm_resource[@id='alpha-ip1']\
-             /lrm_rsc_op[@id='alpha-ip1_monitor_10000']"
+            "/cib/status/node_state[@uname='n1']/lrm/lrm_resources/lrm_resource[@id='alpha-ip1']"
         );
         assert!(monitor("n'1").xpath().is_err());
     }

@@ -20,8 +20,8 @@ pub struct Version {
 }
 
 impl Version {
-    /// Newer than any. What tells its version in a way that is not understood is taken for this: it is
-    /// more likely newer than older, and what it does not know it only complains of.
+    /// Newer than any. What does not tell its version, or in a way that is not understood, is taken for this:
+    /// it is more likely newer than older, and what it does not know it only complains of.
     pub const NEWEST: Self = Self::new(u32::MAX, u32::MAX);
 
     /// Version `major.minor`.
@@ -32,13 +32,15 @@ impl Version {
     /// Asks `argv`, a program and the argument that makes it tell its version and end.
     ///
     /// # Errors
-    /// If the program is not installed, fails, or does not answer in time.
+    /// If the program is not installed. One that is too slow to answer, on a node that takes over much at
+    /// once, may yet serve.
     pub fn ask(argv: &[&str]) -> io::Result<Self> {
         let words: Vec<String> = argv.iter().map(|&word| word.to_owned()).collect();
         let command = restricted(&words, CapabilitySet::empty())?;
         let what = argv.join(" ");
-        let output = run(command, Instant::now() + LIMIT)?.check(what)?;
-        Ok(Self::parse(&output.text()).unwrap_or(Self::NEWEST))
+        let answer = run(command, Instant::now() + LIMIT).and_then(|output| output.check(what));
+        let version = answer.ok().and_then(|output| Self::parse(&output.text()));
+        Ok(version.unwrap_or(Self::NEWEST))
     }
 
     /// The first number in the text, with what follows its dot: `NFS-Ganesha Release = V6.5`,
@@ -91,11 +93,12 @@ mod tests {
 
     #[test]
     #[ignore = "needs root"]
-    fn a_program_that_is_not_there_or_fails_is_an_error_and_one_that_mumbles_is_the_newest() {
+    fn a_program_that_is_not_there_is_an_error_and_one_that_fails_or_mumbles_is_the_newest() {
         let error = Version::ask(&["berth-no-such", "-v"]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
-        assert!(Version::ask(&["false", "-v"]).is_err());
-        assert_eq!(Version::ask(&["true", "-v"]).unwrap(), Version::NEWEST);
+        for program in ["false", "true"] {
+            assert_eq!(Version::ask(&[program, "-v"]).unwrap(), Version::NEWEST);
+        }
     }
 
     proptest! {

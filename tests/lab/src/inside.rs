@@ -20,8 +20,8 @@ use crate::process::{PATH, command, run};
 use crate::rootfs;
 use crate::system::System;
 
-/// Something that every system has, to mount on.
-const PLACE: &str = "/mnt";
+/// Something that this machine has, to mount on, and under which nothing is that is needed.
+const PLACE: &str = "/run";
 const NETWORK_LIMIT: Duration = Duration::from_secs(10);
 
 /// Runs `words` on `system`, in the current directory, and returns the exit code; 128 and the signal's
@@ -38,6 +38,7 @@ pub fn run_on(system: &System, shown: &[PathBuf], words: &[String]) -> Result<u8
         ));
     }
     system.check_root()?;
+    let _held = system.hold()?;
     let here = env::current_dir().context("the current directory")?;
     let shown: Vec<PathBuf> = shown
         .iter()

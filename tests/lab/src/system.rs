@@ -1,8 +1,9 @@
 //! The system whose programs machines run: this machine's own, or the root file system of another one.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
@@ -92,6 +93,24 @@ impl System {
                 "root {root}: is no root file system: there is no directory {}",
                 path.display()
             )))
+        })
+    }
+
+    /// Keeps an image from being made anew as long as the value lives. None of this for a system that no
+    /// `packaging/lab-image` has made.
+    ///
+    /// # Errors
+    /// If it is being made anew.
+    pub fn hold(&self) -> Result<Option<Flock<File>>> {
+        let Ok(stamp) = File::open(self.path("etc/lab-image")) else {
+            return Ok(None);
+        };
+        let locked = Flock::lock(stamp, FlockArg::LockSharedNonblock);
+        locked.map(Some).map_err(|(_, e)| {
+            Error::new(format!(
+                "root {}: is being made anew: {e}",
+                self.0.display()
+            ))
         })
     }
 

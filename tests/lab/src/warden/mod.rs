@@ -86,6 +86,8 @@ struct Warden {
     plan: Plan,
     places: Places,
     tools: Tools,
+    /// The system does not change under the machines.
+    _system: Option<Flock<File>>,
     machines: BTreeMap<String, Mutex<Machine>>,
     kept: AtomicBool,
     held: AtomicBool,
@@ -134,6 +136,7 @@ impl Warden {
         });
         Ok(Arc::new(Self {
             machines: machines.collect(),
+            _system: plan.system.hold()?,
             plan,
             places,
             tools,
