@@ -70,17 +70,18 @@ pub fn planned(lab: &Lab) -> Result<u64> {
 /// # Errors
 /// If it does not go.
 pub fn remove(lab: &Lab) -> Result<()> {
+    // By Pacemaker's own tools: crmsh 5 asks systemd, which a lab has not, before it deletes.
     let node = scene::node_of(lab, "n1", "stock-fs")?;
-    lab.exec(&node, &["crm", "--force", "configure", "delete", "stock"])?;
-    let delete = [
-        "crm",
-        "--force",
-        "configure",
-        "delete",
-        "stock-fs",
-        "stock-nfs",
-        "stock-ip",
-    ];
-    lab.exec(&node, &delete)?.check("crm configure delete")?;
+    let stop = "crm_resource --resource stock --meta -p target-role -v Stopped";
+    lab.exec(&node, &["sh", "-c", stop])?
+        .check("stop the stock file server")?;
+    wait_for("the stock file server to be gone", STARTED_LIMIT, || {
+        let mut own = status::instances(lab, &node)?;
+        own.retain(|i| i.resource.starts_with("stock-"));
+        holds(own.is_empty(), Error::new(format!("{own:?}")))
+    })?;
+    let group = "/cib/configuration/resources/group[@id='stock']";
+    lab.exec(&node, &["cibadmin", "--delete", "--xpath", group])?
+        .check("delete the stock file server")?;
     Ok(())
 }
