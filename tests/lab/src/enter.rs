@@ -14,17 +14,19 @@ use nix::unistd::{ForkResult, Pid, chdir, fork};
 
 use crate::error::{Context, Error, Result};
 
+/// The namespaces that a machine consists of.
+pub const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
+    .union(CloneFlags::CLONE_NEWNET)
+    .union(CloneFlags::CLONE_NEWPID)
+    .union(CloneFlags::CLONE_NEWUTS)
+    .union(CloneFlags::CLONE_NEWIPC);
+
 /// Lets `command` run inside the machine whose PID 1 is `machine`, as a process of that machine:
 /// it dies with it, and with whoever started it. Its exit code is passed on; 128 and the signal's
 /// number stand for a death by signal.
 pub fn enter(command: &mut Command, machine: OwnedFd) {
     let step = move || {
-        let namespaces = CloneFlags::CLONE_NEWNS
-            | CloneFlags::CLONE_NEWNET
-            | CloneFlags::CLONE_NEWUTS
-            | CloneFlags::CLONE_NEWIPC
-            | CloneFlags::CLONE_NEWPID;
-        setns(&machine, namespaces)?;
+        setns(&machine, NAMESPACES)?;
         chdir("/")?;
         // A PID namespace is entered by children only.
         // SAFETY: the parent makes nothing but system calls from here on; the child goes on to

@@ -10,11 +10,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::unshare;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, geteuid};
 
+use crate::enter::NAMESPACES;
 use crate::error::{Context, Error, Result};
 use crate::process::{PATH, command, run};
 use crate::rootfs;
@@ -44,14 +45,7 @@ pub fn run_on(system: &System, shown: &[PathBuf], words: &[String]) -> Result<u8
         .iter()
         .map(|dir| dir.canonicalize().context(dir.display()))
         .collect::<Result<_>>()?;
-    unshare(
-        CloneFlags::CLONE_NEWNS
-            | CloneFlags::CLONE_NEWNET
-            | CloneFlags::CLONE_NEWPID
-            | CloneFlags::CLONE_NEWUTS
-            | CloneFlags::CLONE_NEWIPC,
-    )
-    .context("make namespaces")?;
+    unshare(NAMESPACES).context("make namespaces")?;
     // SAFETY: this process has one thread.
     match unsafe { fork() }.context("start PID 1")? {
         ForkResult::Parent { child } => wait_for(child),

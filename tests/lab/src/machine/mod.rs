@@ -13,12 +13,13 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::unshare;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, sethostname};
 use serde::{Deserialize, Serialize};
 
+use crate::enter::NAMESPACES;
 use crate::error::{Context, Error, Result};
 use crate::plan::Host;
 use crate::process::{command, run};
@@ -61,14 +62,7 @@ pub fn main() -> Result<()> {
         .read_line(&mut line)
         .context("read the machine's set-up")?;
     let setup: Setup = serde_json::from_str(&line).context("read the machine's set-up")?;
-    unshare(
-        CloneFlags::CLONE_NEWNS
-            | CloneFlags::CLONE_NEWNET
-            | CloneFlags::CLONE_NEWPID
-            | CloneFlags::CLONE_NEWUTS
-            | CloneFlags::CLONE_NEWIPC,
-    )
-    .context("make namespaces")?;
+    unshare(NAMESPACES).context("make namespaces")?;
     // SAFETY: this process has one thread.
     match unsafe { fork() }.context("start PID 1")? {
         ForkResult::Parent { child } => say(&child.to_string()),
