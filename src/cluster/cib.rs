@@ -189,18 +189,10 @@ fn path_of(fd: &OwnedFd) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::ExitStatusExt;
-    use std::process::ExitStatus;
-
     use super::*;
 
     fn verdict(code: i32, words: &str) -> Result<(), String> {
-        let output = Output {
-            status: ExitStatus::from_raw(code << 8),
-            stdout: Vec::new(),
-            stderr: words.into(),
-        };
-        judged(output).map_err(|e| e.to_string())
+        judged(Output::recorded(code, "", words)).map_err(|e| e.to_string())
     }
 
     #[test]

@@ -158,9 +158,6 @@ impl Patch {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::ExitStatusExt;
-    use std::process::ExitStatus;
-
     use super::*;
 
     /// Which Pacemaker answers.
@@ -231,11 +228,7 @@ mod tests {
             self.sent += 1;
             let source = patch.child("version").unwrap().child("source").unwrap();
             let (code, words) = self.answer(source);
-            Ok(Output {
-                status: ExitStatus::from_raw(code << 8),
-                stdout: Vec::new(),
-                stderr: words.into(),
-            })
+            Ok(Output::recorded(code, "", words))
         }
     }
 

@@ -145,18 +145,10 @@ pub fn clean_up(resource: &str, node: &str, deadline: Instant) -> io::Result<()>
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::ExitStatusExt;
-    use std::process::ExitStatus;
-
     use super::*;
 
     fn answered(code: i32, answer: &str) -> io::Result<BTreeMap<String, String>> {
-        let output = Output {
-            status: ExitStatus::from_raw(code << 8),
-            stdout: answer.into(),
-            stderr: Vec::new(),
-        };
-        attribute_values("berth-spare", output)
+        attribute_values("berth-spare", Output::recorded(code, answer, ""))
     }
 
     #[test]

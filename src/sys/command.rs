@@ -26,6 +26,16 @@ pub struct Output {
 }
 
 impl Output {
+    /// As a program leaves it that ends with this exit code.
+    #[cfg(test)]
+    pub fn recorded(code: i32, stdout: &str, stderr: &str) -> Self {
+        Self {
+            status: ExitStatus::from_raw(code << 8),
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+        }
+    }
+
     /// Standard output as text, invalid UTF-8 replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::enter;
 use crate::error::{Context, Error, Result};
 use crate::lifetime;
+use crate::machine::LOG;
 use crate::plan::{Plan, state};
 use crate::process::{self, Output};
 use crate::protocol::{Cable, Connection, Reply, Request};
@@ -28,8 +29,7 @@ pub const ROOT_VARIABLE: &str = "BERTH_LAB_ROOT";
 
 /// The environment variable that names the directory for the logs of labs whose test fails.
 const LOGS_VARIABLE: &str = "BERTH_LAB_LOGS";
-/// What the cluster and its agents write on a node, and how much of its end is kept.
-const NODE_LOG: &str = "/var/log/pacemaker/pacemaker.log";
+/// How much of the end of a log is kept, in bytes.
 const LOG_LIMIT: &str = "4000000";
 
 /// How a lab is brought up.
@@ -182,7 +182,7 @@ impl Lab {
             return;
         };
         for node in self.plan.node_names() {
-            let words = ["tail", "-c", LOG_LIMIT, NODE_LOG];
+            let words = ["tail", "-c", LOG_LIMIT, LOG];
             let text = match self.exec(&node, &words) {
                 Ok(output) => output.stdout,
                 Err(e) => e.to_string(),

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use crate::control::Lab;
 use crate::error::{Context, Error, Result};
+use crate::machine::LOG;
 use crate::wait::{holds, wait_for};
 
 /// What portwatch tells the agents of its node.
 const REPORT: &str = "/run/berth/ports.json";
-const LOG: &str = "/var/log/pacemaker/pacemaker.log";
 
 /// Each VIP that a node serves, and the port that it serves it through.
 ///

@@ -5,8 +5,7 @@ use std::fmt::Write as _;
 
 use crate::control::Lab;
 use crate::error::Result;
-
-const LOG: &str = "/var/log/pacemaker/pacemaker.log";
+use crate::machine::LOG;
 
 /// One action of a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]

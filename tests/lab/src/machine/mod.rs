@@ -28,6 +28,8 @@ use crate::wait::{holds, wait_for};
 
 const NETWORK_LIMIT: Duration = Duration::from_secs(10);
 const COROSYNC_LIMIT: Duration = Duration::from_secs(20);
+/// What the cluster and its agents write on a node.
+pub const LOG: &str = "/var/log/pacemaker/pacemaker.log";
 /// Said on standard output when everything of the machine has been started.
 pub const UP: &str = "up";
 /// Sent to the machine when its cables are plugged in.
@@ -158,7 +160,7 @@ fn daemon(program: &str, args: &[&str], log: &str) -> Result<()> {
     command(program)
         .args(args)
         .env("PCMK_logfacility", "none")
-        .env("PCMK_logfile", "/var/log/pacemaker/pacemaker.log")
+        .env("PCMK_logfile", LOG)
         .stdout(Stdio::from(out))
         .stderr(Stdio::from(err))
         .process_group(0)
