@@ -1,4 +1,8 @@
-//! When a monitor may say that its resource is degraded.
+//! When an action may say that its resource is degraded.
+//!
+//! The cluster's probe asks whether the resource is active, no more. Its 190 would be listed like a
+//! monitor's, but nobody would have noted that there is something to clean up: the resource may leave before
+//! its first monitor. Whoever calls the agent by hand is told the truth.
 //!
 //! Pacemaker notes that a recurring monitor has begun, and its result in the place of that note, but a
 //! result other than 0 elsewhere (`RESOURCE_last_failure_0`; `pcmk__create_history_xml` in 2.1 and 3.0).
@@ -11,11 +15,18 @@
 use crate::cluster::history;
 use crate::ocf::{Action, Context, State, log};
 
-/// What this action may tell the cluster of `state`: all, unless it is the first recurring monitor and
-/// the resource is degraded.
+/// What this action may tell the cluster of `state`: all, unless the resource is degraded and this is a
+/// probe or the first recurring monitor.
 pub fn told(cx: &Context<'_>, state: State) -> State {
-    match &state {
-        State::Degraded(why) if is_first(cx) => {
+    let State::Degraded(why) = &state else {
+        return state;
+    };
+    let Some(node) = cx.env.on_node() else {
+        return state;
+    };
+    match cx.action {
+        Action::Probe => State::Running,
+        Action::Monitor if is_first(cx, node) => {
             log::info(format_args!("degraded, told at the next monitor: {why}"));
             State::Running
         }
@@ -23,10 +34,7 @@ pub fn told(cx: &Context<'_>, state: State) -> State {
     }
 }
 
-fn is_first(cx: &Context<'_>) -> bool {
-    let Some(node) = cx.env.on_node().filter(|_| cx.action == Action::Monitor) else {
-        return false;
-    };
+fn is_first(cx: &Context<'_>, node: &str) -> bool {
     let instance = cx.env.instance();
     let monitor = history::Monitor {
         resource: instance.split(':').next().unwrap_or(instance),
@@ -38,6 +46,33 @@ fn is_first(cx: &Context<'_>) -> bool {
         Err(e) => {
             log::warn(format_args!("{e}"));
             false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::ocf::Env;
+
+    #[test]
+    fn a_probe_of_the_cluster_says_active_and_nothing_more() {
+        let degraded = || State::Degraded("routing".into());
+        for (variables, state) in [
+            (vec![("OCF_RESKEY_CRM_meta_on_node", "n1")], State::Running),
+            (vec![], degraded()),
+        ] {
+            let env = Env::from_variables(variables);
+            let cx = Context {
+                env: &env,
+                action: Action::Probe,
+                depth: 0,
+                deadline: Instant::now(),
+            };
+            assert_eq!(told(&cx, degraded()), state);
+            assert_eq!(told(&cx, State::Stopped), State::Stopped);
         }
     }
 }

@@ -16,7 +16,7 @@ use common::detour::{
 use common::{processes, run};
 use lab::flow::{Echo, Prober, Stream};
 use lab::protocol::Cable;
-use lab::{Lab, holds, ports, scene, wait_for, wire};
+use lab::{Error, Lab, holds, ports, scene, status, wait_for, wire};
 
 /// alpha's address on the subnet that is lost, and its resource.
 const VIP: &str = "10.1.0.50";
@@ -60,6 +60,7 @@ fn whatever_goes_wrong_with_a_detour_it_ends_and_leaves_nothing_behind() {
         &|| scene.stale_attributes_are_got_over(),
         &|| scene.of_two_routers_one_withdraws(),
         &|| scene.nothing_goes_round(),
+        &|| scene.a_refresh_during_a_detour_leaves_no_complaint_behind(),
         &|| scene.without_a_way_the_address_stays_with_its_server(),
         &|| scene.daemons_are_killed_in_the_middle(),
         &|| scene.agents_are_killed_in_the_middle(),
@@ -433,6 +434,30 @@ impl Scene<'_> {
         }
         self.delete(one, "berth-cell-ghost");
         ports::wait_usable(lab, two, &OFFICE, true, LIMIT).unwrap();
+    }
+
+    /// It has the cluster probe what is degraded.
+    fn a_refresh_during_a_detour_leaves_no_complaint_behind(&self) {
+        let Self { lab, node, .. } = *self;
+        let (router, _) = self.detour();
+        // What has begun would end after the refresh.
+        status::settle(lab, node).unwrap();
+        let script = format!("crm_resource --refresh --resource {RESOURCE} --node {router}");
+        run(lab, node, &script);
+        // A probe that has begun is on record with 193.
+        let probe = format!(
+            "cibadmin --query --xpath \"//node_state[@uname='{router}']//lrm_resource[@id='{RESOURCE}']\
+             /lrm_rsc_op[@operation='monitor'][@interval='0'][@rc-code!='193']\" \
+             | grep -o ' rc-code=\"[0-9]*\"' | sort -u"
+        );
+        let code = wait_for("the probe", LIMIT, || {
+            let found = run(lab, node, &probe);
+            holds(!found.is_empty(), Error::new("none")).map(|()| found)
+        })
+        .unwrap();
+        assert_eq!(code.trim(), "rc-code=\"0\"");
+        self.home(&[]);
+        wait_for_degraded(lab, node, &[]);
     }
 
     fn without_a_way_the_address_stays_with_its_server(&self) {
