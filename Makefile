@@ -71,10 +71,10 @@ install: build ## install into DESTDIR, agents under OCF_ROOT
 	    $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR) $(DESTDIR)$(DOCDIR)
 	install -m 755 $(AGENTS:%=target/release/%) $(DESTDIR)$(OCF_ROOT)/resource.d/berth/
 	install -m 755 target/release/berth $(DESTDIR)$(SBINDIR)/berth
-	install -m 644 $(AGENTS:%=man/ocf_berth_%.7) $(DESTDIR)$(MANDIR)/man7/
+	install -m 644 $(AGENTS:%=man/ocf_berth_%.7) man/berth.7 $(DESTDIR)$(MANDIR)/man7/
 	install -m 644 man/*.8 $(DESTDIR)$(MANDIR)/man8/
 	install -m 644 man/*.5 $(DESTDIR)$(MANDIR)/man5/
 	install -m 644 completions/berth.bash $(DESTDIR)$(BASHDIR)/berth
 	install -m 644 completions/_berth $(DESTDIR)$(ZSHDIR)/_berth
 	install -m 644 completions/berth.fish $(DESTDIR)$(FISHDIR)/berth.fish
-	install -m 644 README.md CHANGELOG.md LICENSE examples/berth.toml examples/bird.conf $(DESTDIR)$(DOCDIR)/
+	install -m 644 README.md CHANGELOG.md LICENSE examples/berth.toml examples/bird.conf examples/apparmor-smbd.local $(DESTDIR)$(DOCDIR)/

@@ -63,17 +63,14 @@ fn the_meta_data_are_valid_to_pcs() {
 #[test]
 #[ignore = "needs groff"]
 fn the_manual_pages_have_no_mistakes_of_form() {
-    for Installed { agent, .. } in AGENTS {
+    let generated = AGENTS.iter().map(|i| (i.agent.name, man::page(i.agent)));
+    let overview = include_str!("../man/berth.7").to_owned();
+    for (name, page) in generated.chain([("berth.7", overview)]) {
         let mut groff = command::command("/usr/bin/groff");
         groff.args(["-man", "-ww", "-z", "-Tutf8"]);
-        let output = command::run_with_input(groff, man::page(agent).as_bytes(), soon()).unwrap();
-        let output = output.check(agent.name).unwrap();
-        assert_eq!(
-            String::from_utf8_lossy(&output.stderr),
-            "",
-            "{}",
-            agent.name
-        );
+        let output = command::run_with_input(groff, page.as_bytes(), soon()).unwrap();
+        let output = output.check(name).unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{name}");
     }
 }
 
