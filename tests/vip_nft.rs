@@ -130,6 +130,42 @@ fn damage_is_seen_and_mended_without_losing_elements() {
 
 #[test]
 #[ignore = "needs root"]
+fn rules_of_another_version_serve_until_they_are_made_anew() {
+    let (node, mut socket) = node();
+    socket.change(&[], &elements()).unwrap();
+    let rule = "arp operation request arp saddr ip set oifname . arp daddr ip map @source";
+    for (comment, more, standing) in [
+        ("", "", Standing::Outdated),
+        (
+            "comment \"rules of berth 44 1 00000000\"",
+            "",
+            Standing::Outdated,
+        ),
+        (
+            "comment \"rules of berth 46 1 00000000\"",
+            "add rule inet berth input accept; add rule inet berth input accept",
+            Standing::Outdated,
+        ),
+        (
+            "comment \"rules of berth 50 1 00000000\"",
+            "",
+            Standing::Damaged,
+        ),
+        ("comment \"rules of berth\"", "", Standing::Outdated),
+    ] {
+        node.sh(&format!(
+            "nft 'flush chain arp berth out; add rule arp berth out {rule} {comment}; {more}'"
+        ));
+        assert_eq!(socket.standing().unwrap(), standing, "{comment}");
+        create(&node, &mut socket);
+        assert_eq!(socket.standing().unwrap(), Standing::Whole);
+        let left = socket.elements(&Family::BOTH).unwrap().len();
+        assert_eq!(left, elements().len());
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
 fn deleting_the_tables_leaves_those_of_others() {
     let (node, mut socket) = node();
     node.sh("nft add table inet theirs");

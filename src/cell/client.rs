@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sched::{CloneFlags, setns};
 
-use super::channel::Channel;
+use super::channel::{Channel, wait_readable};
 use super::daemon::{self, Call};
 use super::network;
 use super::protocol::{self, KEEPER, Reply, Request};
@@ -18,6 +18,9 @@ use crate::sys::{command::command, message, namespace};
 
 /// How long a keeper may take to answer what it can answer at once.
 pub const PROMPT: Duration = Duration::from_secs(5);
+
+/// How long a keeper that was killed may take to die.
+const DYING: Duration = Duration::from_millis(500);
 
 /// A cell of this node.
 #[derive(Debug)]
@@ -161,6 +164,10 @@ impl Client {
             })
             .and_then(|()| self.channel.wait(deadline))
             .map_err(|e| match e.kind() {
+                // What it was asked would be taken for done with the cell, which is still there.
+                io::ErrorKind::UnexpectedEof if self.has_hung_up() => io::Error::other(format!(
+                    "the keeper of {vserver} does not answer this, it may be of another version"
+                )),
                 io::ErrorKind::TimedOut => {
                     message(e, format_args!("the keeper of {vserver} does not answer"))
                 }
@@ -169,6 +176,19 @@ impl Client {
                 }
                 _ => message(e, format_args!("ask the keeper of {vserver}")),
             })
+    }
+
+    /// Whether the keeper has closed the connection and lives on. One that ends in good order has taken its
+    /// socket away before; one that was killed may need a moment to die.
+    fn has_hung_up(&self) -> bool {
+        let listens = Self::connect(&self.vserver);
+        if !listens.is_ok_and(|other| other.is_some_and(|o| o.keeper == self.keeper)) {
+            return false;
+        }
+        match namespace::open_process(self.keeper) {
+            Ok(process) => wait_readable(&process, Instant::now() + DYING).is_err(),
+            Err(_) => false,
+        }
     }
 
     /// Kills the keeper, and with it the cell, and waits until it has died: until then its socket

@@ -107,6 +107,17 @@ pub fn connect(path: &Path, name: &str, what: &str) -> io::Result<Option<(Channe
     Ok(Some((channel, process)))
 }
 
+/// Whether a process runs the very program that this one runs. After an upgrade a daemon goes on with the
+/// program that it was started with.
+pub fn runs_this_program(process: i32) -> bool {
+    let program = |of: &str| {
+        let file = fs::metadata(format!("/proc/{of}/exe")).ok()?;
+        Some((file.dev(), file.ino()))
+    };
+    // One that has ended meanwhile is nobody's to replace.
+    program(&process.to_string()).is_none_or(|theirs| program("self") == Some(theirs))
+}
+
 /// Kills a daemon that is connected to, and waits until it has died: until then its socket takes
 /// connections as if it lived.
 pub fn kill(process: i32) {

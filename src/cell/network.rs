@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
+use crate::hash::fnv32;
 use crate::sys::namespace;
 use crate::sys::netlink::{LinkChange, Mac, Route, Socket, Veth, Via};
 
@@ -134,11 +135,7 @@ pub fn forget_paths(namespace: impl AsFd) -> io::Result<()> {
 
 /// A fixed address from the name: locally administered, unicast. Nobody but the two ends sees it.
 fn mac(vserver: &str) -> Mac {
-    // FNV-1a, 32 bits.
-    let hash = vserver.bytes().fold(0x811c_9dc5_u32, |h, b| {
-        (h ^ u32::from(b)).wrapping_mul(0x0100_0193)
-    });
-    let [a, b, c, d] = hash.to_be_bytes();
+    let [a, b, c, d] = fnv32(vserver).to_be_bytes();
     Mac([0x02, 0xbe, a, b, c, d])
 }
 

@@ -199,3 +199,60 @@ impl Reply {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats;
+
+    #[test]
+    fn keepers_and_agents_of_all_versions_understand_each_other() {
+        let kinds = [
+            "attach", "detach", "export", "serve", "unserve", "status", "find", "announce",
+            "clean up",
+        ];
+        formats::check("keeper-request.jsonl", &kinds, |request| match request {
+            Request::Attach { .. } => "attach",
+            Request::Detach { .. } => "detach",
+            Request::Export { .. } => "export",
+            Request::Serve { .. } => "serve",
+            Request::Unserve { .. } => "unserve",
+            Request::Status { .. } => "status",
+            Request::Find => "find",
+            Request::Announce { .. } => "announce",
+            Request::CleanUp { .. } => "clean up",
+        });
+        let kinds = [
+            "absent",
+            "changing",
+            "running",
+            "degraded",
+            "failed",
+            "no cell",
+            "noted",
+            "cell",
+            "parameters",
+            "node",
+            "missing",
+            "not done",
+        ];
+        formats::check("keeper-reply.jsonl", &kinds, |reply| match reply {
+            Reply::Member { condition, .. } => match condition {
+                Condition::Absent => "absent",
+                Condition::Changing(_) => "changing",
+                Condition::Running => "running",
+                Condition::Degraded(_) => "degraded",
+                Condition::Failed(_) => "failed",
+            },
+            Reply::NoCell => "no cell",
+            Reply::Noted => "noted",
+            Reply::Cell { .. } => "cell",
+            Reply::Refused { cause, .. } => match cause {
+                Cause::Parameters => "parameters",
+                Cause::Node => "node",
+                Cause::Missing => "missing",
+                Cause::Failed => "not done",
+            },
+        });
+    }
+}

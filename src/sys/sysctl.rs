@@ -183,6 +183,7 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats;
 
     #[test]
     fn a_setting_that_is_not_there_is_none() {
@@ -219,5 +220,10 @@ mod tests {
         assert_eq!(record.iter().collect::<Vec<_>>(), [(key, 0)]);
         record.restore(key).unwrap();
         assert!(record.iter().next().is_none() && !path.exists());
+    }
+
+    #[test]
+    fn records_of_all_versions_can_be_read() {
+        formats::check("settings.jsonl", &["change"], |_: &Change| "change");
     }
 }

@@ -19,24 +19,28 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 
 use self::spare::Room;
+use super::connection;
 use super::detour::Detours;
 use super::mover::{Extent, Mover};
-use super::protocol;
+use super::protocol::{self, Reply, Request};
 use super::publisher::Publisher;
 use super::report;
 use super::settings::{MEASURE, Settings};
 use super::watch::Watch;
 use crate::agent::vip::service::RUNTIME;
-use crate::cell::channel::Channel;
+use crate::cell::channel::{Channel, wait_readable};
 use crate::cell::daemon;
-use crate::ocf::{Env, log};
+use crate::ocf::{Env, Error, Explain, log};
 use crate::plan::port::{Balancer, Move, Port, Vip, place};
 use crate::sys::announce::Ear;
+use crate::sys::namespace;
 use crate::sys::netlink::{Change, Events, Socket};
 use crate::sys::nft;
 
 /// How long one waits for the one before it to end.
 const PREDECESSOR_LIMIT: Duration = Duration::from_secs(20);
+/// How long that one may take to leave its work to the next one in good order.
+const HAND_OVER: Duration = Duration::from_secs(1);
 /// The makers of berth's routes: what is lost of them is mended.
 const PROTOCOLS: [u8; 2] = [190, 191];
 /// How often the other nodes' addresses are asked for, and how often at first, when all of them may
@@ -79,7 +83,40 @@ fn begin(env: &Env, runtime: &Path) -> Result<(Daemon, Flock<File>), String> {
     let settings = Settings::read(env).map_err(|e| e.to_string())?;
     // Half of the time that the start has: the agent has to hear of it.
     let deadline = Instant::now() + env.timeout() / 2;
-    Daemon::begin(settings, runtime, deadline).map_err(|e| e.to_string())
+    daemon::detach(c"berth-portwatch").map_err(|e| e.to_string())?;
+    let follows = end_predecessor().map_err(|e| e.to_string())?;
+    let (mut daemon, lock) =
+        Daemon::begin(settings, runtime, deadline).map_err(|e| e.to_string())?;
+    // The one before it may have told the cluster of some trouble.
+    daemon.told = follows.then(String::new);
+    Ok((daemon, lock))
+}
+
+/// Has a daemon that is still there leave everything to this one. It may be of a version that does not know
+/// of that: then it is killed, after which all is as well. Says whether there was one.
+fn end_predecessor() -> Result<bool, Error> {
+    let Some((channel, process)) = connection()? else {
+        return Ok(false);
+    };
+    let handle = match namespace::open_process(process) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other?,
+    };
+    let begun = Instant::now();
+    let patience = begun + HAND_OVER;
+    let noted = match channel.send(&Request::HandOver, None) {
+        Ok(()) => match channel.wait(patience) {
+            Ok((Reply::Noted, _)) => wait_readable(&handle, patience).is_ok(),
+            Ok(_) | Err(_) => false,
+        },
+        Err(_) => false,
+    };
+    if !noted {
+        daemon::kill(process);
+    }
+    wait_readable(&handle, begun + PREDECESSOR_LIMIT).context("end the daemon before this one")?;
+    log::info(format_args!("takes over from process {process}"));
+    Ok(true)
 }
 
 struct Daemon {
@@ -114,7 +151,16 @@ struct Daemon {
     told: Option<String>,
     /// When what was told is to be cleaned up.
     clean_up_at: Option<Instant>,
-    ending: bool,
+    ending: Option<Ending>,
+}
+
+/// How the daemon ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// Nobody goes on with its work.
+    ForGood,
+    /// The next daemon waits already.
+    HandedOver,
 }
 
 fn balancer(settings: &Settings) -> Balancer {
@@ -137,7 +183,6 @@ impl Daemon {
         runtime: &Path,
         deadline: Instant,
     ) -> io::Result<(Self, Flock<File>)> {
-        daemon::detach(c"berth-portwatch")?;
         daemon::private_directory(runtime)?;
         let begun = Instant::now();
         let patience = begun + PREDECESSOR_LIMIT;
@@ -169,7 +214,7 @@ impl Daemon {
             known: false,
             told: None,
             clean_up_at: None,
-            ending: false,
+            ending: None,
             settings,
         };
         daemon.look(begun)?;
@@ -178,7 +223,7 @@ impl Daemon {
 
     /// Serves until it is told to end.
     fn serve(&mut self) -> io::Result<()> {
-        while !self.ending {
+        while self.ending.is_none() {
             let ready = self.wait()?;
             let now = Instant::now();
             if ready.events {
@@ -215,6 +260,10 @@ impl Daemon {
             if ready.signals {
                 self.hear_signals();
             }
+        }
+        if self.ending == Some(Ending::HandedOver) {
+            // The socket stays: by it agents know that they have to wait for another moment.
+            return Ok(());
         }
         self.say_last_words()?;
         daemon::forget_socket(&protocol::socket(&self.runtime))
@@ -485,7 +534,9 @@ impl Daemon {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             // A child's end is only a reason to look around; a terminal's is none for anything.
             let ends = [libc::SIGTERM, libc::SIGINT].map(i32::unsigned_abs);
-            self.ending |= ends.contains(&signal.ssi_signo);
+            if ends.contains(&signal.ssi_signo) {
+                self.ending = Some(Ending::ForGood);
+            }
         }
     }
 }

@@ -13,10 +13,12 @@ pub(super) mod report;
 mod settings;
 mod watch;
 
+use std::ffi::OsStr;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use self::protocol::{DAEMON, Reply, Request, socket};
 use self::settings::{
@@ -26,13 +28,17 @@ use super::vip::Path as Way;
 use super::vip::service::RUNTIME;
 use crate::cell::channel::{Channel, wait_readable};
 use crate::cell::client::PROMPT;
-use crate::cell::daemon::{Call, connect, kill, start as start_daemon};
+use crate::cell::daemon::{Call, connect, kill, runs_this_program, start as start_daemon};
 use crate::ocf::{Action, ActionDecl, Agent, Context, Error, Explain, State, log, step};
 use crate::sys::namespace;
 use crate::sys::netlink::Socket;
 
 pub(super) use self::daemon::main as daemon_main;
 pub(super) use self::protocol::DAEMON as DAEMON_NAME;
+
+/// How long an agent waits for the daemon that follows one that has ended, and how often it looks.
+const REPLACED: Duration = Duration::from_secs(3);
+const REPLACED_PAUSE: Duration = Duration::from_millis(10);
 
 /// The agent.
 pub static AGENT: Agent = Agent {
@@ -119,6 +125,7 @@ pub(super) fn mend(deadline: Instant) {
 /// A question to the daemon for the way by which the node is reached that has a virtual server.
 pub(super) struct WaySought {
     vserver: String,
+    vip: IpAddr,
     /// `None` if there is no daemon.
     channel: Option<Channel>,
 }
@@ -128,75 +135,124 @@ pub(super) struct WaySought {
 /// # Errors
 /// If the daemon can't be asked.
 pub(super) fn seek_way(vserver: &str, vip: IpAddr) -> Result<WaySought, Error> {
-    let channel = connection()?.map(|(channel, _)| channel);
-    if let Some(channel) = &channel {
-        let request = Request::Way {
-            vserver: vserver.to_owned(),
-            vip,
-        };
-        channel
-            .send(&request, None)
-            .context("ask portwatch's daemon")?;
-    }
-    Ok(WaySought {
+    let mut sought = WaySought {
         vserver: vserver.to_owned(),
-        channel,
-    })
+        vip,
+        channel: None,
+    };
+    sought.ask()?;
+    Ok(sought)
 }
 
 impl WaySought {
-    /// Waits for the answer: the way, or why there is none.
+    fn ask(&mut self) -> Result<(), Error> {
+        self.channel = connection()?.map(|(channel, _)| channel);
+        let request = Request::Way {
+            vserver: self.vserver.clone(),
+            vip: self.vip,
+        };
+        match self.channel.as_ref().map(|c| c.send(&request, None)) {
+            None | Some(Ok(())) => Ok(()),
+            // It ends in this moment.
+            Some(Err(e)) if e.kind() == io::ErrorKind::BrokenPipe => {
+                self.channel = None;
+                Ok(())
+            }
+            Some(Err(e)) => Err(Error::from(e).context("ask portwatch's daemon")),
+        }
+    }
+
+    /// Waits for the answer: the way, or why there is none. A daemon that ends before it answers may be
+    /// about to be replaced: then the next one is asked.
     ///
     /// # Errors
     /// If the daemon does not answer.
-    pub fn wait(self, deadline: Instant) -> Result<Result<Way, String>, Error> {
-        let answer = self.channel.map(|channel| channel.wait(deadline));
-        match answer {
-            Some(Ok((Reply::Way(way), _))) => Ok(way),
-            Some(Ok(_)) => Err(Error::failed(
-                "portwatch's daemon answered another question",
-            )),
-            Some(Err(e)) if e.kind() != io::ErrorKind::UnexpectedEof => {
-                Err(Error::from(e).context("ask portwatch's daemon"))
+    pub fn wait(mut self, deadline: Instant) -> Result<Result<Way, String>, Error> {
+        let mut patience = deadline.min(Instant::now() + REPLACED);
+        loop {
+            if let Some(channel) = &self.channel {
+                match channel.wait(deadline) {
+                    Ok((Reply::Way(way), _)) => return Ok(way),
+                    Ok((Reply::Refused(why), _)) => return Err(refused(&why)),
+                    Ok(_) => {
+                        return Err(Error::failed(
+                            "portwatch's daemon answered another question",
+                        ));
+                    }
+                    Err(e) if e.kind() != io::ErrorKind::UnexpectedEof => {
+                        return Err(Error::from(e).context("ask portwatch's daemon"));
+                    }
+                    Err(_) => patience = deadline.min(Instant::now() + REPLACED),
+                }
             }
-            None | Some(Err(_)) => Ok(Err(format!(
-                "no way to {}: portwatch does not run on this node",
-                self.vserver
-            ))),
+            // One that has ended for good has taken its socket away.
+            if Instant::now() >= patience || !socket(Path::new(RUNTIME)).exists() {
+                let vserver = &self.vserver;
+                return Ok(Err(format!(
+                    "no way to {vserver}: portwatch does not run on this node"
+                )));
+            }
+            thread::sleep(REPLACED_PAUSE);
+            self.ask()?;
         }
     }
 }
 
-/// Pacemaker runs one instance a node: one that runs with other parameters goes on with these.
+fn refused(why: &str) -> Error {
+    Error::failed(format!("portwatch's daemon refuses: {why}"))
+}
+
+/// Pacemaker runs one instance a node: one that runs with other parameters goes on with these, one of another
+/// version is replaced.
 fn start(context: &Context<'_>) -> Result<State, Error> {
     let settings = Settings::read(context.env)?;
     step("asking the daemon");
     let prompt = context.deadline.min(Instant::now() + PROMPT);
-    if ask(&Request::Configure(settings), prompt)?.is_none() {
-        step("starting the daemon, which asks targets and tells the cluster");
-        let call = Call {
-            name: DAEMON,
-            argument: "",
-            instance: context.env.instance(),
-            what: "portwatch's daemon",
-        };
-        let pass = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b"OCF_");
-        start_daemon(&call, pass, context.deadline)?;
+    if is_outdated()? || ask(&Request::Configure(settings), prompt)?.is_none() {
+        start_another(context)?;
     }
-    monitor(context)
+    examine(context)
 }
 
-fn monitor(context: &Context<'_>) -> Result<State, Error> {
-    let prompt = context.deadline.min(Instant::now() + PROMPT);
-    let Some(reply) = ask(&Request::Status, prompt)? else {
-        return Ok(State::Stopped);
+/// Whether there is a daemon, and not of the program that is installed now.
+fn is_outdated() -> Result<bool, Error> {
+    Ok(connection()?.is_some_and(|(_, process)| !runs_this_program(process)))
+}
+
+/// Starts a daemon, which takes over from the one that is there.
+fn start_another(context: &Context<'_>) -> Result<(), Error> {
+    step("starting the daemon, which asks targets and tells the cluster");
+    let call = Call {
+        name: DAEMON,
+        argument: "",
+        instance: context.env.instance(),
+        what: "portwatch's daemon",
     };
-    let Reply::Status {
-        trouble,
-        unpublished,
-    } = reply
-    else {
-        return Ok(State::Failed("the daemon answered another question".into()));
+    let pass = |name: &OsStr| name.as_encoded_bytes().starts_with(b"OCF_");
+    Ok(start_daemon(&call, pass, context.deadline)?)
+}
+
+/// After an upgrade the first recurring monitor has a daemon of the installed version take over.
+fn monitor(context: &Context<'_>) -> Result<State, Error> {
+    if context.action == Action::Monitor && is_outdated()? {
+        log::info("the daemon is of another version than is installed: replacing it");
+        start_another(context)?;
+    }
+    examine(context)
+}
+
+fn examine(context: &Context<'_>) -> Result<State, Error> {
+    let prompt = context.deadline.min(Instant::now() + PROMPT);
+    let (trouble, unpublished) = match ask(&Request::Status, prompt)? {
+        None => return Ok(State::Stopped),
+        Some(Reply::Status {
+            trouble,
+            unpublished,
+        }) => (trouble, unpublished),
+        Some(Reply::Refused(why)) => return Err(refused(&why)),
+        Some(Reply::Way(_) | Reply::Noted) => {
+            return Ok(State::Failed("the daemon answered another question".into()));
+        }
     };
     let unpublished = unpublished.map(|why| format!("the cluster can't be told: {why}"));
     // Neither a start nor a probe knows of a state in between.
@@ -230,8 +286,13 @@ fn stop(context: &Context<'_>) -> Result<State, Error> {
 
 fn reload(context: &Context<'_>) -> Result<State, Error> {
     let settings = Settings::read(context.env)?;
+    if is_outdated()? {
+        start_another(context)?;
+        return Ok(State::Running);
+    }
     let prompt = context.deadline.min(Instant::now() + PROMPT);
     match ask(&Request::Configure(settings), prompt)? {
+        Some(Reply::Refused(why)) => Err(refused(&why)),
         Some(_) => Ok(State::Running),
         None => Err(Error::failed("the daemon does not run")),
     }

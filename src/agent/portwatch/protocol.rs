@@ -16,7 +16,8 @@ pub(super) fn socket(runtime: &Path) -> PathBuf {
     runtime.join("portwatch.sock")
 }
 
-/// What the agent asks.
+/// What the agent asks. Agent and daemon may be of versions that follow each other: what a daemon does not know
+/// it refuses.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Request {
     /// How is it?
@@ -34,6 +35,8 @@ pub(super) enum Request {
     },
     /// End.
     End,
+    /// Another daemon takes over: end, and leave all as it is.
+    HandOver,
 }
 
 /// What the daemon answers.
@@ -50,4 +53,33 @@ pub(super) enum Reply {
     Way(Result<Way, String>),
     /// It is being done.
     Noted,
+    /// It is not, for this reason.
+    Refused(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats;
+
+    #[test]
+    fn daemons_and_agents_of_all_versions_understand_each_other() {
+        let kinds = ["status", "configure", "mend", "way", "end", "hand over"];
+        formats::check("portwatch-request.jsonl", &kinds, |request| match request {
+            Request::Status => "status",
+            Request::Configure(_) => "configure",
+            Request::Mend => "mend",
+            Request::Way { .. } => "way",
+            Request::End => "end",
+            Request::HandOver => "hand over",
+        });
+        let kinds = ["status", "way", "no way", "noted", "refused"];
+        formats::check("portwatch-reply.jsonl", &kinds, |reply| match reply {
+            Reply::Status { .. } => "status",
+            Reply::Way(Ok(_)) => "way",
+            Reply::Way(Err(_)) => "no way",
+            Reply::Noted => "noted",
+            Reply::Refused(_) => "refused",
+        });
+    }
 }

@@ -51,6 +51,7 @@ pub(in crate::agent) fn read(runtime: &Path) -> Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats;
     use crate::plan::port::Standing;
 
     #[test]
@@ -69,5 +70,21 @@ mod tests {
         assert_eq!(read(dir.path()), report);
         drop(lock);
         assert_eq!(read(dir.path()), Report::new());
+    }
+
+    #[test]
+    fn reports_of_all_versions_can_be_read() {
+        let kinds = ["good", "degraded", "suspect", "held", "failed"];
+        formats::check(
+            "ports.jsonl",
+            &kinds,
+            |report: &Report| match report["eth1"].standing {
+                Standing::Good => "good",
+                Standing::Degraded => "degraded",
+                Standing::Suspect => "suspect",
+                Standing::Held => "held",
+                Standing::Failed => "failed",
+            },
+        );
     }
 }

@@ -65,8 +65,9 @@ impl Kernel {
         let mut seen = self.observe_ways(families)?;
         seen.watched = report::read(&self.runtime);
         match self.nft.standing()? {
-            Standing::Whole => {
+            standing @ (Standing::Whole | Standing::Outdated) => {
                 seen.objects.insert(Object::Tables);
+                seen.outdated = standing == Standing::Outdated;
             }
             Standing::Damaged => seen.damaged = true,
             Standing::Absent => {}

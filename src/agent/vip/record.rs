@@ -216,6 +216,7 @@ fn read(path: &std::path::Path) -> io::Result<Record> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats;
 
     #[test]
     fn what_is_written_is_read_and_what_is_no_record_is_left_out() {
@@ -243,5 +244,31 @@ mod tests {
         assert_eq!(all, [record]);
         Record::forget(dir.path(), "alpha/ip1");
         assert_eq!(Record::read(dir.path(), "alpha/ip1"), None);
+    }
+
+    #[test]
+    fn records_of_all_versions_can_be_read() {
+        let kinds = [
+            "home",
+            "router",
+            "stranded",
+            "ending",
+            "detour",
+            "about to be one",
+        ];
+        formats::check("vip-record.jsonl", &kinds, |record: &Record| {
+            match record.role {
+                Role::Home => "home",
+                Role::Router(_) => "router",
+                Role::Stranded(_) => "stranded",
+                Role::Ending(_) => "ending",
+                Role::Detour(Some(_)) => "detour",
+                Role::Detour(None) => "about to be one",
+            }
+        });
+        // Of before 0.1.0.
+        let oldest = r#"{"wish":{"vserver":"alpha","vip":"10.1.0.50","subnet":null,"gateway":null,"ports":null,"routed":false},"serving":true}"#;
+        let record: Record = serde_json::from_str(oldest).unwrap();
+        assert_eq!((record.role, record.degraded), (Role::Home, false));
     }
 }

@@ -27,7 +27,7 @@ use super::guard::{self, Guard};
 use super::job::{self, Job};
 use super::network;
 use super::order::Event;
-use super::protocol::{Cause, Condition, Member, Request};
+use super::protocol::{Cause, Condition, Member, Reply, Request};
 use crate::ocf::log;
 use cell::Cell;
 use requests::Until;
@@ -403,7 +403,13 @@ impl Keeper {
                 }
                 Err(e) => {
                     log::warn(format_args!("refused a request: {e}"));
-                    self.clients.swap_remove(at);
+                    let why = format!(
+                        "this keeper can't do that, it may be of another version than the agent: {e}"
+                    );
+                    let Client { channel, .. } = self.clients.swap_remove(at);
+                    if let Err(e) = channel.send(&Reply::refused(Cause::Failed, why), None) {
+                        log::debug(format_args!("answer an agent: {e}"));
+                    }
                     continue;
                 }
             };

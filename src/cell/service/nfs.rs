@@ -17,6 +17,7 @@ use super::{
     Access, CONFIG, Change, Client, Entry, Export, Launch, NfsExport, Ready, ServerSpec, Squash,
     Surroundings, Version, directory, file,
 };
+use crate::hash::fnv32;
 
 const NAME: &str = "nfs";
 
@@ -37,13 +38,10 @@ pub const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::SETGID);
 
 /// The number of an export, 1 to 65535. It is part of every file handle, so it must be the same on every
-/// node and whatever other exports there are: it is made of the directory alone (FNV-1a, folded).
+/// node and whatever other exports there are: it is made of the directory alone.
 pub fn export_id(directory: &str) -> u16 {
-    let hash = directory.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
     // 0 is the root of the pseudo file system.
-    u16::try_from(hash % 65535).map_or(1, |id| id + 1)
+    u16::try_from(fnv32(directory) % 65535).map_or(1, |id| id + 1)
 }
 
 pub fn entries(

@@ -18,6 +18,10 @@ pub fn start(desired: &Desired, seen: &Observed) -> Vec<Step> {
 /// old of any is taken away.
 pub fn start_all(all: &[Desired], seen: &Observed) -> Vec<Step> {
     let mut state = seen.clone();
+    if state.outdated {
+        // To be made anew, elements apart; until then nothing is wrong with them.
+        state.objects.remove(&Object::Tables);
+    }
     let mut steps = Vec::new();
     let mut take = |state: &mut Observed, step: Step| {
         apply(state, &step);
@@ -126,11 +130,11 @@ fn in_stop_order(vip: IpAddr, state: &Observed) -> Vec<Object> {
 pub fn apply(state: &mut Observed, step: &Step) {
     match step {
         Step::Add(Object::Tables) => {
-            state.damaged = false;
+            (state.damaged, state.outdated) = (false, false);
             state.objects.insert(Object::Tables);
         }
         Step::Remove(Object::Tables) => {
-            state.damaged = false;
+            (state.damaged, state.outdated) = (false, false);
             state
                 .objects
                 .retain(|o| !o.is_element() && *o != Object::Tables);

@@ -12,6 +12,7 @@ use super::{
     BACKUP_METRIC, CELL_METRIC, FIRST_METRIC, FROM_RULE, Family, LAST_RULE, LAST_TABLE, Object,
     Observed, Out, Route, Rule, TO_RULE, TO_TABLE, UNREACHABLE_METRIC, WAY_TABLES,
 };
+use crate::hash::fnv64;
 
 /// An object or a setting that a VIP needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,14 +129,18 @@ pub fn setting_keys(family: Family, link: &str) -> Vec<String> {
 /// The number of an interface-and-gateway pair or the like, from its description: the same at every
 /// call and on every node. Two of a node's few dozens have the same with a chance of one in a million.
 fn number(description: &str, below: u32) -> u32 {
-    // FNV-1a.
-    let hash = description
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
     // Less than `below`, so it fits.
-    (hash % u64::from(below)) as u32
+    (fnv64(description) % u64::from(below)) as u32
+}
+
+/// What the numbers of routes and tables are made of: it never changes, or an upgrade would number anew what
+/// is in running kernels.
+fn described(out: &Out) -> String {
+    match out {
+        Out::Link(port) => format!("Link({port:?})"),
+        Out::Gateway(port, gateway) => format!("Gateway({port:?}, {gateway})"),
+        Out::Unreachable => "Unreachable".to_owned(),
+    }
 }
 
 /// The list under construction.
@@ -347,7 +352,7 @@ impl List<'_> {
         let table = self.way(&exits);
         for (n, exit) in exits.iter().enumerate().filter(|(_, exit)| !exit.detour) {
             for (to, out) in self.destinations(exit) {
-                let metric = FIRST_METRIC + number(&format!("{out:?}"), 1 << 28);
+                let metric = FIRST_METRIC + number(&described(&out), 1 << 28);
                 self.route(LAST_TABLE, (to, out), metric, n == 0);
             }
         }
@@ -394,7 +399,8 @@ impl List<'_> {
             gateway,
             ..
         } = exits[0];
-        let description = format!("{} {subnet} {gateway:?}", link.name);
+        let gateway_or_none = gateway.map_or("None".to_owned(), |ip| format!("Some({ip})"));
+        let description = format!("{} {subnet} {gateway_or_none}", link.name);
         let table = WAY_TABLES.start + number(&description, WAY_TABLES.end - WAY_TABLES.start);
         for (n, exit) in (0..).zip(exits) {
             let metric = match n {
@@ -443,6 +449,29 @@ impl List<'_> {
                 vip: other.unwrap_or(vip),
             },
             chosen,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_running_kernels_stay_what_they_are() {
+        let gateway = Out::Gateway("eth1".into(), "10.1.0.254".parse().unwrap());
+        let texts = [Out::Link("eth1".into()), gateway, Out::Unreachable].map(|o| described(&o));
+        assert_eq!(
+            texts,
+            [
+                "Link(\"eth1\")",
+                "Gateway(\"eth1\", 10.1.0.254)",
+                "Unreachable"
+            ]
+        );
+        assert_eq!(
+            number("eth1 10.1.0.0/24 Some(10.1.0.254)", 1 << 28),
+            56_852_950
         );
     }
 }

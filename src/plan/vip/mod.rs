@@ -343,6 +343,8 @@ pub struct Observed {
     pub objects: BTreeSet<Object>,
     /// Whether parts of the nftables tables are there without the rest.
     pub damaged: bool,
+    /// Whether the rules of the nftables tables are those of another version of berth, which serve as well.
+    pub outdated: bool,
     /// The kernel settings that exist, by their names under /proc/sys/net.
     pub settings: BTreeMap<String, i64>,
     /// What the settings that berth changed were before.

@@ -272,6 +272,19 @@ fn each_missing_piece_is_a_failure_that_names_it() {
 }
 
 #[test]
+fn rules_of_another_version_serve_and_are_made_anew_by_the_next_start() {
+    let (mut state, request) = (node(), wide("10.1.0.50"));
+    started(&mut state, &request);
+    state.outdated = true;
+    assert_eq!(verdict(&state, &request), Verdict::Running);
+    let desired = Desired::new(&request, &state).unwrap();
+    let steps = start(&desired, &state);
+    assert_eq!(steps, [Step::Add(Object::Tables)]);
+    run(&mut state, &steps);
+    assert!(!state.outdated);
+}
+
+#[test]
 fn a_port_without_address_asks_in_the_name_of_a_vip_that_is_there() {
     let mut state = node();
     let (first, second) = (wide("10.1.0.50"), wide("10.1.0.51"));

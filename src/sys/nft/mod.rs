@@ -23,6 +23,8 @@ pub enum Standing {
     Absent,
     /// There, but not with all their rules.
     Damaged,
+    /// There, with all the rules of another version of berth.
+    Outdated,
     /// As they should be.
     Whole,
 }

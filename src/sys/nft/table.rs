@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 use super::elements::{NFPROTO_ARP, NFPROTO_INET, TABLE, message_type, payload, text};
 use super::{Socket, Standing};
+use crate::hash::fnv64;
 use crate::sys::command::run_with_input;
 use crate::sys::message;
 use crate::sys::netlink::wire::{Attributes, Request};
@@ -15,9 +16,14 @@ use crate::sys::program::command;
 
 const DELTABLE: u16 = 2;
 const GETCHAIN: u16 = 4;
+const GETRULE: u16 = 7;
 const NFTA_TABLE_NAME: u16 = 1;
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_USE: u16 = 6;
+const NFTA_RULE_TABLE: u16 = 1;
+const NFTA_RULE_CHAIN: u16 = 2;
+const NFTA_RULE_USERDATA: u16 = 7;
+const UDATA_COMMENT: u8 = 0;
 
 /// `{4}` stands for each family in turn: 4 and `ip`, 6 and `ip6`.
 const SETS: &str = "
@@ -80,16 +86,40 @@ const INPUT: &str = "
 /// A port without an address in a subnet asks there in the name of a VIP: what the kernel would take
 /// otherwise is another port's address, which the client would then look for at this one.
 const ARP: &str = "
-        arp operation request arp saddr ip set oifname . arp daddr ip map @source
+        arp operation request arp saddr ip set oifname . arp daddr ip map @source comment \"{mark}\"
 ";
 
-/// The rules of each table that is whole, and as much again for each that leads to a chain; one more in
-/// `inet` where IPv6 is stopped altogether.
-const INET_RULES: usize = 44;
-const ARP_RULES: usize = 1;
+/// The rules of the tables `inet` and `arp` that are whole, and as much again for each that leads to a chain;
+/// one more in `inet` where IPv6 is stopped altogether.
+const RULES: (usize, usize) = (44, 1);
+/// The mark of a version's rules: with it begins the comment of the only rule in `arp`, and the number of the
+/// rules in both tables and a hash of their text follow.
+const MARK: &str = "rules of berth";
+/// Where the mark is put in.
+const MARK_PLACE: &str = "{mark}";
+
+/// The mark of this version's rules. What runs now may have been made by another version: as long as all of
+/// that is there it serves as well, and is made anew when something is to be done anyway.
+fn own_mark() -> String {
+    let (inet, arp) = RULES;
+    let hash = fnv64(&text_of_rules(false)) >> 32;
+    format!("{MARK} {inet} {arp} {hash:08x}")
+}
+
+/// The numbers of rules in a mark.
+fn counts(mark: &str) -> Option<(usize, usize)> {
+    let mut words = mark.strip_prefix(MARK)?.split_whitespace();
+    let mut number = || words.next()?.parse().ok();
+    Some((number()?, number()?))
+}
 
 /// The input for `nft` that makes both tables, or makes them whole again: elements stay.
 pub(super) fn ruleset(stop_ipv6: bool) -> String {
+    text_of_rules(stop_ipv6).replace(MARK_PLACE, &own_mark())
+}
+
+/// The same without the mark.
+fn text_of_rules(stop_ipv6: bool) -> String {
     let mut out = String::new();
     for family in ["inet", "arp"] {
         let _ = writeln!(
@@ -151,13 +181,20 @@ impl Socket {
     /// # Errors
     /// If the kernel can't be asked.
     pub fn standing(&mut self) -> io::Result<Standing> {
-        let inet = self.count_rules(NFPROTO_INET)?;
-        let arp = self.count_rules(NFPROTO_ARP)?;
-        let whole = (INET_RULES..=INET_RULES + 1).contains(&inet) && arp == ARP_RULES;
-        Ok(match (inet, arp) {
-            (0, 0) => Standing::Absent,
-            _ if whole => Standing::Whole,
-            _ => Standing::Damaged,
+        let found = (
+            self.count_rules(NFPROTO_INET)?,
+            self.count_rules(NFPROTO_ARP)?,
+        );
+        if found == (0, 0) {
+            return Ok(Standing::Absent);
+        }
+        let mark = self.mark()?;
+        let (inet, arp) = mark.as_deref().and_then(counts).unwrap_or(RULES);
+        let whole = (inet..=inet + 1).contains(&found.0) && found.1 == arp;
+        Ok(match whole {
+            true if mark == Some(own_mark()) => Standing::Whole,
+            true => Standing::Outdated,
+            false => Standing::Damaged,
         })
     }
 
@@ -196,6 +233,25 @@ impl Socket {
         Ok(())
     }
 
+    /// The mark of the rules, if they have one.
+    fn mark(&mut self) -> io::Result<Option<String>> {
+        let what = "list the rules of nftables table berth";
+        let chain = [
+            (NFTA_RULE_TABLE, &*text(TABLE)),
+            (NFTA_RULE_CHAIN, &*text("out")),
+        ];
+        let request = payload(NFPROTO_ARP, &chain);
+        let answer = self.wire.dump(message_type(GETRULE), request);
+        match answer.map_err(|e| message(e, what))? {
+            Ok(rules) => Ok(rules
+                .iter()
+                .filter_map(|rule| comment(rule.payload.get(4..)?))
+                .find(|comment| comment.starts_with(MARK))),
+            Err(no) if no.errno == Errno::ENOENT => Ok(None),
+            Err(no) => Err(no.of(what)),
+        }
+    }
+
     /// The rules of the table, and those that lead to its chains once more: the kernel counts both as
     /// uses of a chain, and tells that with far less ado than the rules themselves.
     fn count_rules(&mut self, family: u8) -> io::Result<usize> {
@@ -220,9 +276,55 @@ fn uses(chain: &[u8]) -> Option<usize> {
     (value(NFTA_CHAIN_TABLE)? == text(TABLE)).then_some(u32::from_be_bytes(uses) as usize)
 }
 
+/// A rule's comment, as nft writes it (libnftnl's udata.h): types and lengths in a byte each, type 0 is the
+/// comment, with a NUL at its end.
+fn comment(rule: &[u8]) -> Option<String> {
+    let (_, mut data) = Attributes(rule).find(|(kind, _)| *kind == NFTA_RULE_USERDATA)?;
+    while let [kind, length, rest @ ..] = data {
+        let value = rest.get(..usize::from(*length))?;
+        if *kind == UDATA_COMMENT {
+            let text = value.strip_suffix(&[0]).unwrap_or(value);
+            return String::from_utf8(text.to_vec()).ok();
+        }
+        data = &rest[value.len()..];
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_comment_is_found_among_what_else_nft_notes() {
+        let rule = |data: &[u8]| {
+            let length = u16::try_from(data.len() + 4).unwrap().to_ne_bytes();
+            let kind = NFTA_RULE_USERDATA.to_ne_bytes();
+            let mut all = [length, kind].concat();
+            all.extend(data);
+            all
+        };
+        assert_eq!(comment(&rule(b"\x01\x04abcd\x00\x03hi\0")).unwrap(), "hi");
+        for bad in [
+            &b""[..],
+            b"\x00",
+            b"\x00\x09hi\0",
+            b"\x01\x02ab",
+            b"\x00\x01\xff",
+        ] {
+            assert_eq!(comment(&rule(bad)), None, "{bad:?}");
+        }
+        assert_eq!(comment(&[]), None);
+    }
+
+    #[test]
+    fn a_mark_tells_how_many_rules_there_are() {
+        assert_eq!(counts(&own_mark()), Some(RULES));
+        assert_eq!(counts("rules of berth 12 3 and more"), Some((12, 3)));
+        for bad in ["", "rules of berth", "rules of berth 12", "theirs 12 3 x"] {
+            assert_eq!(counts(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn the_number_of_rules_is_that_of_the_text() {
@@ -233,8 +335,8 @@ mod tests {
         let leads = |texts: &[&str]| texts.concat().matches(" goto ").count();
         let twice = [BY_FAMILY, PRE, CELL, FORWARD, INTO];
         let all = 2 * (rules(&twice) + leads(&twice)) + rules(&[INPUT]);
-        assert_eq!(INET_RULES, all);
-        assert_eq!((ARP_RULES, rules(&[STOP_IPV6])), (rules(&[ARP]), 1));
+        assert_eq!(RULES, (all, rules(&[ARP])));
+        assert_eq!(rules(&[STOP_IPV6]), 1);
     }
 
     #[test]
@@ -242,7 +344,10 @@ mod tests {
         for stop_ipv6 in [false, true] {
             let text = ruleset(stop_ipv6);
             assert!(!text.contains("{4}") && !text.contains("{ip}"), "{text}");
-            assert!(!text.contains("{name}"), "{text}");
+            assert!(
+                !text.contains("{name}") && !text.contains(MARK_PLACE),
+                "{text}"
+            );
             let last = "@shut6 drop\n\n        drop\n";
             assert_eq!(text.contains(last), stop_ipv6);
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Daemon, balancer};
+use super::{Daemon, Ending, balancer};
 use crate::agent::portwatch::protocol::{Reply, Request};
 use crate::agent::portwatch::settings::Settings;
 use crate::cell::channel::{Channel, Received};
@@ -33,7 +33,12 @@ impl Daemon {
                 Ok(Received::Nothing) => self.clients.push(client),
                 Ok(Received::Message(request, _)) => self.heed_agent(request, client),
                 Ok(Received::Closed) => {}
-                Err(e) => log::warn(format_args!("refused a request: {e}")),
+                Err(e) => {
+                    log::warn(format_args!("refused a request: {e}"));
+                    if let Err(e) = client.send(&Reply::Refused(e.to_string()), None) {
+                        log::debug(format_args!("answer an agent: {e}"));
+                    }
+                }
             }
         }
     }
@@ -58,7 +63,12 @@ impl Daemon {
                 Reply::Noted
             }
             Request::End => {
-                self.ending = true;
+                self.ending = Some(Ending::ForGood);
+                Reply::Noted
+            }
+            Request::HandOver => {
+                log::info("another daemon takes over");
+                self.ending = Some(Ending::HandedOver);
                 Reply::Noted
             }
             // It is answered when the way is known.

@@ -317,3 +317,14 @@ fn answer(agent: &Channel, way: Result<crate::agent::vip::Path, String>) {
         log::debug(format_args!("answer an agent: {e}"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats;
+
+    #[test]
+    fn what_daemons_of_all_versions_leave_can_be_read() {
+        formats::check("detours.jsonl", &["told"], |_: &Told| "told");
+    }
+}

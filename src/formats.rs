@@ -1,0 +1,48 @@
+//! What the versions of berth say to each other on a node, and leave for each other under /run: during an
+//! upgrade a keeper or a daemon is asked by agents of the next version, and finds what those have written.
+//!
+//! `tests/fixtures/formats` has examples, one a line, by the version that wrote them first. A line is taken
+//! away only when no upgrade is to start from its version any more.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::fs;
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Reads the examples in `file`: those of all versions can be read, and those of the last one are what this
+/// one writes. `kinds` are all that there has to be an example of, and `kind` tells that of one.
+pub fn check<T>(file: &str, kinds: &[&str], kind: impl Fn(&T) -> &'static str)
+where
+    T: Serialize + DeserializeOwned + Debug,
+{
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/formats")
+        .join(file);
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let (mut found, mut differs) = (BTreeSet::new(), Vec::new());
+    for line in text.lines() {
+        if line.starts_with("# ") {
+            // Of an earlier version: it need not be what is written today.
+            differs.clear();
+            continue;
+        }
+        let example: T = serde_json::from_str(line)
+            .unwrap_or_else(|e| panic!("{file}: can't be read any more: {line}: {e}"));
+        found.insert(kind(&example));
+        let written = serde_json::to_value(&example).expect("it can be written");
+        let known: Value = serde_json::from_str(line).expect("it is JSON");
+        if written != known {
+            differs.push(format!("{known}\n  is written as\n{written}"));
+        }
+    }
+    assert!(
+        differs.is_empty(),
+        "{file}: this version writes something else: add it under its number\n{}",
+        differs.join("\n")
+    );
+    assert_eq!(found, kinds.iter().copied().collect(), "{file}");
+}
