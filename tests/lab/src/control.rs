@@ -1,6 +1,6 @@
 //! Using a lab: bringing it up, doing things in it and to it, taking it down.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -250,6 +250,18 @@ impl Lab {
         let command = self.command(machine, &["sh", "-c", "cat > \"$0\"", path])?;
         let what = format!("{machine}: write {path}");
         process::run(command, text, EXEC_LIMIT).and_then(|o| o.check(what))?;
+        Ok(())
+    }
+
+    /// Copies the file `from` to `path` on a machine.
+    ///
+    /// # Errors
+    /// As [`Lab::write`], and if `from` can't be read.
+    pub fn send(&self, machine: &str, from: &Path, path: &str) -> Result<()> {
+        let mut command = self.command(machine, &["sh", "-c", "cat > \"$0\"", path])?;
+        command.stdin(File::open(from).context(from.display())?);
+        let what = format!("{machine}: write {path}");
+        process::run(command, "", EXEC_LIMIT).and_then(|o| o.check(what))?;
         Ok(())
     }
 
