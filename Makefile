@@ -13,9 +13,18 @@ FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 # Debian keeps the completions of packages apart from the shell's own; Fedora does not.
 ZSHDIR ?= $(PREFIX)/share/zsh/$(if $(wildcard /etc/debian_version),vendor-completions,site-functions)
 DOCDIR ?= $(PREFIX)/share/doc/berth
+EXAMPLEDIR ?= $(DOCDIR)
+LIBDIR ?= $(PREFIX)/lib/berth
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+# Packages have places of their own for some of these.
+DOCS ?= README.md CHANGELOG.md LICENSE
+EXAMPLES ?= $(wildcard examples/*)
 
 AGENTS := fscheck vserver vip portwatch
 CARGO ?= cargo
+# Where the programs are that are installed.
+BUILT ?= target/release
 KEEP ?=
 SUITE ?=
 LAB := target/release/lab
@@ -26,7 +35,7 @@ ROOT = $(if $(SUITE),--root $(IMAGE))
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## install what building, testing and the lab need (Debian, Ubuntu; root)
@@ -65,16 +74,30 @@ gen: ## write meta-data, man pages and completions anew from their declarations
 	@packaging/setup build
 	BERTH_REGENERATE=1 $(CARGO) test --locked --test 'generated*' --quiet
 
+.PHONY: packages
+packages: ## packages for Debian, Fedora and RHEL, and their sources, in target/packages
+	@packaging/setup packages
+	@CARGO="$(CARGO)" packaging/packages
+
 .PHONY: install
 install: build ## install into DESTDIR, agents under OCF_ROOT
+	@$(MAKE) --no-print-directory install-files
+
+.PHONY: install-files
+install-files: ## the same with what is built already, in BUILT
 	install -d $(DESTDIR)$(OCF_ROOT)/resource.d/berth $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man{5,7,8} \
-	    $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR) $(DESTDIR)$(DOCDIR)
-	install -m 755 $(AGENTS:%=target/release/%) $(DESTDIR)$(OCF_ROOT)/resource.d/berth/
-	install -m 755 target/release/berth $(DESTDIR)$(SBINDIR)/berth
-	install -m 644 $(AGENTS:%=man/ocf_berth_%.7) man/berth.7 $(DESTDIR)$(MANDIR)/man7/
+	    $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR) $(DESTDIR)$(LIBDIR) \
+	    $(DESTDIR)$(UNITDIR)/pacemaker.service.d $(DESTDIR)$(TMPFILESDIR)
+	install -m 755 $(AGENTS:%=$(BUILT)/%) $(DESTDIR)$(OCF_ROOT)/resource.d/berth/
+	install -m 755 $(BUILT)/berth $(DESTDIR)$(SBINDIR)/berth
+	install -m 755 packaging/in-use packaging/package-step $(DESTDIR)$(LIBDIR)/
+	install -m 644 packaging/pacemaker.conf $(DESTDIR)$(UNITDIR)/pacemaker.service.d/berth.conf
+	install -m 644 packaging/tmpfiles.conf $(DESTDIR)$(TMPFILESDIR)/berth.conf
+	install -m 644 man/*.7 $(DESTDIR)$(MANDIR)/man7/
 	install -m 644 man/*.8 $(DESTDIR)$(MANDIR)/man8/
 	install -m 644 man/*.5 $(DESTDIR)$(MANDIR)/man5/
 	install -m 644 completions/berth.bash $(DESTDIR)$(BASHDIR)/berth
 	install -m 644 completions/_berth $(DESTDIR)$(ZSHDIR)/_berth
 	install -m 644 completions/berth.fish $(DESTDIR)$(FISHDIR)/berth.fish
-	install -m 644 README.md CHANGELOG.md LICENSE examples/berth.toml examples/bird.conf examples/apparmor-smbd.local $(DESTDIR)$(DOCDIR)/
+	$(if $(strip $(DOCS)),install -D -m 644 -t $(DESTDIR)$(DOCDIR) $(DOCS))
+	$(if $(strip $(EXAMPLES)),install -D -m 644 -t $(DESTDIR)$(EXAMPLEDIR) $(EXAMPLES))

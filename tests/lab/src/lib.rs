@@ -37,5 +37,4 @@ pub use control::{Lab, Options, ROOT_VARIABLE};
 pub use error::{Context, Error, Result};
 pub use lifetime::{down, known};
 pub use process::Output;
-pub use process::Output;
 pub use wait::{holds, wait_for};
