@@ -112,6 +112,21 @@ fn keeper_is_current(lab: &Lab, node: &str) -> bool {
     run(lab, node, &script).is_empty()
 }
 
+/// Neither removed nor purged, for these reasons, which are told in a line.
+#[track_caller]
+fn refused(lab: &Lab, node: &str, reasons: &[&str]) {
+    for verb in ["--remove", "--purge"] {
+        let output = dpkg(lab, node, &format!("{verb} berth"));
+        assert!(!output.status.success(), "{verb} on {node}");
+        let told = format!("{}{}", output.stdout, output.stderr);
+        let line = told.lines().find(|line| line.starts_with("berth: "));
+        let line = line.unwrap_or_else(|| panic!("no reason: {told}"));
+        assert!(reasons.iter().all(|why| line.contains(why)), "{line}");
+        assert!(line.contains("crm cluster stop"), "{line}");
+        assert_eq!(run(lab, node, "dpkg --verify berth"), "");
+    }
+}
+
 fn restart(lab: &Lab, node: &str, resource: &str) {
     let script = format!("crm_resource --restart --resource {resource}");
     run(lab, node, &script);
@@ -370,56 +385,62 @@ impl Scene<'_> {
         let Self { lab, node, .. } = *self;
         let [other, _] = self.others();
         self.untouched(|work| {
-            for (node, runs) in [
-                (node, &["alpha", "portwatch"][..]),
-                (&other, &["portwatch"]),
-            ] {
-                for verb in ["--remove", "--purge"] {
-                    let output = dpkg(lab, node, &format!("{verb} berth"));
-                    assert!(!output.status.success(), "{verb} on {node}");
-                    let told = format!("{}{}", output.stdout, output.stderr);
-                    let line = told.lines().find(|line| line.starts_with("berth: "));
-                    let line = line.unwrap_or_else(|| panic!("no reason: {told}"));
-                    assert!(runs.iter().all(|name| line.contains(name)), "{line}");
-                    assert!(line.contains("standby"), "{line}");
-                    assert_eq!(run(lab, node, "dpkg --verify berth"), "");
-                }
-            }
+            refused(lab, node, &["alpha", "portwatch"]);
+            refused(lab, &other, &["portwatch"]);
             work();
         });
     }
 
-    /// On a node in standby; the others never notice. Without agents the node is no place for resources, and
-    /// nothing worse.
+    /// On a node whose cluster has been stopped. When it is started again without agents, the node is no place
+    /// for virtual servers, and nothing worse.
     fn removed_purged_and_installed_again(&self) {
         let Self { lab, node, .. } = *self;
         let [_, other] = self.others();
+        let here = |i: &status::Instance| i.node == other && i.resource != "power";
         self.untouched(|work| {
             run(lab, node, &format!("crm_standby -N {other} -v on"));
             wait_for("standby", LIMIT, || {
-                let on_it = |i: &status::Instance| i.node == other && i.resource != "power";
-                let left: Vec<_> = status::instances(lab, node)?.into_iter().filter(on_it).collect();
+                let all = status::instances(lab, node)?.into_iter();
+                let left: Vec<_> = all.filter(here).collect();
                 holds(left.is_empty(), Error::new(format!("{left:?}")))
             })
             .unwrap();
-            run(lab, &other, "mkdir -p /etc/berth && echo mine > /etc/berth/berth.toml");
+            // Out of standby again, the cluster would start portwatch without asking first.
+            refused(lab, &other, &["the cluster runs"]);
+            run(lab, &other, "pkill -x pacemakerd; while pgrep -x pacemakerd; do sleep 0.1; done");
+            let mine = "mkdir -p /etc/berth && echo mine > /etc/berth/berth.toml";
+            run(lab, &other, mine);
             let removed = dpkg(lab, &other, "--remove berth").check("remove").unwrap();
             eprintln!("{}{}", removed.stdout, removed.stderr);
-            let kernel = "nft list ruleset | grep berth; ip rule | grep -c 'lookup 190'; ip link | grep ' b-'; true";
-            assert_eq!(run(lab, &other, kernel).trim(), "0");
+            let kernel = "nft list ruleset | grep berth; ip rule | grep 'lookup 190'; ip link | grep ' b-'; true";
+            assert_eq!(run(lab, &other, kernel), "");
             let purged = dpkg(lab, &other, "--purge berth").check("purge").unwrap();
             eprintln!("{}{}", purged.stdout, purged.stderr);
             let left = run(lab, &other, NAMED);
             let left: Vec<&str> = left.lines().filter(|l| !self.bare.contains(*l)).collect();
             assert_eq!(left, ["/etc/berth", "/etc/berth/berth.toml"]);
             assert_eq!(run(lab, &other, "cat /etc/berth/berth.toml"), "mine\n");
+            run(lab, &other, "setsid pacemakerd > /dev/null 2>&1 &");
             run(lab, node, &format!("crm_standby -N {other} -v off"));
+            // Each resource is probed, in vain.
+            let probed = format!(
+                "cibadmin --query --xpath \"//node_state[@uname='{other}']//lrm_resource[@provider='berth']\
+                 /lrm_rsc_op[@rc-code='5']\" | grep -c '<lrm_rsc_op'"
+            );
+            wait_for("probes", LIMIT, || lab.exec(node, &["sh", "-c", &probed])?.check("none")).unwrap();
             status::settle(lab, node).unwrap();
-            let here = |i: &status::Instance| i.node == other && i.resource != "power";
             assert!(!status::instances(lab, node).unwrap().iter().any(here));
+            let complaints = failed(lab, node).into_iter();
+            let elsewhere: Vec<_> = complaints.filter(|(_, at, _)| *at != other).collect();
+            assert_eq!(elsewhere, []);
             install(lab, &other, NEW);
-            run(lab, node, &format!("crm_resource --cleanup --node {other}"));
+            run(lab, node, &format!("crm_resource --refresh --node {other}"));
             daemon(lab, &other);
+            wait_for("no complaint", LIMIT, || {
+                let left = failed(lab, node);
+                holds(left.is_empty(), Error::new(format!("{left:?}")))
+            })
+            .unwrap();
             work();
         });
         self.move_to(&other);
