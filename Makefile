@@ -57,6 +57,7 @@ demo: setup $(ON_SUITE) ## two file servers, three nodes, one power failure (KEE
 
 .PHONY: check
 check: setup ## all tests: here, and on another system what depends on it (root; SUITE=trixie)
+	@packaging/setup packages
 	@CARGO="$(CARGO)" tests/check $(SUITE)
 
 .PHONY: test
