@@ -104,13 +104,21 @@ fn daemon(lab: &Lab, node: &str) -> (u32, bool) {
     .unwrap()
 }
 
-/// Whether alpha's keeper runs the program that is installed, as far as one of the agents has it.
+/// Whether alpha's keeper runs the program that is installed: by what the package's own tool says, which has to be
+/// what the kernel has.
 fn keeper_is_current(lab: &Lab, node: &str) -> bool {
     let (_, pid) = processes(lab, node, "alpha").remove(0);
     let script = format!(
         "for agent in fscheck vserver vip; do cmp -s /proc/{pid}/exe {AGENTS}/$agent && exit 0; done; echo no"
     );
-    run(lab, node, &script).is_empty()
+    let current = run(lab, node, &script).is_empty();
+    let told = run(lab, node, "/usr/lib/berth/in-use");
+    let line = match current {
+        true => "virtual server alpha",
+        false => "virtual server alpha (as installed before)",
+    };
+    assert!(told.lines().any(|l| l == line), "{told}");
+    current
 }
 
 /// Neither removed nor purged, for these reasons, which are told in a line.
