@@ -134,16 +134,13 @@ fn a_file_system_with_noted_damage_is_repaired_beside_and_then_attached() {
         .parameter("repair", "never")
         .run("start")
         .expect(0);
-    let blocked = fs
-        .clone()
-        .parameter("CRM_meta_interval", "10000")
-        .run("monitor")
-        .expect(190);
+    let monitor = fs.clone().parameter("CRM_meta_interval", "10000");
+    let blocked = monitor.run("monitor").expect(190);
     assert!(blocked.stderr.contains("blocked"), "{blocked}");
     fs.run("stop").expect(0);
     node.assert_gone(&vserver, &[&device]);
     fs.run("start").expect(0);
-    crate::node::eventually("it is repaired", || fs.run("monitor").code == Some(0));
+    crate::node::eventually("it is repaired", || monitor.run("monitor").code == Some(0));
     fs.run("stop").expect(0);
     node.assert_gone(&vserver, &[&device]);
     let (_, state) = try_sh(&format!("dumpe2fs -h {device} | grep state"));

@@ -273,9 +273,10 @@ fn servers_whose_home_is_being_repaired_start_after_it_and_never_count_as_failed
         .parameter("command", "/bin/sleep 600");
     fs.run("start").expect(0);
     servers.run("start").expect(0);
-    let outcome = servers.run("monitor").expect(190);
+    let monitor = servers.clone().parameter("CRM_meta_interval", "10000");
+    let outcome = monitor.run("monitor").expect(190);
     assert!(outcome.stderr.contains("waiting for home"), "{outcome}");
-    eventually("the servers run", || match servers.run("monitor") {
+    eventually("the servers run", || match monitor.run("monitor") {
         outcome if outcome.code == Some(0) => true,
         outcome => {
             outcome.expect(190);
