@@ -28,12 +28,11 @@ use super::report;
 use super::settings::{MEASURE, Settings};
 use super::watch::Watch;
 use crate::agent::vip::service::RUNTIME;
-use crate::cell::channel::{Channel, wait_readable};
+use crate::cell::channel::Channel;
 use crate::cell::daemon;
-use crate::ocf::{Env, Error, Explain, log};
+use crate::ocf::{Env, Error, log};
 use crate::plan::port::{Balancer, Move, Port, Vip, place};
 use crate::sys::announce::Ear;
-use crate::sys::namespace;
 use crate::sys::netlink::{Change, Events, Socket};
 use crate::sys::nft;
 
@@ -63,14 +62,19 @@ pub(in crate::agent) fn main() -> i32 {
     let env = Env::from_process();
     log::init("portwatch", &env);
     match begin(&env, Path::new(RUNTIME)) {
-        Ok((mut daemon, _lock)) => match daemon.serve() {
-            Ok(()) => 0,
-            Err(e) => {
-                log::critical(&e);
-                daemon::answer(&e.to_string());
-                1
+        Ok((mut daemon, lock)) => {
+            let served = daemon.serve();
+            // Closing what it has takes the kernel some 50 ms: the next one begins meanwhile.
+            drop(lock);
+            match served {
+                Ok(()) => 0,
+                Err(e) => {
+                    log::critical(&e);
+                    daemon::answer(&e.to_string());
+                    1
+                }
             }
-        },
+        }
         Err(e) => {
             log::error(&e);
             daemon::answer(&e);
@@ -84,39 +88,34 @@ fn begin(env: &Env, runtime: &Path) -> Result<(Daemon, Flock<File>), String> {
     // Half of the time that the start has: the agent has to hear of it.
     let deadline = Instant::now() + env.timeout() / 2;
     daemon::detach(c"berth-portwatch").map_err(|e| e.to_string())?;
-    let follows = end_predecessor().map_err(|e| e.to_string())?;
-    let (mut daemon, lock) =
-        Daemon::begin(settings, runtime, deadline).map_err(|e| e.to_string())?;
+    let (lock, follows) = take_over(runtime).map_err(|e| e.to_string())?;
+    let mut daemon = Daemon::begin(settings, runtime, deadline).map_err(|e| e.to_string())?;
     // The one before it may have told the cluster of some trouble.
     daemon.told = follows.then(String::new);
     Ok((daemon, lock))
 }
 
-/// Has a daemon that is still there leave everything to this one. It may be of a version that does not know
-/// of that: then it is killed, after which all is as well. Says whether there was one.
-fn end_predecessor() -> Result<bool, Error> {
+/// Has a daemon that is still there leave everything to this one, and takes its lock. It may be of a version
+/// that does not know of that: then it is killed, after which all is as well. Says whether there was one.
+fn take_over(runtime: &Path) -> Result<(Flock<File>, bool), Error> {
+    daemon::private_directory(runtime)?;
+    let file = report::lock_file(runtime);
+    let lock = |patience| daemon::lock(&file, "portwatch", Instant::now() + patience);
     let Some((channel, process)) = connection()? else {
-        return Ok(false);
+        return Ok((lock(PREDECESSOR_LIMIT)?, false));
     };
-    let handle = match namespace::open_process(process) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-        other => other?,
+    let asked = channel.send(&Request::HandOver, None);
+    let answer = asked.and_then(|()| channel.wait(Instant::now() + HAND_OVER));
+    let noted = matches!(answer, Ok((Reply::Noted, _)));
+    let lock = match noted.then(|| lock(HAND_OVER)) {
+        Some(Ok(lock)) => lock,
+        None | Some(Err(_)) => {
+            daemon::kill(process);
+            lock(PREDECESSOR_LIMIT)?
+        }
     };
-    let begun = Instant::now();
-    let patience = begun + HAND_OVER;
-    let noted = match channel.send(&Request::HandOver, None) {
-        Ok(()) => match channel.wait(patience) {
-            Ok((Reply::Noted, _)) => wait_readable(&handle, patience).is_ok(),
-            Ok(_) | Err(_) => false,
-        },
-        Err(_) => false,
-    };
-    if !noted {
-        daemon::kill(process);
-    }
-    wait_readable(&handle, begun + PREDECESSOR_LIMIT).context("end the daemon before this one")?;
     log::info(format_args!("takes over from process {process}"));
-    Ok(true)
+    Ok((lock, true))
 }
 
 struct Daemon {
@@ -178,15 +177,8 @@ struct Ready {
 }
 
 impl Daemon {
-    fn begin(
-        settings: Settings,
-        runtime: &Path,
-        deadline: Instant,
-    ) -> io::Result<(Self, Flock<File>)> {
-        daemon::private_directory(runtime)?;
+    fn begin(settings: Settings, runtime: &Path, deadline: Instant) -> io::Result<Self> {
         let begun = Instant::now();
-        let patience = begun + PREDECESSOR_LIMIT;
-        let lock = daemon::lock(&report::lock_file(runtime), "portwatch", patience)?;
         let watch = Watch::new(&settings, begun);
         let mut daemon = Self {
             detours: Detours::new(runtime, watch.surroundings(), begun),
@@ -218,7 +210,7 @@ impl Daemon {
             settings,
         };
         daemon.look(begun)?;
-        Ok((daemon, lock))
+        Ok(daemon)
     }
 
     /// Serves until it is told to end.
