@@ -275,7 +275,7 @@ fn reload(cx: &Context<'_>) -> Result<State, Error> {
         export: exported(cx.env)?,
         budget: cx.remaining(),
     };
-    match member::leave(cx, &vserver, |_| request.clone())? {
+    match member::ask(&vserver, &request, cx.deadline)? {
         Some(reply) => member::judge(reply).map(member::state),
         None => Ok(State::Stopped),
     }

@@ -48,7 +48,7 @@ pub fn judge(reply: Reply) -> Result<Condition, Error> {
                 Cause::Parameters => Fault::Config,
                 Cause::Node => Fault::Host,
                 Cause::Missing => Fault::Missing,
-                Cause::Failed => Fault::Failed,
+                Cause::Failed | Cause::Version => Fault::Failed,
             };
             Err(Error::new(fault, message))
         }
@@ -99,13 +99,22 @@ fn connect(vserver: &str) -> Result<Option<Client>, Error> {
 /// # Errors
 /// If the keeper does not answer.
 pub fn ask_status(cx: &Context<'_>, vserver: &str) -> Result<Option<Reply>, Error> {
-    let Some(client) = connect(vserver)? else {
-        return Ok(None);
-    };
     let request = Request::Status {
         resource: cx.env.instance().to_owned(),
     };
-    match client.ask(&request, cx.deadline.min(Instant::now() + PROMPT)) {
+    let patience = cx.deadline.min(Instant::now() + PROMPT);
+    ask(vserver, &request, patience)
+}
+
+/// Asks the keeper of `vserver`; `None` if there is none.
+///
+/// # Errors
+/// If the keeper does not answer.
+pub fn ask(vserver: &str, request: &Request, deadline: Instant) -> Result<Option<Reply>, Error> {
+    let Some(client) = connect(vserver)? else {
+        return Ok(None);
+    };
+    match client.ask(request, deadline) {
         Ok((reply, _)) => Ok(Some(reply)),
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
         Err(e) => Err(e.into()),
@@ -140,15 +149,22 @@ pub fn leave(
     // The keeper has the larger part of the time, the proof by the kernel the rest.
     let budget = cx.remaining() * 2 / 3;
     let patience = Instant::now() + cx.remaining() * 3 / 4;
-    match client.ask(&request(budget), patience) {
-        Ok((reply, _)) => Ok(Some(reply)),
-        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-        Err(e) => {
-            log::error(format_args!("{e}: killing it, and its cell with it"));
-            client.kill();
-            Ok(None)
-        }
-    }
+    let why = match client.ask(&request(budget), patience) {
+        Ok((
+            Reply::Refused {
+                cause: Cause::Version,
+                message,
+            },
+            _,
+        )) => message,
+        Ok((reply, _)) => return Ok(Some(reply)),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(e) => e.to_string(),
+    };
+    // A stop that fails would cost the whole node.
+    log::error(format_args!("{why}: killing it, and its cell with it"));
+    client.kill();
+    Ok(None)
 }
 
 /// Waits until the kernel has cleared away what a keeper left that did not end in good order, or

@@ -234,11 +234,14 @@ pub fn block_signals() -> io::Result<SignalFd> {
 /// # Errors
 /// If the socket can't be made, or the old one not be removed.
 pub fn listen(path: &Path) -> io::Result<OwnedFd> {
-    forget_socket(path)?;
+    // Under the name that agents know there is one at any moment.
+    let new = path.with_extension("new");
+    forget_socket(&new)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)
+    rustix::net::bind(&socket, &SocketAddrUnix::new(&new)?)
         .and_then(|()| rustix::net::listen(&socket, 64))
+        .and_then(|()| rustix::fs::rename(&new, path))
         .map_err(|e| message(e.into(), format_args!("listen on {}", path.display())))?;
     Ok(socket)
 }

@@ -156,6 +156,8 @@ pub enum Cause {
     Missing,
     /// It was tried and did not work.
     Failed,
+    /// The keeper does not understand the request: it is of another version than the agent.
+    Version,
 }
 
 /// The keeper's answer.
@@ -235,6 +237,7 @@ mod tests {
             "node",
             "missing",
             "not done",
+            "not understood",
         ];
         formats::check("keeper-reply.jsonl", &kinds, |reply| match reply {
             Reply::Member { condition, .. } => match condition {
@@ -252,6 +255,7 @@ mod tests {
                 Cause::Node => "node",
                 Cause::Missing => "missing",
                 Cause::Failed => "not done",
+                Cause::Version => "not understood",
             },
         });
     }

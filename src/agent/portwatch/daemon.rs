@@ -28,11 +28,12 @@ use super::report;
 use super::settings::{MEASURE, Settings};
 use super::watch::Watch;
 use crate::agent::vip::service::RUNTIME;
-use crate::cell::channel::Channel;
+use crate::cell::channel::{Channel, wait_readable};
 use crate::cell::daemon;
 use crate::ocf::{Env, Error, log};
 use crate::plan::port::{Balancer, Move, Port, Vip, place};
 use crate::sys::announce::Ear;
+use crate::sys::namespace;
 use crate::sys::netlink::{Change, Events, Socket};
 use crate::sys::nft;
 
@@ -85,11 +86,16 @@ pub(in crate::agent) fn main() -> i32 {
 
 fn begin(env: &Env, runtime: &Path) -> Result<(Daemon, Flock<File>), String> {
     let settings = Settings::read(env).map_err(|e| e.to_string())?;
-    // Half of the time that the start has: the agent has to hear of it.
-    let deadline = Instant::now() + env.timeout() / 2;
+    let begun = Instant::now();
     daemon::detach(c"berth-portwatch").map_err(|e| e.to_string())?;
+    daemon::private_directory(runtime).map_err(|e| e.to_string())?;
+    // What may fail comes before the one that works is ended.
+    let sockets = Sockets::open(runtime).map_err(|e| e.to_string())?;
     let (lock, follows) = take_over(runtime).map_err(|e| e.to_string())?;
-    let mut daemon = Daemon::begin(settings, runtime, deadline).map_err(|e| e.to_string())?;
+    let mut daemon = Daemon::begin(settings, runtime, sockets).map_err(|e| e.to_string())?;
+    // A part of the time that the action has: the agent has to hear of it.
+    daemon.answer_by = Some(begun + env.timeout() / if follows { 4 } else { 2 });
+    daemon.follows = follows;
     // The one before it may have told the cluster of some trouble.
     daemon.told = follows.then(String::new);
     Ok((daemon, lock))
@@ -98,24 +104,50 @@ fn begin(env: &Env, runtime: &Path) -> Result<(Daemon, Flock<File>), String> {
 /// Has a daemon that is still there leave everything to this one, and takes its lock. It may be of a version
 /// that does not know of that: then it is killed, after which all is as well. Says whether there was one.
 fn take_over(runtime: &Path) -> Result<(Flock<File>, bool), Error> {
-    daemon::private_directory(runtime)?;
     let file = report::lock_file(runtime);
     let lock = |patience| daemon::lock(&file, "portwatch", Instant::now() + patience);
     let Some((channel, process)) = connection()? else {
         return Ok((lock(PREDECESSOR_LIMIT)?, false));
     };
+    let handle = namespace::open_process(process);
     let asked = channel.send(&Request::HandOver, None);
     let answer = asked.and_then(|()| channel.wait(Instant::now() + HAND_OVER));
     let noted = matches!(answer, Ok((Reply::Noted, _)));
     let lock = match noted.then(|| lock(HAND_OVER)) {
         Some(Ok(lock)) => lock,
         None | Some(Err(_)) => {
-            daemon::kill(process);
+            // One that has died meanwhile may have left its number to another process.
+            let lives = |handle: OwnedFd| wait_readable(&handle, Instant::now()).is_err();
+            if handle.is_ok_and(lives) {
+                daemon::kill(process);
+            }
             lock(PREDECESSOR_LIMIT)?
         }
     };
     log::info(format_args!("takes over from process {process}"));
     Ok((lock, true))
+}
+
+/// What a daemon listens to, but for the agents' socket: that is the one's that has the lock.
+struct Sockets {
+    signals: SignalFd,
+    events: Events,
+    ear: Ear,
+    socket: Socket,
+    mover: Mover,
+}
+
+impl Sockets {
+    fn open(runtime: &Path) -> io::Result<Self> {
+        Ok(Self {
+            signals: daemon::block_signals()?,
+            // Before anything is looked at, so that no change is missed.
+            events: Events::open(&PROTOCOLS, nft::TABLE)?,
+            ear: Ear::open()?,
+            socket: Socket::new()?,
+            mover: Mover::open(runtime)?,
+        })
+    }
 }
 
 struct Daemon {
@@ -138,6 +170,9 @@ struct Daemon {
     begun: Instant,
     /// Until when the cluster must know, for the agent that waits for it; `None` once it does.
     answer_by: Option<Instant>,
+    /// Whether it has taken over from another one: then it is not for it to end because the cluster does not
+    /// answer.
+    follows: bool,
     measure_at: Instant,
     ask_peers_at: Instant,
     mend_at: Option<Instant>,
@@ -177,7 +212,14 @@ struct Ready {
 }
 
 impl Daemon {
-    fn begin(settings: Settings, runtime: &Path, deadline: Instant) -> io::Result<Self> {
+    fn begin(settings: Settings, runtime: &Path, sockets: Sockets) -> io::Result<Self> {
+        let Sockets {
+            signals,
+            events,
+            ear,
+            socket,
+            mover,
+        } = sockets;
         let begun = Instant::now();
         let watch = Watch::new(&settings, begun);
         let mut daemon = Self {
@@ -185,19 +227,19 @@ impl Daemon {
             review: true,
             runtime: runtime.to_owned(),
             listener: daemon::listen(&protocol::socket(runtime))?,
-            signals: daemon::block_signals()?,
-            // Before anything is looked at, so that no change is missed.
-            events: Events::open(&PROTOCOLS, nft::TABLE)?,
-            ear: Ear::open()?,
-            socket: Socket::new()?,
+            signals,
+            events,
+            ear,
+            socket,
             watch,
-            mover: Mover::open(runtime)?,
+            mover,
             balancer: balancer(&settings),
             room: Room::new(begun),
             publisher: Publisher::default(),
             clients: Vec::new(),
             begun,
-            answer_by: Some(deadline),
+            answer_by: None,
+            follows: false,
             measure_at: begun,
             ask_peers_at: begun,
             mend_at: Some(begun),
@@ -512,10 +554,11 @@ impl Daemon {
         let Some(deadline) = self.answer_by else {
             return Ok(());
         };
-        if self.known && self.publisher.is_done() {
+        let over = deadline <= now;
+        if (self.known && self.publisher.is_done()) || (over && self.follows) {
             self.answer_by = None;
             daemon::answer("ok");
-        } else if deadline <= now {
+        } else if over {
             let why = self.publisher.error().unwrap_or("it does not answer");
             return Err(io::Error::other(format!("tell the cluster: {why}")));
         }

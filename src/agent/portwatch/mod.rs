@@ -154,7 +154,12 @@ impl WaySought {
         match self.channel.as_ref().map(|c| c.send(&request, None)) {
             None | Some(Ok(())) => Ok(()),
             // It ends in this moment.
-            Some(Err(e)) if e.kind() == io::ErrorKind::BrokenPipe => {
+            Some(Err(e))
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+                ) =>
+            {
                 self.channel = None;
                 Ok(())
             }

@@ -403,11 +403,9 @@ impl Keeper {
                 }
                 Err(e) => {
                     log::warn(format_args!("refused a request: {e}"));
-                    let why = format!(
-                        "this keeper can't do that, it may be of another version than the agent: {e}"
-                    );
+                    let why = format!("the keeper is of another version than the agent: {e}");
                     let Client { channel, .. } = self.clients.swap_remove(at);
-                    if let Err(e) = channel.send(&Reply::refused(Cause::Failed, why), None) {
+                    if let Err(e) = channel.send(&Reply::refused(Cause::Version, why), None) {
                         log::debug(format_args!("answer an agent: {e}"));
                     }
                     continue;

@@ -92,6 +92,8 @@ const ARP: &str = "
 /// The rules of the tables `inet` and `arp` that are whole, and as much again for each that leads to a chain;
 /// one more in `inet` where IPv6 is stopped altogether.
 const RULES: (usize, usize) = (44, 1);
+/// The same of rules without a mark, which were made before there was one.
+const UNMARKED: (usize, usize) = (44, 1);
 /// The mark of a version's rules: with it begins the comment of the only rule in `arp`, and the number of the
 /// rules in both tables and a hash of their text follow.
 const MARK: &str = "rules of berth";
@@ -189,7 +191,7 @@ impl Socket {
             return Ok(Standing::Absent);
         }
         let mark = self.mark()?;
-        let (inet, arp) = mark.as_deref().and_then(counts).unwrap_or(RULES);
+        let (inet, arp) = mark.as_deref().and_then(counts).unwrap_or(UNMARKED);
         let whole = (inet..=inet + 1).contains(&found.0) && found.1 == arp;
         Ok(match whole {
             true if mark == Some(own_mark()) => Standing::Whole,

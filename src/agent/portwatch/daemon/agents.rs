@@ -109,6 +109,10 @@ impl Daemon {
         match &self.told {
             None => self.told = trouble.map(str::to_owned),
             Some(told) if trouble == Some(told) => {}
+            // What a daemon before this one has told is not known here; this is told now.
+            Some(told) if told.is_empty() && trouble.is_some() => {
+                self.told = trouble.map(str::to_owned);
+            }
             Some(_) => {
                 self.told = None;
                 self.clean_up_at = Some(Instant::now() + RECORDED);

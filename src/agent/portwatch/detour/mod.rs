@@ -73,6 +73,9 @@ struct Told {
     /// The attributes that the cluster was told, which would stay.
     attributes: BTreeSet<String>,
     unreached: Unreached,
+    /// Resources that have left, of which the cluster is still to forget that they were degraded.
+    #[serde(default)]
+    left: BTreeSet<String>,
 }
 
 /// An agent that waits for a way.
@@ -110,11 +113,11 @@ impl Detours {
             home: Home::new(runtime),
             router: Router::new(runtime, told.unreached.clone(), now),
             file,
+            left: told.left.iter().map(|name| (name.clone(), now)).collect(),
             told,
             records: BTreeMap::new(),
             around,
             waiting: Vec::new(),
-            left: BTreeMap::new(),
             reviewed: false,
         }
     }
@@ -282,6 +285,7 @@ impl Detours {
         let told = Told {
             attributes: attributes.keys().cloned().collect(),
             unreached: self.router.unreached().clone(),
+            left: self.left.keys().cloned().collect(),
         };
         let gone = self.told.attributes.difference(&told.attributes);
         for name in gone {
@@ -301,7 +305,7 @@ impl Detours {
             // What was told without being on record would stay after a sudden end.
             let both = Told {
                 attributes: &self.told.attributes | &told.attributes,
-                unreached: told.unreached.clone(),
+                ..told.clone()
             };
             let written = serde_json::to_vec(&both).map_err(io::Error::from);
             if let Err(e) = written.and_then(|text| state::replace(&self.file, &text)) {
