@@ -14,6 +14,8 @@ FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 ZSHDIR ?= $(PREFIX)/share/zsh/$(if $(wildcard /etc/debian_version),vendor-completions,site-functions)
 DOCDIR ?= $(PREFIX)/share/doc/berth
 EXAMPLEDIR ?= $(DOCDIR)
+# Debian's and Ubuntu's way to restart what runs an old program
+NEEDRESTARTDIR ?= $(if $(wildcard /etc/debian_version),/etc/needrestart/conf.d)
 LIBDIR ?= $(PREFIX)/lib/berth
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
@@ -89,11 +91,16 @@ install-files: ## the same with what is built already, in BUILT
 	install -d $(DESTDIR)$(OCF_ROOT)/resource.d/berth $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man{5,7,8} \
 	    $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR) $(DESTDIR)$(LIBDIR) \
 	    $(DESTDIR)$(UNITDIR)/pacemaker.service.d $(DESTDIR)$(TMPFILESDIR)
-	install -m 755 $(AGENTS:%=$(BUILT)/%) $(DESTDIR)$(OCF_ROOT)/resource.d/berth/
+	@# Pacemaker may call an agent at any moment: there is one under its name, whole, all the time.
+	set -e; for agent in $(AGENTS); do \
+	    install -m 755 $(BUILT)/$$agent $(DESTDIR)$(OCF_ROOT)/resource.d/berth/.$$agent.new; \
+	    mv -f $(DESTDIR)$(OCF_ROOT)/resource.d/berth/.$$agent.new $(DESTDIR)$(OCF_ROOT)/resource.d/berth/$$agent; \
+	done
 	install -m 755 $(BUILT)/berth $(DESTDIR)$(SBINDIR)/berth
 	install -m 755 packaging/in-use packaging/package-step $(DESTDIR)$(LIBDIR)/
 	install -m 644 packaging/pacemaker.conf $(DESTDIR)$(UNITDIR)/pacemaker.service.d/berth.conf
 	install -m 644 packaging/tmpfiles.conf $(DESTDIR)$(TMPFILESDIR)/berth.conf
+	$(if $(NEEDRESTARTDIR),install -D -m 644 packaging/needrestart.conf $(DESTDIR)$(NEEDRESTARTDIR)/berth.conf)
 	install -m 644 man/*.7 $(DESTDIR)$(MANDIR)/man7/
 	install -m 644 man/*.8 $(DESTDIR)$(MANDIR)/man8/
 	install -m 644 man/*.5 $(DESTDIR)$(MANDIR)/man5/
