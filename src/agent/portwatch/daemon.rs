@@ -6,6 +6,7 @@
 
 mod agents;
 mod spare;
+mod take_over;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -19,30 +20,22 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 
 use self::spare::Room;
-use super::connection;
+use self::take_over::{Sockets, take_over};
 use super::detour::Detours;
 use super::mover::{Extent, Mover};
-use super::protocol::{self, Reply, Request};
+use super::protocol;
 use super::publisher::Publisher;
 use super::report;
 use super::settings::{MEASURE, Settings};
 use super::watch::Watch;
 use crate::agent::vip::service::RUNTIME;
-use crate::cell::channel::{Channel, wait_readable};
+use crate::cell::channel::Channel;
 use crate::cell::daemon;
-use crate::ocf::{Env, Error, log};
+use crate::ocf::{Env, log};
 use crate::plan::port::{Balancer, Move, Port, Vip, place};
 use crate::sys::announce::Ear;
-use crate::sys::namespace;
 use crate::sys::netlink::{Change, Events, Socket};
-use crate::sys::nft;
 
-/// How long one waits for the one before it to end.
-const PREDECESSOR_LIMIT: Duration = Duration::from_secs(20);
-/// How long that one may take to leave its work to the next one in good order.
-const HAND_OVER: Duration = Duration::from_secs(1);
-/// The makers of berth's routes: what is lost of them is mended.
-const PROTOCOLS: [u8; 2] = [190, 191];
 /// How often the other nodes' addresses are asked for, and how often at first, when all of them may
 /// have just been started.
 const ASK_PEERS: Duration = Duration::from_secs(60);
@@ -99,55 +92,6 @@ fn begin(env: &Env, runtime: &Path) -> Result<(Daemon, Flock<File>), String> {
     // The one before it may have told the cluster of some trouble.
     daemon.told = follows.then(String::new);
     Ok((daemon, lock))
-}
-
-/// Has a daemon that is still there leave everything to this one, and takes its lock. It may be of a version
-/// that does not know of that: then it is killed, after which all is as well. Says whether there was one.
-fn take_over(runtime: &Path) -> Result<(Flock<File>, bool), Error> {
-    let file = report::lock_file(runtime);
-    let lock = |patience| daemon::lock(&file, "portwatch", Instant::now() + patience);
-    let Some((channel, process)) = connection()? else {
-        return Ok((lock(PREDECESSOR_LIMIT)?, false));
-    };
-    let handle = namespace::open_process(process);
-    let asked = channel.send(&Request::HandOver, None);
-    let answer = asked.and_then(|()| channel.wait(Instant::now() + HAND_OVER));
-    let noted = matches!(answer, Ok((Reply::Noted, _)));
-    let lock = match noted.then(|| lock(HAND_OVER)) {
-        Some(Ok(lock)) => lock,
-        None | Some(Err(_)) => {
-            // One that has died meanwhile may have left its number to another process.
-            let lives = |handle: OwnedFd| wait_readable(&handle, Instant::now()).is_err();
-            if handle.is_ok_and(lives) {
-                daemon::kill(process);
-            }
-            lock(PREDECESSOR_LIMIT)?
-        }
-    };
-    log::info(format_args!("takes over from process {process}"));
-    Ok((lock, true))
-}
-
-/// What a daemon listens to, but for the agents' socket: that is the one's that has the lock.
-struct Sockets {
-    signals: SignalFd,
-    events: Events,
-    ear: Ear,
-    socket: Socket,
-    mover: Mover,
-}
-
-impl Sockets {
-    fn open(runtime: &Path) -> io::Result<Self> {
-        Ok(Self {
-            signals: daemon::block_signals()?,
-            // Before anything is looked at, so that no change is missed.
-            events: Events::open(&PROTOCOLS, nft::TABLE)?,
-            ear: Ear::open()?,
-            socket: Socket::new()?,
-            mover: Mover::open(runtime)?,
-        })
-    }
 }
 
 struct Daemon {
