@@ -31,7 +31,7 @@ use super::watch::Watch;
 use crate::agent::vip::service::RUNTIME;
 use crate::cell::channel::Channel;
 use crate::cell::daemon;
-use crate::ocf::{Env, log};
+use crate::ocf::{Env, Error, log};
 use crate::plan::port::{Balancer, Move, Port, Vip, place};
 use crate::sys::announce::Ear;
 use crate::sys::netlink::{Change, Events, Socket};
@@ -71,21 +71,21 @@ pub(in crate::agent) fn main() -> i32 {
         }
         Err(e) => {
             log::error(&e);
-            daemon::answer(&e);
+            daemon::answer(&e.to_string());
             1
         }
     }
 }
 
-fn begin(env: &Env, runtime: &Path) -> Result<(Daemon, Flock<File>), String> {
-    let settings = Settings::read(env).map_err(|e| e.to_string())?;
+fn begin(env: &Env, runtime: &Path) -> Result<(Daemon, Flock<File>), Error> {
+    let settings = Settings::read(env)?;
     let begun = Instant::now();
-    daemon::detach(c"berth-portwatch").map_err(|e| e.to_string())?;
-    daemon::private_directory(runtime).map_err(|e| e.to_string())?;
+    daemon::detach(c"berth-portwatch")?;
+    daemon::private_directory(runtime)?;
     // What may fail comes before the one that works is ended.
-    let sockets = Sockets::open(runtime).map_err(|e| e.to_string())?;
-    let (lock, follows) = take_over(runtime).map_err(|e| e.to_string())?;
-    let mut daemon = Daemon::begin(settings, runtime, sockets).map_err(|e| e.to_string())?;
+    let sockets = Sockets::open(runtime)?;
+    let (lock, follows) = take_over(runtime)?;
+    let mut daemon = Daemon::begin(settings, runtime, sockets)?;
     // A part of the time that the action has: the agent has to hear of it.
     daemon.answer_by = Some(begun + env.timeout() / if follows { 4 } else { 2 });
     daemon.follows = follows;

@@ -99,9 +99,18 @@ fn connection() -> io::Result<Option<(Channel, i32)>> {
 
 /// Asks the daemon; `None` if there is none, or it ended instead of answering.
 fn ask(request: &Request, deadline: Instant) -> Result<Option<Reply>, Error> {
-    let Some((channel, _)) = connection()? else {
-        return Ok(None);
-    };
+    match connection()? {
+        Some((channel, _)) => converse(&channel, request, deadline),
+        None => Ok(None),
+    }
+}
+
+/// The same on a connection that there is.
+fn converse(
+    channel: &Channel,
+    request: &Request,
+    deadline: Instant,
+) -> Result<Option<Reply>, Error> {
     let asked = channel.send(request, None);
     match asked.and_then(|()| channel.wait(deadline)) {
         Ok((reply, _)) => Ok(Some(reply)),
@@ -114,10 +123,14 @@ fn ask(request: &Request, deadline: Instant) -> Result<Option<Reply>, Error> {
     }
 }
 
+/// Until when the daemon may take to answer what it can answer at once.
+fn prompt(deadline: Instant) -> Instant {
+    deadline.min(Instant::now() + PROMPT)
+}
+
 /// Has the daemon look for what others took away. The kernel tells nobody of a proxy entry that went.
 pub(super) fn mend(deadline: Instant) {
-    let prompt = deadline.min(Instant::now() + PROMPT);
-    if let Err(e) = ask(&Request::Mend, prompt) {
+    if let Err(e) = ask(&Request::Mend, prompt(deadline)) {
         log::warn(e);
     }
 }
@@ -210,18 +223,29 @@ fn refused(why: &str) -> Error {
 /// Pacemaker runs one instance a node: one that runs with other parameters goes on with these, one of another
 /// version is replaced.
 fn start(context: &Context<'_>) -> Result<State, Error> {
-    let settings = Settings::read(context.env)?;
     step("asking the daemon");
-    let prompt = context.deadline.min(Instant::now() + PROMPT);
-    if is_outdated()? || ask(&Request::Configure(settings), prompt)?.is_none() {
+    if !configure(context)? {
         start_another(context)?;
     }
-    examine(context)
+    examine(context, connection()?)
 }
 
-/// Whether there is a daemon, and not of the program that is installed now.
-fn is_outdated() -> Result<bool, Error> {
-    Ok(connection()?.is_some_and(|(_, process)| !runs_this_program(process)))
+/// Has the daemon that is there go on with these parameters, or another one if it is not of the program that is
+/// installed now. Says whether there is one.
+fn configure(context: &Context<'_>) -> Result<bool, Error> {
+    let settings = Settings::read(context.env)?;
+    let Some((channel, process)) = connection()? else {
+        return Ok(false);
+    };
+    if !runs_this_program(process) {
+        start_another(context)?;
+        return Ok(true);
+    }
+    let request = Request::Configure(settings);
+    match converse(&channel, &request, prompt(context.deadline))? {
+        Some(Reply::Refused(why)) => Err(refused(&why)),
+        reply => Ok(reply.is_some()),
+    }
 }
 
 /// Starts a daemon, which takes over from the one that is there.
@@ -239,16 +263,22 @@ fn start_another(context: &Context<'_>) -> Result<(), Error> {
 
 /// After an upgrade the first recurring monitor has a daemon of the installed version take over.
 fn monitor(context: &Context<'_>) -> Result<State, Error> {
-    if context.action == Action::Monitor && is_outdated()? {
+    let mut daemon = connection()?;
+    let outdated = daemon.as_ref().is_some_and(|(_, p)| !runs_this_program(*p));
+    if context.action == Action::Monitor && outdated {
         log::info("the daemon is of another version than is installed: replacing it");
         start_another(context)?;
+        daemon = connection()?;
     }
-    examine(context)
+    examine(context, daemon)
 }
 
-fn examine(context: &Context<'_>) -> Result<State, Error> {
-    let prompt = context.deadline.min(Instant::now() + PROMPT);
-    let (trouble, unpublished) = match ask(&Request::Status, prompt)? {
+fn examine(context: &Context<'_>, daemon: Option<(Channel, i32)>) -> Result<State, Error> {
+    let Some((channel, _)) = daemon else {
+        return Ok(State::Stopped);
+    };
+    let reply = converse(&channel, &Request::Status, prompt(context.deadline))?;
+    let (trouble, unpublished) = match reply {
         None => return Ok(State::Stopped),
         Some(Reply::Status {
             trouble,
@@ -290,16 +320,9 @@ fn stop(context: &Context<'_>) -> Result<State, Error> {
 }
 
 fn reload(context: &Context<'_>) -> Result<State, Error> {
-    let settings = Settings::read(context.env)?;
-    if is_outdated()? {
-        start_another(context)?;
-        return Ok(State::Running);
-    }
-    let prompt = context.deadline.min(Instant::now() + PROMPT);
-    match ask(&Request::Configure(settings), prompt)? {
-        Some(Reply::Refused(why)) => Err(refused(&why)),
-        Some(_) => Ok(State::Running),
-        None => Err(Error::failed("the daemon does not run")),
+    match configure(context)? {
+        true => Ok(State::Running),
+        false => Err(Error::failed("the daemon does not run")),
     }
 }
 

@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 use nix::fcntl::Flock;
 use nix::sys::signalfd::SignalFd;
 
-use super::super::connection;
-use super::super::mover::Mover;
-use super::super::protocol::{Reply, Request};
-use super::super::report;
+use crate::agent::portwatch::mover::Mover;
+use crate::agent::portwatch::protocol::{Reply, Request};
+use crate::agent::portwatch::{connection, report};
 use crate::cell::channel::wait_readable;
 use crate::cell::daemon;
 use crate::ocf::{Error, log};
