@@ -11,7 +11,7 @@ use std::process::Child;
 use common::detour::{
     LIMIT, OFFICE, PORTWATCH, States, gather, lose, mend, routers, wait_for_degraded,
 };
-use common::{inside, processes, run};
+use common::{assert_unharmed, inside, processes, run};
 use lab::flow::{Echo, Stream};
 use lab::protocol::Cable;
 use lab::worker::{Worker, at_work, counts, wait_for_work};
@@ -144,13 +144,7 @@ fn clients_carry_on(lab: &Lab, node: &str, echoes: &Echoes, state: Cable) {
     })
     .unwrap();
     copy.end(lab, node);
-    for (worker, report) in workers.iter().zip(&reports) {
-        let target = worker.target();
-        eprintln!("{target}: {report}");
-        assert_eq!(report.error, None, "{target}");
-        assert_eq!(report.reclaims, 0, "{target}: the server was restarted");
-        assert_eq!(worker.lost(lab, report).unwrap(), 0, "{target}");
-    }
+    assert_unharmed(lab, &workers, &reports);
 }
 
 /// One file copied over SMB, for as long as it is let.

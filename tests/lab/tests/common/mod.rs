@@ -7,7 +7,12 @@ pub mod pinging;
 
 use std::path::{Path, PathBuf};
 
+use lab::nfs4::Report;
+use lab::worker::Worker;
 use lab::{Lab, Options, scene};
+
+/// The lab's program, which lies beside the agents that were built with it.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_lab");
 
 /// Prints what a node has of VIPs.
 pub const STATE: &str = "ip rule | sort; ip -6 rule | sort; \
@@ -58,13 +63,30 @@ pub fn up(suffix: &str) -> Lab {
 
 /// As [`up`], with so many nodes.
 pub fn up_with(suffix: &str, nodes: u8) -> Lab {
-    let program = Path::new(env!("CARGO_BIN_EXE_lab"));
-    let mut options = Options::new(&format!("t{}-{suffix}", std::process::id()));
-    options.plan.agents = program.parent().map(Path::to_owned);
-    options.program = Some(PathBuf::from(program));
+    let mut options = bare(suffix);
+    options.plan.agents = Path::new(PROGRAM).parent().map(Path::to_owned);
     options.plan.nodes = nodes;
-    options.quiet = true;
     Lab::up(&options).unwrap()
+}
+
+/// Of a lab whose nodes have nothing of berth.
+pub fn bare(suffix: &str) -> Options {
+    let mut options = Options::new(&format!("t{}-{suffix}", std::process::id()));
+    options.program = Some(PathBuf::from(PROGRAM));
+    options.quiet = true;
+    options
+}
+
+/// These clients have noticed nothing but pauses: no error, no restart of a server, no loss.
+#[track_caller]
+pub fn assert_unharmed(lab: &Lab, workers: &[Worker], reports: &[Report]) {
+    for (worker, report) in workers.iter().zip(reports) {
+        let target = worker.target();
+        eprintln!("{target}: {report}");
+        assert_eq!(report.error, None, "{target}");
+        assert_eq!(report.reclaims, 0, "{target}: the server was restarted");
+        assert_eq!(worker.lost(lab, report).unwrap(), 0, "{target}");
+    }
 }
 
 /// What a script prints on a machine; it must succeed.
