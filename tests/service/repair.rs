@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use berth::cell::repair::{Patient, Repair};
-use berth::plan::repair::{Decision, FsKind, Policy, Stage};
+use berth::plan::repair::{Decision, FsKind, Policy, Proof, Stage};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::loop_device::{Image, must};
@@ -36,7 +36,9 @@ fn repair(image: &Image, device: &Path, kind: FsKind, policy: Policy) -> (Decisi
     let patient = Patient {
         kind,
         policy,
+        proof: Proof::Found,
         device: device.to_owned(),
+        mmp: false,
         records: image.beside("records"),
     };
     drive(Repair::start(patient, Stage::Preserve).unwrap())
@@ -158,7 +160,9 @@ fn a_repair_that_is_dropped_leaves_the_device() {
     let patient = Patient {
         kind: FsKind::Ext4,
         policy: Policy::Full,
+        proof: Proof::Noted,
         device: device.path().to_owned(),
+        mmp: false,
         records: image.beside("records"),
     };
     drop(Repair::start(patient, Stage::Preserve).unwrap());
