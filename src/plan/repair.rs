@@ -267,6 +267,15 @@ pub fn after_stage(
             "its mark of a check that was cut off cannot be cleared: {verdict:?}"
         )),
         (_, Verdict::Sound | Verdict::Mended) => Decision::Attach,
+        // It can't even be opened with a log that can't be read.
+        (Stage::Preen, Verdict::MoreNeeded) if (kind, proof) == (FsKind::Btrfs, Proof::Log) => {
+            if_full(
+                policy,
+                Stage::DropLog,
+                proof,
+                format!("its log cannot be replayed{LOG_IS_LOST}"),
+            )
+        }
         (Stage::Preen, Verdict::MoreNeeded) => if_full(
             policy,
             Stage::Full,

@@ -27,7 +27,7 @@ pub enum Step {
 
 /// Why a file system could not be mounted.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{place}: {what}: {reason}", reason = self.said())]
+#[error("{place}: {what}: {reason}", reason = self.in_full())]
 pub struct Failure {
     /// The kernel's error number.
     pub errno: i32,
@@ -40,8 +40,14 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The reason in the kernel's words; its error number's where it had none.
+    /// The reason in the kernel's words, in short: what it said first, or its error number's text where it
+    /// said nothing. All of it is what this failure is shown as.
     pub fn said(&self) -> String {
+        let first = self.words.first().cloned();
+        first.unwrap_or_else(|| io::Error::from_raw_os_error(self.errno).to_string())
+    }
+
+    fn in_full(&self) -> String {
         let errno = io::Error::from_raw_os_error(self.errno);
         match self.words.as_slice() {
             [] => errno.to_string(),
