@@ -174,6 +174,8 @@ impl Repair {
             (self.stage, self.percent) = (stage, None);
             let (progress, told) = pipe()?;
             let room = self.record.room();
+            let keeps = stage == Stage::Preserve || undo(kind, stage).is_some();
+            let most = (keeps && room > 0).then_some(room);
             let subject = Subject {
                 device: &self.patient.device,
                 keep: self.record.directory(),
@@ -183,7 +185,7 @@ impl Repair {
             if let Some(program) = program(kind, stage, subject) {
                 self.record
                     .write(&format!("$ {} {}", program.name, program.args.join(" ")));
-                self.running = Some(Running::start(&program, stage, room, progress, told)?);
+                self.running = Some(Running::start(&program, stage, most, progress, told)?);
                 return Ok(());
             }
             let nothing_done = verdict(kind, stage, Exit::Code(0));
@@ -247,7 +249,7 @@ impl Running {
     fn start(
         program: &Program,
         stage: Stage,
-        room: u64,
+        most: Option<u64>,
         progress: OwnedFd,
         told: OwnedFd,
     ) -> io::Result<Self> {
@@ -264,9 +266,9 @@ impl Running {
                     rustix::io::FdFlags::empty(),
                 )?;
                 // It counts for files alone, not for the device. Who goes beyond it is ended by a signal,
-                // which is to leave no core file in its turn.
-                let keeps = (room > 0).then_some((Resource::Fsize, room));
-                for (resource, most) in keeps.into_iter().chain([(Resource::Core, 0)]) {
+                // which is to leave no core file in its turn. xfs_repair insists on having no limit.
+                let file = most.map(|most| (Resource::Fsize, most));
+                for (resource, most) in file.into_iter().chain([(Resource::Core, 0)]) {
                     let most = Rlimit {
                         current: Some(most),
                         maximum: Some(most),

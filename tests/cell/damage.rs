@@ -38,8 +38,11 @@ fn cut_off_with_its_files_in_the_log(
     directory: &str,
 ) -> (String, String) {
     let (one, other) = (node.disk(fstype), node.disk(fstype));
-    sh(&format!("mkdir {directory} && mount {one} {directory}"));
-    sh(&format!("mkdir {directory}/kept && sync -f {directory}"));
+    let mount = format!("mount {one} {directory}");
+    sh(&format!(
+        "mkdir {directory} && {mount} && mkdir {directory}/kept"
+    ));
+    sh(&format!("umount {directory} && {mount}"));
     sh(&format!(
         "python3 -c 'import os\nfor i in range(20):\n f = open(\"{directory}/kept/%d\" % i, \"w\")\n \
          f.write(\"confirmed\")\n f.flush()\n os.fsync(f)'"
@@ -231,55 +234,75 @@ fn what_a_superblock_says_of_errors_is_overruled() {
     }
 }
 
+/// Breaks the log of a file system, and nothing else.
+fn break_log(fstype: &str, device: &str) {
+    let mut options = fs::OpenOptions::new();
+    let file = options.read(true).write(true).open(device);
+    let file = file.expect("the device");
+    let size = fs::metadata(image(device)).expect("an image").len();
+    let mut all = vec![0; usize::try_from(size).expect("it fits")];
+    file.read_exact_at(&mut all, 0).expect("its content");
+    let write = |place: usize, what: &[u8]| {
+        file.write_all_at(what, place as u64).expect("a broken log");
+    };
+    if fstype == "xfs" {
+        let told = sh(&format!("xfs_logprint -t {device}"));
+        let number = |name: &str| -> usize {
+            let rest = told.split(name).nth(1).expect(&told);
+            let word = rest.split_whitespace().next();
+            word.and_then(|w| w.parse().ok()).expect(&told)
+        };
+        let (log, tail, head) = (number("daddr:"), number("tail:"), number("head:"));
+        // `xlog_rec_header`: each record begins a sector with its magic number; what follows has a checksum.
+        let begins = |sector: &usize| {
+            all[(log + sector) * 512..].starts_with(&0xfeed_babe_u32.to_be_bytes())
+        };
+        let middle = usize::midpoint(tail, head);
+        let record = (middle..head).find(begins).expect(&told);
+        write((log + record) * 512 + 512 + 100, &[0xff; 64]);
+    } else {
+        // `btrfs_super_block` at 64 KiB: the root of the log's tree at 0x60. `btrfs_header`: each block of a
+        // tree has its own address at 0x30.
+        let root = &all[(64 << 10) + 0x60..][..8];
+        assert_ne!(root, [0; 8], "the log is empty");
+        for (number, block) in all.chunks(4096).enumerate() {
+            if &block[0x30..0x38] == root {
+                write(number * 4096, &[0xff; 4096]);
+            }
+        }
+    }
+    file.sync_all().expect("it is written");
+}
+
 #[test]
 #[ignore = "needs root"]
 fn a_log_is_given_up_only_where_it_is_what_fails() {
     let node = Node::new("log");
     let vserver = node.vserver('a');
-    let (one, other) = cut_off_with_its_files_in_the_log(&node, "btrfs", "/run/original");
-    sh("umount /run/original");
-    // The log's tree: all the rest of the file system is as it was.
-    let root = sh(&format!(
-        "btrfs inspect-internal dump-super {other} | awk '$1 == \"log_root\" {{print $2}}'"
-    ));
-    let root = root.trim();
-    assert_ne!(root, "0", "the log is empty");
-    let root: u64 = root.parse().expect("an address");
-    let file = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(&other)
-        .expect("the device");
-    // `struct btrfs_header`: each block of a tree has its own address at byte 48.
-    let mut all = vec![0; 128 << 20];
-    file.read_exact_at(&mut all, 0)
-        .expect("the device's content");
-    let blocks = all.chunks(4096).enumerate();
-    let of_it = blocks.filter(|(_, block)| block[48..56] == root.to_le_bytes());
-    for (number, _) in of_it {
-        let place = number as u64 * 4096;
-        file.write_all_at(&[0xff; 4096], place)
-            .expect("a broken log");
+    for fstype in ["xfs", "btrfs"] {
+        let original = format!("/run/{fstype}");
+        let (one, other) = cut_off_with_its_files_in_the_log(&node, fstype, &original);
+        sh(&format!("umount {original}"));
+        break_log(fstype, &other);
+        // btrfs knows its devices by their UUID.
+        sh(&format!("losetup --detach {one}"));
+        let fs = node.fs(&vserver, &other, "/data");
+        fs.run("start").expect(0);
+        eventually("it is blocked, and says what it would take", || {
+            let outcome = monitor(&fs).run("monitor");
+            let says = ["are lost", "\"full\""];
+            outcome.code == Some(190) && says.iter().all(|w| outcome.stderr.contains(w))
+        });
+        fs.run("stop").expect(0);
+        let full = fs.parameter("repair", "full");
+        full.run("start").expect(0);
+        eventually("it is in service without its log", || {
+            monitor(&full).run("monitor").code == Some(0)
+        });
+        assert!(inside(&vserver, "test -d /data/kept").0, "{fstype}");
+        full.run("stop").expect(0);
+        node.assert_gone(&vserver, &[&other]);
     }
-    file.sync_all().expect("it is written");
-    drop(file);
-    sh(&format!("losetup --detach {one}"));
-    let fs = node.fs(&vserver, &other, "/data");
-    fs.run("start").expect(0);
-    let blocked = || {
-        let outcome = monitor(&fs).run("monitor");
-        outcome.code == Some(190) && outcome.stderr.contains("\"full\"")
-    };
-    eventually("it is blocked, and says what it would take", blocked);
-    fs.run("stop").expect(0);
-    let full = fs.parameter("repair", "full");
-    full.run("start").expect(0);
-    eventually("it is in service without its log", || {
-        monitor(&full).run("monitor").code == Some(0)
-    });
-    assert!(inside(&vserver, "test -d /data/kept").0);
-    full.run("stop").expect(0);
-    node.assert_gone(&vserver, &[&other]);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 mod cell;
 mod examine;
+mod mounting;
 mod reconcile;
 mod requests;
 mod servers;
