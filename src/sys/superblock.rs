@@ -198,6 +198,10 @@ fn ext4(head: &[u8]) -> Option<Superblock> {
     }
     let state = sb.le16(0x3a)?;
     let journal_device = sb.le32(0xe4)?;
+    // `s_mount_opts`: what the kernel takes for options before it looks at those of the mount.
+    let own_options = sb.text(0x200, 64)?;
+    let mut own_options = own_options.split(',').filter_map(|o| o.split('=').next());
+    let names_journal = own_options.any(|key| matches!(key, "journal_dev" | "journal_path"));
     let journal = sb.le32(0x5c)? & COMPAT_HAS_JOURNAL != 0;
     let mmp = if incompat & INCOMPAT_MMP == 0 {
         None
@@ -218,7 +222,7 @@ fn ext4(head: &[u8]) -> Option<Superblock> {
             damaged: state & STATE_ERRORS != 0 || state & STATE_VALID == 0 && !journal,
         },
         mmp,
-        beyond: (journal && journal_device != 0).then_some(Beyond::Journal),
+        beyond: (journal && journal_device != 0 || names_journal).then_some(Beyond::Journal),
     })
 }
 

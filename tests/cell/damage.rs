@@ -216,20 +216,21 @@ fn a_file_system_on_several_devices_is_refused() {
 fn what_a_superblock_says_of_errors_is_overruled() {
     let node = Node::new("errors");
     let vserver = node.vserver('a');
-    for (mkfs, options, words) in [
-        ("panic", "", "errors=remount-ro"),
-        ("continue", "", "errors=remount-ro"),
-        ("panic", "errors=continue", "errors=continue"),
+    for (set, options, words) in [
+        ("-e panic", "", "errors=remount-ro"),
+        ("-e continue", "", "errors=remount-ro"),
+        ("-E mount_opts=errors=panic", "", "errors=remount-ro"),
+        ("-e panic", "errors=continue", "errors=continue"),
     ] {
         let device = node.disk("ext4");
-        sh(&format!("tune2fs -e {mkfs} {device}"));
+        sh(&format!("tune2fs {set} {device}"));
         let fs = node
             .fs(&vserver, &device, "/data")
             .parameter("options", options);
         fs.run("start").expect(0);
         let name = device.trim_start_matches("/dev/");
-        let set = sh(&format!("cat /proc/fs/ext4/{name}/options"));
-        assert!(set.lines().any(|line| line == words), "{set}");
+        let told = sh(&format!("cat /proc/fs/ext4/{name}/options"));
+        assert!(told.lines().any(|line| line == words), "{told}");
         fs.run("stop").expect(0);
     }
 }

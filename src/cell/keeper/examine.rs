@@ -45,7 +45,7 @@ pub fn examine(kind: FsKind, device: &Device, options: &Options, failure: &Failu
             Ok(_) => Outcome::Mounted,
             Err(failure) => Outcome::Failed(failed(&failure)),
         };
-        if options.has_specific() {
+        if options.has_specific() || failure.errno == libc::EIO {
             evidence.plain = Some(try_with(&options.plain()));
         }
         if evidence.plain == Some(Outcome::Mounted) {

@@ -36,7 +36,8 @@ pub struct Evidence {
     pub storage: Storage,
     /// Another device of this node that has the same UUID and is mounted.
     pub twin: Option<String>,
-    /// The mount read-only and without options, if there are any that it may have failed by.
+    /// The mount again, read-only and without options: if there are any that it may have failed by, or if it
+    /// was EIO, which need not be so the next moment.
     pub plain: Option<Outcome>,
     /// Of the options, the one that fails alone where a mount without any does not.
     pub culprit: Option<String>,
@@ -113,12 +114,19 @@ pub fn diagnose(kind: FsKind, evidence: &Evidence) -> Finding {
     }
     // What fails without any option.
     let bare = match plain {
+        Some(Outcome::Mounted) if asked.errno == EIO && culprit.is_none() => {
+            return Finding::Storage(Storage::Unreadable);
+        }
         Some(Outcome::Mounted) => return Finding::Option(culprit.clone()),
         Some(Outcome::Failed(failed)) => failed,
         None => asked,
     };
     if said(is_of_feature) {
         return Finding::Feature;
+    }
+    // XFS has words of its own for what it reads and can't believe.
+    if kind == FsKind::Xfs && bare.errno == EIO {
+        return Finding::Storage(Storage::Unreadable);
     }
     let beneath = match unreplayed {
         Some(Outcome::Failed(failed)) => Some(failed),
@@ -141,7 +149,7 @@ const ESTALE: i32 = 116;
 const EUCLEAN: i32 = 117;
 
 /// EUCLEAN and EBADMSG are the kernel's EFSCORRUPTED and EFSBADCRC; EIO of a device that can be read is
-/// btrfs's word, and jbd2's, for what they read and can't believe. EINVAL can be a superblock that makes
+/// btrfs's word, and that of older jbd2, for what they read and can't believe. EINVAL can be a superblock that makes
 /// no sense, ENOENT and ESTALE trees of btrfs that are not there, or a dozen other things.
 fn shows_damage(kind: FsKind, failed: &Failed) -> bool {
     match failed.errno {
@@ -234,7 +242,6 @@ mod tests {
             for (errno, proof) in [
                 (EUCLEAN, true),
                 (EBADMSG, true),
-                (EIO, true),
                 (EINVAL, false),
                 (ENOENT, false),
                 (ESTALE, false),
@@ -248,6 +255,26 @@ mod tests {
                 };
                 assert_eq!(finding, expected, "{kind} {errno}");
             }
+        }
+    }
+
+    #[test]
+    fn eio_is_damage_where_it_stays_and_the_kernel_has_no_other_word_for_it() {
+        let again = |outcome| Evidence {
+            plain: Some(outcome),
+            unreplayed: Some(Outcome::Mounted),
+            ..evidence(failed(EIO, &[]))
+        };
+        let unread = Finding::Storage(Storage::Unreadable);
+        for kind in FsKind::ALL {
+            let once = diagnose(kind, &again(Outcome::Mounted));
+            assert_eq!(once, unread, "{kind}");
+            let twice = diagnose(kind, &again(Outcome::Failed(failed(EIO, &[]))));
+            let expected = match kind {
+                FsKind::Xfs => unread.clone(),
+                FsKind::Ext4 | FsKind::Btrfs => Finding::Damage { log: true },
+            };
+            assert_eq!(twice, expected, "{kind}");
         }
     }
 

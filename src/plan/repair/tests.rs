@@ -272,6 +272,7 @@ proptest! {
             prop_assert!(failures.iter().any(|f| can_be_damage(f)));
             // Without options it can't be mounted either.
             prop_assert!(evidence.plain != Some(Outcome::Mounted));
+            prop_assert!(kind != FsKind::Xfs || !matches!(&evidence.plain, Some(Outcome::Failed(f)) if f.errno == 5));
             for failed in &failures {
                 for innocent in ["duplicate", "unsupported", "I/O error"] {
                     prop_assert!(!failed.words.iter().any(|w| w.contains(innocent) && (innocent != "duplicate" || kind == FsKind::Xfs)));

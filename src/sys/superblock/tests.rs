@@ -129,17 +129,19 @@ fn what_lies_on_other_devices_too_shows() {
     let sb = parse(&head(file.as_file())).unwrap();
     assert_eq!(sb.beyond, Some(Beyond::Seed));
 
-    // mke2fs makes an external journal on a block device alone; what it writes then is this.
-    let (file, _) = made_by(&["/usr/sbin/mkfs.ext4", "-q"], 16 << 20);
-    let mut c = command("/usr/sbin/debugfs");
-    c.args(["-w", "-R", "set_super_value journal_dev 2065"])
-        .arg(file.path());
-    run(c, Instant::now() + Duration::from_secs(60))
-        .unwrap()
-        .check("debugfs")
-        .unwrap();
-    let sb = parse(&head(file.as_file())).unwrap();
-    assert_eq!(sb.beyond, Some(Beyond::Journal));
+    // mke2fs makes an external journal on a block device alone; what it writes then is the first of these.
+    for value in ["journal_dev 2065", "mount_opts journal_path=/dev/sdb"] {
+        let (file, _) = made_by(&["/usr/sbin/mkfs.ext4", "-q"], 16 << 20);
+        let mut c = command("/usr/sbin/debugfs");
+        c.args(["-w", "-R", &format!("set_super_value {value}")])
+            .arg(file.path());
+        run(c, Instant::now() + Duration::from_secs(60))
+            .unwrap()
+            .check("debugfs")
+            .unwrap();
+        let sb = parse(&head(file.as_file())).unwrap();
+        assert_eq!(sb.beyond, Some(Beyond::Journal), "{value}");
+    }
 }
 
 #[test]
