@@ -85,6 +85,24 @@ fn a_copy_beside_its_mounted_original_is_refused_untouched() {
     beside.run("start").expect(0);
     assert_eq!(count(), "20");
     beside.run("stop").expect(0);
+    // Nor is it repaired: it might be the same disk by another path.
+    let (two, noted) = (node.disk("ext4"), node.disk("ext4"));
+    sh(&format!(
+        "tune2fs -U $(blkid -o value -s UUID {two}) {noted}"
+    ));
+    sh(&format!("debugfs -w -R 'ssv state 2' {noted}"));
+    sh(&format!("mkdir /run/two && mount {two} /run/two"));
+    let before = checksum(&noted);
+    let damaged = node.fs(&vserver, &noted, "/noted");
+    let refused = damaged.run("start");
+    assert!(
+        [1, 2].contains(&refused.code.expect("an exit code")),
+        "{refused}"
+    );
+    assert!(refused.stderr.contains("UUID"), "{refused}");
+    assert_eq!((checksum(&noted), records()), (before, 0));
+    damaged.run("stop").expect(0);
+    sh("umount /run/two");
     sh("umount /run/original");
     fs.run("start").expect(0);
     assert_eq!((count().as_str(), records()), ("20", 0));

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::examine::{Examined, examine, storage};
+use super::examine::{Examined, examine, storage, twin_of};
 use crate::cell::job::Job;
 use crate::cell::protocol::{Cause, Volume};
 use crate::cell::service::XfsIdentity;
-use crate::plan::repair::{FsKind, Storage};
+use crate::plan::repair::{Finding, FsKind, Storage};
 use crate::sys::device::{Device, DeviceSpec};
 use crate::sys::mount::{self, Options, Step};
 use crate::sys::superblock::{Mmp, MmpState};
@@ -120,8 +120,7 @@ fn try_mount(
     device: &Device,
     repaired: bool,
 ) -> Result<(Found, OwnedFd), Mounted> {
-    let options = Options::parse(&volume.options)
-        .map_err(|e| Mounted::Refused(Cause::Parameters, e.to_string()))?;
+    let options = parse_options(volume)?;
     claim(device)?;
     let kind = kind_of(volume, device)?;
     let superblock = device.superblock.as_ref();
@@ -133,7 +132,7 @@ fn try_mount(
         return Err(Mounted::BeingChecked(node));
     }
     if !repaired && superblock.is_some_and(|superblock| superblock.condition.damaged) {
-        return Err(unsound(device, kind, Defect::Noted));
+        return Err(noted(device, kind, &options, Defect::Noted));
     }
     let mount = mount::create(kind, device, &options).map_err(|failure| match failure.step {
         Step::Kernel => Mounted::Refused(Cause::Node, failure.to_string()),
@@ -162,6 +161,22 @@ fn try_mount(
         },
         mount,
     ))
+}
+
+fn parse_options(volume: &Volume) -> Result<Options, Mounted> {
+    Options::parse(&volume.options)
+        .map_err(|e| Mounted::Refused(Cause::Parameters, format!("parameter options: {e}")))
+}
+
+/// Damage that was noted on a device that nobody else on this node has to do with.
+fn noted(device: &Device, kind: FsKind, options: &Options, defect: Defect) -> Mounted {
+    let beside = twin_of(device, options).map(|twin| {
+        Defect::Unmountable(Examined {
+            finding: Finding::Twin(twin),
+            said: "it was not tried".to_owned(),
+        })
+    });
+    unsound(device, kind, beside.unwrap_or(defect))
 }
 
 fn unsound(device: &Device, kind: FsKind, defect: Defect) -> Mounted {
@@ -247,7 +262,8 @@ fn watch_check(volume: &Volume, device: &Device) -> Result<(), Mounted> {
         Some(MmpState::Fsck(node)) => {
             claim(device)?;
             let kind = kind_of(volume, device)?;
-            Err(unsound(device, kind, Defect::CutOff(node)))
+            let options = parse_options(volume)?;
+            Err(noted(device, kind, &options, Defect::CutOff(node)))
         }
         // It is over, or it is mounted, of which the kernel takes care itself.
         Some(MmpState::Clean | MmpState::Mounted(_)) | None => Ok(()),
