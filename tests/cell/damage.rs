@@ -304,7 +304,7 @@ fn a_log_is_given_up_only_where_it_is_what_fails() {
         sh(&format!("umount {original}"));
         break_log(fstype, &other);
         // btrfs knows its devices by their UUID.
-        sh(&format!("losetup --detach {one}"));
+        sh(&format!("wipefs -q --all {one}"));
         let fs = node.fs(&vserver, &other, "/data");
         fs.run("start").expect(0);
         eventually("it is blocked, and says what it would take", || {
@@ -376,22 +376,48 @@ fn a_check_that_was_cut_off_is_done_again_and_a_living_one_left_alone() {
     node.assert_gone(&vserver, &[&device, &alive]);
 }
 
+/// Another path to a device, which can go without the device's number becoming somebody else's.
+struct DiskPath {
+    path: &'static str,
+    number: String,
+}
+
+impl DiskPath {
+    fn to(device: &str) -> Self {
+        let number = sh(&format!("stat -c '0x%t 0x%T' {device}"));
+        let path = Self {
+            path: "/run/disk",
+            number: number.trim().to_owned(),
+        };
+        path.appear();
+        path
+    }
+
+    fn appear(&self) {
+        sh(&format!("mknod {} b {}", self.path, self.number));
+    }
+
+    fn vanish(&self) {
+        sh(&format!("rm {}", self.path));
+    }
+}
+
 #[test]
 #[ignore = "needs root"]
 fn storage_that_fails_during_a_repair_is_tried_again() {
     let node = Node::new("again");
     let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
-    let image = image(&device);
+    let disk = DiskPath::to(&device);
     sh(&format!("debugfs -w -R 'ssv state 2' {device}"));
     node.slow_down("/usr/sbin/e2fsck", 2.0);
-    let fs = node.fs(&vserver, &device, "/data");
+    let fs = node.fs(&vserver, disk.path, "/data");
     fs.run("start").expect(0);
-    sh(&format!("losetup --detach {device}"));
+    disk.vanish();
     eventually("its storage is missed", || {
         let outcome = monitor(&fs).run("monitor");
         outcome.code == Some(190) && outcome.stderr.contains("tried again")
     });
-    sh(&format!("losetup {device} {image}"));
+    disk.appear();
     eventually("it is in service by itself", || {
         monitor(&fs).run("monitor").code == Some(0)
     });
@@ -404,12 +430,12 @@ fn storage_that_fails_during_a_repair_is_tried_again() {
 fn a_start_without_storage_or_program_fails_for_another_node_s_sake() {
     let node = Node::new("away");
     let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
-    let image = image(&device);
-    sh(&format!("losetup --detach {device}"));
-    let fs = node.fs(&vserver, &device, "/data");
+    let disk = DiskPath::to(&device);
+    let fs = node.fs(&vserver, disk.path, "/data");
+    disk.vanish();
     let refused = fs.run("start").expect(2);
-    assert!(refused.stderr.contains(&device), "{refused}");
-    sh(&format!("losetup {device} {image}"));
+    assert!(refused.stderr.contains(disk.path), "{refused}");
+    disk.appear();
     sh(&format!("debugfs -w -R 'ssv state 2' {device}"));
     sh("touch /run/nothing && mount --bind /run/nothing /usr/sbin/e2fsck");
     let refused = fs.run("start").expect(5);
