@@ -381,6 +381,39 @@ fn a_check_that_was_cut_off_is_done_again_and_a_living_one_left_alone() {
     node.assert_gone(&vserver, &[&device, &alive]);
 }
 
+#[test]
+#[ignore = "needs root"]
+fn what_cannot_be_read_is_no_damage() {
+    let node = Node::new("dead");
+    let vserver = node.vserver('a');
+    for fstype in ["ext4", "xfs", "btrfs"] {
+        let device = node.disk(fstype);
+        // A loop device answers EIO for what its file does not have. The superblock is left.
+        let (image, kept) = (image(&device), "/run/whole");
+        sh(&format!("cp --sparse=always {image} {kept}"));
+        sh(&format!(
+            "truncate -s 300K {image} && blockdev --flushbufs {device}"
+        ));
+        let fs = node
+            .fs(&vserver, &device, "/data")
+            .parameter("repair", "full");
+        let refused = fs.run("start").expect(2);
+        assert!(
+            refused.stderr.contains("its storage cannot be read"),
+            "{fstype}: {refused}"
+        );
+        fs.run("stop").expect(0);
+        assert_eq!(records(), 0, "{fstype}");
+        sh(&format!(
+            "dd if={kept} of={image} bs=1M conv=notrunc status=none && blockdev --flushbufs {device}"
+        ));
+        fs.run("start").expect(0);
+        fs.run("stop").expect(0);
+        assert_eq!(records(), 0, "{fstype}");
+        node.assert_gone(&vserver, &[&device]);
+    }
+}
+
 /// Another path to a device, which can go without the device's number becoming somebody else's.
 struct DiskPath {
     path: &'static str,
