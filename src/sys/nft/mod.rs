@@ -4,6 +4,7 @@
 //! added, deleted and listed over nfnetlink directly.
 
 mod elements;
+mod seal;
 mod table;
 
 use std::io;

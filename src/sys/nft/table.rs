@@ -15,11 +15,8 @@ use crate::sys::netlink::wire::{Attributes, Request};
 use crate::sys::program::command;
 
 const DELTABLE: u16 = 2;
-const GETCHAIN: u16 = 4;
 const GETRULE: u16 = 7;
 const NFTA_TABLE_NAME: u16 = 1;
-const NFTA_CHAIN_TABLE: u16 = 1;
-const NFTA_CHAIN_USE: u16 = 6;
 const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_USERDATA: u16 = 7;
@@ -183,18 +180,22 @@ impl Socket {
     /// # Errors
     /// If the kernel can't be asked.
     pub fn standing(&mut self) -> io::Result<Standing> {
-        let found = (
-            self.count_rules(NFPROTO_INET)?,
-            self.count_rules(NFPROTO_ARP)?,
-        );
-        if found == (0, 0) {
+        let chains = self.chains()?;
+        if chains.uses == (0, 0) {
             return Ok(Standing::Absent);
         }
         let mark = self.mark()?;
+        if mark == Some(own_mark()) {
+            return Ok(match &*chains.seals {
+                // They were made, and whoever made them was ended before they were sealed.
+                [] => Standing::Outdated,
+                [seal] if *seal == self.due_seal(&chains)? => Standing::Whole,
+                _ => Standing::Damaged,
+            });
+        }
         let (inet, arp) = mark.as_deref().and_then(counts).unwrap_or(UNMARKED);
-        let whole = (inet..=inet + 1).contains(&found.0) && found.1 == arp;
+        let whole = (inet..=inet + 1).contains(&chains.uses.0) && chains.uses.1 == arp;
         Ok(match whole {
-            true if mark == Some(own_mark()) => Standing::Whole,
             true => Standing::Outdated,
             false => Standing::Damaged,
         })
@@ -211,7 +212,7 @@ impl Socket {
         nft.args(["-f", "-"]);
         run_with_input(nft, ruleset(stop_ipv6).as_bytes(), deadline)?
             .check("create nftables table berth")?;
-        Ok(())
+        self.seal()
     }
 
     /// Deletes both tables with all in them.
@@ -253,29 +254,6 @@ impl Socket {
             Err(no) => Err(no.of(what)),
         }
     }
-
-    /// The rules of the table, and those that lead to its chains once more: the kernel counts both as
-    /// uses of a chain, and tells that with far less ado than the rules themselves.
-    fn count_rules(&mut self, family: u8) -> io::Result<usize> {
-        let what = "list the chains of nftables table berth";
-        let answer = self.wire.dump(message_type(GETCHAIN), payload(family, &[]));
-        // It lists the chains of all tables.
-        match answer.map_err(|e| message(e, what))? {
-            Ok(chains) => Ok(chains
-                .iter()
-                .filter_map(|chain| uses(chain.payload.get(4..)?))
-                .sum()),
-            Err(no) if no.errno == Errno::ENOENT => Ok(0),
-            Err(no) => Err(no.of(what)),
-        }
-    }
-}
-
-/// The uses of a chain, if it is one of berth's.
-fn uses(chain: &[u8]) -> Option<usize> {
-    let value = |kind| Attributes(chain).find(|(k, _)| *k == kind).map(|(_, v)| v);
-    let uses = value(NFTA_CHAIN_USE)?.try_into().ok()?;
-    (value(NFTA_CHAIN_TABLE)? == text(TABLE)).then_some(u32::from_be_bytes(uses) as usize)
 }
 
 /// A rule's comment, as nft writes it (libnftnl's udata.h): types and lengths in a byte each, type 0 is the
