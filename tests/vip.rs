@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use berth::ocf::State;
 use vip_lab::network::{Network, call, differences, pings, serve};
+use vip_lab::{SmallRoom, with_own_mounts};
 
 const VIPS: [&str; 2] = ["10.1.0.50", "2001:db8:1::50"];
 
@@ -62,7 +63,11 @@ fn stopping_leaves_the_node_as_it_was() {
         assert_eq!(differences(&net.dump(), &before), NONE);
     }
     let left: Vec<_> = std::fs::read_dir(net.runtime.path()).unwrap().collect();
-    assert_eq!(left.len(), 2, "the lock and the empty directory: {left:?}");
+    assert_eq!(
+        left.len(),
+        3,
+        "the lock, the spare file and the empty directory: {left:?}"
+    );
 }
 
 #[test]
@@ -358,6 +363,108 @@ fn vips_that_start_and_stop_at_the_same_moment_do_not_disturb_each_other() {
     assert!(pings(&net.client_a, &wish.vip.to_string()));
     net.stop(cell, wish);
     assert_eq!(differences(&net.dump(), &before), NONE);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_full_runtime_directory_fails_neither_start_nor_stop() {
+    with_own_mounts(|| {
+        let net = Network::new();
+        let alpha = net.cell("alpha");
+        let before = net.dump();
+        let room = SmallRoom::over(net.runtime.path());
+        for vip in VIPS {
+            let wish = alpha.wide_wish(vip);
+            // Full when it stops: the record takes its spare room.
+            net.start(&alpha, &wish).unwrap();
+            room.fill();
+            assert_eq!(net.monitor(&alpha, &wish), State::Running);
+            assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+            assert_eq!(differences(&net.dump(), &before), NONE);
+            room.free();
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_address_started_without_room_for_its_record_is_served_and_says_so() {
+    with_own_mounts(|| {
+        for vip in VIPS {
+            let net = Network::new();
+            let alpha = net.cell("alpha");
+            let wish = alpha.wide_wish(vip);
+            let room = SmallRoom::over(net.runtime.path());
+            room.fill();
+            let put_on_record = |state| {
+                net.service(&format!("{vip}"), |s| s.put_on_record(&wish, state))
+                    .unwrap()
+            };
+            let degraded = |state: State| match state {
+                State::Degraded(why) => {
+                    let says =
+                        format!("{vip} is served, but stays on its port if that fails: write ");
+                    assert!(why.starts_with(&says), "{why}");
+                    assert!(why.contains("No space left on device"), "{why}");
+                }
+                other => panic!("{other:?}"),
+            };
+            degraded(net.start(&alpha, &wish).unwrap());
+            degraded(put_on_record(net.monitor(&alpha, &wish)));
+            serve(&alpha.namespace, vip, 2049, "alpha", 1);
+            assert_eq!(call(&net.client_a, vip, 2049).as_deref(), Some("alpha"));
+            // That the port forwarded nothing before is told by the filter.
+            let forwards = |port: &str| {
+                let key = match vip.contains(':') {
+                    true => format!("/proc/sys/net/ipv6/conf/{port}/force_forwarding"),
+                    false => format!("/proc/sys/net/ipv4/conf/{port}/forwarding"),
+                };
+                net.node.sh(&format!("cat {key}")).trim() == "1"
+            };
+            assert!(forwards("a1"));
+            degraded(net.start(&alpha, &wish).unwrap());
+            assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+            assert!(!forwards("a0") && !forwards("a1"));
+            // With room again it goes on record by itself.
+            degraded(net.start(&alpha, &wish).unwrap());
+            room.free();
+            let state = put_on_record(net.monitor(&alpha, &wish));
+            assert_eq!(state, State::Running);
+            let cleaned = net.service(vip, |s| s.note(&State::Running)).unwrap();
+            assert!(cleaned, "what the cluster shows is of the past");
+            assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn settings_of_which_nothing_is_known_any_more_count_as_berths() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    let wish = alpha.wide_wish("10.1.0.50");
+    let settings = net.runtime.path().join("vip.settings");
+    let forwarding = "cat /proc/sys/net/ipv4/conf/a1/forwarding";
+    for (lose, flush) in [
+        ("{", "true"),
+        ("", "true"),
+        ("{", "nft flush ruleset"),
+        ("", "nft flush ruleset"),
+    ] {
+        net.start(&alpha, &wish).unwrap();
+        match lose {
+            "" => std::fs::remove_file(&settings).unwrap(),
+            text => std::fs::write(&settings, text).unwrap(),
+        }
+        net.node.sh(flush);
+        // The node's own traffic passes no port that berth opened.
+        net.start(&alpha, &wish).unwrap();
+        let shut = net.node.sh("nft list set inet berth shut4");
+        assert!(shut.contains("\"a1\""), "{lose} {flush}: {shut}");
+        assert_eq!(net.node.sh(forwarding).trim(), "1");
+        assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+        assert_eq!(net.node.sh(forwarding).trim(), "0", "{lose} {flush}");
+    }
 }
 
 #[test]

@@ -244,8 +244,14 @@ fn monitor(context: &Context<'_>) -> Result<State, Error> {
     let wish = wish(context.env)?;
     let cell = cell_if_any(&wish.vserver);
     let service = service(context);
-    let state = service.monitor(&wish, cell.as_ref().map(|c| c.netns.as_fd()))?;
-    if context.action == Action::Monitor && service.note(&state)? {
+    let mut state = service.monitor(&wish, cell.as_ref().map(|c| c.netns.as_fd()))?;
+    if context.action != Action::Monitor {
+        return Ok(state);
+    }
+    if cell.is_some() {
+        state = service.put_on_record(&wish, state)?;
+    }
+    if service.note(&state)? {
         let member = member::member(context);
         ask_keeper(&wish.vserver, &Request::CleanUp { member }, None)
             .unwrap_or_else(|e| log::warn(format_args!("have the keeper clean up: {e}")));

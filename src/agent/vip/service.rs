@@ -25,6 +25,7 @@ use crate::plan::vip::{
 use crate::sys::announce::{Probe, Search, Wire};
 use crate::sys::message;
 use crate::sys::netlink::Mac;
+use crate::sys::state::is_full;
 
 /// Where things are kept that go with a reboot. A dot in their names keeps them from those of
 /// vservers.
@@ -86,6 +87,23 @@ pub(super) struct Applied {
     changed: bool,
 }
 
+/// What noting a VIP in service has led to: why it could not be noted, if so.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Noted(pub Option<String>);
+
+impl Noted {
+    /// How the VIP is then: portwatch moves only what is on record.
+    fn of(self, state: State, vip: IpAddr) -> State {
+        match (self.0, state) {
+            (Some(why), State::Running) => State::Degraded(format!(
+                "{vip} is served, but stays on its port if that fails: {why}"
+            )),
+            (_, state) => state,
+        }
+    }
+}
+
 /// One resource of this agent.
 #[derive(Debug)]
 pub struct Service<'a> {
@@ -125,9 +143,12 @@ impl<'a> Service<'a> {
         let desired = Desired::new(&request, &seen).map_err(error_of)?;
         if vip::start(&desired, &seen).is_empty() {
             record.serving = true;
-            self.record_served(record, place)?;
-            let (state, announced) = (state_of(judge(&desired, &seen)), None);
-            return Ok(Started { state, announced });
+            let state = state_of(judge(&desired, &seen));
+            let state = self.record_served(record, place)?.of(state, wish.vip);
+            return Ok(Started {
+                state,
+                announced: None,
+            });
         }
         let (wire, mut macs) = (Wire::open()?, kernel.macs());
         if let Some(gateway) = wish.gateway.filter(|_| wish.routed) {
@@ -151,7 +172,10 @@ impl<'a> Service<'a> {
         place: &Place<'_>,
     ) -> Result<(State, Option<String>), Error> {
         let (request, wish) = (record.request(), record.wish.clone());
-        self.record(record.clone())?;
+        // Whether it is on record is said when it is in service.
+        let lock = self.lock()?;
+        let _ = self.note_started(record.clone())?;
+        drop(lock);
         record.serving = true;
         if let Some(search) = search {
             // Up to the proxy entry nobody outside can tell that anything happens here.
@@ -171,8 +195,8 @@ impl<'a> Service<'a> {
                 port.clone_from(&done.desired.port);
             }
             if !done.changed || !matches!(done.state, State::Failed(_)) {
-                self.record_served(record, place)?;
-                return Ok((done.state, port));
+                let noted = self.record_served(record, place)?;
+                return Ok((noted.of(done.state, wish.vip), port));
             }
         }
         Err(Error::failed(format!(
@@ -278,7 +302,13 @@ impl<'a> Service<'a> {
         step("changing the kernel's state");
         if let Some(mut record) = Record::read(&self.runtime, self.instance) {
             record.serving = false;
-            record.write(&self.runtime, self.instance)?;
+            record
+                .write(&self.runtime, self.instance)
+                .unwrap_or_else(|e| {
+                    // To remove it takes no room, and says the same to portwatch.
+                    log::warn(e);
+                    self.forget();
+                });
         }
         let mut errors = Vec::new();
         kernel.apply(&vip::stop(vip, &seen), self.deadline, |e| {
@@ -290,7 +320,11 @@ impl<'a> Service<'a> {
         }
         // What counts is what is left, not what went wrong on the way.
         let seen = kernel.observe(Some(vip), &Family::BOTH)?;
-        let left = vip::stop(vip, &seen);
+        let mut left = vip::stop(vip, &seen);
+        // One that is back is only still on record.
+        left.retain(
+            |step| !matches!(step, Step::Restore(key) if seen.settings.get(key) == seen.before.get(key)),
+        );
         if left.is_empty() {
             self.forget();
             Record::forget(&self.runtime, &detour_name(vip));
@@ -409,11 +443,46 @@ impl<'a> Service<'a> {
         }
     }
 
+    /// Notes what is started, as far as it can be, for whoever has the lock. A VIP with its cell on this
+    /// node needs no record: what it is can be read from the kernel. One that is routed to another node
+    /// does: nothing else says where that is.
+    pub(super) fn note_started(&self, record: Record) -> Result<Noted, Error> {
+        let home = record.role == Role::Home;
+        match self.record_locked(record) {
+            Err(e) if home => {
+                // What was noted before does not hold any more.
+                self.forget();
+                Ok(Noted(Some(e.to_string())))
+            }
+            other => other.map(|()| Noted(None)),
+        }
+    }
+
+    /// Puts a VIP on record that is in service without, for want of room when it was started; or says
+    /// that this can't be done.
+    ///
+    /// # Errors
+    /// If the lock can't be had.
+    pub fn put_on_record(&self, wish: &Wish, state: State) -> Result<State, Error> {
+        if state != State::Running || Record::read(&self.runtime, self.instance).is_some() {
+            return Ok(state);
+        }
+        let record = Record {
+            serving: true,
+            // It was said that it was not on record.
+            degraded: true,
+            ..Record::new(wish, Role::Home)
+        };
+        let _lock = self.lock()?;
+        let written = record.write(&self.runtime, self.instance);
+        Ok(Noted(written.err().map(|e| e.to_string())).of(state, wish.vip))
+    }
+
     /// Notes that the cluster is about to be told of `state`; says whether that ends a degradation
     /// that it was told of, which it shows until that is cleaned up.
     ///
     /// # Errors
-    /// If it can't be noted.
+    /// If the lock can't be had.
     pub fn note(&self, state: &State) -> Result<bool, Error> {
         let degraded = match state {
             State::Degraded(_) => true,
@@ -424,8 +493,8 @@ impl<'a> Service<'a> {
         match Record::read(&self.runtime, self.instance) {
             Some(mut record) if record.degraded != degraded => {
                 record.degraded = degraded;
-                record.write(&self.runtime, self.instance)?;
-                Ok(!degraded)
+                let written = record.write(&self.runtime, self.instance);
+                Ok(written.inspect_err(|e| log::warn(e)).is_ok() && !degraded)
             }
             _ => Ok(false),
         }
@@ -461,7 +530,15 @@ pub(in crate::agent) fn lock(runtime: &Path, deadline: Instant) -> io::Result<Fl
             .mode(0o600)
             .open(&path)
     };
-    let mut file = open().map_err(|e| message(e, what()))?;
+    let mut file = open()
+        .or_else(|e| match is_full(&e) {
+            // The directory does as well for all that find it so full.
+            true => {
+                File::open(runtime).or_else(|_| File::open(runtime.parent().unwrap_or(runtime)))
+            }
+            false => Err(e),
+        })
+        .map_err(|e| message(e, what()))?;
     while Instant::now() < deadline {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(lock),
