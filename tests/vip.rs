@@ -3,10 +3,16 @@
 
 mod vip_lab;
 
-use std::os::fd::AsFd;
+use std::net::{Ipv6Addr, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
 use berth::ocf::State;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, sendto, setsockopt,
+    socket, sockopt,
+};
 use vip_lab::network::{Network, call, differences, pings, serve};
 use vip_lab::{SmallRoom, with_own_mounts};
 
@@ -165,9 +171,125 @@ fn a_duplicate_on_the_wire_is_found_and_nothing_is_changed() {
                 error.contains(vip) && error.contains(mac.as_str().unwrap()),
                 "{error}"
             );
+            std::fs::remove_file(net.runtime.path().join("vip.claims")).unwrap();
         }
         assert_eq!(differences(&net.dump(), &before), NONE);
     }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_stranger_on_the_wire_does_not_keep_an_address_down_for_ever() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    let mac = net.client_a.json("link show eth0")[0]["address"].clone();
+    for vip in VIPS {
+        let length = if vip.contains(':') { 128 } else { 32 };
+        let theirs = format!("{vip}/{length} dev eth0");
+        net.client_a.ip(&format!("addr add {theirs} nodad"));
+        let wish = alpha.wish(vip);
+        let error = net.start(&alpha, &wish).unwrap_err().to_string();
+        assert!(error.contains("start it again"), "{error}");
+        // Pacemaker stops it and, when it has forgotten the failure, starts it again.
+        assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+        let claimed = State::Degraded(format!(
+            "{vip} is also claimed by {} on the network of a0",
+            mac.as_str().unwrap()
+        ));
+        assert_eq!(net.start(&alpha, &wish).unwrap(), claimed);
+        assert_eq!(net.start(&alpha, &wish).unwrap(), claimed);
+        let defend = || {
+            let cell = alpha.namespace.as_fd();
+            net.service(vip, |s| {
+                let state = s.monitor(&wish, Some(cell))?;
+                s.defend(cell, state)
+            })
+        };
+        assert_eq!(defend().unwrap(), claimed);
+        net.service(vip, |s| s.note(&claimed)).unwrap();
+        net.client_a.ip(&format!("addr del {theirs}"));
+        assert_eq!(defend().unwrap(), State::Running);
+        let over = net.service(vip, |s| s.note(&State::Running)).unwrap();
+        assert!(over, "what the cluster shows is of the past");
+        serve(&alpha.namespace, vip, 2049, "alpha", 1);
+        assert_eq!(call(&net.client_a, vip, 2049).as_deref(), Some("alpha"));
+        assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+        // Who comes later is told of anew.
+        net.client_a.ip(&format!("addr add {theirs} nodad"));
+        let error = net.start(&alpha, &wish).unwrap_err().to_string();
+        assert!(error.contains("already in use"), "{error}");
+        net.client_a.ip(&format!("addr del {theirs}"));
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_still_answers_for_a_node_of_the_cluster_refuses_no_start() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    let mac = net.client_a.json("link show eth0")[0]["address"].clone();
+    let mac = mac.as_str().unwrap();
+    let bytes: Vec<u8> = mac
+        .split(':')
+        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+        .collect();
+    let peers = serde_json::json!({ "n2": [bytes] }).to_string();
+    std::fs::write(net.runtime.path().join("peers.json"), peers).unwrap();
+    for vip in VIPS {
+        let length = if vip.contains(':') { 128 } else { 32 };
+        net.client_a
+            .ip(&format!("addr add {vip}/{length} dev eth0 nodad"));
+        let claimed = format!("{vip} is also claimed by {mac} on the network of a0");
+        let state = net.start(&alpha, &alpha.wish(vip)).unwrap();
+        assert_eq!(state, State::Degraded(claimed));
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_advertisement_from_behind_a_router_is_no_claim() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    let vip = "2001:db8:1::50";
+    // From next door the same is one.
+    for (hops, starts) in [(63, true), (255, false)] {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let client = &net.client_a;
+        let flood = move || {
+            let node: SocketAddrV6 = "[2001:db8:1::1]:0".parse().unwrap();
+            let (socket, message) = (advertiser(hops), advertisement(vip));
+            while stopped.try_recv() == Err(TryRecvError::Empty) {
+                let to = SockaddrIn6::from(node);
+                sendto(socket.as_raw_fd(), &message, &to, MsgFlags::empty()).unwrap();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(move || client.inside(flood));
+            let started = net.start(&alpha, &alpha.wish(vip));
+            assert_eq!(started.is_ok(), starts, "{started:?}");
+            assert_eq!(net.stop(&alpha, &alpha.wish(vip)), State::Stopped);
+            drop(stop);
+        });
+    }
+}
+
+/// A socket whose messages have this hop limit; the kernel fills in their checksums.
+fn advertiser(hops: i32) -> OwnedFd {
+    let (kind, flags) = (SockType::Raw, SockFlag::SOCK_CLOEXEC);
+    let protocol = SockProtocol::IcmpV6;
+    let socket = socket(AddressFamily::Inet6, kind, flags, protocol).unwrap();
+    setsockopt(&socket, sockopt::Ipv6Ttl, &hops).unwrap();
+    socket
+}
+
+/// That somebody has this address.
+fn advertisement(ip: &str) -> Vec<u8> {
+    let ip: Ipv6Addr = ip.parse().unwrap();
+    let mut message = vec![136, 0, 0, 0, 0x20, 0, 0, 0];
+    message.extend(ip.octets());
+    message.extend([2, 1, 2, 0, 0, 0, 0, 9]);
+    message
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
 use super::record::{Leg, Path as Way, Record, Role, Wish, detour_name};
-use super::service::{Noted, Service, error_of, observe, search};
+use super::rival::search;
+use super::service::{Noted, Service, error_of, observe};
 use crate::cell::network;
 use crate::ocf::{Error, State, log, step};
 use crate::plan::vip::{self, Desired, Family, Object, Observed, Request, Step};
@@ -60,7 +61,7 @@ impl Service<'_> {
         let seen = observe(&mut kernel, &request, &Family::BOTH)?;
         let desired = Desired::new(&request, &seen).map_err(error_of)?;
         let (wire, macs) = (Wire::open()?, kernel.macs());
-        let search = search(&kernel, &desired, &seen, (&wire, &macs))?;
+        let sought = search(&kernel, &desired, &seen, (&wire, &macs))?;
         step("looking for a way to the virtual server's node");
         let place = match find()? {
             Ok(way) => Place::There(way),
@@ -68,7 +69,7 @@ impl Service<'_> {
         };
         let record = Record::new(wish, place.role());
         // portwatch goes on announcing.
-        let (state, _) = self.bring(&mut kernel, record, search, (&desired, &wire), &place)?;
+        let (state, _) = self.bring(&mut kernel, record, sought, (&desired, &wire), &place)?;
         Ok(state)
     }
 

@@ -3,6 +3,7 @@
 mod detour;
 pub(super) mod kernel;
 pub(super) mod record;
+mod rival;
 pub(super) mod service;
 
 use std::io;
@@ -248,8 +249,9 @@ fn monitor(context: &Context<'_>) -> Result<State, Error> {
     if context.action != Action::Monitor {
         return Ok(state);
     }
-    if cell.is_some() {
+    if let Some(cell) = &cell {
         state = service.put_on_record(&wish, state)?;
+        state = service.defend(cell.netns.as_fd(), state)?;
     }
     if service.note(&state)? {
         let member = member::member(context);

@@ -15,6 +15,7 @@ use nix::fcntl::{Flock, FlockArg};
 use super::detour::{Place, routing};
 use super::kernel::Kernel;
 use super::record::{Record, Role, Wish, detour_name};
+use super::rival::{self, Sought};
 use crate::agent::portwatch::{self, report};
 use crate::cell::network;
 use crate::ocf::{Error, Explain, State, log, step};
@@ -22,7 +23,7 @@ use crate::plan::vip::{
     self, Desired, Family, Object, Observed, Problem, Request, Step, Verdict, judge,
     judge_without_plan,
 };
-use crate::sys::announce::{Probe, Search, Wire};
+use crate::sys::announce::Wire;
 use crate::sys::message;
 use crate::sys::netlink::Mac;
 use crate::sys::state::is_full;
@@ -32,9 +33,6 @@ use crate::sys::state::is_full;
 pub(in crate::agent) const RUNTIME: &str = "/run/berth";
 /// How often the lock is tried.
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
-/// How long a start waits for an answer to its first probe before it changes anything. Who lives on the
-/// network answers within a fraction of it; late answers are waited for meanwhile.
-const FIRST_ANSWER: Duration = Duration::from_millis(10);
 /// How long a monitor leaves what is missing to portwatch, and how often it looks meanwhile.
 const MENDING: Duration = Duration::from_secs(3);
 const MENDING_PAUSE: Duration = Duration::from_millis(50);
@@ -136,15 +134,16 @@ impl<'a> Service<'a> {
     /// If it can't be on this node, is in use elsewhere, or the kernel refuses a step.
     pub fn start(&self, wish: &Wish, place: &Place<'_>) -> Result<Started, Error> {
         wish.check()?;
+        let before = Record::read(&self.runtime, self.instance);
         let mut record = Record::new(wish, place.role());
+        record.claimed = before.and_then(|record| record.claimed);
         let request = record.request();
         let mut kernel = self.kernel(place.cell())?;
         let seen = observe(&mut kernel, &request, &Family::BOTH)?;
         let desired = Desired::new(&request, &seen).map_err(error_of)?;
         if vip::start(&desired, &seen).is_empty() {
-            record.serving = true;
             let state = state_of(judge(&desired, &seen));
-            let state = self.record_served(record, place)?.of(state, wish.vip);
+            let state = self.served(record, place, (&desired, state))?;
             return Ok(Started {
                 state,
                 announced: None,
@@ -152,10 +151,10 @@ impl<'a> Service<'a> {
         }
         let (wire, mut macs) = (Wire::open()?, kernel.macs());
         if let Some(gateway) = wish.gateway.filter(|_| wish.routed) {
-            macs.extend(router(&kernel, &desired, &seen, (&wire, gateway))?);
+            macs.extend(rival::router(&kernel, &desired, &seen, (&wire, gateway))?);
         }
-        let search = search(&kernel, &desired, &seen, (&wire, &macs))?;
-        let (state, port) = self.bring(&mut kernel, record, search, (&desired, &wire), place)?;
+        let sought = rival::search(&kernel, &desired, &seen, (&wire, &macs))?;
+        let (state, port) = self.bring(&mut kernel, record, sought, (&desired, &wire), place)?;
         Ok(Started {
             state,
             announced: port.map(|port| (port, wire)),
@@ -167,24 +166,36 @@ impl<'a> Service<'a> {
         &self,
         kernel: &mut Kernel,
         mut record: Record,
-        search: Option<Search<'_>>,
+        sought: Sought<'_>,
         (desired, wire): (&Desired, &Wire),
         place: &Place<'_>,
     ) -> Result<(State, Option<String>), Error> {
         let (request, wish) = (record.request(), record.wish.clone());
+        if let Sought::Claimed(other) = sought {
+            self.admit(desired, other)?;
+            record.claimed = Some(other.0);
+        }
         // Whether it is on record is said when it is in service.
         let lock = self.lock()?;
         let _ = self.note_started(record.clone())?;
         drop(lock);
-        record.serving = true;
-        if let Some(search) = search {
+        if let Sought::Nobody(search) = sought {
             // Up to the proxy entry nobody outside can tell that anything happens here.
             self.apply(kernel, &request, |steps| {
                 &steps[..before_proxy(steps, wish.vip)]
             })?;
-            if let Some(other) = search.finish()? {
-                self.clear(&wish.vserver, wish.vip, place.cell())?;
-                return Err(in_use(desired, other));
+            match search.finish()? {
+                None => {
+                    record.claimed = None;
+                    self.forget_rival(wish.vip);
+                }
+                Some(other) => {
+                    if let Err(e) = self.admit(desired, other) {
+                        self.clear(&wish.vserver, wish.vip, place.cell())?;
+                        return Err(e);
+                    }
+                    record.claimed = Some(other.0);
+                }
             }
         }
         let mut port = None;
@@ -195,14 +206,30 @@ impl<'a> Service<'a> {
                 port.clone_from(&done.desired.port);
             }
             if !done.changed || !matches!(done.state, State::Failed(_)) {
-                let noted = self.record_served(record, place)?;
-                return Ok((noted.of(done.state, wish.vip), port));
+                let state = self.served(record, place, (&done.desired, done.state))?;
+                return Ok((state, port));
             }
         }
         Err(Error::failed(format!(
             "start {}: somebody else takes away what it makes",
             wish.vip
         )))
+    }
+
+    /// Notes that the VIP is in service, and says how it is.
+    fn served(
+        &self,
+        mut record: Record,
+        place: &Place<'_>,
+        (desired, state): (&Desired, State),
+    ) -> Result<State, Error> {
+        record.serving = true;
+        let claimed = record.claimed.map(Mac);
+        let noted = self.record_served(record, place)?;
+        Ok(match claimed.filter(|_| state == State::Running) {
+            Some(other) => rival::contested(desired, other),
+            None => noted.of(state, desired.vip),
+        })
     }
 
     /// Does those steps of a start that `choose` lets through, while no other address's agent does
@@ -563,7 +590,7 @@ pub(super) fn observe(
 }
 
 /// What a VIP is judged by. To see what others need, both families have to be looked at.
-fn own(request: &Request) -> [Family; 1] {
+pub(super) fn own(request: &Request) -> [Family; 1] {
     [Family::of(&request.vip)]
 }
 
@@ -573,89 +600,8 @@ fn before_proxy(steps: &[Step], vip: IpAddr) -> usize {
     steps.iter().position(is_proxy).unwrap_or(steps.len())
 }
 
-/// The router's Ethernet address. Its claim to an announced VIP is that of a proxy: it answers for one
-/// that was reached by another subnet until it has heard that this is over, which takes seconds.
-fn router(
-    kernel: &Kernel,
-    desired: &Desired,
-    seen: &Observed,
-    (wire, gateway): (&Wire, IpAddr),
-) -> Result<Option<Mac>, Error> {
-    let Some(probe) = probe(kernel, desired, seen, (gateway, &[]))? else {
-        return Ok(None);
-    };
-    step("looking for the gateway");
-    Ok(Search::begin(wire, probe)?.listen(FIRST_ANSWER)?)
-}
-
-/// Begins to look for the VIP on the network, unless this node answers for it already.
-///
-/// # Errors
-/// If somebody has it.
-pub(super) fn search<'a>(
-    kernel: &Kernel,
-    desired: &Desired,
-    seen: &Observed,
-    (wire, ignore): (&'a Wire, &'a [Mac]),
-) -> Result<Option<Search<'a>>, Error> {
-    let Some(probe) = probe(kernel, desired, seen, (desired.vip, ignore))? else {
-        return Ok(None);
-    };
-    step("looking for another user of the address");
-    let mut search = Search::begin(wire, probe)?;
-    match search.listen(FIRST_ANSWER)? {
-        None => Ok(Some(search)),
-        Some(other) => Err(in_use(desired, other)),
-    }
-}
-
-/// A question on the network of the VIP's port, if it can have another user there.
-fn probe<'a>(
-    kernel: &Kernel,
-    desired: &Desired,
-    seen: &Observed,
-    (address, ignore): (IpAddr, &'a [Mac]),
-) -> Result<Option<Probe<'a>>, Error> {
-    let answers = |o: &Object| matches!(o, Object::Proxy(_, ip) if *ip == desired.vip);
-    let carrier = |port: &&String| seen.link(port).is_some_and(|l| l.carrier);
-    let Some(port) = desired.port.as_ref().filter(carrier) else {
-        return Ok(None);
-    };
-    // On another subnet only routers could answer for it.
-    if desired.elsewhere || seen.objects.iter().any(answers) {
-        return Ok(None);
-    }
-    let (link, mac) = kernel.port(port)?;
-    let own = seen.link(port).into_iter().flat_map(|l| &l.addresses);
-    let sender = own
-        .filter(|a| desired.subnet.contains(a.ip()))
-        .find_map(|a| match a.ip() {
-            IpAddr::V4(ip) => Some(ip),
-            IpAddr::V6(_) => None,
-        });
-    Ok(Some(Probe {
-        link,
-        mac,
-        address,
-        sender,
-        ignore,
-    }))
-}
-
-fn in_use(desired: &Desired, other: Mac) -> Error {
-    let family = match Family::of(&desired.vip) {
-        Family::V4 => "IPv4",
-        Family::V6 => "IPv6",
-    };
-    let port = desired.port.as_deref().unwrap_or_default();
-    Error::failed(format!(
-        "parameter ip: {family} address {} is already in use on the network of {port}, by {other}",
-        desired.vip
-    ))
-}
-
 /// Tells the network at once. That the port can't send is for the next monitor to say.
-fn announce(kernel: &Kernel, desired: &Desired, wire: &Wire) {
+pub(super) fn announce(kernel: &Kernel, desired: &Desired, wire: &Wire) {
     let Some(port) = &desired.port else { return };
     let announced = kernel
         .announcement(port, desired.vip)
