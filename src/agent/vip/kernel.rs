@@ -10,14 +10,16 @@ use std::time::Instant;
 use ipnetwork::IpNetwork;
 
 use crate::agent::portwatch::report;
-use crate::cell::network::{INSIDE, default_route};
+use crate::cell::network::{self, INSIDE, default_route};
 use crate::ocf::log;
 use crate::plan::vip::{
     Family, Link, Object, Observed, Out, Route, Rule, STAND_IN, Step, TO_TABLE, WAY_TABLES,
     setting_keys,
 };
 use crate::sys::announce::Announcement;
-use crate::sys::netlink::{self, Address, Applied, Mac, Proxy, RouteFilter, Scope, Socket, Via};
+use crate::sys::netlink::{
+    self, Address, Applied, LinkChange, Mac, Proxy, RouteFilter, Scope, Socket, Via,
+};
 use crate::sys::nft::{self, Element, Standing};
 use crate::sys::sysctl::{self, FORWARD_ALL_IPV6, Record};
 
@@ -25,8 +27,6 @@ use crate::sys::sysctl::{self, FORWARD_ALL_IPV6, Record};
 const PROTOCOL: u8 = 190;
 /// The maker of the routes that a routing daemon may announce.
 const ANNOUNCED: u8 = 191;
-/// How the node's ends of cells' interfaces begin.
-const OUTSIDE: &str = "b-";
 
 /// The kernel, as seen from this node and from one cell.
 pub(in crate::agent) struct Kernel {
@@ -38,6 +38,8 @@ pub(in crate::agent) struct Kernel {
     forgetful: bool,
     runtime: PathBuf,
     links: Vec<netlink::Link>,
+    /// The cell's end of its interface, as it was seen last.
+    inside: Option<netlink::Link>,
 }
 
 impl Kernel {
@@ -52,6 +54,7 @@ impl Kernel {
             forgetful: false,
             runtime: runtime.to_owned(),
             links: Vec::new(),
+            inside: None,
         })
     }
 
@@ -70,6 +73,7 @@ impl Kernel {
             ));
         }
         let mut seen = self.observe_ways(families)?;
+        seen.no_ipv6 = !network::has_ipv6();
         seen.watched = report::read(&self.runtime);
         match self.nft.standing()? {
             standing @ (Standing::Whole | Standing::Outdated) => {
@@ -172,6 +176,7 @@ impl Kernel {
             return Ok(());
         };
         let addresses = cell.addresses(Some(inside.index))?;
+        self.inside = Some(inside.clone());
         if addresses.iter().any(|a| a.address.ip() == vip) {
             seen.objects.insert(Object::Address(vip));
         }
@@ -205,7 +210,7 @@ impl Kernel {
                 name: link.name.clone(),
                 up: link.up,
                 carrier: link.carrier,
-                eligible: !link.loopback && !link.name.starts_with(OUTSIDE),
+                eligible: !link.loopback && !network::is_own(link),
                 addresses: kept,
             });
         }
@@ -263,6 +268,25 @@ impl Kernel {
     fn link(&self, name: &str) -> io::Result<&netlink::Link> {
         let link = self.links.iter().find(|l| l.name == name);
         link.ok_or_else(|| io::Error::other(format!("there is no interface {name}")))
+    }
+
+    /// Has the interface of the cell that was observed, called `name` on the node, carry packets as large
+    /// as the node's ports do.
+    pub fn fit(&mut self, name: &str) -> io::Result<()> {
+        let mtu = network::mtu(&self.links);
+        let change = LinkChange {
+            mtu: Some(mtu),
+            ..LinkChange::default()
+        };
+        // Neither end sends what the other one would not take.
+        let differs = |link: &netlink::Link| link.mtu != mtu;
+        if self.link(name).is_ok_and(differs) {
+            self.route.change_link(name, &change)?;
+        }
+        match (&mut self.cell, &self.inside) {
+            (Some(cell), Some(inside)) if differs(inside) => cell.change_link(INSIDE, &change),
+            _ => Ok(()),
+        }
     }
 
     /// The Ethernet address and number of a port.

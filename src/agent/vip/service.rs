@@ -20,7 +20,7 @@ use crate::agent::portwatch::{self, report};
 use crate::cell::network;
 use crate::ocf::{Error, Explain, State, log, step};
 use crate::plan::vip::{
-    self, Desired, Family, Object, Observed, Problem, Request, Step, Verdict, judge,
+    self, Behind, Desired, Family, Object, Observed, Problem, Request, Step, Verdict, judge,
     judge_without_plan,
 };
 use crate::sys::announce::Wire;
@@ -269,6 +269,7 @@ impl<'a> Service<'a> {
         kernel
             .apply(steps, self.deadline, Err)
             .context(format!("start {}", request.vip))?;
+        fit(kernel, request);
         let state = state_of(judge(&desired, &observe(kernel, request, &own(request))?));
         Ok(Applied {
             state,
@@ -425,6 +426,7 @@ impl<'a> Service<'a> {
             let reason = format!("vserver {}'s cell does not run on this node", wish.vserver);
             return Ok(state_of(judge_without_plan(wish.vip, &reason, &seen)));
         }
+        fit(kernel, &request);
         let verdict = match Desired::new(&request, &seen) {
             Ok(desired) => judge(&desired, &seen),
             Err(problem) => judge_without_plan(wish.vip, &problem.to_string(), &seen),
@@ -587,6 +589,13 @@ pub(super) fn observe(
     let links = request.links(&seen);
     kernel.observe_settings(request.vip, &links, &mut seen)?;
     Ok(seen)
+}
+
+/// Has the cell's interface follow what the ports carry. That it can't costs speed only.
+fn fit(kernel: &mut Kernel, request: &Request) {
+    if let Behind::Cell(link) = &request.behind {
+        kernel.fit(link).unwrap_or_else(log::warn);
+    }
 }
 
 /// What a VIP is judged by. To see what others need, both families have to be looked at.

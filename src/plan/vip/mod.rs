@@ -349,6 +349,8 @@ pub struct Observed {
     pub damaged: bool,
     /// Whether the rules of the nftables tables are those of another version of berth, which serve as well.
     pub outdated: bool,
+    /// Whether the kernel has no IPv6.
+    pub no_ipv6: bool,
     /// The kernel settings that exist, by their names under /proc/sys/net.
     pub settings: BTreeMap<String, i64>,
     /// What the settings that berth changed were before.

@@ -151,6 +151,11 @@ pub(super) fn beside<'a>(port: &'a str, seen: &'a Observed) -> impl Iterator<Ite
 
 pub(super) fn check_free(request: &Request, seen: &Observed) -> Result<(), Problem> {
     let vip = request.vip;
+    if seen.no_ipv6 && Family::of(&vip) == Family::V6 {
+        return Err(Problem::Host(format!(
+            "parameter ip: {vip} is an IPv6 address, and this node's kernel has no IPv6: it was booted with ipv6.disable=1"
+        )));
+    }
     let host = seen
         .links
         .iter()
@@ -191,7 +196,21 @@ pub(super) fn check_ports(request: &Request, seen: &Observed) -> Result<(), Prob
         Some(names) if !names.iter().any(|name| seen.link(name).is_some()) => Err(Problem::Host(
             format!("parameter ports: this node has none of {}", names.join(" ")),
         )),
-        _ => Ok(()),
+        Some(names) => {
+            let own = names.iter().filter_map(|name| seen.link(name));
+            match own.into_iter().find(|link| !link.eligible) {
+                Some(link) => Err(Problem::Host(format!(
+                    "parameter ports: {} leads to no client: it is {}",
+                    link.name,
+                    match vserver_of(&link.name) {
+                        Some(vserver) => format!("the interface of vserver {vserver}'s cell"),
+                        None => "a loopback interface".to_owned(),
+                    }
+                ))),
+                None => Ok(()),
+            }
+        }
+        None => Ok(()),
     }
 }
 
