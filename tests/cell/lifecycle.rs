@@ -51,7 +51,7 @@ fn starting_and_stopping_twice_is_as_good_as_once() {
 #[test]
 #[ignore = "needs root"]
 fn an_interface_of_somebody_else_with_the_cells_name_is_left_alone() {
-    let node = Node::new("foreign");
+    let node = Node::new("their");
     let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
     let fs = node.fs(&vserver, &device, "/data");
     let theirs = format!("b-{vserver}");
