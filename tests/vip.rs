@@ -524,6 +524,113 @@ fn a_link_local_gateway_leads_out_of_the_subnet_on_either_kind_of_port() {
     }
 }
 
+/// As firewalld makes it, with the port in a zone.
+const FIREWALLD: &str = "table inet firewalld {
+    chain forward_zones {
+        ALLOW
+        iifname \"a0\" goto public
+    }
+    chain public {
+        jump public_allow
+        reject with icmpx admin-prohibited
+    }
+    chain public_allow {
+        oifname \"a0\" accept
+    }
+    chain filter_FORWARD {
+        type filter hook forward priority filter + 10; policy accept;
+        ct state { established, related } accept
+        ct status dnat accept
+        iifname \"lo\" accept
+        ct state vmap { invalid : drop }
+        jump forward_zones
+        reject with icmpx admin-prohibited
+    }
+}";
+/// As Docker and ufw make it.
+const DROPPING: &str = "table ip filter {
+    chain USER {
+        return
+    }
+    chain FORWARD {
+        type filter hook forward priority filter; policy drop;
+        jump USER
+        oifname \"docker0\" ct state related,established accept
+        ct state related,established accept
+        iifname \"docker0\" oifname != \"docker0\" accept
+        ip protocol icmp accept
+        ALLOW
+    }
+}";
+
+#[test]
+#[ignore = "needs root"]
+fn a_firewall_that_drops_what_is_forwarded_is_named_and_one_that_lets_it_through_is_not() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    for vip in VIPS {
+        net.start(&alpha, &alpha.wish(vip)).unwrap();
+        serve(&alpha.namespace, vip, 2049, "alpha", 100);
+    }
+    let dropping6 = DROPPING
+        .replace("table ip ", "table ip6 ")
+        .replace("ip protocol icmp", "meta l4proto ipv6-icmp");
+    for (vip, ruleset, chain) in [
+        (
+            VIPS[0],
+            FIREWALLD,
+            "filter_FORWARD of nftables table inet firewalld",
+        ),
+        (
+            VIPS[1],
+            FIREWALLD,
+            "filter_FORWARD of nftables table inet firewalld",
+        ),
+        (VIPS[0], DROPPING, "FORWARD of nftables table ip filter"),
+        (VIPS[1], &dropping6, "FORWARD of nftables table ip6 filter"),
+    ] {
+        let wish = alpha.wish(vip);
+        for (allow, open) in [
+            ("", false),
+            // One direction is not enough.
+            ("oifname \"b-*\" accept", false),
+            ("tcp dport 25 drop", false),
+            ("oifname \"b-*\" accept; iifname \"b-*\" accept", true),
+            ("ct state untracked accept", true),
+            ("ct state { untracked, new } accept", true),
+            (
+                "tcp dport { 445, 2049 } accept; tcp sport { 445, 2049 } accept",
+                true,
+            ),
+            (
+                "iifname . oifname { \"a0\" . \"b-alpha\", \"b-alpha\" . \"a0\" } accept",
+                true,
+            ),
+        ] {
+            assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
+            let rules = ruleset.replace("ALLOW", allow);
+            std::fs::write(net.runtime.path().join("rules"), &rules).unwrap();
+            let file = net.runtime.path().join("rules").display().to_string();
+            net.node.sh(&format!("nft -f {file}"));
+            let reached = call(&net.client_a, vip, 2049).is_some();
+            assert_eq!(reached, open, "{vip} {rules}");
+            let state = net.monitor(&alpha, &wish);
+            let validated = net.service(vip, |s| s.validate(&wish));
+            if open {
+                assert_eq!(state, State::Running, "{rules}");
+                validated.unwrap();
+            } else {
+                let why = format!("chain {chain} drops packets of {vip} between a0 and b-alpha");
+                assert_eq!(state, State::Degraded(why.clone()), "{rules}");
+                assert_eq!(validated.unwrap_err().to_string(), why);
+                assert_eq!(net.start(&alpha, &wish).unwrap(), State::Degraded(why));
+            }
+            net.stop(&alpha, &wish);
+            net.node.sh("nft flush ruleset");
+        }
+    }
+}
+
 #[test]
 #[ignore = "needs root"]
 fn a_vip_of_another_vserver_is_neither_taken_nor_stopped() {

@@ -20,7 +20,7 @@ use crate::sys::announce::Announcement;
 use crate::sys::netlink::{
     self, Address, Applied, LinkChange, Mac, Proxy, RouteFilter, Scope, Socket, Via,
 };
-use crate::sys::nft::{self, Element, Standing};
+use crate::sys::nft::{self, Barrier, Element, Passage, Standing};
 use crate::sys::sysctl::{self, FORWARD_ALL_IPV6, Record};
 
 /// The maker of all that berth makes: `rtm_protocol` and its likes.
@@ -38,6 +38,8 @@ pub(in crate::agent) struct Kernel {
     forgetful: bool,
     runtime: PathBuf,
     links: Vec<netlink::Link>,
+    /// Other programs' chains that forwarded packets pass, as they were seen last.
+    foreign: Vec<Barrier>,
     /// The cell's end of its interface, as it was seen last.
     inside: Option<netlink::Link>,
 }
@@ -54,6 +56,7 @@ impl Kernel {
             forgetful: false,
             runtime: runtime.to_owned(),
             links: Vec::new(),
+            foreign: Vec::new(),
             inside: None,
         })
     }
@@ -75,7 +78,9 @@ impl Kernel {
         let mut seen = self.observe_ways(families)?;
         seen.no_ipv6 = !network::has_ipv6();
         seen.watched = report::read(&self.runtime);
-        match self.nft.standing()? {
+        let (standing, foreign) = self.nft.survey()?;
+        self.foreign = foreign;
+        match standing {
             standing @ (Standing::Whole | Standing::Outdated) => {
                 seen.objects.insert(Object::Tables);
                 seen.outdated = standing == Standing::Outdated;
@@ -287,6 +292,26 @@ impl Kernel {
             (Some(cell), Some(inside)) if differs(inside) => cell.change_link(INSIDE, &change),
             _ => Ok(()),
         }
+    }
+
+    /// Another program's chain that drops what VIPs of `family` receive and send between a port and an
+    /// interface that leads inwards, which need not be there yet.
+    pub fn barrier(
+        &mut self,
+        family: Family,
+        (port, inward): (&str, &str),
+    ) -> io::Result<Option<Barrier>> {
+        if self.foreign.is_empty() {
+            return Ok(None);
+        }
+        let index = |name: &str| self.link(name).map_or(0, |link| link.index);
+        let passage = Passage {
+            family: to_netlink(family),
+            port: (port, index(port)),
+            inward: (inward, index(inward)),
+        };
+        let found = self.nft.barriers_among(&self.foreign, &[passage])?;
+        Ok(found.into_iter().next())
     }
 
     /// The Ethernet address and number of a port.

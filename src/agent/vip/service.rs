@@ -142,7 +142,7 @@ impl<'a> Service<'a> {
         let seen = observe(&mut kernel, &request, &Family::BOTH)?;
         let desired = Desired::new(&request, &seen).map_err(error_of)?;
         if vip::start(&desired, &seen).is_empty() {
-            let state = state_of(judge(&desired, &seen));
+            let state = judged(&mut kernel, &request, &desired, &seen)?;
             let state = self.served(record, place, (&desired, state))?;
             return Ok(Started {
                 state,
@@ -257,7 +257,7 @@ impl<'a> Service<'a> {
         let steps = vip::start(&desired, &seen);
         let steps = choose(&steps);
         let Some(next) = steps.first() else {
-            let state = state_of(judge(&desired, &seen));
+            let state = judged(kernel, request, &desired, &seen)?;
             return Ok(Applied {
                 state,
                 desired,
@@ -270,7 +270,8 @@ impl<'a> Service<'a> {
             .apply(steps, self.deadline, Err)
             .context(format!("start {}", request.vip))?;
         fit(kernel, request);
-        let state = state_of(judge(&desired, &observe(kernel, request, &own(request))?));
+        let seen = observe(kernel, request, &own(request))?;
+        let state = judged(kernel, request, &desired, &seen)?;
         Ok(Applied {
             state,
             desired,
@@ -427,11 +428,11 @@ impl<'a> Service<'a> {
             return Ok(state_of(judge_without_plan(wish.vip, &reason, &seen)));
         }
         fit(kernel, &request);
-        let verdict = match Desired::new(&request, &seen) {
-            Ok(desired) => judge(&desired, &seen),
-            Err(problem) => judge_without_plan(wish.vip, &problem.to_string(), &seen),
+        let state = match Desired::new(&request, &seen) {
+            Ok(desired) => judged(kernel, &request, &desired, &seen)?,
+            Err(problem) => state_of(judge_without_plan(wish.vip, &problem.to_string(), &seen)),
         };
-        Ok(match (state_of(verdict), there) {
+        Ok(match (state, there) {
             (State::Running, Some(way)) => State::Degraded(routing(wish.vip, way)),
             (state, _) => state,
         })
@@ -443,9 +444,14 @@ impl<'a> Service<'a> {
     /// Why not.
     pub fn validate(&self, wish: &Wish) -> Result<(), Error> {
         let request = wish.request();
-        let seen = observe(&mut self.kernel(None)?, &request, &own(&request))?;
-        Desired::new(&request, &seen).map_err(error_of)?;
-        Ok(())
+        let mut kernel = self.kernel(None)?;
+        let seen = observe(&mut kernel, &request, &own(&request))?;
+        let desired = Desired::new(&request, &seen).map_err(error_of)?;
+        vip::check_places(&request, &seen).map_err(error_of)?;
+        match barrier(&mut kernel, &request, &desired)? {
+            Some(why) => Err(Error::host(why)),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn kernel(&self, cell: Option<BorrowedFd<'_>>) -> io::Result<Kernel> {
@@ -589,6 +595,40 @@ pub(super) fn observe(
     let links = request.links(&seen);
     kernel.observe_settings(request.vip, &links, &mut seen)?;
     Ok(seen)
+}
+
+/// How a VIP is that is to be as `desired`.
+fn judged(
+    kernel: &mut Kernel,
+    request: &Request,
+    desired: &Desired,
+    seen: &Observed,
+) -> Result<State, Error> {
+    let state = state_of(judge(desired, seen));
+    if state != State::Running {
+        return Ok(state);
+    }
+    let barrier = barrier(kernel, request, desired)?;
+    Ok(barrier.map_or(state, State::Degraded))
+}
+
+/// Which other program's firewall keeps clients from the VIP, if one does.
+fn barrier(
+    kernel: &mut Kernel,
+    request: &Request,
+    desired: &Desired,
+) -> Result<Option<String>, Error> {
+    let Some(port) = desired.port.as_deref() else {
+        return Ok(None);
+    };
+    let inward = request.behind.link();
+    let found = kernel.barrier(Family::of(&request.vip), (port, inward))?;
+    Ok(found.map(|chain| {
+        format!(
+            "{chain} drops packets of {} between {port} and {inward}",
+            request.vip
+        )
+    }))
 }
 
 /// Has the cell's interface follow what the ports carry. That it can't costs speed only.

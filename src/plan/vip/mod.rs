@@ -27,7 +27,8 @@ pub use desired::{Desired, setting_keys};
 pub use gateway::{GatewayFault, gateway_fits};
 pub use judge::{Verdict, judge, judge_without_plan};
 pub use place::{
-    Behind, Detour, NextHop, Problem, Request, holder, is_lost, is_reserved, present_port,
+    Behind, Detour, NextHop, Problem, Request, check_places, holder, is_lost, is_reserved,
+    present_port,
 };
 
 /// The table of the routes to this node's VIPs.

@@ -285,15 +285,59 @@ fn check_gateway(request: &Request, subnet: IpNetwork) -> Result<(), Problem> {
         .map_err(|fault| Problem::Config(format!("parameter gateway: {gateway} {fault}")))
 }
 
+/// Whether a port is on other subnets than the VIP's, by portwatch's parameters.
+fn is_astray(vip: IpAddr, link: &Link, seen: &Observed) -> bool {
+    let nets = seen.watched.get(&link.name).into_iter();
+    let mut nets = nets
+        .flat_map(|w| &w.nets)
+        .filter(|(net, _)| Family::of(&net.ip()) == Family::of(&vip))
+        .peekable();
+    nets.peek().is_some() && !nets.any(|(net, _)| net.contains(vip))
+}
+
+/// The first of the VIP's ports that is on another subnet, as a problem.
+fn astray(request: &Request, seen: &Observed) -> Option<Problem> {
+    let mut links = request.ports.iter().flatten().filter_map(|p| seen.link(p));
+    let link = links.find(|link| is_astray(request.vip, link, seen))?;
+    let nets = seen.watched.get(&link.name).into_iter();
+    let nets: Vec<String> = nets
+        .flat_map(|w| &w.nets)
+        .map(|(net, _)| net.to_string())
+        .collect();
+    Some(Problem::Host(format!(
+        "parameter ports: {} is on {}, where clients of {} are not",
+        link.name,
+        nets.join(", "),
+        request.vip
+    )))
+}
+
+/// Whether all of the VIP's ports that the node has are on its subnet, as far as portwatch knows; a start
+/// does with those that are.
+///
+/// # Errors
+/// The first that is not.
+pub fn check_places(request: &Request, seen: &Observed) -> Result<(), Problem> {
+    match astray(request, seen).filter(|_| !request.routed) {
+        Some(problem) => Err(problem),
+        None => Ok(()),
+    }
+}
+
 pub(super) fn candidates<'a>(
     request: &Request,
     subnet: IpNetwork,
     seen: &'a Observed,
 ) -> Result<Vec<&'a Link>, Problem> {
-    if let Some(names) = &request.ports {
-        return Ok(names.iter().filter_map(|name| seen.link(name)).collect());
-    }
     let vip = request.vip;
+    if let Some(names) = &request.ports {
+        let links = names.iter().filter_map(|name| seen.link(name));
+        let found: Vec<&Link> = links.filter(|l| !is_astray(vip, l, seen)).collect();
+        return match (found.is_empty(), astray(request, seen)) {
+            (true, Some(problem)) if !request.routed => Err(problem),
+            _ => Ok(found),
+        };
+    }
     // What portwatch knows to be on the subnet is, with or without an address. And without portwatch
     // a VIP stays where that has put it.
     let watched = |link: &Link| {

@@ -4,12 +4,14 @@
 //! added, deleted and listed over nfnetlink directly.
 
 mod elements;
+mod foreign;
 mod table;
 
 use std::io;
 use std::os::fd::AsFd;
 
 pub use elements::{Element, TABLE};
+pub use foreign::{Barrier, Passage};
 use nix::unistd::{ForkResult, fork};
 
 use crate::sys::message;
