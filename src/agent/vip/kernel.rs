@@ -10,22 +10,23 @@ use std::time::Instant;
 use ipnetwork::IpNetwork;
 
 use crate::agent::portwatch::report;
-use crate::cell::network::{INSIDE, default_route};
+use crate::cell::network::{self, INSIDE, default_route};
 use crate::ocf::log;
 use crate::plan::vip::{
-    Family, Link, Object, Observed, Out, Route, Rule, STAND_IN, Step, TO_TABLE, setting_keys,
+    Family, Link, Object, Observed, Out, Route, Rule, STAND_IN, Step, TO_TABLE, WAY_TABLES,
+    setting_keys,
 };
 use crate::sys::announce::Announcement;
-use crate::sys::netlink::{self, Address, Applied, Mac, Proxy, RouteFilter, Scope, Socket, Via};
-use crate::sys::nft::{self, Element, Standing};
+use crate::sys::netlink::{
+    self, Address, Applied, LinkChange, Mac, Proxy, RouteFilter, Scope, Socket, Via,
+};
+use crate::sys::nft::{self, Barrier, Element, Passage, Standing};
 use crate::sys::sysctl::{self, FORWARD_ALL_IPV6, Record};
 
 /// The maker of all that berth makes: `rtm_protocol` and its likes.
 const PROTOCOL: u8 = 190;
 /// The maker of the routes that a routing daemon may announce.
 const ANNOUNCED: u8 = 191;
-/// How the node's ends of cells' interfaces begin.
-const OUTSIDE: &str = "b-";
 
 /// The kernel, as seen from this node and from one cell.
 pub(in crate::agent) struct Kernel {
@@ -33,8 +34,14 @@ pub(in crate::agent) struct Kernel {
     nft: nft::Socket,
     cell: Option<Socket>,
     record: Record,
+    /// Whether it was said that the record can't be written.
+    forgetful: bool,
     runtime: PathBuf,
     links: Vec<netlink::Link>,
+    /// Other programs' chains that forwarded packets pass, as they were seen last.
+    foreign: Vec<Barrier>,
+    /// The cell's end of its interface, as it was seen last.
+    inside: Option<netlink::Link>,
 }
 
 impl Kernel {
@@ -46,8 +53,11 @@ impl Kernel {
             nft: nft::Socket::new()?,
             cell: cell.map(Socket::in_netns).transpose()?,
             record: Record::empty(&runtime.join("vip.settings")),
+            forgetful: false,
             runtime: runtime.to_owned(),
             links: Vec::new(),
+            foreign: Vec::new(),
+            inside: None,
         })
     }
 
@@ -59,12 +69,18 @@ impl Kernel {
     /// What is there, as far as it concerns VIPs of `families`; `vip` is looked for in the cell. Of the
     /// settings only those that berth has changed: see [`Kernel::observe_settings`].
     pub fn observe(&mut self, vip: Option<IpAddr>, families: &[Family]) -> io::Result<Observed> {
-        self.record.reload().unwrap_or_else(|e| {
-            log::warn(format_args!("{e}: settings will not be restored"));
-        });
+        let unread = self.record.reload().err();
+        if let Some(e) = &unread {
+            log::warn(format_args!(
+                "{e}: forwarding counts as berth's doing, other settings will not be put back"
+            ));
+        }
         let mut seen = self.observe_ways(families)?;
+        seen.no_ipv6 = !network::has_ipv6();
         seen.watched = report::read(&self.runtime);
-        match self.nft.standing()? {
+        let (standing, foreign) = self.nft.survey()?;
+        self.foreign = foreign;
+        match standing {
             standing @ (Standing::Whole | Standing::Outdated) => {
                 seen.objects.insert(Object::Tables);
                 seen.outdated = standing == Standing::Outdated;
@@ -78,6 +94,7 @@ impl Kernel {
         if let Some(vip) = vip {
             self.observe_cell(vip, &mut seen)?;
         }
+        self.recall(&seen, unread.is_some())?;
         for (key, before) in self.record.iter() {
             seen.before.insert(key.to_owned(), before);
         }
@@ -87,6 +104,43 @@ impl Kernel {
             keys.into_iter().chain([FORWARD_ALL_IPV6.to_owned()]),
         )?;
         Ok(seen)
+    }
+
+    /// Takes what is not on record, for want of room or because the record is lost, from what is there: a
+    /// port in the set `shut` forwarded nothing before. Without the tables that can't be told, and whatever
+    /// berth's ports forward counts as its doing: no node shall become a router by having forgotten that it
+    /// was none.
+    fn recall(&mut self, seen: &Observed, unread: bool) -> io::Result<()> {
+        let shut = |object: &Object| match object {
+            Object::Shut(family, port) => Some((*family, port.clone())),
+            _ => None,
+        };
+        let used = |object: &Object| match object {
+            Object::Proxy(port, vip) => Some((Family::of(vip), port.clone())),
+            Object::Route(route) if WAY_TABLES.contains(&route.table) => {
+                Some((route.family(), route.out.link()?.to_owned()))
+            }
+            _ => None,
+        };
+        let tables = seen.damaged || seen.objects.contains(&Object::Tables);
+        let lost = unread || self.record.iter().next().is_none();
+        let ports: BTreeSet<(Family, String)> = match lost && !tables {
+            true => seen.objects.iter().filter_map(used).collect(),
+            false => seen.objects.iter().filter_map(shut).collect(),
+        };
+        for (family, port) in ports {
+            let key = match family {
+                Family::V4 => format!("ipv4/conf/{port}/forwarding"),
+                Family::V6 => match format!("ipv6/conf/{port}/force_forwarding") {
+                    key if sysctl::read(&key)?.is_some() => key,
+                    _ => FORWARD_ALL_IPV6.to_owned(),
+                },
+            };
+            if let Some(now) = sysctl::read(&key)?.filter(|now| *now != 0) {
+                self.record.suppose(&key, (0, now));
+            }
+        }
+        Ok(())
     }
 
     /// Of that only what says which port each VIP is served through: links, addresses,
@@ -127,6 +181,7 @@ impl Kernel {
             return Ok(());
         };
         let addresses = cell.addresses(Some(inside.index))?;
+        self.inside = Some(inside.clone());
         if addresses.iter().any(|a| a.address.ip() == vip) {
             seen.objects.insert(Object::Address(vip));
         }
@@ -160,7 +215,7 @@ impl Kernel {
                 name: link.name.clone(),
                 up: link.up,
                 carrier: link.carrier,
-                eligible: !link.loopback && !link.name.starts_with(OUTSIDE),
+                eligible: !link.loopback && !network::is_own(link),
                 addresses: kept,
             });
         }
@@ -218,6 +273,45 @@ impl Kernel {
     fn link(&self, name: &str) -> io::Result<&netlink::Link> {
         let link = self.links.iter().find(|l| l.name == name);
         link.ok_or_else(|| io::Error::other(format!("there is no interface {name}")))
+    }
+
+    /// Has the interface of the cell that was observed, called `name` on the node, carry packets as large
+    /// as the node's ports do.
+    pub fn fit(&mut self, name: &str) -> io::Result<()> {
+        let mtu = network::mtu(&self.links);
+        let change = LinkChange {
+            mtu: Some(mtu),
+            ..LinkChange::default()
+        };
+        // Neither end sends what the other one would not take.
+        let differs = |link: &netlink::Link| link.mtu != mtu;
+        if self.link(name).is_ok_and(differs) {
+            self.route.change_link(name, &change)?;
+        }
+        match (&mut self.cell, &self.inside) {
+            (Some(cell), Some(inside)) if differs(inside) => cell.change_link(INSIDE, &change),
+            _ => Ok(()),
+        }
+    }
+
+    /// Another program's chain that drops what VIPs of `family` receive and send between a port and an
+    /// interface that leads inwards, which need not be there yet.
+    pub fn barrier(
+        &mut self,
+        family: Family,
+        (port, inward): (&str, &str),
+    ) -> io::Result<Option<Barrier>> {
+        if self.foreign.is_empty() {
+            return Ok(None);
+        }
+        let index = |name: &str| self.link(name).map_or(0, |link| link.index);
+        let passage = Passage {
+            family: to_netlink(family),
+            port: (port, index(port)),
+            inward: (inward, index(inward)),
+        };
+        let found = self.nft.barriers_among(&self.foreign, &[passage])?;
+        Ok(found.into_iter().next())
     }
 
     /// The Ethernet address and number of a port.
@@ -282,12 +376,19 @@ impl Kernel {
     }
 
     fn step(&mut self, step: &Step, deadline: Instant) -> io::Result<()> {
-        match step {
+        let done = match step {
             Step::Add(object) => self.add(object, deadline),
             Step::Remove(object) => self.remove(object).map(|_| ()),
             Step::Set(key, value) => self.record.change(key, *value),
             Step::Restore(key) => self.record.restore(key),
+        };
+        if let Some(e) = self.record.unsaved().filter(|_| !self.forgetful) {
+            log::warn(format_args!(
+                "{e}: some of the node's settings will not be put back"
+            ));
+            self.forgetful = true;
         }
+        done
     }
 
     fn add(&mut self, object: &Object, deadline: Instant) -> io::Result<()> {

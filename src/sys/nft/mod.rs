@@ -4,6 +4,7 @@
 //! added, deleted and listed over nfnetlink directly.
 
 mod elements;
+mod foreign;
 mod seal;
 mod table;
 
@@ -11,6 +12,7 @@ use std::io;
 use std::os::fd::AsFd;
 
 pub use elements::{Element, TABLE};
+pub use foreign::{Barrier, Passage};
 use nix::unistd::{ForkResult, fork};
 
 use crate::sys::message;

@@ -12,10 +12,9 @@ use super::elements::{
 };
 use crate::hash::Fnv64;
 use crate::sys::message;
-use crate::sys::netlink::wire::{Attributes, Request};
+use crate::sys::netlink::wire::{Attributes, Message, Request};
 
 const NEWCHAIN: u16 = 3;
-const GETCHAIN: u16 = 4;
 const DELCHAIN: u16 = 5;
 const GETRULE: u16 = 7;
 const NFTA_CHAIN_TABLE: u16 = 1;
@@ -32,42 +31,38 @@ const SEAL: &str = "seal_";
 
 /// What the kernel says of the chains of both tables.
 #[derive(Debug, Default)]
-pub(super) struct Chains {
-    /// The uses of chains in `inet` and in `arp`: the rules, and those that lead to a chain once more.
+pub(super) struct Own {
+    /// The uses of chains in `inet` and in `arp`: the rules, and those that lead to a chain once more. The kernel
+    /// tells that with far less ado than the rules themselves.
     pub uses: (usize, usize),
     /// Names of seals: more than one if somebody made another.
     pub seals: Vec<String>,
     hash: Fnv64,
 }
 
-impl Socket {
-    /// Lists the chains of both tables. That is far less ado than the rules themselves.
-    pub(super) fn chains(&mut self) -> io::Result<Chains> {
-        let what = "list the chains of nftables table berth";
-        let mut all = Chains::default();
-        for family in [NFPROTO_INET, NFPROTO_ARP] {
-            let answer = self.wire.dump(message_type(GETCHAIN), payload(family, &[]));
-            let chains = match answer.map_err(|e| message(e, what))? {
-                Ok(chains) => chains,
-                Err(no) if no.errno == Errno::ENOENT => continue,
-                Err(no) => return Err(no.of(what)),
-            };
-            // It lists the chains of all tables.
-            let own = chains.iter().filter_map(|chain| chain.payload.get(4..));
-            for chain in own.filter(|c| value(c, NFTA_CHAIN_TABLE) == Some(&text(TABLE))) {
-                all.add(family, chain);
-            }
+/// Those of the chains that are berth's.
+pub(super) fn own(chains: &[Message]) -> Own {
+    let mut own = Own::default();
+    for chain in chains {
+        let (Some(family), Some(chain)) = (chain.payload.first(), chain.payload.get(4..)) else {
+            continue;
+        };
+        let is_own = value(chain, NFTA_CHAIN_TABLE) == Some(&text(TABLE));
+        if is_own && [NFPROTO_INET, NFPROTO_ARP].contains(family) {
+            own.add(*family, chain);
         }
-        Ok(all)
     }
+    own
+}
 
+impl Socket {
     /// The name of the seal that the rules should have, by what the kernel has now.
     ///
     /// # Errors
     /// If the kernel can't be asked.
-    pub(super) fn due_seal(&mut self, chains: &Chains) -> io::Result<String> {
+    pub(super) fn due_seal(&mut self, own: &Own) -> io::Result<String> {
         let what = "list the rules of nftables table berth";
-        let mut hash = chains.hash;
+        let mut hash = own.hash;
         for family in [NFPROTO_INET, NFPROTO_ARP] {
             let request = payload(family, &[(NFTA_RULE_TABLE, &text(TABLE))]);
             let answer = self.wire.dump(message_type(GETRULE), request);
@@ -92,8 +87,8 @@ impl Socket {
     /// # Errors
     /// If the kernel refuses or can't be asked.
     pub(super) fn seal(&mut self) -> io::Result<()> {
-        let chains = self.chains()?;
-        let due = self.due_seal(&chains)?;
+        let own = own(&self.chains()?);
+        let due = self.due_seal(&own)?;
         let request = |verb, flags, name: &str| Request {
             kind: message_type(verb),
             flags,
@@ -105,7 +100,7 @@ impl Socket {
                 ],
             ),
         };
-        let old = chains.seals.iter().filter(|name| **name != due);
+        let old = own.seals.iter().filter(|name| **name != due);
         let mut requests: Vec<Request> = old.map(|name| request(DELCHAIN, 0, name)).collect();
         requests.push(request(NEWCHAIN, NLM_F_CREATE, &due));
         match self.transaction(&requests)? {
@@ -115,7 +110,7 @@ impl Socket {
     }
 }
 
-impl Chains {
+impl Own {
     fn add(&mut self, family: u8, chain: &[u8]) {
         let name = value(chain, NFTA_CHAIN_NAME).unwrap_or_default();
         let name = String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name));

@@ -7,6 +7,8 @@ use std::time::Instant;
 use nix::errno::Errno;
 
 use super::elements::{NFPROTO_ARP, NFPROTO_INET, TABLE, message_type, payload, text};
+use super::foreign::{Barrier, foreign};
+use super::seal::own;
 use super::{Socket, Standing};
 use crate::hash::fnv64;
 use crate::sys::command::run_with_input;
@@ -15,6 +17,7 @@ use crate::sys::netlink::wire::{Attributes, Request};
 use crate::sys::program::command;
 
 const DELTABLE: u16 = 2;
+pub(super) const GETCHAIN: u16 = 4;
 const GETRULE: u16 = 7;
 const NFTA_TABLE_NAME: u16 = 1;
 const NFTA_RULE_TABLE: u16 = 1;
@@ -180,25 +183,36 @@ impl Socket {
     /// # Errors
     /// If the kernel can't be asked.
     pub fn standing(&mut self) -> io::Result<Standing> {
+        Ok(self.survey()?.0)
+    }
+
+    /// The same, and the chains of other programs that forwarded packets pass, whatever they do.
+    ///
+    /// # Errors
+    /// If the kernel can't be asked.
+    pub fn survey(&mut self) -> io::Result<(Standing, Vec<Barrier>)> {
         let chains = self.chains()?;
-        if chains.uses == (0, 0) {
-            return Ok(Standing::Absent);
+        let (others, own) = (foreign(&chains), own(&chains));
+        if own.uses == (0, 0) {
+            return Ok((Standing::Absent, others));
         }
         let mark = self.mark()?;
         if mark == Some(own_mark()) {
-            return Ok(match &*chains.seals {
+            let standing = match &*own.seals {
                 // They were made, and whoever made them was ended before they were sealed.
                 [] => Standing::Outdated,
-                [seal] if *seal == self.due_seal(&chains)? => Standing::Whole,
+                [seal] if *seal == self.due_seal(&own)? => Standing::Whole,
                 _ => Standing::Damaged,
-            });
+            };
+            return Ok((standing, others));
         }
         let (inet, arp) = mark.as_deref().and_then(counts).unwrap_or(UNMARKED);
-        let whole = (inet..=inet + 1).contains(&chains.uses.0) && chains.uses.1 == arp;
-        Ok(match whole {
+        let whole = (inet..=inet + 1).contains(&own.uses.0) && own.uses.1 == arp;
+        let standing = match whole {
             true => Standing::Outdated,
             false => Standing::Damaged,
-        })
+        };
+        Ok((standing, others))
     }
 
     /// Makes both tables in one transaction, or makes them whole again; their elements stay.
