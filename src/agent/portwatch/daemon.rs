@@ -8,7 +8,7 @@ mod agents;
 mod spare;
 mod take_over;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -36,8 +36,8 @@ use crate::plan::port::{Balancer, Move, Port, Vip, place};
 use crate::sys::announce::Ear;
 use crate::sys::netlink::{Change, Events, Socket};
 
-/// How often the other nodes' addresses are asked for, and how often at first, when all of them may
-/// have just been started.
+/// How often it is looked what the cluster has on record: the other nodes' addresses, and whether it still knows
+/// what it was told; and how often at first, when all nodes may have just been started.
 const ASK_PEERS: Duration = Duration::from_secs(60);
 const ASK_PEERS_EARLY: Duration = Duration::from_secs(3);
 const EARLY: Duration = Duration::from_secs(30);
@@ -179,7 +179,7 @@ impl Daemon {
             mover,
             balancer: balancer(&settings),
             room: Room::new(begun),
-            publisher: Publisher::default(),
+            publisher: Publisher::new(settings.node.clone()),
             clients: Vec::new(),
             begun,
             answer_by: None,
@@ -286,7 +286,7 @@ impl Daemon {
         ];
         fds.extend(self.clients.iter().map(Channel::as_fd));
         let agents = fds.len();
-        fds.extend(self.publisher.fd());
+        fds.extend(self.publisher.fds());
         let mut fds: Vec<PollFd<'_>> = fds
             .into_iter()
             .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
@@ -435,9 +435,7 @@ impl Daemon {
         if self.ask_peers_at <= now {
             let early = now.saturating_duration_since(self.begun) < EARLY;
             self.ask_peers_at = now + if early { ASK_PEERS_EARLY } else { ASK_PEERS };
-            self.watch
-                .peer_attributes()
-                .for_each(|name| self.publisher.ask(name));
+            self.publisher.survey();
         }
     }
 
@@ -472,7 +470,15 @@ impl Daemon {
         }
         self.mover.announce_anew(self.detours.announcements(), now);
         let node = self.settings.node.clone().unwrap_or_default();
-        let answers: BTreeMap<_, _> = self.publisher.answers();
+        let mut answers = self.publisher.answers();
+        if let Some(mut all) = self.publisher.surveyed() {
+            let stray = all.keys().filter(|name| self.watch.is_stray(name));
+            stray.for_each(|name| self.publisher.drop_stray(name.clone()));
+            for name in self.watch.peer_attributes() {
+                let values = all.remove(&name).unwrap_or_default();
+                answers.entry(name).or_insert(values);
+            }
+        }
         if answers.is_empty() {
             return;
         }

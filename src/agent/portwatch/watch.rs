@@ -409,6 +409,19 @@ impl Watch {
         self.subnets.keys().map(|name| format!("berth-addr-{name}"))
     }
 
+    /// Whether this node tells the cluster this attribute of a subnet that it has nothing to do with any more: the
+    /// parameters named it once.
+    pub fn is_stray(&self, attribute: &str) -> bool {
+        let mut prefixes = ["berth-net-", "berth-addr-", "berth-heard-"].into_iter();
+        let subnet = prefixes.find_map(|prefix| attribute.strip_prefix(prefix));
+        let named = |subnet: &str| {
+            let mut nets = self.settings.nets(subnet);
+            let mut ports = self.settings.ports.iter().flatten();
+            nets.next().is_some() || ports.any(|(_, of)| of == subnet)
+        };
+        subnet.is_some_and(|subnet| !named(subnet) && !self.subnets.contains_key(subnet))
+    }
+
     /// The attributes that the other nodes are to be asked for now, since nothing answers.
     pub fn asks(&mut self, now: Instant) -> Vec<String> {
         let mut asked = Vec::new();

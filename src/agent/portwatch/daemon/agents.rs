@@ -94,11 +94,16 @@ impl Daemon {
         {
             self.balancer = balancer(&settings);
         }
+        let told = self.watch.attributes();
         self.watch.configure(&settings, now);
         self.settings = settings;
         if let Err(e) = self.look(now) {
             log::warn(e);
         }
+        let stray = told.into_iter().map(|(name, _)| name);
+        stray
+            .filter(|name| self.watch.is_stray(name))
+            .for_each(|name| self.publisher.drop_stray(name));
         self.ask_peers_at = now;
         self.mend_at = Some(now);
     }
