@@ -39,7 +39,8 @@ impl Guard {
     /// Whatever the kernel refuses.
     pub fn spawn() -> io::Result<Self> {
         let (here, there) = Channel::pair()?;
-        let pid = job::fork(c"berth-guard", &[&there], || watch(&there))?;
+        // SAFETY: a keeper has one thread.
+        let pid = unsafe { job::fork(c"berth-guard", &[&there], || watch(&there)) }?;
         Ok(Self { channel: here, pid })
     }
 

@@ -80,7 +80,8 @@ pub(in crate::agent) fn main() -> i32 {
 fn begin(env: &Env, runtime: &Path) -> Result<(Daemon, Flock<File>), Error> {
     let settings = Settings::read(env)?;
     let begun = Instant::now();
-    daemon::detach(c"berth-portwatch")?;
+    // SAFETY: this process has just been executed, and nothing before this line opens anything for good.
+    unsafe { daemon::detach(c"berth-portwatch")? };
     daemon::private_directory(runtime)?;
     // What may fail comes before the one that works is ended.
     let sockets = Sockets::open(runtime)?;

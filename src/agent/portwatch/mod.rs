@@ -28,9 +28,8 @@ use super::vip::Path as Way;
 use super::vip::service::RUNTIME;
 use crate::cell::channel::{Channel, wait_readable};
 use crate::cell::client::PROMPT;
-use crate::cell::daemon::{Call, connect, kill, runs_this_program, start as start_daemon};
+use crate::cell::daemon::{Call, connect, kill, open_process, runs_this_program, start as start_daemon};
 use crate::ocf::{Action, ActionDecl, Agent, Context, Error, Explain, State, log, step};
-use crate::sys::namespace;
 use crate::sys::netlink::Socket;
 
 pub(super) use self::daemon::main as daemon_main;
@@ -303,7 +302,7 @@ fn stop(context: &Context<'_>) -> Result<State, Error> {
         return Ok(State::Stopped);
     };
     step("waiting for the daemon to end");
-    let handle = match namespace::open_process(process) {
+    let handle = match open_process(process, DAEMON) {
         Ok(handle) => handle,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(State::Stopped),
         Err(e) => return Err(e.into()),
@@ -313,7 +312,7 @@ fn stop(context: &Context<'_>) -> Result<State, Error> {
     let patience = Instant::now() + context.remaining() / 2;
     if let Err(e) = asked.and_then(|()| wait_readable(&handle, patience)) {
         log::warn(format_args!("end portwatch's daemon: {e}: killing it"));
-        kill(process);
+        kill(&handle);
         wait_readable(&handle, context.deadline).context("kill portwatch's daemon")?;
     }
     Ok(State::Stopped)

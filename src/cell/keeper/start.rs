@@ -44,7 +44,8 @@ pub fn main(vserver: &str) -> i32 {
 }
 
 fn begin(vserver: &str) -> io::Result<(Keeper, Flock<File>)> {
-    daemon::detach(c"berth-keeper")?;
+    // SAFETY: this process has just been executed.
+    unsafe { daemon::detach(c"berth-keeper")? };
     if let Err(e) = fs::write("/proc/self/oom_score_adj", OOM_SCORE) {
         // A container may not have the right to.
         log::debug(format_args!("write oom_score_adj: {e}"));

@@ -13,7 +13,7 @@ use common::detour::{
     LIMIT, OFFICE, PORTWATCH, States, degraded, failed, gather, lose, mend, routers,
     wait_for_degraded,
 };
-use common::{processes, run};
+use common::{difference, processes, run};
 use lab::flow::{Echo, Prober, Stream};
 use lab::protocol::Cable;
 use lab::{Error, Lab, holds, ports, scene, status, wait_for, wire};
@@ -56,14 +56,8 @@ fn whatever_goes_wrong_with_a_detour_it_ends_and_leaves_nothing_behind() {
         }
     };
     afterwards_as_before(&[
-        &|| scene.wrong_attributes_change_nothing(),
-        &|| scene.stale_attributes_are_got_over(),
-        &|| scene.of_two_routers_one_withdraws(),
-        &|| scene.nothing_goes_round(),
-        &|| scene.a_refresh_during_a_detour_leaves_no_complaint_behind(),
-        &|| scene.without_a_way_the_address_stays_with_its_server(),
-        &|| scene.daemons_are_killed_in_the_middle(),
-        &|| scene.agents_are_killed_in_the_middle(),
+        &|| scene.what_the_cluster_forgets_during_a_detour_is_told_again(),
+        &|| scene.an_update_of_pacemaker_in_maintenance_moves_nothing(),
     ]);
     assert_eq!(
         processes(&lab, &node, "alpha"),
@@ -72,9 +66,6 @@ fn whatever_goes_wrong_with_a_detour_it_ends_and_leaves_nothing_behind() {
     );
     // From here on it is: the echo ends with its cell.
     afterwards_as_before(&[
-        &|| scene.ports_lost_one_after_another_move_the_server(),
-        &|| scene.the_server_is_moved(),
-        &|| scene.the_server_goes_with_an_address_that_is_to_migrate(),
     ]);
     run(
         &lab,
@@ -489,6 +480,96 @@ impl Scene<'_> {
         routers(lab, node, &[VIP]);
         self.home(&[]);
         wait_for_degraded(lab, node, &[]);
+    }
+
+    /// What the nodes have told the cluster, but for their load.
+    fn told(&self) -> String {
+        let private = format!("berth-cell-alpha berth-router-{}", self.node);
+        let script = format!(
+            "cibadmin --query --xpath '//transient_attributes' \
+             | grep -o 'id=\"status-[0-9]-berth-.*' | grep -v berth-spare | sort; \
+             for name in {private}; do attrd_updater -n $name -Q -A 2>&1 | sort; done; true"
+        );
+        run(self.lab, self.node, &script)
+    }
+
+    #[track_caller]
+    fn wait_until_told(&self, told: &str) {
+        // Once a minute it is looked what is on record.
+        wait_for("the attributes to be as they were", LIMIT * 2, || {
+            let now = self.told();
+            holds(now == told, difference(told, &now))
+        })
+        .unwrap();
+    }
+
+    /// How often resources of alpha have been stopped, on all nodes.
+    fn stops(&self) -> Vec<String> {
+        let count = "grep -c 'stop operation for alpha' /var/log/pacemaker/pacemaker.log; true";
+        let nodes = self.lab.plan().node_names();
+        nodes.iter().map(|n| run(self.lab, n, count)).collect()
+    }
+
+    /// Pacemaker's daemon for attributes knows of none when it is started again; and who may administer the
+    /// cluster may delete one.
+    fn what_the_cluster_forgets_during_a_detour_is_told_again(&self) {
+        let Self { lab, node, .. } = *self;
+        let stream = self.stream();
+        let (router, _) = self.detour();
+        stream.wait_for_progress(LIMIT).unwrap();
+        status::settle(lab, node).unwrap();
+        let during = States::all(lab);
+        // What is dampened is on record a moment later.
+        let ports = format!("attrd_updater -n berth-ports -Q -N {node}; sleep 2");
+        wait_for("the lost ports to be known", LIMIT, || {
+            let seen = run(lab, node, &ports);
+            holds(seen.contains("value=\"1\""), seen)
+        })
+        .unwrap();
+        let (told, stops) = (self.told(), self.stops());
+        for victim in [&router, node] {
+            let kill = "old=$(pgrep -x pacemaker-attrd); kill -9 $old; \
+                        while [ \"$(pgrep -x pacemaker-attrd)\" = $old ]; do sleep 0.01; done";
+            let begun = Instant::now();
+            run(lab, victim, kill);
+            self.wait_until_told(&told);
+            eprintln!("{victim}: told again after {:.2} s", begun.elapsed().as_secs_f64());
+            status::settle(lab, node).unwrap();
+            stream.wait_for_progress(LIMIT).unwrap();
+            during.wait_for(lab);
+        }
+        for (victim, name) in [(node, "berth-net-office"), (&router, "berth-ports")] {
+            self.delete(victim, name);
+            self.wait_until_told(&told);
+            stream.wait_for_progress(LIMIT).unwrap();
+        }
+        during.wait_for(lab);
+        assert_eq!(self.stops(), stops);
+        self.home(&[stream]);
+    }
+
+    /// The resources, and portwatch, live on meanwhile.
+    fn an_update_of_pacemaker_in_maintenance_moves_nothing(&self) {
+        let Self { lab, node, .. } = *self;
+        let stream = self.stream();
+        let (told, stops) = (self.told(), self.stops());
+        let other = self.third(node);
+        let maintenance = |on: bool| {
+            let script = format!("crm_attribute -n maintenance-mode -v {on}; crm_resource --wait");
+            run(lab, &other, &script);
+        };
+        maintenance(true);
+        let restart = "pkill -x pacemakerd; while pgrep -x pacemakerd; do sleep 0.1; done > /dev/null; \
+                       setsid pacemakerd > /dev/null 2>&1 &";
+        run(lab, node, restart);
+        lab.wait_for_cluster(&lab.plan().node_names()).unwrap();
+        self.wait_until_told(&told);
+        maintenance(false);
+        stream.wait_for_progress(LIMIT).unwrap();
+        self.before.wait_for(lab);
+        self.wait_until_told(&told);
+        assert_eq!(self.stops(), stops);
+        assert_eq!(stream.take().broken, None);
     }
 
     /// While the subnet is lost, on all nodes; and during the detour.
