@@ -120,14 +120,29 @@ fn has_one_thread() -> bool {
 /// # Safety
 /// The process has one thread: the child has no other one, and whatever lock another one held would stay
 /// locked in it for ever.
-pub unsafe fn fork(
-    name: &CStr,
-    keep: &[&Channel],
-    work: impl FnOnce() -> i32,
-) -> io::Result<Pid> {
+pub unsafe fn fork(name: &CStr, keep: &[&Channel], work: impl FnOnce() -> i32) -> io::Result<Pid> {
     debug_assert!(has_one_thread(), "a fork beside other threads");
     // SAFETY: the caller's promise.
     unsafe { fork_anyhow(name, keep, work) }
+}
+
+/// Runs `work` in a child of the harness of tests, which has threads; the child has one. Says whether it ended well.
+///
+/// # Safety
+/// `work` uses no lock that another thread of the harness may hold at this moment, but for the allocator's, which the
+/// C library puts in order in the child.
+#[cfg(test)]
+pub unsafe fn passes_alone(work: impl FnOnce()) -> bool {
+    let done = || {
+        work();
+        0
+    };
+    // SAFETY: the caller's promise.
+    let pid = unsafe { fork_anyhow(c"berth-test", &[], done) }.expect("fork");
+    matches!(
+        waitpid(pid, None),
+        Ok(nix::sys::wait::WaitStatus::Exited(_, 0))
+    )
 }
 
 /// # Safety

@@ -94,7 +94,10 @@ mod tests {
     fn values_go_by_the_names_of_their_nodes() {
         let all = values(&Element::parse(RECORDED).unwrap());
         let pair = |node: &str, value: &str| (node.to_owned(), value.to_owned());
-        assert_eq!(all["berth-ports"], [pair("n1", "3"), pair("n2", "2")].into());
+        assert_eq!(
+            all["berth-ports"],
+            [pair("n1", "3"), pair("n2", "2")].into()
+        );
         assert_eq!(all["#feature-set"], [pair("n1", "3.16.1")].into());
         assert_eq!(all.len(), 2, "permanent ones are not of these");
     }

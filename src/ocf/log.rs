@@ -314,7 +314,10 @@ mod tests {
     #[test]
     fn panics() {
         if let Ok(file) = std::env::var(FILE) {
-            init("keeper", &Env::from_variables([("HA_LOGFILE", file.as_str())]));
+            init(
+                "keeper",
+                &Env::from_variables([("HA_LOGFILE", file.as_str())]),
+            );
             panic!("on purpose,\nin two lines");
         }
     }
@@ -333,7 +336,10 @@ mod tests {
         run(daemon, Instant::now() + Duration::from_secs(60)).unwrap();
         let text = std::fs::read_to_string(&file).unwrap();
         let (_, said) = text.split_once("]: ").unwrap();
-        assert!(said.starts_with("CRIT: mistake in berth: panicked at src/ocf/log.rs:"), "{text}");
+        assert!(
+            said.starts_with("CRIT: mistake in berth: panicked at src/ocf/log.rs:"),
+            "{text}"
+        );
         assert!(said.ends_with(" on purpose, in two lines\n"), "{text}");
     }
 

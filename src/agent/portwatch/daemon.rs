@@ -1,7 +1,8 @@
 //! The daemon: it hears of every change to the ports, proves that they forward, moves VIPs, and tells
 //! the cluster.
 //!
-//! One thread and one poll loop, which never waits for the cluster. Everything is found anew in the
+//! One thread and one poll loop, which waits for nobody but the kernel: the cluster and keepers are asked by
+//! children, and the lock of the addresses' agents is tried again and again. Everything is found anew in the
 //! kernel after a start: a daemon that was killed has left nothing that the next one would miss.
 
 mod agents;
@@ -288,6 +289,7 @@ impl Daemon {
         fds.extend(self.clients.iter().map(Channel::as_fd));
         let agents = fds.len();
         fds.extend(self.publisher.fds());
+        fds.extend(self.detours.fds());
         let mut fds: Vec<PollFd<'_>> = fds
             .into_iter()
             .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
@@ -393,22 +395,28 @@ impl Daemon {
     }
 
     fn act(&mut self, extent: Extent, choose: impl FnOnce(&[Vip], &[Port]) -> Vec<Move>) {
-        match self.mover.act(self.watch.view(), extent, choose) {
-            Ok(moves) => {
-                for Move { vip, from, to } in moves {
-                    let from = from.as_deref().unwrap_or("no port");
-                    log::info(format_args!("{vip}: from {from} to {to}"));
-                }
+        let acted = self.mover.act(self.watch.view(), extent, choose);
+        let moved = acted.map(|moves| {
+            for Move { vip, from, to } in moves {
+                let from = from.as_deref().unwrap_or("no port");
+                log::info(format_args!("{vip}: from {from} to {to}"));
             }
-            Err(e) => {
-                log::error(format_args!("move VIPs: {e}"));
-                self.mend_at = Some(Instant::now() + MEND_PAUSE);
-            }
+        });
+        self.heed_mover(moved);
+    }
+
+    /// What could not be done is tried again with all that should be there.
+    fn heed_mover(&mut self, result: io::Result<()>) {
+        if let Err(e) = result {
+            log::error(format_args!("move VIPs: {e}"));
+            self.mend_at = Some(Instant::now() + MEND_PAUSE);
         }
     }
 
     fn do_what_is_due(&mut self, now: Instant) {
         self.mover.announce_again(now);
+        let finished = self.mover.finish(self.watch.view(), now);
+        self.heed_mover(finished);
         if self.clean_up_at.is_some_and(|at| at <= now) {
             self.clean_up_at = None;
             if let Some(node) = &self.settings.node {

@@ -28,7 +28,9 @@ use super::vip::Path as Way;
 use super::vip::service::RUNTIME;
 use crate::cell::channel::{Channel, wait_readable};
 use crate::cell::client::PROMPT;
-use crate::cell::daemon::{Call, connect, kill, open_process, runs_this_program, start as start_daemon};
+use crate::cell::daemon::{
+    Call, connect, kill, open_process, runs_this_program, start as start_daemon,
+};
 use crate::ocf::{Action, ActionDecl, Agent, Context, Error, Explain, State, log, step};
 use crate::sys::netlink::Socket;
 

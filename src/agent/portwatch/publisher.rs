@@ -5,9 +5,9 @@
 //! may administer the cluster may delete one. So the end of that daemon is noticed, and whatever is read is
 //! compared with what was told; what differs is told again.
 
-mod work;
 #[cfg(test)]
 mod tests;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -95,7 +95,10 @@ impl Publisher {
 
     /// An attribute that this node has is of the past.
     pub fn drop_stray(&mut self, name: String) {
-        let known = self.wanted.get(&name).or(self.published.get(&name).map(|(v, _)| v));
+        let known = self
+            .wanted
+            .get(&name)
+            .or(self.published.get(&name).map(|(v, _)| v));
         let gone = Value {
             text: None,
             private: known.is_some_and(|value| value.private),

@@ -94,7 +94,10 @@ impl Socket {
 unsafe fn hold(socket: RawFd, wait: RawFd) -> ! {
     // SAFETY: as in the parent: system calls only.
     if let Ok(ForkResult::Child) = unsafe { fork() } {
-        let (first, last) = (socket.min(wait).unsigned_abs(), socket.max(wait).unsigned_abs());
+        let (first, last) = (
+            socket.min(wait).unsigned_abs(),
+            socket.max(wait).unsigned_abs(),
+        );
         // Whoever started this process waits for the end of what it says, and locks are not this one's to hold.
         // SAFETY: nothing in this process uses what is closed: it ends by _exit.
         unsafe {

@@ -124,7 +124,13 @@ fn settled(told: &[(&str, bool)]) -> (Publisher, Instant) {
     let (mut publisher, begun) = (Publisher::new(Some("n1".into())), Instant::now());
     for (name, private) in told {
         let private = *private;
-        publisher.want((*name).to_owned(), Value { private, ..value("1") });
+        publisher.want(
+            (*name).to_owned(),
+            Value {
+                private,
+                ..value("1")
+            },
+        );
     }
     let done = Done {
         published: publisher.wanted.clone(),
@@ -158,7 +164,10 @@ const TOLD: [(&str, bool); 4] = [
 #[test]
 fn what_is_not_on_record_any_more_is_told_again_and_what_may_be_lost_with_it() {
     for (found, again) in [
-        (&[("berth-ports", "n1", "1"), ("berth-net-office", "n1", "1")][..], &[][..]),
+        (
+            &[("berth-ports", "n1", "1"), ("berth-net-office", "n1", "1")][..],
+            &[][..],
+        ),
         (
             &[("berth-ports", "n1", "1"), ("berth-net-office", "n2", "1")],
             &["berth-cell-alpha", "berth-net-office", "berth-router-n2"],
@@ -167,7 +176,15 @@ fn what_is_not_on_record_any_more_is_told_again_and_what_may_be_lost_with_it() {
             &[("berth-ports", "n1", "0"), ("berth-net-office", "n1", "1")],
             &["berth-cell-alpha", "berth-ports", "berth-router-n2"],
         ),
-        (&[], &["berth-cell-alpha", "berth-net-office", "berth-ports", "berth-router-n2"]),
+        (
+            &[],
+            &[
+                "berth-cell-alpha",
+                "berth-net-office",
+                "berth-ports",
+                "berth-router-n2",
+            ],
+        ),
     ] {
         let (mut publisher, later) = settled(&TOLD);
         publisher.survey();
@@ -181,7 +198,11 @@ fn what_is_not_on_record_any_more_is_told_again_and_what_may_be_lost_with_it() {
         assert!(publisher.work().survey.is_none() && publisher.surveyed().is_some());
         // At once: what the scheduler goes by is missing.
         let work = publisher.work();
-        assert!(work.changes.values().all(|(_, dampening)| dampening.is_zero()));
+        assert!(
+            work.changes
+                .values()
+                .all(|(_, dampening)| dampening.is_zero())
+        );
     }
 }
 
@@ -224,10 +245,16 @@ fn private_ones_are_compared_in_turn_one_at_a_time() {
         name
     };
     let turns = [turn(), turn(), turn()];
-    assert_eq!(turns, ["berth-cell-alpha", "berth-router-n2", "berth-cell-alpha"]);
+    assert_eq!(
+        turns,
+        ["berth-cell-alpha", "berth-router-n2", "berth-cell-alpha"]
+    );
     publisher.survey();
     let done = Done {
-        surveyed: Some(on_record(&[("berth-ports", "n1", "1"), ("berth-net-office", "n1", "1")])),
+        surveyed: Some(on_record(&[
+            ("berth-ports", "n1", "1"),
+            ("berth-net-office", "n1", "1"),
+        ])),
         compared: Some(("berth-router-n2".to_owned(), Values::new())),
         ..Done::default()
     };
@@ -251,7 +278,11 @@ fn when_the_daemon_for_attributes_ends_all_is_told_anew() {
     publisher.watch_keeper(later);
     let work = publisher.work();
     assert!(work.keeper_lost && work.find_keeper && work.changes.len() == TOLD.len());
-    assert_eq!(publisher.next(), Some(later), "it does not wait for anything");
+    assert_eq!(
+        publisher.next(),
+        Some(later),
+        "it does not wait for anything"
+    );
 }
 
 #[test]
@@ -280,7 +311,10 @@ fn what_is_of_the_past_is_deleted_and_stays_so() {
     publisher.take(Ok(done), later);
     publisher.survey();
     let done = Done {
-        surveyed: Some(on_record(&[("berth-ports", "n1", "1"), ("berth-net-office", "n1", "1")])),
+        surveyed: Some(on_record(&[
+            ("berth-ports", "n1", "1"),
+            ("berth-net-office", "n1", "1"),
+        ])),
         ..Done::default()
     };
     publisher.take(Ok(done), later + SETTLED);

@@ -75,16 +75,18 @@ impl Work {
     pub fn run(self) -> (Done, Option<OwnedFd>) {
         let mut done = Done::default();
         let note = |done: &mut Done, e: io::Error| done.error = Some(e.to_string());
-        let patience = Instant::now() + if self.keeper_lost { KEEPER_LIMIT } else { Duration::ZERO };
+        let patience = Instant::now()
+            + if self.keeper_lost {
+                KEEPER_LIMIT
+            } else {
+                Duration::ZERO
+            };
         // It comes before what it is told: what it does not live to keep is known to be lost.
         let keeper = match self.find_keeper {
             true => find_keeper(patience),
             false => None,
         };
-        // What the scheduler goes by comes first.
-        let (private, public): (Vec<_>, Vec<_>) =
-            self.changes.into_iter().partition(|(_, (value, _))| value.private);
-        for (name, (value, dampening)) in public.into_iter().chain(private) {
+        for (name, (value, dampening)) in by_urgency(self.changes) {
             let mut result = change(&name, &value, dampening);
             while result.is_err() && Instant::now() < patience {
                 thread::sleep(KEEPER_PAUSE);
@@ -136,6 +138,19 @@ impl Work {
     }
 }
 
+/// What the scheduler goes by comes first, and of that what makes or ends detours: it acts within some ten
+/// milliseconds on what is missing, and each change takes a process.
+fn by_urgency(
+    changes: BTreeMap<String, (Value, Duration)>,
+) -> impl Iterator<Item = (String, (Value, Duration))> {
+    let mut changes: Vec<_> = changes.into_iter().collect();
+    changes.sort_by_key(|(name, (value, _))| {
+        let reached = name.starts_with("berth-net-") || name.starts_with("berth-nopath-");
+        (value.private, !reached, name.starts_with(ADDRESSES))
+    });
+    changes.into_iter()
+}
+
 fn find_keeper(patience: Instant) -> Option<OwnedFd> {
     loop {
         match transient::keeper() {
@@ -167,7 +182,9 @@ fn change(name: &str, value: &Value, dampening: Duration) -> io::Result<()> {
 
 /// Of what is on record: this node's own, and where the other nodes are.
 fn of_interest(all: transient::Values, own: &str) -> transient::Values {
-    let berths = all.into_iter().filter(|(name, _)| name.starts_with("berth-"));
+    let berths = all
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("berth-"));
     let reduced = berths.map(|(name, mut values)| {
         values.retain(|node, _| node == own || name.starts_with(ADDRESSES));
         (name, values)
