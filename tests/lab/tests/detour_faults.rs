@@ -56,8 +56,16 @@ fn whatever_goes_wrong_with_a_detour_it_ends_and_leaves_nothing_behind() {
         }
     };
     afterwards_as_before(&[
+        &|| scene.wrong_attributes_change_nothing(),
+        &|| scene.stale_attributes_are_got_over(),
+        &|| scene.of_two_routers_one_withdraws(),
+        &|| scene.nothing_goes_round(),
+        &|| scene.a_refresh_during_a_detour_leaves_no_complaint_behind(),
+        &|| scene.without_a_way_the_address_stays_with_its_server(),
         &|| scene.what_the_cluster_forgets_during_a_detour_is_told_again(),
         &|| scene.an_update_of_pacemaker_in_maintenance_moves_nothing(),
+        &|| scene.daemons_are_killed_in_the_middle(),
+        &|| scene.agents_are_killed_in_the_middle(),
     ]);
     assert_eq!(
         processes(&lab, &node, "alpha"),
@@ -66,6 +74,9 @@ fn whatever_goes_wrong_with_a_detour_it_ends_and_leaves_nothing_behind() {
     );
     // From here on it is: the echo ends with its cell.
     afterwards_as_before(&[
+        &|| scene.ports_lost_one_after_another_move_the_server(),
+        &|| scene.the_server_is_moved(),
+        &|| scene.the_server_goes_with_an_address_that_is_to_migrate(),
     ]);
     run(
         &lab,
@@ -482,15 +493,12 @@ impl Scene<'_> {
         wait_for_degraded(lab, node, &[]);
     }
 
-    /// What the nodes have told the cluster, but for their load.
+    /// What the nodes have told the cluster, but for their load, and who routes.
     fn told(&self) -> String {
-        let private = format!("berth-cell-alpha berth-router-{}", self.node);
-        let script = format!(
-            "cibadmin --query --xpath '//transient_attributes' \
+        let script = "cibadmin --query --xpath '//transient_attributes' \
              | grep -o 'id=\"status-[0-9]-berth-.*' | grep -v berth-spare | sort; \
-             for name in {private}; do attrd_updater -n $name -Q -A 2>&1 | sort; done; true"
-        );
-        run(self.lab, self.node, &script)
+             attrd_updater -n berth-cell-alpha -Q -A 2>&1 | sort; true";
+        run(self.lab, self.node, script)
     }
 
     #[track_caller]
@@ -527,17 +535,18 @@ impl Scene<'_> {
         })
         .unwrap();
         let (told, stops) = (self.told(), self.stops());
-        for victim in [&router, node] {
-            let kill = "old=$(pgrep -x pacemaker-attrd); kill -9 $old; \
-                        while [ \"$(pgrep -x pacemaker-attrd)\" = $old ]; do sleep 0.01; done";
+        let kill = |victim: &str| {
+            let script = "old=$(pgrep -x pacemaker-attrd); kill -9 $old; \
+                          while [ \"$(pgrep -x pacemaker-attrd)\" = $old ]; do sleep 0.01; done";
             let begun = Instant::now();
-            run(lab, victim, kill);
+            run(lab, victim, script);
             self.wait_until_told(&told);
-            eprintln!("{victim}: told again after {:.2} s", begun.elapsed().as_secs_f64());
+            let took = begun.elapsed().as_secs_f64();
+            eprintln!("{victim}: told again after {took:.2} s");
             status::settle(lab, node).unwrap();
             stream.wait_for_progress(LIMIT).unwrap();
-            during.wait_for(lab);
-        }
+        };
+        kill(node);
         for (victim, name) in [(node, "berth-net-office"), (&router, "berth-ports")] {
             self.delete(victim, name);
             self.wait_until_told(&told);
@@ -545,6 +554,10 @@ impl Scene<'_> {
         }
         during.wait_for(lab);
         assert_eq!(self.stops(), stops);
+        // For a moment nothing is known of this one, so that another one may be the better router.
+        kill(&router);
+        routers(lab, node, &[VIP]);
+        stream.wait_for_progress(LIMIT).unwrap();
         self.home(&[stream]);
     }
 
