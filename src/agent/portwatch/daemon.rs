@@ -24,6 +24,7 @@ use self::spare::Room;
 use self::take_over::{Sockets, take_over};
 use super::detour::Detours;
 use super::mover::{Extent, Mover};
+use super::peers::{self, Peers};
 use super::protocol;
 use super::publisher::Publisher;
 use super::report;
@@ -132,6 +133,7 @@ struct Daemon {
     /// When what was told is to be cleaned up.
     clean_up_at: Option<Instant>,
     ending: Option<Ending>,
+    peers: Peers,
 }
 
 /// How the daemon ends.
@@ -195,6 +197,7 @@ impl Daemon {
             told: None,
             clean_up_at: None,
             ending: None,
+            peers: Peers::new(runtime, begun),
             settings,
         };
         daemon.look(begun)?;
@@ -469,6 +472,8 @@ impl Daemon {
     }
 
     fn hear_cluster(&mut self, now: Instant) {
+        self.peers
+            .tell_and_ask(&self.watch.macs(), &mut self.publisher, now);
         let asks = self.watch.asks(now).into_iter();
         for attribute in asks.chain(self.detours.asks(now)) {
             self.publisher.ask(attribute);
@@ -492,6 +497,10 @@ impl Daemon {
             return;
         }
         for (name, mut values) in answers {
+            if name == peers::ATTRIBUTE {
+                self.peers.told(&values, &node);
+                continue;
+            }
             if !name.starts_with("berth-cell-") {
                 values.remove(&node);
             }

@@ -6,6 +6,7 @@ mod asking;
 mod daemon;
 mod detour;
 mod mover;
+pub(super) mod peers;
 mod protocol;
 mod publisher;
 mod records;

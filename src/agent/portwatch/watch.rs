@@ -183,6 +183,12 @@ impl Watch {
         changed
     }
 
+    /// The ports' Ethernet addresses.
+    pub fn macs(&self) -> BTreeSet<Mac> {
+        let links = self.ports.values().filter_map(|p| p.link.as_ref());
+        links.filter_map(|link| link.mac).collect()
+    }
+
     /// Whether the interface with this index is a port or a cell's.
     pub fn concerns(&self, index: u32) -> bool {
         let mut ports = self.ports.values().filter_map(|p| p.link.as_ref());

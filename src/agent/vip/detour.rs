@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
 use super::record::{Leg, Path as Way, Record, Role, Wish, detour_name};
-use super::service::{ATTEMPTS, Lock, Service, error_of, observe, search};
+use super::rival::search;
+use super::service::{ATTEMPTS, Lock, Noted, Service, error_of, observe};
 use crate::cell::network;
 use crate::ocf::{Error, State, log, step};
 use crate::plan::vip::{self, Desired, Family, Object, Observed, Request, Step};
@@ -60,7 +61,7 @@ impl Service<'_> {
         let seen = observe(&mut kernel, &request, &Family::BOTH)?;
         let desired = Desired::new(&request, &seen).map_err(error_of)?;
         let (wire, macs) = (Wire::open()?, kernel.macs());
-        let search = search(&kernel, &desired, &seen, (&wire, &macs))?;
+        let sought = search(&kernel, &desired, &seen, (&wire, &macs))?;
         step("looking for a way to the virtual server's node");
         let place = match find()? {
             Ok(way) => Place::There(way),
@@ -68,7 +69,7 @@ impl Service<'_> {
         };
         let record = Record::new(wish, place.role());
         // portwatch goes on announcing.
-        let (state, _) = self.bring(&mut kernel, record, search, (&desired, &wire), &place)?;
+        let (state, _) = self.bring(&mut kernel, record, sought, (&desired, &wire), &place)?;
         Ok(state)
     }
 
@@ -218,12 +219,12 @@ impl Service<'_> {
 
     /// Notes that the VIP is in service. What this node did for it while another one routed is the
     /// started resource's from then on, and what the cell has learned of the way there is of the past.
-    pub(super) fn record_served(&self, record: Record, place: &Place<'_>) -> Result<(), Error> {
+    pub(super) fn record_served(&self, record: Record, place: &Place<'_>) -> Result<Noted, Error> {
         let name = detour_name(record.wish.vip);
         let lock = self.lock()?;
-        self.record_locked(record)?;
+        let noted = self.note_started(record)?;
         let Place::Here(cell) = place else {
-            return Ok(());
+            return Ok(noted);
         };
         let was_away = Record::read(&self.runtime, &name).is_some();
         Record::forget(&self.runtime, &name);
@@ -232,7 +233,7 @@ impl Service<'_> {
             // Too small packets for some minutes are no reason to call it failed.
             network::forget_paths(*cell).unwrap_or_else(log::warn);
         }
-        Ok(())
+        Ok(noted)
     }
 }
 
