@@ -501,6 +501,21 @@ impl Scene<'_> {
         run(self.lab, self.node, script)
     }
 
+    /// What is dampened is on record a moment later.
+    #[track_caller]
+    fn wait_for_good_ports(&self, number: u8) {
+        let node = self.node;
+        let script = format!(
+            "cibadmin --query --xpath \"//node_state[@uname='{node}']//nvpair[@name='berth-ports']\""
+        );
+        wait_for("the good ports to be on record", LIMIT, || {
+            let seen = run(self.lab, node, &script);
+            let is = seen.contains(&format!("value=\"{number}\""));
+            holds(is, Error::new(seen))
+        })
+        .unwrap();
+    }
+
     #[track_caller]
     fn wait_until_told(&self, told: &str) {
         // Once a minute it is looked what is on record.
@@ -527,13 +542,7 @@ impl Scene<'_> {
         stream.wait_for_progress(LIMIT).unwrap();
         status::settle(lab, node).unwrap();
         let during = States::all(lab);
-        // What is dampened is on record a moment later.
-        let ports = format!("attrd_updater -n berth-ports -Q -N {node}; sleep 2");
-        wait_for("the lost ports to be known", LIMIT, || {
-            let seen = run(lab, node, &ports);
-            holds(seen.contains("value=\"1\""), seen)
-        })
-        .unwrap();
+        self.wait_for_good_ports(1);
         let (told, stops) = (self.told(), self.stops());
         let kill = |victim: &str| {
             let script = "old=$(pgrep -x pacemaker-attrd); kill -9 $old; \
@@ -565,6 +574,7 @@ impl Scene<'_> {
     fn an_update_of_pacemaker_in_maintenance_moves_nothing(&self) {
         let Self { lab, node, .. } = *self;
         let stream = self.stream();
+        self.wait_for_good_ports(3);
         let (told, stops) = (self.told(), self.stops());
         let other = self.third(node);
         let maintenance = |on: bool| {
