@@ -6,13 +6,14 @@
 //! kernel after a start: a daemon that was killed has left nothing that the next one would miss.
 
 mod agents;
+mod endurance;
 mod spare;
 mod take_over;
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ use nix::fcntl::Flock;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 
+use self::agents::CLIENTS;
+use self::endurance::Endurance;
 use self::spare::Room;
 use self::take_over::{Sockets, take_over};
 use super::detour::Detours;
@@ -33,6 +36,7 @@ use super::watch::Watch;
 use crate::agent::vip::service::RUNTIME;
 use crate::cell::channel::Channel;
 use crate::cell::daemon;
+use crate::cell::listener::Listener;
 use crate::ocf::{Env, Error, log};
 use crate::plan::port::{Balancer, Move, Port, Vip, place};
 use crate::sys::announce::Ear;
@@ -100,7 +104,7 @@ fn begin(env: &Env, runtime: &Path) -> Result<(Daemon, Flock<File>), Error> {
 struct Daemon {
     settings: Settings,
     runtime: PathBuf,
-    listener: OwnedFd,
+    listener: Listener,
     signals: SignalFd,
     events: Events,
     ear: Ear,
@@ -133,6 +137,10 @@ struct Daemon {
     /// When what was told is to be cleaned up.
     clean_up_at: Option<Instant>,
     ending: Option<Ending>,
+    /// Whether the kernel's events can be read, and followed.
+    endurance: Endurance,
+    /// The same of answers.
+    deafness: Endurance,
     peers: Peers,
 }
 
@@ -174,7 +182,7 @@ impl Daemon {
             detours: Detours::new(runtime, watch.surroundings(), begun),
             review: true,
             runtime: runtime.to_owned(),
-            listener: daemon::listen(&protocol::socket(runtime))?,
+            listener: Listener::new(daemon::listen(&protocol::socket(runtime))?, CLIENTS),
             signals,
             events,
             ear,
@@ -197,6 +205,8 @@ impl Daemon {
             told: None,
             clean_up_at: None,
             ending: None,
+            endurance: Endurance::default(),
+            deafness: Endurance::default(),
             peers: Peers::new(runtime, begun),
             settings,
         };
@@ -209,16 +219,7 @@ impl Daemon {
         while self.ending.is_none() {
             let ready = self.wait()?;
             let now = Instant::now();
-            if ready.events {
-                let changes = self.events.read()?;
-                self.heed(&changes, now)?;
-            }
-            if ready.answers {
-                for answer in self.ear.answers()? {
-                    self.watch.hear(&answer, now);
-                    self.detours.hear(&answer, now);
-                }
-            }
+            self.hear_kernel(ready, now)?;
             self.watch.tick(now);
             let mut questions = self.watch.questions(now);
             questions.extend(self.detours.questions(now));
@@ -252,6 +253,33 @@ impl Daemon {
         daemon::forget_socket(&protocol::socket(&self.runtime))
     }
 
+    /// Takes what the kernel tells: of changes, and of answers.
+    fn hear_kernel(&mut self, ready: Ready, now: Instant) -> io::Result<()> {
+        if ready.events {
+            let heeded = self
+                .events
+                .read()
+                .and_then(|changes| self.heed(&changes, now));
+            if self.endurance.note(heeded, now)? {
+                // Nothing is known of what came meanwhile.
+                let everything = [Change::Link, Change::Address, Change::Loss].into();
+                let heeded = self.heed(&everything, now);
+                self.endurance.note(heeded, now)?;
+            }
+        }
+        if ready.answers {
+            let answers = self.ear.answers();
+            let answers = answers.map(|answers| {
+                for answer in answers {
+                    self.watch.hear(&answer, now);
+                    self.detours.hear(&answer, now);
+                }
+            });
+            self.deafness.note(answers, now)?;
+        }
+        Ok(())
+    }
+
     /// Nobody goes on with what this daemon has begun for other nodes, nor tells them.
     fn say_last_words(&mut self) -> io::Result<()> {
         let (begun, limit) = (Instant::now(), LAST_WORDS);
@@ -278,17 +306,20 @@ impl Daemon {
 
     /// Waits until something happens or is due.
     fn wait(&self) -> io::Result<Ready> {
-        let [links, tables] = self.events.fds();
-        let [arp, discovery] = self.ear.fds();
-        let mut fds: Vec<BorrowedFd<'_>> = vec![
-            links,
-            tables,
-            arp,
-            discovery,
-            self.mover.fd(),
-            self.signals.as_fd(),
-            self.listener.as_fd(),
-        ];
+        let now = Instant::now();
+        let mut fds: Vec<BorrowedFd<'_>> = vec![self.mover.fd(), self.signals.as_fd()];
+        let begin = fds.len();
+        // A failure to look at what has changed has nothing more to read: it is repeated in time.
+        let missed = self.endurance.is_over(now);
+        if self.endurance.permits(now) {
+            fds.extend(self.events.fds());
+        }
+        let events = fds.len();
+        if self.deafness.permits(now) {
+            fds.extend(self.ear.fds());
+        }
+        let answers = fds.len();
+        fds.extend(self.listener.fd(self.clients.len()));
         fds.extend(self.clients.iter().map(Channel::as_fd));
         let agents = fds.len();
         fds.extend(self.publisher.fds());
@@ -304,11 +335,11 @@ impl Daemon {
         }
         let any = |range: &[PollFd<'_>]| range.iter().any(|fd| fd.any().unwrap_or(true));
         Ok(Ready {
-            events: any(&fds[..2]),
-            answers: any(&fds[2..4]),
-            records: any(&fds[4..5]),
-            signals: any(&fds[5..6]),
-            agents: any(&fds[6..agents]),
+            events: missed || any(&fds[begin..events]),
+            answers: any(&fds[events..answers]),
+            records: any(&fds[..1]),
+            signals: any(&fds[1..begin]),
+            agents: any(&fds[answers..agents]),
         })
     }
 
@@ -336,6 +367,9 @@ impl Daemon {
             self.watch.next(),
             self.mover.next(),
             self.publisher.next(),
+            self.listener.next(),
+            self.endurance.next(),
+            self.deafness.next(),
         ];
         let Some(next) = next.into_iter().flatten().min() else {
             return PollTimeout::NONE;

@@ -25,6 +25,7 @@ use self::protocol::{DAEMON, Reply, Request, socket};
 use self::settings::{
     BALANCE, FAIL_AFTER, INTERVAL, PORTS, RECOVER_AFTER, SUBNETS, Settings, TARGETS,
 };
+use self::watch::conclusion::part_of;
 use super::vip::Path as Way;
 use super::vip::service::RUNTIME;
 use crate::cell::channel::{Channel, wait_readable};
@@ -333,11 +334,18 @@ fn validate(context: &Context<'_>) -> Result<State, Error> {
     Ok(State::Running)
 }
 
-/// A port that is not there may still come: only a node with none of them is wrong.
+/// A port that is not there may still come: only a node with none of them is wrong. One that is part of another
+/// interface never gets anything.
 fn validate_here(context: &Context<'_>) -> Result<State, Error> {
     let settings = Settings::read(context.env)?;
     if let Some(ports) = &settings.ports {
         let links = Socket::new()?.links()?;
+        let named = links.iter().filter(|link| ports.contains_key(&link.name));
+        let mut taken = named.filter_map(|link| Some((link, link.taken_by(&links)?)));
+        if let Some((port, master)) = taken.next() {
+            let why = part_of(&port.name, &master.name);
+            return Err(Error::host(format!("parameter ports: {why}")));
+        }
         if !links.iter().any(|link| ports.contains_key(&link.name)) {
             let names: Vec<&str> = ports.keys().map(String::as_str).collect();
             return Err(Error::host(format!(

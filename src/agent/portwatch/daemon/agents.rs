@@ -9,25 +9,15 @@ use crate::cell::channel::{Channel, Received};
 use crate::ocf::log;
 
 /// How many agents may be connected.
-const CLIENTS: usize = 64;
+pub(super) const CLIENTS: usize = 64;
 /// How long after a monitor its result is surely on record.
 const RECORDED: Duration = Duration::from_secs(1);
 
 impl Daemon {
     /// Takes what agents ask, and answers it.
     pub(super) fn hear_agents(&mut self) {
-        let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
-        while let Ok(socket) = rustix::net::accept_with(&self.listener, flags) {
-            match Channel::new(socket).and_then(|c| Ok((c.peer()?, c))) {
-                Ok(((_, 0), channel)) if self.clients.len() < CLIENTS => {
-                    self.clients.push(channel);
-                }
-                Ok(((pid, user), _)) => {
-                    log::warn(format_args!("refused process {pid} of user {user}"));
-                }
-                Err(e) => log::warn(format_args!("accept a connection: {e}")),
-            }
-        }
+        let connected = self.listener.accept(self.clients.len(), Instant::now());
+        self.clients.extend(connected);
         for client in std::mem::take(&mut self.clients) {
             match client.receive::<Request>() {
                 Ok(Received::Nothing) => self.clients.push(client),
