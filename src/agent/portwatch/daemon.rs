@@ -36,7 +36,9 @@ use super::watch::Watch;
 use crate::agent::vip::service::RUNTIME;
 use crate::cell::channel::Channel;
 use crate::cell::daemon;
+use crate::cell::guard;
 use crate::cell::listener::Listener;
+use crate::cell::protocol::Member;
 use crate::ocf::{Env, Error, log};
 use crate::plan::port::{Balancer, Move, Port, Vip, place};
 use crate::sys::announce::Ear;
@@ -250,6 +252,7 @@ impl Daemon {
             return Ok(());
         }
         self.say_last_words()?;
+        self.leave_no_complaint();
         daemon::forget_socket(&protocol::socket(&self.runtime))
     }
 
@@ -302,6 +305,21 @@ impl Daemon {
             self.publisher.advance(Instant::now());
         }
         Ok(())
+    }
+
+    /// The cluster goes on showing what trouble it was told of, on a node where nobody watches any more.
+    fn leave_no_complaint(&self) {
+        if self.told.is_none() && self.clean_up_at.is_none() {
+            return;
+        }
+        let member = Member {
+            resource: self.settings.resource.clone(),
+            node: self.settings.node.clone(),
+        };
+        // SAFETY: the daemon has one thread.
+        if let Err(e) = unsafe { guard::clean_up_later(member) } {
+            log::warn(format_args!("clean up: {e}"));
+        }
     }
 
     /// Waits until something happens or is due.

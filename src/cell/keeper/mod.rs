@@ -356,6 +356,20 @@ impl Keeper {
         }
     }
 
+    /// These have left. Where one was degraded, Pacemaker would go on showing that.
+    pub(super) fn clean_up_after(&mut self, left: Vec<Member>) {
+        for member in left {
+            if !self.degraded.remove(&member.resource) {
+                continue;
+            }
+            // SAFETY: a keeper has one thread.
+            match unsafe { guard::clean_up_later(member) } {
+                Ok(pid) => self.leftover.push(pid),
+                Err(e) => log::warn(format_args!("clean up: {e}")),
+            }
+        }
+    }
+
     fn finish_jobs(&mut self) {
         for held in self.volumes.values_mut() {
             held.repair();
