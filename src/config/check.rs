@@ -51,31 +51,58 @@ fn ports(reader: &Reader, config: &Config) {
     for node in &config.nodes {
         for (port, subnet) in &node.ports {
             let key = format!("nodes.{}.ports.{}", node.name.value, port.value);
-            known(
-                reader,
-                &key,
-                "subnet",
-                subnet,
-                names(&config.subnets, |s| &s.name),
-            );
+            Declared::subnets(config).has(reader, &key, subnet);
         }
     }
 }
 
-fn names<T>(list: &[T], name: impl Fn(&T) -> &At<String>) -> Vec<&str> {
-    list.iter().map(|item| name(item).value.as_str()).collect()
+/// What is declared under one of the file's tables.
+struct Declared<'c> {
+    /// What each is.
+    kind: &'static str,
+    /// The table.
+    table: &'static str,
+    names: Vec<&'c str>,
 }
 
-/// Notes a name that is declared nowhere.
-fn known(reader: &Reader, key: &str, kind: &str, name: &At<String>, known: Vec<&str>) -> bool {
-    let found = known.contains(&name.value.as_str());
-    if !found {
-        let hint = hint(&name.value, known.iter().copied());
-        let known = listing(&known);
-        let text = format!("unknown {kind} {:?}{hint} (declared: {known})", name.value);
-        reader.problem(name.line, key, text);
+impl<'c> Declared<'c> {
+    fn new<T>(
+        (kind, table): (&'static str, &'static str),
+        list: &'c [T],
+        name: impl Fn(&'c T) -> &'c At<String>,
+    ) -> Self {
+        let names = list.iter().map(|item| name(item).value.as_str()).collect();
+        Self { kind, table, names }
     }
-    found
+
+    fn subnets(config: &'c Config) -> Self {
+        Self::new(("subnet", "subnets"), &config.subnets, |s| &s.name)
+    }
+
+    fn nodes(config: &'c Config) -> Self {
+        Self::new(("node", "nodes"), &config.nodes, |n| &n.name)
+    }
+
+    fn units(config: &'c Config) -> Self {
+        Self::new(("storage unit", "storage"), &config.units, |u| &u.name)
+    }
+
+    /// Whether `name` is one of them; notes it if it is not.
+    fn has(&self, reader: &Reader, key: &str, name: &At<String>) -> bool {
+        let found = self.names.contains(&name.value.as_str());
+        // What could not be read was reported.
+        let own = format!("{}.{}", self.table, name.value);
+        if !found && !reader.is_doubtful(&own) && !reader.is_unreadable(self.table) {
+            let hint = hint(&name.value, self.names.iter().copied());
+            let known = listing(&self.names);
+            let text = format!(
+                "unknown {} {:?}{hint} (declared: {known})",
+                self.kind, name.value
+            );
+            reader.problem(name.line, key, text);
+        }
+        found
+    }
 }
 
 fn key(vserver: &Vserver, rest: &str) -> String {
@@ -96,7 +123,8 @@ fn services(reader: &Reader, vserver: &mut Vserver) {
             continue;
         };
         wanted.push(service);
-        if !vserver.services.is_empty() && !vserver.services.contains(&service) {
+        let named = !vserver.services.is_empty() && !reader.is_doubtful(&key(vserver, ".services"));
+        if named && !vserver.services.contains(&service) {
             let text = format!(
                 "{} has {name}, so services must name {name:?}",
                 filesystem.path.value
@@ -109,7 +137,10 @@ fn services(reader: &Reader, vserver: &mut Vserver) {
     }
     vserver.services.sort();
     vserver.services.dedup();
-    if vserver.services.is_empty() && vserver.command.is_none() {
+    let doubtful = [".services", ".command", ".filesystem"]
+        .iter()
+        .any(|rest| reader.is_doubtful(&key(vserver, rest)));
+    if vserver.services.is_empty() && vserver.command.is_none() && !doubtful {
         let text = "serves nothing: give a file system nfs or smb, or name services or a command";
         reader.problem(vserver.name.line, key(vserver, ""), text);
     }
@@ -127,7 +158,10 @@ fn vserver_alone(reader: &Reader, vserver: &Vserver) {
     // The defaults are the agent's.
     let lease = vserver.nfs_lease.unwrap_or(15);
     let grace = vserver.nfs_grace.unwrap_or(20);
-    if grace <= lease {
+    let doubtful = [".nfs_lease", ".nfs_grace"]
+        .iter()
+        .any(|rest| reader.is_doubtful(&key(vserver, rest)));
+    if grace <= lease && !doubtful {
         let text = format!(
             "the grace period, {grace} s, is not longer than the lease, {lease} s: set nfs_grace to more"
         );
@@ -170,18 +204,10 @@ fn reward_sum(vserver: &Vserver) -> usize {
 
 fn references(reader: &Reader, config: &Config, vserver: &Vserver) {
     if let Some(node) = &vserver.stay_on {
-        let nodes = names(&config.nodes, |n| &n.name);
-        known(reader, &key(vserver, ".stay_on"), "node", node, nodes);
+        Declared::nodes(config).has(reader, &key(vserver, ".stay_on"), node);
     }
     for unit in vserver.filesystems.iter().filter_map(|f| f.unit.as_ref()) {
-        let units = names(&config.units, |u| &u.name);
-        known(
-            reader,
-            &key(vserver, ".filesystem.unit"),
-            "storage unit",
-            unit,
-            units,
-        );
+        Declared::units(config).has(reader, &key(vserver, ".filesystem.unit"), unit);
     }
 }
 
@@ -190,13 +216,16 @@ fn vip(reader: &Reader, config: &Config, vserver: &Vserver, vip: &Vip) {
     let ip = vip.ip.value;
     let problem = |text| reader.problem(vip.ip.line, &*key, text);
     if let Some(named) = &vip.subnet {
-        let subnets = names(&config.subnets, |s| &s.name);
-        if !known(reader, &key, "subnet", named, subnets) {
+        if !Declared::subnets(config).has(reader, &key, named) {
             return;
         }
     }
     let Some((subnet, net)) = subnet_of(config, vip) else {
-        if config.subnets.iter().any(|s| s.nets.is_empty()) {
+        let unreadable = |subnet: &Subnet| {
+            let cidr = |key| reader.is_doubtful(&format!("subnets.{}.{key}", subnet.name.value));
+            subnet.nets.is_empty() || cidr("cidr") || cidr("cidr6")
+        };
+        if config.subnets.iter().any(unreadable) || reader.is_unreadable("subnets") {
             // It may be in the one that could not be read, which was reported.
             return;
         }
@@ -311,7 +340,10 @@ fn duplicates(reader: &Reader, config: &Config) {
             let id = ids::filesystem(owner, &filesystem.name.value);
             let what = format!("the resource id {id:?}");
             let line = filesystem.name.line;
-            resources.add(id, &what, owner, key(vserver, ".filesystem.name"), line);
+            // Two of one path, from which the name is made by default, were reported.
+            if !reader.is_wrong(&key(vserver, ".filesystem.path"), line) {
+                resources.add(id, &what, owner, key(vserver, ".filesystem.name"), line);
+            }
             if let Some(smb) = &filesystem.smb {
                 // Windows and Samba compare share names without regard to case.
                 let what = format!("share {:?}", smb.share.value);

@@ -59,7 +59,7 @@ fn net(table: &Table, cidr_key: &str, gateway_key: &str, v6: bool) -> Option<Net
     let example = if v6 { "fd00:1::/64" } else { "10.1.0.0/24" };
     let gateway = table.string(gateway_key);
     let Some(text) = table.string(cidr_key) else {
-        if let Some(gateway) = gateway {
+        if let Some(gateway) = gateway.filter(|_| table.value(cidr_key).is_none()) {
             let text = format!("{} needs {cidr_key}, such as {example:?}", gateway.value);
             table.problem(gateway_key, gateway.line, text);
         }
