@@ -52,8 +52,8 @@ static SUBNET: Optional<IpNetwork> = Optional::new(
 static GATEWAY: Optional<IpAddr> = Optional::new(
     "gateway",
     "Gateway",
-    "The router that leads out of the subnet: answers to clients elsewhere go to it. Without one they follow the node's own routes, as far as those leave by the address's ports.",
-    ip,
+    "The router that leads out of the subnet: answers to clients elsewhere go to it. An address in the subnet, or a link-local one such as fe80::1. Without one they follow the node's own routes, as far as those leave by the address's ports.",
+    gateway,
 )
 .reloadable();
 static PORTS: Optional<Vec<String>> = Optional::new(
@@ -135,6 +135,12 @@ fn ip(text: &str) -> Result<IpAddr, String> {
     }
 }
 
+/// What it has to be to fit the subnet is judged with that: see [`Wish::check`].
+fn gateway(text: &str) -> Result<IpAddr, String> {
+    let wrong = |_| "is not an IP address such as 10.1.0.254 or fe80::1";
+    Ok(text.parse().map_err(wrong)?)
+}
+
 fn subnet(text: &str) -> Result<IpNetwork, String> {
     let wrong = "is not a network such as 10.1.0.0/24 or office=10.1.0.0/24";
     let cidr = match text.split_once('=') {
@@ -150,7 +156,7 @@ fn subnet(text: &str) -> Result<IpNetwork, String> {
 fn ports(text: &str) -> Result<Vec<String>, String> {
     let names = words(text)?;
     for port in &names {
-        name::interface(port).map_err(|e| format!("names the interface {port}, which {e}"))?;
+        name::port(port).map_err(|e| format!("names the interface {port}, which {e}"))?;
     }
     match names.is_empty() {
         true => Err("names no interface".into()),
