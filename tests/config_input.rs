@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)] // a test may panic
 
 use berth::config;
+use berth::config::ids::Known;
+use berth::config::model::{self, Features};
 
 /// A good file, of which each case spoils something.
 const GOOD: &str = r#"[subnets]
@@ -252,7 +254,7 @@ smb = { share = "z" }
     (
         r#""10.1.0.254""#,
         r#""10.3.0.254""#,
-        &["berth.toml:2: subnets.office.gateway: 10.3.0.254 is not in 10.1.0.0/24"],
+        &["berth.toml:2: subnets.office.gateway: 10.3.0.254 is not in subnet 10.1.0.0/24"],
     ),
     // gateway without network
     (
@@ -635,7 +637,7 @@ options = "noatime,suid""#,
         "eth2 =",
         r#""eth=2" ="#,
         &[
-            r#"berth.toml:5: nodes.n1.ports: the name "eth=2" has '=' in it; allowed are all but =, white space, / and :"#,
+            r#"berth.toml:5: nodes.n1.ports: the name "eth=2" has '=' in it: name each interface by itself, without patterns"#,
         ],
     ),
     // blank in an interface name
@@ -760,6 +762,87 @@ options = "noatime,suid""#,
         "services = [\"nfs\", \"sbm\"]",
         &[r#"berth.toml:10: vserver.alpha.services: "sbm" is none of nfs, smb"#],
     ),
+    // gateways that lead nowhere
+    (
+        r#"gateway = "10.1.0.254""#,
+        r#"gateway = "10.1.0.0""#,
+        &[
+            "berth.toml:2: subnets.office.gateway: 10.1.0.0 is the first or last address of 10.1.0.0/24, which no host may use",
+        ],
+    ),
+    (
+        r#"cidr6 = "fd00:1::/64""#,
+        r#"cidr6 = "fd00:1::/64", gateway6 = "fd00:1::""#,
+        &[
+            "berth.toml:2: subnets.office.gateway6: fd00:1:: is the first or last address of fd00:1::/64, which no host may use",
+        ],
+    ),
+    (
+        r#"cidr6 = "fd00:1::/64""#,
+        r#"cidr6 = "fd00:1::/64", gateway6 = "10.1.0.254""#,
+        &["berth.toml:2: subnets.office.gateway6: 10.1.0.254 is no IPv6 address"],
+    ),
+    (
+        r#"subnet = "lab" }"#,
+        r#"gateway = "10.2.0.255" }"#,
+        &[
+            "berth.toml:12: vserver.alpha.vips: the gateway 10.2.0.255 of 10.2.0.50 is the first or last address of 10.2.0.0/24, which no host may use",
+        ],
+    ),
+    (
+        r#"subnet = "lab" }"#,
+        r#"gateway = "10.2.0.50" }"#,
+        &[
+            "berth.toml:12: vserver.alpha.vips: the gateway 10.2.0.50 of 10.2.0.50 is the virtual IP address itself",
+        ],
+    ),
+    (
+        r#"["fd00:1::50"]"#,
+        r#"["fd00:1::50", { ip = "10.1.0.51", gateway = "10.1.0.50" }]"#,
+        &[
+            "berth.toml:24: vserver.beta.vips: the gateway 10.1.0.50 of 10.1.0.51 is an address of alpha",
+        ],
+    ),
+    // ports that no client of the address is at
+    (
+        r#"subnet = "lab" }"#,
+        r#"subnet = "lab", ports = ["eth2", "eth1"] }"#,
+        &[
+            "berth.toml:12: vserver.alpha.vips: port eth1 is on office at n1 (line 5), not on lab, where 10.2.0.50 is",
+        ],
+    ),
+    (
+        r#"["fd00:1::50"]"#,
+        r#"[{ ip = "fd00:1::50", ports = ["eth2"] }]"#,
+        &[
+            "berth.toml:24: vserver.beta.vips: port eth2 is on lab at n1 (line 5), not on office, where fd00:1::50 is",
+        ],
+    ),
+    // names that are no port's
+    (
+        "eth2 =",
+        "lo =",
+        &[
+            r#"berth.toml:5: nodes.n1.ports: the name "lo" is the node's own loopback interface, where no client is"#,
+        ],
+    ),
+    (
+        "eth2 =",
+        "b-beta =",
+        &[
+            r#"berth.toml:5: nodes.n1.ports.b-beta: the name "b-beta" is that of the interface to beta's cell"#,
+        ],
+    ),
+    (
+        r#"subnet = "lab" }"#,
+        r#"subnet = "lab", ports = ["eth1,eth2", "eth*", "lo", "b-alpha"] }"#,
+        &[
+            r#"berth.toml:12: vserver.alpha.vips: the name "b-alpha" is that of the interface to alpha's cell"#,
+            r#"berth.toml:12: vserver.alpha.vips.ports: the name "eth*" has '*' in it: name each interface by itself, without patterns"#,
+            r#"berth.toml:12: vserver.alpha.vips.ports: the name "eth1,eth2" has ',' in it: name each interface by itself, without patterns"#,
+            r#"berth.toml:12: vserver.alpha.vips.ports: the name "lo" is the node's own loopback interface, where no client is"#,
+        ],
+    ),
     // lists that say nothing, where to leave them out says the reverse
     (
         r#"share = "more""#,
@@ -859,6 +942,24 @@ fn each_mistake_is_named_with_its_line_and_what_would_be_right() {
         let lines: Vec<String> = problems.lines().collect();
         assert_eq!(&lines, expected, "{bad}");
         assert!(lines.iter().all(|line| !line.contains('\n')), "{bad}");
+    }
+}
+
+#[test]
+fn the_usual_gateway_of_ipv6_is_taken() {
+    let subnet = GOOD.replace(
+        r#"cidr6 = "fd00:1::/64""#,
+        r#"cidr6 = "fd00:1::/64", gateway6 = "fe80::1""#,
+    );
+    let own = GOOD.replace(
+        r#"["fd00:1::50"]"#,
+        r#"[{ ip = "fd00:1::50", gateway = "fe80::1" }]"#,
+    );
+    for toml in [subnet, own] {
+        let config = config::parse("berth.toml", &toml).unwrap();
+        let plan = model::build(&config, Features::CURRENT, &Known::new());
+        let vip = plan.resources.iter().find(|r| r.id == "beta-ip1").unwrap();
+        assert!(vip.params.contains(&("gateway", "fe80::1".to_owned())));
     }
 }
 

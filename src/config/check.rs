@@ -1,19 +1,20 @@
 //! What concerns several keys: names that must exist, things that must be there once, sums.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-
-use super::file::{At, Config, Filesystem, Net, OnSubnetLoss, Service, Subnet, Vip, Vserver};
+use super::file::{At, Config, Filesystem, OnSubnetLoss, Service, Vip, Vserver};
 use super::ids;
 use super::problem::{hint, listing};
 use super::reader::Reader;
 use crate::plan::directory;
-use crate::plan::vip::is_reserved;
+
+mod duplicate;
+mod network;
+
+pub use network::subnet_of;
 
 /// Completes what follows from other keys, and notes in `reader` what contradicts.
 pub fn config(reader: &Reader, config: &mut Config) {
-    subnets(reader, &config.subnets);
-    ports(reader, config);
+    network::subnets(reader, &config.subnets);
+    network::ports(reader, config);
     for vserver in &mut config.vservers {
         services(reader, vserver);
     }
@@ -21,39 +22,10 @@ pub fn config(reader: &Reader, config: &mut Config) {
         vserver_alone(reader, vserver);
         references(reader, config, vserver);
         for vip in &vserver.vips {
-            self::vip(reader, config, vserver, vip);
+            network::vip(reader, config, vserver, vip);
         }
     }
-    duplicates(reader, config);
-}
-
-fn subnets(reader: &Reader, subnets: &[Subnet]) {
-    for (i, one) in subnets.iter().enumerate() {
-        for other in &subnets[..i] {
-            for (a, b) in one
-                .nets
-                .iter()
-                .flat_map(|a| other.nets.iter().map(move |b| (a, b)))
-            {
-                if a.cidr.contains(b.cidr.ip()) || b.cidr.contains(a.cidr.ip()) {
-                    let text = format!(
-                        "{} overlaps {} of {} (line {})",
-                        a.cidr, b.cidr, other.name.value, other.name.line
-                    );
-                    reader.problem(one.name.line, format!("subnets.{}", one.name.value), text);
-                }
-            }
-        }
-    }
-}
-
-fn ports(reader: &Reader, config: &Config) {
-    for node in &config.nodes {
-        for (port, subnet) in &node.ports {
-            let key = format!("nodes.{}.ports.{}", node.name.value, port.value);
-            Declared::subnets(config).has(reader, &key, subnet);
-        }
-    }
+    duplicate::duplicates(reader, config);
 }
 
 /// What is declared under one of the file's tables.
@@ -208,154 +180,5 @@ fn references(reader: &Reader, config: &Config, vserver: &Vserver) {
     }
     for unit in vserver.filesystems.iter().filter_map(|f| f.unit.as_ref()) {
         Declared::units(config).has(reader, &key(vserver, ".filesystem.unit"), unit);
-    }
-}
-
-fn vip(reader: &Reader, config: &Config, vserver: &Vserver, vip: &Vip) {
-    let key = key(vserver, ".vips");
-    let ip = vip.ip.value;
-    let problem = |text| reader.problem(vip.ip.line, &*key, text);
-    if let Some(named) = &vip.subnet {
-        if !Declared::subnets(config).has(reader, &key, named) {
-            return;
-        }
-    }
-    let Some((subnet, net)) = subnet_of(config, vip) else {
-        let unreadable = |subnet: &Subnet| {
-            let cidr = |key| reader.is_doubtful(&format!("subnets.{}.{key}", subnet.name.value));
-            subnet.nets.is_empty() || cidr("cidr") || cidr("cidr6")
-        };
-        if config.subnets.iter().any(unreadable) || reader.is_unreadable("subnets") {
-            // It may be in the one that could not be read, which was reported.
-            return;
-        }
-        let ranges = |s: &Subnet| {
-            let cidrs: Vec<String> = s.nets.iter().map(|n| n.cidr.to_string()).collect();
-            format!("{} ({})", s.name.value, cidrs.join(", "))
-        };
-        let named = vip.subnet.as_ref().map(|s| s.value.as_str());
-        let candidates = config
-            .subnets
-            .iter()
-            .filter(|s| named.is_none_or(|n| n == s.name.value));
-        let candidates: Vec<String> = candidates.map(ranges).collect();
-        problem(match named {
-            Some(_) => format!("{ip} is not in {}", listing(&candidates)),
-            None => format!("{ip} is in no subnet (declared: {})", listing(&candidates)),
-        });
-        return;
-    };
-    let cidr = net.cidr;
-    if is_reserved(ip, cidr) {
-        problem(format!(
-            "{ip} is the first or last address of {cidr}, which no host may use"
-        ));
-    }
-    if let Some(target) = subnet.targets.iter().find(|t| t.value == ip) {
-        problem(format!(
-            "{ip} is a target of {} (line {}), which must be a host that does not depend on this cluster",
-            subnet.name.value, target.line
-        ));
-    }
-    if net.gateway == Some(ip) {
-        problem(format!(
-            "{ip} is the gateway of {}, choose another address",
-            subnet.name.value
-        ));
-    }
-    if let Some(gateway) = vip.gateway.as_ref().filter(|g| !cidr.contains(g.value)) {
-        let text = format!("gateway {} is not in {cidr}, where {ip} is", gateway.value);
-        reader.problem(gateway.line, &*key, text);
-    }
-}
-
-/// The subnet and the address range that a VIP is in.
-pub fn subnet_of<'c>(config: &'c Config, vip: &Vip) -> Option<(&'c Subnet, &'c Net)> {
-    let named = |s: &&Subnet| vip.subnet.as_ref().is_none_or(|n| n.value == s.name.value);
-    config.subnets.iter().filter(named).find_map(|subnet| {
-        let net = subnet.nets.iter().find(|n| n.cidr.contains(vip.ip.value))?;
-        Some((subnet, net))
-    })
-}
-
-/// Notes the second and later of things that may be there once.
-struct Once<'r, 't, K> {
-    reader: &'r Reader<'t>,
-    seen: BTreeMap<K, (String, usize)>,
-}
-
-impl<'r, 't, K: Ord> Once<'r, 't, K> {
-    fn new(reader: &'r Reader<'t>) -> Self {
-        Self {
-            reader,
-            seen: BTreeMap::new(),
-        }
-    }
-
-    fn add(&mut self, thing: K, what: &str, owner: &str, key: String, line: usize) {
-        if let Some((first, at)) = self.seen.get(&thing) {
-            let text = format!("{what} is used twice, first by {first} in line {at}");
-            self.reader.problem(line, key, text);
-        } else {
-            self.seen.insert(thing, (owner.to_owned(), line));
-        }
-    }
-}
-
-fn duplicates(reader: &Reader, config: &Config) {
-    let mut addresses: Once<IpAddr> = Once::new(reader);
-    let mut devices: Once<&str> = Once::new(reader);
-    let mut resources: Once<String> = Once::new(reader);
-    for vserver in &config.vservers {
-        let owner = &vserver.name.value;
-        let id = owner.clone();
-        let what = format!("the resource id {id:?}");
-        resources.add(id, &what, owner, key(vserver, ""), vserver.name.line);
-        for vip in &vserver.vips {
-            let ip = vip.ip.value;
-            addresses.add(
-                ip,
-                &format!("address {ip}"),
-                owner,
-                key(vserver, ".vips"),
-                vip.ip.line,
-            );
-        }
-        for (n, vip) in vserver.vips.iter().enumerate() {
-            let id = ids::vip(owner, n + 1);
-            let what = format!("the resource id {id:?}");
-            resources.add(id, &what, owner, key(vserver, ".vips"), vip.ip.line);
-        }
-        let mut shares: Once<String> = Once::new(reader);
-        for filesystem in &vserver.filesystems {
-            let device = &filesystem.device;
-            let what = format!("device {}", device.value);
-            devices.add(
-                &device.value,
-                &what,
-                owner,
-                key(vserver, ".filesystem.device"),
-                device.line,
-            );
-            let id = ids::filesystem(owner, &filesystem.name.value);
-            let what = format!("the resource id {id:?}");
-            let line = filesystem.name.line;
-            // Two of one path, from which the name is made by default, were reported.
-            if !reader.is_wrong(&key(vserver, ".filesystem.path"), line) {
-                resources.add(id, &what, owner, key(vserver, ".filesystem.name"), line);
-            }
-            if let Some(smb) = &filesystem.smb {
-                // Windows and Samba compare share names without regard to case.
-                let what = format!("share {:?}", smb.share.value);
-                let key = key(vserver, ".filesystem.smb.share");
-                shares.add(
-                    smb.share.value.to_lowercase(),
-                    &what,
-                    owner,
-                    key,
-                    smb.share.line,
-                );
-            }
-        }
     }
 }

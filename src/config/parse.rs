@@ -241,7 +241,7 @@ fn long_vip(table: &Table) -> Option<Vip> {
     let meant = "name interfaces, or leave it out for the nodes' ports on the subnet";
     table.refuse_empty("ports", meant);
     for port in &ports {
-        if let Err(refusal) = name::interface(&port.value) {
+        if let Err(refusal) = name::port(&port.value) {
             let text = format!("the name {:?} {refusal}", port.value);
             table.problem("ports", port.line, text);
         }
