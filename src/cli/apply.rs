@@ -14,10 +14,13 @@ use crate::cluster::cib::Cib;
 use crate::cluster::element::Element;
 use crate::cluster::merge::{self, Merged};
 use crate::cluster::patch::Loaded;
-use crate::cluster::{fencing, release, status};
+use crate::cluster::{fencing, release};
 use crate::config::ids::{Known, OWNERSHIP};
 use crate::config::model::{self, Agent, Features, Model};
 use crate::config::{Config, render};
+
+mod removal;
+mod wait;
 
 /// Exit code of [`diff`] and of a dry run when something would change.
 const DIFFERENT: u8 = 5;
@@ -25,8 +28,6 @@ const DIFFERENT: u8 = 5;
 const TOOL_PATIENCE: Duration = Duration::from_secs(60);
 /// For an unchanging CIB: how long a change that came too late is tried again.
 const LOAD_PATIENCE: Duration = Duration::from_secs(30);
-/// For the stop of what is removed; longer than any stop operation may take.
-const STOP_PATIENCE: Duration = Duration::from_secs(700);
 /// Between two looks at the cluster.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -145,16 +146,16 @@ pub fn apply(options: &Options) -> Result<ExitCode, Failure> {
         say("no change");
     } else {
         cib.verify(&attempt.merged.cib, soon())?;
-        if cib.file.is_none() {
-            stop_first(&config, &cib, &attempt)?;
-        }
-        attempt = load(&config, &cib)?;
+        attempt = match cib.file {
+            None => removal::load(&config, &cib, &attempt.merged.removed)?,
+            Some(_) => load(&config, &cib)?,
+        };
         for change in &attempt.merged.changes {
             say(change);
         }
     }
     if let Some(patience) = options.wait.filter(|_| cib.file.is_none()) {
-        wait_started(&attempt.model, Duration::from_secs(patience.into()))?;
+        wait::until_started(&attempt.model, Duration::from_secs(patience.into()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -175,49 +176,6 @@ fn check_fencing(cib: &Cib, live: &Element) -> Result<(), Failure> {
                 "no running fence device reaches node {node}"
             )));
         }
-    }
-    Ok(())
-}
-
-/// Stops what is to be removed, in the order of its constraints: as an orphan it would be stopped
-/// without any.
-fn stop_first(config: &Config, cib: &Cib, first: &Attempt) -> Result<(), Failure> {
-    let running = |ids: &[String]| -> Result<Vec<String>, Failure> {
-        let active = status::read(soon())?
-            .into_iter()
-            .filter(status::Instance::is_active);
-        let active: Vec<String> = active.map(|instance| instance.id).collect();
-        Ok(ids
-            .iter()
-            .filter(|id| active.contains(id))
-            .cloned()
-            .collect())
-    };
-    let mut left = running(&first.merged.removed)?;
-    if left.is_empty() {
-        return Ok(());
-    }
-    change(cib, || {
-        let attempt = attempt(config, cib)?;
-        let after = merge::stopping(&attempt.before, &attempt.merged.removed);
-        Ok((attempt.before.clone(), after, ()))
-    })?;
-    let deadline = Instant::now() + STOP_PATIENCE;
-    let mut told = Vec::new();
-    while !left.is_empty() {
-        if left != told {
-            say(format_args!("stopping {}", left.join(", ")));
-            told.clone_from(&left);
-        }
-        if Instant::now() > deadline {
-            return Err(Failure::Failed(format!(
-                "stop {} before its removal: not stopped in {} s; when it is, apply again",
-                left.join(", "),
-                STOP_PATIENCE.as_secs()
-            )));
-        }
-        std::thread::sleep(PAUSE);
-        left = running(&first.merged.removed)?;
     }
     Ok(())
 }
@@ -247,35 +205,5 @@ fn change<T>(
             );
             return Err(Failure::Failed(text));
         }
-    }
-}
-
-fn wait_started(model: &Model, patience: Duration) -> Result<(), Failure> {
-    let begin = Instant::now();
-    let ids: Vec<String> = model.resources.iter().map(|r| r.id.clone()).collect();
-    let mut told = Vec::new();
-    loop {
-        let waiting = status::not_started(&ids, &status::read(soon())?);
-        // What looks started may be about to restart: only a settled cluster is believed.
-        if waiting.is_empty() && status::is_settled(2, soon())? {
-            let seconds = begin.elapsed().as_secs_f32();
-            say(format_args!(
-                "all {} resources started, {seconds:.1} s",
-                ids.len()
-            ));
-            return Ok(());
-        }
-        if begin.elapsed() > patience {
-            return Err(Failure::Failed(format!(
-                "wait for everything to start: after {} s not started: {}",
-                patience.as_secs(),
-                waiting.join(", ")
-            )));
-        }
-        if waiting != told {
-            say(format_args!("waiting for {}", waiting.join(", ")));
-            told = waiting;
-        }
-        std::thread::sleep(PAUSE);
     }
 }

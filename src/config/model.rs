@@ -31,6 +31,28 @@ pub struct Features {
 }
 
 impl Model {
+    /// Whether a resource can't run while another one does not.
+    pub fn needs(&self, resource: &str, other: &str) -> bool {
+        self.constraints
+            .iter()
+            .any(|constraint| match &constraint.kind {
+                Kind::Colocation {
+                    resource: follower,
+                    with,
+                    score: Score::Always,
+                } => follower == resource && with == other,
+                Kind::Order {
+                    first,
+                    then,
+                    mandatory: true,
+                } => then == resource && first == other,
+                Kind::Location { .. }
+                | Kind::Colocation { .. }
+                | Kind::Order { .. }
+                | Kind::Tiers { .. } => false,
+            })
+    }
+
     /// The ids of all resources, inside of their clones.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.resources.iter().map(|resource| resource.id.as_str())
