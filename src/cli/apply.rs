@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::{Failure, Source};
+use super::nodes::Comparison;
+use super::{Failure, Source, complain};
 use crate::cluster::canonical::pairs;
 use crate::cluster::cib::Cib;
 use crate::cluster::element::Element;
 use crate::cluster::merge::{self, Merged};
 use crate::cluster::patch::Loaded;
-use crate::cluster::{fencing, release};
+use crate::cluster::{fencing, properties, release};
 use crate::config::ids::{Known, OWNERSHIP};
 use crate::config::model::{self, Agent, Features, Model};
 use crate::config::{Config, render};
@@ -75,6 +76,10 @@ fn say(text: impl Display) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
+fn warn(text: &String) {
+    complain(&format!("warning: {text}"));
+}
+
 /// A CIB as it was read, and what the file makes of it.
 struct Attempt {
     model: Model,
@@ -85,7 +90,15 @@ struct Attempt {
 fn attempt(config: &Config, cib: &Cib) -> Result<Attempt, Failure> {
     let before = cib.read(soon())?;
     release::check(&before).map_err(Failure::Failed)?;
-    let model = model::build(config, Features::CURRENT, &known(&before));
+    let mut model = model::build(config, Features::CURRENT, &known(&before));
+    if properties::is_opt_in(&before) {
+        let nodes: Vec<&str> = config.nodes.iter().map(|n| n.name.value.as_str()).collect();
+        if nodes.is_empty() {
+            let text = "the cluster is opt-in (symmetric-cluster is false), and the file names no nodes: give each node that may run virtual servers a table [nodes.NAME]";
+            return Err(Failure::Refused(text.to_owned()));
+        }
+        model.allow_only_on(&nodes);
+    }
     let wanted = render::xml::configuration(&model);
     let merged = merge::merge(&before, &wanted, OWNERSHIP)
         .map_err(|conflict| Failure::Failed(conflict.to_string()))?;
@@ -120,6 +133,12 @@ fn known(cib: &Element) -> Known {
 pub fn diff(target: &Target) -> Result<ExitCode, Failure> {
     let (config, cib) = target.open()?;
     let attempt = attempt(&config, &cib)?;
+    let nodes = Comparison::of(&config, &attempt.before);
+    nodes
+        .unknown
+        .iter()
+        .chain(&nodes.unmentioned)
+        .for_each(warn);
     let mut out = io::stdout().lock();
     for change in &attempt.merged.changes {
         writeln!(out, "{change}")?;
@@ -139,6 +158,11 @@ pub fn apply(options: &Options) -> Result<ExitCode, Failure> {
     }
     let (config, cib) = options.target.open()?;
     let mut attempt = attempt(&config, &cib)?;
+    let nodes = Comparison::of(&config, &attempt.before);
+    if !nodes.unknown.is_empty() {
+        return Err(Failure::Refused(nodes.unknown.join("; ")));
+    }
+    nodes.unmentioned.iter().for_each(warn);
     if !options.without_fencing {
         check_fencing(&cib, &attempt.before)?;
     }
@@ -161,19 +185,24 @@ pub fn apply(options: &Options) -> Result<ExitCode, Failure> {
 }
 
 fn check_fencing(cib: &Cib, live: &Element) -> Result<(), Failure> {
-    let refused = |why: String| {
+    fencing::check_configuration(live).map_err(|lack| {
+        // Where there is a device, to do without fencing is no advice.
+        let instead = match lack.no_device {
+            true => " (--without-fencing applies nevertheless)",
+            false => "",
+        };
         Failure::Refused(format!(
-            "{why}; without fencing two nodes may write to one file system (--without-fencing applies nevertheless)"
+            "{}; without fencing two nodes may write to one file system{instead}",
+            lack.text
         ))
-    };
-    fencing::check_configuration(live).map_err(refused)?;
+    })?;
     if cib.file.is_some() {
         return Ok(());
     }
-    for node in fencing::nodes(live) {
+    for node in properties::members(live) {
         if !fencing::reaches(&node, soon())? {
-            return Err(refused(format!(
-                "no running fence device reaches node {node}"
+            return Err(Failure::Refused(format!(
+                "no running fence device reaches node {node}; without fencing two nodes may write to one file system"
             )));
         }
     }

@@ -14,6 +14,7 @@ use crate::config::{self, Config, Problems};
 
 mod apply;
 mod manual;
+mod nodes;
 mod signals;
 
 /// For what is asked of this node's own Pacemaker.
