@@ -173,7 +173,9 @@ fn head(spec: &ServerSpec, version: Version) -> String {
     )
 }
 
-/// One export. Nobody has access but the clients named.
+/// One export. Nobody has access but the clients named, of whom the first that fits counts, and whoever asks
+/// from within the cell whether it is exported ([`probe::find`](super::super::probe::find)): as a client to
+/// whom it is not, he would be told that it does not exist.
 fn block(id: u16, directory: &str, nfs: &NfsExport) -> String {
     let access = match nfs.access {
         Access::Ro => "RO",
@@ -196,6 +198,7 @@ fn block(id: u16, directory: &str, nfs: &NfsExport) -> String {
         \tAccess_Type = None;\n\
         \tSquash = {squash};\n\
         \tCLIENT {{ Clients = {}; Protocols = 4; Access_Type = {access}; }}\n\
+        \tCLIENT {{ Clients = 127.0.0.1; Protocols = 4; Access_Type = MDONLY_RO; Squash = All_Squash; }}\n\
         \tFSAL {{ Name = VFS; }}\n\
         }}\n",
         clients.join(", ")
