@@ -14,6 +14,7 @@ pub mod order;
 pub mod output;
 pub mod probe;
 pub mod protocol;
+pub mod refused;
 pub mod repair;
 pub mod root;
 pub mod server;

@@ -195,6 +195,115 @@ fn a_server_that_ends_at_its_start_says_why() {
 
 #[test]
 #[ignore = "needs root"]
+fn what_the_servers_did_not_take_is_said_of_that_file_system_until_they_take_it() {
+    let node = Node::new("take");
+    let vserver = node.vserver('a');
+    let (one, other) = (node.disk("ext4"), node.disk("ext4"));
+    sh("mount -t tmpfs none /opt && mkdir /opt/own");
+    let home = node
+        .fs(&vserver, &one, "/home2")
+        .parameter("nfs_clients", "10.0.0.0/8")
+        .parameter("smb_share", "home");
+    let data = node.fs(&vserver, &other, "/data");
+    let servers = node
+        .servers(&vserver, "nfs smb")
+        .parameter("home", "/home2")
+        .parameter("config_dir", "/opt/own");
+    let deep = servers.clone().variable("OCF_CHECK_LEVEL", "10");
+    for (file, wrong, parameter, value, words) in [
+        (
+            "ganesha.conf",
+            "%include \"/nowhere/at.all\"\n",
+            "nfs_clients",
+            "0.0.0.0/0",
+            "open error (No such file or directory)",
+        ),
+        (
+            "smb.conf",
+            "[nonsense\n",
+            "smb_share",
+            "files",
+            "there is no share files",
+        ),
+    ] {
+        let file = format!("/opt/own/{file}");
+        let write = |text: &str| std::fs::write(&file, text).expect("a file of the admin's");
+        write("");
+        home.run("start").expect(0);
+        servers.run("start").expect(0);
+        deep.run("monitor").expect(0);
+        write(wrong);
+        let exported = data.clone().parameter(parameter, value);
+        let outcome = exported.run("start").expect(0);
+        assert!(outcome.stderr.contains(words), "{outcome}");
+        let exported = exported.parameter("CRM_meta_interval", "10000");
+        let outcome = exported.run("monitor").expect(190);
+        assert!(outcome.stderr.contains(words), "{outcome}");
+        let of_servers = deep.clone().parameter("CRM_meta_interval", "60000");
+        let outcome = of_servers.run("monitor").expect(190);
+        assert!(outcome.stderr.contains(words), "{outcome}");
+        home.run("monitor").expect(0);
+        // As soon as what is wrong is gone, nobody has to do anything more.
+        write("");
+        eventually("it is served", || exported.run("monitor").code == Some(0));
+        deep.run("monitor").expect(0);
+        // A change of what is served already is missed as well.
+        write(wrong);
+        if parameter == "nfs_clients" {
+            let narrowed = data.clone().parameter(parameter, "10.1.0.0/24");
+            let outcome = narrowed.run("reload-agent").expect(0);
+            assert!(outcome.stderr.contains(words), "{outcome}");
+            exported.run("monitor").expect(190);
+            write("");
+            eventually("it is served", || exported.run("monitor").code == Some(0));
+        }
+        servers.run("stop").expect(0);
+        data.run("stop").expect(0);
+        home.run("stop").expect(0);
+    }
+    node.assert_gone(&vserver, &[&one, &other]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_export_that_is_refused_at_the_start_does_not_take_the_others_along() {
+    let node = Node::new("alone");
+    let vserver = node.vserver('a');
+    let (one, other) = (node.disk("ext4"), node.disk("ext4"));
+    let home = node
+        .fs(&vserver, &one, "/home2")
+        .parameter("nfs_clients", "0.0.0.0/0 ::/0");
+    let data = node
+        .fs(&vserver, &other, "/data")
+        .parameter("nfs_clients", "10.0.0.0/8")
+        .parameter("CRM_meta_interval", "10000");
+    let servers = node.servers(&vserver, "nfs").parameter("home", "/home2");
+    home.run("start").expect(0);
+    data.run("start").expect(0);
+    // What Ganesha can't export: a directory in which nothing can be looked up.
+    assert!(inside(&vserver, "mount -t proc -o subset=pid none /data").0);
+    servers.run("start").expect(0);
+    let outcome = data.run("monitor").expect(190);
+    assert!(outcome.stderr.contains("/data"), "{outcome}");
+    home.run("monitor").expect(0);
+    let (good, list) = in_network(&vserver, "nfs-ls 'nfs://127.0.0.1/home2?version=4'");
+    assert!(good, "{list}");
+    assert!(inside(&vserver, "umount /data").0);
+    let outcome = servers
+        .clone()
+        .variable("OCF_CHECK_LEVEL", "10")
+        .parameter("CRM_meta_interval", "60000")
+        .run("monitor")
+        .expect(190);
+    assert!(outcome.stderr.contains("/data"), "{outcome}");
+    servers.run("stop").expect(0);
+    data.run("stop").expect(0);
+    home.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&one, &other]);
+}
+
+#[test]
+#[ignore = "needs root"]
 fn servers_need_a_home_and_a_program_that_stays() {
     let node = Node::new("home");
     let vserver = node.vserver('a');

@@ -28,6 +28,7 @@ use super::job::{self, Job};
 use super::network;
 use super::order::Event;
 use super::protocol::{Cause, Condition, Member, Reply, Request};
+use super::refused::Refused;
 use crate::ocf::log;
 use cell::Cell;
 use requests::Until;
@@ -240,7 +241,7 @@ impl Keeper {
         }
     }
 
-    fn done(&mut self, number: u64, result: Result<(), String>) {
+    fn done(&mut self, number: u64, result: Result<Vec<Refused>, String>) {
         if let Some(servers) = &mut self.servers {
             if servers.done(number, &result) {
                 if servers.has_failed_late() && servers.leaving.is_none() {
@@ -253,11 +254,11 @@ impl Keeper {
         let mut kill = None;
         for held in self.volumes.values_mut() {
             match (&held.phase, &result) {
-                (Phase::Attaching(n), Ok(())) if *n == number => held.phase = Phase::Attached,
+                (Phase::Attaching(n), Ok(_)) if *n == number => held.phase = Phase::Attached,
                 (Phase::Attaching(n), Err(e)) if *n == number => {
                     held.phase = Phase::Failed(Cause::Failed, e.clone());
                 }
-                (Phase::Detaching(n), Ok(())) if *n == number => {
+                (Phase::Detaching(n), Ok(_)) if *n == number => {
                     held.phase = Phase::Failed(Cause::Failed, "detached".to_owned());
                 }
                 // It can only be had free by ending everything: better than to fail the stop, for

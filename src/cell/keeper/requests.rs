@@ -25,7 +25,7 @@ pub enum Until {
     Gone(String),
     /// The servers answer, or wait for their home.
     Served(String),
-    /// The servers have taken up what this resource's file system is to be exported as.
+    /// The servers have taken up what is to be exported, or not, and have been asked for it.
     Exported(String),
     /// The cell is built.
     Found,
@@ -51,8 +51,17 @@ impl Keeper {
             } => (self.attach(member, volume), now + budget),
             Request::Detach { resource, budget } => (self.detach(resource, budget), now + budget),
             Request::Status { resource } => {
+                if let Some(servers) = &mut self.servers {
+                    servers.retry(now);
+                }
                 self.note_condition(&resource, &self.condition(&resource));
                 (Until::Now(self.member(&resource)), now)
+            }
+            Request::Inspect { resource, budget } => {
+                if let Some(servers) = &mut self.servers {
+                    servers.inspect();
+                }
+                (Until::Exported(resource), now + budget)
             }
             Request::CleanUp { member } => {
                 self.tell(move || guard::clean_up(&member));
@@ -217,9 +226,22 @@ impl Keeper {
             .as_ref()
             .filter(|s| s.member.resource == resource);
         match (self.volumes.get(resource), servers) {
-            (Some(held), _) => held.condition(),
+            (Some(held), _) => match held.condition() {
+                // What is not served as it should be is served by no other node either: nothing is moved for it.
+                Condition::Running => self.refusal(held),
+                other => other,
+            },
             (None, Some(servers)) => servers.condition(&self.home()),
             (None, None) => Condition::Absent,
+        }
+    }
+
+    /// How the resource of a file system is that is in service, as far as the servers go.
+    fn refusal(&self, held: &Held) -> Condition {
+        let servers = self.servers.as_ref();
+        match servers.and_then(|s| s.refusal(&held.volume.directory)) {
+            Some(why) => Condition::Degraded(why.to_owned()),
+            None => Condition::Running,
         }
     }
 
@@ -250,6 +272,7 @@ impl Keeper {
             Until::Now(reply) => reply.clone(),
             Until::Attached(resource) => match self.volumes.get(resource).map(|h| &h.phase) {
                 Some(Phase::Failed(cause, why)) => Reply::refused(*cause, why.clone()),
+                Some(Phase::Attached) if self.are_servers_changing() => return None,
                 Some(Phase::Attached | Phase::Blocked(_) | Phase::Repairing(_)) => {
                     self.member(resource)
                 }
@@ -282,6 +305,13 @@ impl Keeper {
         Some((reply, None))
     }
 
+    /// Whether servers that run are about to export something else.
+    fn are_servers_changing(&self) -> bool {
+        let exports = self.exports();
+        let servers = self.servers.as_ref();
+        servers.is_some_and(|servers| servers.are_changing(&exports))
+    }
+
     fn found(&self) -> Option<(Reply, Option<BorrowedFd<'_>>)> {
         let Some(cell) = &self.cell else {
             return Some((Reply::NoCell, None));
@@ -299,6 +329,10 @@ impl Keeper {
 
     fn too_late(&self, until: &Until) -> Reply {
         let state = match until {
+            // It is in service; only whether the servers serve it is not known yet.
+            Until::Attached(resource) if self.condition(resource) == Condition::Running => {
+                return self.member(resource);
+            }
             Until::Attached(resource)
             | Until::Gone(resource)
             | Until::Served(resource)

@@ -14,7 +14,7 @@ use super::{
     directory, file,
 };
 
-const NAME: &str = "smb";
+pub const NAME: &str = "smb";
 
 const PROGRAM: &str = "smbd";
 
