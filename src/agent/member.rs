@@ -127,6 +127,8 @@ pub fn recall_vserver(cx: &Context<'_>) -> Option<String> {
     names
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
+        // Not only keepers have files there.
+        .filter(|entry| name::vserver(entry).is_ok())
         .find(|vserver| {
             let reply = ask_status(cx, vserver).ok().flatten();
             reply.is_some_and(|r| !matches!(judge(r), Ok(Condition::Absent)))

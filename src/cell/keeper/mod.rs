@@ -39,6 +39,9 @@ use volume::{Held, Phase};
 /// How long a keeper without a member waits for the first one.
 const FIRST_MEMBER_LIMIT: Duration = Duration::from_secs(10);
 
+/// How many agents are heard at a time. Others wait for their turn: each file system may have one that starts it.
+const CLIENTS: usize = 64;
+
 /// How long the servers may take to end when the node is shut down, and then the file systems.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 
@@ -102,7 +105,9 @@ impl Keeper {
             // Readable when the guard has died.
             fds.push(readable(&self.guard.channel));
         }
-        fds.extend(self.listener.iter().map(readable));
+        if self.clients.len() < CLIENTS {
+            fds.extend(self.listener.iter().map(readable));
+        }
         fds.extend(self.clients.iter().map(|c| readable(&c.channel)));
         fds.extend(self.reports.iter().map(readable));
         for held in self.volumes.values() {
@@ -132,7 +137,8 @@ impl Keeper {
             .iter()
             .filter_map(|c| Some(c.until.as_ref()?.1));
         // One that is not in the cell yet is let go of as soon as its child is gone.
-        let in_cell = self.volumes.values().filter(|h| h.is_in_cell());
+        let killed = self.cell.as_ref().is_some_and(|cell| cell.killed);
+        let in_cell = self.volumes.values().filter(|h| h.is_in_cell() && !killed);
         let volumes = in_cell.filter_map(|h| h.leaving);
         // Children that were killed are looked after now and then.
         let leftover =
@@ -141,7 +147,8 @@ impl Keeper {
             Phase::Repairing(repair) => repair.deadline(),
             _ => None,
         });
-        let servers = self.servers.as_ref().and_then(|s| Some(s.leaving?.1));
+        let servers = self.servers.as_ref().filter(|_| !killed);
+        let servers = servers.and_then(|s| Some(s.leaving?.1));
         let next = clients
             .chain(volumes)
             .chain(servers)
@@ -179,7 +186,7 @@ impl Keeper {
     }
 
     fn hear_cell(&mut self) {
-        while let Some(cell) = &self.cell {
+        while let Some(cell) = &mut self.cell {
             match cell.hear() {
                 Ok(Some(event)) => self.take(event),
                 Ok(None) if cell.is_alive() => return,
@@ -223,7 +230,7 @@ impl Keeper {
         if let Some(servers) = &mut self.servers {
             servers.lose(why);
         }
-        if let Some(cell) = &self.cell {
+        if let Some(cell) = &mut self.cell {
             cell.kill();
         }
     }
@@ -267,7 +274,7 @@ impl Keeper {
                 _ => {}
             }
         }
-        if let (Some(why), Some(cell)) = (kill, &self.cell) {
+        if let (Some(why), Some(cell)) = (kill, &mut self.cell) {
             log::error(format_args!("{why}; ending the cell"));
             cell.kill();
         }
@@ -372,7 +379,10 @@ impl Keeper {
             return;
         };
         let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
-        while let Ok(socket) = rustix::net::accept_with(listener, flags) {
+        while self.clients.len() < CLIENTS {
+            let Ok(socket) = rustix::net::accept_with(listener, flags) else {
+                return;
+            };
             match Channel::new(socket).and_then(|c| Ok((c.peer()?, c))) {
                 Ok(((_, 0), channel)) => self.clients.push(Client {
                     channel,

@@ -255,6 +255,7 @@ impl Keeper {
             };
             let reply = self
                 .answer(until)
+                .filter(|_| !self.is_early(until))
                 .or_else(|| (Instant::now() >= *deadline).then(|| (self.too_late(until), None)));
             if let Some((reply, fd)) = reply {
                 if let Err(e) = client.channel.send(&reply, fd) {
@@ -272,7 +273,6 @@ impl Keeper {
             Until::Now(reply) => reply.clone(),
             Until::Attached(resource) => match self.volumes.get(resource).map(|h| &h.phase) {
                 Some(Phase::Failed(cause, why)) => Reply::refused(*cause, why.clone()),
-                Some(Phase::Attached) if self.are_servers_changing() => return None,
                 Some(Phase::Attached | Phase::Blocked(_) | Phase::Repairing(_)) => {
                     self.member(resource)
                 }
@@ -305,11 +305,16 @@ impl Keeper {
         Some((reply, None))
     }
 
-    /// Whether servers that run are about to export something else.
-    fn are_servers_changing(&self) -> bool {
+    /// Whether more will be known of a file system that is in service: servers that run are told of it.
+    fn is_early(&self, until: &Until) -> bool {
+        let Until::Attached(resource) = until else {
+            return false;
+        };
+        let held = self.volumes.get(resource);
+        let in_service = held.is_some_and(|h| matches!(h.phase, Phase::Attached));
         let exports = self.exports();
         let servers = self.servers.as_ref();
-        servers.is_some_and(|servers| servers.are_changing(&exports))
+        in_service && servers.is_some_and(|servers| servers.are_changing(&exports))
     }
 
     fn found(&self) -> Option<(Reply, Option<BorrowedFd<'_>>)> {
