@@ -266,7 +266,7 @@ fn start(cx: &Context<'_>) -> Result<State, Error> {
     let request = Request::Attach {
         member: member::member(cx),
         volume,
-        budget: cx.remaining(),
+        budget: member::patience(cx),
     };
     let condition = member::judge(member::ask_or_start(cx, &vserver, &request)?)?;
     log::info(format_args!("{place}: {condition:?}"));
@@ -279,7 +279,7 @@ fn reload(cx: &Context<'_>) -> Result<State, Error> {
     let request = Request::Export {
         resource: cx.env.instance().to_owned(),
         export: exported(cx.env)?,
-        budget: cx.remaining(),
+        budget: member::patience(cx),
     };
     match member::ask(&vserver, &request, cx.deadline)? {
         Some(reply) => member::judge(reply).map(member::state),

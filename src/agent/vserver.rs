@@ -222,7 +222,7 @@ fn start(cx: &Context<'_>) -> Result<State, Error> {
         member: member::member(cx),
         spec,
         home: HOME.get(cx.env)?,
-        budget: cx.remaining(),
+        budget: member::patience(cx),
     };
     let condition = member::judge(member::ask_or_start(cx, &vserver, &request)?)?;
     log::info(format_args!("servers of {vserver}: {condition:?}"));
@@ -296,7 +296,7 @@ fn monitor_protocols(cx: &Context<'_>) -> Result<State, Error> {
     step("asking for what is served");
     let request = Request::Inspect {
         resource: cx.env.instance().to_owned(),
-        budget: cx.remaining(),
+        budget: member::patience(cx),
     };
     match member::ask(&NAME.get(cx.env)?, &request, cx.deadline)? {
         // A keeper of before an upgrade does not know the question.

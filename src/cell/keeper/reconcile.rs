@@ -13,6 +13,7 @@ use crate::cell::order::Order;
 use crate::cell::protocol::{Cause, Condition};
 use crate::cell::service::Export;
 use crate::ocf::log;
+use crate::plan::budget::Budget;
 
 /// How long PID 1 may take to build the cell.
 const BUILD_LIMIT: Duration = Duration::from_secs(20);
@@ -180,7 +181,7 @@ impl Keeper {
                     cell.give(
                         Order::Detach {
                             directory,
-                            patience: left / 3,
+                            patience: Budget::patience_within(left),
                         },
                         None,
                     )

@@ -12,6 +12,7 @@ use crate::cell::guard;
 use crate::cell::protocol::{Cause, Condition, Exported, Member, Reply, Request, Volume};
 use crate::cell::service::ServerSpec;
 use crate::ocf::log;
+use crate::plan::budget::Budget;
 use crate::sys::announce::Wire;
 
 /// What a client waits for.
@@ -145,10 +146,11 @@ impl Keeper {
             .as_mut()
             .filter(|s| s.member.resource == resource)
         {
-            let kill_at = Instant::now() + budget * 3 / 4;
+            let budget = Budget::of_keeper(budget);
+            let kill_at = Instant::now() + budget.cell_killed();
             servers
                 .leaving
-                .get_or_insert((patience.min(budget / 2), kill_at));
+                .get_or_insert((patience.min(budget.patience()), kill_at));
             self.tell_guard();
         }
         Until::Gone(resource)
@@ -203,7 +205,8 @@ impl Keeper {
 
     fn detach(&mut self, resource: String, budget: Duration) -> Until {
         if let Some(held) = self.volumes.get_mut(&resource) {
-            held.leaving.get_or_insert(Instant::now() + budget * 2 / 3);
+            let kill_at = Instant::now() + Budget::of_keeper(budget).cell_killed();
+            held.leaving.get_or_insert(kill_at);
             self.tell_guard();
         }
         Until::Gone(resource)
