@@ -23,7 +23,7 @@ use super::order::{Event, Numbered, Order};
 use super::refused::Refused;
 use super::root::Root;
 use super::service::{self, ServerSpec};
-use super::{server, settle, task};
+use super::{names, server, settle, task};
 use running::Server;
 
 mod running;
@@ -152,6 +152,12 @@ impl<'a> Init<'a> {
                         .map_err(|e| e.to_string()),
                     None => Err("no mount came with the order".to_owned()),
                 };
+                self.done(number, result)
+            }
+            Order::Show { directory } => {
+                let view = fd.ok_or_else(|| io::Error::other("no view came with the order"));
+                let shown = view.and_then(|view| names::show(&view, &directory));
+                let result = shown.map_err(|e| format!("{}: {e}", directory.display()));
                 self.done(number, result)
             }
             Order::Detach {

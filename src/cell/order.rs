@@ -25,6 +25,11 @@ pub enum Order {
         /// Where.
         directory: PathBuf,
     },
+    /// Show the node's directory of a name service, a view of which comes along: see [`super::names`].
+    Show {
+        /// Where.
+        directory: PathBuf,
+    },
     /// Unmount everything of the file system at this directory; end who still uses it.
     Detach {
         /// Where it is attached.

@@ -10,3 +10,4 @@ mod killed;
 mod lifecycle;
 mod node;
 mod servers;
+mod users;

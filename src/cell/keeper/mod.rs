@@ -5,6 +5,7 @@
 //! children.
 
 mod cell;
+mod names;
 mod reconcile;
 mod requests;
 mod servers;
@@ -31,6 +32,7 @@ use super::protocol::{Cause, Condition, Member, Reply, Request};
 use super::refused::Refused;
 use crate::ocf::log;
 use cell::Cell;
+use names::Names;
 use requests::Until;
 use servers::Servers;
 pub use start::main;
@@ -63,6 +65,8 @@ struct Keeper {
     /// Where the home of the servers was the last time it was found.
     last_home: Option<PathBuf>,
     cell: Option<Cell>,
+    /// What the cell was shown of the node's name services.
+    names: Names,
     /// When the cell that is being built must be ready.
     build_until: Option<Instant>,
     /// VIPs to be announced again.
@@ -213,6 +217,8 @@ impl Keeper {
                 if let Some(cell) = &mut self.cell {
                     cell.ready = true;
                 }
+                self.names = Names::default();
+                self.show_names();
             }
             Event::Broken(why) => self.break_cell(&format!("build the cell: {why}")),
             Event::Done { number, result } => self.done(number, result),
@@ -257,6 +263,9 @@ impl Keeper {
                 }
                 return;
             }
+        }
+        if self.names.done(number, &result.as_ref().map(|_| ())) {
+            return;
         }
         let mut kill = None;
         for held in self.volumes.values_mut() {

@@ -52,6 +52,7 @@ impl Keeper {
             } => (self.attach(member, volume), now + budget),
             Request::Detach { resource, budget } => (self.detach(resource, budget), now + budget),
             Request::Status { resource } => {
+                self.show_names();
                 if let Some(servers) = &mut self.servers {
                     servers.retry(now);
                 }
