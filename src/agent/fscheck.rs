@@ -96,8 +96,8 @@ const REPAIR: Param<Policy> = Param::with_default(
 const NFS_CLIENTS: Optional<Vec<Client>> = Optional::new(
     "nfs_clients",
     "Clients that may mount it over NFS",
-    "Addresses and networks (10.1.0.0/24), separated by blanks; * for all. Without it the file system \
-     is not exported over NFS.",
+    "Addresses and networks (10.1.0.0/24), separated by blanks; *, 0.0.0.0/0 or ::/0 for all. Without it \
+     the file system is not exported over NFS.",
     several,
 )
 .reloadable();
@@ -134,7 +134,8 @@ const SMB_USERS: Param<Vec<User>> = Param::with_default(
     "smb_users",
     "",
     "Who may use the SMB share",
-    "Users, and @groups, separated by blanks. By default everybody who can log in.",
+    "Users, and @groups, separated by blanks. Without it, or if it is empty, everybody who can log in: to \
+     lock all out, leave smb_share out.",
     several,
 )
 .reloadable();
@@ -179,7 +180,12 @@ pub static AGENT: Agent = Agent {
 };
 
 fn several<T: FromStr<Err = String>>(value: &str) -> Result<Vec<T>, String> {
-    words(value)?.iter().map(|word| word.parse()).collect()
+    let words = words(value)?;
+    // Who empties a list to lock all out must not open it to all.
+    if words.is_empty() && !value.is_empty() {
+        return Err("has nothing but blanks in it".to_owned());
+    }
+    words.iter().map(|word| word.parse()).collect()
 }
 
 fn exported(env: &Env) -> Result<Exported, Error> {
@@ -260,7 +266,7 @@ fn start(cx: &Context<'_>) -> Result<State, Error> {
     let request = Request::Attach {
         member: member::member(cx),
         volume,
-        budget: cx.remaining(),
+        budget: member::patience(cx),
     };
     let condition = member::judge(member::ask_or_start(cx, &vserver, &request)?)?;
     log::info(format_args!("{place}: {condition:?}"));
@@ -273,7 +279,7 @@ fn reload(cx: &Context<'_>) -> Result<State, Error> {
     let request = Request::Export {
         resource: cx.env.instance().to_owned(),
         export: exported(cx.env)?,
-        budget: cx.remaining(),
+        budget: member::patience(cx),
     };
     match member::ask(&vserver, &request, cx.deadline)? {
         Some(reply) => member::judge(reply).map(member::state),

@@ -55,6 +55,11 @@ pub fn judge(reply: Reply) -> Result<Condition, Error> {
     }
 }
 
+/// How long a keeper may take to answer anything but a stop, so that its answer is still heard.
+pub fn patience(cx: &Context<'_>) -> Duration {
+    cx.left(cx.budget().answered())
+}
+
 /// The state of a member that is in this condition.
 pub fn state(condition: Condition) -> State {
     match condition {
@@ -127,6 +132,8 @@ pub fn recall_vserver(cx: &Context<'_>) -> Option<String> {
     names
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
+        // Not only keepers have files there.
+        .filter(|entry| name::vserver(entry).is_ok())
         .find(|vserver| {
             let reply = ask_status(cx, vserver).ok().flatten();
             reply.is_some_and(|r| !matches!(judge(r), Ok(Condition::Absent)))
@@ -146,10 +153,10 @@ pub fn leave(
     let Some(client) = connect(vserver)? else {
         return Ok(None);
     };
-    // The keeper has the larger part of the time, the proof by the kernel the rest.
-    let budget = cx.remaining() * 2 / 3;
-    let patience = Instant::now() + cx.remaining() * 3 / 4;
-    let why = match client.ask(&request(budget), patience) {
+    let budget = cx.budget();
+    let request = request(cx.left(budget.stopped()));
+    let patience = Instant::now() + cx.left(budget.keeper_killed());
+    let why = match client.ask(&request, patience) {
         Ok((
             Reply::Refused {
                 cause: Cause::Version,

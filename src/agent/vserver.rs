@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::member;
 use crate::cell::probe::{self, Protocol};
-use crate::cell::protocol::{Condition, Reply, Request};
+use crate::cell::protocol::{Cause, Condition, Reply, Request};
 use crate::cell::root::STATE_DIRECTORY;
 use crate::cell::service::{self, ServerSpec};
 use crate::ocf::param::{Content, integer, text, words};
@@ -222,7 +222,7 @@ fn start(cx: &Context<'_>) -> Result<State, Error> {
         member: member::member(cx),
         spec,
         home: HOME.get(cx.env)?,
-        budget: cx.remaining(),
+        budget: member::patience(cx),
     };
     let condition = member::judge(member::ask_or_start(cx, &vserver, &request)?)?;
     log::info(format_args!("servers of {vserver}: {condition:?}"));
@@ -293,5 +293,18 @@ fn monitor_protocols(cx: &Context<'_>) -> Result<State, Error> {
             return Ok(State::Failed(e.to_string()));
         }
     }
-    Ok(state)
+    step("asking for what is served");
+    let request = Request::Inspect {
+        resource: cx.env.instance().to_owned(),
+        budget: member::patience(cx),
+    };
+    match member::ask(&NAME.get(cx.env)?, &request, cx.deadline)? {
+        // A keeper of before an upgrade does not know the question.
+        Some(Reply::Refused {
+            cause: Cause::Version,
+            ..
+        }) => Ok(state),
+        Some(reply) => member::judge(reply).map(member::state),
+        None => Ok(State::Stopped),
+    }
 }

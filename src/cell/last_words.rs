@@ -63,16 +63,16 @@ fn weigh(line: &str) -> Option<(Weight, &str)> {
 
 /// A line of NFS-Ganesha's log: `TIME : epoch N : HOST : PROGRAM-PID[THREAD] FUNCTION :COMPONENT :LEVEL
 /// :TEXT`.
-#[derive(Debug, PartialEq, Eq)]
-struct Ganesha<'a> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ganesha<'a> {
     function: &'a str,
-    component: &'a str,
+    pub component: &'a str,
     level: &'a str,
-    text: &'a str,
+    pub text: &'a str,
 }
 
 impl<'a> Ganesha<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
+    pub fn parse(line: &'a str) -> Option<Self> {
         let (_, rest) = line.split_once(" : epoch ")?;
         let (place, rest) = rest
             .split_once(" :")?
@@ -91,24 +91,11 @@ impl<'a> Ganesha<'a> {
     }
 
     fn weigh(self) -> Option<(Weight, &'a str)> {
-        // What it says of a wrong block after it has said what is wrong in it.
-        const SUMMARIES: [&str; 4] = [
-            " errors while processing ",
-            "Errors processing block",
-            " errors found block ",
-            " validation errors in block ",
-        ];
-        // What it says at each start in a cell.
-        const USUAL: [&str; 2] = [
-            "Cannot register NFS V",
-            "gssd_refresh_krb5_machine_credential",
-        ];
-        let is_one_of = |list: &[&str]| list.iter().any(|part| self.text.contains(part));
         let weight = match self.level {
             _ if self.text.is_empty() || self.function == "gsh_backtrace" => return None,
             "FATAL" if !self.text.starts_with("Fatal errors.") => Weight::Fatal,
-            "CRIT" | "MAJ" if self.component == "DBUS" || is_one_of(&USUAL) => Weight::Said,
-            "CRIT" if self.text.starts_with("Config File (") && !is_one_of(&SUMMARIES) => {
+            "CRIT" | "MAJ" if self.is_usual() => Weight::Said,
+            "CRIT" if self.text.starts_with("Config File (") && !self.is_summary() => {
                 Weight::Detail
             }
             "FATAL" | "CRIT" | "MAJ" => Weight::Wrong,
@@ -116,6 +103,42 @@ impl<'a> Ganesha<'a> {
         };
         Some((weight, self.text))
     }
+
+    /// Whether it says what is wrong. A value that is passed over is only warned of.
+    pub fn is_complaint(self) -> bool {
+        let level = match self.level {
+            "FATAL" | "CRIT" | "MAJ" => !self.text.is_empty(),
+            "WARN" => self.text.starts_with("Config File ("),
+            _ => false,
+        };
+        level && self.function != "gsh_backtrace" && !self.is_usual() && !self.is_summary()
+    }
+
+    /// What it says of a wrong block after it has said what is wrong in it.
+    fn is_summary(self) -> bool {
+        const SUMMARIES: [&str; 5] = [
+            " errors while processing ",
+            "Errors processing block",
+            " errors found block ",
+            " validation errors in block ",
+            "Fatal errors.",
+        ];
+        SUMMARIES.iter().any(|part| self.text.contains(part))
+    }
+
+    /// What it says at each start in a cell.
+    fn is_usual(self) -> bool {
+        const USUAL: [&str; 2] = [
+            "Cannot register NFS V",
+            "gssd_refresh_krb5_machine_credential",
+        ];
+        self.component == "DBUS" || USUAL.iter().any(|part| self.text.contains(part))
+    }
+}
+
+/// Whether a line without a level says anything.
+pub(super) fn is_reason(line: &str) -> bool {
+    weigh_plain(line).is_some()
 }
 
 /// Weighs a line without a level: of Samba, of a library, of any other command.

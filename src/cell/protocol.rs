@@ -113,6 +113,13 @@ pub enum Request {
         /// Its resource.
         resource: String,
     },
+    /// Do the servers serve all that they are to? Answered when they have been asked.
+    Inspect {
+        /// Their resource.
+        resource: String,
+        /// How long the answer may take.
+        budget: Duration,
+    },
     /// Where is the cell? Answered when it is built, with its network namespace.
     Find,
     /// A VIP has just been announced on a port: announce it some times more. The packet socket that
@@ -210,8 +217,8 @@ mod tests {
     #[test]
     fn keepers_and_agents_of_all_versions_understand_each_other() {
         let kinds = [
-            "attach", "detach", "export", "serve", "unserve", "status", "find", "announce",
-            "clean up",
+            "attach", "detach", "export", "serve", "unserve", "status", "inspect", "find",
+            "announce", "clean up",
         ];
         formats::check("keeper-request.jsonl", &kinds, |request| match request {
             Request::Attach { .. } => "attach",
@@ -220,6 +227,7 @@ mod tests {
             Request::Serve { .. } => "serve",
             Request::Unserve { .. } => "unserve",
             Request::Status { .. } => "status",
+            Request::Inspect { .. } => "inspect",
             Request::Find => "find",
             Request::Announce { .. } => "announce",
             Request::CleanUp { .. } => "clean up",

@@ -11,3 +11,4 @@ mod killed;
 mod lifecycle;
 mod node;
 mod servers;
+mod users;

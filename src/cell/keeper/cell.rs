@@ -19,6 +19,8 @@ pub struct Cell {
     pub pid: Pid,
     /// Whether it takes orders.
     pub ready: bool,
+    /// Whether it was told to end: what is left to do, the kernel does.
+    pub killed: bool,
     process: OwnedFd,
     channel: Channel,
     network: Option<OwnedFd>,
@@ -46,6 +48,7 @@ impl Cell {
         Ok(Self {
             pid,
             ready: false,
+            killed: false,
             process,
             channel: here,
             network: None,
@@ -113,7 +116,8 @@ impl Cell {
     }
 
     /// Ends everything in the cell.
-    pub fn kill(&self) {
+    pub fn kill(&mut self) {
+        self.killed = true;
         // Already dead is just as good.
         let _ = nix::sys::signal::kill(self.pid, nix::sys::signal::Signal::SIGKILL);
     }

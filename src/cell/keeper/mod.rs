@@ -5,6 +5,7 @@
 //! children.
 
 mod cell;
+mod names;
 mod reconcile;
 mod requests;
 mod servers;
@@ -29,8 +30,10 @@ use super::listener::Listener;
 use super::network;
 use super::order::Event;
 use super::protocol::{Cause, Condition, Member, Reply, Request};
+use super::refused::Refused;
 use crate::ocf::log;
 use cell::Cell;
+use names::Names;
 use requests::Until;
 use servers::Servers;
 pub use start::main;
@@ -60,6 +63,8 @@ struct Keeper {
     /// Where the home of the servers was the last time it was found.
     last_home: Option<PathBuf>,
     cell: Option<Cell>,
+    /// What the cell was shown of the node's name services.
+    names: Names,
     /// When the cell that is being built must be ready.
     build_until: Option<Instant>,
     /// VIPs to be announced again.
@@ -134,7 +139,8 @@ impl Keeper {
             .iter()
             .filter_map(|c| Some(c.until.as_ref()?.1));
         // One that is not in the cell yet is let go of as soon as its child is gone.
-        let in_cell = self.volumes.values().filter(|h| h.is_in_cell());
+        let killed = self.cell.as_ref().is_some_and(|cell| cell.killed);
+        let in_cell = self.volumes.values().filter(|h| h.is_in_cell() && !killed);
         let volumes = in_cell.filter_map(|h| h.leaving);
         // Children that were killed are looked after now and then.
         let leftover =
@@ -143,7 +149,8 @@ impl Keeper {
             Phase::Repairing(repair) => repair.deadline(),
             _ => None,
         });
-        let servers = self.servers.as_ref().and_then(|s| Some(s.leaving?.1));
+        let servers = self.servers.as_ref().filter(|_| !killed);
+        let servers = servers.and_then(|s| Some(s.leaving?.1));
         let next = clients
             .chain(volumes)
             .chain(servers)
@@ -182,7 +189,7 @@ impl Keeper {
     }
 
     fn hear_cell(&mut self) {
-        while let Some(cell) = &self.cell {
+        while let Some(cell) = &mut self.cell {
             match cell.hear() {
                 Ok(Some(event)) => self.take(event),
                 Ok(None) if cell.is_alive() => return,
@@ -209,6 +216,8 @@ impl Keeper {
                 if let Some(cell) = &mut self.cell {
                     cell.ready = true;
                 }
+                self.names = Names::default();
+                self.show_names();
             }
             Event::Broken(why) => self.break_cell(&format!("build the cell: {why}")),
             Event::Done { number, result } => self.done(number, result),
@@ -226,7 +235,7 @@ impl Keeper {
         if let Some(servers) = &mut self.servers {
             servers.lose(why);
         }
-        if let Some(cell) = &self.cell {
+        if let Some(cell) = &mut self.cell {
             cell.kill();
         }
     }
@@ -244,7 +253,7 @@ impl Keeper {
         }
     }
 
-    fn done(&mut self, number: u64, result: Result<(), String>) {
+    fn done(&mut self, number: u64, result: Result<Vec<Refused>, String>) {
         if let Some(servers) = &mut self.servers {
             if servers.done(number, &result) {
                 if servers.has_failed_late() && servers.leaving.is_none() {
@@ -254,14 +263,17 @@ impl Keeper {
                 return;
             }
         }
+        if self.names.done(number, &result.as_ref().map(|_| ())) {
+            return;
+        }
         let mut kill = None;
         for held in self.volumes.values_mut() {
             match (&held.phase, &result) {
-                (Phase::Attaching(n), Ok(())) if *n == number => held.phase = Phase::Attached,
+                (Phase::Attaching(n), Ok(_)) if *n == number => held.phase = Phase::Attached,
                 (Phase::Attaching(n), Err(e)) if *n == number => {
                     held.phase = Phase::Failed(Cause::Failed, e.clone());
                 }
-                (Phase::Detaching(n), Ok(())) if *n == number => {
+                (Phase::Detaching(n), Ok(_)) if *n == number => {
                     held.phase = Phase::Failed(Cause::Failed, "detached".to_owned());
                 }
                 // It can only be had free by ending everything: better than to fail the stop, for
@@ -270,7 +282,7 @@ impl Keeper {
                 _ => {}
             }
         }
-        if let (Some(why), Some(cell)) = (kill, &self.cell) {
+        if let (Some(why), Some(cell)) = (kill, &mut self.cell) {
             log::error(format_args!("{why}; ending the cell"));
             cell.kill();
         }
