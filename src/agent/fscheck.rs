@@ -212,9 +212,9 @@ fn volume(env: &Env) -> Result<Volume, Error> {
     Ok(Volume {
         device: DEVICE.get(env)?.to_string(),
         directory: DIRECTORY.get(env)?,
-        fstype: FSTYPE.get(env)?.map(|kind| kind.as_str().to_owned()),
+        fstype: FSTYPE.get(env)?,
         options: OPTIONS.get(env)?,
-        repair: REPAIR.get(env)?.as_str().to_owned(),
+        repair: REPAIR.get(env)?,
         export: exported(env)?,
     })
 }
@@ -231,7 +231,7 @@ fn validate_host(cx: &Context<'_>) -> Result<State, Error> {
             "{} has no ext4, XFS or btrfs file system on it",
             device.path.display()
         ))),
-        (Some(superblock), Some(fstype)) if superblock.condition.kind.as_str() != fstype => {
+        (Some(superblock), Some(fstype)) if superblock.condition.kind != fstype => {
             Err(Error::config(format!(
                 "parameter fstype: {} has {} on it, not {fstype}",
                 device.path.display(),

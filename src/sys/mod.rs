@@ -16,6 +16,7 @@ pub mod program;
 pub mod state;
 pub mod superblock;
 pub mod sysctl;
+pub mod twin;
 
 /// The same error with the words of what was tried before its own.
 pub(crate) fn message(error: std::io::Error, what: impl std::fmt::Display) -> std::io::Error {

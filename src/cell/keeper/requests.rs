@@ -275,12 +275,12 @@ impl Keeper {
     fn answer(&self, until: &Until) -> Option<(Reply, Option<BorrowedFd<'_>>)> {
         let reply = match until {
             Until::Now(reply) => reply.clone(),
-            Until::Attached(resource) => match self.volumes.get(resource).map(|h| &h.phase) {
-                Some(Phase::Failed(cause, why)) => Reply::refused(*cause, why.clone()),
-                Some(Phase::Attached | Phase::Blocked(_) | Phase::Repairing(_)) => {
-                    self.member(resource)
-                }
-                Some(_) => return None,
+            Until::Attached(resource) => match self.volumes.get(resource) {
+                Some(held) => match &held.phase {
+                    Phase::Failed(cause, why) => Reply::refused(*cause, why.clone()),
+                    _ if held.is_settled() => self.member(resource),
+                    _ => return None,
+                },
                 None => Reply::refused(Cause::Failed, "was stopped meanwhile"),
             },
             Until::Served(resource) => match &self.servers {
