@@ -121,12 +121,29 @@ pub fn ask(vserver: &str, request: &Request, deadline: Instant) -> Result<Option
     }
 }
 
-/// Which virtual server's cell this resource is in, where its parameter no longer says so.
+/// Whose keeper has this resource: of `likely`, the first that knows it or does not answer, else whichever on
+/// this node knows it, as the parameter may have been changed since the start. If none does, the first of
+/// `likely`.
+pub fn owner(cx: &Context<'_>, likely: &[String]) -> Option<String> {
+    let has = |vserver: &&String| match ask_status(cx, vserver) {
+        Ok(None) => false,
+        Ok(Some(reply)) => !matches!(judge(reply), Ok(Condition::Absent)),
+        Err(_) => true,
+    };
+    let found = likely.iter().find(has).cloned();
+    found
+        .or_else(|| recall_vserver(cx))
+        .or_else(|| likely.first().cloned())
+}
+
+/// Which virtual server's cell this resource is in, where its parameter does not say so.
 pub fn recall_vserver(cx: &Context<'_>) -> Option<String> {
     let names = fs::read_dir(protocol::RUNTIME_DIRECTORY).ok()?;
     names
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
+        // Other things of berth's lie there, too.
+        .filter(|name| name::vserver(name).is_ok())
         .find(|vserver| {
             let reply = ask_status(cx, vserver).ok().flatten();
             reply.is_some_and(|r| !matches!(judge(r), Ok(Condition::Absent)))

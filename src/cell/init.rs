@@ -24,7 +24,7 @@ use super::order::{Event, Numbered, Order};
 use super::output::Lines;
 use super::root::Root;
 use super::service::{self, Launch, ServerSpec};
-use super::{server, settle, task};
+use super::{owner, server, settle, task};
 
 /// The whole life of a cell's PID 1; its result is its exit code.
 pub fn run(vserver: &str, channel: &Channel) -> i32 {
@@ -50,7 +50,9 @@ fn build(vserver: &str, channel: &Channel) -> io::Result<Root> {
     nix::unistd::sethostname(vserver)?;
     network::harden()?;
     channel.send(&Event::Separate, None)?;
-    Root::build()
+    let root = Root::build()?;
+    owner::leave_name(vserver)?;
+    Ok(root)
 }
 
 /// A server that was started.

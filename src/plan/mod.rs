@@ -2,6 +2,7 @@
 
 pub mod detour;
 pub mod directory;
+pub mod holding;
 pub mod name;
 pub mod port;
 pub mod repair;

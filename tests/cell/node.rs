@@ -84,6 +84,21 @@ impl Node {
             .and_then(|f| f.set_len(size))
             .expect("an image");
         sh(&format!("mkfs.{fstype} -q {}", image.display()));
+        self.attach(&image)
+    }
+
+    /// Another device with the same on it as `device` has now: a clone.
+    pub fn copy(&self, device: &str) -> String {
+        let number = self.disks.borrow().len();
+        let image = self.directory.path().join(format!("copy{number}"));
+        sh(&format!(
+            "dd if={device} of={} bs=1M conv=sparse status=none",
+            image.display()
+        ));
+        self.attach(&image)
+    }
+
+    fn attach(&self, image: &Path) -> String {
         // Somebody else may take the free device that losetup has found: it is asked again.
         let deadline = Instant::now() + LIMIT;
         let device = loop {
@@ -95,6 +110,17 @@ impl Node {
         };
         self.disks.borrow_mut().push(device.clone());
         device
+    }
+
+    /// A shell line in the background that has said something.
+    pub fn shell(&self, line: &str) -> std::process::Child {
+        let mut c = shell(line);
+        c.stdout(std::process::Stdio::piped());
+        let mut child = c.spawn().expect("a shell");
+        let mut byte = [0];
+        let output = child.stdout.as_mut().expect("its output");
+        std::io::Read::read_exact(output, &mut byte).expect("a word of it");
+        child
     }
 
     /// Has this program wait for some seconds before it does anything.

@@ -5,6 +5,7 @@
 //! children.
 
 mod cell;
+mod claim;
 mod reconcile;
 mod requests;
 mod servers;

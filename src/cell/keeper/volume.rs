@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::claim::{self, Refusal, Taker};
 use crate::cell::job::{Job, Outcome};
 use crate::cell::protocol::{Cause, Condition, Exported, Member, Volume};
 use crate::cell::repair::{Patient, Repair};
@@ -24,13 +25,11 @@ const READ_LIMIT: Duration = Duration::from_secs(10);
 /// system itself is what is being repaired.
 const RECORDS: &str = "/var/lib/berth/repair";
 
-/// How long a device that was given up a moment ago may stay claimed: a cell that was killed is
-/// cleared away by the kernel after its processes are gone.
-const SETTLE_LIMIT: Duration = Duration::from_secs(2);
-
 /// A file system and where it stands.
 #[derive(Debug)]
 pub struct Held {
+    /// The virtual server in whose cell it is.
+    vserver: String,
     /// Its resource.
     pub member: Member,
     /// What is wanted.
@@ -93,6 +92,12 @@ pub enum Mounted {
     Refused(Cause, String),
 }
 
+impl From<Refusal> for Mounted {
+    fn from(Refusal(cause, why): Refusal) -> Self {
+        Self::Refused(cause, why)
+    }
+}
+
 /// What is wrong with a file system.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Defect {
@@ -124,9 +129,15 @@ impl Held {
     ///
     /// # Errors
     /// If no child can be started.
-    pub fn new(member: Member, volume: Volume) -> io::Result<Self> {
-        let job = mount(&volume, false)?;
+    pub fn new(vserver: &str, member: Member, volume: Volume) -> io::Result<Self> {
+        let taker = Taker {
+            vserver,
+            member: &member,
+            volume: &volume,
+        };
+        let job = mount(taker, false)?;
         Ok(Self {
+            vserver: vserver.to_owned(),
             member,
             volume,
             phase: Phase::Mounting(job),
@@ -249,7 +260,12 @@ impl Held {
     }
 
     fn mount_again(&self) -> Phase {
-        match mount(&self.volume, true) {
+        let taker = Taker {
+            vserver: &self.vserver,
+            member: &self.member,
+            volume: &self.volume,
+        };
+        match mount(taker, true) {
             Ok(job) => Phase::Mounting(job),
             Err(e) => Phase::Failed(Cause::Failed, format!("start a child: {e}")),
         }
@@ -276,8 +292,8 @@ impl Held {
     }
 }
 
-fn mount(volume: &Volume, repaired: bool) -> io::Result<Job<Mounted>> {
-    Job::spawn(c"berth-mount", || match try_mount(volume, repaired) {
+fn mount(taker: Taker<'_>, repaired: bool) -> io::Result<Job<Mounted>> {
+    Job::spawn(c"berth-mount", || match try_mount(taker, repaired) {
         Ok((found, mount)) => (Mounted::Done(found), Some(mount)),
         Err(other) => (other, None),
     })
@@ -288,12 +304,13 @@ fn refused(cause: Cause) -> impl Fn(String) -> Mounted {
 }
 
 /// Mounts a file system, without attaching it. Blocks, so it runs in a child.
-fn try_mount(volume: &Volume, repaired: bool) -> Result<(Found, OwnedFd), Mounted> {
+fn try_mount(taker: Taker<'_>, repaired: bool) -> Result<(Found, OwnedFd), Mounted> {
+    let volume = taker.volume;
     let spec: DeviceSpec = volume.device.parse().map_err(refused(Cause::Parameters))?;
     let options = Options::parse(&volume.options)
         .map_err(|e| Mounted::Refused(Cause::Parameters, e.to_string()))?;
-    let device = find(&spec)?;
-    claim(&device)?;
+    let device = claim::find(&spec)?;
+    let _claimed = taker.claim(&device)?;
     let kind = kind_of(volume, &device)?;
     let unsound = |defect| Mounted::Unsound {
         path: device.path.clone(),
@@ -333,21 +350,6 @@ fn try_mount(volume: &Volume, repaired: bool) -> Result<(Found, OwnedFd), Mounte
         },
         mount,
     ))
-}
-
-fn find(spec: &DeviceSpec) -> Result<Device, Mounted> {
-    spec.resolve(Instant::now() + READ_LIMIT)
-        .map_err(|e| Mounted::Refused(Cause::Node, format!("parameter device: {e}")))
-}
-
-/// Makes sure that nobody else on this node has the device.
-fn claim(device: &Device) -> Result<(), Mounted> {
-    device
-        .wait_free(Instant::now() + SETTLE_LIMIT)
-        .map_err(|e| {
-            let hint = "a file system of a cell must not be used by anyone else";
-            Mounted::Refused(Cause::Failed, format!("parameter device: {e}; {hint}"))
-        })
 }
 
 fn kind_of(volume: &Volume, device: &Device) -> Result<FsKind, Mounted> {
