@@ -9,7 +9,8 @@ use crate::cell::protocol::{Condition, Exported, Reply, Request, Volume};
 use crate::cell::service::{Access, Client, NfsExport, ShareName, SmbShare, Squash, User};
 use crate::ocf::param::{Content, words};
 use crate::ocf::{
-    Action, ActionDecl, Agent, Context, Env, Error, Fault, Optional, Param, State, log, step,
+    Action, ActionDecl, Agent, Context, Env, Error, Explain, Fault, Optional, Param, State, log,
+    step,
 };
 use crate::plan::repair::{FsKind, Policy};
 use crate::plan::{directory, name};
@@ -141,6 +142,9 @@ const SMB_USERS: Param<Vec<User>> = Param::with_default(
 )
 .reloadable();
 
+/// How long a device is looked for that does not show itself.
+const SEARCH_LIMIT: Duration = Duration::from_secs(10);
+
 /// The declaration.
 pub static AGENT: Agent = Agent {
     name: "fscheck",
@@ -222,6 +226,16 @@ fn validate(cx: &Context<'_>) -> Result<State, Error> {
 fn validate_host(cx: &Context<'_>) -> Result<State, Error> {
     let wanted = volume(cx.env)?;
     let device = resolve(cx)?;
+    let of = match device.part_of() {
+        Some(of) => Some(of),
+        None => device
+            .member(cx.deadline)
+            .blame(Fault::Host, device.path.display())?,
+    };
+    if let Some(of) = of {
+        let text = format!("parameter device: {} is {of}", device.path.display());
+        return Err(Error::host(text));
+    }
     match (device.superblock, wanted.fstype) {
         (None, _) => Err(Error::host(format!(
             "{} has no ext4, XFS or btrfs file system on it",
@@ -240,7 +254,9 @@ fn validate_host(cx: &Context<'_>) -> Result<State, Error> {
 
 fn resolve(cx: &Context<'_>) -> Result<Device, Error> {
     step("looking for the device");
-    DEVICE.get(cx.env)?.resolve(cx.deadline).map_err(|e| {
+    // The start needs the rest of its time for more than a device that does not answer.
+    let limit = cx.deadline.min(Instant::now() + SEARCH_LIMIT);
+    DEVICE.get(cx.env)?.resolve(limit).map_err(|e| {
         let fault = match e {
             // What another node may see otherwise, and this one a moment later.
             Unresolved::Ambiguous(_) | Unresolved::Silent(_) => Fault::Failed,
@@ -289,10 +305,10 @@ fn reload(cx: &Context<'_>) -> Result<State, Error> {
 
 fn stop(cx: &Context<'_>) -> Result<State, Error> {
     let mut known = Known::new(cx, VSERVER.try_get(cx.env));
-    if let Some(vserver) = member::owner(cx, known.vservers()) {
+    if let Some((vserver, reply)) = member::owner(cx, known.vservers()) {
         // What the keeper found, before it forgets: the name in the parameter may lead nowhere by now.
-        if let Ok(Some(reply)) = member::ask_status(cx, &vserver) {
-            known.heed(&vserver, &reply);
+        if let Some(reply) = &reply {
+            known.heed(&vserver, reply);
         }
         step("detaching the file system");
         let resource = cx.env.instance().to_owned();

@@ -34,9 +34,9 @@ pub enum Whereabouts {
     There(Device),
     /// Nothing leads to it any more. A file system may still be mounted from it; the path is only a name.
     Vanished(Device),
-    /// Another device has its number. The kernel gives a number away only when nobody has the device of that
-    /// number open any more, so no file system of it is mounted.
-    Replaced,
+    /// Another device has its number: this one. Drivers give a number away only when nobody has the device of
+    /// that number open any more.
+    Replaced(Device),
 }
 
 /// A record: what a resource has attached, or is about to.
@@ -91,15 +91,12 @@ impl Attachment {
             superblock: None,
         };
         let now = sysfs::sequence(sys, self.number);
-        if let (Some(then), Some(now)) = (self.sequence, now) {
-            if then != now {
-                return Whereabouts::Replaced;
-            }
-        }
+        let is_other = self.sequence.is_some() && now.is_some() && self.sequence != now;
         let name = sysfs::kernel_name(sys, self.number).map(|name| Path::new("/dev").join(name));
         let mut paths = std::iter::once(self.path.clone()).chain(name);
         let leads = |path: &PathBuf| Device::at(path).is_ok_and(|d| d.number == self.number);
         match paths.find(leads) {
+            Some(path) if is_other => Whereabouts::Replaced(device(path)),
             Some(path) => Whereabouts::There(device(path)),
             None => Whereabouts::Vanished(device(self.path.clone())),
         }

@@ -64,6 +64,12 @@ pub fn vserver_of(namespace: &Namespace) -> Option<String> {
 
 /// The virtual server that a process works for: a keeper, a cell's PID 1, or a child of one of them.
 pub fn vserver_by(process: i32) -> Option<String> {
+    // The arguments lie in the process's memory, which can't be read of one that is stuck in a certain way;
+    // the name can.
+    let name = fs::read_to_string(format!("/proc/{process}/comm")).ok()?;
+    if !name.starts_with("berth-") {
+        return None;
+    }
     let line = fs::read(format!("/proc/{process}/cmdline")).ok()?;
     let mut words = line.split(|byte| *byte == 0);
     (words.next()? == KEEPER.as_bytes())

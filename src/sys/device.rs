@@ -21,6 +21,7 @@ mod read;
 mod search;
 pub mod sysfs;
 mod twin;
+mod udev;
 mod usage;
 
 use read::Reading;
@@ -210,7 +211,12 @@ impl Device {
             0 => vec![],
             _ => Reading::start(&self.path, begin, length)?.finish(deadline)?,
         };
-        Ok(member::member(head, &tail, size).map(str::to_owned))
+        let by_content = member::member(head, &tail, size);
+        let of = by_content.or_else(|| {
+            let is_path = udev::Udev::of(self.number).is_path();
+            is_path.then_some("a path of a multipath device")
+        });
+        Ok(of.map(str::to_owned))
     }
 
     /// Tries to claim the device by an exclusive open, which knows of mounts in every namespace, and gives

@@ -383,6 +383,19 @@ fn the_keeper_that_has_a_resource_is_asked_whatever_its_parameter_says_now() {
         node.assert_gone(&vserver, &[&device]);
         changed.run("monitor").expect(7);
     }
+    let servers = node
+        .servers(&vserver, "none")
+        .parameter("command", "/usr/bin/sleep 1000");
+    fs.run("start").expect(0);
+    servers.run("start").expect(0);
+    servers
+        .clone()
+        .parameter("name", &other)
+        .run("stop")
+        .expect(0);
+    servers.run("monitor").expect(7);
+    fs.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&device]);
 }
 
 #[test]

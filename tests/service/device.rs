@@ -151,7 +151,8 @@ fn who_writes_to_a_device_is_named() {
     let image = Image::new(FsKind::Ext4);
     let loop_device = image.attach();
     let device = resolve(loop_device.path());
-    assert_eq!(device.writer(), None);
+    let writer = || device.writer(&mounted::namespaces().unwrap());
+    assert_eq!(writer(), None);
     let mut c = berth::sys::command::command("/bin/sh");
     c.arg("-c");
     c.arg(format!(
@@ -161,13 +162,13 @@ fn who_writes_to_a_device_is_named() {
     let mut child = c.spawn().unwrap();
     let limit = soon();
     let name = format!("{} (sleep)", child.id());
-    while device.writer() != Some(name.clone()) {
-        assert!(Instant::now() < limit, "{:?}", device.writer());
+    while writer() != Some(name.clone()) {
+        assert!(Instant::now() < limit, "{:?}", writer());
         std::thread::yield_now();
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!(device.writer(), None);
+    assert_eq!(writer(), None);
 }
 
 /// Mounts a device in a mount namespace of its own, and says where.

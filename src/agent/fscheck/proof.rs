@@ -7,7 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::DEVICE;
+use super::{DEVICE, SEARCH_LIMIT};
 use crate::cell::attachment::{self, Attachment, Whereabouts};
 use crate::cell::owner::{self, Cell};
 use crate::cell::protocol::{Condition, Reply};
@@ -16,11 +16,11 @@ use crate::plan::holding::{self, Claim, Use, Verdict};
 use crate::sys::device::{Device, DeviceSpec, Pause, describe};
 use crate::sys::mounted::{self, Namespace};
 
-/// How long a device that nothing leads to is looked for.
-const SEARCH_LIMIT: Duration = Duration::from_secs(10);
-
 /// How long a device may take to be opened where nobody waits for it to become free.
 const OPEN_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a cell that has ended mostly takes until its devices are free.
+const DYING_LIMIT: Duration = Duration::from_millis(50);
 
 /// How long a claim by somebody who does not show may last before it counts as somebody else's. The kernel
 /// needs a moment from a file system's last mount to the end of its claim.
@@ -43,7 +43,10 @@ pub struct Known {
 /// What is to be proven free.
 struct Target {
     device: Device,
+    /// Nothing leads to it any more.
     vanished: bool,
+    /// The resource may have had it: then whoever does not show may be its own rest.
+    ours: bool,
 }
 
 impl Known {
@@ -107,7 +110,7 @@ impl Known {
             let mut held = None;
             let mut left = Vec::with_capacity(targets.len());
             for target in targets {
-                match self.look(&target, cx, ending)? {
+                match self.look(&target, cx, begun, ending)? {
                     (Verdict::Free, _) => {}
                     (Verdict::Foreign(why), seen)
                         if seen != Use::default() || begun.elapsed() >= UNKNOWN_LIMIT =>
@@ -150,17 +153,22 @@ impl Known {
         let there = |device| Target {
             device,
             vanished: false,
+            ours: self.is_ours(),
+        };
+        let gone = |device| Target {
+            vanished: true,
+            ..there(device)
         };
         if let Ok(Some(record)) = &self.record {
             let target = match record.find() {
-                Whereabouts::There(device) => Some(there(device)),
-                Whereabouts::Vanished(device) => Some(Target {
-                    device,
-                    vanished: true,
-                }),
-                Whereabouts::Replaced => None,
+                Whereabouts::There(device) => there(device),
+                Whereabouts::Vanished(device) => gone(device),
+                Whereabouts::Replaced(device) => Target {
+                    ours: false,
+                    ..there(device)
+                },
             };
-            return Ok(Ok(target.into_iter().collect()));
+            return Ok(Ok(vec![target]));
         }
         let path = match (&self.told, DEVICE.try_get(cx.env)) {
             (Some(path), _) => path.clone(),
@@ -176,11 +184,7 @@ impl Known {
                     number: 0,
                     superblock: None,
                 };
-                let vanished = Target {
-                    device,
-                    vanished: true,
-                };
-                Ok(vec![vanished])
+                Ok(vec![gone(device)])
             }
             // It never led to a device here.
             Err(_) => Ok(vec![]),
@@ -210,6 +214,7 @@ impl Known {
         let found = search.found.into_iter().map(|device| Target {
             device,
             vanished: false,
+            ours: self.is_ours(),
         });
         Ok(Ok(found.collect()))
     }
@@ -219,6 +224,7 @@ impl Known {
         &self,
         target: &Target,
         cx: &Context<'_>,
+        begun: Instant,
         ending: bool,
     ) -> Result<(Verdict, Use), Error> {
         let limit = match ending {
@@ -232,6 +238,11 @@ impl Known {
         if claim == Claim::Free {
             return Ok((Verdict::Free, Use::default()));
         }
+        if claim == Claim::Busy && target.ours && begun.elapsed() < DYING_LIMIT {
+            // A cell is being cleared away: that takes less than a look at everybody.
+            let text = "its cell has just ended".to_owned();
+            return Ok((Verdict::Held(text), Use::default()));
+        }
         let namespaces = mounted::namespaces()?;
         let own: Vec<&str> = self.vservers.iter().map(String::as_str).collect();
         let seen = target.device.seen_in(&namespaces, &own, &owner::vserver_of);
@@ -240,7 +251,7 @@ impl Known {
                 n.mounts_of(&target.device.block()).next().is_some()
             });
         }
-        Ok((holding::judge(&claim, &seen, self.is_ours()), seen))
+        Ok((holding::judge(&claim, &seen, target.ours), seen))
     }
 
     /// Without a record, and without a keeper that knows better: what is mounted at the resource's directory

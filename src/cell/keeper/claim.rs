@@ -208,23 +208,23 @@ fn is_kept(resource: &str, record: &Attachment) -> bool {
 /// Waits until nobody on this node claims the device or writes to it.
 fn await_free(device: &Device) -> Result<(), Refusal> {
     let limit = Instant::now() + SETTLE_LIMIT;
-    let text = match device.wait_free(limit, &owner::vserver_of) {
-        Ok(()) => {
-            let mut pause = Pause::default();
-            loop {
-                let Some(writer) = device.writer() else {
-                    return Ok(());
-                };
-                // A tool that registers for fencing is gone in a moment, a virtual machine is not.
-                if !pause.until(limit) {
-                    let path = device.path.display();
-                    break format!("{path} is open for writing by process {writer}");
-                }
-            }
+    let failed = |e| refused(Cause::Failed, e);
+    device
+        .wait_free(limit, &owner::vserver_of)
+        .map_err(failed)?;
+    let mut pause = Pause::default();
+    loop {
+        let namespaces = mounted::namespaces().map_err(failed)?;
+        let Some(writer) = device.writer(&namespaces) else {
+            return Ok(());
+        };
+        // A tool that registers for fencing is gone in a moment, a virtual machine is not.
+        if !pause.until(limit) {
+            let path = device.path.display();
+            let text = format!("{path} is open for writing by process {writer}");
+            return Err(refused(Cause::Failed, text));
         }
-        Err(e) => e.to_string(),
-    };
-    Err(refused(Cause::Failed, text))
+    }
 }
 
 /// Waits for the turn to compare the records and to write one: of two that start the same file system at the

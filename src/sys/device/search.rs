@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::read::{Reading, poll_until};
+use super::udev::Udev;
 use super::{Device, DeviceSpec, Unresolved, sysfs};
 use crate::sys::superblock::{self, HEAD, Superblock};
 
@@ -23,9 +24,6 @@ const AT_A_TIME: usize = 64;
 
 /// How much longer a silent device is waited for when another one was found.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// An entry of udev's data base is a few kilobytes at the most.
-const UDEV_LIMIT: u64 = 1 << 16;
 
 /// What a search came to.
 #[derive(Debug, Default)]
@@ -140,30 +138,20 @@ impl DeviceSpec {
 
     /// Whether udev once saw the UUID or label on a device that does not answer now.
     fn is_remembered(&self, path: &Path) -> bool {
-        use io::Read;
-        let entry = fs::metadata(path).map(|m| {
-            let number = sysfs::name_of(m.rdev());
-            PathBuf::from(format!("/run/udev/data/b{number}"))
-        });
-        let mut text = Vec::new();
-        let read = entry
-            .and_then(fs::File::open)
-            .and_then(|file| file.take(UDEV_LIMIT).read_to_end(&mut text));
-        read.is_ok() && self.is_in_udev(&String::from_utf8_lossy(&text))
+        fs::metadata(path).is_ok_and(|m| self.is_in(&Udev::of(m.rdev())))
     }
 
-    /// Whether an entry of udev's data base has the UUID or label: `E:ID_FS_UUID=…`.
-    fn is_in_udev(&self, entry: &str) -> bool {
-        let has = |key: &str, value: &str| {
-            let values = entry.lines().filter_map(|l| l.strip_prefix("E:"));
-            let mut values = values.filter_map(|l| l.strip_prefix(key)?.strip_prefix('='));
-            values.any(|v| v.eq_ignore_ascii_case(value))
+    /// Whether an entry of udev's data base has the UUID or label.
+    fn is_in(&self, udev: &Udev) -> bool {
+        let is = |key: &str, value: &str| {
+            let known = udev.property(key);
+            known.is_some_and(|known| known.eq_ignore_ascii_case(value))
         };
         match self {
             Self::Path(_) => false,
-            Self::Uuid(uuid) => has("ID_FS_UUID", &uuid.to_string()),
+            Self::Uuid(uuid) => is("ID_FS_UUID", &uuid.to_string()),
             Self::Label(label) => {
-                has("ID_FS_LABEL", label) || has("ID_FS_LABEL", &label.replace(' ', "_"))
+                is("ID_FS_LABEL", label) || is("ID_FS_LABEL", &label.replace(' ', "_"))
             }
         }
     }
@@ -227,9 +215,10 @@ mod tests {
 
     #[test]
     fn udev_s_memory_is_asked_for_the_uuid_and_the_label() {
-        let entry = "S:disk/by-id/x\nI:77\nE:ID_FS_UUID=3d1c1ae4-7f5b-4c1e-8a0b-0123456789ab\n\
-            E:ID_FS_LABEL=alpha_data\nE:ID_FS_TYPE=ext4\n";
-        let has = |spec: &str| spec.parse::<DeviceSpec>().unwrap().is_in_udev(entry);
+        let entry = Udev::parse(
+            "E:ID_FS_UUID=3d1c1ae4-7f5b-4c1e-8a0b-0123456789ab\nE:ID_FS_LABEL=alpha_data\n",
+        );
+        let has = |spec: &str| spec.parse::<DeviceSpec>().unwrap().is_in(&entry);
         assert!(has("UUID=3D1C1AE4-7f5b-4c1e-8a0b-0123456789ab"));
         assert!(has("LABEL=alpha data"));
         assert!(!has("UUID=00000000-7f5b-4c1e-8a0b-0123456789ab"));

@@ -30,7 +30,7 @@ impl Device {
     pub fn seen_in(&self, namespaces: &[Namespace], own: &[&str], owner: Owner<'_>) -> Use {
         let sys = Path::new(SYS);
         let mut seen = Use {
-            built_on: self.swap().or_else(|| sysfs::part_of(sys, self.number)),
+            built_on: self.swap().or_else(|| self.part_of()),
             file_system: sysfs::has_file_system(sys, &self.kernel_name()),
             ..Use::default()
         };
@@ -68,10 +68,8 @@ impl Device {
         }
         let nobody = seen.cell.is_none() && seen.other_cell.is_none() && seen.mounted.is_none();
         if nobody && seen.built_on.is_none() {
-            seen.open = self
-                .openers(false)
-                .first()
-                .map(|p| format!("open by process {}", describe(*p)));
+            let opener = self.opener(namespaces, false);
+            seen.open = opener.map(|process| format!("open by process {process}"));
         }
         seen
     }
@@ -92,6 +90,11 @@ impl Device {
         })
     }
 
+    /// What the device is part of, in words, by the kernel; `None` if nothing is built on it.
+    pub fn part_of(&self) -> Option<String> {
+        sysfs::part_of(Path::new(SYS), self.number)
+    }
+
     fn swap(&self) -> Option<String> {
         let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
         let mut names = swaps.lines().filter_map(|l| l.split(' ').next());
@@ -101,42 +104,33 @@ impl Device {
             .then(|| "in use as swap".to_owned())
     }
 
-    /// What the device is part of, in words, by the kernel; `None` if nothing is built on it.
-    pub fn part_of(&self) -> Option<String> {
-        sysfs::part_of(Path::new(SYS), self.number)
+    /// A process that has it open for writing, in words: the disks of virtual machines are told by it, which
+    /// claim nothing. Not this process, and none in a cell, where there are no block devices.
+    pub fn writer(&self, namespaces: &[Namespace]) -> Option<String> {
+        self.opener(namespaces, true)
     }
 
-    /// A process that has it open for writing, other than this one, in words. The disks of virtual machines
-    /// are told by it, which claim nothing.
-    pub fn writer(&self) -> Option<String> {
-        let writers = self.openers(true);
-        writers.first().map(|process| describe(*process))
-    }
-
-    /// The processes that have it open, for writing if `writing`; not this one.
-    fn openers(&self, writing: bool) -> Vec<i32> {
-        let me = std::process::id().to_string();
-        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-        processes
-            .filter_map(|entry| {
-                let name = entry.file_name();
-                let name = name.to_str().filter(|name| *name != me)?;
-                let process = name.parse().ok()?;
-                let mut fds = fs::read_dir(entry.path().join("fd")).ok()?.flatten();
-                fds.any(|fd| self.is_open(&fd.path(), writing))
-                    .then_some(process)
-            })
-            .collect()
+    /// A process that has it open, for writing if `writing`, as for [`Device::writer`].
+    fn opener(&self, namespaces: &[Namespace], writing: bool) -> Option<String> {
+        let me = i32::try_from(std::process::id()).unwrap_or_default();
+        let outside = namespaces.iter().filter(|n| !n.is_cell());
+        let mut processes = outside.flat_map(|n| &n.processes);
+        let has_it = |process: &&i32| {
+            let fds = fs::read_dir(format!("/proc/{process}/fd"));
+            let mut fds = fds.into_iter().flatten().flatten();
+            **process != me && fds.any(|fd| self.is_open(&fd.path(), writing))
+        };
+        processes.find(has_it).map(|process| describe(*process))
     }
 
     fn is_open(&self, fd: &Path, writing: bool) -> bool {
-        // A look at the link's name spares most of the questions.
-        let leads_to_dev = fs::read_link(fd).is_ok_and(|to| to.is_absolute());
+        // Only what is called like a device is looked at: a file may lie on a server that does not answer.
+        let is_named = fs::read_link(fd).is_ok_and(|to| to.starts_with("/dev") || to == self.path);
         let is_it = || {
             fs::metadata(fd)
                 .is_ok_and(|m| m.file_type().is_block_device() && m.rdev() == self.number)
         };
-        leads_to_dev && is_it() && (!writing || is_for_writing(fd))
+        is_named && is_it() && (!writing || is_for_writing(fd))
     }
 }
 
