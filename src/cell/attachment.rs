@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::daemon;
 use super::protocol;
 use crate::sys::device::{Device, sysfs};
+use crate::sys::mounted::{Block, Namespace};
 use crate::sys::superblock::Uuid;
 use crate::sys::{message, state};
 
@@ -100,6 +101,15 @@ impl Attachment {
             Some(path) => Whereabouts::There(device(path)),
             None => Whereabouts::Vanished(device(self.path.clone())),
         }
+    }
+
+    /// Whether its device is mounted in a namespace.
+    pub fn is_in(&self, namespace: &Namespace) -> bool {
+        let block = Block {
+            number: self.number,
+            path: &self.path,
+        };
+        namespace.mounts_of(&block).next().is_some()
     }
 
     /// Writes it for a resource: readers see the old one or the new one.

@@ -6,4 +6,5 @@ pub mod holding;
 pub mod name;
 pub mod port;
 pub mod repair;
+pub mod twin;
 pub mod vip;

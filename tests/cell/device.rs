@@ -275,14 +275,10 @@ fn a_blocked_file_system_keeps_its_device() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_copy_beside_its_original_is_refused_by_the_original_s_place() {
+fn a_copy_beside_its_original_is_refused_where_the_kernel_would_mix_them_up() {
     let node = Node::new("copy");
-    for (fstype, hint) in [
-        ("ext4", "tune2fs"),
-        ("xfs", "nouuid"),
-        ("btrfs", "btrfstune"),
-    ] {
-        let (one, other) = (node.vserver('a'), node.vserver('b'));
+    let (one, other) = (node.vserver('a'), node.vserver('b'));
+    for (fstype, hint) in [("xfs", "nouuid"), ("btrfs", "btrfstune")] {
         let device = node.disk(fstype);
         let copy = node.copy(&device);
         let fs = node.fs(&one, &device, "/data");
@@ -292,9 +288,9 @@ fn a_copy_beside_its_original_is_refused_by_the_original_s_place() {
         refused(second.run("start"), 1, &[&copy, &place, hint]);
         second.run("stop").expect(0);
         if fstype == "xfs" {
-            let nouuid = second.clone().parameter("options", "nouuid");
-            nouuid.run("start").expect(0);
-            nouuid.run("stop").expect(0);
+            let aside = second.clone().parameter("options", "nouuid");
+            aside.run("start").expect(0);
+            aside.run("stop").expect(0);
         }
         // It may as well be somebody's who looks into last night's snapshot.
         fs.run("stop").expect(0);
@@ -302,9 +298,44 @@ fn a_copy_beside_its_original_is_refused_by_the_original_s_place() {
         refused(fs.run("start"), 1, &[&copy, "/run/s ", hint]);
         fs.run("stop").expect(0);
         sh("umount /run/s");
+        if fstype == "xfs" {
+            sh(&format!("mount -o ro,nouuid {copy} /run/s"));
+            fs.run("start").expect(0);
+            fs.run("stop").expect(0);
+            sh("umount /run/s");
+        }
         node.assert_gone(&one, &[&device]);
         node.assert_gone(&other, &[&copy]);
     }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn one_disk_by_two_paths_is_refused_and_a_mere_copy_of_ext4_is_not() {
+    let node = Node::new("path");
+    let (one, other) = (node.vserver('a'), node.vserver('b'));
+    let device = node.disk("ext4");
+    let (copy, path) = (node.copy(&device), node.path_to(&device));
+    let fs = node.fs(&one, &device, "/data");
+    fs.run("start").expect(0);
+    let second = node.fs(&other, &path, "/data");
+    refused(
+        second.run("start"),
+        1,
+        &[&path, "/data of", "if it is a copy"],
+    );
+    second.run("stop").expect(0);
+    second.run("monitor").expect(7);
+    let third = node.fs(&other, &copy, "/data");
+    third.run("start").expect(0);
+    third.run("stop").expect(0);
+    // A server would take both for one.
+    let within = node.fs(&one, &copy, "/copy");
+    refused(within.run("start"), 1, &[&copy, "/data of"]);
+    within.run("stop").expect(0);
+    fs.run("stop").expect(0);
+    node.assert_gone(&one, &[&device]);
+    node.assert_gone(&other, &[&copy]);
 }
 
 #[test]

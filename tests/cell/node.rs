@@ -98,6 +98,12 @@ impl Node {
         self.attach(&image)
     }
 
+    /// Another device on the same image as `device`: another path to the same disk.
+    pub fn path_to(&self, device: &str) -> String {
+        let image = sh(&format!("losetup --noheadings -O BACK-FILE {device}"));
+        self.attach(Path::new(image.trim()))
+    }
+
     fn attach(&self, image: &Path) -> String {
         // Somebody else may take the free device that losetup has found: it is asked again.
         let deadline = Instant::now() + LIMIT;

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -7,6 +8,7 @@ use berth::plan::holding::Claim;
 use berth::plan::repair::FsKind;
 use berth::sys::device::{Device, DeviceSpec, Unresolved};
 use berth::sys::mounted;
+use berth::sys::superblock::Uuid;
 
 use crate::loop_device::{Image, must, soon};
 
@@ -220,10 +222,23 @@ fn a_mount_in_another_namespace_holds_the_device_whatever_its_type() {
         let copy = Image::attach_file(&copy);
         let copy = resolve(copy.path());
         let namespaces = mounted::namespaces().unwrap();
-        let twin = copy.twin(&namespaces, &|_| None, soon()).unwrap();
-        assert_eq!(twin.path, device.path);
-        assert!(twin.place.contains("/mnt"), "{twin:?}");
-        assert_eq!(device.twin(&namespaces, &|_| None, soon()), None);
+        let none = BTreeMap::new();
+        let twins = |of: &Device, known: &BTreeMap<u64, Uuid>| {
+            of.twins(&namespaces, known, "", &|_| None, soon())
+        };
+        let found = twins(&copy, &none);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].path, device.path);
+        assert!(found[0].place.contains("/mnt"), "{found:?}");
+        assert!(found[0].beside.distinct, "{found:?}");
+        assert_eq!(twins(&device, &none), []);
+        // By another path it is the same disk.
+        let path = image.attach();
+        let found = twins(&resolve(path.path()), &none);
+        assert!(!found[0].beside.distinct, "{found:?}");
+        // What is on record is not asked.
+        let other = Uuid([7; 16]);
+        assert_eq!(twins(&copy, &BTreeMap::from([(device.number, other)])), []);
 
         child.kill().unwrap();
         child.wait().unwrap();

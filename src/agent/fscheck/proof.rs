@@ -16,7 +16,7 @@ use crate::plan::holding::{self, Claim, Use, Verdict};
 use crate::sys::device::{Device, DeviceSpec, Pause, describe};
 use crate::sys::mounted::{self, Namespace};
 
-/// How long a device may take to be opened where nobody waits for it to become free.
+/// How long a device may take to be opened that the resource has not had, or where nobody waits for it.
 const OPEN_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a cell that has ended mostly takes until its devices are free.
@@ -227,7 +227,7 @@ impl Known {
         begun: Instant,
         ending: bool,
     ) -> Result<(Verdict, Use), Error> {
-        let limit = match ending {
+        let limit = match ending && target.ours {
             true => cx.deadline,
             false => cx.deadline.min(Instant::now() + OPEN_LIMIT),
         };
@@ -243,7 +243,11 @@ impl Known {
             let text = "its cell has just ended".to_owned();
             return Ok((Verdict::Held(text), Use::default()));
         }
-        let namespaces = mounted::namespaces()?;
+        let namespaces = match mounted::namespaces() {
+            Ok(namespaces) => namespaces,
+            Err(e) if target.ours => return Err(e.into()),
+            Err(e) => return Ok((Verdict::Foreign(e.to_string()), Use::default())),
+        };
         let own: Vec<&str> = self.vservers.iter().map(String::as_str).collect();
         let seen = target.device.seen_in(&namespaces, &own, &owner::vserver_of);
         if ending {
@@ -264,7 +268,14 @@ impl Known {
         else {
             return Ok(None);
         };
-        let namespaces = mounted::namespaces()?;
+        let namespaces = match mounted::namespaces() {
+            Ok(namespaces) => namespaces,
+            Err(e) => {
+                // Nothing says that the resource has been here.
+                log::warn(e);
+                return Ok(None);
+            }
+        };
         let has = |n: &Namespace| {
             let mut entries = n.entries.iter();
             entries.any(|e| e.target == *directory && e.source.starts_with('/'))

@@ -9,6 +9,7 @@ use crate::cell::owner;
 use crate::cell::protocol::{Cause, Condition, Member, Reply, Request, Volume};
 use crate::ocf::log;
 use crate::plan::repair::FsKind;
+use crate::plan::twin::{Beside, may_be_beside};
 use crate::sys::device::{Device, DeviceSpec, Pause, Unresolved};
 use crate::sys::mounted;
 
@@ -146,21 +147,34 @@ impl Taker<'_> {
         let Some(superblock) = &device.superblock else {
             return Ok(());
         };
+        let kind = superblock.condition.kind;
         let mut options = self.volume.options.split(',').map(str::trim);
-        if superblock.condition.kind == FsKind::Xfs && options.any(|o| o == "nouuid") {
-            // It says that the UUID is not the only one.
-            return Ok(());
-        }
+        let no_uuid = options.any(|o| o == "nouuid");
         let namespaces = mounted::namespaces().map_err(|e| refused(Cause::Failed, e))?;
+        let known = records
+            .iter()
+            .filter_map(|(_, record)| Some((record.number, record.uuid?)))
+            .collect();
         let limit = Instant::now() + ANSWER_LIMIT;
-        if let Some(twin) = device.twin(&namespaces, &owner::vserver_of, limit) {
-            return Err(has_twin(device, &twin.place));
+        let owner = &owner::vserver_of;
+        for twin in device.twins(&namespaces, &known, self.vserver, owner, limit) {
+            if !may_be_beside(kind, no_uuid, twin.beside) {
+                return Err(has_twin(device, &twin.place));
+            }
         }
         // One that is repaired or blocked is mounted nowhere.
-        let twin = |record: &Attachment| record.uuid == Some(superblock.uuid);
+        let is_twin = |record: &Attachment| {
+            let beside = Beside {
+                distinct: device.is_distinct_from(record.number),
+                same_cell: record.vserver == self.vserver,
+                no_uuid: false,
+            };
+            record.uuid == Some(superblock.uuid) && !may_be_beside(kind, no_uuid, beside)
+        };
         match others
             .clone()
-            .find(|(resource, record)| twin(record) && is_kept(resource, record))
+            .filter(|(_, record)| !namespaces.iter().any(|n| record.is_in(n)))
+            .find(|(resource, record)| is_twin(record) && is_kept(resource, record))
         {
             Some((resource, record)) => {
                 let place = format!("{resource} of {}", record.vserver);

@@ -53,6 +53,33 @@ pub fn relatives(directory: &Path, relation: &str) -> Vec<String> {
     names
 }
 
+/// What tells the storage behind a device from all other storage; `None` where the kernel has no name for it.
+/// Two paths to one disk have the same, a disk and its copy have not.
+pub fn identity(root: &Path, number: u64) -> Option<String> {
+    let dir = directory(root, number);
+    if dir.join("partition").exists() {
+        let start = attribute(&dir, "start")?;
+        let disk = fs::canonicalize(&dir).ok()?;
+        return Some(format!("{} from {start}", disk_identity(disk.parent()?)?));
+    }
+    disk_identity(&dir)
+}
+
+fn disk_identity(dir: &Path) -> Option<String> {
+    let named = |kind: &str, file: &str| {
+        let value = attribute(dir, file).filter(|value| !value.is_empty());
+        value.map(|value| format!("{kind} {value}"))
+    };
+    let image = || {
+        let file = named("loop", "loop/backing_file")?;
+        Some(format!("{file} from {}", attribute(dir, "loop/offset")?))
+    };
+    named("dm", "dm/uuid")
+        .or_else(|| named("disk", "wwid"))
+        .or_else(|| named("disk", "device/wwid"))
+        .or_else(image)
+}
+
 /// What the device is part of, in words; `None` if the kernel builds nothing on it.
 pub fn part_of(root: &Path, number: u64) -> Option<String> {
     let holders = relatives(&directory(root, number), "holders");
@@ -190,6 +217,42 @@ mod tests {
         );
         assert_eq!(of(64), None);
         assert_eq!(of(80), None);
+    }
+
+    #[test]
+    fn two_paths_to_a_disk_are_one_and_a_copy_is_another() {
+        let root = tree(&[
+            ("dev/block/8:16/device/wwid", "naa.6001405a"),
+            ("dev/block/8:32/device/wwid", "naa.6001405a"),
+            ("dev/block/259:0/wwid", "eui.01"),
+            ("dev/block/253:0/dm/uuid", "LVM-a"),
+            ("dev/block/253:1/dm/uuid", "LVM-b"),
+            ("dev/block/7:1/loop/backing_file", "/srv/image"),
+            ("dev/block/7:1/loop/offset", "0"),
+            ("dev/block/8:64/size", "1"),
+            ("dev/block/253:2/dm/uuid", ""),
+        ]);
+        let of = |major, minor| identity(root.path(), number(major, minor));
+        assert_eq!(of(8, 16), of(8, 32));
+        assert!(of(8, 16).is_some() && of(259, 0).is_some() && of(7, 1).is_some());
+        assert_ne!(of(253, 0), of(253, 1));
+        assert_eq!(of(8, 64), None);
+        assert_eq!(of(253, 2), None);
+        // Partitions are told by where they begin.
+        let disk = root.path().join("devices/sdz");
+        for (name, start) in [("sdz1", "2048"), ("sdz2", "4096")] {
+            let part = disk.join(name);
+            fs::create_dir_all(&part).unwrap();
+            fs::write(part.join("partition"), "1\n").unwrap();
+            fs::write(part.join("start"), start).unwrap();
+        }
+        fs::write(disk.join("wwid"), "eui.02\n").unwrap();
+        for (minor, name) in [(241, "sdz1"), (242, "sdz2")] {
+            let link = directory(root.path(), number(8, minor));
+            std::os::unix::fs::symlink(disk.join(name), link).unwrap();
+        }
+        assert!(of(8, 241).is_some());
+        assert_ne!(of(8, 241), of(8, 242));
     }
 
     #[test]
