@@ -462,3 +462,55 @@ fn a_full_run_fails_no_start_and_no_stop() {
         fs::remove_file(Path::new("/proc/thread-self/root/run/filler")).expect("the filler");
     }
 }
+
+/// A device on an image whose own file system can be frozen: what is to be written to it waits then.
+fn freezable(node: &Node, vserver: &str) -> (String, String) {
+    let base = format!("/run/{vserver}-base");
+    let below = node.disk_of("ext4", 256);
+    sh(&format!("mkdir {base} && mount {below} {base}"));
+    let image = format!("{base}/image");
+    sh(&format!(
+        "fallocate -l 128M {image} && mkfs.ext4 -q {image} && sync"
+    ));
+    (base, node.attach(Path::new(&image)))
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_device_that_does_not_answer_is_held_where_it_was_attached_and_nowhere_else() {
+    let node = Node::new("mute");
+    let vserver = node.vserver('a');
+    let (base, device) = freezable(&node, &vserver);
+    let fs = node
+        .fs(&vserver, &device, "/data")
+        .parameter("CRM_meta_timeout", "10000");
+
+    let mut writer = node.shell(&format!(
+        "exec 9<>{device}; printf x >&9; echo; exec sleep 1000"
+    ));
+    sh(&format!("fsfreeze --freeze {base}"));
+    fs.run("monitor").expect(7);
+    fs.run("stop").expect(0);
+    assert!(
+        node.logged().contains("it does not answer"),
+        "{}",
+        node.logged()
+    );
+    sh(&format!("fsfreeze --unfreeze {base}"));
+    writer.kill().expect("a process");
+    writer.wait().expect("its end");
+
+    fs.run("start").expect(0);
+    let (good, text) = inside(
+        &vserver,
+        "dd if=/dev/urandom of=/data/x bs=1M count=8 status=none",
+    );
+    assert!(good, "{text}");
+    sh(&format!("fsfreeze --freeze {base}"));
+    refused(fs.run("stop"), 1, &["still held"]);
+    refused(fs.run("monitor"), 1, &["still"]);
+    sh(&format!("fsfreeze --unfreeze {base}"));
+    fs.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&device]);
+    sh(&format!("losetup --detach {device} && umount {base}"));
+}

@@ -73,15 +73,15 @@ impl Node {
 
     /// A device with a new file system of this type.
     pub fn disk(&self, fstype: &str) -> String {
+        self.disk_of(fstype, if fstype == "xfs" { 320 } else { 128 })
+    }
+
+    /// The same, of `size` MiB.
+    pub fn disk_of(&self, fstype: &str, size: u64) -> String {
         let number = self.disks.borrow().len();
         let image = self.directory.path().join(format!("{fstype}{number}"));
-        let size = if fstype == "xfs" {
-            320 << 20
-        } else {
-            128 << 20
-        };
         fs::File::create(&image)
-            .and_then(|f| f.set_len(size))
+            .and_then(|f| f.set_len(size << 20))
             .expect("an image");
         sh(&format!("mkfs.{fstype} -q {}", image.display()));
         self.attach(&image)
@@ -104,7 +104,8 @@ impl Node {
         self.attach(Path::new(image.trim()))
     }
 
-    fn attach(&self, image: &Path) -> String {
+    /// A device on this image.
+    pub fn attach(&self, image: &Path) -> String {
         // Somebody else may take the free device that losetup has found: it is asked again.
         let deadline = Instant::now() + LIMIT;
         let device = loop {
