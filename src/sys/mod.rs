@@ -7,6 +7,7 @@ pub mod device;
 pub mod ethtool;
 pub mod memory;
 pub mod mount;
+pub mod mounted;
 pub mod namespace;
 pub mod netlink;
 pub mod nft;

@@ -6,6 +6,7 @@ mod common;
 
 mod damage;
 mod degraded;
+mod device;
 mod input;
 mod isolation;
 mod killed;

@@ -5,6 +5,7 @@
 //! children.
 
 mod cell;
+mod claim;
 mod examine;
 mod mounting;
 mod names;

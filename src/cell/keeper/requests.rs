@@ -193,7 +193,7 @@ impl Keeper {
         if let Some(reply) = others.filter_map(|other| conflict(other, &volume)).next() {
             return Until::Now(reply);
         }
-        match Held::new(member, volume) {
+        match Held::new(&self.vserver, member, volume) {
             Ok(held) => {
                 self.volumes.insert(resource.clone(), held);
                 self.idle_until = None;
