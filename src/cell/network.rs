@@ -221,6 +221,7 @@ mod tests {
             loopback: false,
             arp: true,
             kind: None,
+            master: None,
         }
     }
 

@@ -153,6 +153,7 @@ mod tests {
 
     fn entry(device: (u32, u32), target: &str, fstype: &str, source: &str) -> Entry {
         Entry {
+            id: 0,
             device,
             root: PathBuf::from("/"),
             target: PathBuf::from(target),

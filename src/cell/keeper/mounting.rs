@@ -101,7 +101,11 @@ fn refused(cause: Cause) -> impl Fn(String) -> Mounted {
 }
 
 fn run(taker: Taker<'_>, errand: Errand) -> Result<(Found, OwnedFd), Mounted> {
-    let spec: DeviceSpec = taker.volume.device.parse().map_err(refused(Cause::Parameters))?;
+    let spec: DeviceSpec = taker
+        .volume
+        .device
+        .parse()
+        .map_err(refused(Cause::Parameters))?;
     match errand {
         Errand::Mount => try_mount(taker, &find(&spec)?, false),
         Errand::MountRepaired => try_mount(taker, &find(&spec)?, true),
