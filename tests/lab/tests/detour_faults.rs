@@ -561,6 +561,12 @@ impl Scene<'_> {
             self.wait_until_told(&told);
             stream.wait_for_progress(LIMIT).unwrap();
         }
+        // One that is still known, only not on record.
+        let forget = format!(
+            "cibadmin --delete --xpath \"//node_state[@uname='{node}']//nvpair[@name='berth-addr-lab']\""
+        );
+        run(lab, node, &forget);
+        self.wait_until_told(&told);
         during.wait_for(lab);
         assert_eq!(self.stops(), stops);
         // For a moment nothing is known of this one, so that another one may be the better router.
