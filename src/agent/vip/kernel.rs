@@ -10,23 +10,23 @@ use std::time::Instant;
 use ipnetwork::IpNetwork;
 
 use crate::agent::portwatch::report;
-use crate::cell::network::{INSIDE, default_route};
+use crate::cell::network::{self, INSIDE, default_route};
 use crate::ocf::log;
 use crate::plan::vip::{
-    Family, Link, Object, Observed, Out, Route, Rule, STAND_IN, Step, TO_TABLE, WAY_TABLES,
-    setting_keys,
+    Element, Family, Link, Object, Observed, Out, Route, Rule, STAND_IN, Step, TO_TABLE,
+    WAY_TABLES, setting_keys,
 };
 use crate::sys::announce::Announcement;
-use crate::sys::netlink::{self, Address, Applied, Mac, Proxy, RouteFilter, Scope, Socket, Via};
-use crate::sys::nft::{self, Element, Standing};
+use crate::sys::netlink::{
+    self, Address, Applied, LinkChange, Mac, Proxy, RouteFilter, Scope, Socket, Via,
+};
+use crate::sys::nft::{self, Barrier, Passage, Standing};
 use crate::sys::sysctl::{self, FORWARD_ALL_IPV6, Record};
 
 /// The maker of all that berth makes: `rtm_protocol` and its likes.
 const PROTOCOL: u8 = 190;
 /// The maker of the routes that a routing daemon may announce.
 const ANNOUNCED: u8 = 191;
-/// How the node's ends of cells' interfaces begin.
-const OUTSIDE: &str = "b-";
 
 /// The kernel, as seen from this node and from one cell.
 pub(in crate::agent) struct Kernel {
@@ -38,6 +38,10 @@ pub(in crate::agent) struct Kernel {
     forgetful: bool,
     runtime: PathBuf,
     links: Vec<netlink::Link>,
+    /// Other programs' chains that forwarded packets pass, as they were seen last.
+    foreign: Vec<Barrier>,
+    /// The cell's end of its interface, as it was seen last.
+    inside: Option<netlink::Link>,
 }
 
 impl Kernel {
@@ -52,6 +56,8 @@ impl Kernel {
             forgetful: false,
             runtime: runtime.to_owned(),
             links: Vec::new(),
+            foreign: Vec::new(),
+            inside: None,
         })
     }
 
@@ -70,8 +76,11 @@ impl Kernel {
             ));
         }
         let mut seen = self.observe_ways(families)?;
+        seen.no_ipv6 = !network::has_ipv6();
         seen.watched = report::read(&self.runtime);
-        match self.nft.standing()? {
+        let (standing, foreign) = self.nft.survey()?;
+        self.foreign = foreign;
+        match standing {
             standing @ (Standing::Whole | Standing::Outdated) => {
                 seen.objects.insert(Object::Tables);
                 seen.outdated = standing == Standing::Outdated;
@@ -103,7 +112,7 @@ impl Kernel {
     /// was none.
     fn recall(&mut self, seen: &Observed, unread: bool) -> io::Result<()> {
         let shut = |object: &Object| match object {
-            Object::Shut(family, port) => Some((*family, port.clone())),
+            Object::Element(Element::Shut(family, port)) => Some((*family, port.clone())),
             _ => None,
         };
         let used = |object: &Object| match object {
@@ -172,6 +181,7 @@ impl Kernel {
             return Ok(());
         };
         let addresses = cell.addresses(Some(inside.index))?;
+        self.inside = Some(inside.clone());
         if addresses.iter().any(|a| a.address.ip() == vip) {
             seen.objects.insert(Object::Address(vip));
         }
@@ -205,7 +215,7 @@ impl Kernel {
                 name: link.name.clone(),
                 up: link.up,
                 carrier: link.carrier,
-                eligible: !link.loopback && !link.name.starts_with(OUTSIDE),
+                eligible: !link.loopback && !network::is_own(link),
                 addresses: kept,
             });
         }
@@ -265,6 +275,45 @@ impl Kernel {
         link.ok_or_else(|| io::Error::other(format!("there is no interface {name}")))
     }
 
+    /// Has the interface of the cell that was observed, called `name` on the node, carry packets as large
+    /// as the node's ports do.
+    pub fn fit(&mut self, name: &str) -> io::Result<()> {
+        let mtu = network::mtu(&self.links);
+        let change = LinkChange {
+            mtu: Some(mtu),
+            ..LinkChange::default()
+        };
+        // Neither end sends what the other one would not take.
+        let differs = |link: &netlink::Link| link.mtu != mtu;
+        if self.link(name).is_ok_and(differs) {
+            self.route.change_link(name, &change)?;
+        }
+        match (&mut self.cell, &self.inside) {
+            (Some(cell), Some(inside)) if differs(inside) => cell.change_link(INSIDE, &change),
+            _ => Ok(()),
+        }
+    }
+
+    /// Another program's chain that drops what VIPs of `family` receive and send between a port and an
+    /// interface that leads inwards, which need not be there yet.
+    pub fn barrier(
+        &mut self,
+        family: Family,
+        (port, inward): (&str, &str),
+    ) -> io::Result<Option<Barrier>> {
+        if self.foreign.is_empty() {
+            return Ok(None);
+        }
+        let index = |name: &str| self.link(name).map_or(0, |link| link.index);
+        let passage = Passage {
+            family: to_netlink(family),
+            port: (port, index(port)),
+            inward: (inward, index(inward)),
+        };
+        let found = self.nft.barriers_among(&self.foreign, &[passage])?;
+        Ok(found.into_iter().next())
+    }
+
     /// The Ethernet address and number of a port.
     pub fn port(&self, name: &str) -> io::Result<(u32, Mac)> {
         let link = self.link(name)?;
@@ -299,11 +348,11 @@ impl Kernel {
     ) -> io::Result<()> {
         let mut rest = steps;
         while let [first, ..] = rest {
-            let elements = rest.iter().take_while(|s| is_element(s)).count();
-            let (now, later) = rest.split_at(elements.max(1));
-            let result = match elements {
-                0 => self.step(first, deadline),
-                _ => self.change_elements(now),
+            let elements: Vec<Change<'_>> = rest.iter().map_while(Change::of).collect();
+            let (now, later) = rest.split_at(elements.len().max(1));
+            let result = match elements.is_empty() {
+                true => self.step(first, deadline),
+                false => self.change_elements(&elements),
             };
             for step in now {
                 log::debug(step);
@@ -314,13 +363,12 @@ impl Kernel {
         Ok(())
     }
 
-    fn change_elements(&mut self, steps: &[Step]) -> io::Result<()> {
+    fn change_elements(&mut self, changes: &[Change<'_>]) -> io::Result<()> {
         let (mut add, mut delete) = (Vec::new(), Vec::new());
-        for step in steps {
-            match step {
-                Step::Add(object) => add.extend(element_of(object)),
-                Step::Remove(object) => delete.extend(element_of(object)),
-                Step::Set(..) | Step::Restore(_) => {}
+        for change in changes {
+            match change {
+                Change::Add(element) => add.push(element_of(element)),
+                Change::Remove(element) => delete.push(element_of(element)),
             }
         }
         self.nft.change(&delete, &add)
@@ -369,7 +417,7 @@ impl Kernel {
                 let proxy = self.proxy_of(port, *vip)?;
                 self.route.add_proxy(&proxy)
             }
-            element => self.change_elements(&[Step::Add(element.clone())]),
+            Object::Element(element) => self.change_elements(&[Change::Add(element)]),
         }
     }
 
@@ -394,8 +442,13 @@ impl Kernel {
                 let proxy = self.proxy_of(port, *vip)?;
                 self.route.delete_proxy(&proxy)
             }
-            element => self
-                .change_elements(&[Step::Remove(element.clone())])
+            Object::CellRoute(family) => {
+                let (cell, link) = self.inside()?;
+                let ipv6 = *family == Family::V6;
+                cell.delete_route(&default_route(link, ipv6))
+            }
+            Object::Element(element) => self
+                .change_elements(&[Change::Remove(element)])
                 .map(|()| Applied::Changed),
         }
     }
@@ -483,8 +536,21 @@ fn read_settings(seen: &mut Observed, keys: impl Iterator<Item = String>) -> io:
     Ok(())
 }
 
-fn is_element(step: &Step) -> bool {
-    matches!(step, Step::Add(o) | Step::Remove(o) if o.is_element())
+/// A change to an nftables set.
+enum Change<'a> {
+    Add(&'a Element),
+    Remove(&'a Element),
+}
+
+impl<'a> Change<'a> {
+    /// The change that a step is, if it is one.
+    const fn of(step: &'a Step) -> Option<Self> {
+        match step {
+            Step::Add(Object::Element(element)) => Some(Self::Add(element)),
+            Step::Remove(Object::Element(element)) => Some(Self::Remove(element)),
+            Step::Add(_) | Step::Remove(_) | Step::Set(..) | Step::Restore(_) => None,
+        }
+    }
 }
 
 fn rule_of(rule: &Rule) -> netlink::Rule {
@@ -511,33 +577,32 @@ const fn from_netlink(family: netlink::Family) -> Family {
     }
 }
 
-fn element_of(object: &Object) -> Option<Element> {
-    Some(match object.clone() {
-        Object::Port(port) => Element::Port(port),
-        Object::Shut(family, port) => Element::Shut(to_netlink(family), port),
-        Object::Cell(link) => Element::Cell(link),
-        Object::Host(ip) => Element::Host(ip),
-        Object::Vip(vip) => Element::Vip(vip),
-        Object::Own(link, vip) => Element::Own(link, vip),
-        Object::To(vip, link) => Element::To(vip, link),
-        Object::Back(port, vip) => Element::Back(port, vip),
-        Object::Via(port, vip, mac) => Element::Via(port, vip, Mac(mac)),
-        Object::Source { port, subnet, vip } => Element::Source { port, subnet, vip },
-        _ => return None,
-    })
+fn element_of(element: &Element) -> nft::Element {
+    match element.clone() {
+        Element::Port(port) => nft::Element::Port(port),
+        Element::Shut(family, port) => nft::Element::Shut(to_netlink(family), port),
+        Element::Cell(link) => nft::Element::Cell(link),
+        Element::Host(ip) => nft::Element::Host(ip),
+        Element::Vip(vip) => nft::Element::Vip(vip),
+        Element::Own(link, vip) => nft::Element::Own(link, vip),
+        Element::To(vip, link) => nft::Element::To(vip, link),
+        Element::Back(port, vip) => nft::Element::Back(port, vip),
+        Element::Via(port, vip, mac) => nft::Element::Via(port, vip, Mac(mac)),
+        Element::Source { port, subnet, vip } => nft::Element::Source { port, subnet, vip },
+    }
 }
 
-fn object_of(element: Element) -> Object {
-    match element {
-        Element::Port(port) => Object::Port(port),
-        Element::Shut(family, port) => Object::Shut(from_netlink(family), port),
-        Element::Cell(link) => Object::Cell(link),
-        Element::Host(ip) => Object::Host(ip),
-        Element::Vip(vip) => Object::Vip(vip),
-        Element::Own(link, vip) => Object::Own(link, vip),
-        Element::To(vip, link) => Object::To(vip, link),
-        Element::Back(port, vip) => Object::Back(port, vip),
-        Element::Via(port, vip, mac) => Object::Via(port, vip, mac.0),
-        Element::Source { port, subnet, vip } => Object::Source { port, subnet, vip },
-    }
+fn object_of(element: nft::Element) -> Object {
+    Object::Element(match element {
+        nft::Element::Port(port) => Element::Port(port),
+        nft::Element::Shut(family, port) => Element::Shut(from_netlink(family), port),
+        nft::Element::Cell(link) => Element::Cell(link),
+        nft::Element::Host(ip) => Element::Host(ip),
+        nft::Element::Vip(vip) => Element::Vip(vip),
+        nft::Element::Own(link, vip) => Element::Own(link, vip),
+        nft::Element::To(vip, link) => Element::To(vip, link),
+        nft::Element::Back(port, vip) => Element::Back(port, vip),
+        nft::Element::Via(port, vip, mac) => Element::Via(port, vip, mac.0),
+        nft::Element::Source { port, subnet, vip } => Element::Source { port, subnet, vip },
+    })
 }

@@ -7,15 +7,16 @@ use std::time::Instant;
 use nix::errno::Errno;
 
 use super::elements::{NFPROTO_ARP, NFPROTO_INET, TABLE, message_type, payload, text};
+use super::foreign::{Barrier, foreign};
 use super::{Socket, Standing};
 use crate::hash::fnv64;
 use crate::sys::command::run_with_input;
 use crate::sys::message;
-use crate::sys::netlink::wire::{Attributes, Request};
+use crate::sys::netlink::wire::{Attributes, Message, Request};
 use crate::sys::program::command;
 
 const DELTABLE: u16 = 2;
-const GETCHAIN: u16 = 4;
+pub(super) const GETCHAIN: u16 = 4;
 const GETRULE: u16 = 7;
 const NFTA_TABLE_NAME: u16 = 1;
 const NFTA_CHAIN_TABLE: u16 = 1;
@@ -183,21 +184,29 @@ impl Socket {
     /// # Errors
     /// If the kernel can't be asked.
     pub fn standing(&mut self) -> io::Result<Standing> {
-        let found = (
-            self.count_rules(NFPROTO_INET)?,
-            self.count_rules(NFPROTO_ARP)?,
-        );
-        if found == (0, 0) {
-            return Ok(Standing::Absent);
+        Ok(self.survey()?.0)
+    }
+
+    /// The same, and the chains of other programs that forwarded packets pass, whatever they do.
+    ///
+    /// # Errors
+    /// If the kernel can't be asked.
+    pub fn survey(&mut self) -> io::Result<(Standing, Vec<Barrier>)> {
+        let chains = self.chains()?;
+        let others = foreign(&chains);
+        let found = [NFPROTO_INET, NFPROTO_ARP].map(|family| count_rules(&chains, family));
+        if found == [0, 0] {
+            return Ok((Standing::Absent, others));
         }
         let mark = self.mark()?;
         let (inet, arp) = mark.as_deref().and_then(counts).unwrap_or(UNMARKED);
-        let whole = (inet..=inet + 1).contains(&found.0) && found.1 == arp;
-        Ok(match whole {
+        let whole = (inet..=inet + 1).contains(&found[0]) && found[1] == arp;
+        let standing = match whole {
             true if mark == Some(own_mark()) => Standing::Whole,
             true => Standing::Outdated,
             false => Standing::Damaged,
-        })
+        };
+        Ok((standing, others))
     }
 
     /// Makes both tables in one transaction, or makes them whole again; their elements stay.
@@ -253,22 +262,13 @@ impl Socket {
             Err(no) => Err(no.of(what)),
         }
     }
+}
 
-    /// The rules of the table, and those that lead to its chains once more: the kernel counts both as
-    /// uses of a chain, and tells that with far less ado than the rules themselves.
-    fn count_rules(&mut self, family: u8) -> io::Result<usize> {
-        let what = "list the chains of nftables table berth";
-        let answer = self.wire.dump(message_type(GETCHAIN), payload(family, &[]));
-        // It lists the chains of all tables.
-        match answer.map_err(|e| message(e, what))? {
-            Ok(chains) => Ok(chains
-                .iter()
-                .filter_map(|chain| uses(chain.payload.get(4..)?))
-                .sum()),
-            Err(no) if no.errno == Errno::ENOENT => Ok(0),
-            Err(no) => Err(no.of(what)),
-        }
-    }
+/// The rules of the table, and those that lead to its chains once more: the kernel counts both as uses of
+/// a chain, and tells that with far less ado than the rules themselves.
+fn count_rules(chains: &[Message], family: u8) -> usize {
+    let own = chains.iter().filter(|c| c.payload.first() == Some(&family));
+    own.filter_map(|chain| uses(chain.payload.get(4..)?)).sum()
 }
 
 /// The uses of a chain, if it is one of berth's.
