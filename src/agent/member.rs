@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cell::client::{Client, PROMPT};
@@ -11,6 +12,8 @@ use crate::ocf::{Context, Error, Fault, State, log, step};
 use crate::plan::name;
 use crate::sys::netlink::Socket;
 
+/// How long after a keeper has ended another one is looked for.
+const NEXT_PAUSE: Duration = Duration::from_millis(10);
 /// How long the kernel may take to clear away a cell whose keeper has died.
 const DYING_LIMIT: Duration = Duration::from_secs(2);
 
@@ -76,7 +79,9 @@ pub fn ask_or_start(cx: &Context<'_>, vserver: &str, request: &Request) -> Resul
         let client = Client::connect_or_start(vserver, cx.deadline)?;
         match client.ask(request, cx.deadline) {
             Ok((reply, _)) => return Ok(reply),
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && !cx.remaining().is_zero() => {}
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && !cx.remaining().is_zero() => {
+                thread::sleep(NEXT_PAUSE);
+            }
             Err(e) => return Err(e.into()),
         }
     }
@@ -182,7 +187,7 @@ pub fn await_end(vserver: &str) -> Result<(), Error> {
             log::warn(format_args!("{name} is left of a cell that has ended"));
             break;
         }
-        std::thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(5));
     }
     Ok(())
 }

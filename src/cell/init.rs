@@ -25,9 +25,11 @@ use super::output::Lines;
 use super::root::Root;
 use super::service::{self, Launch, ServerSpec};
 use super::{server, settle, task};
+use crate::ocf::log;
 
 /// The whole life of a cell's PID 1; its result is its exit code.
 pub fn run(vserver: &str, channel: &Channel) -> i32 {
+    report_panics(channel);
     match build(vserver, channel).and_then(|root| {
         let mut init = Init::new(root, channel)?;
         channel.send(&Event::Ready, None)?;
@@ -40,6 +42,22 @@ pub fn run(vserver: &str, channel: &Channel) -> i32 {
             1
         }
     }
+}
+
+/// The logs of the host are out of reach in a cell, so the keeper is told. (It hears of the end of a child whose
+/// work was not done, and of what that was.)
+fn report_panics(channel: &Channel) {
+    let own = std::process::id();
+    let Ok(channel) = channel.try_clone() else {
+        return;
+    };
+    std::panic::set_hook(Box::new(move |info| {
+        // Children have this hook too, but not the channel.
+        if std::process::id() == own {
+            let why = format!("{}: {info}", log::MISTAKE).replace('\n', " ");
+            let _ = channel.send(&Event::Broken(why), None);
+        }
+    }));
 }
 
 fn build(vserver: &str, channel: &Channel) -> io::Result<Root> {
@@ -377,5 +395,42 @@ fn hear(channel: &Channel, server: &mut Server) {
     });
     if !open {
         server.output = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::command::{command, run};
+
+    const ALONE: &str = "BERTH_TEST_PANICKING_INIT";
+
+    /// Another process runs this one alone: a hook is the whole process's.
+    #[test]
+    fn panics() {
+        if std::env::var_os(ALONE).is_none() {
+            return;
+        }
+        let (keeper, init) = Channel::pair().unwrap();
+        report_panics(&init);
+        std::thread::spawn(|| panic!("on purpose"))
+            .join()
+            .unwrap_err();
+        let Received::Message(Event::Broken(why), _) = keeper.receive().unwrap() else {
+            panic!("the keeper was told something else");
+        };
+        assert!(
+            why.starts_with("mistake in berth: ") && why.ends_with("on purpose"),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn the_keeper_hears_of_a_panic() {
+        let mut init = command(std::env::current_exe().unwrap());
+        init.args(["--exact", "cell::init::tests::panics"])
+            .env(ALONE, "1");
+        let output = run(init, Instant::now() + Duration::from_secs(60)).unwrap();
+        output.check("the panicking init").unwrap();
     }
 }

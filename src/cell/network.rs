@@ -132,7 +132,9 @@ pub fn default_route(link: u32, ipv6: bool) -> Route {
 /// # Errors
 /// If the kernel can't be asked.
 pub fn is_connected(host: &mut Socket, vserver: &str) -> io::Result<bool> {
-    Ok(host.link(&outside(vserver))?.is_some_and(|link| is_own(&link)))
+    Ok(host
+        .link(&outside(vserver))?
+        .is_some_and(|link| is_own(&link)))
 }
 
 /// Removes the host's end, and with it the cell's.
@@ -229,6 +231,7 @@ mod tests {
             loopback: false,
             arp: true,
             kind: None,
+            master: None,
         }
     }
 

@@ -18,6 +18,7 @@ use ipnetwork::IpNetwork;
 
 use super::{member, portwatch};
 use crate::cell::client::{self, CellInfo, Client, PROMPT};
+use crate::cell::guard;
 use crate::cell::protocol::Request;
 use crate::ocf::param::{network, words};
 use crate::ocf::{
@@ -250,7 +251,24 @@ fn stop(context: &Context<'_>) -> Result<State, Error> {
         return Ok(State::Stopped);
     };
     let cell = cell_if_any(&vserver);
-    service.stop(&vserver, vip, cell.as_ref().map(|c| c.netns.as_fd()))
+    let degraded = service.is_degraded();
+    let state = service.stop(&vserver, vip, cell.as_ref().map(|c| c.netns.as_fd()))?;
+    if degraded {
+        leave_no_complaint(context);
+    }
+    Ok(state)
+}
+
+/// The cluster goes on showing what it was told of an address that has left. Where portwatch runs, it cleans up.
+fn leave_no_complaint(context: &Context<'_>) {
+    let member = member::member(context);
+    if member.node.is_none() || !portwatch::report::read(service::RUNTIME.as_ref()).is_empty() {
+        return;
+    }
+    // SAFETY: an agent has one thread.
+    if let Err(e) = unsafe { guard::clean_up_later(member) } {
+        log::warn(format_args!("clean up: {e}"));
+    }
 }
 
 fn monitor(context: &Context<'_>) -> Result<State, Error> {

@@ -97,6 +97,11 @@ impl Service<'_> {
         }
     }
 
+    /// Whether the cluster was told that the VIP is degraded here.
+    pub fn is_degraded(&self) -> bool {
+        Record::read(&self.runtime, self.instance).is_some_and(|record| record.degraded)
+    }
+
     /// The vserver and VIP that this resource was started with.
     pub fn recorded(&self) -> Option<(String, IpAddr)> {
         let Record { wish, .. } = Record::read(&self.runtime, self.instance)?;

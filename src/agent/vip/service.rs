@@ -32,12 +32,12 @@ use crate::sys::state::is_full;
 /// vservers.
 pub(in crate::agent) const RUNTIME: &str = "/run/berth";
 /// How often the lock is tried.
-const LOCK_PAUSE: Duration = Duration::from_millis(2);
+pub(in crate::agent) const LOCK_PAUSE: Duration = Duration::from_millis(2);
 /// How long a monitor leaves what is missing to portwatch, and how often it looks meanwhile.
 const MENDING: Duration = Duration::from_secs(3);
 const MENDING_PAUSE: Duration = Duration::from_millis(50);
-/// How often a start repeats itself when others take away what it makes.
-const ATTEMPTS: usize = 3;
+/// How often a start repeats itself when others take away what it makes, and a stop when they make it.
+pub(super) const ATTEMPTS: usize = 3;
 
 impl Wish {
     /// Whether the parameters agree with each other, whatever the node.
@@ -295,23 +295,23 @@ impl<'a> Service<'a> {
     ) -> Result<State, Error> {
         step("waiting for other addresses' agents");
         let lock = self.lock()?;
-        self.clear_locked((vserver, vip), cell, lock)
+        let cleared = self.clear_locked((vserver, vip), cell);
+        drop(lock);
+        if let Some(kernel) = cleared? {
+            kernel.close_aside();
+        }
+        Ok(State::Stopped)
     }
 
+    /// The same for whoever has the lock. Returns what is to be closed aside after that is given back.
     pub(super) fn clear_locked(
         &self,
         (vserver, vip): (&str, IpAddr),
         cell: Option<BorrowedFd<'_>>,
-        lock: Flock<File>,
-    ) -> Result<State, Error> {
+    ) -> Result<Option<Kernel>, Error> {
         let mut kernel = self.kernel(cell)?;
-        let seen = kernel.observe(Some(vip), &Family::BOTH)?;
-        if vip::holder(vip, &seen).is_some_and(|link| link != network::outside(vserver)) {
-            // It runs here, but for another vserver: that one's resource stops it.
-            self.forget();
-            return Ok(State::Stopped);
-        }
-        step("changing the kernel's state");
+        // First of all, as portwatch does not wait for the lock to move a VIP that is served: what it does after
+        // this it takes back itself.
         if let Some(mut record) = Record::read(&self.runtime, self.instance) {
             record.serving = false;
             record
@@ -322,29 +322,44 @@ impl<'a> Service<'a> {
                     self.forget();
                 });
         }
-        let mut errors = Vec::new();
-        kernel.apply(&vip::stop(vip, &seen), self.deadline, |e| {
-            errors.push(e);
-            Ok(())
-        })?;
+        let mut seen = kernel.observe(Some(vip), &Family::BOTH)?;
+        if vip::holder(vip, &seen).is_some_and(|link| link != network::outside(vserver)) {
+            // It runs here, but for another vserver: that one's resource stops it.
+            self.forget();
+            return Ok(None);
+        }
+        step("changing the kernel's state");
+        let to_do = |seen: &Observed| {
+            let mut left = vip::stop(vip, seen);
+            // One that is back is only still on record.
+            left.retain(
+                |step| !matches!(step, Step::Restore(key) if seen.settings.get(key) == seen.before.get(key)),
+            );
+            left
+        };
+        let (mut errors, mut left) = (Vec::new(), vip::stop(vip, &seen));
+        for _ in 0..ATTEMPTS {
+            errors.clear();
+            kernel.apply(&left, self.deadline, |e| {
+                errors.push(e);
+                Ok(())
+            })?;
+            // What counts is what is left, not what went wrong on the way.
+            seen = kernel.observe(Some(vip), &Family::BOTH)?;
+            left = to_do(&seen);
+            if left.is_empty() {
+                break;
+            }
+        }
         for error in &errors {
             log::warn(error);
         }
-        // What counts is what is left, not what went wrong on the way.
-        let seen = kernel.observe(Some(vip), &Family::BOTH)?;
-        let mut left = vip::stop(vip, &seen);
-        // One that is back is only still on record.
-        left.retain(
-            |step| !matches!(step, Step::Restore(key) if seen.settings.get(key) == seen.before.get(key)),
-        );
-        if left.is_empty() {
-            self.forget();
-            Record::forget(&self.runtime, &detour_name(vip));
-        }
-        drop(lock);
-        kernel.close_aside();
         match left.first() {
-            None => Ok(State::Stopped),
+            None => {
+                self.forget();
+                Record::forget(&self.runtime, &detour_name(vip));
+                Ok(Some(kernel))
+            }
             Some(left) => Err(Error::failed(match errors.first() {
                 Some(first) => first.to_string(),
                 None => format!("still to do after stop: {left}"),
@@ -441,16 +456,19 @@ impl<'a> Service<'a> {
         Kernel::open(cell, &self.runtime)
     }
 
-    pub(super) fn lock(&self) -> Result<Flock<File>, Error> {
+    pub(super) fn lock(&self) -> Result<Lock, Error> {
         Ok(lock(&self.runtime, self.deadline)?)
     }
 }
 
-/// Keeps other agents of this node from changing anything about VIPs meanwhile.
+/// What keeps other agents of this node, and portwatch, from changing anything about VIPs meanwhile.
+pub(in crate::agent) type Lock = Flock<File>;
+
+/// Takes the lock, if nobody has it at this moment.
 ///
 /// # Errors
-/// If it is still held by another one at `deadline`.
-pub(in crate::agent) fn lock(runtime: &Path, deadline: Instant) -> io::Result<Flock<File>> {
+/// If it can't be asked for.
+pub(in crate::agent) fn try_lock(runtime: &Path) -> io::Result<Option<Lock>> {
     let path = runtime.join("vip.lock");
     let what = || format!("lock {}", path.display());
     let open = || {
@@ -465,7 +483,7 @@ pub(in crate::agent) fn lock(runtime: &Path, deadline: Instant) -> io::Result<Fl
             .mode(0o600)
             .open(&path)
     };
-    let mut file = open()
+    let file = open()
         .or_else(|e| match is_full(&e) {
             // The directory does as well for all that find it so full.
             true => {
@@ -474,16 +492,32 @@ pub(in crate::agent) fn lock(runtime: &Path, deadline: Instant) -> io::Result<Fl
             false => Err(e),
         })
         .map_err(|e| message(e, what()))?;
-    while Instant::now() < deadline {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((file, Errno::EWOULDBLOCK)) => file,
-            Err((_, e)) => return Err(message(e.into(), what())),
-        };
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, e)) => Err(message(e.into(), what())),
+    }
+}
+
+/// Takes the lock.
+///
+/// # Errors
+/// If it is still held by another one at `deadline`.
+pub(in crate::agent) fn lock(runtime: &Path, deadline: Instant) -> io::Result<Lock> {
+    loop {
+        if let Some(lock) = try_lock(runtime)? {
+            return Ok(lock);
+        }
+        if Instant::now() >= deadline {
+            let path = runtime.join("vip.lock");
+            let text = format!(
+                "lock {}: another address's agent still holds it",
+                path.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        }
         thread::sleep(LOCK_PAUSE);
     }
-    let text = format!("{}: another address's agent still holds it", what());
-    Err(io::Error::new(io::ErrorKind::TimedOut, text))
 }
 
 pub(super) fn observe(
