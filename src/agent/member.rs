@@ -91,7 +91,7 @@ pub fn ask_or_start(cx: &Context<'_>, vserver: &str, request: &Request) -> Resul
 /// asked, and not in the way either where the kernel shows no cell.
 fn connect(vserver: &str) -> Result<Option<Client>, Error> {
     match Client::connect(vserver) {
-        Err(e) if Socket::new()?.link(&network::outside(vserver))?.is_none() => {
+        Err(e) if !network::is_connected(&mut Socket::new()?, vserver)? => {
             log::warn(e);
             Ok(None)
         }
@@ -181,7 +181,7 @@ pub fn await_end(vserver: &str) -> Result<(), Error> {
     step("waiting for the end of the cell");
     let (name, deadline) = (network::outside(vserver), Instant::now() + DYING_LIMIT);
     let mut socket = Socket::new()?;
-    while socket.link(&name)?.is_some() && Client::connect(vserver)?.is_none() {
+    while network::is_connected(&mut socket, vserver)? && Client::connect(vserver)?.is_none() {
         if Instant::now() >= deadline {
             // Somebody from outside is still in it: nothing of berth's. The next cell replaces it.
             log::warn(format_args!("{name} is left of a cell that has ended"));

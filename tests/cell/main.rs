@@ -4,7 +4,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-mod degraded;
 mod input;
 mod isolation;
 mod killed;

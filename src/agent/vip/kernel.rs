@@ -1,6 +1,6 @@
 //! Between the plan's terms and the kernel's: what is there, and how a step is done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
@@ -9,22 +9,22 @@ use std::time::Instant;
 
 use ipnetwork::IpNetwork;
 
+use super::settings::{read_settings, recall, stops_ipv6};
+use super::terms::{element_of, filter, from_netlink, object_of, own, rule_of, to_netlink};
 use crate::agent::portwatch::report;
 use crate::cell::network::{self, INSIDE, default_route};
 use crate::ocf::log;
 use crate::plan::vip::{
     Element, Family, Link, Object, Observed, Out, Route, Rule, STAND_IN, Step, TO_TABLE,
-    WAY_TABLES, setting_keys,
+    setting_keys,
 };
 use crate::sys::announce::Announcement;
-use crate::sys::netlink::{
-    self, Address, Applied, LinkChange, Mac, Proxy, RouteFilter, Scope, Socket, Via,
-};
+use crate::sys::netlink::{self, Applied, LinkChange, Mac, Proxy, RouteFilter, Scope, Socket, Via};
 use crate::sys::nft::{self, Barrier, Passage, Standing};
-use crate::sys::sysctl::{self, FORWARD_ALL_IPV6, Record};
+use crate::sys::sysctl::{FORWARD_ALL_IPV6, Record};
 
 /// The maker of all that berth makes: `rtm_protocol` and its likes.
-const PROTOCOL: u8 = 190;
+pub(super) const PROTOCOL: u8 = 190;
 /// The maker of the routes that a routing daemon may announce.
 const ANNOUNCED: u8 = 191;
 
@@ -94,7 +94,7 @@ impl Kernel {
         if let Some(vip) = vip {
             self.observe_cell(vip, &mut seen)?;
         }
-        self.recall(&seen, unread.is_some())?;
+        recall(&mut self.record, &seen, unread.is_some())?;
         for (key, before) in self.record.iter() {
             seen.before.insert(key.to_owned(), before);
         }
@@ -104,43 +104,6 @@ impl Kernel {
             keys.into_iter().chain([FORWARD_ALL_IPV6.to_owned()]),
         )?;
         Ok(seen)
-    }
-
-    /// Takes what is not on record, for want of room or because the record is lost, from what is there: a
-    /// port in the set `shut` forwarded nothing before. Without the tables that can't be told, and whatever
-    /// berth's ports forward counts as its doing: no node shall become a router by having forgotten that it
-    /// was none.
-    fn recall(&mut self, seen: &Observed, unread: bool) -> io::Result<()> {
-        let shut = |object: &Object| match object {
-            Object::Element(Element::Shut(family, port)) => Some((*family, port.clone())),
-            _ => None,
-        };
-        let used = |object: &Object| match object {
-            Object::Proxy(port, vip) => Some((Family::of(vip), port.clone())),
-            Object::Route(route) if WAY_TABLES.contains(&route.table) => {
-                Some((route.family(), route.out.link()?.to_owned()))
-            }
-            _ => None,
-        };
-        let tables = seen.damaged || seen.objects.contains(&Object::Tables);
-        let lost = unread || self.record.iter().next().is_none();
-        let ports: BTreeSet<(Family, String)> = match lost && !tables {
-            true => seen.objects.iter().filter_map(used).collect(),
-            false => seen.objects.iter().filter_map(shut).collect(),
-        };
-        for (family, port) in ports {
-            let key = match family {
-                Family::V4 => format!("ipv4/conf/{port}/forwarding"),
-                Family::V6 => match format!("ipv6/conf/{port}/force_forwarding") {
-                    key if sysctl::read(&key)?.is_some() => key,
-                    _ => FORWARD_ALL_IPV6.to_owned(),
-                },
-            };
-            if let Some(now) = sysctl::read(&key)?.filter(|now| *now != 0) {
-                self.record.suppose(&key, (0, now));
-            }
-        }
-        Ok(())
     }
 
     /// Of that only what says which port each VIP is served through: links, addresses,
@@ -494,48 +457,6 @@ impl Kernel {
     }
 }
 
-fn filter((table, protocol): (Option<u32>, u8)) -> RouteFilter {
-    RouteFilter {
-        table,
-        protocol: Some(protocol),
-    }
-}
-
-/// An address of berth's.
-fn own(link: u32, ip: IpAddr, scope: Scope) -> Address {
-    Address {
-        link,
-        address: IpNetwork::from(ip),
-        scope,
-        protocol: PROTOCOL,
-        unusable: false,
-    }
-}
-
-/// Whether all IPv6 but VIPs' has to be stopped: on kernels that forward it on all interfaces or on
-/// none, on a node where it was none.
-fn stops_ipv6(record: &Record) -> io::Result<bool> {
-    if sysctl::read("ipv6/conf/lo/force_forwarding")?.is_some() {
-        return Ok(false);
-    }
-    let recorded = record.iter().find(|(key, _)| *key == FORWARD_ALL_IPV6);
-    let before = match recorded {
-        Some((_, before)) => Some(before),
-        None => sysctl::read(FORWARD_ALL_IPV6)?,
-    };
-    Ok(before == Some(0))
-}
-
-fn read_settings(seen: &mut Observed, keys: impl Iterator<Item = String>) -> io::Result<()> {
-    let new: BTreeSet<String> = keys.filter(|k| !seen.settings.contains_key(k)).collect();
-    for key in new {
-        if let Some(value) = sysctl::read(&key)? {
-            seen.settings.insert(key, value);
-        }
-    }
-    Ok(())
-}
-
 /// A change to an nftables set.
 enum Change<'a> {
     Add(&'a Element),
@@ -551,58 +472,4 @@ impl<'a> Change<'a> {
             Step::Add(_) | Step::Remove(_) | Step::Set(..) | Step::Restore(_) => None,
         }
     }
-}
-
-fn rule_of(rule: &Rule) -> netlink::Rule {
-    netlink::Rule {
-        family: to_netlink(rule.family),
-        preference: rule.preference,
-        from: rule.from,
-        table: rule.table,
-        protocol: PROTOCOL,
-    }
-}
-
-const fn to_netlink(family: Family) -> netlink::Family {
-    match family {
-        Family::V4 => netlink::Family::V4,
-        Family::V6 => netlink::Family::V6,
-    }
-}
-
-const fn from_netlink(family: netlink::Family) -> Family {
-    match family {
-        netlink::Family::V4 => Family::V4,
-        netlink::Family::V6 => Family::V6,
-    }
-}
-
-fn element_of(element: &Element) -> nft::Element {
-    match element.clone() {
-        Element::Port(port) => nft::Element::Port(port),
-        Element::Shut(family, port) => nft::Element::Shut(to_netlink(family), port),
-        Element::Cell(link) => nft::Element::Cell(link),
-        Element::Host(ip) => nft::Element::Host(ip),
-        Element::Vip(vip) => nft::Element::Vip(vip),
-        Element::Own(link, vip) => nft::Element::Own(link, vip),
-        Element::To(vip, link) => nft::Element::To(vip, link),
-        Element::Back(port, vip) => nft::Element::Back(port, vip),
-        Element::Via(port, vip, mac) => nft::Element::Via(port, vip, Mac(mac)),
-        Element::Source { port, subnet, vip } => nft::Element::Source { port, subnet, vip },
-    }
-}
-
-fn object_of(element: nft::Element) -> Object {
-    Object::Element(match element {
-        nft::Element::Port(port) => Element::Port(port),
-        nft::Element::Shut(family, port) => Element::Shut(from_netlink(family), port),
-        nft::Element::Cell(link) => Element::Cell(link),
-        nft::Element::Host(ip) => Element::Host(ip),
-        nft::Element::Vip(vip) => Element::Vip(vip),
-        nft::Element::Own(link, vip) => Element::Own(link, vip),
-        nft::Element::To(vip, link) => Element::To(vip, link),
-        nft::Element::Back(port, vip) => Element::Back(port, vip),
-        nft::Element::Via(port, vip, mac) => Element::Via(port, vip, mac.0),
-        nft::Element::Source { port, subnet, vip } => Element::Source { port, subnet, vip },
-    })
 }

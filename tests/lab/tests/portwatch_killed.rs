@@ -194,7 +194,10 @@ fn stopped_while_degraded(lab: &Lab, node: &str) {
     let degraded = || {
         let all = status::complaints(lab, node)?.into_iter();
         let own = all.filter(|c| c.degraded && c.resource.starts_with("portwatch"));
-        Ok::<_, Error>(own.map(|c| format!("{}: {}", c.node, c.reason)).collect::<Vec<_>>())
+        Ok::<_, Error>(
+            own.map(|c| format!("{}: {}", c.node, c.reason))
+                .collect::<Vec<_>>(),
+        )
     };
     lab.set_cable(node, "eth1", Cable::Pulled).unwrap();
     wait_for("the lost port to be shown", LIMIT, || {
