@@ -25,6 +25,7 @@ use super::output::Lines;
 use super::root::Root;
 use super::service::{self, Launch, ServerSpec};
 use super::{server, settle, task};
+use crate::ocf::log;
 
 /// The whole life of a cell's PID 1; its result is its exit code.
 pub fn run(vserver: &str, channel: &Channel) -> i32 {
@@ -53,7 +54,7 @@ fn report_panics(channel: &Channel) {
     std::panic::set_hook(Box::new(move |info| {
         // Children have this hook too, but not the channel.
         if std::process::id() == own {
-            let why = format!("{}: {info}", crate::ocf::log::MISTAKE).replace('\n', " ");
+            let why = format!("{}: {info}", log::MISTAKE).replace('\n', " ");
             let _ = channel.send(&Event::Broken(why), None);
         }
     }));
