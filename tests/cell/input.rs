@@ -61,7 +61,7 @@ fn a_crowd_of_agents_is_heard_in_turn() {
     let fs = node.fs(&vserver, &device, "/data");
     fs.run("start").expect(0);
     let connect = |_| client::Client::connect(&vserver).expect("a keeper");
-    let crowd: Vec<_> = (0..64).map(connect).collect();
+    let crowd: Vec<_> = (0..512).map(connect).collect();
     let keeper = crowd[0].as_ref().expect("a keeper").keeper();
     let before = worked(keeper);
     let hasty = fs.clone().parameter("CRM_meta_timeout", "2000");

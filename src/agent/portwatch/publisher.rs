@@ -254,7 +254,7 @@ impl Publisher {
         let mut work = Work {
             questions: self.questions.clone(),
             whereabouts: self.whereabouts.clone(),
-            survey: self.node.clone().filter(|_| self.survey),
+            survey: self.survey.then(|| self.node.clone().unwrap_or_default()),
             compare: self.next_to_compare().filter(|_| self.survey),
             refresh: self.refresh,
             ..work

@@ -78,6 +78,7 @@ fn whatever_goes_wrong_with_a_detour_it_ends_and_leaves_nothing_behind() {
         &|| scene.the_server_is_moved(),
         &|| scene.the_server_goes_with_an_address_that_is_to_migrate(),
     ]);
+    no_zombies(&lab);
     run(
         &lab,
         &node,
@@ -85,6 +86,18 @@ fn whatever_goes_wrong_with_a_detour_it_ends_and_leaves_nothing_behind() {
     );
     pristine.wait_for(&lab);
     lab.down().unwrap();
+}
+
+/// However many detours have ended, portwatch has no dead children left.
+fn no_zombies(lab: &Lab) {
+    let dead = "ps --ppid $(pgrep -x berth-portwatch) -o stat=,comm= | grep '^Z'; true";
+    for node in lab.plan().node_names() {
+        wait_for(format!("no dead children on {node}"), LIMIT, || {
+            let seen = run(lab, &node, dead);
+            holds(seen.is_empty(), Error::new(seen))
+        })
+        .unwrap();
+    }
 }
 
 fn config(lab: &Lab, server: &str) -> String {
@@ -571,11 +584,18 @@ impl Scene<'_> {
         let Self { lab, node, .. } = *self;
         let stream = self.stream();
         self.wait_for_good_ports(3);
+        // What was degraded is cleaned up, and the cluster has looked at it anew.
+        wait_for_degraded(lab, node, &[]);
+        status::settle(lab, node).unwrap();
         let (told, stops) = (self.told(), self.stops());
         let other = self.third(node);
         let maintenance = |on: bool| {
-            let script = format!("crm_attribute -n maintenance-mode -v {on}; crm_resource --wait");
-            run(lab, &other, &script);
+            run(
+                lab,
+                &other,
+                &format!("crm_attribute -n maintenance-mode -v {on}"),
+            );
+            status::settle(lab, &other).unwrap();
         };
         maintenance(true);
         let restart = "pkill -x pacemakerd; while pgrep -x pacemakerd; do sleep 0.1; done > /dev/null; \
