@@ -60,7 +60,7 @@ pub struct Options {
 
 impl Target {
     fn open(&self) -> Result<(Config, Cib), Failure> {
-        let config = self.source.load()?;
+        let config = self.source.load_here()?;
         let file = self.cib.as_ref().map(std::path::absolute).transpose()?;
         Ok((config, Cib { file }))
     }
