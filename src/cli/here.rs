@@ -15,8 +15,41 @@ use crate::sys::device::DeviceSpec;
 /// What is wrong with the file on this node. What this node does not have is another one's.
 pub fn problems(config: &Config, deadline: Instant) -> Vec<Problem> {
     let mut problems = one_device(config, deadline);
-    problems.extend(own_addresses(config, &addresses()));
+    if is_node(config) {
+        problems.extend(own_addresses(config, &addresses()));
+    }
     problems
+}
+
+/// What will not do what one may expect of it on this node, each as one line.
+pub fn warnings(config: &Config) -> Vec<String> {
+    match is_node(config) {
+        true => own_targets(config, &addresses()),
+        false => Vec::new(),
+    }
+}
+
+/// Whether this machine is one of the file's nodes, as far as its host name tells. A file may be checked
+/// anywhere, on the router too.
+fn is_node(config: &Config) -> bool {
+    let short = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
+    let host = nix::unistd::gethostname().unwrap_or_default();
+    let host = short(&host.to_string_lossy());
+    let mut nodes = config.nodes.iter();
+    nodes.any(|node| short(&node.name.value) == host)
+}
+
+/// Targets that are this node itself, which answers to itself whatever its ports do.
+fn own_targets(config: &Config, own: &BTreeMap<IpAddr, String>) -> Vec<String> {
+    let targets = config.subnets.iter().flat_map(|subnet| &subnet.targets);
+    let own = targets.filter(|target| own.contains_key(&target.value));
+    own.map(|target| {
+        format!(
+            "the target {} (line {}) is this node's own address: name a host that is no node of the cluster",
+            target.value, target.line
+        )
+    })
+    .collect()
 }
 
 /// Two names of one device.
@@ -91,14 +124,6 @@ fn own_addresses(config: &Config, own: &BTreeMap<IpAddr, String>) -> Vec<Problem
         for gateway in subnet.nets.iter().filter_map(|net| net.gateway) {
             check(subnet.name.line, key.clone(), &gateway, "the gateway ");
         }
-        for target in &subnet.targets {
-            check(
-                target.line,
-                format!("{key}.targets"),
-                &target.value,
-                "the target ",
-            );
-        }
     }
     for vserver in &config.vservers {
         let key = format!("vserver.{}.vips", vserver.name.value);
@@ -117,14 +142,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_nodes_own_address_is_no_gateway_no_target_and_no_virtual_one() {
+    fn a_nodes_own_address_is_no_gateway_and_no_virtual_one_and_no_good_target() {
         let toml = "[subnets]\na = { cidr = \"10.1.0.0/24\", gateway = \"10.1.0.1\", targets = [\"10.1.0.2\"] }\n\
             [vserver.v]\nservices = [\"nfs\"]\nvips = [\"10.1.0.50\", { ip = \"10.1.0.51\", gateway = \"10.1.0.3\" }]\n\
             [[vserver.v.filesystem]]\ndevice = \"/dev/a\"\npath = \"/a\"\n";
         let config = crate::config::parse("f", toml).unwrap();
         for (ip, line, text) in [
             ("10.1.0.1", 2, "the gateway 10.1.0.1"),
-            ("10.1.0.2", 2, "the target 10.1.0.2"),
             ("10.1.0.3", 5, "the gateway 10.1.0.3"),
             ("10.1.0.50", 5, "10.1.0.50"),
         ] {
@@ -137,6 +161,10 @@ mod tests {
                 format!("{text} is this node's own address, on eth1")
             );
         }
+        let own = BTreeMap::from([("10.1.0.2".parse().unwrap(), "eth1".to_owned())]);
+        assert!(own_addresses(&config, &own).is_empty());
+        let expected = "the target 10.1.0.2 (line 2) is this node's own address: name a host that is no node of the cluster";
+        assert_eq!(own_targets(&config, &own), [expected]);
         assert!(addresses().contains_key(&IpAddr::from([127, 0, 0, 1])));
         assert!(own_addresses(&config, &addresses()).is_empty());
     }

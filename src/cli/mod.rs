@@ -222,7 +222,8 @@ fn wrong_use(error: &clap::Error) -> ExitCode {
 fn check(source: &Source, out: &mut impl Write) -> Result<(), Failure> {
     let config = source.load_here()?;
     let file = source.file.display();
-    for warning in config::warnings(&config) {
+    let here = here::warnings(&config);
+    for warning in config::warnings(&config).into_iter().chain(here) {
         complain(&format!("{file}: warning: {warning}"));
     }
     if let Some(warning) = release::complaint_about_this_node(Instant::now() + PATIENCE) {
