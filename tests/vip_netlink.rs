@@ -244,3 +244,18 @@ fn errors_name_verb_object_and_the_kernels_reason() {
         "{error}"
     );
 }
+
+#[test]
+#[ignore = "needs root"]
+fn a_port_of_a_bridge_is_known_as_that() {
+    let (node, cell) = (Namespace::new(), Namespace::new());
+    let mut socket = pair(&node, &cell);
+    node.sh("ip link add br0 type bridge && ip link set b-alpha master br0");
+    let all = socket.links().unwrap();
+    let named = |name: &str| all.iter().find(|link| link.name == name).unwrap();
+    assert_eq!(named("b-alpha").taken_by(&all), Some(named("br0")));
+    assert_eq!(named("br0").taken_by(&all), None);
+    node.sh("ip link set b-alpha nomaster");
+    let all = socket.links().unwrap();
+    assert!(all.iter().all(|link| link.taken_by(&all).is_none()));
+}

@@ -3,6 +3,7 @@
 
 mod vip_lab;
 
+use std::fs;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -174,4 +175,34 @@ fn deleting_the_tables_leaves_those_of_others() {
         assert_eq!(socket.standing().unwrap(), Standing::Absent);
     }
     assert_eq!(node.sh("nft list tables").trim(), "table inet theirs");
+}
+
+/// The processes whose parent this one is that are called so, the dead included.
+fn children(name: &str) -> Vec<String> {
+    let own = std::process::id().to_string();
+    let is_ours = |status: &String| {
+        let says = |key: &str, value: &str| {
+            let mut lines = status.lines().filter_map(|line| line.split_once(":\t"));
+            lines.any(|pair| pair == (key, value))
+        };
+        says("PPid", &own) && says("Name", name)
+    };
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    let statuses = all.filter_map(|p| fs::read_to_string(p.path().join("status")).ok());
+    statuses.filter(is_ours).collect()
+}
+
+/// The daemon that watches ports closes one for every detour that ends.
+#[test]
+#[ignore = "needs root"]
+fn closing_aside_leaves_no_child_behind() {
+    // A child has the name of the thread that it was made by.
+    rustix::thread::set_name(c"nft-aside").unwrap();
+    let (_node, mut socket) = node();
+    socket.change(&[], &elements()).unwrap();
+    for _ in 0..3 {
+        socket.close_aside();
+        socket = Socket::new().unwrap();
+    }
+    assert_eq!(children("nft-aside"), Vec::<String>::new());
 }

@@ -24,12 +24,14 @@ use super::refused::Refused;
 use super::root::Root;
 use super::service::{self, ServerSpec};
 use super::{names, server, settle, task};
+use crate::ocf::log;
 use running::Server;
 
 mod running;
 
 /// The whole life of a cell's PID 1; its result is its exit code.
 pub fn run(vserver: &str, channel: &Channel) -> i32 {
+    report_panics(channel);
     match build(vserver, channel).and_then(|root| {
         let mut init = Init::new(root, channel)?;
         channel.send(&Event::Ready, None)?;
@@ -42,6 +44,22 @@ pub fn run(vserver: &str, channel: &Channel) -> i32 {
             1
         }
     }
+}
+
+/// The logs of the host are out of reach in a cell, so the keeper is told. (It hears of the end of a child whose
+/// work was not done, and of what that was.)
+fn report_panics(channel: &Channel) {
+    let own = std::process::id();
+    let Ok(channel) = channel.try_clone() else {
+        return;
+    };
+    std::panic::set_hook(Box::new(move |info| {
+        // Children have this hook too, but not the channel.
+        if std::process::id() == own {
+            let why = format!("{}: {info}", log::MISTAKE).replace('\n', " ");
+            let _ = channel.send(&Event::Broken(why), None);
+        }
+    }));
 }
 
 fn build(vserver: &str, channel: &Channel) -> io::Result<Root> {
@@ -394,3 +412,6 @@ fn report(channel: &Channel, event: &Event) -> io::Result<()> {
 fn readable(fd: &impl AsFd) -> PollFd<'_> {
     PollFd::new(fd.as_fd(), PollFlags::POLLIN)
 }
+
+#[cfg(test)]
+mod tests;

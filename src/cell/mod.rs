@@ -9,6 +9,7 @@ pub mod init;
 pub mod job;
 pub mod keeper;
 pub mod last_words;
+pub mod listener;
 pub mod names;
 pub mod network;
 pub mod order;

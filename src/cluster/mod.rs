@@ -10,3 +10,4 @@ pub mod patch;
 pub mod release;
 pub mod status;
 pub mod tool;
+pub mod transient;

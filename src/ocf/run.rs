@@ -140,7 +140,7 @@ fn tell(prefix: &str, text: &str) {
 
 fn report_panics(prefix: String) {
     panic::set_hook(Box::new(move |info| {
-        let text = format!("mistake in berth: {info}");
+        let text = format!("{}: {info}", log::MISTAKE);
         log::error(&text);
         tell(&prefix, &text);
         end(ExitCode::Generic);

@@ -32,6 +32,8 @@ const PROBES_AT: [Duration; 3] = [
 const SILENCE: Duration = Duration::from_millis(20);
 /// How many frames are looked at in one go: a flood of them must not hold up a start.
 const FRAMES: usize = 1000;
+/// The longest frame that is read as a whole: neighbour discovery with all options that it can have.
+const FRAME: usize = 256;
 
 /// That an address is now reached through an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -297,7 +299,7 @@ fn hear(
     Ok(())
 }
 
-/// The next frame within `wait`, cut off after what counts.
+/// The next frame within `wait`; a longer one is cut off, and believed by nobody.
 fn receive(socket: &OwnedFd, wait: Duration) -> io::Result<Option<Vec<u8>>> {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
     // Rounded up, so that the end of the wait is not spun towards.
@@ -308,7 +310,7 @@ fn receive(socket: &OwnedFd, wait: Duration) -> io::Result<Option<Vec<u8>>> {
         Ok(_) => {}
         Err(e) => return Err(e.into()),
     }
-    let mut frame = vec![0; 128];
+    let mut frame = vec![0; FRAME];
     // SAFETY: the buffer is valid for the length given.
     let length = unsafe {
         libc::recv(

@@ -10,6 +10,7 @@ pub mod mount;
 pub mod namespace;
 pub mod netlink;
 pub mod nft;
+pub mod process;
 pub mod processor;
 pub mod program;
 pub mod state;

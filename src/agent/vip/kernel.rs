@@ -13,7 +13,8 @@ use crate::agent::portwatch::report;
 use crate::cell::network::{INSIDE, default_route};
 use crate::ocf::log;
 use crate::plan::vip::{
-    Family, Link, Object, Observed, Out, Route, Rule, STAND_IN, Step, TO_TABLE, setting_keys,
+    Family, Link, Object, Observed, Out, Route, Rule, STAND_IN, Step, TO_TABLE, WAY_TABLES,
+    setting_keys,
 };
 use crate::sys::announce::Announcement;
 use crate::sys::netlink::{self, Address, Applied, Mac, Proxy, RouteFilter, Scope, Socket, Via};
@@ -33,6 +34,8 @@ pub(in crate::agent) struct Kernel {
     nft: nft::Socket,
     cell: Option<Socket>,
     record: Record,
+    /// Whether it was said that the record can't be written.
+    forgetful: bool,
     runtime: PathBuf,
     links: Vec<netlink::Link>,
 }
@@ -46,6 +49,7 @@ impl Kernel {
             nft: nft::Socket::new()?,
             cell: cell.map(Socket::in_netns).transpose()?,
             record: Record::empty(&runtime.join("vip.settings")),
+            forgetful: false,
             runtime: runtime.to_owned(),
             links: Vec::new(),
         })
@@ -59,9 +63,12 @@ impl Kernel {
     /// What is there, as far as it concerns VIPs of `families`; `vip` is looked for in the cell. Of the
     /// settings only those that berth has changed: see [`Kernel::observe_settings`].
     pub fn observe(&mut self, vip: Option<IpAddr>, families: &[Family]) -> io::Result<Observed> {
-        self.record.reload().unwrap_or_else(|e| {
-            log::warn(format_args!("{e}: settings will not be restored"));
-        });
+        let unread = self.record.reload().err();
+        if let Some(e) = &unread {
+            log::warn(format_args!(
+                "{e}: forwarding counts as berth's doing, other settings will not be put back"
+            ));
+        }
         let mut seen = self.observe_ways(families)?;
         seen.watched = report::read(&self.runtime);
         match self.nft.standing()? {
@@ -78,6 +85,7 @@ impl Kernel {
         if let Some(vip) = vip {
             self.observe_cell(vip, &mut seen)?;
         }
+        self.recall(&seen, unread.is_some())?;
         for (key, before) in self.record.iter() {
             seen.before.insert(key.to_owned(), before);
         }
@@ -87,6 +95,43 @@ impl Kernel {
             keys.into_iter().chain([FORWARD_ALL_IPV6.to_owned()]),
         )?;
         Ok(seen)
+    }
+
+    /// Takes what is not on record, for want of room or because the record is lost, from what is there: a
+    /// port in the set `shut` forwarded nothing before. Without the tables that can't be told, and whatever
+    /// berth's ports forward counts as its doing: no node shall become a router by having forgotten that it
+    /// was none.
+    fn recall(&mut self, seen: &Observed, unread: bool) -> io::Result<()> {
+        let shut = |object: &Object| match object {
+            Object::Shut(family, port) => Some((*family, port.clone())),
+            _ => None,
+        };
+        let used = |object: &Object| match object {
+            Object::Proxy(port, vip) => Some((Family::of(vip), port.clone())),
+            Object::Route(route) if WAY_TABLES.contains(&route.table) => {
+                Some((route.family(), route.out.link()?.to_owned()))
+            }
+            _ => None,
+        };
+        let tables = seen.damaged || seen.objects.contains(&Object::Tables);
+        let lost = unread || self.record.iter().next().is_none();
+        let ports: BTreeSet<(Family, String)> = match lost && !tables {
+            true => seen.objects.iter().filter_map(used).collect(),
+            false => seen.objects.iter().filter_map(shut).collect(),
+        };
+        for (family, port) in ports {
+            let key = match family {
+                Family::V4 => format!("ipv4/conf/{port}/forwarding"),
+                Family::V6 => match format!("ipv6/conf/{port}/force_forwarding") {
+                    key if sysctl::read(&key)?.is_some() => key,
+                    _ => FORWARD_ALL_IPV6.to_owned(),
+                },
+            };
+            if let Some(now) = sysctl::read(&key)?.filter(|now| *now != 0) {
+                self.record.suppose(&key, (0, now));
+            }
+        }
+        Ok(())
     }
 
     /// Of that only what says which port each VIP is served through: links, addresses,
@@ -282,12 +327,19 @@ impl Kernel {
     }
 
     fn step(&mut self, step: &Step, deadline: Instant) -> io::Result<()> {
-        match step {
+        let done = match step {
             Step::Add(object) => self.add(object, deadline),
             Step::Remove(object) => self.remove(object).map(|_| ()),
             Step::Set(key, value) => self.record.change(key, *value),
             Step::Restore(key) => self.record.restore(key),
+        };
+        if let Some(e) = self.record.unsaved().filter(|_| !self.forgetful) {
+            log::warn(format_args!(
+                "{e}: some of the node's settings will not be put back"
+            ));
+            self.forgetful = true;
         }
+        done
     }
 
     fn add(&mut self, object: &Object, deadline: Instant) -> io::Result<()> {

@@ -3,6 +3,7 @@
 mod detour;
 pub(super) mod kernel;
 pub(super) mod record;
+mod rival;
 pub(super) mod service;
 
 use std::io;
@@ -14,6 +15,7 @@ use ipnetwork::IpNetwork;
 
 use super::{member, portwatch};
 use crate::cell::client::{self, CellInfo, Client, PROMPT};
+use crate::cell::guard;
 use crate::cell::protocol::Request;
 use crate::ocf::param::{network, words};
 use crate::ocf::{
@@ -52,8 +54,8 @@ static SUBNET: Optional<IpNetwork> = Optional::new(
 static GATEWAY: Optional<IpAddr> = Optional::new(
     "gateway",
     "Gateway",
-    "The router that leads out of the subnet: answers to clients elsewhere go to it. Without one they follow the node's own routes, as far as those leave by the address's ports.",
-    ip,
+    "The router that leads out of the subnet: answers to clients elsewhere go to it. An address in the subnet, or a link-local one such as fe80::1. Without one they follow the node's own routes, as far as those leave by the address's ports.",
+    gateway,
 )
 .reloadable();
 static PORTS: Optional<Vec<String>> = Optional::new(
@@ -135,6 +137,12 @@ fn ip(text: &str) -> Result<IpAddr, String> {
     }
 }
 
+/// What it has to be to fit the subnet is judged with that: see [`Wish::check`].
+fn gateway(text: &str) -> Result<IpAddr, String> {
+    let wrong = |_| "is not an IP address such as 10.1.0.254 or fe80::1";
+    Ok(text.parse().map_err(wrong)?)
+}
+
 fn subnet(text: &str) -> Result<IpNetwork, String> {
     let wrong = "is not a network such as 10.1.0.0/24 or office=10.1.0.0/24";
     let cidr = match text.split_once('=') {
@@ -150,7 +158,7 @@ fn subnet(text: &str) -> Result<IpNetwork, String> {
 fn ports(text: &str) -> Result<Vec<String>, String> {
     let names = words(text)?;
     for port in &names {
-        name::interface(port).map_err(|e| format!("names the interface {port}, which {e}"))?;
+        name::port(port).map_err(|e| format!("names the interface {port}, which {e}"))?;
     }
     match names.is_empty() {
         true => Err("names no interface".into()),
@@ -231,15 +239,39 @@ fn stop(context: &Context<'_>) -> Result<State, Error> {
         return Ok(State::Stopped);
     };
     let cell = cell_if_any(&vserver);
-    service.stop(&vserver, vip, cell.as_ref().map(|c| c.netns.as_fd()))
+    let degraded = service.is_degraded();
+    let state = service.stop(&vserver, vip, cell.as_ref().map(|c| c.netns.as_fd()))?;
+    if degraded {
+        leave_no_complaint(context);
+    }
+    Ok(state)
+}
+
+/// The cluster goes on showing what it was told of an address that has left. Where portwatch runs, it cleans up.
+fn leave_no_complaint(context: &Context<'_>) {
+    let member = member::member(context);
+    if member.node.is_none() || !portwatch::report::read(service::RUNTIME.as_ref()).is_empty() {
+        return;
+    }
+    // SAFETY: an agent has one thread.
+    if let Err(e) = unsafe { guard::clean_up_later(member) } {
+        log::warn(format_args!("clean up: {e}"));
+    }
 }
 
 fn monitor(context: &Context<'_>) -> Result<State, Error> {
     let wish = wish(context.env)?;
     let cell = cell_if_any(&wish.vserver);
     let service = service(context);
-    let state = service.monitor(&wish, cell.as_ref().map(|c| c.netns.as_fd()))?;
-    if context.action == Action::Monitor && service.note(&state)? {
+    let mut state = service.monitor(&wish, cell.as_ref().map(|c| c.netns.as_fd()))?;
+    if context.action != Action::Monitor {
+        return Ok(state);
+    }
+    if let Some(cell) = &cell {
+        state = service.put_on_record(&wish, state)?;
+        state = service.defend(cell.netns.as_fd(), state)?;
+    }
+    if service.note(&state)? {
         let member = member::member(context);
         ask_keeper(&wish.vserver, &Request::CleanUp { member }, None)
             .unwrap_or_else(|e| log::warn(format_args!("have the keeper clean up: {e}")));

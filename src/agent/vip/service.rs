@@ -15,6 +15,7 @@ use nix::fcntl::{Flock, FlockArg};
 use super::detour::{Place, routing};
 use super::kernel::Kernel;
 use super::record::{Record, Role, Wish, detour_name};
+use super::rival::{self, Sought};
 use crate::agent::portwatch::{self, report};
 use crate::cell::network;
 use crate::ocf::{Error, Explain, State, log, step};
@@ -22,23 +23,21 @@ use crate::plan::vip::{
     self, Desired, Family, Object, Observed, Problem, Request, Step, Verdict, judge,
     judge_without_plan,
 };
-use crate::sys::announce::{Probe, Search, Wire};
+use crate::sys::announce::Wire;
 use crate::sys::message;
 use crate::sys::netlink::Mac;
+use crate::sys::state::is_full;
 
 /// Where things are kept that go with a reboot. A dot in their names keeps them from those of
 /// vservers.
 pub(in crate::agent) const RUNTIME: &str = "/run/berth";
 /// How often the lock is tried.
-const LOCK_PAUSE: Duration = Duration::from_millis(2);
-/// How long a start waits for an answer to its first probe before it changes anything. Who lives on the
-/// network answers within a fraction of it; late answers are waited for meanwhile.
-const FIRST_ANSWER: Duration = Duration::from_millis(10);
+pub(in crate::agent) const LOCK_PAUSE: Duration = Duration::from_millis(2);
 /// How long a monitor leaves what is missing to portwatch, and how often it looks meanwhile.
 const MENDING: Duration = Duration::from_secs(3);
 const MENDING_PAUSE: Duration = Duration::from_millis(50);
-/// How often a start repeats itself when others take away what it makes.
-const ATTEMPTS: usize = 3;
+/// How often a start repeats itself when others take away what it makes, and a stop when they make it.
+pub(super) const ATTEMPTS: usize = 3;
 
 impl Wish {
     /// Whether the parameters agree with each other, whatever the node.
@@ -86,6 +85,23 @@ pub(super) struct Applied {
     changed: bool,
 }
 
+/// What noting a VIP in service has led to: why it could not be noted, if so.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Noted(pub Option<String>);
+
+impl Noted {
+    /// How the VIP is then: portwatch moves only what is on record.
+    fn of(self, state: State, vip: IpAddr) -> State {
+        match (self.0, state) {
+            (Some(why), State::Running) => State::Degraded(format!(
+                "{vip} is served, but stays on its port if that fails: {why}"
+            )),
+            (_, state) => state,
+        }
+    }
+}
+
 /// One resource of this agent.
 #[derive(Debug)]
 pub struct Service<'a> {
@@ -118,23 +134,27 @@ impl<'a> Service<'a> {
     /// If it can't be on this node, is in use elsewhere, or the kernel refuses a step.
     pub fn start(&self, wish: &Wish, place: &Place<'_>) -> Result<Started, Error> {
         wish.check()?;
+        let before = Record::read(&self.runtime, self.instance);
         let mut record = Record::new(wish, place.role());
+        record.claimed = before.and_then(|record| record.claimed);
         let request = record.request();
         let mut kernel = self.kernel(place.cell())?;
         let seen = observe(&mut kernel, &request, &Family::BOTH)?;
         let desired = Desired::new(&request, &seen).map_err(error_of)?;
         if vip::start(&desired, &seen).is_empty() {
-            record.serving = true;
-            self.record_served(record, place)?;
-            let (state, announced) = (state_of(judge(&desired, &seen)), None);
-            return Ok(Started { state, announced });
+            let state = state_of(judge(&desired, &seen));
+            let state = self.served(record, place, (&desired, state))?;
+            return Ok(Started {
+                state,
+                announced: None,
+            });
         }
         let (wire, mut macs) = (Wire::open()?, kernel.macs());
         if let Some(gateway) = wish.gateway.filter(|_| wish.routed) {
-            macs.extend(router(&kernel, &desired, &seen, (&wire, gateway))?);
+            macs.extend(rival::router(&kernel, &desired, &seen, (&wire, gateway))?);
         }
-        let search = search(&kernel, &desired, &seen, (&wire, &macs))?;
-        let (state, port) = self.bring(&mut kernel, record, search, (&desired, &wire), place)?;
+        let sought = rival::search(&kernel, &desired, &seen, (&wire, &macs))?;
+        let (state, port) = self.bring(&mut kernel, record, sought, (&desired, &wire), place)?;
         Ok(Started {
             state,
             announced: port.map(|port| (port, wire)),
@@ -146,21 +166,36 @@ impl<'a> Service<'a> {
         &self,
         kernel: &mut Kernel,
         mut record: Record,
-        search: Option<Search<'_>>,
+        sought: Sought<'_>,
         (desired, wire): (&Desired, &Wire),
         place: &Place<'_>,
     ) -> Result<(State, Option<String>), Error> {
         let (request, wish) = (record.request(), record.wish.clone());
-        self.record(record.clone())?;
-        record.serving = true;
-        if let Some(search) = search {
+        if let Sought::Claimed(other) = sought {
+            self.admit(desired, other)?;
+            record.claimed = Some(other.0);
+        }
+        // Whether it is on record is said when it is in service.
+        let lock = self.lock()?;
+        let _ = self.note_started(record.clone())?;
+        drop(lock);
+        if let Sought::Nobody(search) = sought {
             // Up to the proxy entry nobody outside can tell that anything happens here.
             self.apply(kernel, &request, |steps| {
                 &steps[..before_proxy(steps, wish.vip)]
             })?;
-            if let Some(other) = search.finish()? {
-                self.clear(&wish.vserver, wish.vip, place.cell())?;
-                return Err(in_use(desired, other));
+            match search.finish()? {
+                None => {
+                    record.claimed = None;
+                    self.forget_rival(wish.vip);
+                }
+                Some(other) => {
+                    if let Err(e) = self.admit(desired, other) {
+                        self.clear(&wish.vserver, wish.vip, place.cell())?;
+                        return Err(e);
+                    }
+                    record.claimed = Some(other.0);
+                }
             }
         }
         let mut port = None;
@@ -171,14 +206,30 @@ impl<'a> Service<'a> {
                 port.clone_from(&done.desired.port);
             }
             if !done.changed || !matches!(done.state, State::Failed(_)) {
-                self.record_served(record, place)?;
-                return Ok((done.state, port));
+                let state = self.served(record, place, (&done.desired, done.state))?;
+                return Ok((state, port));
             }
         }
         Err(Error::failed(format!(
             "start {}: somebody else takes away what it makes",
             wish.vip
         )))
+    }
+
+    /// Notes that the VIP is in service, and says how it is.
+    fn served(
+        &self,
+        mut record: Record,
+        place: &Place<'_>,
+        (desired, state): (&Desired, State),
+    ) -> Result<State, Error> {
+        record.serving = true;
+        let claimed = record.claimed.map(Mac);
+        let noted = self.record_served(record, place)?;
+        Ok(match claimed.filter(|_| state == State::Running) {
+            Some(other) => rival::contested(desired, other),
+            None => noted.of(state, desired.vip),
+        })
     }
 
     /// Does those steps of a start that `choose` lets through, while no other address's agent does
@@ -259,46 +310,71 @@ impl<'a> Service<'a> {
     ) -> Result<State, Error> {
         step("waiting for other addresses' agents");
         let lock = self.lock()?;
-        self.clear_locked((vserver, vip), cell, lock)
+        let cleared = self.clear_locked((vserver, vip), cell);
+        drop(lock);
+        if let Some(kernel) = cleared? {
+            kernel.close_aside();
+        }
+        Ok(State::Stopped)
     }
 
+    /// The same for whoever has the lock. Returns what is to be closed aside after that is given back.
     pub(super) fn clear_locked(
         &self,
         (vserver, vip): (&str, IpAddr),
         cell: Option<BorrowedFd<'_>>,
-        lock: Flock<File>,
-    ) -> Result<State, Error> {
+    ) -> Result<Option<Kernel>, Error> {
         let mut kernel = self.kernel(cell)?;
-        let seen = kernel.observe(Some(vip), &Family::BOTH)?;
+        // First of all, as portwatch does not wait for the lock to move a VIP that is served: what it does after
+        // this it takes back itself.
+        if let Some(mut record) = Record::read(&self.runtime, self.instance) {
+            record.serving = false;
+            record
+                .write(&self.runtime, self.instance)
+                .unwrap_or_else(|e| {
+                    // To remove it takes no room, and says the same to portwatch.
+                    log::warn(e);
+                    self.forget();
+                });
+        }
+        let mut seen = kernel.observe(Some(vip), &Family::BOTH)?;
         if vip::holder(vip, &seen).is_some_and(|link| link != network::outside(vserver)) {
             // It runs here, but for another vserver: that one's resource stops it.
             self.forget();
-            return Ok(State::Stopped);
+            return Ok(None);
         }
         step("changing the kernel's state");
-        if let Some(mut record) = Record::read(&self.runtime, self.instance) {
-            record.serving = false;
-            record.write(&self.runtime, self.instance)?;
+        let to_do = |seen: &Observed| {
+            let mut left = vip::stop(vip, seen);
+            // One that is back is only still on record.
+            left.retain(
+                |step| !matches!(step, Step::Restore(key) if seen.settings.get(key) == seen.before.get(key)),
+            );
+            left
+        };
+        let (mut errors, mut left) = (Vec::new(), vip::stop(vip, &seen));
+        for _ in 0..ATTEMPTS {
+            errors.clear();
+            kernel.apply(&left, self.deadline, |e| {
+                errors.push(e);
+                Ok(())
+            })?;
+            // What counts is what is left, not what went wrong on the way.
+            seen = kernel.observe(Some(vip), &Family::BOTH)?;
+            left = to_do(&seen);
+            if left.is_empty() {
+                break;
+            }
         }
-        let mut errors = Vec::new();
-        kernel.apply(&vip::stop(vip, &seen), self.deadline, |e| {
-            errors.push(e);
-            Ok(())
-        })?;
         for error in &errors {
             log::warn(error);
         }
-        // What counts is what is left, not what went wrong on the way.
-        let seen = kernel.observe(Some(vip), &Family::BOTH)?;
-        let left = vip::stop(vip, &seen);
-        if left.is_empty() {
-            self.forget();
-            Record::forget(&self.runtime, &detour_name(vip));
-        }
-        drop(lock);
-        kernel.close_aside();
         match left.first() {
-            None => Ok(State::Stopped),
+            None => {
+                self.forget();
+                Record::forget(&self.runtime, &detour_name(vip));
+                Ok(Some(kernel))
+            }
             Some(left) => Err(Error::failed(match errors.first() {
                 Some(first) => first.to_string(),
                 None => format!("still to do after stop: {left}"),
@@ -389,7 +465,7 @@ impl<'a> Service<'a> {
         Kernel::open(cell, &self.runtime)
     }
 
-    pub(super) fn lock(&self) -> Result<Flock<File>, Error> {
+    pub(super) fn lock(&self) -> Result<Lock, Error> {
         Ok(lock(&self.runtime, self.deadline)?)
     }
 
@@ -409,11 +485,46 @@ impl<'a> Service<'a> {
         }
     }
 
+    /// Notes what is started, as far as it can be, for whoever has the lock. A VIP with its cell on this
+    /// node needs no record: what it is can be read from the kernel. One that is routed to another node
+    /// does: nothing else says where that is.
+    pub(super) fn note_started(&self, record: Record) -> Result<Noted, Error> {
+        let home = record.role == Role::Home;
+        match self.record_locked(record) {
+            Err(e) if home => {
+                // What was noted before does not hold any more.
+                self.forget();
+                Ok(Noted(Some(e.to_string())))
+            }
+            other => other.map(|()| Noted(None)),
+        }
+    }
+
+    /// Puts a VIP on record that is in service without, for want of room when it was started; or says
+    /// that this can't be done.
+    ///
+    /// # Errors
+    /// If the lock can't be had.
+    pub fn put_on_record(&self, wish: &Wish, state: State) -> Result<State, Error> {
+        if state != State::Running || Record::read(&self.runtime, self.instance).is_some() {
+            return Ok(state);
+        }
+        let record = Record {
+            serving: true,
+            // It was said that it was not on record.
+            degraded: true,
+            ..Record::new(wish, Role::Home)
+        };
+        let _lock = self.lock()?;
+        let written = record.write(&self.runtime, self.instance);
+        Ok(Noted(written.err().map(|e| e.to_string())).of(state, wish.vip))
+    }
+
     /// Notes that the cluster is about to be told of `state`; says whether that ends a degradation
     /// that it was told of, which it shows until that is cleaned up.
     ///
     /// # Errors
-    /// If it can't be noted.
+    /// If the lock can't be had.
     pub fn note(&self, state: &State) -> Result<bool, Error> {
         let degraded = match state {
             State::Degraded(_) => true,
@@ -424,11 +535,16 @@ impl<'a> Service<'a> {
         match Record::read(&self.runtime, self.instance) {
             Some(mut record) if record.degraded != degraded => {
                 record.degraded = degraded;
-                record.write(&self.runtime, self.instance)?;
-                Ok(!degraded)
+                let written = record.write(&self.runtime, self.instance);
+                Ok(written.inspect_err(|e| log::warn(e)).is_ok() && !degraded)
             }
             _ => Ok(false),
         }
+    }
+
+    /// Whether the cluster was told that the VIP is degraded here.
+    pub fn is_degraded(&self) -> bool {
+        Record::read(&self.runtime, self.instance).is_some_and(|record| record.degraded)
     }
 
     /// The vserver and VIP that this resource was started with.
@@ -442,11 +558,14 @@ impl<'a> Service<'a> {
     }
 }
 
-/// Keeps other agents of this node from changing anything about VIPs meanwhile.
+/// What keeps other agents of this node, and portwatch, from changing anything about VIPs meanwhile.
+pub(in crate::agent) type Lock = Flock<File>;
+
+/// Takes the lock, if nobody has it at this moment.
 ///
 /// # Errors
-/// If it is still held by another one at `deadline`.
-pub(in crate::agent) fn lock(runtime: &Path, deadline: Instant) -> io::Result<Flock<File>> {
+/// If it can't be asked for.
+pub(in crate::agent) fn try_lock(runtime: &Path) -> io::Result<Option<Lock>> {
     let path = runtime.join("vip.lock");
     let what = || format!("lock {}", path.display());
     let open = || {
@@ -461,17 +580,41 @@ pub(in crate::agent) fn lock(runtime: &Path, deadline: Instant) -> io::Result<Fl
             .mode(0o600)
             .open(&path)
     };
-    let mut file = open().map_err(|e| message(e, what()))?;
-    while Instant::now() < deadline {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((file, Errno::EWOULDBLOCK)) => file,
-            Err((_, e)) => return Err(message(e.into(), what())),
-        };
+    let file = open()
+        .or_else(|e| match is_full(&e) {
+            // The directory does as well for all that find it so full.
+            true => {
+                File::open(runtime).or_else(|_| File::open(runtime.parent().unwrap_or(runtime)))
+            }
+            false => Err(e),
+        })
+        .map_err(|e| message(e, what()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, e)) => Err(message(e.into(), what())),
+    }
+}
+
+/// Takes the lock.
+///
+/// # Errors
+/// If it is still held by another one at `deadline`.
+pub(in crate::agent) fn lock(runtime: &Path, deadline: Instant) -> io::Result<Lock> {
+    loop {
+        if let Some(lock) = try_lock(runtime)? {
+            return Ok(lock);
+        }
+        if Instant::now() >= deadline {
+            let path = runtime.join("vip.lock");
+            let text = format!(
+                "lock {}: another address's agent still holds it",
+                path.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        }
         thread::sleep(LOCK_PAUSE);
     }
-    let text = format!("{}: another address's agent still holds it", what());
-    Err(io::Error::new(io::ErrorKind::TimedOut, text))
 }
 
 pub(super) fn observe(
@@ -486,7 +629,7 @@ pub(super) fn observe(
 }
 
 /// What a VIP is judged by. To see what others need, both families have to be looked at.
-fn own(request: &Request) -> [Family; 1] {
+pub(super) fn own(request: &Request) -> [Family; 1] {
     [Family::of(&request.vip)]
 }
 
@@ -496,89 +639,8 @@ fn before_proxy(steps: &[Step], vip: IpAddr) -> usize {
     steps.iter().position(is_proxy).unwrap_or(steps.len())
 }
 
-/// The router's Ethernet address. Its claim to an announced VIP is that of a proxy: it answers for one
-/// that was reached by another subnet until it has heard that this is over, which takes seconds.
-fn router(
-    kernel: &Kernel,
-    desired: &Desired,
-    seen: &Observed,
-    (wire, gateway): (&Wire, IpAddr),
-) -> Result<Option<Mac>, Error> {
-    let Some(probe) = probe(kernel, desired, seen, (gateway, &[]))? else {
-        return Ok(None);
-    };
-    step("looking for the gateway");
-    Ok(Search::begin(wire, probe)?.listen(FIRST_ANSWER)?)
-}
-
-/// Begins to look for the VIP on the network, unless this node answers for it already.
-///
-/// # Errors
-/// If somebody has it.
-pub(super) fn search<'a>(
-    kernel: &Kernel,
-    desired: &Desired,
-    seen: &Observed,
-    (wire, ignore): (&'a Wire, &'a [Mac]),
-) -> Result<Option<Search<'a>>, Error> {
-    let Some(probe) = probe(kernel, desired, seen, (desired.vip, ignore))? else {
-        return Ok(None);
-    };
-    step("looking for another user of the address");
-    let mut search = Search::begin(wire, probe)?;
-    match search.listen(FIRST_ANSWER)? {
-        None => Ok(Some(search)),
-        Some(other) => Err(in_use(desired, other)),
-    }
-}
-
-/// A question on the network of the VIP's port, if it can have another user there.
-fn probe<'a>(
-    kernel: &Kernel,
-    desired: &Desired,
-    seen: &Observed,
-    (address, ignore): (IpAddr, &'a [Mac]),
-) -> Result<Option<Probe<'a>>, Error> {
-    let answers = |o: &Object| matches!(o, Object::Proxy(_, ip) if *ip == desired.vip);
-    let carrier = |port: &&String| seen.link(port).is_some_and(|l| l.carrier);
-    let Some(port) = desired.port.as_ref().filter(carrier) else {
-        return Ok(None);
-    };
-    // On another subnet only routers could answer for it.
-    if desired.elsewhere || seen.objects.iter().any(answers) {
-        return Ok(None);
-    }
-    let (link, mac) = kernel.port(port)?;
-    let own = seen.link(port).into_iter().flat_map(|l| &l.addresses);
-    let sender = own
-        .filter(|a| desired.subnet.contains(a.ip()))
-        .find_map(|a| match a.ip() {
-            IpAddr::V4(ip) => Some(ip),
-            IpAddr::V6(_) => None,
-        });
-    Ok(Some(Probe {
-        link,
-        mac,
-        address,
-        sender,
-        ignore,
-    }))
-}
-
-fn in_use(desired: &Desired, other: Mac) -> Error {
-    let family = match Family::of(&desired.vip) {
-        Family::V4 => "IPv4",
-        Family::V6 => "IPv6",
-    };
-    let port = desired.port.as_deref().unwrap_or_default();
-    Error::failed(format!(
-        "parameter ip: {family} address {} is already in use on the network of {port}, by {other}",
-        desired.vip
-    ))
-}
-
 /// Tells the network at once. That the port can't send is for the next monitor to say.
-fn announce(kernel: &Kernel, desired: &Desired, wire: &Wire) {
+pub(super) fn announce(kernel: &Kernel, desired: &Desired, wire: &Wire) {
     let Some(port) = &desired.port else { return };
     let announced = kernel
         .announcement(port, desired.vip)

@@ -14,7 +14,7 @@ mod volume;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,7 @@ use super::announcing::Announcing;
 use super::channel::{Channel, Received};
 use super::guard::{self, Guard};
 use super::job::{self, Job};
+use super::listener::Listener;
 use super::network;
 use super::order::Event;
 use super::protocol::{Cause, Condition, Member, Reply, Request};
@@ -41,9 +42,6 @@ use volume::{Held, Phase};
 /// How long a keeper without a member waits for the first one.
 const FIRST_MEMBER_LIMIT: Duration = Duration::from_secs(10);
 
-/// How many agents are heard at a time. Others wait for their turn: each file system may have one that starts it.
-const CLIENTS: usize = 64;
-
 /// How long the servers may take to end when the node is shut down, and then the file systems.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 
@@ -56,7 +54,7 @@ struct Client {
 
 struct Keeper {
     vserver: String,
-    listener: Option<OwnedFd>,
+    listener: Option<Listener>,
     signals: SignalFd,
     guard: Guard,
     clients: Vec<Client>,
@@ -109,9 +107,9 @@ impl Keeper {
             // Readable when the guard has died.
             fds.push(readable(&self.guard.channel));
         }
-        if self.clients.len() < CLIENTS {
-            fds.extend(self.listener.iter().map(readable));
-        }
+        let listener = self.listener.as_ref();
+        let listener = listener.and_then(|listener| listener.fd(self.clients.len()));
+        fds.extend(listener.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.clients.iter().map(|c| readable(&c.channel)));
         fds.extend(self.reports.iter().map(readable));
         for held in self.volumes.values() {
@@ -158,6 +156,7 @@ impl Keeper {
             .chain(servers)
             .chain(repairs)
             .chain(self.announcing.next())
+            .chain(self.listener.as_ref().and_then(Listener::next))
             .chain(self.idle_until)
             .chain(self.build_until);
         let Some(next) = next.chain(leftover).min() else {
@@ -369,6 +368,20 @@ impl Keeper {
         }
     }
 
+    /// These have left. Where one was degraded, Pacemaker would go on showing that.
+    pub(super) fn clean_up_after(&mut self, left: Vec<Member>) {
+        for member in left {
+            if !self.degraded.remove(&member.resource) {
+                continue;
+            }
+            // SAFETY: a keeper has one thread.
+            match unsafe { guard::clean_up_later(member) } {
+                Ok(pid) => self.leftover.push(pid),
+                Err(e) => log::warn(format_args!("clean up: {e}")),
+            }
+        }
+    }
+
     fn finish_jobs(&mut self) {
         for held in self.volumes.values_mut() {
             held.repair();
@@ -384,27 +397,15 @@ impl Keeper {
     }
 
     fn accept(&mut self) {
-        let Some(listener) = &self.listener else {
+        let Some(listener) = &mut self.listener else {
             return;
         };
-        let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
-        while self.clients.len() < CLIENTS {
-            let Ok(socket) = rustix::net::accept_with(listener, flags) else {
-                return;
-            };
-            match Channel::new(socket).and_then(|c| Ok((c.peer()?, c))) {
-                Ok(((_, 0), channel)) => self.clients.push(Client {
-                    channel,
-                    until: None,
-                }),
-                Ok(((pid, user), _)) => {
-                    log::warn(format_args!(
-                        "refused process {pid} of user {user}: not root"
-                    ));
-                }
-                Err(e) => log::warn(format_args!("accept a connection: {e}")),
-            }
-        }
+        let connected = listener.accept(self.clients.len(), Instant::now());
+        self.clients
+            .extend(connected.into_iter().map(|channel| Client {
+                channel,
+                until: None,
+            }));
     }
 
     fn hear_clients(&mut self) {

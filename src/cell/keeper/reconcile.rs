@@ -10,7 +10,7 @@ use super::servers::Home;
 use super::volume::{Held, Phase};
 use super::{Keeper, start};
 use crate::cell::order::Order;
-use crate::cell::protocol::{Cause, Condition};
+use crate::cell::protocol::{Cause, Condition, Member};
 use crate::cell::service::Export;
 use crate::ocf::log;
 use crate::plan::budget::Budget;
@@ -142,16 +142,20 @@ impl Keeper {
                 job.kill();
             }
         }
-        self.volumes.retain(|_, held| {
+        let stays = |held: &Held| {
             held.leaving.is_none() || held.is_in_cell() || matches!(held.phase, Phase::Mounting(_))
-        });
+        };
+        let leave = self.volumes.values().filter(|held| !stays(held));
+        let mut left: Vec<Member> = leave.map(|held| held.member.clone()).collect();
+        self.volumes.retain(|_, held| stays(held));
         let gone = self
             .servers
             .as_ref()
             .is_some_and(|s| s.leaving.is_some() && s.is_halted());
         if gone {
-            self.servers = None;
+            left.extend(self.servers.take().map(|servers| servers.member));
         }
+        self.clean_up_after(left);
         if gone || self.volumes.len() != before {
             self.tell_guard();
         }

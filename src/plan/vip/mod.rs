@@ -4,8 +4,10 @@
 //! in which they are made, those that one VIP needs; [`start`] and [`stop`] are differences of sets.
 //! What several VIPs share is never counted: it is needed as long as some VIP's rule leads to it.
 
+mod cell_link;
 mod change;
 mod desired;
+mod gateway;
 mod judge;
 mod place;
 #[cfg(test)]
@@ -19,8 +21,10 @@ use ipnetwork::{IpNetwork, Ipv4Network};
 
 use super::port::Standing;
 
+pub use cell_link::{cell_link, cell_mac, is_cell_link, vserver_of};
 pub use change::{apply, start, start_all, stop};
 pub use desired::{Desired, setting_keys};
+pub use gateway::{GatewayFault, gateway_fits};
 pub use judge::{Verdict, judge, judge_without_plan};
 pub use place::{
     Behind, Detour, NextHop, Problem, Request, holder, is_lost, is_reserved, present_port,

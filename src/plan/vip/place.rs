@@ -8,7 +8,10 @@ use ipnetwork::IpNetwork;
 
 use crate::plan::port::Standing;
 
-use super::{FIRST_METRIC, FROM_RULE, Family, Link, Object, Observed, TO_TABLE, Watched};
+use super::{
+    FIRST_METRIC, FROM_RULE, Family, Link, Object, Observed, TO_TABLE, Watched, gateway_fits,
+    vserver_of,
+};
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,7 +121,8 @@ impl Request {
                 self.vip
             ))),
             Some(subnet) => check_subnet(self, subnet),
-            None => Ok(()),
+            // Which it will be is for the node to say: any of the family may be meant.
+            None => check_gateway(self, Family::of(&self.vip).anywhere()),
         }
     }
 
@@ -164,7 +168,7 @@ pub(super) fn check_free(request: &Request, seen: &Observed) -> Result<(), Probl
     match holder(vip, seen).filter(|link| Some(*link) != own) {
         Some(link) => Err(Problem::Host(format!(
             "parameter ip: {vip} is already in use by vserver {} on this node",
-            link.strip_prefix("b-").unwrap_or(link)
+            vserver_of(link).unwrap_or(link)
         ))),
         None => Ok(()),
     }
@@ -251,17 +255,15 @@ pub(super) fn check_subnet(request: &Request, subnet: IpNetwork) -> Result<(), P
             request.vip
         )));
     }
+    check_gateway(request, subnet)
+}
+
+fn check_gateway(request: &Request, subnet: IpNetwork) -> Result<(), Problem> {
     let Some(gateway) = request.gateway else {
         return Ok(());
     };
-    let local = matches!(gateway, IpAddr::V6(ip) if ip.is_unicast_link_local());
-    let same_family = Family::of(&gateway) == Family::of(&request.vip);
-    match same_family && (local || subnet.contains(gateway)) {
-        true => Ok(()),
-        false => Err(Problem::Config(format!(
-            "parameter gateway: {gateway} is not in subnet {subnet}"
-        ))),
-    }
+    gateway_fits(gateway, subnet, Some(request.vip))
+        .map_err(|fault| Problem::Config(format!("parameter gateway: {gateway} {fault}")))
 }
 
 pub(super) fn candidates<'a>(

@@ -12,8 +12,6 @@ pub(super) const ARP_REPLY: u16 = 2;
 pub(super) const ICMPV6: u8 = 58;
 pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
 pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
-/// An Ethernet header, and ARP for it and IPv4.
-const ARP_LENGTH: usize = 42;
 /// Override what the receiver knows; not an answer, not a router (RFC 4861, 4.4).
 const NA_OVERRIDE: u8 = 0x20;
 /// The advertisement answers a solicitation.
@@ -97,26 +95,116 @@ pub(super) fn question(q: &Question) -> Option<Vec<u8>> {
 
 /// Who answers a question in this frame, which came in on `link`.
 pub(super) fn answer(frame: &[u8], link: u32) -> Option<Answer> {
-    let mac = |at: usize| frame.get(at..)?.first_chunk().copied().map(Mac);
-    let protocol = u16::from_be_bytes(*frame.get(12..)?.first_chunk()?);
-    let (ip, from, to) = match protocol {
-        ETH_P_IP_ARP if frame.len() >= ARP_LENGTH => {
-            let operation = u16::from_be_bytes(*frame.get(20..)?.first_chunk()?);
-            let ip: [u8; 4] = *frame.get(28..)?.first_chunk()?;
-            let to = mac(32)?;
+    let (ip, from, to) = match protocol(frame)? {
+        ETH_P_IP_ARP => {
+            let arp = Arp::read(frame)?;
+            let to = arp.target_mac;
             // One that is broadcast answers nobody.
-            (operation == ARP_REPLY && mac(0)? == to).then_some((ip.into(), mac(22)?, to))?
+            let answers = arp.operation == ARP_REPLY && mac(frame, 0)? == to;
+            answers.then_some((arp.sender.into(), arp.sender_mac, to))?
         }
         ETH_P_IPV6 => {
-            let ip: [u8; 16] = *frame.get(62..)?.first_chunk()?;
-            let advertises =
-                (*frame.get(20)?, *frame.get(54)?) == (ICMPV6, NEIGHBOUR_ADVERTISEMENT);
-            let solicited = *frame.get(58)? & NA_SOLICITED != 0;
-            (advertises && solicited).then_some((ip.into(), mac(6)?, mac(0)?))?
+            let discovery = Discovery::read(frame)?;
+            let answers = discovery.kind == NEIGHBOUR_ADVERTISEMENT && discovery.solicited;
+            answers.then_some((discovery.target.into(), mac(frame, 6)?, mac(frame, 0)?))?
         }
         _ => return None,
     };
     Some(Answer { link, ip, from, to })
+}
+
+fn mac(frame: &[u8], at: usize) -> Option<Mac> {
+    frame.get(at..)?.first_chunk().copied().map(Mac)
+}
+
+fn protocol(frame: &[u8]) -> Option<u16> {
+    Some(u16::from_be_bytes(*frame.get(12..)?.first_chunk()?))
+}
+
+/// Whether one interface can have the address: it is no group's, and not nobody's.
+fn is_one(mac: Mac) -> bool {
+    mac.0[0] & 1 == 0 && mac != NOBODY
+}
+
+/// An ARP message that the receivers of one may believe (RFC 826).
+struct Arp {
+    operation: u16,
+    sender_mac: Mac,
+    sender: Ipv4Addr,
+    target_mac: Mac,
+    target: Ipv4Addr,
+}
+
+impl Arp {
+    fn read(frame: &[u8]) -> Option<Self> {
+        let ip = |at: usize| Some(Ipv4Addr::from(*frame.get(at..)?.first_chunk::<4>()?));
+        // Ethernet and IPv4, with addresses of 6 and 4 bytes.
+        let right = frame.get(14..20)? == [0, 1, 8, 0, 6, 4];
+        let arp = Self {
+            operation: u16::from_be_bytes(*frame.get(20..)?.first_chunk()?),
+            sender_mac: mac(frame, 22)?,
+            sender: ip(28)?,
+            target_mac: mac(frame, 32)?,
+            target: ip(38)?,
+        };
+        let known = [ARP_REQUEST, ARP_REPLY].contains(&arp.operation);
+        (right && known && is_one(arp.sender_mac)).then_some(arp)
+    }
+}
+
+/// A neighbour solicitation or advertisement that passes RFC 4861's tests (7.1.1 and 7.1.2): one with a
+/// smaller hop limit has passed a router, and may come from anywhere.
+struct Discovery {
+    kind: u8,
+    source: Ipv6Addr,
+    target: Ipv6Addr,
+    solicited: bool,
+}
+
+impl Discovery {
+    fn read(frame: &[u8]) -> Option<Self> {
+        let ip = |at: usize| Some(Ipv6Addr::from(*frame.get(at..)?.first_chunk::<16>()?));
+        let (version, next, hops) = (frame.get(14)? >> 4, *frame.get(20)?, *frame.get(21)?);
+        if (version, next, hops) != (6, ICMPV6, 255) {
+            return None;
+        }
+        let length = usize::from(u16::from_be_bytes(*frame.get(18..)?.first_chunk()?));
+        let (source, to) = (ip(22)?, ip(38)?);
+        // Behind it there may be what fills up a short frame.
+        let body = frame.get(54..54 + length)?;
+        let (&kind, &code) = (body.first()?, body.get(1)?);
+        let target = Ipv6Addr::from(*body.get(8..)?.first_chunk::<16>()?);
+        let options = options(body.get(24..)?)?;
+        let solicited = *body.get(4)? & NA_SOLICITED != 0;
+        let right = match kind {
+            NEIGHBOUR_SOLICITATION if source.is_unspecified() => {
+                to == solicited_node(target) && !options.contains(&OPTION_SOURCE_ADDRESS)
+            }
+            NEIGHBOUR_SOLICITATION => true,
+            NEIGHBOUR_ADVERTISEMENT => !(to.is_multicast() && solicited),
+            _ => false,
+        };
+        let whole = checksum_of(source, to, body) == 0;
+        let sane = code == 0 && !target.is_multicast() && is_one(mac(frame, 6)?);
+        (right && whole && sane).then_some(Self {
+            kind,
+            source,
+            target,
+            solicited,
+        })
+    }
+}
+
+/// The kinds of options there are; `None` if one has no length.
+fn options(mut rest: &[u8]) -> Option<Vec<u8>> {
+    let mut kinds = Vec::new();
+    while let [kind, eights, ..] = rest {
+        // A length of none would never end.
+        let length = usize::from(*eights) * 8;
+        rest = rest.get(length..).filter(|_| length > 0)?;
+        kinds.push(*kind);
+    }
+    rest.is_empty().then_some(kinds)
 }
 
 fn solicitation(target: Ipv6Addr) -> Vec<u8> {
@@ -163,11 +251,8 @@ fn icmpv6(
     let mut frame = ethernet(to, from, ETH_P_IPV6);
     // Messages made here have at most 32 bytes.
     let length = body.len() as u16;
-    let mut pseudo = [source.octets(), target.octets()].concat();
-    pseudo.extend(u32::from(length).to_be_bytes());
-    pseudo.extend([0, 0, 0, ICMPV6]);
-    pseudo.extend(&body);
-    body[2..4].copy_from_slice(&checksum(&pseudo).to_be_bytes());
+    let sum = checksum_of(source, target, &body);
+    body[2..4].copy_from_slice(&sum.to_be_bytes());
     frame.extend([0x60, 0, 0, 0]);
     frame.extend(length.to_be_bytes());
     // Neighbour discovery is believed only with the hop limit that no router can have lowered.
@@ -178,11 +263,21 @@ fn icmpv6(
     frame
 }
 
-/// The Internet checksum of an even number of bytes.
+/// The checksum of an ICMPv6 message (RFC 4443, 2.3): zero, if its own is in its place.
+fn checksum_of(source: Ipv6Addr, target: Ipv6Addr, body: &[u8]) -> u16 {
+    let mut pseudo = [source.octets(), target.octets()].concat();
+    // No frame is longer than its length field can say.
+    pseudo.extend((body.len() as u32).to_be_bytes());
+    pseudo.extend([0, 0, 0, ICMPV6]);
+    pseudo.extend(body);
+    checksum(&pseudo)
+}
+
+/// The Internet checksum (RFC 1071).
 fn checksum(bytes: &[u8]) -> u16 {
     let mut sum: u32 = bytes
-        .chunks_exact(2)
-        .map(|pair| (u32::from(pair[0]) << 8) | u32::from(pair[1]))
+        .chunks(2)
+        .map(|pair| (u32::from(pair[0]) << 8) | pair.get(1).copied().map_or(0, u32::from))
         .sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
@@ -192,23 +287,18 @@ fn checksum(bytes: &[u8]) -> u16 {
 
 /// Who says in this frame that `address` is theirs, or asks whether it is free to take.
 pub(super) fn claimant(frame: &[u8], address: IpAddr) -> Option<Mac> {
-    let mac = |at: usize| frame.get(at..)?.first_chunk().copied().map(Mac);
-    let protocol = u16::from_be_bytes(*frame.get(12..)?.first_chunk()?);
-    match address {
-        IpAddr::V4(ip) if protocol == ETH_P_IP_ARP => {
-            let ip_at = |at: usize| frame.get(at..)?.first_chunk::<4>().copied();
-            let (sender, target) = (ip_at(28)?, ip_at(38)?);
-            let probing = sender == [0; 4] && target == ip.octets();
-            (sender == ip.octets() || probing).then_some(mac(22)?)
+    match (address, protocol(frame)?) {
+        (IpAddr::V4(ip), ETH_P_IP_ARP) => {
+            let arp = Arp::read(frame)?;
+            let probes =
+                arp.operation == ARP_REQUEST && arp.sender.is_unspecified() && arp.target == ip;
+            (arp.sender == ip || probes).then_some(arp.sender_mac)
         }
-        IpAddr::V6(ip) if protocol == ETH_P_IPV6 => {
-            let target = frame.get(62..78)?;
-            let unspecified = frame.get(22..38)? == [0; 16];
-            let kind = *frame.get(54)?;
-            let claim =
-                kind == NEIGHBOUR_ADVERTISEMENT || (kind == NEIGHBOUR_SOLICITATION && unspecified);
-            let ours = *frame.get(20)? == ICMPV6 && target == ip.octets();
-            (ours && claim).then_some(mac(6)?)
+        (IpAddr::V6(ip), ETH_P_IPV6) => {
+            let discovery = Discovery::read(frame)?;
+            let claims =
+                discovery.kind == NEIGHBOUR_ADVERTISEMENT || discovery.source.is_unspecified();
+            (claims && discovery.target == ip).then_some(mac(frame, 6)?)
         }
         _ => None,
     }
@@ -289,6 +379,14 @@ mod tests {
         assert_eq!(frame[..6], [0x33, 0x33, 0xff, 0, 0, 5]);
         assert_eq!(claimant(&frame, v6.address), Some(MAC));
         frame[22] = 0xfe;
+        frame[56..58].fill(0);
+        let sum = checksum_of(
+            Ipv6Addr::from(*frame[22..].first_chunk().unwrap()),
+            Ipv6Addr::from(*frame[38..].first_chunk().unwrap()),
+            &frame[54..],
+        );
+        frame[56..58].copy_from_slice(&sum.to_be_bytes());
+        assert!(Discovery::read(&frame).is_some());
         assert_eq!(claimant(&frame, v6.address), None);
     }
 
@@ -340,6 +438,64 @@ mod tests {
         for length in 0..42 {
             assert!(answer(&reply(asker)[..length], 3).is_none());
         }
+    }
+
+    #[test]
+    fn what_a_router_may_have_passed_on_is_nobodys_claim() {
+        let address = "fd00::5".parse().unwrap();
+        let right = frames(&announcement("fd00::5")).remove(0);
+        // Its hop limit is not covered by the checksum; the others have it made right again.
+        let wrong = |at: usize, value: u8| {
+            let mut frame = right.clone();
+            frame[at] = value;
+            if at >= 54 {
+                frame[56..58].fill(0);
+                let [from, to] =
+                    [22, 38].map(|at| Ipv6Addr::from(*frame[at..].first_chunk().unwrap()));
+                let sum = checksum_of(from, to, &frame[54..]);
+                frame[56..58].copy_from_slice(&sum.to_be_bytes());
+            }
+            frame
+        };
+        assert_eq!(claimant(&wrong(58, NA_OVERRIDE), address), Some(MAC));
+        for (what, frame) in [
+            ("hop limit", wrong(21, 63)),
+            ("version", wrong(14, 0x45)),
+            ("code", wrong(55, 1)),
+            ("solicited by a group", wrong(58, NA_SOLICITED)),
+            ("an option without length", wrong(79, 0)),
+            ("a sender that is a group", wrong(6, 3)),
+            ("length", wrong(19, 40)),
+        ] {
+            assert_eq!(claimant(&frame, address), None, "{what}");
+        }
+        let mut damaged = right.clone();
+        damaged[85] ^= 1;
+        assert_eq!(claimant(&damaged, address), None, "checksum");
+        // A short frame is filled up on its way.
+        let mut filled = right;
+        filled.extend([0; 6]);
+        assert_eq!(claimant(&filled, address), Some(MAC));
+    }
+
+    #[test]
+    fn only_well_formed_arp_is_a_claim() {
+        let address = "10.1.0.50".parse().unwrap();
+        let right = frames(&announcement("10.1.0.50")).remove(0);
+        for (what, at, value) in [
+            ("hardware", 15, 6),
+            ("protocol", 16, 0x86),
+            ("hardware's length", 18, 8),
+            ("operation", 21, 3),
+            ("a group's address", 22, 3),
+        ] {
+            let mut frame = right.clone();
+            frame[at] = value;
+            assert_eq!(claimant(&frame, address), None, "{what}");
+        }
+        let mut nobodys = right;
+        nobodys[22..28].fill(0);
+        assert_eq!(claimant(&nobodys, address), None);
     }
 
     #[test]

@@ -37,6 +37,7 @@ fn addresses_outlive_the_daemon_and_what_others_do_to_them_is_mended() {
     killed(&lab, &node);
     restarted_and_stopped(&lab, &node);
     killed_while_a_port_fails(&lab, &node);
+    moved_while_an_agent_has_the_lock(&lab, &node);
     meddled_with(&lab, &node);
     assert_eq!(processes(&lab, &node, "alpha"), servers);
     lab.down().unwrap();
@@ -117,6 +118,41 @@ fn killed_while_a_port_fails(lab: &Lab, node: &str) {
         lab.set_cable(node, port, Cable::Good).unwrap();
         ports::wait_usable(lab, node, &["eth1", "eth2"], true, LIMIT).unwrap();
     }
+}
+
+/// Clients do not wait for an agent that is at work on other addresses, and all is made when it has done.
+fn moved_while_an_agent_has_the_lock(lab: &Lab, node: &str) {
+    let state = run(lab, node, STATE);
+    for (port, other) in [("eth1", "eth2"), ("eth2", "eth1")] {
+        let pings = begin(lab);
+        let take = "setsid flock /run/berth/vip.lock sleep 600 > /dev/null 2>&1 & \
+                    until ! flock -n /run/berth/vip.lock true; do sleep 0.01; done";
+        run(lab, node, take);
+        lab.set_cable(node, port, Cable::Pulled).unwrap();
+        for vip in VIPS {
+            ports::wait_at(lab, node, (vip, other), LIMIT).unwrap();
+        }
+        for pinging in &pings {
+            pinging.wait_for_answers(50, LIMIT);
+        }
+        run(
+            lab,
+            node,
+            "! flock -n /run/berth/vip.lock true && pkill -x -f 'sleep 600'",
+        );
+        for (vip, pings) in VIPS.iter().zip(pings) {
+            eprintln!("{port} failed under the lock: {vip}: {:?}", pings.end());
+        }
+        lab.set_cable(node, port, Cable::Good).unwrap();
+        ports::wait_usable(lab, node, &["eth1", "eth2"], true, LIMIT).unwrap();
+        settled(lab, node);
+    }
+    // The rest was made when the lock was free: nothing is left for the next start to do.
+    wait_for("all of it", LIMIT, || {
+        let now = run(lab, node, STATE);
+        holds(now == state, difference(&state, &now))
+    })
+    .unwrap();
 }
 
 fn meddled_with(lab: &Lab, node: &str) {
