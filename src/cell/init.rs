@@ -332,10 +332,8 @@ impl<'a> Init<'a> {
     }
 
     /// Tells of a server's end whoever has to know.
-    fn bury(&mut self, server: Server, mut how: String) -> io::Result<()> {
-        if let Some(words) = server.last.get(Instant::now()) {
-            how = format!("{how}: {words}");
-        }
+    fn bury(&mut self, server: Server, how: String) -> io::Result<()> {
+        let how = server.why(how);
         if let Some(number) = server.rereads_for() {
             self.done(number, Err(format!("{} ended: {how}", server.launch.name)))?;
         }

@@ -31,3 +31,20 @@ fn the_keeper_hears_of_a_panic() {
     let output = run(init, Instant::now() + Duration::from_secs(60)).unwrap();
     output.check("the panicking init").unwrap();
 }
+
+#[test]
+fn what_confines_a_server_is_told_from_what_does_not() {
+    assert_eq!(running::confinement("smbd (enforce)\n"), Some("smbd"));
+    assert_eq!(
+        running::confinement("/usr/bin/ganesha.nfsd (enforce)\0"),
+        Some("/usr/bin/ganesha.nfsd")
+    );
+    for free in [
+        "unconfined\n",
+        "smbd (complain)",
+        "system_u:system_r:cluster_t:s0\0",
+        "",
+    ] {
+        assert_eq!(running::confinement(free), None, "{free}");
+    }
+}
