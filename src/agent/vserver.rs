@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::member;
 use crate::cell::probe::{self, Protocol};
-use crate::cell::protocol::{Cause, Condition, Reply, Request};
+use crate::cell::protocol::{Condition, Reply, Request};
 use crate::cell::root::STATE_DIRECTORY;
 use crate::cell::service::{self, ServerSpec};
 use crate::ocf::param::{Content, integer, text, words};
@@ -256,19 +256,26 @@ fn monitor(cx: &Context<'_>) -> Result<State, Error> {
     look(cx).map(|(state, _)| state)
 }
 
+/// A cell that lives: its PID 1, and whether its keeper can say what is served.
+struct Living {
+    init: i32,
+    inspects: bool,
+}
+
 /// What keeper and kernel say, and where the cell is.
-fn look(cx: &Context<'_>) -> Result<(State, Option<i32>), Error> {
+fn look(cx: &Context<'_>) -> Result<(State, Option<Living>), Error> {
     let vserver = NAME.get(cx.env)?;
     step("asking the keeper");
     Ok(match member::ask_status(cx, &vserver)? {
         Some(Reply::Member {
             condition: Condition::Running,
             init: Some(init),
+            inspects,
             ..
         }) => {
             let process = namespace::open_process(init)?;
             if namespace::is_alive(process.as_fd()) {
-                (State::Running, Some(init))
+                (State::Running, Some(Living { init, inspects }))
             } else {
                 (State::Failed("the cell has ended".to_owned()), None)
             }
@@ -279,8 +286,10 @@ fn look(cx: &Context<'_>) -> Result<(State, Option<i32>), Error> {
 }
 
 fn monitor_protocols(cx: &Context<'_>) -> Result<State, Error> {
-    let (state, init) = look(cx)?;
-    let Some(init) = init else { return Ok(state) };
+    let (state, living) = look(cx)?;
+    let Some(Living { init, inspects }) = living else {
+        return Ok(state);
+    };
     let Services { nfs, smb } = SERVICES.get(cx.env)?;
     let process = namespace::open_process(init)?;
     for (protocol, wanted) in [(Protocol::Nfs, nfs), (Protocol::Smb, smb)] {
@@ -294,17 +303,15 @@ fn monitor_protocols(cx: &Context<'_>) -> Result<State, Error> {
             return Ok(State::Failed(e.to_string()));
         }
     }
+    if !inspects {
+        return Ok(state);
+    }
     step("asking for what is served");
     let request = Request::Inspect {
         resource: cx.env.instance().to_owned(),
         budget: member::patience(cx),
     };
     match member::ask(&NAME.get(cx.env)?, &request, cx.deadline)? {
-        // A keeper of before an upgrade does not know the question.
-        Some(Reply::Refused {
-            cause: Cause::Version,
-            ..
-        }) => Ok(state),
         Some(reply) => member::judge(reply).map(member::state),
         None => Ok(State::Stopped),
     }

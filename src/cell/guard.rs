@@ -110,6 +110,9 @@ pub fn clean_up(member: &Member) {
 /// it anew.
 const ARRIVED: Duration = Duration::from_secs(3);
 
+/// How long a child may take to part from its parent, which takes some microseconds.
+const PARTED: Duration = Duration::from_secs(1);
+
 /// Has Pacemaker forget, in a while, that `member` was degraded here, which has left: nobody else would. Whoever
 /// calls this may end meanwhile.
 ///
@@ -119,9 +122,11 @@ const ARRIVED: Duration = Duration::from_secs(3);
 /// # Safety
 /// As [`job::fork`].
 pub unsafe fn clean_up_later(member: Member) -> io::Result<Pid> {
-    let work = move || {
+    let (here, there) = Channel::pair()?;
+    let work = || {
         let _ = nix::sys::prctl::set_pdeathsig(None);
         let _ = nix::unistd::setsid();
+        let _ = there.send(&(), None);
         // Pacemaker waits for the end of what an agent says, and so does the agent that stops a daemon.
         if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
             let _ = nix::unistd::dup2_stdin(&null);
@@ -133,5 +138,8 @@ pub unsafe fn clean_up_later(member: Member) -> io::Result<Pid> {
         0
     };
     // SAFETY: the caller's promise.
-    unsafe { job::fork(c"berth-clean-up", &[], work) }
+    let pid = unsafe { job::fork(c"berth-clean-up", &[&there], work) }?;
+    // This process may end at once, and a child that has not parted from it would end with it.
+    let _ = wait_readable(&here, Instant::now() + PARTED);
+    Ok(pid)
 }

@@ -334,10 +334,8 @@ impl<'a> Init<'a> {
     }
 
     /// Tells of a server's end whoever has to know.
-    fn bury(&mut self, server: Server, mut how: String) -> io::Result<()> {
-        if let Some(words) = server.last.get(Instant::now()) {
-            how = format!("{how}: {words}");
-        }
+    fn bury(&mut self, server: Server, how: String) -> io::Result<()> {
+        let how = server.why(how);
         if let Some(number) = server.rereads_for() {
             self.done(number, Err(format!("{} ended: {how}", server.launch.name)))?;
         }
@@ -416,38 +414,4 @@ fn readable(fd: &impl AsFd) -> PollFd<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sys::command::{command, run};
-
-    const ALONE: &str = "BERTH_TEST_PANICKING_INIT";
-
-    /// Another process runs this one alone: a hook is the whole process's.
-    #[test]
-    fn panics() {
-        if std::env::var_os(ALONE).is_none() {
-            return;
-        }
-        let (keeper, init) = Channel::pair().unwrap();
-        report_panics(&init);
-        std::thread::spawn(|| panic!("on purpose"))
-            .join()
-            .unwrap_err();
-        let Received::Message(Event::Broken(why), _) = keeper.receive().unwrap() else {
-            panic!("the keeper was told something else");
-        };
-        assert!(
-            why.starts_with("mistake in berth: ") && why.ends_with("on purpose"),
-            "{why}"
-        );
-    }
-
-    #[test]
-    fn the_keeper_hears_of_a_panic() {
-        let mut init = command(std::env::current_exe().unwrap());
-        init.args(["--exact", "cell::init::tests::panics"])
-            .env(ALONE, "1");
-        let output = run(init, Instant::now() + Duration::from_secs(60)).unwrap();
-        output.check("the panicking init").unwrap();
-    }
-}
+mod tests;

@@ -179,6 +179,9 @@ pub enum Reply {
         device: Option<PathBuf>,
         /// The cell's PID 1, as the host numbers it; `None` if there is no cell.
         init: Option<i32>,
+        /// Whether the keeper knows [`Request::Inspect`]: older ones hang up on it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        inspects: bool,
     },
     /// There is no cell.
     NoCell,

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 
-use berth::cell::{client, protocol};
+use berth::cell::protocol;
 
 use crate::node::{Node, sh};
 
@@ -51,37 +51,6 @@ fn wrong_parameters_are_refused_by_name_and_start_nothing() {
     }
     let absent = right.parameter("device", "/dev/berth-no-such");
     absent.run("monitor").expect(7);
-}
-
-#[test]
-#[ignore = "needs root"]
-fn a_crowd_of_agents_is_heard_in_turn() {
-    let node = Node::new("crowd");
-    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
-    let fs = node.fs(&vserver, &device, "/data");
-    fs.run("start").expect(0);
-    let connect = |_| client::Client::connect(&vserver).expect("a keeper");
-    let crowd: Vec<_> = (0..512).map(connect).collect();
-    let keeper = crowd[0].as_ref().expect("a keeper").keeper();
-    let before = worked(keeper);
-    let hasty = fs.clone().parameter("CRM_meta_timeout", "2000");
-    assert_ne!(hasty.run("monitor").code, Some(0));
-    // It waits for somebody to leave without looking for it again and again.
-    assert!(worked(keeper) - before < 20, "it is busy");
-    drop(crowd);
-    fs.run("monitor").expect(0);
-    fs.run("stop").expect(0);
-    node.assert_gone(&vserver, &[&device]);
-}
-
-/// How long a process has worked, in ticks of 10 ms (proc_pid_stat(5): utime, stime).
-fn worked(pid: i32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("its stat");
-    let (_, rest) = stat.rsplit_once(')').expect("a name");
-    let ticks = rest.split(' ').skip(12).take(2);
-    ticks
-        .map(|field| field.parse::<u64>().expect("ticks"))
-        .sum()
 }
 
 #[test]

@@ -26,6 +26,9 @@ const REASON_LIMIT: Duration = Duration::from_millis(100);
 /// No configuration that berth writes is as long.
 const CONFIG_LIMIT: u64 = 4 << 20;
 
+/// No security module has longer labels (a page: proc_pid_attr(5)).
+const LABEL_LIMIT: u64 = 4096;
+
 /// A server that was started.
 pub struct Server {
     /// How it was started.
@@ -36,7 +39,10 @@ pub struct Server {
     pub output: Option<OwnedFd>,
     lines: Lines,
     /// What it said last that mattered: mostly the reason for its end.
-    pub last: LastWords,
+    last: LastWords,
+    /// The AppArmor profile that it is confined by, as far as it has lived to tell.
+    profile: Option<String>,
+    has_spoken: bool,
     /// What it has complained of since it last began to read its configuration.
     complaints: Complaints,
     /// The order to start it, until it answers.
@@ -62,6 +68,8 @@ impl Server {
             output: Some(output),
             lines: Lines::default(),
             last: LastWords::default(),
+            profile: None,
+            has_spoken: false,
             complaints: Complaints::default(),
             starting: Some(number),
             rereading: None,
@@ -106,6 +114,19 @@ impl Server {
         Some((rereading.number, result))
     }
 
+    /// Why it has ended in this way, as far as it is known.
+    pub fn why(&self, mut how: String) -> String {
+        if let Some(words) = self.last.get(Instant::now()) {
+            how = format!("{how}: {words}");
+        }
+        // Such a profile goes with the program's path, which is the same in a cell, and knows its usual
+        // directories alone. What it denies shows as any lack of rights does.
+        if let Some(profile) = &self.profile {
+            how = format!("{how} (confined by AppArmor's profile {profile})");
+        }
+        how
+    }
+
     /// Adds what it said of something that it does not serve.
     pub fn explain(&self, refused: &mut Refused) {
         let block = match refused.protocol {
@@ -126,6 +147,10 @@ impl Server {
     pub fn hear(&mut self, channel: &Channel) {
         let Some(output) = &self.output else { return };
         let open = self.lines.read(output, |line| {
+            // Before its first line it may not have been executed yet.
+            if !std::mem::replace(&mut self.has_spoken, true) {
+                self.profile = profile_of(self.pid);
+            }
             self.last.hear(line, Instant::now());
             self.complaints.hear(line);
             if let (Some(rereading), Some(taken)) = (&mut self.rereading, reread(line)) {
@@ -144,4 +169,19 @@ impl Server {
             self.output = None;
         }
     }
+}
+
+/// The AppArmor profile that a process is confined by.
+fn profile_of(pid: Pid) -> Option<String> {
+    let path = format!("/proc/{pid}/attr/current");
+    let label = state::read(path.as_ref(), LABEL_LIMIT).ok()?;
+    confinement(&String::from_utf8_lossy(&label)).map(str::to_owned)
+}
+
+/// The profile that a label names, if it is one of AppArmor's that denies anything: `smbd (enforce)`. Others have
+/// labels without a mode, or none.
+pub fn confinement(label: &str) -> Option<&str> {
+    label
+        .trim_end_matches(['\n', '\0'])
+        .strip_suffix(" (enforce)")
 }

@@ -221,6 +221,7 @@ impl Keeper {
                 .get(resource)
                 .and_then(|h| Some(h.found.as_ref()?.path.clone())),
             init: self.cell.as_ref().map(|cell| cell.pid.as_raw()),
+            inspects: true,
         }
     }
 
