@@ -52,6 +52,7 @@ fn half_of_a_mirror_is_neither_found_by_uuid_nor_a_device_of_its_own() {
     // Behind the file system: md of metadata 1.0, and DRBD's internal metadata.
     for name in ["md array", "DRBD"] {
         let image = Image::new(FsKind::Ext4);
+        let whole = resolve(image.attach().path()).superblock.unwrap();
         let file = OpenOptions::new().write(true).open(image.path()).unwrap();
         let size = file.metadata().unwrap().len();
         if name == "DRBD" {
@@ -66,15 +67,14 @@ fn half_of_a_mirror_is_neither_found_by_uuid_nor_a_device_of_its_own() {
             file.write_all_at(&sector, at + 144).unwrap();
         }
         let device = image.attach();
-        let by_path = resolve(device.path());
-        let of = by_path.member(soon()).unwrap().unwrap();
-        assert!(of.contains(name), "{of}");
-        let by_uuid = DeviceSpec::Uuid(by_path.superblock.unwrap().uuid);
-        let error = by_uuid.resolve(soon()).unwrap_err();
-        assert!(
-            matches!(&error, Unresolved::Member(text) if text.contains(name)),
-            "{error:?}"
-        );
+        let by_uuid = DeviceSpec::Uuid(whole.uuid);
+        for spec in [DeviceSpec::Path(device.path().into()), by_uuid.clone()] {
+            let error = spec.resolve(soon()).unwrap_err();
+            assert!(
+                matches!(&error, Unresolved::Member(text) if text.contains(name)),
+                "{error:?}"
+            );
+        }
         assert!(by_uuid.search(soon()).unwrap().found.is_empty());
     }
 }

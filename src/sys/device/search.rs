@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::read::{Reading, poll_until};
 use super::udev::Udev;
-use super::{Device, DeviceSpec, Unresolved, sysfs};
+use super::{Device, DeviceSpec, STALE_HINT, Unresolved, sysfs};
 use crate::sys::superblock::{self, HEAD, Superblock};
 
 /// How many devices are read at once.
@@ -31,7 +31,7 @@ pub struct Search {
     /// The devices with the UUID or label that are devices of their own.
     pub found: Vec<Device>,
     /// Those that are part of something: a mirror, a volume group.
-    pub members: Vec<(PathBuf, String)>,
+    pub members: Vec<(PathBuf, &'static str)>,
     /// Those that have not answered.
     pub silent: Vec<PathBuf>,
 }
@@ -84,7 +84,10 @@ impl DeviceSpec {
                 number,
                 superblock: Some(superblock),
             };
-            match device.member_by(&head, deadline) {
+            let of = device
+                .tail()
+                .and_then(|tail| device.member(&head, tail, deadline));
+            match of {
                 Ok(None) => search.found.push(device),
                 Ok(Some(of)) => search.members.push((device.path, of)),
                 // Its beginning could be read and its end not: it is not known to be anybody's part.
@@ -119,7 +122,7 @@ impl DeviceSpec {
                 path.display()
             ))),
             ([], None, Some((path, of))) => Err(Unresolved::Member(format!(
-                "{} has {self}, but is {of}",
+                "{} has {self}, but is {of}{STALE_HINT}",
                 path.display()
             ))),
             ([], None, None) => Err(Unresolved::NotFound(format!(
