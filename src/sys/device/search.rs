@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use super::read::{Reading, poll_until};
 use super::udev::Udev;
 use super::{Device, DeviceSpec, STALE_HINT, Unresolved, sysfs};
+use crate::sys::mounted;
 use crate::sys::superblock::{self, HEAD, Superblock};
 
 /// How many devices are read at once.
@@ -109,6 +110,15 @@ impl DeviceSpec {
             if let Some(origin) = sysfs::origin(Path::new("/sys"), &numbers) {
                 found.swap(0, origin);
                 found.truncate(1);
+            }
+        }
+        if found.len() > 1 {
+            // A virtual machine can give its disk any UUID, and must not keep a file system from its server.
+            let namespaces = mounted::namespaces()?;
+            let unwritten = |d: &&Device| d.writer(&namespaces).is_none();
+            let mut others = found.iter().filter(unwritten);
+            if let (Some(one), None) = (others.next(), others.next()) {
+                found = vec![one.clone()];
             }
         }
         match (&found[..], silent.first(), members.first()) {
