@@ -3,11 +3,19 @@
 
 mod vip_lab;
 
-use std::os::fd::AsFd;
+use std::net::{Ipv6Addr, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
+use berth::agent::vip::Wish;
 use berth::ocf::State;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, sendto, setsockopt,
+    socket, sockopt,
+};
 use vip_lab::network::{Network, call, differences, pings, serve};
+use vip_lab::{SmallRoom, with_own_mounts};
 
 const VIPS: [&str; 2] = ["10.1.0.50", "2001:db8:1::50"];
 
@@ -62,7 +70,11 @@ fn stopping_leaves_the_node_as_it_was() {
         assert_eq!(differences(&net.dump(), &before), NONE);
     }
     let left: Vec<_> = std::fs::read_dir(net.runtime.path()).unwrap().collect();
-    assert_eq!(left.len(), 2, "the lock and the empty directory: {left:?}");
+    assert_eq!(
+        left.len(),
+        3,
+        "the lock, the spare file and the empty directory: {left:?}"
+    );
 }
 
 #[test]
@@ -160,9 +172,125 @@ fn a_duplicate_on_the_wire_is_found_and_nothing_is_changed() {
                 error.contains(vip) && error.contains(mac.as_str().unwrap()),
                 "{error}"
             );
+            std::fs::remove_file(net.runtime.path().join("vip.claims")).unwrap();
         }
         assert_eq!(differences(&net.dump(), &before), NONE);
     }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_stranger_on_the_wire_does_not_keep_an_address_down_for_ever() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    let mac = net.client_a.json("link show eth0")[0]["address"].clone();
+    for vip in VIPS {
+        let length = if vip.contains(':') { 128 } else { 32 };
+        let theirs = format!("{vip}/{length} dev eth0");
+        net.client_a.ip(&format!("addr add {theirs} nodad"));
+        let wish = alpha.wish(vip);
+        let error = net.start(&alpha, &wish).unwrap_err().to_string();
+        assert!(error.contains("start it again"), "{error}");
+        // Pacemaker stops it and, when it has forgotten the failure, starts it again.
+        assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+        let claimed = State::Degraded(format!(
+            "{vip} is also claimed by {} on the network of a0",
+            mac.as_str().unwrap()
+        ));
+        assert_eq!(net.start(&alpha, &wish).unwrap(), claimed);
+        assert_eq!(net.start(&alpha, &wish).unwrap(), claimed);
+        let defend = || {
+            let cell = alpha.namespace.as_fd();
+            net.service(vip, |s| {
+                let state = s.monitor(&wish, Some(cell))?;
+                s.defend(cell, state)
+            })
+        };
+        assert_eq!(defend().unwrap(), claimed);
+        net.service(vip, |s| s.note(&claimed)).unwrap();
+        net.client_a.ip(&format!("addr del {theirs}"));
+        assert_eq!(defend().unwrap(), State::Running);
+        let over = net.service(vip, |s| s.note(&State::Running)).unwrap();
+        assert!(over, "what the cluster shows is of the past");
+        serve(&alpha.namespace, vip, 2049, "alpha", 1);
+        assert_eq!(call(&net.client_a, vip, 2049).as_deref(), Some("alpha"));
+        assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+        // Who comes later is told of anew.
+        net.client_a.ip(&format!("addr add {theirs} nodad"));
+        let error = net.start(&alpha, &wish).unwrap_err().to_string();
+        assert!(error.contains("already in use"), "{error}");
+        net.client_a.ip(&format!("addr del {theirs}"));
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_still_answers_for_a_node_of_the_cluster_refuses_no_start() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    let mac = net.client_a.json("link show eth0")[0]["address"].clone();
+    let mac = mac.as_str().unwrap();
+    let bytes: Vec<u8> = mac
+        .split(':')
+        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+        .collect();
+    let peers = serde_json::json!({ "n2": [bytes] }).to_string();
+    std::fs::write(net.runtime.path().join("peers.json"), peers).unwrap();
+    for vip in VIPS {
+        let length = if vip.contains(':') { 128 } else { 32 };
+        net.client_a
+            .ip(&format!("addr add {vip}/{length} dev eth0 nodad"));
+        let claimed = format!("{vip} is also claimed by {mac} on the network of a0");
+        let state = net.start(&alpha, &alpha.wish(vip)).unwrap();
+        assert_eq!(state, State::Degraded(claimed));
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_advertisement_from_behind_a_router_is_no_claim() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    let vip = "2001:db8:1::50";
+    // From next door the same is one.
+    for (hops, starts) in [(63, true), (255, false)] {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let client = &net.client_a;
+        let flood = move || {
+            let node: SocketAddrV6 = "[2001:db8:1::1]:0".parse().unwrap();
+            let (socket, message) = (advertiser(hops), advertisement(vip));
+            while stopped.try_recv() == Err(TryRecvError::Empty) {
+                let to = SockaddrIn6::from(node);
+                sendto(socket.as_raw_fd(), &message, &to, MsgFlags::empty()).unwrap();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(move || client.inside(flood));
+            let started = net.start(&alpha, &alpha.wish(vip));
+            assert_eq!(started.is_ok(), starts, "{started:?}");
+            assert_eq!(net.stop(&alpha, &alpha.wish(vip)), State::Stopped);
+            drop(stop);
+        });
+    }
+}
+
+/// A socket whose messages have this hop limit; the kernel fills in their checksums.
+fn advertiser(hops: i32) -> OwnedFd {
+    let (kind, flags) = (SockType::Raw, SockFlag::SOCK_CLOEXEC);
+    let protocol = SockProtocol::IcmpV6;
+    let socket = socket(AddressFamily::Inet6, kind, flags, protocol).unwrap();
+    setsockopt(&socket, sockopt::Ipv6Ttl, &hops).unwrap();
+    socket
+}
+
+/// That somebody has this address.
+fn advertisement(ip: &str) -> Vec<u8> {
+    let ip: Ipv6Addr = ip.parse().unwrap();
+    let mut message = vec![136, 0, 0, 0, 0x20, 0, 0, 0];
+    message.extend(ip.octets());
+    message.extend([2, 1, 2, 0, 0, 0, 0, 9]);
+    message
 }
 
 #[test]
@@ -276,6 +404,235 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 
 #[test]
 #[ignore = "needs root"]
+fn a_cell_sends_packets_as_large_as_its_ports_and_learns_of_smaller_ways() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    for link in ["p0", "p1", "p2", "br0"] {
+        net.switch.ip(&format!("link set {link} mtu 9000"));
+    }
+    net.client_a.ip("link set eth0 mtu 9000");
+    net.node.ip("link set a0 mtu 9000");
+    let mtu = || {
+        let inside = alpha.namespace.json("link show eth0")[0]["mtu"].clone();
+        let outside = net.node.json("link show b-alpha")[0]["mtu"].clone();
+        assert_eq!(inside, outside);
+        inside.as_u64().unwrap()
+    };
+    assert_eq!(mtu(), 1500);
+    for vip in VIPS {
+        let wish = alpha.wish(vip);
+        net.start(&alpha, &wish).unwrap();
+        assert_eq!(mtu(), 9000);
+        let (near, far) = match vip.contains(':') {
+            true => ("2001:db8:1::10", "2001:db8:2::10"),
+            false => ("10.1.0.10", "10.2.0.10"),
+        };
+        let ping = |from: &vip_lab::Namespace, size: u32, to: &str| {
+            let line = format!("ping -n -M do -s {size} -c 3 -i 0.05 -w 2 {to}");
+            let out = from.run(&line);
+            String::from_utf8_lossy(&out.stdout).into_owned()
+        };
+        assert!(ping(&net.client_a, 8000, vip).contains("bytes from"));
+        assert!(ping(&alpha.namespace, 8000, near).contains("bytes from"));
+        // The other subnet's port carries less, and the node says so.
+        let said = ping(&alpha.namespace, 8000, far);
+        assert!(!said.contains("bytes from"), "{said}");
+        let learned = alpha.namespace.sh(&format!("ip route get {far}"));
+        assert!(learned.contains("mtu 1500"), "{learned} {said}");
+        // What changes while it runs is followed.
+        net.node.ip("link set a0 mtu 4000");
+        assert_eq!(net.monitor(&alpha, &wish), State::Running);
+        assert_eq!(mtu(), 4000);
+        net.node.ip("link set a0 mtu 9000");
+        assert_eq!(net.monitor(&alpha, &wish), State::Running);
+        assert_eq!(mtu(), 9000);
+        net.stop(&alpha, &wish);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_interface_of_the_administrators_is_a_port_whatever_its_name() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    net.node.ip("link set a0 down");
+    net.node.ip("link set a0 name b-lan");
+    net.node.ip("link set b-lan up");
+    net.node.sh("ip addr add 2001:db8:1::1/64 dev b-lan nodad");
+    for vip in VIPS {
+        assert_eq!(net.start(&alpha, &alpha.wish(vip)).unwrap(), State::Running);
+        serve(&alpha.namespace, vip, 2049, "alpha", 1);
+        assert_eq!(call(&net.client_a, vip, 2049).as_deref(), Some("alpha"));
+    }
+    for (port, why) in [
+        ("b-alpha", "the interface of vserver alpha's cell"),
+        ("lo", "a loopback interface"),
+    ] {
+        let wish = Wish {
+            ports: Some(vec![port.into()]),
+            ..alpha.wish("10.1.0.51")
+        };
+        let error = net.start(&alpha, &wish).unwrap_err().to_string();
+        let says = format!("parameter ports: {port} leads to no client: it is {why}");
+        assert_eq!(error, says);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn without_ipv6_in_the_kernel_ipv4_works_and_ipv6_says_why_not() {
+    with_own_mounts(|| {
+        let net = Network::new();
+        let alpha = net.cell("alpha");
+        // As far as files can tell.
+        net.node
+            .inside(|| SmallRoom::over(std::path::Path::new("/proc/sys/net/ipv6")));
+        let (old, new) = (alpha.wish("10.1.0.50"), alpha.wish("2001:db8:1::50"));
+        assert_eq!(net.start(&alpha, &old).unwrap(), State::Running);
+        assert_eq!(net.monitor(&alpha, &old), State::Running);
+        let error = net.start(&alpha, &new).unwrap_err().to_string();
+        assert!(error.contains("this node's kernel has no IPv6"), "{error}");
+        for wish in [&old, &new] {
+            assert_eq!(net.stop(&alpha, wish), State::Stopped);
+            assert_eq!(net.monitor(&alpha, wish), State::Stopped);
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_link_local_gateway_leads_out_of_the_subnet_on_either_kind_of_port() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    let (gateway, far) = ("fe80::1", "2001:db8:9::1");
+    // The client plays the router, and has what is behind it.
+    net.client_a
+        .ip(&format!("addr add {gateway}/64 dev eth0 nodad"));
+    net.client_a.ip(&format!("addr add {far}/128 dev lo nodad"));
+    for wish in [alpha.wish(VIPS[1]), alpha.wide_wish(VIPS[1])] {
+        assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
+        assert!(!pings(&alpha.namespace, far), "without a gateway");
+        let wish = Wish {
+            gateway: gateway.parse().ok(),
+            ..wish
+        };
+        wish.check().unwrap();
+        assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
+        assert!(pings(&alpha.namespace, far), "by {gateway}");
+        assert_eq!(net.monitor(&alpha, &wish), State::Running);
+        assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+    }
+}
+
+/// As firewalld makes it, with the port in a zone.
+const FIREWALLD: &str = "table inet firewalld {
+    chain forward_zones {
+        ALLOW
+        iifname \"a0\" goto public
+    }
+    chain public {
+        jump public_allow
+        reject with icmpx admin-prohibited
+    }
+    chain public_allow {
+        oifname \"a0\" accept
+    }
+    chain filter_FORWARD {
+        type filter hook forward priority filter + 10; policy accept;
+        ct state { established, related } accept
+        ct status dnat accept
+        iifname \"lo\" accept
+        ct state vmap { invalid : drop }
+        jump forward_zones
+        reject with icmpx admin-prohibited
+    }
+}";
+/// As Docker and ufw make it.
+const DROPPING: &str = "table ip filter {
+    chain USER {
+        return
+    }
+    chain FORWARD {
+        type filter hook forward priority filter; policy drop;
+        jump USER
+        oifname \"docker0\" ct state related,established accept
+        ct state related,established accept
+        iifname \"docker0\" oifname != \"docker0\" accept
+        ip protocol icmp accept
+        ALLOW
+    }
+}";
+
+#[test]
+#[ignore = "needs root"]
+fn a_firewall_that_drops_what_is_forwarded_is_named_and_one_that_lets_it_through_is_not() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    for vip in VIPS {
+        net.start(&alpha, &alpha.wish(vip)).unwrap();
+        serve(&alpha.namespace, vip, 2049, "alpha", 100);
+    }
+    let dropping6 = DROPPING
+        .replace("table ip ", "table ip6 ")
+        .replace("ip protocol icmp", "meta l4proto ipv6-icmp");
+    for (vip, ruleset, chain) in [
+        (
+            VIPS[0],
+            FIREWALLD,
+            "filter_FORWARD of nftables table inet firewalld",
+        ),
+        (
+            VIPS[1],
+            FIREWALLD,
+            "filter_FORWARD of nftables table inet firewalld",
+        ),
+        (VIPS[0], DROPPING, "FORWARD of nftables table ip filter"),
+        (VIPS[1], &dropping6, "FORWARD of nftables table ip6 filter"),
+    ] {
+        let wish = alpha.wish(vip);
+        for (allow, open) in [
+            ("", false),
+            // One direction is not enough.
+            ("oifname \"b-*\" accept", false),
+            ("tcp dport 25 drop", false),
+            ("oifname \"b-*\" accept; iifname \"b-*\" accept", true),
+            ("ct state untracked accept", true),
+            ("ct state { untracked, new } accept", true),
+            (
+                "tcp dport { 445, 2049 } accept; tcp sport { 445, 2049 } accept",
+                true,
+            ),
+            (
+                "iifname . oifname { \"a0\" . \"b-alpha\", \"b-alpha\" . \"a0\" } accept",
+                true,
+            ),
+        ] {
+            assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
+            let rules = ruleset.replace("ALLOW", allow);
+            std::fs::write(net.runtime.path().join("rules"), &rules).unwrap();
+            let file = net.runtime.path().join("rules").display().to_string();
+            net.node.sh(&format!("nft -f {file}"));
+            let reached = call(&net.client_a, vip, 2049).is_some();
+            assert_eq!(reached, open, "{vip} {rules}");
+            let state = net.monitor(&alpha, &wish);
+            let validated = net.service(vip, |s| s.validate(&wish));
+            if open {
+                assert_eq!(state, State::Running, "{rules}");
+                validated.unwrap();
+            } else {
+                let why = format!("chain {chain} drops packets of {vip} between a0 and b-alpha");
+                assert_eq!(state, State::Degraded(why.clone()), "{rules}");
+                assert_eq!(validated.unwrap_err().to_string(), why);
+                assert_eq!(net.start(&alpha, &wish).unwrap(), State::Degraded(why));
+            }
+            net.stop(&alpha, &wish);
+            net.node.sh("nft flush ruleset");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
 fn a_vip_of_another_vserver_is_neither_taken_nor_stopped() {
     let net = Network::new();
     let (alpha, beta) = (net.cell("alpha"), net.cell("beta"));
@@ -358,6 +715,106 @@ fn vips_that_start_and_stop_at_the_same_moment_do_not_disturb_each_other() {
     assert!(pings(&net.client_a, &wish.vip.to_string()));
     net.stop(cell, wish);
     assert_eq!(differences(&net.dump(), &before), NONE);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_full_runtime_directory_fails_neither_start_nor_stop() {
+    with_own_mounts(|| {
+        let net = Network::new();
+        let alpha = net.cell("alpha");
+        let before = net.dump();
+        let room = SmallRoom::over(net.runtime.path());
+        for vip in VIPS {
+            let wish = alpha.wide_wish(vip);
+            // Full when it stops: the record takes its spare room.
+            net.start(&alpha, &wish).unwrap();
+            room.fill();
+            assert_eq!(net.monitor(&alpha, &wish), State::Running);
+            assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+            assert_eq!(differences(&net.dump(), &before), NONE);
+            room.free();
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_address_started_without_room_for_its_record_is_served_and_says_so() {
+    with_own_mounts(|| {
+        for vip in VIPS {
+            let net = Network::new();
+            let alpha = net.cell("alpha");
+            let wish = alpha.wide_wish(vip);
+            let room = SmallRoom::over(net.runtime.path());
+            room.fill();
+            let put_on_record =
+                |state| net.service(vip, |s| s.put_on_record(&wish, state)).unwrap();
+            let degraded = |state: State| match state {
+                State::Degraded(why) => {
+                    let says =
+                        format!("{vip} is served, but stays on its port if that fails: write ");
+                    assert!(why.starts_with(&says), "{why}");
+                    assert!(why.contains("No space left on device"), "{why}");
+                }
+                other => panic!("{other:?}"),
+            };
+            degraded(net.start(&alpha, &wish).unwrap());
+            degraded(put_on_record(net.monitor(&alpha, &wish)));
+            serve(&alpha.namespace, vip, 2049, "alpha", 1);
+            assert_eq!(call(&net.client_a, vip, 2049).as_deref(), Some("alpha"));
+            // That the port forwarded nothing before is told by the filter.
+            let forwards = |port: &str| {
+                let key = match vip.contains(':') {
+                    true => format!("/proc/sys/net/ipv6/conf/{port}/force_forwarding"),
+                    false => format!("/proc/sys/net/ipv4/conf/{port}/forwarding"),
+                };
+                net.node.sh(&format!("cat {key}")).trim() == "1"
+            };
+            assert!(forwards("a1"));
+            degraded(net.start(&alpha, &wish).unwrap());
+            assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+            assert!(!forwards("a0") && !forwards("a1"));
+            // With room again it goes on record by itself.
+            degraded(net.start(&alpha, &wish).unwrap());
+            room.free();
+            let state = put_on_record(net.monitor(&alpha, &wish));
+            assert_eq!(state, State::Running);
+            let cleaned = net.service(vip, |s| s.note(&State::Running)).unwrap();
+            assert!(cleaned, "what the cluster shows is of the past");
+            assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn settings_of_which_nothing_is_known_any_more_count_as_berths() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    let wish = alpha.wide_wish("10.1.0.50");
+    let settings = net.runtime.path().join("vip.settings");
+    let forwarding = "cat /proc/sys/net/ipv4/conf/a1/forwarding";
+    for (lose, flush) in [
+        ("{", "true"),
+        ("", "true"),
+        ("{", "nft flush ruleset"),
+        ("", "nft flush ruleset"),
+    ] {
+        net.start(&alpha, &wish).unwrap();
+        match lose {
+            "" => std::fs::remove_file(&settings).unwrap(),
+            text => std::fs::write(&settings, text).unwrap(),
+        }
+        net.node.sh(flush);
+        // The node's own traffic passes no port that berth opened.
+        net.start(&alpha, &wish).unwrap();
+        let shut = net.node.sh("nft list set inet berth shut4");
+        assert!(shut.contains("\"a1\""), "{lose} {flush}: {shut}");
+        assert_eq!(net.node.sh(forwarding).trim(), "1");
+        assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+        assert_eq!(net.node.sh(forwarding).trim(), "0", "{lose} {flush}");
+    }
 }
 
 #[test]

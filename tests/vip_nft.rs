@@ -3,6 +3,7 @@
 
 mod vip_lab;
 
+use std::fs;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -130,6 +131,43 @@ fn damage_is_seen_and_mended_without_losing_elements() {
 
 #[test]
 #[ignore = "needs root"]
+fn rules_that_somebody_has_changed_are_no_longer_whole() {
+    let (node, mut socket) = node();
+    let change = |script: &str| node.sh(&format!("set -e\n{script}"));
+    let first = "$(nft -a list chain inet berth forward4 | sed -n 's/.*handle //p' | sed -n 2p)";
+    for script in [
+        format!("nft replace rule inet berth forward4 handle {first} accept"),
+        "handle=$(nft -a list chain arp berth out | sed -n 's/.*source.*handle //p')\n\
+             comment=$(nft list chain arp berth out | sed -n 's/.*comment \"\\(.*\\)\"/\\1/p')\n\
+             nft replace rule arp berth out handle $handle accept comment \"\\\"$comment\\\"\""
+            .to_owned(),
+        "nft 'chain inet berth input { policy drop; }'".to_owned(),
+        "nft add rule inet berth into6 accept\n\
+         nft delete rule inet berth into4 handle \
+         $(nft -a list chain inet berth into4 | sed -n 's/.*handle //p' | sed -n 2p)"
+            .to_owned(),
+    ] {
+        assert_eq!(socket.standing().unwrap(), Standing::Whole);
+        change(&script);
+        assert_eq!(socket.standing().unwrap(), Standing::Damaged, "{script}");
+        create(&node, &mut socket);
+    }
+    // Elements come and go without a trace in it.
+    socket.change(&[], &elements()).unwrap();
+    assert_eq!(socket.standing().unwrap(), Standing::Whole);
+    socket.change(&elements(), &[]).unwrap();
+    assert_eq!(socket.standing().unwrap(), Standing::Whole);
+    // Whoever makes them is ended before they are sealed.
+    let seal = "nft list chains inet | sed -n 's/.*chain \\(seal_[0-9a-f]*\\) .*/\\1/p'";
+    assert_eq!(node.sh(seal).lines().count(), 1, "{}", node.sh(seal));
+    node.sh(&format!("nft delete chain inet berth $({seal})"));
+    assert_eq!(socket.standing().unwrap(), Standing::Outdated);
+    create(&node, &mut socket);
+    assert_eq!(socket.standing().unwrap(), Standing::Whole);
+}
+
+#[test]
+#[ignore = "needs root"]
 fn rules_of_another_version_serve_until_they_are_made_anew() {
     let (node, mut socket) = node();
     socket.change(&[], &elements()).unwrap();
@@ -174,4 +212,34 @@ fn deleting_the_tables_leaves_those_of_others() {
         assert_eq!(socket.standing().unwrap(), Standing::Absent);
     }
     assert_eq!(node.sh("nft list tables").trim(), "table inet theirs");
+}
+
+/// The processes whose parent this one is that are called so, the dead included.
+fn children(name: &str) -> Vec<String> {
+    let own = std::process::id().to_string();
+    let is_ours = |status: &String| {
+        let says = |key: &str, value: &str| {
+            let mut lines = status.lines().filter_map(|line| line.split_once(":\t"));
+            lines.any(|pair| pair == (key, value))
+        };
+        says("PPid", &own) && says("Name", name)
+    };
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    let statuses = all.filter_map(|p| fs::read_to_string(p.path().join("status")).ok());
+    statuses.filter(is_ours).collect()
+}
+
+/// The daemon that watches ports closes one for every detour that ends.
+#[test]
+#[ignore = "needs root"]
+fn closing_aside_leaves_no_child_behind() {
+    // A child has the name of the thread that it was made by.
+    rustix::thread::set_name(c"nft-aside").unwrap();
+    let (_node, mut socket) = node();
+    socket.change(&[], &elements()).unwrap();
+    for _ in 0..3 {
+        socket.close_aside();
+        socket = Socket::new().unwrap();
+    }
+    assert_eq!(children("nft-aside"), Vec::<String>::new());
 }

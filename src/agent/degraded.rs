@@ -69,6 +69,7 @@ mod tests {
                 env: &env,
                 action: Action::Probe,
                 depth: 0,
+                begun: Instant::now(),
                 deadline: Instant::now(),
             };
             assert_eq!(told(&cx, degraded()), state);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cell::client::{Client, PROMPT};
@@ -11,6 +12,8 @@ use crate::ocf::{Context, Error, Fault, State, log, step};
 use crate::plan::name;
 use crate::sys::netlink::Socket;
 
+/// How long after a keeper has ended another one is looked for.
+const NEXT_PAUSE: Duration = Duration::from_millis(10);
 /// How long the kernel may take to clear away a cell whose keeper has died.
 const DYING_LIMIT: Duration = Duration::from_secs(2);
 
@@ -55,6 +58,11 @@ pub fn judge(reply: Reply) -> Result<Condition, Error> {
     }
 }
 
+/// How long a keeper may take to answer anything but a stop, so that its answer is still heard.
+pub fn patience(cx: &Context<'_>) -> Duration {
+    cx.left(cx.budget().answered())
+}
+
 /// The state of a member that is in this condition.
 pub fn state(condition: Condition) -> State {
     match condition {
@@ -76,7 +84,9 @@ pub fn ask_or_start(cx: &Context<'_>, vserver: &str, request: &Request) -> Resul
         let client = Client::connect_or_start(vserver, cx.deadline)?;
         match client.ask(request, cx.deadline) {
             Ok((reply, _)) => return Ok(reply),
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && !cx.remaining().is_zero() => {}
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && !cx.remaining().is_zero() => {
+                thread::sleep(NEXT_PAUSE);
+            }
             Err(e) => return Err(e.into()),
         }
     }
@@ -86,7 +96,7 @@ pub fn ask_or_start(cx: &Context<'_>, vserver: &str, request: &Request) -> Resul
 /// asked, and not in the way either where the kernel shows no cell.
 fn connect(vserver: &str) -> Result<Option<Client>, Error> {
     match Client::connect(vserver) {
-        Err(e) if Socket::new()?.link(&network::outside(vserver))?.is_none() => {
+        Err(e) if !network::is_connected(&mut Socket::new()?, vserver)? => {
             log::warn(e);
             Ok(None)
         }
@@ -121,16 +131,48 @@ pub fn ask(vserver: &str, request: &Request, deadline: Instant) -> Result<Option
     }
 }
 
-/// Which virtual server's cell this resource is in, where its parameter no longer says so.
-pub fn recall_vserver(cx: &Context<'_>) -> Option<String> {
+/// Whose keeper has this resource, and what it says of it, if it answers: of `likely`, the first that knows it
+/// or does not answer, else whichever on this node knows it, as the parameter may have been changed since the
+/// start. If none does, the first of `likely`.
+pub fn owner(cx: &Context<'_>, likely: &[String]) -> Option<(String, Option<Reply>)> {
+    let mut first = None;
+    for vserver in likely {
+        let reply = ask_status(cx, vserver);
+        let is_absent = match &reply {
+            Ok(Some(reply)) => !is_member(reply),
+            Ok(None) => true,
+            Err(e) => {
+                log::warn(e);
+                false
+            }
+        };
+        let answer = (vserver.clone(), reply.unwrap_or_default());
+        if !is_absent {
+            return Some(answer);
+        }
+        first.get_or_insert(answer);
+    }
+    recall(cx, likely).or(first)
+}
+
+/// Which keeper on this node, other than those asked before, has this resource.
+fn recall(cx: &Context<'_>, asked: &[String]) -> Option<(String, Option<Reply>)> {
     let names = fs::read_dir(protocol::RUNTIME_DIRECTORY).ok()?;
     names
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
-        .find(|vserver| {
-            let reply = ask_status(cx, vserver).ok().flatten();
-            reply.is_some_and(|r| !matches!(judge(r), Ok(Condition::Absent)))
+        // Other things of berth's lie there, too.
+        .filter(|name| name::vserver(name).is_ok() && !asked.contains(name))
+        .find_map(|vserver| {
+            let reply = ask_status(cx, &vserver).ok().flatten();
+            let reply = reply.filter(is_member)?;
+            Some((vserver, Some(reply)))
         })
+}
+
+/// Whether a keeper says that the resource is a member of its cell.
+fn is_member(reply: &Reply) -> bool {
+    !matches!(judge(reply.clone()), Ok(Condition::Absent))
 }
 
 /// Asks a keeper to let go of a member, and ends a keeper that does not answer: it is in the way, and
@@ -146,10 +188,10 @@ pub fn leave(
     let Some(client) = connect(vserver)? else {
         return Ok(None);
     };
-    // The keeper has the larger part of the time, the proof by the kernel the rest.
-    let budget = cx.remaining() * 2 / 3;
-    let patience = Instant::now() + cx.remaining() * 3 / 4;
-    let why = match client.ask(&request(budget), patience) {
+    let budget = cx.budget();
+    let request = request(cx.left(budget.stopped()));
+    let patience = Instant::now() + cx.left(budget.keeper_killed());
+    let why = match client.ask(&request, patience) {
         Ok((
             Reply::Refused {
                 cause: Cause::Version,
@@ -176,13 +218,13 @@ pub fn await_end(vserver: &str) -> Result<(), Error> {
     step("waiting for the end of the cell");
     let (name, deadline) = (network::outside(vserver), Instant::now() + DYING_LIMIT);
     let mut socket = Socket::new()?;
-    while socket.link(&name)?.is_some() && Client::connect(vserver)?.is_none() {
+    while network::is_connected(&mut socket, vserver)? && Client::connect(vserver)?.is_none() {
         if Instant::now() >= deadline {
             // Somebody from outside is still in it: nothing of berth's. The next cell replaces it.
             log::warn(format_args!("{name} is left of a cell that has ended"));
             break;
         }
-        std::thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(5));
     }
     Ok(())
 }

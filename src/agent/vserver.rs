@@ -222,7 +222,7 @@ fn start(cx: &Context<'_>) -> Result<State, Error> {
         member: member::member(cx),
         spec,
         home: HOME.get(cx.env)?,
-        budget: cx.remaining(),
+        budget: member::patience(cx),
     };
     let condition = member::judge(member::ask_or_start(cx, &vserver, &request)?)?;
     log::info(format_args!("servers of {vserver}: {condition:?}"));
@@ -230,7 +230,8 @@ fn start(cx: &Context<'_>) -> Result<State, Error> {
 }
 
 fn stop(cx: &Context<'_>) -> Result<State, Error> {
-    let Some(vserver) = NAME.try_get(cx.env).or_else(|| member::recall_vserver(cx)) else {
+    let named: Vec<String> = NAME.try_get(cx.env).into_iter().collect();
+    let Some((vserver, _)) = member::owner(cx, &named) else {
         return Ok(State::Stopped);
     };
     let seconds = STOP_TIMEOUT.try_get(cx.env).unwrap_or(10);
@@ -255,19 +256,26 @@ fn monitor(cx: &Context<'_>) -> Result<State, Error> {
     look(cx).map(|(state, _)| state)
 }
 
+/// A cell that lives: its PID 1, and whether its keeper can say what is served.
+struct Living {
+    init: i32,
+    inspects: bool,
+}
+
 /// What keeper and kernel say, and where the cell is.
-fn look(cx: &Context<'_>) -> Result<(State, Option<i32>), Error> {
+fn look(cx: &Context<'_>) -> Result<(State, Option<Living>), Error> {
     let vserver = NAME.get(cx.env)?;
     step("asking the keeper");
     Ok(match member::ask_status(cx, &vserver)? {
         Some(Reply::Member {
             condition: Condition::Running,
             init: Some(init),
+            inspects,
             ..
         }) => {
             let process = namespace::open_process(init)?;
             if namespace::is_alive(process.as_fd()) {
-                (State::Running, Some(init))
+                (State::Running, Some(Living { init, inspects }))
             } else {
                 (State::Failed("the cell has ended".to_owned()), None)
             }
@@ -278,8 +286,10 @@ fn look(cx: &Context<'_>) -> Result<(State, Option<i32>), Error> {
 }
 
 fn monitor_protocols(cx: &Context<'_>) -> Result<State, Error> {
-    let (state, init) = look(cx)?;
-    let Some(init) = init else { return Ok(state) };
+    let (state, living) = look(cx)?;
+    let Some(Living { init, inspects }) = living else {
+        return Ok(state);
+    };
     let Services { nfs, smb } = SERVICES.get(cx.env)?;
     let process = namespace::open_process(init)?;
     for (protocol, wanted) in [(Protocol::Nfs, nfs), (Protocol::Smb, smb)] {
@@ -293,5 +303,16 @@ fn monitor_protocols(cx: &Context<'_>) -> Result<State, Error> {
             return Ok(State::Failed(e.to_string()));
         }
     }
-    Ok(state)
+    if !inspects {
+        return Ok(state);
+    }
+    step("asking for what is served");
+    let request = Request::Inspect {
+        resource: cx.env.instance().to_owned(),
+        budget: member::patience(cx),
+    };
+    match member::ask(&NAME.get(cx.env)?, &request, cx.deadline)? {
+        Some(reply) => member::judge(reply).map(member::state),
+        None => Ok(State::Stopped),
+    }
 }

@@ -71,6 +71,14 @@ impl Channel {
         Ok(Self(socket))
     }
 
+    /// Another descriptor of the same end.
+    ///
+    /// # Errors
+    /// Whatever the kernel refuses.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self(self.0.try_clone()?))
+    }
+
     /// Process and user at the other end, as they were when the connection was made.
     ///
     /// # Errors

@@ -194,7 +194,10 @@ impl Client {
     /// Kills the keeper, and with it the cell, and waits until it has died: until then its socket
     /// takes connections as if it lived.
     pub fn kill(&self) {
-        daemon::kill(self.keeper);
+        // If it can't be opened it has died.
+        if let Ok(process) = daemon::open_process(self.keeper, KEEPER) {
+            daemon::kill(&process);
+        }
     }
 }
 

@@ -91,11 +91,9 @@ pub fn connect(path: &Path, name: &str, what: &str) -> io::Result<Option<(Channe
         }
     };
     let (process, user) = channel.peer()?;
-    let called = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
-    let called = called.trim();
-    // One that has just been killed has no name any more. The kernel keeps 15 bytes of one.
-    let right = called.is_empty() || called == name.get(..15).unwrap_or(name);
-    if user != 0 || !right {
+    if user != 0 || !is_called(process, name) {
+        let called = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+        let called = called.trim();
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             format!(
@@ -118,18 +116,31 @@ pub fn runs_this_program(process: i32) -> bool {
     program(&process.to_string()).is_none_or(|theirs| program("self") == Some(theirs))
 }
 
-/// Kills a daemon that is connected to, and waits until it has died: until then its socket takes
-/// connections as if it lived.
-pub fn kill(process: i32) {
-    // The kernel vouches for the process: it is still the one that accepted this connection, or the
-    // connection would be closed.
-    let handle = namespace::open_process(process);
-    let pid = nix::unistd::Pid::from_raw(process);
-    let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
-    // One that is not there any more, or can't die yet, is for the caller's own proof to find.
-    if let Ok(handle) = handle {
-        let _ = wait_readable(&handle, Instant::now() + KILLED_LIMIT);
+/// A descriptor of the daemon called `name` that has this number.
+///
+/// # Errors
+/// `NotFound` if it has died, though its number may be another process's by now; whatever the kernel refuses.
+pub fn open_process(process: i32, name: &str) -> io::Result<OwnedFd> {
+    let handle = namespace::open_process(process)?;
+    // From here on the number can't come to mean another one without this one's having died.
+    match is_called(process, name) {
+        true => Ok(handle),
+        false => Err(io::ErrorKind::NotFound.into()),
     }
+}
+
+/// Kills a daemon, and waits until it has died: until then its socket takes connections as if it lived.
+pub fn kill(daemon: &OwnedFd) {
+    // One that has died meanwhile needs no killing; one that can't die yet is for the caller's own proof to find.
+    let _ = rustix::process::pidfd_send_signal(daemon, rustix::process::Signal::KILL);
+    let _ = wait_readable(daemon, Instant::now() + KILLED_LIMIT);
+}
+
+/// Whether a process is called so. One that has just been killed has no name any more.
+fn is_called(process: i32, name: &str) -> bool {
+    let called = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+    // The kernel keeps 15 bytes of a name.
+    matches!(called.trim(), called if called.is_empty() || called == name.get(..15).unwrap_or(name))
 }
 
 /// Makes a directory for root alone. What is not root's own is not used.
@@ -163,9 +174,13 @@ pub fn private_directory(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Whatever the kernel refuses.
-pub fn detach(name: &CStr) -> io::Result<()> {
+///
+/// # Safety
+/// The process has just been executed: of the descriptors from 3 on it has opened none, but closes all.
+pub unsafe fn detach(name: &CStr) -> io::Result<()> {
     nix::sys::prctl::set_pdeathsig(None)?;
-    job::close_others(Vec::new());
+    // SAFETY: the caller's promise.
+    unsafe { job::close_others(Vec::new()) };
     rustix::thread::set_name(name)?;
     nix::unistd::setsid()?;
     rustix::process::chdir("/")?;

@@ -1,5 +1,6 @@
 //! The guard: a small process beside the keeper that reports the keeper's own death to Pacemaker.
 
+use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -39,7 +40,8 @@ impl Guard {
     /// Whatever the kernel refuses.
     pub fn spawn() -> io::Result<Self> {
         let (here, there) = Channel::pair()?;
-        let pid = job::fork(c"berth-guard", &[&there], || watch(&there))?;
+        // SAFETY: a keeper has one thread.
+        let pid = unsafe { job::fork(c"berth-guard", &[&there], || watch(&there)) }?;
         Ok(Self { channel: here, pid })
     }
 
@@ -102,4 +104,42 @@ pub fn clean_up(member: &Member) {
         // It is only a line too much in crm_mon.
         log::warn(e);
     }
+}
+
+/// How long after a resource has left it has surely arrived elsewhere: to clean up after it has the cluster look at
+/// it anew.
+const ARRIVED: Duration = Duration::from_secs(3);
+
+/// How long a child may take to part from its parent, which takes some microseconds.
+const PARTED: Duration = Duration::from_secs(1);
+
+/// Has Pacemaker forget, in a while, that `member` was degraded here, which has left: nobody else would. Whoever
+/// calls this may end meanwhile.
+///
+/// # Errors
+/// Whatever the kernel refuses.
+///
+/// # Safety
+/// As [`job::fork`].
+pub unsafe fn clean_up_later(member: Member) -> io::Result<Pid> {
+    let (here, there) = Channel::pair()?;
+    let work = || {
+        let _ = nix::sys::prctl::set_pdeathsig(None);
+        let _ = nix::unistd::setsid();
+        let _ = there.send(&(), None);
+        // Pacemaker waits for the end of what an agent says, and so does the agent that stops a daemon.
+        if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+            let _ = nix::unistd::dup2_stdin(&null);
+            let _ = nix::unistd::dup2_stdout(&null);
+            let _ = nix::unistd::dup2_stderr(&null);
+        }
+        std::thread::sleep(ARRIVED);
+        clean_up(&member);
+        0
+    };
+    // SAFETY: the caller's promise.
+    let pid = unsafe { job::fork(c"berth-clean-up", &[&there], work) }?;
+    // This process may end at once, and a child that has not parted from it would end with it.
+    let _ = wait_readable(&here, Instant::now() + PARTED);
+    Ok(pid)
 }

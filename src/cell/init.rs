@@ -18,16 +18,20 @@ use rustix::thread::UnshareFlags;
 
 use super::channel::{Channel, Received};
 use super::job::Job;
-use super::last_words::LastWords;
 use super::network;
 use super::order::{Event, Numbered, Order};
-use super::output::Lines;
+use super::refused::Refused;
 use super::root::Root;
-use super::service::{self, Launch, ServerSpec};
-use super::{server, settle, task};
+use super::service::{self, ServerSpec};
+use super::{names, owner, server, settle, task};
+use crate::ocf::log;
+use running::Server;
+
+mod running;
 
 /// The whole life of a cell's PID 1; its result is its exit code.
 pub fn run(vserver: &str, channel: &Channel) -> i32 {
+    report_panics(channel);
     match build(vserver, channel).and_then(|root| {
         let mut init = Init::new(root, channel)?;
         channel.send(&Event::Ready, None)?;
@@ -42,6 +46,22 @@ pub fn run(vserver: &str, channel: &Channel) -> i32 {
     }
 }
 
+/// The logs of the host are out of reach in a cell, so the keeper is told. (It hears of the end of a child whose
+/// work was not done, and of what that was.)
+fn report_panics(channel: &Channel) {
+    let own = std::process::id();
+    let Ok(channel) = channel.try_clone() else {
+        return;
+    };
+    std::panic::set_hook(Box::new(move |info| {
+        // Children have this hook too, but not the channel.
+        if std::process::id() == own {
+            let why = format!("{}: {info}", log::MISTAKE).replace('\n', " ");
+            let _ = channel.send(&Event::Broken(why), None);
+        }
+    }));
+}
+
 fn build(vserver: &str, channel: &Channel) -> io::Result<Root> {
     let flags =
         UnshareFlags::NEWNS | UnshareFlags::NEWNET | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
@@ -50,25 +70,15 @@ fn build(vserver: &str, channel: &Channel) -> io::Result<Root> {
     nix::unistd::sethostname(vserver)?;
     network::harden()?;
     channel.send(&Event::Separate, None)?;
-    Root::build()
-}
-
-/// A server that was started.
-struct Server {
-    launch: Launch,
-    pid: Pid,
-    output: Option<OwnedFd>,
-    lines: Lines,
-    /// What it said last that mattered: mostly the reason for its end.
-    last: LastWords,
-    /// The order to start it, until it answers.
-    starting: Option<u64>,
+    let root = Root::build()?;
+    owner::leave_name(vserver)?;
+    Ok(root)
 }
 
 /// Work in a child, and the order that it is for.
 struct Task {
     number: u64,
-    job: Job<Result<(), String>>,
+    job: Job<Result<Vec<Refused>, String>>,
 }
 
 /// Servers being ended: the order, when it came, and the longest patience with one of them.
@@ -112,8 +122,9 @@ impl<'a> Init<'a> {
             self.wait()?;
             while let Ok(Some(_)) = self.signals.read_signal() {}
             for server in &mut self.servers {
-                hear(self.channel, server);
+                server.hear(self.channel);
             }
+            self.finish_rereading()?;
             self.finish_tasks()?;
             self.reap()?;
             self.press_halt()?;
@@ -134,11 +145,16 @@ impl<'a> Init<'a> {
         fds.extend(self.tasks.iter().map(|t| readable(&t.job)));
         let outputs = self.servers.iter().filter_map(|s| s.output.as_ref());
         fds.extend(outputs.map(readable));
-        let timeout = match &self.halting {
+        let rereading = self.servers.iter().filter_map(Server::rereads_until);
+        let timeout = match (&self.halting, rereading.min()) {
             // Strays are looked for at short intervals: they are nobody's children, so their end
             // is told to nobody.
-            Some(_) => PollTimeout::from(5_u8),
-            None => PollTimeout::NONE,
+            (Some(_), _) => PollTimeout::from(5_u8),
+            (None, Some(until)) => {
+                let left = until.saturating_duration_since(Instant::now()).as_micros();
+                PollTimeout::try_from(left.div_ceil(1000)).unwrap_or(PollTimeout::MAX)
+            }
+            (None, None) => PollTimeout::NONE,
         };
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
@@ -156,6 +172,12 @@ impl<'a> Init<'a> {
                         .map_err(|e| e.to_string()),
                     None => Err("no mount came with the order".to_owned()),
                 };
+                self.done(number, result)
+            }
+            Order::Show { directory } => {
+                let view = fd.ok_or_else(|| io::Error::other("no view came with the order"));
+                let shown = view.and_then(|view| names::show(&view, &directory));
+                let result = shown.map_err(|e| format!("{}: {e}", directory.display()));
                 self.done(number, result)
             }
             Order::Detach {
@@ -182,10 +204,15 @@ impl<'a> Init<'a> {
                 Err(e) => self.done(number, Err(e)),
             },
             Order::Launch { spec, server } => self.launch(number, &spec, &server),
-            Order::Signal { server, signal } => {
-                let result = self.signal(&server, signal);
-                self.done(number, result)
-            }
+            Order::Reload { server, signal } => match self.reload(number, &server, signal) {
+                Ok(()) => Ok(()),
+                Err(e) => self.done(number, Err(e)),
+            },
+            Order::Inspect {
+                spec,
+                exports,
+                patience,
+            } => self.task_with(number, move || Ok(task::inspect(&spec, &exports, patience))),
             Order::Halt { patience } => {
                 // In the reverse order of their start.
                 for server in self.servers.iter().rev() {
@@ -203,6 +230,14 @@ impl<'a> Init<'a> {
     }
 
     fn task(&mut self, number: u64, work: impl FnOnce() -> Result<(), String>) -> io::Result<()> {
+        self.task_with(number, || work().map(|()| Vec::new()))
+    }
+
+    fn task_with(
+        &mut self,
+        number: u64,
+        work: impl FnOnce() -> Result<Vec<Refused>, String>,
+    ) -> io::Result<()> {
         match Job::spawn(c"berth-task", || (work(), None)) {
             Ok(job) => {
                 self.tasks.push(Task { number, job });
@@ -222,15 +257,9 @@ impl<'a> Init<'a> {
         match server::spawn(&launch) {
             Ok((child, output)) => {
                 let ready = launch.ready;
-                self.servers.push(Server {
-                    launch,
-                    // Pids are far below 2^31 (kernel.pid_max). Reaped in reap(), with all others.
-                    pid: Pid::from_raw(child.id() as i32),
-                    output: Some(output),
-                    lines: Lines::default(),
-                    last: LastWords::default(),
-                    starting: Some(number),
-                });
+                // Pids are far below 2^31 (kernel.pid_max). Reaped in reap(), with all others.
+                let pid = Pid::from_raw(child.id() as i32);
+                self.servers.push(Server::new(launch, pid, output, number));
                 // The keeper has the deadline: it ends the wait by an order to halt.
                 self.task(number, move || task::await_ready(ready))
             }
@@ -243,10 +272,20 @@ impl<'a> Init<'a> {
         server.ok_or_else(|| format!("{name} does not run"))
     }
 
-    fn signal(&self, name: &str, signal: i32) -> Result<(), String> {
-        let server = self.running(name)?;
-        let signal = Signal::try_from(signal).map_err(|_| format!("{signal} is no signal"))?;
-        kill(server.pid, signal).map_err(|e| format!("signal {name}: {e}"))
+    fn reload(&mut self, number: u64, name: &str, signal: i32) -> Result<(), String> {
+        let server = self.servers.iter_mut().find(|s| s.launch.name == name);
+        let server = server.ok_or_else(|| format!("{name} does not run"))?;
+        server.reload(number, signal)
+    }
+
+    fn finish_rereading(&mut self) -> io::Result<()> {
+        for server in &mut self.servers {
+            if let Some((number, result)) = server.reread(Instant::now()) {
+                let result = result.map(|()| Vec::new());
+                report(self.channel, &Event::Done { number, result })?;
+            }
+        }
+        Ok(())
     }
 
     fn finish_tasks(&mut self) -> io::Result<()> {
@@ -260,13 +299,18 @@ impl<'a> Init<'a> {
             if let Some(server) = self.servers.iter_mut().find(|s| s.starting == Some(number)) {
                 server.starting = None;
             }
-            let result = outcome.map_or_else(|e| Err(e.to_string()), |(result, _)| result);
+            let mut result = outcome.map_or_else(|e| Err(e.to_string()), |(result, _)| result);
+            for refused in result.iter_mut().flatten() {
+                if let Ok(server) = self.running(service::server_of(refused.protocol)) {
+                    server.explain(refused);
+                }
+            }
             if let Some(directory) = self.detaching.remove(&number) {
                 if result.is_ok() {
                     self.root.forget(&directory);
                 }
             }
-            self.done(number, result)?;
+            self.report(&Event::Done { number, result })?;
         }
         Ok(())
     }
@@ -283,16 +327,17 @@ impl<'a> Init<'a> {
             };
             if let Some(at) = self.servers.iter().position(|s| s.pid == pid) {
                 let mut server = self.servers.remove(at);
-                hear(self.channel, &mut server);
+                server.hear(self.channel);
                 self.bury(server, how)?;
             }
         }
     }
 
     /// Tells of a server's end whoever has to know.
-    fn bury(&mut self, server: Server, mut how: String) -> io::Result<()> {
-        if let Some(words) = server.last.get(Instant::now()) {
-            how = format!("{how}: {words}");
+    fn bury(&mut self, server: Server, how: String) -> io::Result<()> {
+        let how = server.why(how);
+        if let Some(number) = server.rereads_for() {
+            self.done(number, Err(format!("{} ended: {how}", server.launch.name)))?;
         }
         if let Some(number) = server.starting {
             // Nobody will answer: the wait for it is over.
@@ -341,20 +386,25 @@ impl<'a> Init<'a> {
     }
 
     fn done(&self, number: u64, result: Result<(), String>) -> io::Result<()> {
+        let result = result.map(|()| Vec::new());
         self.report(&Event::Done { number, result })
     }
 
-    /// Reports what the keeper has to know. It reads quickly; should it not, PID 1 waits for it.
     fn report(&self, event: &Event) -> io::Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(5);
-        loop {
-            match self.channel.send(event, None) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
-                    let mut fds = [PollFd::new(self.channel.as_fd(), PollFlags::POLLOUT)];
-                    let _ = poll(&mut fds, PollTimeout::from(10_u8));
-                }
-                other => return other,
+        report(self.channel, event)
+    }
+}
+
+/// Reports what the keeper has to know. It reads quickly; should it not, PID 1 waits for it.
+fn report(channel: &Channel, event: &Event) -> io::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match channel.send(event, None) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
+                let mut fds = [PollFd::new(channel.as_fd(), PollFlags::POLLOUT)];
+                let _ = poll(&mut fds, PollTimeout::from(10_u8));
             }
+            other => return other,
         }
     }
 }
@@ -363,19 +413,5 @@ fn readable(fd: &impl AsFd) -> PollFd<'_> {
     PollFd::new(fd.as_fd(), PollFlags::POLLIN)
 }
 
-/// Passes on what a server has written.
-fn hear(channel: &Channel, server: &mut Server) {
-    let Some(output) = &server.output else { return };
-    let open = server.lines.read(output, |line| {
-        server.last.hear(line, Instant::now());
-        // Lines that a busy keeper has no room for are lost rather than waited with.
-        let said = Event::Said {
-            server: server.launch.name.clone(),
-            line: line.to_owned(),
-        };
-        let _ = channel.send(&said, None);
-    });
-    if !open {
-        server.output = None;
-    }
-}
+#[cfg(test)]
+mod tests;

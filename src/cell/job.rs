@@ -1,8 +1,9 @@
-//! Work that may block, in a child of its own, so that a keeper or a PID 1 never does.
+//! Work that may block, in a child of its own, so that a keeper, a PID 1 or portwatch never does.
 //!
-//! Both are single-threaded, so the child of a fork may go on running ordinary code.
+//! All of them are single-threaded, so the child of a fork may go on running ordinary code.
 
 use std::ffi::CStr;
+use std::fs;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -37,11 +38,26 @@ impl<T: Serialize + DeserializeOwned> Job<T> {
     /// Starts `work` in a child named `name`, which dies with this process.
     ///
     /// # Errors
-    /// Whatever the kernel refuses.
+    /// Whatever the kernel refuses; `Unsupported` in a process with several threads.
     pub fn spawn(name: &CStr, work: impl FnOnce() -> Outcome<T>) -> io::Result<Self> {
+        if !has_one_thread() {
+            let text = "a process with several threads can't begin a job";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
+        // SAFETY: this is the only thread, as was just seen, so nobody can have started another one since.
+        Self::begin(work, |keep, work| unsafe { fork(name, keep, work) })
+    }
+
+    fn begin(
+        work: impl FnOnce() -> Outcome<T>,
+        fork: impl FnOnce(&[&Channel], &mut dyn FnMut() -> i32) -> io::Result<Pid>,
+    ) -> io::Result<Self> {
         let (here, there) = Channel::pair()?;
-        let pid = fork(name, &[&there], || {
-            let (result, fd) = work();
+        let mut work = Some(work);
+        let pid = fork(&[&there], &mut || {
+            let Some((result, fd)) = work.take().map(|work| work()) else {
+                return 1;
+            };
             i32::from(there.send(&result, fd.as_ref().map(AsFd::as_fd)).is_err())
         })?;
         Ok(Self {
@@ -49,6 +65,17 @@ impl<T: Serialize + DeserializeOwned> Job<T> {
             channel: here,
             result: PhantomData,
         })
+    }
+
+    /// As [`Job::spawn`], in the harness of tests, which has threads.
+    ///
+    /// # Safety
+    /// `work` and its sending use no lock that another thread of the test may hold at this moment, but for the
+    /// allocator's, which the C library puts in order in the child.
+    #[cfg(test)]
+    unsafe fn spawn_for_test(name: &CStr, work: impl FnOnce() -> Outcome<T>) -> io::Result<Self> {
+        // SAFETY: the caller's promise.
+        Self::begin(work, |keep, work| unsafe { fork_anyhow(name, keep, work) })
     }
 
     /// The child.
@@ -79,14 +106,54 @@ impl<T: Serialize + DeserializeOwned> Job<T> {
     }
 }
 
+/// Whether this process has this thread only.
+fn has_one_thread() -> bool {
+    fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
+}
+
 /// Forks a child that runs `work` and exits with its result. The child is called `name`, dies when
 /// its parent does, has no signal blocked, and of the open descriptors keeps 0 to 2 and `keep`.
 ///
 /// # Errors
 /// Whatever the kernel refuses.
-pub fn fork(name: &CStr, keep: &[&Channel], work: impl FnOnce() -> i32) -> io::Result<Pid> {
+///
+/// # Safety
+/// The process has one thread: the child has no other one, and whatever lock another one held would stay
+/// locked in it for ever.
+pub unsafe fn fork(name: &CStr, keep: &[&Channel], work: impl FnOnce() -> i32) -> io::Result<Pid> {
+    debug_assert!(has_one_thread(), "a fork beside other threads");
+    // SAFETY: the caller's promise.
+    unsafe { fork_anyhow(name, keep, work) }
+}
+
+/// Runs `work` in a child of the harness of tests, which has threads; the child has one. Says whether it ended well.
+///
+/// # Safety
+/// `work` uses no lock that another thread of the harness may hold at this moment, but for the allocator's, which the
+/// C library puts in order in the child.
+#[cfg(test)]
+pub unsafe fn passes_alone(work: impl FnOnce()) -> bool {
+    let done = || {
+        work();
+        0
+    };
+    // SAFETY: the caller's promise.
+    let pid = unsafe { fork_anyhow(c"berth-test", &[], done) }.expect("fork");
+    matches!(
+        waitpid(pid, None),
+        Ok(nix::sys::wait::WaitStatus::Exited(_, 0))
+    )
+}
+
+/// # Safety
+/// `work` uses no lock that another thread may hold at this moment.
+unsafe fn fork_anyhow(
+    name: &CStr,
+    keep: &[&Channel],
+    work: impl FnOnce() -> i32,
+) -> io::Result<Pid> {
     let parent = nix::unistd::getpid();
-    // SAFETY: the process has one thread, so the child finds every lock as the parent left it.
+    // SAFETY: the child finds every lock that it uses as this thread left it: the caller's promise.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
@@ -100,7 +167,9 @@ pub fn fork(name: &CStr, keep: &[&Channel], work: impl FnOnce() -> i32) -> io::R
             }
             let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
             let _ = rustix::thread::set_name(name);
-            close_others(keep.iter().map(|c| c.as_fd().as_raw_fd()).collect());
+            // SAFETY: what owns the others is the parent's, of which this is a copy: it leaves by _exit and
+            // drops none of it, and `work` has been given what it may use.
+            unsafe { close_others(keep.iter().map(|c| c.as_fd().as_raw_fd()).collect()) };
             exit(work())
         }
     }
@@ -130,21 +199,28 @@ fn exit(code: i32) -> ! {
 }
 
 /// Closes every descriptor from 3 on that is not in `keep`.
-pub fn close_others(mut keep: Vec<RawFd>) {
+///
+/// # Safety
+/// Nothing in this process uses or closes one of them any more: it has just been forked and leaves by _exit, or
+/// it has just been executed and has opened none.
+pub unsafe fn close_others(mut keep: Vec<RawFd>) {
     keep.sort_unstable();
     let mut first = 3;
     for fd in keep.into_iter().filter(|fd| *fd >= 3) {
-        close_range(first, fd - 1);
+        // SAFETY: the caller's promise.
+        unsafe { close_range(first, fd - 1) };
         first = fd + 1;
     }
-    close_range(first, RawFd::MAX);
+    // SAFETY: the caller's promise.
+    unsafe { close_range(first, RawFd::MAX) };
 }
 
-fn close_range(first: RawFd, last: RawFd) {
+/// # Safety
+/// As [`close_others`], of those from `first` to `last`.
+unsafe fn close_range(first: RawFd, last: RawFd) {
     if first <= last {
-        // SAFETY: descriptors are closed whose owners are never dropped in this process: it either
-        // has just been forked and leaves by _exit, or has just been executed and owns none.
-        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        // SAFETY: nobody uses what is closed, as the caller promises.
+        unsafe { libc::close_range(first.unsigned_abs(), last.unsigned_abs(), 0) };
     }
 }
 
@@ -161,27 +237,41 @@ mod tests {
         outcome
     }
 
+    /// One that is forked beside the harness's other threads.
+    fn spawn(work: impl FnOnce() -> Outcome<u32>) -> Job<u32> {
+        // SAFETY: the work of these tests takes no lock, but for panicking, which waits for nobody: the hook is
+        // set by no test of this crate that would go on meanwhile.
+        unsafe { Job::spawn_for_test(c"berth-test", work) }.unwrap()
+    }
+
     #[test]
     #[ignore = "needs root"]
     fn a_job_hands_back_its_result_and_a_descriptor() {
         let open = || (7, Some(std::fs::File::open("/dev/null").unwrap().into()));
-        let job = Job::spawn(c"berth-test", open).unwrap();
-        let (result, fd) = finish(&job).unwrap();
+        let (result, fd) = finish(&spawn(open)).unwrap();
         assert!(result == 7 && fd.is_some());
     }
 
     #[test]
     #[ignore = "needs root"]
     fn a_job_that_panics_or_is_killed_has_an_error() {
-        let job = Job::spawn(c"berth-test", || panic!("on purpose")).unwrap();
-        assert!(finish(&job).is_err());
-        let job = Job::spawn(c"berth-test", || {
+        assert!(finish(&spawn(|| panic!("on purpose"))).is_err());
+        let job = spawn(|| {
             loop {
                 nix::unistd::pause();
             }
-        })
-        .unwrap();
+        });
         job.kill();
         assert!(finish(&job).is_err());
+    }
+
+    #[test]
+    fn a_process_with_threads_begins_no_job() {
+        let (send, wait) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || wait.recv().is_err());
+        let job: io::Result<Job<u32>> = Job::spawn(c"berth-test", || (7, None));
+        assert_eq!(job.unwrap_err().kind(), io::ErrorKind::Unsupported);
+        drop(send);
+        assert!(thread.join().unwrap());
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! NFS-Ganesha gives each line a level (`log_levels` in src/include/log.h). Since 6 it writes a backtrace
 //! after a fatal line, and where its configuration is wrong the fatal line says only that it is, after
-//! others that say where. Samba's lines on standard output have no level; those of a panic are many, and
-//! one of them says why.
+//! others that say where. Samba's lines on standard output have no level: its closing line says what it could not
+//! do, one before it why; those of a panic are many.
 
 use std::time::{Duration, Instant};
 
@@ -36,11 +36,15 @@ impl LastWords {
         let Some((weight, text)) = weigh(line) else {
             return;
         };
+        let text = match self.get(now).filter(|_| is_closing(text)) {
+            Some(before) if !is_closing(before) => format!("{}: {before}", shortened(text)),
+            _ => text.to_owned(),
+        };
         let yields = |&(best, since, _): &(Weight, Instant, String)| {
             weight >= best || now.duration_since(since) > MEMORY
         };
         if self.best.as_ref().is_none_or(yields) {
-            self.best = Some((weight, now, text.to_owned()));
+            self.best = Some((weight, now, text));
         }
     }
 
@@ -63,16 +67,16 @@ fn weigh(line: &str) -> Option<(Weight, &str)> {
 
 /// A line of NFS-Ganesha's log: `TIME : epoch N : HOST : PROGRAM-PID[THREAD] FUNCTION :COMPONENT :LEVEL
 /// :TEXT`.
-#[derive(Debug, PartialEq, Eq)]
-struct Ganesha<'a> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ganesha<'a> {
     function: &'a str,
-    component: &'a str,
+    pub component: &'a str,
     level: &'a str,
-    text: &'a str,
+    pub text: &'a str,
 }
 
 impl<'a> Ganesha<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
+    pub fn parse(line: &'a str) -> Option<Self> {
         let (_, rest) = line.split_once(" : epoch ")?;
         let (place, rest) = rest
             .split_once(" :")?
@@ -91,24 +95,11 @@ impl<'a> Ganesha<'a> {
     }
 
     fn weigh(self) -> Option<(Weight, &'a str)> {
-        // What it says of a wrong block after it has said what is wrong in it.
-        const SUMMARIES: [&str; 4] = [
-            " errors while processing ",
-            "Errors processing block",
-            " errors found block ",
-            " validation errors in block ",
-        ];
-        // What it says at each start in a cell.
-        const USUAL: [&str; 2] = [
-            "Cannot register NFS V",
-            "gssd_refresh_krb5_machine_credential",
-        ];
-        let is_one_of = |list: &[&str]| list.iter().any(|part| self.text.contains(part));
         let weight = match self.level {
             _ if self.text.is_empty() || self.function == "gsh_backtrace" => return None,
             "FATAL" if !self.text.starts_with("Fatal errors.") => Weight::Fatal,
-            "CRIT" | "MAJ" if self.component == "DBUS" || is_one_of(&USUAL) => Weight::Said,
-            "CRIT" if self.text.starts_with("Config File (") && !is_one_of(&SUMMARIES) => {
+            "CRIT" | "MAJ" if self.is_usual() => Weight::Said,
+            "CRIT" if self.text.starts_with("Config File (") && !self.is_summary() => {
                 Weight::Detail
             }
             "FATAL" | "CRIT" | "MAJ" => Weight::Wrong,
@@ -116,6 +107,42 @@ impl<'a> Ganesha<'a> {
         };
         Some((weight, self.text))
     }
+
+    /// Whether it says what is wrong. A value that is passed over is only warned of.
+    pub fn is_complaint(self) -> bool {
+        let level = match self.level {
+            "FATAL" | "CRIT" | "MAJ" => !self.text.is_empty(),
+            "WARN" => self.text.starts_with("Config File ("),
+            _ => false,
+        };
+        level && self.function != "gsh_backtrace" && !self.is_usual() && !self.is_summary()
+    }
+
+    /// What it says of a wrong block after it has said what is wrong in it.
+    fn is_summary(self) -> bool {
+        const SUMMARIES: [&str; 5] = [
+            " errors while processing ",
+            "Errors processing block",
+            " errors found block ",
+            " validation errors in block ",
+            "Fatal errors.",
+        ];
+        SUMMARIES.iter().any(|part| self.text.contains(part))
+    }
+
+    /// What it says at each start in a cell.
+    fn is_usual(self) -> bool {
+        const USUAL: [&str; 2] = [
+            "Cannot register NFS V",
+            "gssd_refresh_krb5_machine_credential",
+        ];
+        self.component == "DBUS" || USUAL.iter().any(|part| self.text.contains(part))
+    }
+}
+
+/// Whether a line without a level says anything.
+pub(super) fn is_reason(line: &str) -> bool {
+    weigh_plain(line).is_some()
 }
 
 /// Weighs a line without a level: of Samba, of a library, of any other command.
@@ -135,10 +162,41 @@ fn weigh_plain(line: &str) -> Option<(Weight, &str)> {
     if text.is_empty() || EMPTY.iter().any(|start| text.starts_with(start)) {
         return None;
     }
-    if text.starts_with("INTERNAL ERROR: ") {
+    if is_closing(text) || names_cause(text) {
         return Some((Weight::Wrong, text));
     }
     Some((Weight::Said, text))
+}
+
+/// Whether a line is Samba's last one of its own accord: of a panic, of a daemon that can't start.
+fn is_closing(text: &str) -> bool {
+    const CLOSINGS: [&str; 3] = ["INTERNAL ERROR: ", "exit_daemon: ", "ERROR: "];
+    CLOSINGS.iter().any(|start| text.starts_with(start))
+}
+
+/// A closing line without the full stop, and without the process that a panic was in.
+fn shortened(text: &str) -> &str {
+    let (what, _) = text
+        .split_once(" in smbd ")
+        .or_else(|| text.split_once(" in pid "))
+        .unwrap_or((text, ""));
+    what.trim_end_matches('.')
+}
+
+/// Whether a line has a reason in it: a status of Windows', or an error of the system's.
+fn names_cause(text: &str) -> bool {
+    const CAUSES: [&str; 9] = [
+        "NT_STATUS_",
+        "No space left on device",
+        "Disk quota exceeded",
+        "Permission denied",
+        "Read-only file system",
+        "Input/output error",
+        "Address already in use",
+        "Too many open files",
+        "Cannot allocate memory",
+    ];
+    CAUSES.iter().any(|cause| text.contains(cause))
 }
 
 #[cfg(test)]
@@ -235,29 +293,75 @@ BACKTRACE: 9 stack frames:
 dumping core in /var/log/samba/cores/smbd
 ";
 
+    /// Recorded from 4.17, on a file system that was full; 4.22's differ only in the version.
+    const FULL_417: &str = "\
+messaging_reinit() failed: NT_STATUS_DISK_FULL
+reinit_after_fork() failed
+===============================================================
+INTERNAL ERROR: reinit_after_fork() failed in pid 51 (4.17.12-Debian)
+If you are running a recent Samba version, and if you think this problem is not yet fixed in the latest versions, please consider reporting this bug, see https://wiki.samba.org/index.php/Bug_Reporting
+===============================================================
+PANIC (pid 51): reinit_after_fork() failed in 4.17.12-Debian
+BACKTRACE: 13 stack frames:
+ #0 /usr/lib/x86_64-linux-gnu/samba/libgenrand-samba4.so.0(log_stack_trace+0x2e) [0x7f8ffc52f55e]
+dumping core in /var/log/samba/cores/smbd
+";
+
     #[test]
     fn sambas_reason_is_shown_and_not_its_backtrace() {
         assert_eq!(
             last_of(PANIC_422),
-            "INTERNAL ERROR: open_sockets_smbd() failed in smbd () () pid 17 \
-             (4.22.11-Debian-4.22.11+dfsg-0+deb13u1)"
+            "INTERNAL ERROR: open_sockets_smbd() failed: open_sockets_smbd: No sockets available to \
+             bind to."
         );
-        // Recorded from 4.17.
-        let failed = "\
-smbd version 4.17.12-Debian started.
-Copyright Andrew Tridgell and the Samba Team 1992-2022
-Failed to open /data/.berth/smb/private/secrets.tdb
-exit_daemon: daemon failed to start: smbd can not open secrets.tdb, error code 13
-";
         assert_eq!(
-            last_of(failed),
-            "exit_daemon: daemon failed to start: smbd can not open secrets.tdb, error code 13"
+            last_of(FULL_417),
+            "INTERNAL ERROR: reinit_after_fork() failed: messaging_reinit() failed: \
+             NT_STATUS_DISK_FULL"
         );
+    }
+
+    /// Recorded from 4.17 and 4.22, which say the same.
+    #[test]
+    fn what_samba_could_not_do_is_shown_with_why() {
+        for (lines, reason) in [
+            (
+                "smbd version 4.17.12-Debian started.\n\
+                 Copyright Andrew Tridgell and the Samba Team 1992-2022\n\
+                 Failed to open /data/.berth/smb/private/secrets.tdb\n\
+                 exit_daemon: daemon failed to start: smbd can not open secrets.tdb, error code 13\n",
+                "exit_daemon: daemon failed to start: smbd can not open secrets.tdb, error code 13: \
+                 Failed to open /data/.berth/smb/private/secrets.tdb",
+            ),
+            (
+                "SamInfo3_for_guest: Unable to locate guest account [nosuch]!\n\
+                 get_guest_info3 failed with NT_STATUS_NO_SUCH_USER\n\
+                 ERROR: failed to setup guest info.\n",
+                "ERROR: failed to setup guest info: get_guest_info3 failed with \
+                 NT_STATUS_NO_SUCH_USER",
+            ),
+            (
+                "smbd version 4.22.11-Debian-4.22.11+dfsg-0+deb13u1 started.\n\
+                 Copyright Andrew Tridgell and the Samba Team 1992-2025\n\
+                 No builtin nor plugin backend for elsewhere found\n",
+                "No builtin nor plugin backend for elsewhere found",
+            ),
+            (
+                "ERROR: smbd is already running. File /run/samba/pid/smbd.pid exists and process id 46 \
+                 is running.\n",
+                "ERROR: smbd is already running. File /run/samba/pid/smbd.pid exists and process id 46 \
+                 is running.",
+            ),
+        ] {
+            assert_eq!(last_of(lines), reason);
+        }
     }
 
     #[test]
     fn of_any_other_command_the_last_line_is_shown() {
         assert_eq!(last_of("one\n  two  \n\n"), "two");
+        let failed = "can't bind: Address already in use";
+        assert_eq!(last_of(&format!("{failed}\nbye\n")), failed);
         assert_eq!(last_of(""), "");
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::refused::Refused;
 use super::service::{Export, ServerSpec};
 
 /// An order from the keeper. Each is answered by one [`Event::Done`] with its number.
@@ -21,6 +22,11 @@ pub struct Numbered {
 pub enum Order {
     /// Attach the mount whose descriptor comes along.
     Attach {
+        /// Where.
+        directory: PathBuf,
+    },
+    /// Show the node's directory of a name service, a view of which comes along: see [`super::names`].
+    Show {
         /// Where.
         directory: PathBuf,
     },
@@ -51,12 +57,22 @@ pub enum Order {
         /// Which of them.
         server: String,
     },
-    /// Send a signal to a server.
-    Signal {
+    /// Have a server read its configuration again, by a signal; done when it says that it has, as far as it is
+    /// known to say so, and says it soon.
+    Reload {
         /// The server's name.
         server: String,
         /// The signal's number.
         signal: i32,
+    },
+    /// Ask the servers for all that they are to serve.
+    Inspect {
+        /// The servers.
+        spec: ServerSpec,
+        /// What they export.
+        exports: Vec<Export>,
+        /// How long they are given to take up what they have just been told of.
+        patience: Duration,
     },
     /// Run a program to its end, with a server's rights.
     Run {
@@ -87,8 +103,8 @@ pub enum Event {
     Done {
         /// Its number.
         number: u64,
-        /// Why not, in one line.
-        result: Result<(), String>,
+        /// What is not served, where that was asked for; why not, in one line.
+        result: Result<Vec<Refused>, String>,
     },
     /// A server has ended without being told to.
     Died {

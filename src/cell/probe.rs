@@ -1,9 +1,12 @@
-//! Asks a file server, in its own protocol, whether it serves: an NFS NULL call, an SMB negotiation.
+//! Asks a file server, in its own protocol, whether it serves at all (an NFS NULL call, an SMB negotiation), and
+//! whether it serves what it is to (a walk to an export, a connection to a share).
 
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 mod nfs;
 mod smb;
@@ -12,7 +15,7 @@ mod smb;
 const ANSWER_LIMIT: usize = 64 << 10;
 
 /// A protocol that can be probed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Protocol {
     /// NFS version 4.
     Nfs,
@@ -43,7 +46,7 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// Asks the server at the other end of `stream`.
+/// Asks the server at the other end of `stream` whether it serves.
 ///
 /// # Errors
 /// `TimedOut` if no answer came before `deadline`; `InvalidData`, with what is wrong, if it is not that
@@ -54,27 +57,52 @@ pub fn ask(protocol: Protocol, stream: &TcpStream, deadline: Instant) -> io::Res
         Protocol::Nfs => nfs::ask(&mut peer),
         Protocol::Smb => smb::ask(&mut peer),
     };
-    answered.map_err(|e| {
-        let kind = match e.kind() {
-            // What a socket's time-out is reported as.
-            io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut,
-            kind => kind,
-        };
-        match kind {
-            io::ErrorKind::TimedOut => io::Error::new(kind, format!("{protocol}: no answer")),
-            _ => io::Error::new(kind, format!("{protocol}: {e}")),
-        }
-    })
+    answered.map_err(|e| named(protocol, e))
 }
 
-/// Connects to the server at `address` and asks it.
+/// Connects to the server at `address` and asks it whether it serves.
 ///
 /// # Errors
 /// As [`ask`]; that of the connection.
 pub fn ask_at(protocol: Protocol, address: SocketAddr, deadline: Instant) -> io::Result<()> {
-    let stream = TcpStream::connect_timeout(&address, left(deadline)?)
-        .map_err(|e| io::Error::new(e.kind(), format!("{protocol}: connect to {address}: {e}")))?;
-    ask(protocol, &stream, deadline)
+    ask(protocol, &connect(protocol, address, deadline)?, deadline)
+}
+
+/// Connects to the server at `address` and asks it for `what` it is to serve: the directory of an export, the
+/// name of a share. The asker must be in the server's cell: see [`super::service`].
+///
+/// # Errors
+/// `NotFound` if the server says that it has no such thing; as [`ask_at`].
+pub fn find(
+    protocol: Protocol,
+    what: &str,
+    address: SocketAddr,
+    deadline: Instant,
+) -> io::Result<()> {
+    let stream = &connect(protocol, address, deadline)?;
+    let mut peer = Peer { stream, deadline };
+    let answered = match protocol {
+        Protocol::Nfs => nfs::find(&mut peer, what),
+        Protocol::Smb => smb::find(&mut peer, what),
+    };
+    answered.map_err(|e| named(protocol, e))
+}
+
+fn connect(protocol: Protocol, address: SocketAddr, deadline: Instant) -> io::Result<TcpStream> {
+    TcpStream::connect_timeout(&address, left(deadline)?)
+        .map_err(|e| io::Error::new(e.kind(), format!("{protocol}: connect to {address}: {e}")))
+}
+
+fn named(protocol: Protocol, e: io::Error) -> io::Error {
+    let kind = match e.kind() {
+        // What a socket's time-out is reported as.
+        io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut,
+        kind => kind,
+    };
+    match kind {
+        io::ErrorKind::TimedOut => io::Error::new(kind, format!("{protocol}: no answer")),
+        _ => io::Error::new(kind, format!("{protocol}: {e}")),
+    }
 }
 
 fn left(deadline: Instant) -> io::Result<Duration> {

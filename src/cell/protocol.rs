@@ -114,6 +114,13 @@ pub enum Request {
         /// Its resource.
         resource: String,
     },
+    /// Do the servers serve all that they are to? Answered when they have been asked.
+    Inspect {
+        /// Their resource.
+        resource: String,
+        /// How long the answer may take.
+        budget: Duration,
+    },
     /// Where is the cell? Answered when it is built, with its network namespace.
     Find,
     /// A VIP has just been announced on a port: announce it some times more. The packet socket that
@@ -172,6 +179,9 @@ pub enum Reply {
         device: Option<PathBuf>,
         /// The cell's PID 1, as the host numbers it; `None` if there is no cell.
         init: Option<i32>,
+        /// Whether the keeper knows [`Request::Inspect`]: older ones hang up on it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        inspects: bool,
     },
     /// There is no cell.
     NoCell,
@@ -211,8 +221,8 @@ mod tests {
     #[test]
     fn keepers_and_agents_of_all_versions_understand_each_other() {
         let kinds = [
-            "attach", "detach", "export", "serve", "unserve", "status", "find", "announce",
-            "clean up",
+            "attach", "detach", "export", "serve", "unserve", "status", "inspect", "find",
+            "announce", "clean up",
         ];
         formats::check("keeper-request.jsonl", &kinds, |request| match request {
             Request::Attach { .. } => "attach",
@@ -221,6 +231,7 @@ mod tests {
             Request::Serve { .. } => "serve",
             Request::Unserve { .. } => "unserve",
             Request::Status { .. } => "status",
+            Request::Inspect { .. } => "inspect",
             Request::Find => "find",
             Request::Announce { .. } => "announce",
             Request::CleanUp { .. } => "clean up",

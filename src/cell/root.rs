@@ -55,8 +55,9 @@ const MASKED: [&str; 14] = [
     "ssl/private",
 ];
 
-/// Sizes of the tmpfs mounts: room for state and logs, never for filling the host's memory.
-const RUN_SIZE: u64 = 64 << 20;
+/// Sizes of the tmpfs mounts: room for state and logs, never for filling the host's memory. In /run Samba has some
+/// 1,200 bytes for each file that a client has open.
+const RUN_SIZE: u64 = 256 << 20;
 const SCRATCH_SIZE: u64 = 256 << 20;
 const SKELETON_SIZE: u64 = 1 << 20;
 

@@ -38,7 +38,7 @@ mod smb;
 mod value;
 mod version;
 
-pub use nfs::export_id;
+pub use nfs::{config as nfs_config, export_id, lines_about as nfs_lines_about};
 pub use value::{Access, Client, ShareName, Squash, User};
 pub use version::Version;
 
@@ -95,6 +95,25 @@ pub struct XfsIdentity {
     pub device: u64,
     /// The file system's UUID.
     pub uuid: Uuid,
+}
+
+impl Export {
+    /// All that servers of these protocols are to serve of it: the protocol, and what to ask for by it.
+    pub fn served(&self, spec: &ServerSpec) -> Vec<(Protocol, &str)> {
+        let nfs = self.nfs.as_ref().filter(|_| spec.nfs);
+        let smb = self.smb.as_ref().filter(|_| spec.smb);
+        let nfs = nfs.map(|_| (Protocol::Nfs, self.directory.as_str()));
+        let smb = smb.map(|share| (Protocol::Smb, share.name.as_str()));
+        nfs.into_iter().chain(smb).collect()
+    }
+}
+
+/// The [`Launch::name`] of the server of a protocol.
+pub const fn server_of(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Nfs => nfs::NAME,
+        Protocol::Smb => smb::NAME,
+    }
 }
 
 /// An export over NFS.

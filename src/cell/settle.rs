@@ -26,7 +26,15 @@ const COVER: &str = "empty";
 /// point of a file system that it does not know fails as a whole, with NFS4ERR_XDEV.
 pub fn settle(home: &Path) -> Result<(), String> {
     let state = home.join(".berth");
-    settle_at(&state).map_err(|e| format!("state directory {}: {e}", state.display()))
+    settle_at(&state).map_err(|e| match is_full(&e) {
+        true => format!("the home file system at {} is full: {e}", home.display()),
+        false => format!("state directory {}: {e}", state.display()),
+    })
+}
+
+/// Whether there was no room for something: no blocks or no inodes.
+fn is_full(e: &io::Error) -> bool {
+    matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 fn settle_at(state: &Path) -> io::Result<()> {
@@ -37,12 +45,12 @@ fn settle_at(state: &Path) -> io::Result<()> {
     let empty = state.join(COVER);
     let made = make_state_directory(&empty);
     let view = mount::clone_tree(CWD, state)?;
-    let cover = match made.map_err(|e| e.kind()) {
+    let cover = match made {
         Ok(()) => mount::clone_tree(CWD, &empty)?,
         // A server that was there before, on a file system that has become full, goes on; only that its root
         // can't be listed with a newer Ganesha until there is room again at a start.
-        Err(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => mount::create_tmpfs(4096, 0o700)?,
-        Err(kind) => return Err(kind.into()),
+        Err(e) if is_full(&e) => mount::create_tmpfs(4096, 0o700)?,
+        Err(e) => return Err(e),
     };
     mount::set_read_only(&cover)?;
     mount::attach(cover, CWD, state)?;
@@ -68,7 +76,10 @@ pub fn configure(spec: &ServerSpec, exports: &[Export]) -> Result<(), String> {
     for entry in service::files(spec, exports, &found)? {
         let (Entry::Directory { path, .. } | Entry::File { path, .. } | Entry::Node { path, .. }) =
             &entry;
-        put(&entry).map_err(|e| format!("write {}: {e}", path.display()))?;
+        put(&entry).map_err(|e| match is_full(&e) && path.starts_with(&spec.state) {
+            true => format!("the home file system is full: make {}: {e}", path.display()),
+            false => format!("write {}: {e}", path.display()),
+        })?;
     }
     Ok(())
 }

@@ -11,8 +11,9 @@ use nix::unistd::Pid;
 use rustix::thread::CapabilitySet;
 
 use super::probe;
+use super::refused::Refused;
 use super::server;
-use super::service::Ready;
+use super::service::{Export, Ready, ServerSpec};
 use crate::sys::command;
 use crate::sys::mount::{self, Entry};
 
@@ -146,6 +147,31 @@ pub fn run(argv: &[String], rights: CapabilitySet, limit: Duration) -> Result<()
         .and_then(|output| output.check(argv.join(" ")))
         .map(|_| ())
         .map_err(|e| e.to_string())
+}
+
+/// Asks the servers for all that they are to serve, each thing until it is there or the patience is over, and
+/// says what is not.
+pub fn inspect(spec: &ServerSpec, exports: &[Export], patience: Duration) -> Vec<Refused> {
+    let end = Instant::now() + patience;
+    let mut refused = Vec::new();
+    for export in exports {
+        for (protocol, name) in export.served(spec) {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, protocol.port()));
+            let error = loop {
+                match probe::find(protocol, name, address, Instant::now() + ANSWER_LIMIT) {
+                    Ok(()) => break None,
+                    Err(e) if Instant::now() >= end => break Some(e.to_string()),
+                    Err(_) => pause(INTERVAL),
+                }
+            };
+            refused.extend(error.map(|why| Refused {
+                directory: export.directory.clone(),
+                protocol,
+                why,
+            }));
+        }
+    }
+    refused
 }
 
 /// Waits until a server that was just started answers. Ended from outside if it never does.

@@ -8,6 +8,7 @@ use super::env::Env;
 use super::error::Error;
 use super::exit::State;
 use super::param::Declared;
+use crate::plan::budget::Budget;
 
 /// What carries out an action.
 pub type Handler = fn(&Context<'_>) -> Result<State, Error>;
@@ -21,6 +22,8 @@ pub struct Context<'a> {
     pub action: Action,
     /// The check level that this handler is declared for and the caller asked for (or more).
     pub depth: u32,
+    /// When it was begun.
+    pub begun: Instant,
     /// When the action must have ended: a little before the watchdog, which comes a little before
     /// Pacemaker.
     pub deadline: Instant,
@@ -30,6 +33,16 @@ impl Context<'_> {
     /// The time left until the deadline; zero after it.
     pub fn remaining(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// How the time of the action is shared out.
+    pub fn budget(&self) -> Budget {
+        Budget::new(self.env.timeout())
+    }
+
+    /// The time left until `share`, counted from the beginning; zero after it.
+    pub fn left(&self, share: Duration) -> Duration {
+        share.saturating_sub(self.begun.elapsed())
     }
 }
 

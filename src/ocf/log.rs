@@ -9,6 +9,7 @@ use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
+use std::panic;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -19,6 +20,9 @@ const SYSLOG: &str = "/dev/log";
 
 /// Longer messages are cut: what a datagram to syslog surely holds.
 const MESSAGE_LIMIT: usize = 2048;
+
+/// How what a panic says begins.
+pub const MISTAKE: &str = "mistake in berth";
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,10 +75,12 @@ struct Target {
 
 static TARGET: OnceLock<Target> = OnceLock::new();
 
-/// Sets where the messages of this process go, as `env` says. Only the first call counts.
+/// Sets where the messages of this process go, as `env` says; a panic is one too. Only the first call counts.
 pub fn init(name: &str, env: &Env) {
     // A later call finds it set and changes nothing.
     let _ = TARGET.set(Target::new(name, env));
+    // A daemon has no standard error that anybody reads, and would end without a word.
+    panic::set_hook(Box::new(|info| critical(format_args!("{MISTAKE}: {info}"))));
 }
 
 /// The service is lost.
@@ -300,6 +306,42 @@ mod tests {
         let mut buffer = [0; 64];
         let length = syslog.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"<30>vip: INFO: up");
+    }
+
+    const FILE: &str = "BERTH_TEST_PANIC_LOG";
+
+    /// Another process runs this one alone.
+    #[test]
+    #[allow(clippy::disallowed_methods)] // it is that process
+    fn panics() {
+        if let Ok(file) = std::env::var(FILE) {
+            init(
+                "keeper",
+                &Env::from_variables([("HA_LOGFILE", file.as_str())]),
+            );
+            panic!("on purpose,\nin two lines");
+        }
+    }
+
+    #[test]
+    fn a_daemon_that_panics_says_so_in_the_log() {
+        use crate::sys::command::{command, run};
+        use std::time::{Duration, Instant};
+
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ha.log");
+        let mut daemon = command(std::env::current_exe().unwrap());
+        daemon
+            .args(["--exact", "ocf::log::tests::panics"])
+            .env(FILE, &file);
+        run(daemon, Instant::now() + Duration::from_secs(60)).unwrap();
+        let text = std::fs::read_to_string(&file).unwrap();
+        let (_, said) = text.split_once("]: ").unwrap();
+        assert!(
+            said.starts_with("CRIT: mistake in berth: panicked at src/ocf/log.rs:"),
+            "{text}"
+        );
+        assert!(said.ends_with(" on purpose, in two lines\n"), "{text}");
     }
 
     #[test]

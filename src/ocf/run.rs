@@ -11,6 +11,7 @@ use super::env::Env;
 use super::error::Error;
 use super::exit::{ExitCode, State, exit_code};
 use super::{log, meta, reason, usage, watchdog};
+use crate::plan::budget::Budget;
 
 /// What may be told of the state that an action found.
 pub type Told = fn(&Context<'_>, State) -> State;
@@ -79,9 +80,8 @@ fn attempt(
     let begun = Instant::now();
     env.check_version()?;
     let subject = format!("{action} of {}", env.instance());
-    // Pacemaker's kill at the full time leaves no reason: the watchdog's end, at five sixths, does,
-    // and the action's own, at three quarters, has a better one.
-    watchdog::arm(&env.reason_prefix(), &subject, env.timeout() / 6 * 5)
+    let budget = Budget::new(env.timeout());
+    watchdog::arm(&env.reason_prefix(), &subject, budget.watchdog())
         .map_err(|e| Error::from(e).context("start the watchdog"))?;
     if matches!(
         action,
@@ -93,7 +93,8 @@ fn attempt(
         env,
         action,
         depth: declaration.depth,
-        deadline: begun + env.timeout() / 4 * 3,
+        begun,
+        deadline: begun + budget.end(),
     };
     let state = (declaration.handler)(&context)?;
     Ok(told(&context, state))
@@ -139,7 +140,7 @@ fn tell(prefix: &str, text: &str) {
 
 fn report_panics(prefix: String) {
     panic::set_hook(Box::new(move |info| {
-        let text = format!("mistake in berth: {info}");
+        let text = format!("{}: {info}", log::MISTAKE);
         log::error(&text);
         tell(&prefix, &text);
         end(ExitCode::Generic);

@@ -1,8 +1,11 @@
 //! Pure decisions: no I/O, no clock (time is an argument), nothing of the other modules.
 
+pub mod budget;
 pub mod detour;
 pub mod directory;
+pub mod holding;
 pub mod name;
 pub mod port;
 pub mod repair;
+pub mod twin;
 pub mod vip;

@@ -20,6 +20,10 @@ pub enum Refusal {
     First(&'static str),
     /// It has a character outside those allowed; the text names them.
     Character(char, &'static str),
+    /// It is that of the loopback interface.
+    Loopback,
+    /// With this character in it, it looks like a list or a pattern of names.
+    Several(char),
 }
 
 impl fmt::Display for Refusal {
@@ -32,6 +36,13 @@ impl fmt::Display for Refusal {
             ),
             Self::First(allowed) => write!(f, "must begin with {allowed}"),
             Self::Character(c, allowed) => write!(f, "has {c:?} in it; allowed are {allowed}"),
+            Self::Loopback => {
+                f.write_str("is the node's own loopback interface, where no client is")
+            }
+            Self::Several(c) => write!(
+                f,
+                "has {c:?} in it: name each interface by itself, without patterns"
+            ),
         }
     }
 }
@@ -99,6 +110,22 @@ pub fn interface(name: &str) -> Result<(), Refusal> {
     })
 }
 
+/// Checks the name of a port, an interface that virtual IP addresses can be served through: as
+/// [`interface`], but not the loopback interface, and no list or pattern written as one name.
+///
+/// # Errors
+/// What is wrong; its text completes "the name … ".
+pub fn port(name: &str) -> Result<(), Refusal> {
+    if name == "lo" {
+        return Err(Refusal::Loopback);
+    }
+    // The kernel allows them; nobody calls an interface so.
+    if let Some(c) = name.chars().find(|c| ",;*?[]{}=|\"'\\".contains(*c)) {
+        return Err(Refusal::Several(c));
+    }
+    interface(name)
+}
+
 fn check(
     name: &str,
     limit: usize,
@@ -140,6 +167,42 @@ mod tests {
         for bad in ["", "1a", "-a", "a-", "Alpha", "a_b", "a.b", "ä", "a b"] {
             assert!(vserver(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_port_is_one_interface_that_clients_can_be_at() {
+        for good in [
+            "eth1",
+            "eth1.200",
+            "bond0",
+            "br-lan",
+            "enp1s0f0np0",
+            "b-lan",
+        ] {
+            assert_eq!(port(good), Ok(()), "{good}");
+        }
+        for (bad, why) in [
+            (
+                "lo",
+                "is the node's own loopback interface, where no client is",
+            ),
+            (
+                "eth1,eth2",
+                "has ',' in it: name each interface by itself, without patterns",
+            ),
+            (
+                "eth*",
+                "has '*' in it: name each interface by itself, without patterns",
+            ),
+            ("", "is empty"),
+            (
+                "a/b",
+                "has '/' in it; allowed are all but white space, / and :",
+            ),
+        ] {
+            assert_eq!(port(bad).unwrap_err().to_string(), why, "{bad}");
+        }
+        assert!(port("eth[12]").is_err() && port("eth?").is_err() && port("eth1=office").is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! questions to targets that prove that a port forwards.
 
 mod frame;
+mod heard;
 mod question;
 
 use std::io;
@@ -14,9 +15,10 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use self::frame::{
-    ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, claimant,
-    frames, questions,
+    ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, frames,
+    questions,
 };
+use self::heard::claimant;
 pub use self::question::{Answer, Ear, Question};
 use crate::sys::message;
 use crate::sys::netlink::Mac;
@@ -32,6 +34,8 @@ const PROBES_AT: [Duration; 3] = [
 const SILENCE: Duration = Duration::from_millis(20);
 /// How many frames are looked at in one go: a flood of them must not hold up a start.
 const FRAMES: usize = 1000;
+/// The longest frame that is read as a whole: neighbour discovery with all options that it can have.
+const FRAME: usize = 256;
 
 /// That an address is now reached through an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -297,7 +301,7 @@ fn hear(
     Ok(())
 }
 
-/// The next frame within `wait`, cut off after what counts.
+/// The next frame within `wait`; a longer one is cut off, and believed by nobody.
 fn receive(socket: &OwnedFd, wait: Duration) -> io::Result<Option<Vec<u8>>> {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
     // Rounded up, so that the end of the wait is not spun towards.
@@ -308,7 +312,7 @@ fn receive(socket: &OwnedFd, wait: Duration) -> io::Result<Option<Vec<u8>>> {
         Ok(_) => {}
         Err(e) => return Err(e.into()),
     }
-    let mut frame = vec![0; 128];
+    let mut frame = vec![0; FRAME];
     // SAFETY: the buffer is valid for the length given.
     let length = unsafe {
         libc::recv(

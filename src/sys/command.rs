@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// What is kept of each of a program's output streams; the rest is read and thrown away.
+/// What is kept of each of a program's output streams; the rest is read and thrown away, and the output counts as
+/// cut.
 pub const OUTPUT_LIMIT: usize = 4 << 20;
 
 /// What a finished program left.
@@ -23,6 +24,8 @@ pub struct Output {
     pub stdout: Vec<u8>,
     /// Its standard error, up to [`OUTPUT_LIMIT`] bytes.
     pub stderr: Vec<u8>,
+    /// Whether its standard output was longer.
+    pub cut: bool,
 }
 
 impl Output {
@@ -33,6 +36,7 @@ impl Output {
             status: ExitStatus::from_raw(code << 8),
             stdout: stdout.into(),
             stderr: stderr.into(),
+            cut: false,
         }
     }
 
@@ -41,8 +45,13 @@ impl Output {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
-    /// An error that carries the program's own last words, unless it exited 0.
+    /// An error that carries the program's own last words, unless it exited 0; one that says so where its output is
+    /// not all there.
     pub fn check(self, what: impl fmt::Display) -> io::Result<Self> {
+        if self.status.success() && self.cut {
+            let text = format!("{what}: it wrote more than {} MiB", OUTPUT_LIMIT >> 20);
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+        }
         if self.status.success() {
             return Ok(self);
         }
@@ -133,7 +142,7 @@ fn converse(child: &mut Child, mut input: &[u8], deadline: Instant) -> io::Resul
     if let Some(pipe) = &stdin {
         set_nonblocking(pipe)?;
     }
-    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let (mut out, mut err) = (Kept::default(), Kept::default());
     while stdin.is_some() || stdout.is_some() || stderr.is_some() {
         let mut fds = Vec::with_capacity(3);
         fds.extend(
@@ -169,8 +178,9 @@ fn converse(child: &mut Child, mut input: &[u8], deadline: Instant) -> io::Resul
         if let Some(status) = child.try_wait()? {
             return Ok(Output {
                 status,
-                stdout: out,
-                stderr: err,
+                stdout: out.bytes,
+                stderr: err.bytes,
+                cut: out.cut,
             });
         }
         wait(
@@ -220,12 +230,23 @@ fn feed(pipe: &mut Option<impl Write>, input: &mut &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-fn drain(pipe: &mut Option<impl Read>, into: &mut Vec<u8>) -> io::Result<()> {
+/// What is kept of an output stream.
+#[derive(Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    cut: bool,
+}
+
+fn drain(pipe: &mut Option<impl Read>, into: &mut Kept) -> io::Result<()> {
     let Some(reader) = pipe else { return Ok(()) };
     let mut buffer = [0; 16384];
     match reader.read(&mut buffer)? {
         0 => *pipe = None,
-        n => into.extend_from_slice(&buffer[..n.min(OUTPUT_LIMIT.saturating_sub(into.len()))]),
+        n => {
+            let room = OUTPUT_LIMIT - into.bytes.len();
+            into.bytes.extend_from_slice(&buffer[..n.min(room)]);
+            into.cut |= n > room;
+        }
     }
     Ok(())
 }
@@ -299,8 +320,12 @@ mod tests {
     }
 
     #[test]
-    fn output_beyond_the_limit_is_dropped_not_kept() {
+    fn output_beyond_the_limit_is_dropped_and_not_taken_for_all_of_it() {
         let out = run(shell("head -c 5000000 /dev/zero"), soon()).unwrap();
-        assert_eq!(out.stdout.len(), OUTPUT_LIMIT);
+        assert!(out.cut && out.stdout.len() == OUTPUT_LIMIT);
+        let error = out.check("list").unwrap_err().to_string();
+        assert_eq!(error, "list: it wrote more than 4 MiB");
+        let out = run(shell(&format!("head -c {OUTPUT_LIMIT} /dev/zero")), soon()).unwrap();
+        assert!(out.check("list").is_ok());
     }
 }

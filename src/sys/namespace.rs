@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
@@ -44,18 +44,15 @@ impl Drop for Home {
 /// # Errors
 /// `NotFound` if there is no such process.
 pub fn open_process(pid: i32) -> io::Result<OwnedFd> {
-    // SAFETY: pidfd_open takes two integers and returns a descriptor or -1.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    if fd < 0 {
-        let error = match io::Error::last_os_error() {
-            e if e.raw_os_error() == Some(libc::ESRCH) => io::ErrorKind::NotFound.into(),
-            e => e,
-        };
-        return Err(message(error, format_args!("open process {pid}")));
-    }
-    let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just made this descriptor for us alone.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    let open = |pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty());
+    let opened = match rustix::process::Pid::from_raw(pid) {
+        None => Err(io::ErrorKind::NotFound.into()),
+        Some(pid) => open(pid).map_err(|e| match e {
+            rustix::io::Errno::SRCH => io::ErrorKind::NotFound.into(),
+            e => e.into(),
+        }),
+    };
+    opened.map_err(|e: io::Error| message(e, format_args!("open process {pid}")))
 }
 
 /// Whether the process of a pidfd has not ended yet. One that only waits to be reaped has.
@@ -63,6 +60,15 @@ pub fn is_alive(process: BorrowedFd<'_>) -> bool {
     // A pidfd becomes readable when its process ends. A signal 0 would still reach a zombie.
     let mut fds = [PollFd::new(process, PollFlags::POLLIN)];
     matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))
+}
+
+/// Kills the process of a pidfd.
+///
+/// # Errors
+/// If it has ended, or may not be killed.
+pub fn kill(process: BorrowedFd<'_>) -> io::Result<()> {
+    rustix::process::pidfd_send_signal(process, rustix::process::Signal::KILL)
+        .map_err(|e| message(e.into(), "kill a process"))
 }
 
 /// The network namespace of process `pid`, which `process` is a pidfd of: proof that the number still

@@ -1,24 +1,120 @@
 //! Small files under /run by which processes of berth's leave each other word.
+//!
+//! Where /run is full, what is said of an address that is stopped or moved must still be said. So each
+//! directory keeps a spare file, which has its room already: see [`replace`].
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
 
 use crate::sys::message;
 
-/// Writes a file so that readers see the old content or the new one, never a part.
+/// What the spare file is called. Readers of directories leave out what ends like that.
+const SPARE: &str = ".spare.new";
+/// A spare has room for a whole number of these, one more than what it was made beside.
+const PAGE: usize = 4096;
+
+/// Writes a file so that readers see the old content or the new one, never a part. Where there is no room
+/// for it, the directory's spare file takes it, and becomes one again with the next writing: then the
+/// content is followed by blanks, so it has to be of a kind that those mean nothing to, such as JSON.
 ///
 /// # Errors
-/// If it can't be written.
+/// If it can't be written. Nothing has changed then.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let new = beside(path, &{
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".new");
+        name
+    });
     let write = || {
-        let mut new = path.file_name().unwrap_or_default().to_owned();
-        new.push(".new");
-        let new = path.with_file_name(new);
         File::create(&new)?.write_all(content)?;
         fs::rename(&new, path)
     };
-    write().map_err(|e| message(e, format_args!("write {}", path.display())))
+    let written = write().or_else(|e| {
+        let _ = fs::remove_file(&new);
+        match is_full(&e) {
+            true => use_spare(path, content).map_err(|_| e),
+            false => Err(e),
+        }
+    });
+    written.map_err(|e| message(e, format_args!("write {}", path.display())))?;
+    // Without one, the next writing may fail where there is no room: nothing to say now.
+    let _ = keep_spare(&beside(path, SPARE.as_ref()), content.len());
+    Ok(())
+}
+
+/// Whether an error says that there is no room for more.
+pub fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
+
+fn beside(path: &Path, name: &std::ffi::OsStr) -> PathBuf {
+    path.with_file_name(name)
+}
+
+/// Writes into the room that the spare file has, and lets it and the old file change places, so that
+/// the old one's room is the next spare.
+fn use_spare(path: &Path, content: &[u8]) -> io::Result<()> {
+    let spare = beside(path, SPARE.as_ref());
+    let mut file = claim(&spare, OpenOptions::new().write(true))?;
+    let room = usize::try_from(room_of(&file.metadata()?)).unwrap_or(usize::MAX);
+    if content.len() > room {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    let mut all = content.to_vec();
+    all.resize(room, b' ');
+    file.write_all(&all)?;
+    match renameat2(
+        AT_FDCWD,
+        &spare,
+        AT_FDCWD,
+        path,
+        RenameFlags::RENAME_EXCHANGE,
+    ) {
+        Err(Errno::ENOENT) => fs::rename(&spare, path),
+        other => Ok(other?),
+    }
+}
+
+/// The bytes that a file can have without more room: the last page counts as a whole.
+fn room_of(file: &Metadata) -> u64 {
+    file.len().max(file.blocks() * 512)
+}
+
+/// Makes a spare file with room for `length` bytes and some more, unless there is one.
+fn keep_spare(spare: &Path, length: usize) -> io::Result<()> {
+    let (least, room) = (length.max(1), (length / PAGE + 2) * PAGE);
+    let has = |spare: &Metadata| room_of(spare) >= least as u64;
+    if fs::metadata(spare).is_ok_and(|spare| has(&spare)) {
+        return Ok(());
+    }
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    let mut file = claim(spare, &options)?;
+    if has(&file.metadata()?) {
+        return Ok(());
+    }
+    file.write_all(&vec![b' '; room]).inspect_err(|_| {
+        let _ = fs::remove_file(spare);
+    })
+}
+
+/// Opens a spare file that nobody else writes to meanwhile: several processes write files of one directory.
+fn claim(spare: &Path, options: &OpenOptions) -> io::Result<Flock<File>> {
+    loop {
+        let file =
+            Flock::lock(options.open(spare)?, FlockArg::LockExclusive).map_err(|(_, e)| e)?;
+        // Whoever had it may have given it another place.
+        let (own, there) = (file.metadata()?, fs::metadata(spare));
+        if there.is_ok_and(|there| there.ino() == own.ino()) {
+            return Ok(file);
+        }
+    }
 }
 
 /// Reads a file of at most `limit` bytes.
@@ -52,6 +148,37 @@ mod tests {
         replace(&path, b"de").unwrap();
         assert_eq!(read(&path, 3).unwrap(), b"de");
         assert!(read(&path, 1).unwrap_err().to_string().contains("too long"));
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        let mut names: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .flatten()
+            .map(|e| e.file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, [SPARE, "state"]);
+    }
+
+    #[test]
+    fn what_has_no_room_takes_the_spare_files_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        replace(&path, b"[1]").unwrap();
+        for content in [&b"[1,2]"[..], b"[1,2,3]", b"[]"] {
+            use_spare(&path, content).unwrap();
+            // On disk, room is found out late.
+            File::open(dir.path().join(SPARE))
+                .unwrap()
+                .sync_all()
+                .unwrap();
+            let seen = read(&path, 1 << 16).unwrap();
+            assert_eq!(seen.trim_ascii_end(), content);
+        }
+        assert!(use_spare(&path, &[b'x'; 3 * PAGE]).is_err());
+        assert_eq!(read(&path, 1 << 16).unwrap().trim_ascii_end(), b"[]");
+        // A file that was not there yet uses it up.
+        let other = dir.path().join("other");
+        use_spare(&other, b"[4]").unwrap();
+        assert!(use_spare(&other, b"[5]").is_err());
+        replace(&other, b"[5]").unwrap();
+        assert_eq!(read(&other, 3).unwrap(), b"[5]");
     }
 }

@@ -97,6 +97,8 @@ struct Change {
 pub struct Record {
     path: PathBuf,
     changes: Vec<Change>,
+    /// Why the file is not what this is.
+    unsaved: Option<io::Error>,
 }
 
 impl Record {
@@ -105,6 +107,7 @@ impl Record {
         Self {
             path: path.to_owned(),
             changes: Vec::new(),
+            unsaved: None,
         }
     }
 
@@ -128,10 +131,28 @@ impl Record {
         self.changes.iter().map(|c| (c.key.as_str(), c.before))
     }
 
+    /// Takes `key` for one that berth changed, from `before` to what it is now, unless it is on record.
+    pub fn suppose(&mut self, key: &str, (before, now): (i64, i64)) {
+        if !self.changes.iter().any(|c| c.key == key) {
+            self.changes.push(Change {
+                key: key.to_owned(),
+                before,
+                since: now,
+            });
+        }
+    }
+
+    /// Why what settings were could not be recorded, if it could not: for want of room, mostly. That is
+    /// asked for once.
+    pub fn unsaved(&mut self) -> Option<io::Error> {
+        self.unsaved.take()
+    }
+
     /// Sets `key` to `value`; what it was is recorded first, so that a crash in between loses nothing.
+    /// That it can't be recorded does not keep it from being set: see [`Record::unsaved`].
     ///
     /// # Errors
-    /// If there is no such setting, the kernel refuses, or the record can't be written.
+    /// If there is no such setting, or the kernel refuses.
     pub fn change(&mut self, key: &str, value: i64) -> io::Result<()> {
         let Some(now) = read(key)? else {
             let error = io::Error::from(io::ErrorKind::NotFound);
@@ -139,20 +160,17 @@ impl Record {
         };
         match self.changes.iter_mut().find(|c| c.key == key) {
             Some(change) => change.since = value,
-            None => self.changes.push(Change {
-                key: key.to_owned(),
-                before: now,
-                since: value,
-            }),
+            None => self.suppose(key, (now, value)),
         }
-        self.save()?;
+        self.save();
         write(key, value)
     }
 
-    /// Puts `key` back, unless somebody else has changed it since, or it is gone.
+    /// Puts `key` back, unless somebody else has changed it since, or it is gone. That it can't be taken
+    /// off the record does not keep it from being put back: see [`Record::unsaved`].
     ///
     /// # Errors
-    /// If the kernel refuses, or the record can't be written.
+    /// If the kernel refuses.
     pub fn restore(&mut self, key: &str) -> io::Result<()> {
         let Some(at) = self.changes.iter().position(|c| c.key == key) else {
             return Ok(());
@@ -162,11 +180,16 @@ impl Record {
             write(key, change.before)?;
         }
         self.changes.remove(at);
-        self.save()
+        self.save();
+        Ok(())
+    }
+
+    fn save(&mut self) {
+        self.unsaved = self.write().err();
     }
 
     /// Writes the record in one step; an empty one is no file.
-    fn save(&self) -> io::Result<()> {
+    fn write(&self) -> io::Result<()> {
         if !self.changes.is_empty() {
             return state::replace(&self.path, &serde_json::to_vec(&self.changes)?);
         }
@@ -214,12 +237,26 @@ mod tests {
             before: 0,
             since: 1,
         });
-        record.save().unwrap();
+        record.write().unwrap();
         let mut record = Record::empty(&path);
         record.reload().unwrap();
         assert_eq!(record.iter().collect::<Vec<_>>(), [(key, 0)]);
         record.restore(key).unwrap();
         assert!(record.iter().next().is_none() && !path.exists());
+    }
+
+    #[test]
+    fn a_setting_is_put_back_although_the_record_can_not_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut record = Record::empty(&dir.path().join("nonesuch/settings.json"));
+        let key = "ipv4/conf/no-such-port/forwarding";
+        record.suppose(key, (0, 1));
+        record.suppose(key, (7, 1));
+        record.suppose("ipv4/conf/no-such-port/rp_filter", (1, 2));
+        assert_eq!(record.iter().next(), Some((key, 0)));
+        record.restore(key).unwrap();
+        assert!(record.unsaved().is_some() && record.unsaved().is_none());
+        assert_eq!(record.iter().count(), 1);
     }
 
     #[test]

@@ -50,6 +50,26 @@ fn starting_and_stopping_twice_is_as_good_as_once() {
 
 #[test]
 #[ignore = "needs root"]
+fn an_interface_of_somebody_else_with_the_cells_name_is_left_alone() {
+    let node = Node::new("their");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    let fs = node.fs(&vserver, &device, "/data");
+    let theirs = format!("b-{vserver}");
+    sh(&format!("ip link add {theirs} type bridge"));
+    let before = sh(&format!("ip -o link show {theirs}"));
+    let refused = fs.run("start");
+    refused.expect_reason(&[&format!("{theirs} is not berth's"), "rename it"]);
+    fs.run("stop").expect(0);
+    let now = sh(&format!("ip -o link show {theirs}"));
+    sh(&format!("ip link del {theirs}"));
+    assert_eq!(now, before);
+    fs.run("start").expect(0);
+    fs.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&device]);
+}
+
+#[test]
+#[ignore = "needs root"]
 fn a_file_system_is_found_by_uuid_and_label() {
     let node = Node::new("name");
     let (vserver, device) = (node.vserver('a'), node.disk("ext4"));

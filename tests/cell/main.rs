@@ -5,9 +5,11 @@
 mod common;
 
 mod damage;
+mod device;
 mod input;
 mod isolation;
 mod killed;
 mod lifecycle;
 mod node;
 mod servers;
+mod users;

@@ -195,6 +195,206 @@ fn a_server_that_ends_at_its_start_says_why() {
 
 #[test]
 #[ignore = "needs root"]
+fn what_the_servers_did_not_take_is_said_of_that_file_system_until_they_take_it() {
+    let node = Node::new("take");
+    let vserver = node.vserver('a');
+    let (one, other) = (node.disk("ext4"), node.disk("ext4"));
+    sh("mount -t tmpfs none /opt && mkdir /opt/own");
+    let home = node
+        .fs(&vserver, &one, "/home2")
+        .parameter("nfs_clients", "10.0.0.0/8")
+        .parameter("smb_share", "home");
+    let data = node.fs(&vserver, &other, "/data");
+    let servers = node
+        .servers(&vserver, "nfs smb")
+        .parameter("home", "/home2")
+        .parameter("config_dir", "/opt/own");
+    let deep = servers.clone().variable("OCF_CHECK_LEVEL", "10");
+    for (file, wrong, parameter, value, words) in [
+        (
+            "ganesha.conf",
+            "%include \"/nowhere/at.all\"\n",
+            "nfs_clients",
+            "0.0.0.0/0",
+            "open error (No such file or directory)",
+        ),
+        (
+            "smb.conf",
+            "[nonsense\n",
+            "smb_share",
+            "files",
+            "there is no share files",
+        ),
+    ] {
+        let file = format!("/opt/own/{file}");
+        let write = |text: &str| std::fs::write(&file, text).expect("a file of the admin's");
+        write("");
+        home.run("start").expect(0);
+        servers.run("start").expect(0);
+        deep.run("monitor").expect(0);
+        write(wrong);
+        let exported = data.clone().parameter(parameter, value);
+        let outcome = exported.run("start").expect(0);
+        assert!(outcome.stderr.contains(words), "{outcome}");
+        let exported = exported.parameter("CRM_meta_interval", "10000");
+        let outcome = exported.run("monitor").expect(190);
+        assert!(outcome.stderr.contains(words), "{outcome}");
+        let of_servers = deep.clone().parameter("CRM_meta_interval", "60000");
+        let outcome = of_servers.run("monitor").expect(190);
+        assert!(outcome.stderr.contains(words), "{outcome}");
+        home.run("monitor").expect(0);
+        // As soon as what is wrong is gone, nobody has to do anything more.
+        write("");
+        eventually("it is served", || exported.run("monitor").code == Some(0));
+        deep.run("monitor").expect(0);
+        // A change of what is served already is missed as well.
+        write(wrong);
+        if parameter == "nfs_clients" {
+            let narrowed = data.clone().parameter(parameter, "10.1.0.0/24");
+            let outcome = narrowed.run("reload-agent").expect(0);
+            assert!(outcome.stderr.contains(words), "{outcome}");
+            exported.run("monitor").expect(190);
+            write("");
+            eventually("it is served", || exported.run("monitor").code == Some(0));
+        }
+        servers.run("stop").expect(0);
+        data.run("stop").expect(0);
+        home.run("stop").expect(0);
+    }
+    node.assert_gone(&vserver, &[&one, &other]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_export_that_is_refused_at_the_start_does_not_take_the_others_along() {
+    let node = Node::new("alone");
+    let vserver = node.vserver('a');
+    let (one, other) = (node.disk("ext4"), node.disk("ext4"));
+    let home = node
+        .fs(&vserver, &one, "/home2")
+        .parameter("nfs_clients", "0.0.0.0/0 ::/0");
+    let data = node
+        .fs(&vserver, &other, "/data")
+        .parameter("nfs_clients", "10.0.0.0/8")
+        .parameter("CRM_meta_interval", "10000");
+    let servers = node.servers(&vserver, "nfs").parameter("home", "/home2");
+    home.run("start").expect(0);
+    data.run("start").expect(0);
+    // What Ganesha can't export: a directory in which nothing can be looked up.
+    assert!(inside(&vserver, "mount -t proc -o subset=pid none /data").0);
+    servers.run("start").expect(0);
+    let outcome = data.run("monitor").expect(190);
+    assert!(outcome.stderr.contains("/data"), "{outcome}");
+    home.run("monitor").expect(0);
+    let (good, list) = in_network(&vserver, "nfs-ls 'nfs://127.0.0.1/home2?version=4'");
+    assert!(good, "{list}");
+    assert!(inside(&vserver, "umount /data").0);
+    let outcome = servers
+        .clone()
+        .variable("OCF_CHECK_LEVEL", "10")
+        .parameter("CRM_meta_interval", "60000")
+        .run("monitor")
+        .expect(190);
+    assert!(outcome.stderr.contains("/data"), "{outcome}");
+    servers.run("stop").expect(0);
+    data.run("stop").expect(0);
+    home.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&one, &other]);
+}
+
+/// Fills the file system at this place of a cell to its last byte and its last inode.
+fn fill(vserver: &str, directory: &str) {
+    let script = format!(
+        "cd {directory} && mkdir -p fill && cd fill
+         cat /dev/zero >bytes-$$
+         for kind in 'echo x >' 'true >' mkdir; do
+             n=0; while eval \"$kind $$-$n-${{kind%% *}}\" 2>/dev/null; do n=$((n + 1)); done
+         done
+         cat /dev/zero >rest-$$
+         ! mkdir more"
+    );
+    let (full, text) = inside(vserver, &format!("({script}) 2>&1"));
+    assert!(full && text.contains("No space left"), "{text}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_is_on_a_full_home_can_be_read_and_deleted_and_servers_start_on_it() {
+    let node = Node::new("full");
+    for (which, kind) in [('a', "ext4"), ('b', "xfs"), ('c', "btrfs")] {
+        let (vserver, device) = (node.vserver(which), node.disk(kind));
+        let fs = node
+            .fs(&vserver, &device, "/data")
+            .parameter("nfs_clients", "*")
+            .parameter("smb_share", "data");
+        let servers = node
+            .servers(&vserver, "nfs smb")
+            .parameter("nfs_lease", "5")
+            .parameter("nfs_grace", "6");
+        let deep = servers.clone().variable("OCF_CHECK_LEVEL", "10");
+        fs.run("start").expect(0);
+        servers.run("start").expect(0);
+        let (good, text) = inside(
+            &vserver,
+            "cd /data && mkdir -m 777 open && cd open && for n in 1 2 3; do echo old >$n; done \
+             && printf 'secret\nsecret\n' | pdbedit -s /run/berth/smb.conf -a -t -u games",
+        );
+        assert!(good, "{text}");
+        let smb = |work: &str| {
+            let client = "smbclient -U games%secret //127.0.0.1/data -D open -c";
+            let (good, text) = inside(&vserver, &format!("{client} '{work}'"));
+            assert!(good && !text.contains("NT_STATUS"), "{kind}: {text}");
+        };
+        let reads = || {
+            let call = "nfs-cat 'nfs://127.0.0.1/data/open/1?version=4'";
+            in_network(&vserver, call).1.contains("old")
+        };
+        fill(&vserver, "/data");
+        smb("get 1 /tmp/1; rm 2");
+        assert!(reads(), "{kind}");
+        deep.run("monitor").expect(0);
+        fill(&vserver, "/data");
+        servers.run("stop").expect(0);
+        fill(&vserver, "/data");
+        servers.run("start").expect(0);
+        deep.run("monitor").expect(0);
+        smb("get 1 /tmp/1; rm 3");
+        eventually("it is read", reads);
+        servers.run("stop").expect(0);
+        fs.run("stop").expect(0);
+        node.assert_gone(&vserver, &[&device]);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn new_servers_on_a_full_home_say_that_it_is_full() {
+    let node = Node::new("new");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    let fs = node.fs(&vserver, &device, "/data");
+    fs.run("start").expect(0);
+    let refused = |services: &str| {
+        fill(&vserver, "/data");
+        let servers = node.servers(&vserver, services);
+        let outcome = servers.run("start").expect(1);
+        servers.run("stop").expect(0);
+        outcome.stderr
+    };
+    let text = refused("nfs");
+    assert!(text.contains("/data") && text.contains("is full"), "{text}");
+    // Samba has never run there, and has a state of its own.
+    assert!(inside(&vserver, "rm -r /data/fill").0);
+    let servers = node.servers(&vserver, "nfs");
+    servers.run("start").expect(0);
+    servers.run("stop").expect(0);
+    let text = refused("nfs smb");
+    assert!(text.contains("is full"), "{text}");
+    fs.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&device]);
+}
+
+#[test]
+#[ignore = "needs root"]
 fn servers_need_a_home_and_a_program_that_stays() {
     let node = Node::new("home");
     let vserver = node.vserver('a');
@@ -258,6 +458,41 @@ fn a_shutdown_of_the_node_ends_the_cell_in_good_order_and_unreported() {
     servers.run("monitor").expect(7);
     servers.run("stop").expect(0);
     fs.run("stop").expect(0);
+}
+
+/// What the cluster was told of a degraded resource does not outlast its stay on the node.
+#[test]
+#[ignore = "needs root"]
+fn what_was_degraded_when_it_left_is_cleaned_up_and_nothing_waits_for_that() {
+    let node = Node::new("left");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    sh(&format!("debugfs -w -R 'set_super_value state 2' {device}"));
+    node.slow_down("/usr/sbin/e2fsck", 60.0);
+    let fs = node.fs(&vserver, &device, "/data");
+    let servers = node
+        .servers(&vserver, "none")
+        .parameter("command", "/bin/sleep 600");
+    fs.run("start").expect(0);
+    servers.run("start").expect(0);
+    for resource in [&fs, &servers] {
+        let monitor = resource.clone().parameter("CRM_meta_interval", "10000");
+        monitor.run("monitor").expect(190);
+    }
+    servers.run("stop").expect(0);
+    fs.run("stop").expect(0);
+    eventually("the keeper has ended", || {
+        let left = node.processes(&vserver);
+        left.iter().all(|(_, name)| name == "berth-clean-up")
+    });
+    eventually("the cluster was told that it is over", || {
+        node.reports().len() >= 2
+    });
+    let mut reports = node.reports();
+    reports.sort();
+    let wanted = [&vserver, &format!("{vserver}-data")].map(|r| format!("--cleanup -r {r} -N n1"));
+    assert_eq!(reports, wanted);
+    eventually("nothing is left", || node.processes(&vserver).is_empty());
+    node.assert_gone(&vserver, &[&device]);
 }
 
 #[test]

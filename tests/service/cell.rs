@@ -194,6 +194,12 @@ impl Cell {
         }
     }
 
+    /// What a server has written so far.
+    pub fn log(&self, server: &str) -> String {
+        let text = fs::read(self.dir.path().join(server)).unwrap();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
     fn launch(&self, server: &str) -> &(Launch, Child) {
         self.servers.iter().find(|(l, _)| l.name == server).unwrap()
     }

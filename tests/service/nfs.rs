@@ -1,5 +1,6 @@
 use std::fs;
 
+use berth::cell::service::{Client, NfsExport};
 use berth::plan::repair::FsKind;
 
 use crate::cell::{Cell, DATA, export, spec};
@@ -78,6 +79,52 @@ fn an_export_leaves_a_running_server_and_comes_back_with_the_same_handles() {
         }
     };
     assert_eq!(back, first);
+    cell.stop();
+    cell.unmount();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn every_client_that_is_accepted_is_one_that_ganesha_takes() {
+    let image = Image::new(FsKind::Ext4);
+    let device = image.attach();
+    let mut cell = Cell::new(&device, FsKind::Ext4);
+    let mut clients: Vec<Client> = [
+        "0.0.0.0/0",
+        "::/0",
+        "10.1.0.7",
+        "128.0.0.0/1",
+        "10.1.0.0/31",
+        "::1",
+        "::/1",
+        "2001:db8::7",
+        "2001:db8::/32",
+        "fe80::/10",
+        "64:ff9b::/96",
+        "fd00:1:2:3:4:5:6:7",
+        "fd00:1:2:3:4:5::/99",
+        "::ffff:10.1.0.0/120",
+        "fd00:1:2:3:4:5:0:7",
+    ]
+    .map(|text| text.parse().unwrap())
+    .to_vec();
+    // What the server is told is not to hang on the one for all that is among them.
+    clients.retain(|client| *client != Client::Any);
+    let some = export(&device, FsKind::Ext4);
+    let with = |clients: &[Client]| {
+        let nfs = NfsExport {
+            clients: clients.to_vec(),
+            ..some.nfs.clone().unwrap()
+        };
+        [berth::cell::service::Export {
+            nfs: Some(nfs),
+            ..some.clone()
+        }]
+    };
+    cell.start(&spec(true, false), &with(&clients));
+    cell.in_network(|| nfs4::look_up(DATA)).unwrap();
+    let log = cell.log("nfs");
+    assert!(!log.contains("Config F"), "{log}");
     cell.stop();
     cell.unmount();
 }

@@ -249,6 +249,6 @@ fn a_repair_that_is_dropped_leaves_the_device() {
     berth::sys::device::DeviceSpec::Path(device.path().into())
         .resolve(crate::loop_device::soon())
         .unwrap()
-        .wait_free(crate::loop_device::soon())
+        .wait_free(crate::loop_device::soon(), &|_| None)
         .unwrap();
 }

@@ -1,6 +1,6 @@
 use std::process::Command;
 
-use berth::cell::service::{Export, SmbShare};
+use berth::cell::service::{Export, ShareName, SmbShare};
 use berth::plan::repair::FsKind;
 use berth::sys::command::{Output, run, run_with_input};
 
@@ -93,4 +93,51 @@ fn a_share_serves_its_users_hides_the_servers_state_and_goes_at_once() {
     );
     cell.stop();
     cell.unmount();
+}
+
+/// Whether Samba takes a section of this name for a share and leaves another one as it is.
+fn is_a_share_to_samba(name: &str) -> bool {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text = format!("[first]\n\tpath = /first\n[{name}]\n\tpath = /own\n\tread only = no\n");
+    std::fs::write(file.path(), text).unwrap();
+    let mut testparm = berth::sys::program::command("testparm").unwrap();
+    testparm
+        .args(["--suppress-prompt", "--skip-logic-checks"])
+        .arg(file.path());
+    let shown = run(testparm, soon())
+        .and_then(|o| o.check("testparm"))
+        .unwrap()
+        .text();
+    let section = |name: &str| {
+        let rest = shown.split_once(&format!("[{name}]\n"))?.1;
+        Some(
+            rest.split_once("\n[")
+                .map_or(rest, |(section, _)| section)
+                .to_owned(),
+        )
+    };
+    let own = section(name).unwrap_or_default();
+    let first = section("first").unwrap();
+    own.contains("path = /own") && !own.contains("printable") && !first.contains("read only")
+}
+
+#[test]
+#[ignore = "needs root"]
+fn every_name_of_a_share_that_is_accepted_is_a_share_to_samba() {
+    for good in [
+        "data",
+        "Été 2024",
+        "hidden$",
+        "a.b_c-d+e",
+        "Global data",
+        "my  own   data",
+        ".",
+    ] {
+        let name: ShareName = good.parse().unwrap();
+        assert!(is_a_share_to_samba(name.as_str()), "{good}");
+    }
+    for other in ["global", "Globals", "glo bal", "GLOBAL S", "printers"] {
+        assert!(!is_a_share_to_samba(other), "{other}");
+        assert!(other.parse::<ShareName>().is_err(), "{other}");
+    }
 }

@@ -5,11 +5,13 @@
 #![allow(clippy::disallowed_methods)] // tests start ip, nft and ping themselves
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::Value;
 
@@ -82,6 +84,48 @@ impl Namespace {
                 .join()
                 .unwrap_or_else(|e| std::panic::resume_unwind(e))
         })
+    }
+}
+
+/// Runs `work` with mounts of its own, which end with it.
+pub fn with_own_mounts(work: impl FnOnce() + Send) {
+    std::thread::scope(|scope| {
+        let own = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNS).expect("unshare (are we root?)");
+            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+            mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+            work();
+        });
+        own.join().unwrap_or_else(|e| std::panic::resume_unwind(e));
+    });
+}
+
+/// A small tmpfs over a directory, for the caller's mounts.
+pub struct SmallRoom(PathBuf);
+
+impl SmallRoom {
+    pub fn over(directory: &Path) -> Self {
+        let (kind, none) = (Some("tmpfs"), MsFlags::empty());
+        mount(kind, directory, kind, none, Some("size=256k,mode=700")).unwrap();
+        Self(directory.to_owned())
+    }
+
+    /// Fills it to the last byte.
+    pub fn fill(&self) {
+        let mut filler = File::create(self.filler()).unwrap();
+        for size in [4096, 1] {
+            while filler.write_all(&[b'x'; 4096][..size]).is_ok() {}
+        }
+        assert!(std::fs::write(self.0.join("more"), "x").is_err());
+        std::fs::remove_file(self.0.join("more")).unwrap();
+    }
+
+    pub fn free(&self) {
+        std::fs::remove_file(self.filler()).unwrap();
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.0.join("filler")
     }
 }
 

@@ -1,17 +1,19 @@
 //! The daemon: it hears of every change to the ports, proves that they forward, moves VIPs, and tells
 //! the cluster.
 //!
-//! One thread and one poll loop, which never waits for the cluster. Everything is found anew in the
+//! One thread and one poll loop, which waits for nobody but the kernel: the cluster and keepers are asked by
+//! children, and the lock of the addresses' agents is tried again and again. Everything is found anew in the
 //! kernel after a start: a daemon that was killed has left nothing that the next one would miss.
 
 mod agents;
+mod endurance;
 mod spare;
 mod take_over;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -19,10 +21,13 @@ use nix::fcntl::Flock;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 
+use self::agents::CLIENTS;
+use self::endurance::Endurance;
 use self::spare::Room;
 use self::take_over::{Sockets, take_over};
 use super::detour::Detours;
 use super::mover::{Extent, Mover};
+use super::peers::{self, Peers};
 use super::protocol;
 use super::publisher::Publisher;
 use super::report;
@@ -31,13 +36,16 @@ use super::watch::Watch;
 use crate::agent::vip::service::RUNTIME;
 use crate::cell::channel::Channel;
 use crate::cell::daemon;
+use crate::cell::guard;
+use crate::cell::listener::Listener;
+use crate::cell::protocol::Member;
 use crate::ocf::{Env, Error, log};
 use crate::plan::port::{Balancer, Move, Port, Vip, place};
 use crate::sys::announce::Ear;
 use crate::sys::netlink::{Change, Events, Socket};
 
-/// How often the other nodes' addresses are asked for, and how often at first, when all of them may
-/// have just been started.
+/// How often it is looked what the cluster has on record: the other nodes' addresses, and whether it still knows
+/// what it was told; and how often at first, when all nodes may have just been started.
 const ASK_PEERS: Duration = Duration::from_secs(60);
 const ASK_PEERS_EARLY: Duration = Duration::from_secs(3);
 const EARLY: Duration = Duration::from_secs(30);
@@ -80,7 +88,8 @@ pub(in crate::agent) fn main() -> i32 {
 fn begin(env: &Env, runtime: &Path) -> Result<(Daemon, Flock<File>), Error> {
     let settings = Settings::read(env)?;
     let begun = Instant::now();
-    daemon::detach(c"berth-portwatch")?;
+    // SAFETY: this process has just been executed, and nothing before this line opens anything for good.
+    unsafe { daemon::detach(c"berth-portwatch")? };
     daemon::private_directory(runtime)?;
     // What may fail comes before the one that works is ended.
     let sockets = Sockets::open(runtime)?;
@@ -97,7 +106,7 @@ fn begin(env: &Env, runtime: &Path) -> Result<(Daemon, Flock<File>), Error> {
 struct Daemon {
     settings: Settings,
     runtime: PathBuf,
-    listener: OwnedFd,
+    listener: Listener,
     signals: SignalFd,
     events: Events,
     ear: Ear,
@@ -130,6 +139,11 @@ struct Daemon {
     /// When what was told is to be cleaned up.
     clean_up_at: Option<Instant>,
     ending: Option<Ending>,
+    /// Whether the kernel's events can be read, and followed.
+    endurance: Endurance,
+    /// The same of answers.
+    deafness: Endurance,
+    peers: Peers,
 }
 
 /// How the daemon ends.
@@ -170,7 +184,7 @@ impl Daemon {
             detours: Detours::new(runtime, watch.surroundings(), begun),
             review: true,
             runtime: runtime.to_owned(),
-            listener: daemon::listen(&protocol::socket(runtime))?,
+            listener: Listener::new(daemon::listen(&protocol::socket(runtime))?, CLIENTS),
             signals,
             events,
             ear,
@@ -179,7 +193,7 @@ impl Daemon {
             mover,
             balancer: balancer(&settings),
             room: Room::new(begun),
-            publisher: Publisher::default(),
+            publisher: Publisher::new(settings.node.clone()),
             clients: Vec::new(),
             begun,
             answer_by: None,
@@ -193,6 +207,9 @@ impl Daemon {
             told: None,
             clean_up_at: None,
             ending: None,
+            endurance: Endurance::default(),
+            deafness: Endurance::default(),
+            peers: Peers::new(runtime, begun),
             settings,
         };
         daemon.look(begun)?;
@@ -204,16 +221,7 @@ impl Daemon {
         while self.ending.is_none() {
             let ready = self.wait()?;
             let now = Instant::now();
-            if ready.events {
-                let changes = self.events.read()?;
-                self.heed(&changes, now)?;
-            }
-            if ready.answers {
-                for answer in self.ear.answers()? {
-                    self.watch.hear(&answer, now);
-                    self.detours.hear(&answer, now);
-                }
-            }
+            self.hear_kernel(ready, now)?;
             self.watch.tick(now);
             let mut questions = self.watch.questions(now);
             questions.extend(self.detours.questions(now));
@@ -244,7 +252,35 @@ impl Daemon {
             return Ok(());
         }
         self.say_last_words()?;
+        self.leave_no_complaint();
         daemon::forget_socket(&protocol::socket(&self.runtime))
+    }
+
+    /// Takes what the kernel tells: of changes, and of answers.
+    fn hear_kernel(&mut self, ready: Ready, now: Instant) -> io::Result<()> {
+        if ready.events {
+            let heeded = self
+                .events
+                .read()
+                .and_then(|changes| self.heed(&changes, now));
+            if self.endurance.note(heeded, now)? {
+                // Nothing is known of what came meanwhile.
+                let everything = [Change::Link, Change::Address, Change::Loss].into();
+                let heeded = self.heed(&everything, now);
+                self.endurance.note(heeded, now)?;
+            }
+        }
+        if ready.answers {
+            let answers = self.ear.answers();
+            let answers = answers.map(|answers| {
+                for answer in answers {
+                    self.watch.hear(&answer, now);
+                    self.detours.hear(&answer, now);
+                }
+            });
+            self.deafness.note(answers, now)?;
+        }
+        Ok(())
     }
 
     /// Nobody goes on with what this daemon has begun for other nodes, nor tells them.
@@ -271,22 +307,41 @@ impl Daemon {
         Ok(())
     }
 
+    /// The cluster goes on showing what trouble it was told of, on a node where nobody watches any more.
+    fn leave_no_complaint(&self) {
+        if self.told.is_none() && self.clean_up_at.is_none() {
+            return;
+        }
+        let member = Member {
+            resource: self.settings.resource.clone(),
+            node: self.settings.node.clone(),
+        };
+        // SAFETY: the daemon has one thread.
+        if let Err(e) = unsafe { guard::clean_up_later(member) } {
+            log::warn(format_args!("clean up: {e}"));
+        }
+    }
+
     /// Waits until something happens or is due.
     fn wait(&self) -> io::Result<Ready> {
-        let [links, tables] = self.events.fds();
-        let [arp, discovery] = self.ear.fds();
-        let mut fds: Vec<BorrowedFd<'_>> = vec![
-            links,
-            tables,
-            arp,
-            discovery,
-            self.mover.fd(),
-            self.signals.as_fd(),
-            self.listener.as_fd(),
-        ];
+        let now = Instant::now();
+        let mut fds: Vec<BorrowedFd<'_>> = vec![self.mover.fd(), self.signals.as_fd()];
+        let begin = fds.len();
+        // A failure to look at what has changed has nothing more to read: it is repeated in time.
+        let missed = self.endurance.is_over(now);
+        if self.endurance.permits(now) {
+            fds.extend(self.events.fds());
+        }
+        let events = fds.len();
+        if self.deafness.permits(now) {
+            fds.extend(self.ear.fds());
+        }
+        let answers = fds.len();
+        fds.extend(self.listener.fd(self.clients.len()));
         fds.extend(self.clients.iter().map(Channel::as_fd));
         let agents = fds.len();
-        fds.extend(self.publisher.fd());
+        fds.extend(self.publisher.fds());
+        fds.extend(self.detours.fds());
         let mut fds: Vec<PollFd<'_>> = fds
             .into_iter()
             .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
@@ -298,11 +353,11 @@ impl Daemon {
         }
         let any = |range: &[PollFd<'_>]| range.iter().any(|fd| fd.any().unwrap_or(true));
         Ok(Ready {
-            events: any(&fds[..2]),
-            answers: any(&fds[2..4]),
-            records: any(&fds[4..5]),
-            signals: any(&fds[5..6]),
-            agents: any(&fds[6..agents]),
+            events: missed || any(&fds[begin..events]),
+            answers: any(&fds[events..answers]),
+            records: any(&fds[..1]),
+            signals: any(&fds[1..begin]),
+            agents: any(&fds[answers..agents]),
         })
     }
 
@@ -330,6 +385,9 @@ impl Daemon {
             self.watch.next(),
             self.mover.next(),
             self.publisher.next(),
+            self.listener.next(),
+            self.endurance.next(),
+            self.deafness.next(),
         ];
         let Some(next) = next.into_iter().flatten().min() else {
             return PollTimeout::NONE;
@@ -392,22 +450,28 @@ impl Daemon {
     }
 
     fn act(&mut self, extent: Extent, choose: impl FnOnce(&[Vip], &[Port]) -> Vec<Move>) {
-        match self.mover.act(self.watch.view(), extent, choose) {
-            Ok(moves) => {
-                for Move { vip, from, to } in moves {
-                    let from = from.as_deref().unwrap_or("no port");
-                    log::info(format_args!("{vip}: from {from} to {to}"));
-                }
+        let acted = self.mover.act(self.watch.view(), extent, choose);
+        let moved = acted.map(|moves| {
+            for Move { vip, from, to } in moves {
+                let from = from.as_deref().unwrap_or("no port");
+                log::info(format_args!("{vip}: from {from} to {to}"));
             }
-            Err(e) => {
-                log::error(format_args!("move VIPs: {e}"));
-                self.mend_at = Some(Instant::now() + MEND_PAUSE);
-            }
+        });
+        self.heed_mover(moved);
+    }
+
+    /// What could not be done is tried again with all that should be there.
+    fn heed_mover(&mut self, result: io::Result<()>) {
+        if let Err(e) = result {
+            log::error(format_args!("move VIPs: {e}"));
+            self.mend_at = Some(Instant::now() + MEND_PAUSE);
         }
     }
 
     fn do_what_is_due(&mut self, now: Instant) {
         self.mover.announce_again(now);
+        let finished = self.mover.finish(self.watch.view(), now);
+        self.heed_mover(finished);
         if self.clean_up_at.is_some_and(|at| at <= now) {
             self.clean_up_at = None;
             if let Some(node) = &self.settings.node {
@@ -435,9 +499,7 @@ impl Daemon {
         if self.ask_peers_at <= now {
             let early = now.saturating_duration_since(self.begun) < EARLY;
             self.ask_peers_at = now + if early { ASK_PEERS_EARLY } else { ASK_PEERS };
-            self.watch
-                .peer_attributes()
-                .for_each(|name| self.publisher.ask(name));
+            self.publisher.survey();
         }
     }
 
@@ -462,6 +524,8 @@ impl Daemon {
     }
 
     fn hear_cluster(&mut self, now: Instant) {
+        self.peers
+            .tell_and_ask(&self.watch.macs(), &mut self.publisher, now);
         let asks = self.watch.asks(now).into_iter();
         for attribute in asks.chain(self.detours.asks(now)) {
             self.publisher.ask(attribute);
@@ -472,11 +536,23 @@ impl Daemon {
         }
         self.mover.announce_anew(self.detours.announcements(), now);
         let node = self.settings.node.clone().unwrap_or_default();
-        let answers: BTreeMap<_, _> = self.publisher.answers();
+        let mut answers = self.publisher.answers();
+        if let Some(mut all) = self.publisher.surveyed() {
+            let stray = all.keys().filter(|name| self.watch.is_stray(name));
+            stray.for_each(|name| self.publisher.drop_stray(name.clone()));
+            for name in self.watch.peer_attributes() {
+                let values = all.remove(&name).unwrap_or_default();
+                answers.entry(name).or_insert(values);
+            }
+        }
         if answers.is_empty() {
             return;
         }
         for (name, mut values) in answers {
+            if name == peers::ATTRIBUTE {
+                self.peers.told(&values, &node);
+                continue;
+            }
             if !name.starts_with("berth-cell-") {
                 values.remove(&node);
             }

@@ -6,6 +6,7 @@ mod asking;
 mod daemon;
 mod detour;
 mod mover;
+pub(super) mod peers;
 mod protocol;
 mod publisher;
 mod records;
@@ -24,13 +25,15 @@ use self::protocol::{DAEMON, Reply, Request, socket};
 use self::settings::{
     BALANCE, FAIL_AFTER, INTERVAL, PORTS, RECOVER_AFTER, SUBNETS, Settings, TARGETS,
 };
+use self::watch::conclusion::part_of;
 use super::vip::Path as Way;
 use super::vip::service::RUNTIME;
 use crate::cell::channel::{Channel, wait_readable};
 use crate::cell::client::PROMPT;
-use crate::cell::daemon::{Call, connect, kill, runs_this_program, start as start_daemon};
+use crate::cell::daemon::{
+    Call, connect, kill, open_process, runs_this_program, start as start_daemon,
+};
 use crate::ocf::{Action, ActionDecl, Agent, Context, Error, Explain, State, log, step};
-use crate::sys::namespace;
 use crate::sys::netlink::Socket;
 
 pub(super) use self::daemon::main as daemon_main;
@@ -51,7 +54,8 @@ pub static AGENT: Agent = Agent {
         that works again is used after a while. Uneven loads are evened out.\n\n\
         Node attributes tell the cluster: berth-ports (number of good ports), berth-net-SUBNET (1 if the node \
         reaches it, else 0), berth-addr-SUBNET (the node's addresses on it, one of each family). A failure is \
-        told at once, a recovery after recover_after. Placement follows them by the constraints that berth \
+        told at once, a recovery after recover_after. What the cluster has forgotten of that, as after an update \
+        of Pacemaker in maintenance mode, is told again. Placement follows them by the constraints that berth \
         plan writes.\n\n\
         Where a node has lost a subnet, another node may route for the addresses of its virtual servers \
         there: see on_subnet_loss of ocf_berth_vip(7). The daemons agree on that by attributes that the \
@@ -303,7 +307,7 @@ fn stop(context: &Context<'_>) -> Result<State, Error> {
         return Ok(State::Stopped);
     };
     step("waiting for the daemon to end");
-    let handle = match namespace::open_process(process) {
+    let handle = match open_process(process, DAEMON) {
         Ok(handle) => handle,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(State::Stopped),
         Err(e) => return Err(e.into()),
@@ -313,7 +317,7 @@ fn stop(context: &Context<'_>) -> Result<State, Error> {
     let patience = Instant::now() + context.remaining() / 2;
     if let Err(e) = asked.and_then(|()| wait_readable(&handle, patience)) {
         log::warn(format_args!("end portwatch's daemon: {e}: killing it"));
-        kill(process);
+        kill(&handle);
         wait_readable(&handle, context.deadline).context("kill portwatch's daemon")?;
     }
     Ok(State::Stopped)
@@ -331,11 +335,18 @@ fn validate(context: &Context<'_>) -> Result<State, Error> {
     Ok(State::Running)
 }
 
-/// A port that is not there may still come: only a node with none of them is wrong.
+/// A port that is not there may still come: only a node with none of them is wrong. One that is part of another
+/// interface never gets anything.
 fn validate_here(context: &Context<'_>) -> Result<State, Error> {
     let settings = Settings::read(context.env)?;
     if let Some(ports) = &settings.ports {
         let links = Socket::new()?.links()?;
+        let named = links.iter().filter(|link| ports.contains_key(&link.name));
+        let mut taken = named.filter_map(|link| Some((link, link.taken_by(&links)?)));
+        if let Some((port, master)) = taken.next() {
+            let why = part_of(&port.name, &master.name);
+            return Err(Error::host(format!("parameter ports: {why}")));
+        }
         if !links.iter().any(|link| ports.contains_key(&link.name)) {
             let names: Vec<&str> = ports.keys().map(String::as_str).collect();
             return Err(Error::host(format!(

@@ -1,9 +1,12 @@
 //! Moves VIPs from port to port, and mends what others take away of them.
 //!
-//! Whatever is done is done under the lock of the addresses' agents, and only to VIPs that these have
-//! started and not begun to stop.
+//! What clients wait for is done at once: the new port answers for the VIP and is announced. An agent that begins
+//! to stop the VIP in that moment puts that on record before it looks what there is to take away, and the record
+//! is read again after the move: one of the two sees the other. All the rest is done under the lock of the
+//! addresses' agents, only to VIPs that these have started and not begun to stop; while one of them has the lock,
+//! it is tried again and again, and nothing waits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
@@ -15,7 +18,7 @@ use super::records::Records;
 use super::report::Report;
 use crate::agent::vip::kernel::Kernel;
 use crate::agent::vip::record::{Record, Role};
-use crate::agent::vip::service;
+use crate::agent::vip::service::{self, LOCK_PAUSE};
 use crate::cell::announcing::Announcing;
 use crate::cell::network;
 use crate::ocf::log;
@@ -24,7 +27,8 @@ use crate::plan::vip::{Desired, Family, Object, Observed, Request, Step, present
 use crate::sys::announce::{Announcement, Wire};
 use crate::sys::memory;
 
-/// How long an address's agent may keep the lock: a start makes the nftables tables under it.
+/// How long an address's agent may keep the lock before that is worth a word: a start makes the nftables tables
+/// under it.
 const LOCK_LIMIT: Duration = Duration::from_secs(5);
 /// How long the changes of one move may take.
 const CHANGE_LIMIT: Duration = Duration::from_secs(10);
@@ -56,6 +60,22 @@ pub(super) struct Mover {
     announcing: Announcing,
     loads: Loads,
     placed: BTreeMap<IpAddr, Option<String>>,
+    /// What is still to be done under the lock.
+    rest: Option<Rest>,
+}
+
+/// What is still to be done under the lock.
+#[derive(Debug)]
+struct Rest {
+    /// The ports that VIPs have moved to.
+    targets: BTreeMap<IpAddr, String>,
+    /// Whether everything of all VIPs is to be looked for.
+    everything: bool,
+    since: Instant,
+    /// When the lock is tried again.
+    at: Instant,
+    /// Whether it was told that this takes long.
+    told: bool,
 }
 
 impl Mover {
@@ -72,6 +92,7 @@ impl Mover {
             announcing: Announcing::default(),
             loads: Loads::default(),
             placed: BTreeMap::new(),
+            rest: None,
         })
     }
 
@@ -109,9 +130,13 @@ impl Mover {
         loads
     }
 
-    /// When further announcements are due.
+    /// When it is to be called again although nothing happens: for further announcements, and for the rest.
     pub fn next(&self) -> Option<Instant> {
-        self.announcing.next()
+        let times = [
+            self.announcing.next(),
+            self.rest.as_ref().map(|rest| rest.at),
+        ];
+        times.into_iter().flatten().min()
     }
 
     /// Begins to announce VIPs again where they are.
@@ -141,23 +166,22 @@ impl Mover {
         Ok(())
     }
 
-    /// Makes the moves that `choose` finds, and mends the rest if `extent` says so. Tells the moves.
+    /// Makes the moves that `choose` finds, and mends the rest if `extent` says so, as soon as nobody has the lock.
+    /// Tells the moves.
     ///
     /// # Errors
-    /// If the lock can't be had or the kernel not be asked. What it refuses of the changes is logged:
-    /// the others are made all the same.
+    /// If the kernel can't be asked. What it refuses of the changes is logged: the others are made all the same.
     pub fn act(
         &mut self,
         view: &View,
         extent: Extent,
         choose: impl FnOnce(&[Vip], &[Port]) -> Vec<Move>,
     ) -> io::Result<Vec<Move>> {
-        let _lock = service::lock(&self.runtime, Instant::now() + LOCK_LIMIT)?;
         let records = self.records.serving();
         let mut seen = self.kernel.observe_ways(&Family::BOTH)?;
         seen.watched.clone_from(&view.report);
         let alive = |r: &Record| r.role != Role::Home || has_cell(r, &seen);
-        let (mut records, dead): (Vec<Record>, Vec<Record>) = records.into_iter().partition(alive);
+        let (records, dead): (Vec<Record>, Vec<Record>) = records.into_iter().partition(alive);
         self.silence(&dead, &seen);
         let vips: Vec<Vip> = records
             .iter()
@@ -181,27 +205,64 @@ impl Mover {
                 .any(|v| v.ip == m.vip && v.ports.contains(&m.to))
         };
         self.hurry(moves.iter().filter(own), &seen);
-        if extent == Extent::Everything || !moves.is_empty() {
-            let targets: BTreeMap<IpAddr, &str> =
-                moves.iter().map(|m| (m.vip, m.to.as_str())).collect();
-            records.retain(|r| extent == Extent::Everything || targets.contains_key(&r.wish.vip));
-            if extent == Extent::Everything {
-                let all = self.records.all();
-                // One that comes home is its agent's already.
-                let own = |vip: IpAddr| {
-                    let mut all = all.values();
-                    all.any(|r| r.wish.vip == vip && !matches!(r.role, Role::Detour(_)))
-                };
-                let away = all.values().filter(|r| {
-                    r.serving && matches!(r.role, Role::Detour(Some(_))) && !own(r.wish.vip)
-                });
-                records.extend(away.filter(|r| has_cell(r, &seen)).cloned());
-            }
-            self.complete(&records, &targets, view)?;
-        }
         let now_at = moves.iter().map(|m| (m.vip, Some(m.to.clone())));
         self.placed.extend(now_at);
+        if extent == Extent::Everything || !moves.is_empty() {
+            let now = Instant::now();
+            let rest = self.rest.get_or_insert_with(|| Rest {
+                targets: BTreeMap::new(),
+                everything: false,
+                since: now,
+                at: now,
+                told: false,
+            });
+            rest.everything |= extent == Extent::Everything;
+            let targets = moves.iter().map(|m| (m.vip, m.to.clone()));
+            rest.targets.extend(targets);
+        }
+        self.finish(view, Instant::now())?;
         Ok(moves)
+    }
+
+    /// Does the rest, if there is one and nobody has the lock.
+    ///
+    /// # Errors
+    /// If the lock can't be asked for, or the kernel. The rest is given up then.
+    pub fn finish(&mut self, view: &View, now: Instant) -> io::Result<()> {
+        if self.rest.as_ref().is_none_or(|rest| rest.at > now) {
+            return Ok(());
+        }
+        let lock = service::try_lock(&self.runtime);
+        let Some(mut rest) = self.rest.take() else {
+            return Ok(());
+        };
+        let Some(_lock) = lock? else {
+            if !rest.told && now.saturating_duration_since(rest.since) >= LOCK_LIMIT {
+                log::warn(
+                    "an address's agent keeps vip.lock: VIPs are at their ports, but what was lost is not mended",
+                );
+                rest.told = true;
+            }
+            rest.at = now + LOCK_PAUSE;
+            self.rest = Some(rest);
+            return Ok(());
+        };
+        let wanted = |r: &Record| rest.everything || rest.targets.contains_key(&r.wish.vip);
+        let mut records = self.records.serving();
+        records.retain(wanted);
+        if rest.everything {
+            let all = self.records.all();
+            // One that comes home is its agent's already.
+            let own = |vip: IpAddr| {
+                let mut all = all.values();
+                all.any(|r| r.wish.vip == vip && !matches!(r.role, Role::Detour(_)))
+            };
+            let away = all.values().filter(|r| {
+                r.serving && matches!(r.role, Role::Detour(Some(_))) && !own(r.wish.vip)
+            });
+            records.extend(away.cloned());
+        }
+        self.complete(records, &rest.targets, view)
     }
 
     /// For VIPs that this node has begun to route there is no keeper that would announce them again.
@@ -263,7 +324,9 @@ impl Mover {
     fn hurry<'m>(&mut self, moves: impl Iterator<Item = &'m Move>, seen: &Observed) {
         let mut steps = Vec::new();
         let mut announcements: Vec<Announcement> = Vec::new();
+        let mut moved = Vec::new();
         for Move { vip, from, to } in moves {
+            moved.push(Object::Proxy(to.clone(), *vip));
             announcements.extend(self.kernel.announcement(to, *vip));
             steps.push(Step::Add(Object::Proxy(to.clone(), *vip)));
             let old = from.clone().map(|from| Object::Proxy(from, *vip));
@@ -272,6 +335,14 @@ impl Mover {
         if let Err(e) = self.wire.announce(&announcements) {
             log::warn(e);
         }
+        self.apply(&steps);
+        // Its agent may have begun to stop one since the records were read.
+        let served: BTreeSet<IpAddr> = self.records.serving().iter().map(|r| r.wish.vip).collect();
+        let stopped = moved.into_iter().filter(|object| match object {
+            Object::Proxy(_, vip) => !served.contains(vip),
+            _ => false,
+        });
+        let steps: Vec<Step> = stopped.map(Step::Remove).collect();
         self.apply(&steps);
     }
 
@@ -289,16 +360,17 @@ impl Mover {
     /// Makes all that the VIPs on `records` need, at the ports they have moved to or are at.
     fn complete(
         &mut self,
-        records: &[Record],
-        targets: &BTreeMap<IpAddr, &str>,
+        mut records: Vec<Record>,
+        targets: &BTreeMap<IpAddr, String>,
         view: &View,
     ) -> io::Result<()> {
         let mut seen = self.kernel.observe(None, &Family::BOTH)?;
         seen.watched.clone_from(&view.report);
+        records.retain(|r| matches!(r.role, Role::Router(_)) || has_cell(r, &seen));
         let mut requests: Vec<Request> = Vec::new();
-        for record in records {
+        for record in &records {
             let mut request = record.request();
-            request.prefer = targets.get(&request.vip).map(|port| (*port).to_owned());
+            request.prefer = targets.get(&request.vip).cloned();
             let links = request.links(&seen);
             self.kernel
                 .observe_settings(request.vip, &links, &mut seen)?;
@@ -314,19 +386,19 @@ impl Mover {
         for request in &requests {
             match Desired::new(request, &seen) {
                 Ok(one) => desired.push(one),
-                Err(problem) => log::debug(format_args!("{}: {problem}", request.vip)),
+                Err(problem) => log::warn(format_args!("{}: {problem}", request.vip)),
             }
         }
         let steps = start_all(&desired, &seen);
         self.apply(&steps);
         self.announce(&steps, targets);
-        drop((requests, desired, steps, seen));
+        drop((records, requests, desired, steps, seen));
         memory::trim();
         Ok(())
     }
 
     /// Announces what was mended, and begins to announce again what has moved.
-    fn announce(&mut self, steps: &[Step], targets: &BTreeMap<IpAddr, &str>) {
+    fn announce(&mut self, steps: &[Step], targets: &BTreeMap<IpAddr, String>) {
         let now = Instant::now();
         let mended = steps.iter().filter_map(|step| match step {
             Step::Add(Object::Proxy(port, vip)) if !targets.contains_key(vip) => {
@@ -342,7 +414,7 @@ impl Mover {
         if let Err(e) = self.wire.announce(&announcements) {
             log::warn(e);
         }
-        let moved = targets.iter().map(|(vip, port)| (*vip, *port));
+        let moved = targets.iter().map(|(vip, port)| (*vip, port.as_str()));
         for (vip, port) in mended.into_iter().chain(moved) {
             self.announcing.begin(vip, port, now, &self.wire);
         }

@@ -1,26 +1,35 @@
 //! Node attributes: told to the cluster, and asked of it, by children, so that the daemon never waits
 //! for the cluster.
+//!
+//! The cluster may forget what it was told: Pacemaker's daemon for attributes starts without any, and whoever
+//! may administer the cluster may delete one. So the end of that daemon is noticed, and whatever is read is
+//! compared with what was told; what differs is told again.
+
+#[cfg(test)]
+mod tests;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use self::work::{Done, Work};
 use crate::cell::job::{self, Job};
-use crate::cluster::status;
-use crate::cluster::tool::{self, Attribute};
+use crate::cluster::transient;
 use crate::ocf::log;
 use crate::sys::message;
+use crate::sys::namespace::is_alive;
 
-/// How long one call of a tool may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How often cleaning up is tried again: the resource may be gone.
 const CLEAN_UPS: u8 = 3;
 /// How long after a failure it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long after a value was told it is surely on record: dampening and writing take their time.
+const SETTLED: Duration = Duration::from_secs(3);
 
 /// A value that the cluster shall know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,32 +45,23 @@ pub(super) struct Value {
 /// The values of an attribute at all nodes, as they were asked for.
 pub(super) type Values = BTreeMap<String, String>;
 
-/// What a child is told to do.
-#[derive(Debug, Clone, Default)]
-struct Work {
-    changes: BTreeMap<String, (Value, Duration)>,
-    questions: BTreeSet<String>,
-    whereabouts: BTreeSet<String>,
-    clean_up: Option<(String, String)>,
-}
-
-/// What a child has done.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Done {
-    published: BTreeMap<String, Value>,
-    answers: BTreeMap<String, Values>,
-    located: BTreeMap<String, Vec<String>>,
-    cleaned: bool,
-    error: Option<String>,
-}
-
 /// What is to be told and asked.
 #[derive(Debug, Default)]
 pub(super) struct Publisher {
+    /// This node's name, by which its own values are known.
+    node: Option<String>,
     wanted: BTreeMap<String, Value>,
-    published: BTreeMap<String, Value>,
+    /// What the cluster was told, and when.
+    published: BTreeMap<String, (Value, Instant)>,
     questions: BTreeSet<String>,
     whereabouts: BTreeSet<String>,
+    /// Whether all that is on record is to be read.
+    survey: bool,
+    surveyed: Option<transient::Values>,
+    /// Whether what is on record has turned out to differ.
+    refresh: bool,
+    /// The private attribute that was compared last. They are not on record, so that each takes a question.
+    compared: Option<String>,
     /// What to clean up, and how often that has failed.
     clean_up: BTreeMap<(String, String), u8>,
     /// What a child is cleaning up: a wish that comes meanwhile is another one.
@@ -70,20 +70,53 @@ pub(super) struct Publisher {
     located: BTreeMap<String, Vec<String>>,
     job: Option<Job<Done>>,
     leftover: Vec<Pid>,
+    /// Pacemaker's process that keeps this node's attributes.
+    keeper: Option<OwnedFd>,
+    /// It has ended, and the next one has not been told yet.
+    lost: bool,
+    /// It has ended while a child was at work, whose work may have been lost with it.
+    stale: bool,
     retry: Option<Instant>,
     /// The last failure, told in the log once.
     error: Option<String>,
 }
 
 impl Publisher {
+    /// Of the node that the cluster calls `node`; `None` if that is not known.
+    pub fn new(node: Option<String>) -> Self {
+        Self {
+            node,
+            ..Self::default()
+        }
+    }
+
     /// The cluster shall know this.
     pub fn want(&mut self, name: String, value: Value) {
         self.wanted.insert(name, value);
     }
 
+    /// An attribute that this node has is of the past.
+    pub fn drop_stray(&mut self, name: String) {
+        let known = self
+            .wanted
+            .get(&name)
+            .or(self.published.get(&name).map(|(v, _)| v));
+        let gone = Value {
+            text: None,
+            private: known.is_some_and(|value| value.private),
+            dampened: false,
+        };
+        self.wanted.insert(name, gone);
+    }
+
     /// The values of this attribute are wanted.
     pub fn ask(&mut self, name: String) {
         self.questions.insert(name);
+    }
+
+    /// Everything that is on record is wanted.
+    pub fn survey(&mut self) {
+        self.survey = true;
     }
 
     /// The nodes are wanted that the cluster takes this resource to be started on.
@@ -102,6 +135,11 @@ impl Publisher {
         std::mem::take(&mut self.answers)
     }
 
+    /// What is on record of this node, and of other nodes' addresses, if it has come in since the last call.
+    pub fn surveyed(&mut self) -> Option<transient::Values> {
+        self.surveyed.take()
+    }
+
     /// Where resources are, by their ids, as it has come in since the last call.
     pub fn located(&mut self) -> BTreeMap<String, Vec<String>> {
         std::mem::take(&mut self.located)
@@ -109,7 +147,14 @@ impl Publisher {
 
     /// Whether the cluster knows all that it shall.
     pub fn is_done(&self) -> bool {
-        self.wanted == self.published
+        self.differing().next().is_none()
+    }
+
+    /// What the cluster does not know yet.
+    fn differing(&self) -> impl Iterator<Item = (&String, &Value)> {
+        let told = |name: &String| self.published.get(name).map(|(value, _)| value);
+        let wanted = self.wanted.iter();
+        wanted.filter(move |(name, value)| told(name) != Some(*value))
     }
 
     /// Why it does not, the last time that it was tried.
@@ -117,9 +162,16 @@ impl Publisher {
         self.error.as_deref()
     }
 
-    /// What to wait for.
+    /// What to wait for while a child is at work.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.job.as_ref().map(AsFd::as_fd)
+    }
+
+    /// What to wait for.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.fd()
+            .into_iter()
+            .chain(self.keeper.as_ref().map(AsFd::as_fd))
     }
 
     /// When it is to be called again although nothing happens.
@@ -130,9 +182,14 @@ impl Publisher {
     /// Goes on: takes what a child has done, and has the next one do what is left.
     pub fn advance(&mut self, now: Instant) {
         self.leftover.retain(|pid| !job::reap(*pid));
+        self.watch_keeper(now);
         if let Some(outcome) = self.job.as_ref().and_then(Job::outcome) {
             self.leftover.extend(self.job.take().map(|job| job.pid()));
-            self.take(outcome.map(|(done, _)| done), now);
+            let outcome = outcome.map(|(done, keeper)| {
+                self.keeper = keeper.or(self.keeper.take());
+                done
+            });
+            self.take(outcome, now);
         }
         if self.job.is_some() || self.retry.is_some_and(|at| at > now) {
             return;
@@ -146,15 +203,29 @@ impl Publisher {
             .clean_up
             .as_ref()
             .and_then(|one| self.clean_up.remove_entry(one));
-        match Job::spawn(c"berth-publish", move || (work.run(), None)) {
+        self.lost = false;
+        match Job::spawn(c"berth-publish", move || work.run()) {
             Ok(job) => self.job = Some(job),
             Err(e) => self.take(Err(message(e, "start a child")), now),
         }
     }
 
+    /// Looks whether Pacemaker's daemon has ended, and with it all that it was told.
+    fn watch_keeper(&mut self, now: Instant) {
+        let lives = |keeper: &OwnedFd| is_alive(keeper.as_fd());
+        if self.keeper.as_ref().is_none_or(lives) {
+            return;
+        }
+        self.keeper = None;
+        log::info("pacemaker-attrd has ended: telling the next one all anew");
+        self.published.clear();
+        self.stale = self.job.is_some();
+        self.lost = true;
+        self.retry = Some(now);
+    }
+
     fn work(&self) -> Work {
-        let differs = |(name, value): &(&String, &Value)| self.published.get(*name) != Some(*value);
-        let changes = self.wanted.iter().filter(differs).map(|(name, value)| {
+        let changes = self.differing().map(|(name, value)| {
             let later = self.published.contains_key(name);
             let dampening = match later && value.dampened {
                 true => Duration::from_secs(1),
@@ -162,26 +233,31 @@ impl Publisher {
             };
             (name.clone(), (value.clone(), dampening))
         });
-        let changes: BTreeMap<String, (Value, Duration)> = changes.collect();
+        let work = Work {
+            changes: changes.collect(),
+            find_keeper: self.keeper.is_none(),
+            keeper_lost: self.lost,
+            ..Work::default()
+        };
         // What the cluster acts on at once must not wait for anything else: each takes a process.
         let urgent = |name: &String, value: &Value, dampening: &Duration| {
             self.published.contains_key(name) && !value.private && dampening.is_zero()
         };
-        if changes
-            .iter()
-            .any(|(name, (value, dampening))| urgent(name, value, dampening))
-        {
-            let urgent = changes.into_iter().filter(|(n, (v, d))| urgent(n, v, d));
+        let mut changes = work.changes.iter();
+        if changes.any(|(name, (value, dampening))| urgent(name, value, dampening)) {
+            let urgent = |(n, (v, d)): &(String, (Value, Duration))| urgent(n, v, d);
             return Work {
-                changes: urgent.collect(),
-                ..Work::default()
+                changes: work.changes.into_iter().filter(urgent).collect(),
+                ..work
             };
         }
         let mut work = Work {
-            changes,
             questions: self.questions.clone(),
             whereabouts: self.whereabouts.clone(),
-            clean_up: None,
+            survey: self.survey.then(|| self.node.clone().unwrap_or_default()),
+            compare: self.next_to_compare().filter(|_| self.survey),
+            refresh: self.refresh,
+            ..work
         };
         // One at a time, and only when nothing else is to be done: it is for people's eyes.
         if work.is_empty() {
@@ -190,7 +266,19 @@ impl Publisher {
         work
     }
 
+    /// The private attribute whose turn it is.
+    fn next_to_compare(&self) -> Option<String> {
+        let private = || {
+            let all = self.published.iter();
+            let own = all.filter(|(_, (value, _))| value.private && value.text.is_some());
+            own.map(|(name, _)| name)
+        };
+        let next = private().find(|name| Some(*name) > self.compared.as_ref());
+        next.or(private().next()).cloned()
+    }
+
     fn take(&mut self, outcome: io::Result<Done>, now: Instant) {
+        let stale = std::mem::take(&mut self.stale);
         let cleaned = outcome.as_ref().is_ok_and(|done| done.cleaned);
         let begun = self.cleaning.take();
         if let Some((one, failures)) = begun.filter(|(_, n)| !cleaned && *n < CLEAN_UPS) {
@@ -200,7 +288,13 @@ impl Publisher {
             Ok(done) => done,
             Err(e) => return self.fail(&e.to_string(), now),
         };
-        self.published.extend(done.published);
+        self.refresh &= !done.refreshed;
+        if !stale {
+            self.compare(&done, now);
+            let told = done.published.into_iter();
+            self.published
+                .extend(told.map(|(name, value)| (name, (value, now))));
+        }
         for (name, values) in done.answers {
             self.questions.remove(&name);
             self.answers.insert(name, values);
@@ -209,10 +303,54 @@ impl Publisher {
             self.whereabouts.remove(&resource);
             self.located.insert(resource, nodes);
         }
+        if let Some(all) = done.surveyed {
+            self.survey = false;
+            self.surveyed = Some(all);
+        }
+        self.compared = done.compared.map(|(name, _)| name).or(self.compared.take());
         match done.error {
             Some(error) => self.fail(&error, now),
             None => self.error = None,
         }
+    }
+
+    /// Has told again what the cluster turns out to have forgotten, or have from somebody else. Who has lost one of
+    /// those on record may have lost private ones too.
+    fn compare(&mut self, done: &Done, now: Instant) {
+        let Some(node) = &self.node else { return };
+        let mut forgotten: BTreeSet<String> = BTreeSet::new();
+        let differs = |name: &str, values: Option<&Values>| {
+            let told = self.published.get(name);
+            let told = told.filter(|(_, at)| now.saturating_duration_since(*at) >= SETTLED);
+            let seen = values.and_then(|values| values.get(node));
+            told.is_some_and(|(value, _)| value.text.as_ref() != seen)
+        };
+        let compared = done.compared.iter().map(|(name, values)| (name, values));
+        for (name, values) in done.answers.iter().chain(compared) {
+            forgotten.extend(differs(name, Some(values)).then(|| name.clone()));
+        }
+        if let Some(all) = &done.surveyed {
+            let public = self.published.iter().filter(|(_, (v, _))| !v.private);
+            let lost = public.filter(|(name, _)| differs(name, all.get(*name)));
+            let lost: Vec<String> = lost.map(|(name, _)| name.clone()).collect();
+            if !lost.is_empty() {
+                self.refresh = true;
+                let private = self.published.iter().filter(|(_, (v, _))| v.private);
+                forgotten.extend(private.map(|(name, _)| name.clone()));
+            }
+            forgotten.extend(lost);
+        }
+        // What is told by this very child is new.
+        forgotten.retain(|name| !done.published.contains_key(name));
+        if forgotten.is_empty() {
+            return;
+        }
+        self.published.retain(|name, _| !forgotten.contains(name));
+        let names: Vec<String> = forgotten.into_iter().collect();
+        log::warn(format_args!(
+            "the cluster has other values than it was told: telling it again: {}",
+            names.join(", ")
+        ));
     }
 
     fn fail(&mut self, error: &str, now: Instant) {
@@ -221,196 +359,5 @@ impl Publisher {
             self.error = Some(error.to_owned());
         }
         self.retry = Some(now + AGAIN);
-    }
-}
-
-impl Work {
-    fn is_empty(&self) -> bool {
-        let Self {
-            changes,
-            questions,
-            whereabouts,
-            clean_up,
-        } = self;
-        changes.is_empty() && questions.is_empty() && whereabouts.is_empty() && clean_up.is_none()
-    }
-
-    fn run(self) -> Done {
-        let mut done = Done::default();
-        let note = |done: &mut Done, e: io::Error| done.error = Some(e.to_string());
-        for (name, (value, dampening)) in self.changes {
-            let deadline = Instant::now() + PATIENCE;
-            let result = match &value.text {
-                None => tool::delete_attribute(&name, deadline),
-                Some(text) => {
-                    let attribute = Attribute {
-                        name: name.clone(),
-                        value: text.clone(),
-                        private: value.private,
-                        dampening,
-                    };
-                    tool::set_attribute(&attribute, deadline)
-                }
-            };
-            match result {
-                Ok(()) => drop(done.published.insert(name, value)),
-                Err(e) => note(&mut done, e),
-            }
-        }
-        for name in self.questions {
-            match tool::read_attribute(&name, Instant::now() + PATIENCE) {
-                Ok(values) => drop(done.answers.insert(name, values)),
-                Err(e) => note(&mut done, e),
-            }
-        }
-        if !self.whereabouts.is_empty() {
-            match status::read(Instant::now() + PATIENCE) {
-                Ok(all) => done.located = located(self.whereabouts, &all),
-                Err(e) => note(&mut done, e),
-            }
-        }
-        if let Some((resource, node)) = self.clean_up {
-            match tool::clean_up(&resource, &node, Instant::now() + PATIENCE) {
-                Ok(()) => done.cleaned = true,
-                // Nothing else has to wait for another attempt.
-                Err(e) => log::warn(e),
-            }
-        }
-        done
-    }
-}
-
-fn located(resources: BTreeSet<String>, all: &[status::Instance]) -> BTreeMap<String, Vec<String>> {
-    let nodes = |resource: &String| {
-        let own = all.iter().filter(|i| i.id == *resource && i.is_active());
-        own.flat_map(|i| i.nodes.clone()).collect()
-    };
-    let pair = |resource: String| {
-        let nodes = nodes(&resource);
-        (resource, nodes)
-    };
-    resources.into_iter().map(pair).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn value(text: &str) -> Value {
-        Value {
-            text: Some(text.into()),
-            private: false,
-            dampened: true,
-        }
-    }
-
-    #[test]
-    fn only_what_the_cluster_does_not_know_is_told_and_only_later_values_wait() {
-        let (mut publisher, now) = (Publisher::default(), Instant::now());
-        publisher.want("berth-ports".into(), value("3"));
-        let first = publisher.work().changes;
-        assert_eq!(first["berth-ports"], (value("3"), Duration::ZERO));
-        let done = Done {
-            published: [("berth-ports".to_owned(), value("3"))].into(),
-            ..Done::default()
-        };
-        publisher.take(Ok(done), now);
-        assert!(publisher.is_done() && publisher.work().changes.is_empty());
-        publisher.want("berth-ports".into(), value("2"));
-        let later = publisher.work().changes;
-        assert_eq!(later["berth-ports"], (value("2"), Duration::from_secs(1)));
-    }
-
-    #[test]
-    fn what_the_cluster_acts_on_at_once_goes_alone() {
-        let mut publisher = Publisher::default();
-        let net = |text: &str| Value {
-            dampened: false,
-            ..value(text)
-        };
-        publisher.published = [("berth-net-office".to_owned(), net("1"))].into();
-        publisher.want("berth-net-office".into(), net("0"));
-        publisher.want(
-            "berth-heard-office".into(),
-            Value {
-                private: true,
-                ..net("0")
-            },
-        );
-        publisher.want("berth-ports".into(), value("1"));
-        publisher.ask("berth-router-n1".into());
-        let work = publisher.work();
-        assert_eq!(
-            work.changes.into_keys().collect::<Vec<_>>(),
-            ["berth-net-office"]
-        );
-        assert!(work.questions.is_empty());
-        publisher
-            .published
-            .insert("berth-net-office".into(), net("0"));
-        let rest = publisher.work();
-        assert_eq!((rest.changes.len(), rest.questions.len()), (2, 1));
-    }
-
-    #[test]
-    fn what_was_to_be_cleaned_up_meanwhile_is_cleaned_up_too() {
-        let (mut publisher, now) = (Publisher::default(), Instant::now());
-        let outcome = |cleaned| Done {
-            cleaned,
-            ..Done::default()
-        };
-        let begin = |publisher: &mut Publisher| {
-            let one = publisher.work().clean_up.unwrap();
-            publisher.cleaning = publisher.clean_up.remove_entry(&one);
-        };
-        publisher.clean_up("portwatch", "n1");
-        begin(&mut publisher);
-        publisher.take(Ok(outcome(false)), now);
-        assert!(!publisher.clean_up.is_empty(), "it failed");
-        begin(&mut publisher);
-        publisher.clean_up("portwatch", "n1");
-        publisher.take(Ok(outcome(true)), now);
-        assert!(!publisher.clean_up.is_empty(), "another one");
-        begin(&mut publisher);
-        publisher.take(Ok(outcome(true)), now);
-        assert!(publisher.clean_up.is_empty());
-    }
-
-    #[test]
-    fn cleaning_up_waits_for_everything_else_and_is_given_up() {
-        let (mut publisher, now) = (Publisher::default(), Instant::now());
-        publisher.clean_up("alpha-ip1", "n1");
-        publisher.ask("berth-router-n1".into());
-        assert_eq!(publisher.work().clean_up, None);
-        publisher.questions.clear();
-        let tried = (0..10).take_while(|_| {
-            let one = publisher.work().clean_up;
-            publisher.cleaning = one.and_then(|one| publisher.clean_up.remove_entry(&one));
-            let tried = publisher.cleaning.is_some();
-            publisher.take(Ok(Done::default()), now);
-            tried
-        });
-        assert_eq!(tried.count(), usize::from(CLEAN_UPS) + 1);
-    }
-
-    #[test]
-    fn a_question_stays_until_it_is_answered_and_a_failure_is_tried_again() {
-        let (mut publisher, now) = (Publisher::default(), Instant::now());
-        publisher.ask("berth-addr-office".into());
-        let failed = Done {
-            error: Some("no cluster".into()),
-            ..Done::default()
-        };
-        publisher.take(Ok(failed), now);
-        assert_eq!(publisher.next(), Some(now + AGAIN));
-        assert_eq!(publisher.work().questions.len(), 1);
-        let values: Values = [("n2".to_owned(), "10.1.0.2".to_owned())].into();
-        let answered = Done {
-            answers: [("berth-addr-office".to_owned(), values.clone())].into(),
-            ..Done::default()
-        };
-        publisher.take(Ok(answered), now);
-        assert!(publisher.work().questions.is_empty() && publisher.error().is_none());
-        assert_eq!(publisher.answers()["berth-addr-office"], values);
     }
 }

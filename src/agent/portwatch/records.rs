@@ -92,6 +92,7 @@ mod tests {
                 serving,
                 degraded: false,
                 role: Role::Home,
+                claimed: None,
             };
             record.write(dir.path(), &format!("ip{n}")).unwrap();
         };

@@ -1,6 +1,6 @@
 //! The state of all ports and subnets.
 
-mod conclusion;
+pub(super) mod conclusion;
 #[cfg(test)]
 mod tests;
 
@@ -15,15 +15,13 @@ use super::detour::Surroundings;
 use super::mover::View;
 use super::publisher::Values;
 use super::settings::Settings;
+use crate::cell::network::is_own;
 use crate::ocf::log;
 use crate::plan::port::{Fault, Health, Standing, State, Witness};
-use crate::plan::vip::Family;
+use crate::plan::vip::{Family, vserver_of};
 use crate::sys::announce::{Answer, Question};
 use crate::sys::ethtool;
 use crate::sys::netlink::{Address, Link, Mac};
-
-/// The node's ends of cells' interfaces are no ports.
-const CELLS: &str = "b-";
 
 /// A port.
 #[derive(Debug)]
@@ -31,6 +29,8 @@ struct One {
     subnet: String,
     /// As it was seen last; `None` if the node has no such interface.
     link: Option<Link>,
+    /// The bond or the bridge that takes what comes in by it: nothing of that is for this node's addresses here.
+    part_of: Option<String>,
     addresses: Vec<IpNetwork>,
     health: Health,
     asking: Asking,
@@ -143,8 +143,9 @@ impl Watch {
     /// Takes note of the node's interfaces and addresses; says whether any of a port or a cell has
     /// changed.
     pub fn look(&mut self, links: Vec<Link>, addresses: &[Address], now: Instant) -> bool {
-        let cell = |l: &Link| Some((l.index, l.name.strip_prefix(CELLS)?.to_owned()));
-        let cells: BTreeMap<u32, String> = links.iter().filter_map(cell).collect();
+        let own = links.iter().filter(|link| is_own(link));
+        let cell = |l: &Link| Some((l.index, vserver_of(&l.name)?.to_owned()));
+        let cells: BTreeMap<u32, String> = own.filter_map(cell).collect();
         let mut changed = cells != self.cells;
         self.cells = cells;
         let of = |link: &Link| -> Vec<IpNetwork> {
@@ -153,17 +154,21 @@ impl Watch {
                 .filter(|a| a.link == link.index && !a.unusable);
             own.map(|a| a.address).collect()
         };
+        // The node's ends of cells' interfaces are no ports.
         let found: BTreeMap<String, (Link, Vec<IpNetwork>)> = links
-            .into_iter()
-            .filter(|link| !link.loopback && !link.name.starts_with(CELLS))
-            .map(|link| (link.name.clone(), (link.clone(), of(&link))))
+            .iter()
+            .filter(|link| !link.loopback && !is_own(link))
+            .map(|link| (link.name.clone(), (link.clone(), of(link))))
             .collect();
         let wanted = self.wanted(&found);
         self.ports
             .retain(|name, port| wanted.get(name) == Some(&port.subnet));
         for (name, subnet) in wanted {
             let (link, addresses) = found.get(&name).cloned().unzip();
-            changed |= self.look_at(&name, subnet, (link, addresses.unwrap_or_default()), now);
+            let part_of = link.as_ref().and_then(|link| link.taken_by(&links));
+            let part_of = part_of.map(|master| master.name.clone());
+            let seen = (link, addresses.unwrap_or_default(), part_of);
+            changed |= self.look_at(&name, subnet, seen, now);
         }
         let names: BTreeSet<&String> = self.ports.values().map(|p| &p.subnet).collect();
         self.subnets.retain(|name, _| names.contains(name));
@@ -181,6 +186,12 @@ impl Watch {
         }
         self.set_targets();
         changed
+    }
+
+    /// The ports' Ethernet addresses.
+    pub fn macs(&self) -> BTreeSet<Mac> {
+        let links = self.ports.values().filter_map(|p| p.link.as_ref());
+        links.filter_map(|link| link.mac).collect()
     }
 
     /// Whether the interface with this index is a port or a cell's.
@@ -209,16 +220,17 @@ impl Watch {
         &mut self,
         name: &str,
         subnet: String,
-        (link, addresses): (Option<Link>, Vec<IpNetwork>),
+        (link, addresses, part_of): (Option<Link>, Vec<IpNetwork>, Option<String>),
         now: Instant,
     ) -> bool {
-        let carrier = link.as_ref().is_some_and(|l| l.carrier);
+        let carrier = part_of.is_none() && link.as_ref().is_some_and(|l| l.carrier);
         let limits = self.settings.limits();
         let port = self.ports.entry(name.to_owned()).or_insert_with(|| {
             let health = Health::new(limits, carrier, now);
             One {
                 subnet,
                 link: None,
+                part_of: None,
                 addresses: Vec::new(),
                 standing: health.standing(now),
                 state: health.state(),
@@ -237,8 +249,9 @@ impl Watch {
         if carrier && (port.speed == 0 || !port.link.as_ref().is_some_and(|l| l.carrier)) {
             port.speed = ethtool::speed(name).ok().flatten().unwrap_or(0);
         }
-        let changed = (&port.link, &port.addresses) != (&link, &addresses);
+        let changed = (&port.link, &port.addresses, &port.part_of) != (&link, &addresses, &part_of);
         port.link = link;
+        port.part_of = part_of;
         port.addresses = addresses;
         changed
     }
@@ -326,7 +339,8 @@ impl Watch {
         self.ask_at = (self.ask_at + interval).max(now + interval / 2);
         let mut questions = Vec::new();
         for port in self.ports.values_mut() {
-            let Some(link) = port.link.as_ref().filter(|l| l.carrier) else {
+            let carries = |l: &&Link| l.carrier && port.part_of.is_none();
+            let Some(link) = port.link.as_ref().filter(carries) else {
                 continue;
             };
             let Some(mac) = link.mac else { continue };
@@ -407,6 +421,19 @@ impl Watch {
     /// The attributes that tell the other nodes' addresses.
     pub fn peer_attributes(&self) -> impl Iterator<Item = String> {
         self.subnets.keys().map(|name| format!("berth-addr-{name}"))
+    }
+
+    /// Whether this node tells the cluster this attribute of a subnet that it has nothing to do with any more: the
+    /// parameters named it once.
+    pub fn is_stray(&self, attribute: &str) -> bool {
+        let mut prefixes = ["berth-net-", "berth-addr-", "berth-heard-"].into_iter();
+        let subnet = prefixes.find_map(|prefix| attribute.strip_prefix(prefix));
+        let named = |subnet: &str| {
+            let mut nets = self.settings.nets(subnet);
+            let mut ports = self.settings.ports.iter().flatten();
+            nets.next().is_some() || ports.any(|(_, of)| of == subnet)
+        };
+        subnet.is_some_and(|subnet| !named(subnet) && !self.subnets.contains_key(subnet))
     }
 
     /// The attributes that the other nodes are to be asked for now, since nothing answers.

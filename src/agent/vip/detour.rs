@@ -4,8 +4,10 @@
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
+use super::noting::Noted;
 use super::record::{Leg, Path as Way, Record, Role, Wish, detour_name};
-use super::service::{Service, error_of, observe, search};
+use super::rival::search;
+use super::service::{ATTEMPTS, Lock, Service, error_of, observe};
 use crate::cell::network;
 use crate::ocf::{Error, State, log, step};
 use crate::plan::vip::{self, Desired, Family, Object, Observed, Request, Step};
@@ -60,7 +62,7 @@ impl Service<'_> {
         let seen = observe(&mut kernel, &request, &Family::BOTH)?;
         let desired = Desired::new(&request, &seen).map_err(error_of)?;
         let (wire, macs) = (Wire::open()?, kernel.macs());
-        let search = search(&kernel, &desired, &seen, (&wire, &macs))?;
+        let sought = search(&kernel, &desired, &seen, (&wire, &macs))?;
         step("looking for a way to the virtual server's node");
         let place = match find()? {
             Ok(way) => Place::There(way),
@@ -68,23 +70,23 @@ impl Service<'_> {
         };
         let record = Record::new(wish, place.role());
         // portwatch goes on announcing.
-        let (state, _) = self.bring(&mut kernel, record, search, (&desired, &wire), &place)?;
+        let (state, _) = self.bring(&mut kernel, record, sought, (&desired, &wire), &place)?;
         Ok(state)
     }
 
     /// Makes what the VIP needs in its place, as a start does, where nobody outside has to be told: it is
     /// announced already, or not here. Says whether; not if the record is not `before` any more, or the
-    /// VIP's own resource is at work on this node: then it is no more this one's affair.
+    /// VIP's own resource is at work on this node: then it is no more this one's affair. The lock is the caller's.
     ///
     /// # Errors
     /// As [`Service::start`].
     pub(in crate::agent) fn settle(
         &self,
+        _lock: &Lock,
         before: Option<&Record>,
         wish: &Wish,
         place: &Place<'_>,
     ) -> Result<bool, Error> {
-        let _lock = self.lock()?;
         let others = |(name, record): (&String, &Record)| {
             name != self.instance && record.wish.vip == wish.vip
         };
@@ -116,8 +118,12 @@ impl Service<'_> {
     ///
     /// # Errors
     /// If it can't be noted.
-    pub(in crate::agent) fn give_up(&self, before: &Record, why: &str) -> Result<bool, Error> {
-        let _lock = self.lock()?;
+    pub(in crate::agent) fn give_up(
+        &self,
+        _lock: &Lock,
+        before: &Record,
+        why: &str,
+    ) -> Result<bool, Error> {
         let same = Record::read(&self.runtime, self.instance).as_ref() == Some(before);
         if same {
             self.record_locked(stranded(&before.wish, why))?;
@@ -126,15 +132,10 @@ impl Service<'_> {
     }
 
     /// Forgets the record, if it is still `before`.
-    ///
-    /// # Errors
-    /// If the lock can't be had.
-    pub(in crate::agent) fn forget_if(&self, before: &Record) -> Result<(), Error> {
-        let _lock = self.lock()?;
+    pub(in crate::agent) fn forget_if(&self, _lock: &Lock, before: &Record) {
         if Record::read(&self.runtime, self.instance).as_ref() == Some(before) {
             self.forget();
         }
-        Ok(())
     }
 
     /// As [`Service::clear`], unless the record is not `before` any more. Says whether.
@@ -143,15 +144,17 @@ impl Service<'_> {
     /// As [`Service::clear`].
     pub(in crate::agent) fn clear_if(
         &self,
+        _lock: &Lock,
         before: &Record,
         cell: Option<BorrowedFd<'_>>,
     ) -> Result<bool, Error> {
-        let lock = self.lock()?;
         if Record::read(&self.runtime, self.instance).as_ref() != Some(before) {
             return Ok(false);
         }
         let wish = &before.wish;
-        self.clear_locked((&wish.vserver, wish.vip), cell, lock)?;
+        if let Some(kernel) = self.clear_locked((&wish.vserver, wish.vip), cell)? {
+            kernel.close_aside();
+        }
         Ok(true)
     }
 
@@ -189,20 +192,27 @@ impl Service<'_> {
             true => &detour_name(vip),
             false => self.instance,
         };
-        if home {
-            // Not served any more, for whoever sees both records.
-            let ended = Record {
-                serving: false,
-                ..record.clone()
-            };
-            ended.write(&self.runtime, self.instance)?;
+        // Not served any more, for whoever sees both records, and for portwatch: what it does after this it takes
+        // back itself.
+        let ended = Record {
+            serving: false,
+            ..record.clone()
+        };
+        ended.write(&self.runtime, self.instance)?;
+        let family = [Family::of(&vip)];
+        let mut left = proxies(&kernel.observe_ways(&family)?);
+        for _ in 0..ATTEMPTS {
+            kernel.apply(&left, self.deadline, Err)?;
+            left = proxies(&kernel.observe_ways(&family)?);
+            if left.is_empty() {
+                break;
+            }
         }
-        kernel.apply(&proxies(&seen), self.deadline, Err)?;
         kept.write(&self.runtime, name)?;
         if home {
             self.forget();
         }
-        match proxies(&kernel.observe_ways(&[Family::of(&vip)])?).first() {
+        match left.first() {
             None => Ok(true),
             Some(left) => Err(Error::failed(format!("still to do after stop: {left}"))),
         }
@@ -210,12 +220,12 @@ impl Service<'_> {
 
     /// Notes that the VIP is in service. What this node did for it while another one routed is the
     /// started resource's from then on, and what the cell has learned of the way there is of the past.
-    pub(super) fn record_served(&self, record: Record, place: &Place<'_>) -> Result<(), Error> {
+    pub(super) fn record_served(&self, record: Record, place: &Place<'_>) -> Result<Noted, Error> {
         let name = detour_name(record.wish.vip);
         let lock = self.lock()?;
-        self.record_locked(record)?;
+        let noted = self.note_started(record)?;
         let Place::Here(cell) = place else {
-            return Ok(());
+            return Ok(noted);
         };
         let was_away = Record::read(&self.runtime, &name).is_some();
         Record::forget(&self.runtime, &name);
@@ -224,7 +234,7 @@ impl Service<'_> {
             // Too small packets for some minutes are no reason to call it failed.
             network::forget_paths(*cell).unwrap_or_else(log::warn);
         }
-        Ok(())
+        Ok(noted)
     }
 }
 

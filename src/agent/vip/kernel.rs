@@ -1,6 +1,6 @@
 //! Between the plan's terms and the kernel's: what is there, and how a step is done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
@@ -9,23 +9,24 @@ use std::time::Instant;
 
 use ipnetwork::IpNetwork;
 
+use super::settings::{read_settings, recall, stops_ipv6};
+use super::terms::{element_of, filter, from_netlink, object_of, own, rule_of, to_netlink};
 use crate::agent::portwatch::report;
-use crate::cell::network::{INSIDE, default_route};
+use crate::cell::network::{self, INSIDE, default_route};
 use crate::ocf::log;
 use crate::plan::vip::{
-    Family, Link, Object, Observed, Out, Route, Rule, STAND_IN, Step, TO_TABLE, setting_keys,
+    Element, Family, Link, Object, Observed, Out, Route, Rule, STAND_IN, Step, TO_TABLE,
+    setting_keys,
 };
 use crate::sys::announce::Announcement;
-use crate::sys::netlink::{self, Address, Applied, Mac, Proxy, RouteFilter, Scope, Socket, Via};
-use crate::sys::nft::{self, Element, Standing};
-use crate::sys::sysctl::{self, FORWARD_ALL_IPV6, Record};
+use crate::sys::netlink::{self, Applied, LinkChange, Mac, Proxy, RouteFilter, Scope, Socket, Via};
+use crate::sys::nft::{self, Barrier, Passage, Standing};
+use crate::sys::sysctl::{FORWARD_ALL_IPV6, Record};
 
 /// The maker of all that berth makes: `rtm_protocol` and its likes.
-const PROTOCOL: u8 = 190;
+pub(super) const PROTOCOL: u8 = 190;
 /// The maker of the routes that a routing daemon may announce.
 const ANNOUNCED: u8 = 191;
-/// How the node's ends of cells' interfaces begin.
-const OUTSIDE: &str = "b-";
 
 /// The kernel, as seen from this node and from one cell.
 pub(in crate::agent) struct Kernel {
@@ -33,8 +34,14 @@ pub(in crate::agent) struct Kernel {
     nft: nft::Socket,
     cell: Option<Socket>,
     record: Record,
+    /// Whether it was said that the record can't be written.
+    forgetful: bool,
     runtime: PathBuf,
     links: Vec<netlink::Link>,
+    /// Other programs' chains that forwarded packets pass, as they were seen last.
+    foreign: Vec<Barrier>,
+    /// The cell's end of its interface, as it was seen last.
+    inside: Option<netlink::Link>,
 }
 
 impl Kernel {
@@ -46,8 +53,11 @@ impl Kernel {
             nft: nft::Socket::new()?,
             cell: cell.map(Socket::in_netns).transpose()?,
             record: Record::empty(&runtime.join("vip.settings")),
+            forgetful: false,
             runtime: runtime.to_owned(),
             links: Vec::new(),
+            foreign: Vec::new(),
+            inside: None,
         })
     }
 
@@ -59,12 +69,18 @@ impl Kernel {
     /// What is there, as far as it concerns VIPs of `families`; `vip` is looked for in the cell. Of the
     /// settings only those that berth has changed: see [`Kernel::observe_settings`].
     pub fn observe(&mut self, vip: Option<IpAddr>, families: &[Family]) -> io::Result<Observed> {
-        self.record.reload().unwrap_or_else(|e| {
-            log::warn(format_args!("{e}: settings will not be restored"));
-        });
+        let unread = self.record.reload().err();
+        if let Some(e) = &unread {
+            log::warn(format_args!(
+                "{e}: forwarding counts as berth's doing, other settings will not be put back"
+            ));
+        }
         let mut seen = self.observe_ways(families)?;
+        seen.no_ipv6 = !network::has_ipv6();
         seen.watched = report::read(&self.runtime);
-        match self.nft.standing()? {
+        let (standing, foreign) = self.nft.survey()?;
+        self.foreign = foreign;
+        match standing {
             standing @ (Standing::Whole | Standing::Outdated) => {
                 seen.objects.insert(Object::Tables);
                 seen.outdated = standing == Standing::Outdated;
@@ -78,6 +94,7 @@ impl Kernel {
         if let Some(vip) = vip {
             self.observe_cell(vip, &mut seen)?;
         }
+        recall(&mut self.record, &seen, unread.is_some())?;
         for (key, before) in self.record.iter() {
             seen.before.insert(key.to_owned(), before);
         }
@@ -127,6 +144,7 @@ impl Kernel {
             return Ok(());
         };
         let addresses = cell.addresses(Some(inside.index))?;
+        self.inside = Some(inside.clone());
         if addresses.iter().any(|a| a.address.ip() == vip) {
             seen.objects.insert(Object::Address(vip));
         }
@@ -160,7 +178,7 @@ impl Kernel {
                 name: link.name.clone(),
                 up: link.up,
                 carrier: link.carrier,
-                eligible: !link.loopback && !link.name.starts_with(OUTSIDE),
+                eligible: !link.loopback && !network::is_own(link),
                 addresses: kept,
             });
         }
@@ -220,6 +238,45 @@ impl Kernel {
         link.ok_or_else(|| io::Error::other(format!("there is no interface {name}")))
     }
 
+    /// Has the interface of the cell that was observed, called `name` on the node, carry packets as large
+    /// as the node's ports do.
+    pub fn fit(&mut self, name: &str) -> io::Result<()> {
+        let mtu = network::mtu(&self.links);
+        let change = LinkChange {
+            mtu: Some(mtu),
+            ..LinkChange::default()
+        };
+        // Neither end sends what the other one would not take.
+        let differs = |link: &netlink::Link| link.mtu != mtu;
+        if self.link(name).is_ok_and(differs) {
+            self.route.change_link(name, &change)?;
+        }
+        match (&mut self.cell, &self.inside) {
+            (Some(cell), Some(inside)) if differs(inside) => cell.change_link(INSIDE, &change),
+            _ => Ok(()),
+        }
+    }
+
+    /// Another program's chain that drops what VIPs of `family` receive and send between a port and an
+    /// interface that leads inwards, which need not be there yet.
+    pub fn barrier(
+        &mut self,
+        family: Family,
+        (port, inward): (&str, &str),
+    ) -> io::Result<Option<Barrier>> {
+        if self.foreign.is_empty() {
+            return Ok(None);
+        }
+        let index = |name: &str| self.link(name).map_or(0, |link| link.index);
+        let passage = Passage {
+            family: to_netlink(family),
+            port: (port, index(port)),
+            inward: (inward, index(inward)),
+        };
+        let found = self.nft.barriers_among(&self.foreign, &[passage])?;
+        Ok(found.into_iter().next())
+    }
+
     /// The Ethernet address and number of a port.
     pub fn port(&self, name: &str) -> io::Result<(u32, Mac)> {
         let link = self.link(name)?;
@@ -254,11 +311,11 @@ impl Kernel {
     ) -> io::Result<()> {
         let mut rest = steps;
         while let [first, ..] = rest {
-            let elements = rest.iter().take_while(|s| is_element(s)).count();
-            let (now, later) = rest.split_at(elements.max(1));
-            let result = match elements {
-                0 => self.step(first, deadline),
-                _ => self.change_elements(now),
+            let elements: Vec<Change<'_>> = rest.iter().map_while(Change::of).collect();
+            let (now, later) = rest.split_at(elements.len().max(1));
+            let result = match elements.is_empty() {
+                true => self.step(first, deadline),
+                false => self.change_elements(&elements),
             };
             for step in now {
                 log::debug(step);
@@ -269,25 +326,31 @@ impl Kernel {
         Ok(())
     }
 
-    fn change_elements(&mut self, steps: &[Step]) -> io::Result<()> {
+    fn change_elements(&mut self, changes: &[Change<'_>]) -> io::Result<()> {
         let (mut add, mut delete) = (Vec::new(), Vec::new());
-        for step in steps {
-            match step {
-                Step::Add(object) => add.extend(element_of(object)),
-                Step::Remove(object) => delete.extend(element_of(object)),
-                Step::Set(..) | Step::Restore(_) => {}
+        for change in changes {
+            match change {
+                Change::Add(element) => add.push(element_of(element)),
+                Change::Remove(element) => delete.push(element_of(element)),
             }
         }
         self.nft.change(&delete, &add)
     }
 
     fn step(&mut self, step: &Step, deadline: Instant) -> io::Result<()> {
-        match step {
+        let done = match step {
             Step::Add(object) => self.add(object, deadline),
             Step::Remove(object) => self.remove(object).map(|_| ()),
             Step::Set(key, value) => self.record.change(key, *value),
             Step::Restore(key) => self.record.restore(key),
+        };
+        if let Some(e) = self.record.unsaved().filter(|_| !self.forgetful) {
+            log::warn(format_args!(
+                "{e}: some of the node's settings will not be put back"
+            ));
+            self.forgetful = true;
         }
+        done
     }
 
     fn add(&mut self, object: &Object, deadline: Instant) -> io::Result<()> {
@@ -317,7 +380,7 @@ impl Kernel {
                 let proxy = self.proxy_of(port, *vip)?;
                 self.route.add_proxy(&proxy)
             }
-            element => self.change_elements(&[Step::Add(element.clone())]),
+            Object::Element(element) => self.change_elements(&[Change::Add(element)]),
         }
     }
 
@@ -342,8 +405,13 @@ impl Kernel {
                 let proxy = self.proxy_of(port, *vip)?;
                 self.route.delete_proxy(&proxy)
             }
-            element => self
-                .change_elements(&[Step::Remove(element.clone())])
+            Object::CellRoute(family) => {
+                let (cell, link) = self.inside()?;
+                let ipv6 = *family == Family::V6;
+                cell.delete_route(&default_route(link, ipv6))
+            }
+            Object::Element(element) => self
+                .change_elements(&[Change::Remove(element)])
                 .map(|()| Applied::Changed),
         }
     }
@@ -389,103 +457,19 @@ impl Kernel {
     }
 }
 
-fn filter((table, protocol): (Option<u32>, u8)) -> RouteFilter {
-    RouteFilter {
-        table,
-        protocol: Some(protocol),
-    }
+/// A change to an nftables set.
+enum Change<'a> {
+    Add(&'a Element),
+    Remove(&'a Element),
 }
 
-/// An address of berth's.
-fn own(link: u32, ip: IpAddr, scope: Scope) -> Address {
-    Address {
-        link,
-        address: IpNetwork::from(ip),
-        scope,
-        protocol: PROTOCOL,
-        unusable: false,
-    }
-}
-
-/// Whether all IPv6 but VIPs' has to be stopped: on kernels that forward it on all interfaces or on
-/// none, on a node where it was none.
-fn stops_ipv6(record: &Record) -> io::Result<bool> {
-    if sysctl::read("ipv6/conf/lo/force_forwarding")?.is_some() {
-        return Ok(false);
-    }
-    let recorded = record.iter().find(|(key, _)| *key == FORWARD_ALL_IPV6);
-    let before = match recorded {
-        Some((_, before)) => Some(before),
-        None => sysctl::read(FORWARD_ALL_IPV6)?,
-    };
-    Ok(before == Some(0))
-}
-
-fn read_settings(seen: &mut Observed, keys: impl Iterator<Item = String>) -> io::Result<()> {
-    let new: BTreeSet<String> = keys.filter(|k| !seen.settings.contains_key(k)).collect();
-    for key in new {
-        if let Some(value) = sysctl::read(&key)? {
-            seen.settings.insert(key, value);
+impl<'a> Change<'a> {
+    /// The change that a step is, if it is one.
+    const fn of(step: &'a Step) -> Option<Self> {
+        match step {
+            Step::Add(Object::Element(element)) => Some(Self::Add(element)),
+            Step::Remove(Object::Element(element)) => Some(Self::Remove(element)),
+            Step::Add(_) | Step::Remove(_) | Step::Set(..) | Step::Restore(_) => None,
         }
-    }
-    Ok(())
-}
-
-fn is_element(step: &Step) -> bool {
-    matches!(step, Step::Add(o) | Step::Remove(o) if o.is_element())
-}
-
-fn rule_of(rule: &Rule) -> netlink::Rule {
-    netlink::Rule {
-        family: to_netlink(rule.family),
-        preference: rule.preference,
-        from: rule.from,
-        table: rule.table,
-        protocol: PROTOCOL,
-    }
-}
-
-const fn to_netlink(family: Family) -> netlink::Family {
-    match family {
-        Family::V4 => netlink::Family::V4,
-        Family::V6 => netlink::Family::V6,
-    }
-}
-
-const fn from_netlink(family: netlink::Family) -> Family {
-    match family {
-        netlink::Family::V4 => Family::V4,
-        netlink::Family::V6 => Family::V6,
-    }
-}
-
-fn element_of(object: &Object) -> Option<Element> {
-    Some(match object.clone() {
-        Object::Port(port) => Element::Port(port),
-        Object::Shut(family, port) => Element::Shut(to_netlink(family), port),
-        Object::Cell(link) => Element::Cell(link),
-        Object::Host(ip) => Element::Host(ip),
-        Object::Vip(vip) => Element::Vip(vip),
-        Object::Own(link, vip) => Element::Own(link, vip),
-        Object::To(vip, link) => Element::To(vip, link),
-        Object::Back(port, vip) => Element::Back(port, vip),
-        Object::Via(port, vip, mac) => Element::Via(port, vip, Mac(mac)),
-        Object::Source { port, subnet, vip } => Element::Source { port, subnet, vip },
-        _ => return None,
-    })
-}
-
-fn object_of(element: Element) -> Object {
-    match element {
-        Element::Port(port) => Object::Port(port),
-        Element::Shut(family, port) => Object::Shut(from_netlink(family), port),
-        Element::Cell(link) => Object::Cell(link),
-        Element::Host(ip) => Object::Host(ip),
-        Element::Vip(vip) => Object::Vip(vip),
-        Element::Own(link, vip) => Object::Own(link, vip),
-        Element::To(vip, link) => Object::To(vip, link),
-        Element::Back(port, vip) => Object::Back(port, vip),
-        Element::Via(port, vip, mac) => Object::Via(port, vip, mac.0),
-        Element::Source { port, subnet, vip } => Object::Source { port, subnet, vip },
     }
 }

@@ -2,8 +2,12 @@
 
 mod detour;
 pub(super) mod kernel;
+mod noting;
 pub(super) mod record;
+mod rival;
 pub(super) mod service;
+mod settings;
+mod terms;
 
 use std::io;
 use std::net::IpAddr;
@@ -14,6 +18,7 @@ use ipnetwork::IpNetwork;
 
 use super::{member, portwatch};
 use crate::cell::client::{self, CellInfo, Client, PROMPT};
+use crate::cell::guard;
 use crate::cell::protocol::Request;
 use crate::ocf::param::{network, words};
 use crate::ocf::{
@@ -52,8 +57,8 @@ static SUBNET: Optional<IpNetwork> = Optional::new(
 static GATEWAY: Optional<IpAddr> = Optional::new(
     "gateway",
     "Gateway",
-    "The router that leads out of the subnet: answers to clients elsewhere go to it. Without one they follow the node's own routes, as far as those leave by the address's ports.",
-    ip,
+    "The router that leads out of the subnet: answers to clients elsewhere go to it. An address in the subnet, or a link-local one such as fe80::1. Without one they follow the node's own routes, as far as those leave by the address's ports.",
+    gateway,
 )
 .reloadable();
 static PORTS: Optional<Vec<String>> = Optional::new(
@@ -89,8 +94,17 @@ pub static AGENT: Agent = Agent {
     longdesc: "Gives a virtual server an IPv4 or IPv6 address that clients reach it by.\n\n\
         The address lies on the virtual server's own interface, in its own network namespace. One of \
         the node's ports answers for it, and the node routes between the two; it lets through \
-        packets to and from such addresses only. Another user of the address on the network is looked \
-        for before it is used.\n\n\
+        packets to and from such addresses only.\n\n\
+        Another user of the address on the network is looked for before it is used. The first start \
+        on a node is refused for one, with his Ethernet address as the reason; the next one within a \
+        day is done all the same, so that nobody can keep the address down by answering for it. What \
+        still answers for another node of the cluster, such as a switch after that node was fenced, \
+        refuses no start; it takes portwatch to know. As long as somebody claims the address, the \
+        monitor announces it anew and says so (degraded).\n\n\
+        A firewall of the node's own that drops forwarded packets keeps clients from the address: the \
+        monitor then names the nftables table and chain (degraded). Let through there what comes and \
+        goes by interfaces called b-*, or what is not tracked (ct state untracked); accepting the \
+        ports of a service as input is not enough, nor is accepting established connections.\n\n\
         On a node without the virtual server the address is a detour: the node answers for it on its \
         subnet and routes to the virtual server's node over another subnet that works for both, so that \
         a node that loses a subnet need not give up its virtual servers. It takes portwatch on both \
@@ -135,6 +149,12 @@ fn ip(text: &str) -> Result<IpAddr, String> {
     }
 }
 
+/// What it has to be to fit the subnet is judged with that: see [`Wish::check`].
+fn gateway(text: &str) -> Result<IpAddr, String> {
+    let wrong = |_| "is not an IP address such as 10.1.0.254 or fe80::1";
+    Ok(text.parse().map_err(wrong)?)
+}
+
 fn subnet(text: &str) -> Result<IpNetwork, String> {
     let wrong = "is not a network such as 10.1.0.0/24 or office=10.1.0.0/24";
     let cidr = match text.split_once('=') {
@@ -150,7 +170,7 @@ fn subnet(text: &str) -> Result<IpNetwork, String> {
 fn ports(text: &str) -> Result<Vec<String>, String> {
     let names = words(text)?;
     for port in &names {
-        name::interface(port).map_err(|e| format!("names the interface {port}, which {e}"))?;
+        name::port(port).map_err(|e| format!("names the interface {port}, which {e}"))?;
     }
     match names.is_empty() {
         true => Err("names no interface".into()),
@@ -231,15 +251,39 @@ fn stop(context: &Context<'_>) -> Result<State, Error> {
         return Ok(State::Stopped);
     };
     let cell = cell_if_any(&vserver);
-    service.stop(&vserver, vip, cell.as_ref().map(|c| c.netns.as_fd()))
+    let degraded = service.is_degraded();
+    let state = service.stop(&vserver, vip, cell.as_ref().map(|c| c.netns.as_fd()))?;
+    if degraded {
+        leave_no_complaint(context);
+    }
+    Ok(state)
+}
+
+/// The cluster goes on showing what it was told of an address that has left. Where portwatch runs, it cleans up.
+fn leave_no_complaint(context: &Context<'_>) {
+    let member = member::member(context);
+    if member.node.is_none() || !portwatch::report::read(service::RUNTIME.as_ref()).is_empty() {
+        return;
+    }
+    // SAFETY: an agent has one thread.
+    if let Err(e) = unsafe { guard::clean_up_later(member) } {
+        log::warn(format_args!("clean up: {e}"));
+    }
 }
 
 fn monitor(context: &Context<'_>) -> Result<State, Error> {
     let wish = wish(context.env)?;
     let cell = cell_if_any(&wish.vserver);
     let service = service(context);
-    let state = service.monitor(&wish, cell.as_ref().map(|c| c.netns.as_fd()))?;
-    if context.action == Action::Monitor && service.note(&state)? {
+    let mut state = service.monitor(&wish, cell.as_ref().map(|c| c.netns.as_fd()))?;
+    if context.action != Action::Monitor {
+        return Ok(state);
+    }
+    if let Some(cell) = &cell {
+        state = service.put_on_record(&wish, state)?;
+        state = service.defend(cell.netns.as_fd(), state)?;
+    }
+    if service.note(&state)? {
         let member = member::member(context);
         ask_keeper(&wish.vserver, &Request::CleanUp { member }, None)
             .unwrap_or_else(|e| log::warn(format_args!("have the keeper clean up: {e}")));

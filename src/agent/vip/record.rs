@@ -117,6 +117,9 @@ pub(in crate::agent) struct Record {
     /// What this node does for it.
     #[serde(default)]
     pub role: Role,
+    /// The Ethernet address of somebody who claimed it too when it was started, or was looked at last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed: Option<[u8; 6]>,
 }
 
 /// What the record of a VIP that another node routes for is called, in place of a resource.
@@ -142,6 +145,7 @@ impl Record {
             serving: false,
             degraded: false,
             role,
+            claimed: None,
         }
     }
 
@@ -234,6 +238,7 @@ mod tests {
             serving: true,
             degraded: false,
             role: Role::Home,
+            claimed: None,
         };
         assert!(Record::read_all(dir.path()).is_empty());
         record.write(dir.path(), "alpha/ip1").unwrap();
@@ -250,6 +255,7 @@ mod tests {
     fn records_of_all_versions_can_be_read() {
         let kinds = [
             "home",
+            "contested",
             "router",
             "stranded",
             "ending",
@@ -258,6 +264,7 @@ mod tests {
         ];
         formats::check("vip-record.jsonl", &kinds, |record: &Record| {
             match record.role {
+                Role::Home if record.claimed.is_some() => "contested",
                 Role::Home => "home",
                 Role::Router(_) => "router",
                 Role::Stranded(_) => "stranded",

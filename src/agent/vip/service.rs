@@ -15,30 +15,29 @@ use nix::fcntl::{Flock, FlockArg};
 use super::detour::{Place, routing};
 use super::kernel::Kernel;
 use super::record::{Record, Role, Wish, detour_name};
+use super::rival::{self, Sought};
 use crate::agent::portwatch::{self, report};
 use crate::cell::network;
 use crate::ocf::{Error, Explain, State, log, step};
 use crate::plan::vip::{
-    self, Desired, Family, Object, Observed, Problem, Request, Step, Verdict, judge,
+    self, Behind, Desired, Family, Object, Observed, Problem, Request, Step, Verdict, judge,
     judge_without_plan,
 };
-use crate::sys::announce::{Probe, Search, Wire};
+use crate::sys::announce::Wire;
 use crate::sys::message;
 use crate::sys::netlink::Mac;
+use crate::sys::state::is_full;
 
 /// Where things are kept that go with a reboot. A dot in their names keeps them from those of
 /// vservers.
 pub(in crate::agent) const RUNTIME: &str = "/run/berth";
 /// How often the lock is tried.
-const LOCK_PAUSE: Duration = Duration::from_millis(2);
-/// How long a start waits for an answer to its first probe before it changes anything. Who lives on the
-/// network answers within a fraction of it; late answers are waited for meanwhile.
-const FIRST_ANSWER: Duration = Duration::from_millis(10);
+pub(in crate::agent) const LOCK_PAUSE: Duration = Duration::from_millis(2);
 /// How long a monitor leaves what is missing to portwatch, and how often it looks meanwhile.
 const MENDING: Duration = Duration::from_secs(3);
 const MENDING_PAUSE: Duration = Duration::from_millis(50);
-/// How often a start repeats itself when others take away what it makes.
-const ATTEMPTS: usize = 3;
+/// How often a start repeats itself when others take away what it makes, and a stop when they make it.
+pub(super) const ATTEMPTS: usize = 3;
 
 impl Wish {
     /// Whether the parameters agree with each other, whatever the node.
@@ -118,23 +117,27 @@ impl<'a> Service<'a> {
     /// If it can't be on this node, is in use elsewhere, or the kernel refuses a step.
     pub fn start(&self, wish: &Wish, place: &Place<'_>) -> Result<Started, Error> {
         wish.check()?;
+        let before = Record::read(&self.runtime, self.instance);
         let mut record = Record::new(wish, place.role());
+        record.claimed = before.and_then(|record| record.claimed);
         let request = record.request();
         let mut kernel = self.kernel(place.cell())?;
         let seen = observe(&mut kernel, &request, &Family::BOTH)?;
         let desired = Desired::new(&request, &seen).map_err(error_of)?;
         if vip::start(&desired, &seen).is_empty() {
-            record.serving = true;
-            self.record_served(record, place)?;
-            let (state, announced) = (state_of(judge(&desired, &seen)), None);
-            return Ok(Started { state, announced });
+            let state = judged(&mut kernel, &request, &desired, &seen)?;
+            let state = self.served(record, place, (&desired, state))?;
+            return Ok(Started {
+                state,
+                announced: None,
+            });
         }
         let (wire, mut macs) = (Wire::open()?, kernel.macs());
         if let Some(gateway) = wish.gateway.filter(|_| wish.routed) {
-            macs.extend(router(&kernel, &desired, &seen, (&wire, gateway))?);
+            macs.extend(rival::router(&kernel, &desired, &seen, (&wire, gateway))?);
         }
-        let search = search(&kernel, &desired, &seen, (&wire, &macs))?;
-        let (state, port) = self.bring(&mut kernel, record, search, (&desired, &wire), place)?;
+        let sought = rival::search(&kernel, &desired, &seen, (&wire, &macs))?;
+        let (state, port) = self.bring(&mut kernel, record, sought, (&desired, &wire), place)?;
         Ok(Started {
             state,
             announced: port.map(|port| (port, wire)),
@@ -146,21 +149,36 @@ impl<'a> Service<'a> {
         &self,
         kernel: &mut Kernel,
         mut record: Record,
-        search: Option<Search<'_>>,
+        sought: Sought<'_>,
         (desired, wire): (&Desired, &Wire),
         place: &Place<'_>,
     ) -> Result<(State, Option<String>), Error> {
         let (request, wish) = (record.request(), record.wish.clone());
-        self.record(record.clone())?;
-        record.serving = true;
-        if let Some(search) = search {
+        if let Sought::Claimed(other) = sought {
+            self.admit(desired, other)?;
+            record.claimed = Some(other.0);
+        }
+        // Whether it is on record is said when it is in service.
+        let lock = self.lock()?;
+        let _ = self.note_started(record.clone())?;
+        drop(lock);
+        if let Sought::Nobody(search) = sought {
             // Up to the proxy entry nobody outside can tell that anything happens here.
             self.apply(kernel, &request, |steps| {
                 &steps[..before_proxy(steps, wish.vip)]
             })?;
-            if let Some(other) = search.finish()? {
-                self.clear(&wish.vserver, wish.vip, place.cell())?;
-                return Err(in_use(desired, other));
+            match search.finish()? {
+                None => {
+                    record.claimed = None;
+                    self.forget_rival(wish.vip);
+                }
+                Some(other) => {
+                    if let Err(e) = self.admit(desired, other) {
+                        self.clear(&wish.vserver, wish.vip, place.cell())?;
+                        return Err(e);
+                    }
+                    record.claimed = Some(other.0);
+                }
             }
         }
         let mut port = None;
@@ -171,14 +189,30 @@ impl<'a> Service<'a> {
                 port.clone_from(&done.desired.port);
             }
             if !done.changed || !matches!(done.state, State::Failed(_)) {
-                self.record_served(record, place)?;
-                return Ok((done.state, port));
+                let state = self.served(record, place, (&done.desired, done.state))?;
+                return Ok((state, port));
             }
         }
         Err(Error::failed(format!(
             "start {}: somebody else takes away what it makes",
             wish.vip
         )))
+    }
+
+    /// Notes that the VIP is in service, and says how it is.
+    fn served(
+        &self,
+        mut record: Record,
+        place: &Place<'_>,
+        (desired, state): (&Desired, State),
+    ) -> Result<State, Error> {
+        record.serving = true;
+        let claimed = record.claimed.map(Mac);
+        let noted = self.record_served(record, place)?;
+        Ok(match claimed.filter(|_| state == State::Running) {
+            Some(other) => rival::contested(desired, other),
+            None => noted.of(state, desired.vip),
+        })
     }
 
     /// Does those steps of a start that `choose` lets through, while no other address's agent does
@@ -206,7 +240,7 @@ impl<'a> Service<'a> {
         let steps = vip::start(&desired, &seen);
         let steps = choose(&steps);
         let Some(next) = steps.first() else {
-            let state = state_of(judge(&desired, &seen));
+            let state = judged(kernel, request, &desired, &seen)?;
             return Ok(Applied {
                 state,
                 desired,
@@ -218,7 +252,9 @@ impl<'a> Service<'a> {
         kernel
             .apply(steps, self.deadline, Err)
             .context(format!("start {}", request.vip))?;
-        let state = state_of(judge(&desired, &observe(kernel, request, &own(request))?));
+        fit(kernel, request);
+        let seen = observe(kernel, request, &own(request))?;
+        let state = judged(kernel, request, &desired, &seen)?;
         Ok(Applied {
             state,
             desired,
@@ -259,46 +295,71 @@ impl<'a> Service<'a> {
     ) -> Result<State, Error> {
         step("waiting for other addresses' agents");
         let lock = self.lock()?;
-        self.clear_locked((vserver, vip), cell, lock)
+        let cleared = self.clear_locked((vserver, vip), cell);
+        drop(lock);
+        if let Some(kernel) = cleared? {
+            kernel.close_aside();
+        }
+        Ok(State::Stopped)
     }
 
+    /// The same for whoever has the lock. Returns what is to be closed aside after that is given back.
     pub(super) fn clear_locked(
         &self,
         (vserver, vip): (&str, IpAddr),
         cell: Option<BorrowedFd<'_>>,
-        lock: Flock<File>,
-    ) -> Result<State, Error> {
+    ) -> Result<Option<Kernel>, Error> {
         let mut kernel = self.kernel(cell)?;
-        let seen = kernel.observe(Some(vip), &Family::BOTH)?;
+        // First of all, as portwatch does not wait for the lock to move a VIP that is served: what it does after
+        // this it takes back itself.
+        if let Some(mut record) = Record::read(&self.runtime, self.instance) {
+            record.serving = false;
+            record
+                .write(&self.runtime, self.instance)
+                .unwrap_or_else(|e| {
+                    // To remove it takes no room, and says the same to portwatch.
+                    log::warn(e);
+                    self.forget();
+                });
+        }
+        let mut seen = kernel.observe(Some(vip), &Family::BOTH)?;
         if vip::holder(vip, &seen).is_some_and(|link| link != network::outside(vserver)) {
             // It runs here, but for another vserver: that one's resource stops it.
             self.forget();
-            return Ok(State::Stopped);
+            return Ok(None);
         }
         step("changing the kernel's state");
-        if let Some(mut record) = Record::read(&self.runtime, self.instance) {
-            record.serving = false;
-            record.write(&self.runtime, self.instance)?;
+        let to_do = |seen: &Observed| {
+            let mut left = vip::stop(vip, seen);
+            // One that is back is only still on record.
+            left.retain(
+                |step| !matches!(step, Step::Restore(key) if seen.settings.get(key) == seen.before.get(key)),
+            );
+            left
+        };
+        let (mut errors, mut left) = (Vec::new(), vip::stop(vip, &seen));
+        for _ in 0..ATTEMPTS {
+            errors.clear();
+            kernel.apply(&left, self.deadline, |e| {
+                errors.push(e);
+                Ok(())
+            })?;
+            // What counts is what is left, not what went wrong on the way.
+            seen = kernel.observe(Some(vip), &Family::BOTH)?;
+            left = to_do(&seen);
+            if left.is_empty() {
+                break;
+            }
         }
-        let mut errors = Vec::new();
-        kernel.apply(&vip::stop(vip, &seen), self.deadline, |e| {
-            errors.push(e);
-            Ok(())
-        })?;
         for error in &errors {
             log::warn(error);
         }
-        // What counts is what is left, not what went wrong on the way.
-        let seen = kernel.observe(Some(vip), &Family::BOTH)?;
-        let left = vip::stop(vip, &seen);
-        if left.is_empty() {
-            self.forget();
-            Record::forget(&self.runtime, &detour_name(vip));
-        }
-        drop(lock);
-        kernel.close_aside();
         match left.first() {
-            None => Ok(State::Stopped),
+            None => {
+                self.forget();
+                Record::forget(&self.runtime, &detour_name(vip));
+                Ok(Some(kernel))
+            }
             Some(left) => Err(Error::failed(match errors.first() {
                 Some(first) => first.to_string(),
                 None => format!("still to do after stop: {left}"),
@@ -364,11 +425,12 @@ impl<'a> Service<'a> {
             let reason = format!("vserver {}'s cell does not run on this node", wish.vserver);
             return Ok(state_of(judge_without_plan(wish.vip, &reason, &seen)));
         }
-        let verdict = match Desired::new(&request, &seen) {
-            Ok(desired) => judge(&desired, &seen),
-            Err(problem) => judge_without_plan(wish.vip, &problem.to_string(), &seen),
+        fit(kernel, &request);
+        let state = match Desired::new(&request, &seen) {
+            Ok(desired) => judged(kernel, &request, &desired, &seen)?,
+            Err(problem) => state_of(judge_without_plan(wish.vip, &problem.to_string(), &seen)),
         };
-        Ok(match (state_of(verdict), there) {
+        Ok(match (state, there) {
             (State::Running, Some(way)) => State::Degraded(routing(wish.vip, way)),
             (state, _) => state,
         })
@@ -380,73 +442,33 @@ impl<'a> Service<'a> {
     /// Why not.
     pub fn validate(&self, wish: &Wish) -> Result<(), Error> {
         let request = wish.request();
-        let seen = observe(&mut self.kernel(None)?, &request, &own(&request))?;
-        Desired::new(&request, &seen).map_err(error_of)?;
-        Ok(())
+        let mut kernel = self.kernel(None)?;
+        let seen = observe(&mut kernel, &request, &own(&request))?;
+        let desired = Desired::new(&request, &seen).map_err(error_of)?;
+        vip::check_places(&request, &seen).map_err(error_of)?;
+        match barrier(&mut kernel, &request, &desired)? {
+            Some(why) => Err(Error::host(why)),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn kernel(&self, cell: Option<BorrowedFd<'_>>) -> io::Result<Kernel> {
         Kernel::open(cell, &self.runtime)
     }
 
-    pub(super) fn lock(&self) -> Result<Flock<File>, Error> {
+    pub(super) fn lock(&self) -> Result<Lock, Error> {
         Ok(lock(&self.runtime, self.deadline)?)
-    }
-
-    /// Notes what is started, for a stop that gets no usable parameters, and for portwatch.
-    pub(super) fn record(&self, record: Record) -> Result<(), Error> {
-        let _lock = self.lock()?;
-        self.record_locked(record)
-    }
-
-    /// The same for whoever has the lock.
-    pub(super) fn record_locked(&self, mut record: Record) -> Result<(), Error> {
-        let before = Record::read(&self.runtime, self.instance);
-        record.degraded = before.as_ref().is_some_and(|r| r.degraded);
-        match before.as_ref() == Some(&record) {
-            true => Ok(()),
-            false => Ok(record.write(&self.runtime, self.instance)?),
-        }
-    }
-
-    /// Notes that the cluster is about to be told of `state`; says whether that ends a degradation
-    /// that it was told of, which it shows until that is cleaned up.
-    ///
-    /// # Errors
-    /// If it can't be noted.
-    pub fn note(&self, state: &State) -> Result<bool, Error> {
-        let degraded = match state {
-            State::Degraded(_) => true,
-            State::Running => false,
-            _ => return Ok(false),
-        };
-        let _lock = self.lock()?;
-        match Record::read(&self.runtime, self.instance) {
-            Some(mut record) if record.degraded != degraded => {
-                record.degraded = degraded;
-                record.write(&self.runtime, self.instance)?;
-                Ok(!degraded)
-            }
-            _ => Ok(false),
-        }
-    }
-
-    /// The vserver and VIP that this resource was started with.
-    pub fn recorded(&self) -> Option<(String, IpAddr)> {
-        let Record { wish, .. } = Record::read(&self.runtime, self.instance)?;
-        Some((wish.vserver, wish.vip))
-    }
-
-    pub(super) fn forget(&self) {
-        Record::forget(&self.runtime, self.instance);
     }
 }
 
-/// Keeps other agents of this node from changing anything about VIPs meanwhile.
+/// What keeps other agents of this node, and portwatch, from changing anything about VIPs meanwhile.
+pub(in crate::agent) type Lock = Flock<File>;
+
+/// Takes the lock, if nobody has it at this moment.
 ///
 /// # Errors
-/// If it is still held by another one at `deadline`.
-pub(in crate::agent) fn lock(runtime: &Path, deadline: Instant) -> io::Result<Flock<File>> {
+/// If it can't be asked for.
+pub(in crate::agent) fn try_lock(runtime: &Path) -> io::Result<Option<Lock>> {
     let path = runtime.join("vip.lock");
     let what = || format!("lock {}", path.display());
     let open = || {
@@ -461,17 +483,41 @@ pub(in crate::agent) fn lock(runtime: &Path, deadline: Instant) -> io::Result<Fl
             .mode(0o600)
             .open(&path)
     };
-    let mut file = open().map_err(|e| message(e, what()))?;
-    while Instant::now() < deadline {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((file, Errno::EWOULDBLOCK)) => file,
-            Err((_, e)) => return Err(message(e.into(), what())),
-        };
+    let file = open()
+        .or_else(|e| match is_full(&e) {
+            // The directory does as well for all that find it so full.
+            true => {
+                File::open(runtime).or_else(|_| File::open(runtime.parent().unwrap_or(runtime)))
+            }
+            false => Err(e),
+        })
+        .map_err(|e| message(e, what()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, e)) => Err(message(e.into(), what())),
+    }
+}
+
+/// Takes the lock.
+///
+/// # Errors
+/// If it is still held by another one at `deadline`.
+pub(in crate::agent) fn lock(runtime: &Path, deadline: Instant) -> io::Result<Lock> {
+    loop {
+        if let Some(lock) = try_lock(runtime)? {
+            return Ok(lock);
+        }
+        if Instant::now() >= deadline {
+            let path = runtime.join("vip.lock");
+            let text = format!(
+                "lock {}: another address's agent still holds it",
+                path.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        }
         thread::sleep(LOCK_PAUSE);
     }
-    let text = format!("{}: another address's agent still holds it", what());
-    Err(io::Error::new(io::ErrorKind::TimedOut, text))
 }
 
 pub(super) fn observe(
@@ -485,8 +531,49 @@ pub(super) fn observe(
     Ok(seen)
 }
 
+/// How a VIP is that is to be as `desired`.
+fn judged(
+    kernel: &mut Kernel,
+    request: &Request,
+    desired: &Desired,
+    seen: &Observed,
+) -> Result<State, Error> {
+    let state = state_of(judge(desired, seen));
+    if state != State::Running {
+        return Ok(state);
+    }
+    let barrier = barrier(kernel, request, desired)?;
+    Ok(barrier.map_or(state, State::Degraded))
+}
+
+/// Which other program's firewall keeps clients from the VIP, if one does.
+fn barrier(
+    kernel: &mut Kernel,
+    request: &Request,
+    desired: &Desired,
+) -> Result<Option<String>, Error> {
+    let Some(port) = desired.port.as_deref() else {
+        return Ok(None);
+    };
+    let inward = request.behind.link();
+    let found = kernel.barrier(Family::of(&request.vip), (port, inward))?;
+    Ok(found.map(|chain| {
+        format!(
+            "{chain} drops packets of {} between {port} and {inward}",
+            request.vip
+        )
+    }))
+}
+
+/// Has the cell's interface follow what the ports carry. That it can't costs speed only.
+fn fit(kernel: &mut Kernel, request: &Request) {
+    if let Behind::Cell(link) = &request.behind {
+        kernel.fit(link).unwrap_or_else(log::warn);
+    }
+}
+
 /// What a VIP is judged by. To see what others need, both families have to be looked at.
-fn own(request: &Request) -> [Family; 1] {
+pub(super) fn own(request: &Request) -> [Family; 1] {
     [Family::of(&request.vip)]
 }
 
@@ -496,89 +583,8 @@ fn before_proxy(steps: &[Step], vip: IpAddr) -> usize {
     steps.iter().position(is_proxy).unwrap_or(steps.len())
 }
 
-/// The router's Ethernet address. Its claim to an announced VIP is that of a proxy: it answers for one
-/// that was reached by another subnet until it has heard that this is over, which takes seconds.
-fn router(
-    kernel: &Kernel,
-    desired: &Desired,
-    seen: &Observed,
-    (wire, gateway): (&Wire, IpAddr),
-) -> Result<Option<Mac>, Error> {
-    let Some(probe) = probe(kernel, desired, seen, (gateway, &[]))? else {
-        return Ok(None);
-    };
-    step("looking for the gateway");
-    Ok(Search::begin(wire, probe)?.listen(FIRST_ANSWER)?)
-}
-
-/// Begins to look for the VIP on the network, unless this node answers for it already.
-///
-/// # Errors
-/// If somebody has it.
-pub(super) fn search<'a>(
-    kernel: &Kernel,
-    desired: &Desired,
-    seen: &Observed,
-    (wire, ignore): (&'a Wire, &'a [Mac]),
-) -> Result<Option<Search<'a>>, Error> {
-    let Some(probe) = probe(kernel, desired, seen, (desired.vip, ignore))? else {
-        return Ok(None);
-    };
-    step("looking for another user of the address");
-    let mut search = Search::begin(wire, probe)?;
-    match search.listen(FIRST_ANSWER)? {
-        None => Ok(Some(search)),
-        Some(other) => Err(in_use(desired, other)),
-    }
-}
-
-/// A question on the network of the VIP's port, if it can have another user there.
-fn probe<'a>(
-    kernel: &Kernel,
-    desired: &Desired,
-    seen: &Observed,
-    (address, ignore): (IpAddr, &'a [Mac]),
-) -> Result<Option<Probe<'a>>, Error> {
-    let answers = |o: &Object| matches!(o, Object::Proxy(_, ip) if *ip == desired.vip);
-    let carrier = |port: &&String| seen.link(port).is_some_and(|l| l.carrier);
-    let Some(port) = desired.port.as_ref().filter(carrier) else {
-        return Ok(None);
-    };
-    // On another subnet only routers could answer for it.
-    if desired.elsewhere || seen.objects.iter().any(answers) {
-        return Ok(None);
-    }
-    let (link, mac) = kernel.port(port)?;
-    let own = seen.link(port).into_iter().flat_map(|l| &l.addresses);
-    let sender = own
-        .filter(|a| desired.subnet.contains(a.ip()))
-        .find_map(|a| match a.ip() {
-            IpAddr::V4(ip) => Some(ip),
-            IpAddr::V6(_) => None,
-        });
-    Ok(Some(Probe {
-        link,
-        mac,
-        address,
-        sender,
-        ignore,
-    }))
-}
-
-fn in_use(desired: &Desired, other: Mac) -> Error {
-    let family = match Family::of(&desired.vip) {
-        Family::V4 => "IPv4",
-        Family::V6 => "IPv6",
-    };
-    let port = desired.port.as_deref().unwrap_or_default();
-    Error::failed(format!(
-        "parameter ip: {family} address {} is already in use on the network of {port}, by {other}",
-        desired.vip
-    ))
-}
-
 /// Tells the network at once. That the port can't send is for the next monitor to say.
-fn announce(kernel: &Kernel, desired: &Desired, wire: &Wire) {
+pub(super) fn announce(kernel: &Kernel, desired: &Desired, wire: &Wire) {
     let Some(port) = &desired.port else { return };
     let announced = kernel
         .announcement(port, desired.vip)

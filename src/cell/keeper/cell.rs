@@ -19,6 +19,8 @@ pub struct Cell {
     pub pid: Pid,
     /// Whether it takes orders.
     pub ready: bool,
+    /// Whether it was told to end: what is left to do, the kernel does.
+    pub killed: bool,
     process: OwnedFd,
     channel: Channel,
     network: Option<OwnedFd>,
@@ -35,7 +37,8 @@ impl Cell {
         let home = File::open("/proc/self/ns/pid")?;
         // This is about children only: this process stays in its own PID namespace.
         unshare(CloneFlags::CLONE_NEWPID)?;
-        let pid = job::fork(c"berth-init", &[&there], || init::run(vserver, &there));
+        // SAFETY: a keeper has one thread.
+        let pid = unsafe { job::fork(c"berth-init", &[&there], || init::run(vserver, &there)) };
         if setns(&home, CloneFlags::CLONE_NEWPID).is_err() {
             // Every later child would be born into the cell.
             std::process::abort();
@@ -45,6 +48,7 @@ impl Cell {
         Ok(Self {
             pid,
             ready: false,
+            killed: false,
             process,
             channel: here,
             network: None,
@@ -112,7 +116,8 @@ impl Cell {
     }
 
     /// Ends everything in the cell.
-    pub fn kill(&self) {
+    pub fn kill(&mut self) {
+        self.killed = true;
         // Already dead is just as good.
         let _ = nix::sys::signal::kill(self.pid, nix::sys::signal::Signal::SIGKILL);
     }

@@ -5,8 +5,10 @@
 //! children.
 
 mod cell;
+mod claim;
 mod examine;
 mod mounting;
+mod names;
 mod reconcile;
 mod requests;
 mod servers;
@@ -15,7 +17,7 @@ mod volume;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -27,11 +29,14 @@ use super::announcing::Announcing;
 use super::channel::{Channel, Received};
 use super::guard::{self, Guard};
 use super::job::{self, Job};
+use super::listener::Listener;
 use super::network;
 use super::order::Event;
 use super::protocol::{Cause, Condition, Member, Reply, Request};
+use super::refused::Refused;
 use crate::ocf::log;
 use cell::Cell;
+use names::Names;
 use requests::Until;
 use servers::Servers;
 pub use start::main;
@@ -52,7 +57,7 @@ struct Client {
 
 struct Keeper {
     vserver: String,
-    listener: Option<OwnedFd>,
+    listener: Option<Listener>,
     signals: SignalFd,
     guard: Guard,
     clients: Vec<Client>,
@@ -61,6 +66,8 @@ struct Keeper {
     /// Where the home of the servers was the last time it was found.
     last_home: Option<PathBuf>,
     cell: Option<Cell>,
+    /// What the cell was shown of the node's name services.
+    names: Names,
     /// When the cell that is being built must be ready.
     build_until: Option<Instant>,
     /// VIPs to be announced again.
@@ -103,7 +110,9 @@ impl Keeper {
             // Readable when the guard has died.
             fds.push(readable(&self.guard.channel));
         }
-        fds.extend(self.listener.iter().map(readable));
+        let listener = self.listener.as_ref();
+        let listener = listener.and_then(|listener| listener.fd(self.clients.len()));
+        fds.extend(listener.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.clients.iter().map(|c| readable(&c.channel)));
         fds.extend(self.reports.iter().map(readable));
         for held in self.volumes.values() {
@@ -133,18 +142,21 @@ impl Keeper {
             .iter()
             .filter_map(|c| Some(c.until.as_ref()?.1));
         // One that is not in the cell yet is let go of as soon as its child is gone.
-        let in_cell = self.volumes.values().filter(|h| h.is_in_cell());
+        let killed = self.cell.as_ref().is_some_and(|cell| cell.killed);
+        let in_cell = self.volumes.values().filter(|h| h.is_in_cell() && !killed);
         let volumes = in_cell.filter_map(|h| h.leaving);
         // Children that were killed are looked after now and then.
         let leftover =
             (!self.leftover.is_empty()).then(|| Instant::now() + Duration::from_millis(50));
         let due = self.volumes.values().filter_map(Held::due);
-        let servers = self.servers.as_ref().and_then(|s| Some(s.leaving?.1));
+        let servers = self.servers.as_ref().filter(|_| !killed);
+        let servers = servers.and_then(|s| Some(s.leaving?.1));
         let next = clients
             .chain(volumes)
             .chain(servers)
             .chain(due)
             .chain(self.announcing.next())
+            .chain(self.listener.as_ref().and_then(Listener::next))
             .chain(self.idle_until)
             .chain(self.build_until);
         let Some(next) = next.chain(leftover).min() else {
@@ -177,7 +189,7 @@ impl Keeper {
     }
 
     fn hear_cell(&mut self) {
-        while let Some(cell) = &self.cell {
+        while let Some(cell) = &mut self.cell {
             match cell.hear() {
                 Ok(Some(event)) => self.take(event),
                 Ok(None) if cell.is_alive() => return,
@@ -204,6 +216,8 @@ impl Keeper {
                 if let Some(cell) = &mut self.cell {
                     cell.ready = true;
                 }
+                self.names = Names::default();
+                self.show_names();
             }
             Event::Broken(why) => self.break_cell(&format!("build the cell: {why}")),
             Event::Done { number, result } => self.done(number, result),
@@ -221,7 +235,7 @@ impl Keeper {
         if let Some(servers) = &mut self.servers {
             servers.lose(why);
         }
-        if let Some(cell) = &self.cell {
+        if let Some(cell) = &mut self.cell {
             cell.kill();
         }
     }
@@ -239,7 +253,7 @@ impl Keeper {
         }
     }
 
-    fn done(&mut self, number: u64, result: Result<(), String>) {
+    fn done(&mut self, number: u64, result: Result<Vec<Refused>, String>) {
         if let Some(servers) = &mut self.servers {
             if servers.done(number, &result) {
                 if servers.has_failed_late() && servers.leaving.is_none() {
@@ -249,14 +263,17 @@ impl Keeper {
                 return;
             }
         }
+        if self.names.done(number, &result.as_ref().map(|_| ())) {
+            return;
+        }
         let mut kill = None;
         for held in self.volumes.values_mut() {
             match (&held.phase, &result) {
-                (Phase::Attaching(n), Ok(())) if *n == number => held.phase = Phase::Attached,
+                (Phase::Attaching(n), Ok(_)) if *n == number => held.phase = Phase::Attached,
                 (Phase::Attaching(n), Err(e)) if *n == number => {
                     held.phase = Phase::Failed(Cause::Failed, e.clone());
                 }
-                (Phase::Detaching(n), Ok(())) if *n == number => {
+                (Phase::Detaching(n), Ok(_)) if *n == number => {
                     held.phase = Phase::Failed(Cause::Failed, "detached".to_owned());
                 }
                 // It can only be had free by ending everything: better than to fail the stop, for
@@ -265,7 +282,7 @@ impl Keeper {
                 _ => {}
             }
         }
-        if let (Some(why), Some(cell)) = (kill, &self.cell) {
+        if let (Some(why), Some(cell)) = (kill, &mut self.cell) {
             log::error(format_args!("{why}; ending the cell"));
             cell.kill();
         }
@@ -351,6 +368,20 @@ impl Keeper {
         }
     }
 
+    /// These have left. Where one was degraded, Pacemaker would go on showing that.
+    pub(super) fn clean_up_after(&mut self, left: Vec<Member>) {
+        for member in left {
+            if !self.degraded.remove(&member.resource) {
+                continue;
+            }
+            // SAFETY: a keeper has one thread.
+            match unsafe { guard::clean_up_later(member) } {
+                Ok(pid) => self.leftover.push(pid),
+                Err(e) => log::warn(format_args!("clean up: {e}")),
+            }
+        }
+    }
+
     fn finish_jobs(&mut self) {
         for held in self.volumes.values_mut() {
             held.go_on();
@@ -366,24 +397,15 @@ impl Keeper {
     }
 
     fn accept(&mut self) {
-        let Some(listener) = &self.listener else {
+        let Some(listener) = &mut self.listener else {
             return;
         };
-        let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
-        while let Ok(socket) = rustix::net::accept_with(listener, flags) {
-            match Channel::new(socket).and_then(|c| Ok((c.peer()?, c))) {
-                Ok(((_, 0), channel)) => self.clients.push(Client {
-                    channel,
-                    until: None,
-                }),
-                Ok(((pid, user), _)) => {
-                    log::warn(format_args!(
-                        "refused process {pid} of user {user}: not root"
-                    ));
-                }
-                Err(e) => log::warn(format_args!("accept a connection: {e}")),
-            }
-        }
+        let connected = listener.accept(self.clients.len(), Instant::now());
+        self.clients
+            .extend(connected.into_iter().map(|channel| Client {
+                channel,
+                until: None,
+            }));
     }
 
     fn hear_clients(&mut self) {

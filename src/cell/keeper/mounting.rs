@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::claim::{Refusal, Taker, find};
 use super::examine::{Examined, examine, storage, twin_of};
 use crate::cell::job::Job;
 use crate::cell::protocol::{Cause, Volume};
@@ -19,10 +20,6 @@ use crate::sys::superblock::{Mmp, MmpState};
 
 /// How long a device may take to show its superblock.
 const READ_LIMIT: Duration = Duration::from_secs(10);
-
-/// How long a device that was given up a moment ago may stay claimed: a cell that was killed is
-/// cleared away by the kernel after its processes are gone.
-const SETTLE_LIMIT: Duration = Duration::from_secs(2);
 
 /// A block device with a file system on it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -58,6 +55,12 @@ pub enum Mounted {
     Refused(Cause, String),
 }
 
+impl From<Refusal> for Mounted {
+    fn from(Refusal(cause, why): Refusal) -> Self {
+        Self::Refused(cause, why)
+    }
+}
+
 /// What is wrong with a file system.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Defect {
@@ -86,8 +89,8 @@ pub enum Errand {
 ///
 /// # Errors
 /// If no child can be started.
-pub fn send(volume: &Volume, errand: Errand) -> io::Result<Job<Mounted>> {
-    Job::spawn(c"berth-mount", || match run(volume, errand) {
+pub fn send(taker: Taker<'_>, errand: Errand) -> io::Result<Job<Mounted>> {
+    Job::spawn(c"berth-mount", || match run(taker, errand) {
         Ok((found, mount)) => (Mounted::Done(found), Some(mount)),
         Err(other) => (other, None),
     })
@@ -97,15 +100,19 @@ fn refused(cause: Cause) -> impl Fn(String) -> Mounted {
     move |why| Mounted::Refused(cause, why)
 }
 
-fn run(volume: &Volume, errand: Errand) -> Result<(Found, OwnedFd), Mounted> {
-    let spec: DeviceSpec = volume.device.parse().map_err(refused(Cause::Parameters))?;
+fn run(taker: Taker<'_>, errand: Errand) -> Result<(Found, OwnedFd), Mounted> {
+    let spec: DeviceSpec = taker
+        .volume
+        .device
+        .parse()
+        .map_err(refused(Cause::Parameters))?;
     match errand {
-        Errand::Mount => try_mount(volume, &find(&spec)?, false),
-        Errand::MountRepaired => try_mount(volume, &find(&spec)?, true),
+        Errand::Mount => try_mount(taker, &find(&spec)?, false),
+        Errand::MountRepaired => try_mount(taker, &find(&spec)?, true),
         Errand::Watch => {
             let device = find(&spec)?;
-            watch_check(volume, &device)?;
-            try_mount(volume, &device, false)
+            watch_check(taker, &device)?;
+            try_mount(taker, &device, false)
         }
         Errand::Look(why) => {
             let readable = find(&spec).is_ok_and(|d| storage(&d) == Storage::Readable);
@@ -116,12 +123,13 @@ fn run(volume: &Volume, errand: Errand) -> Result<(Found, OwnedFd), Mounted> {
 
 /// Mounts a file system, without attaching it. Blocks, so it runs in a child.
 fn try_mount(
-    volume: &Volume,
+    taker: Taker<'_>,
     device: &Device,
     repaired: bool,
 ) -> Result<(Found, OwnedFd), Mounted> {
+    let volume = taker.volume;
     let options = parse_options(volume)?;
-    claim(device)?;
+    let _claimed = taker.claim(device)?;
     let kind = kind_of(volume, device)?;
     let superblock = device.superblock.as_ref();
     if let Some(beyond) = superblock.and_then(|superblock| superblock.beyond) {
@@ -191,21 +199,6 @@ fn unsound(device: &Device, kind: FsKind, defect: Defect) -> Mounted {
     }
 }
 
-fn find(spec: &DeviceSpec) -> Result<Device, Mounted> {
-    spec.resolve(Instant::now() + READ_LIMIT)
-        .map_err(|e| Mounted::Refused(Cause::Node, format!("parameter device: {e}")))
-}
-
-/// Makes sure that nobody else on this node has the device.
-fn claim(device: &Device) -> Result<(), Mounted> {
-    device
-        .wait_free(Instant::now() + SETTLE_LIMIT)
-        .map_err(|e| {
-            let hint = "a file system of a cell must not be used by anyone else";
-            Mounted::Refused(Cause::Failed, format!("parameter device: {e}; {hint}"))
-        })
-}
-
 fn kind_of(volume: &Volume, device: &Device) -> Result<FsKind, Mounted> {
     let found = device.superblock.as_ref().map(|s| s.condition.kind);
     let place = device.path.display();
@@ -247,7 +240,7 @@ fn being_checked(node: &str) -> String {
 
 /// Watches an ext4's multiple-mount protection for as long as the kernel would: a check that is at work shows
 /// itself. One that was cut off has left the file system as it was in that moment.
-fn watch_check(volume: &Volume, device: &Device) -> Result<(), Mounted> {
+fn watch_check(taker: Taker<'_>, device: &Device) -> Result<(), Mounted> {
     let Some(before) = read_mmp(device) else {
         return Ok(());
     };
@@ -260,9 +253,9 @@ fn watch_check(volume: &Volume, device: &Device) -> Result<(), Mounted> {
             Err(Mounted::Refused(Cause::Failed, text))
         }
         Some(MmpState::Fsck(node)) => {
-            claim(device)?;
-            let kind = kind_of(volume, device)?;
-            let options = parse_options(volume)?;
+            let _claimed = taker.claim(device)?;
+            let kind = kind_of(taker.volume, device)?;
+            let options = parse_options(taker.volume)?;
             Err(noted(device, kind, &options, Defect::CutOff(node)))
         }
         // It is over, or it is mounted, of which the kernel takes care itself.

@@ -10,9 +10,10 @@ use super::servers::Home;
 use super::volume::{Held, Phase};
 use super::{Keeper, start};
 use crate::cell::order::Order;
-use crate::cell::protocol::{Cause, Condition};
+use crate::cell::protocol::{Cause, Condition, Member};
 use crate::cell::service::Export;
 use crate::ocf::log;
+use crate::plan::budget::Budget;
 
 /// How long PID 1 may take to build the cell.
 const BUILD_LIMIT: Duration = Duration::from_secs(20);
@@ -57,6 +58,7 @@ impl Keeper {
             self.last_home = Some(directory.clone());
         }
         let given = match (&mut self.cell, &home) {
+            (Some(cell), _) if cell.killed => return,
             (Some(cell), _) if cell.ready => servers.advance(cell, &home, &exports),
             // Nothing of them can be left where nothing is.
             (None, _) if servers.leaving.is_some() => {
@@ -77,11 +79,7 @@ impl Keeper {
             Ok(()) if late && !servers.is_halted() => "the servers do not end".to_owned(),
             Ok(()) => return,
         };
-        // Once is enough: what is left to do, the kernel does.
-        if let Some((_, kill_at)) = &mut servers.leaving {
-            *kill_at = Instant::now() + Duration::from_secs(3600);
-        }
-        if let Some(cell) = &self.cell {
+        if let Some(cell) = &mut self.cell {
             log::error(format_args!("{why}; ending the cell"));
             cell.kill();
         }
@@ -144,16 +142,20 @@ impl Keeper {
                 job.kill();
             }
         }
-        self.volumes.retain(|_, held| {
+        let stays = |held: &Held| {
             held.leaving.is_none() || held.is_in_cell() || matches!(held.phase, Phase::Mounting(_))
-        });
+        };
+        let leave = self.volumes.values().filter(|held| !stays(held));
+        let mut left: Vec<Member> = leave.map(|held| held.member.clone()).collect();
+        self.volumes.retain(|_, held| stays(held));
         let gone = self
             .servers
             .as_ref()
             .is_some_and(|s| s.leaving.is_some() && s.is_halted());
         if gone {
-            self.servers = None;
+            left.extend(self.servers.take().map(|servers| servers.member));
         }
+        self.clean_up_after(left);
         if gone || self.volumes.len() != before {
             self.tell_guard();
         }
@@ -163,7 +165,7 @@ impl Keeper {
         let home = self.home();
         let servers = self.servers.as_ref();
         let used = |directory: &Path| servers.is_some_and(|s| s.uses(directory, &home));
-        let Some(cell) = self.cell.as_mut().filter(|c| c.ready) else {
+        let Some(cell) = self.cell.as_mut().filter(|c| c.ready && !c.killed) else {
             return;
         };
         let mut broken = None;
@@ -183,7 +185,7 @@ impl Keeper {
                     cell.give(
                         Order::Detach {
                             directory,
-                            patience: left / 3,
+                            patience: Budget::patience_within(left),
                         },
                         None,
                     )
@@ -207,12 +209,6 @@ impl Keeper {
         if let Some(why) = broken {
             log::error(format_args!("{why}; ending the cell"));
             cell.kill();
-            // Once is enough: what is left to do, the kernel does.
-            for held in self.volumes.values_mut() {
-                if let Some(kill_at) = &mut held.leaving {
-                    *kill_at = Instant::now() + Duration::from_secs(3600);
-                }
-            }
         }
     }
 
@@ -231,7 +227,7 @@ impl Keeper {
         start::forget_socket(&self.vserver);
         self.listener = None;
         self.guard.dismiss();
-        if let Some(cell) = &self.cell {
+        if let Some(cell) = &mut self.cell {
             cell.kill();
         }
     }

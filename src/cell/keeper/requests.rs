@@ -12,6 +12,7 @@ use crate::cell::guard;
 use crate::cell::protocol::{Cause, Condition, Exported, Member, Reply, Request, Volume};
 use crate::cell::service::ServerSpec;
 use crate::ocf::log;
+use crate::plan::budget::Budget;
 use crate::sys::announce::Wire;
 
 /// What a client waits for.
@@ -25,7 +26,7 @@ pub enum Until {
     Gone(String),
     /// The servers answer, or wait for their home.
     Served(String),
-    /// The servers have taken up what this resource's file system is to be exported as.
+    /// The servers have taken up what is to be exported, or not, and have been asked for it.
     Exported(String),
     /// The cell is built.
     Found,
@@ -51,8 +52,18 @@ impl Keeper {
             } => (self.attach(member, volume), now + budget),
             Request::Detach { resource, budget } => (self.detach(resource, budget), now + budget),
             Request::Status { resource } => {
+                self.show_names();
+                if let Some(servers) = &mut self.servers {
+                    servers.retry(now);
+                }
                 self.note_condition(&resource, &self.condition(&resource));
                 (Until::Now(self.member(&resource)), now)
+            }
+            Request::Inspect { resource, budget } => {
+                if let Some(servers) = &mut self.servers {
+                    servers.inspect();
+                }
+                (Until::Exported(resource), now + budget)
             }
             Request::CleanUp { member } => {
                 self.tell(move || guard::clean_up(&member));
@@ -136,10 +147,11 @@ impl Keeper {
             .as_mut()
             .filter(|s| s.member.resource == resource)
         {
-            let kill_at = Instant::now() + budget * 3 / 4;
+            let budget = Budget::of_keeper(budget);
+            let kill_at = Instant::now() + budget.cell_killed();
             servers
                 .leaving
-                .get_or_insert((patience.min(budget / 2), kill_at));
+                .get_or_insert((patience.min(budget.patience()), kill_at));
             self.tell_guard();
         }
         Until::Gone(resource)
@@ -181,7 +193,7 @@ impl Keeper {
         if let Some(reply) = others.filter_map(|other| conflict(other, &volume)).next() {
             return Until::Now(reply);
         }
-        match Held::new(member, volume) {
+        match Held::new(&self.vserver, member, volume) {
             Ok(held) => {
                 self.volumes.insert(resource.clone(), held);
                 self.idle_until = None;
@@ -194,7 +206,8 @@ impl Keeper {
 
     fn detach(&mut self, resource: String, budget: Duration) -> Until {
         if let Some(held) = self.volumes.get_mut(&resource) {
-            held.leaving.get_or_insert(Instant::now() + budget * 2 / 3);
+            let kill_at = Instant::now() + Budget::of_keeper(budget).cell_killed();
+            held.leaving.get_or_insert(kill_at);
             self.tell_guard();
         }
         Until::Gone(resource)
@@ -208,6 +221,7 @@ impl Keeper {
                 .get(resource)
                 .and_then(|h| Some(h.found.as_ref()?.path.clone())),
             init: self.cell.as_ref().map(|cell| cell.pid.as_raw()),
+            inspects: true,
         }
     }
 
@@ -217,9 +231,22 @@ impl Keeper {
             .as_ref()
             .filter(|s| s.member.resource == resource);
         match (self.volumes.get(resource), servers) {
-            (Some(held), _) => held.condition(),
+            (Some(held), _) => match held.condition() {
+                // What is not served as it should be is served by no other node either: nothing is moved for it.
+                Condition::Running => self.refusal(held),
+                other => other,
+            },
             (None, Some(servers)) => servers.condition(&self.home()),
             (None, None) => Condition::Absent,
+        }
+    }
+
+    /// How the resource of a file system is that is in service, as far as the servers go.
+    fn refusal(&self, held: &Held) -> Condition {
+        let servers = self.servers.as_ref();
+        match servers.and_then(|s| s.refusal(&held.volume.directory)) {
+            Some(why) => Condition::Degraded(why.to_owned()),
+            None => Condition::Running,
         }
     }
 
@@ -233,6 +260,7 @@ impl Keeper {
             };
             let reply = self
                 .answer(until)
+                .filter(|_| !self.is_early(until))
                 .or_else(|| (Instant::now() >= *deadline).then(|| (self.too_late(until), None)));
             if let Some((reply, fd)) = reply {
                 if let Err(e) = client.channel.send(&reply, fd) {
@@ -282,6 +310,18 @@ impl Keeper {
         Some((reply, None))
     }
 
+    /// Whether more will be known of a file system that is in service: servers that run are told of it.
+    fn is_early(&self, until: &Until) -> bool {
+        let Until::Attached(resource) = until else {
+            return false;
+        };
+        let held = self.volumes.get(resource);
+        let in_service = held.is_some_and(|h| matches!(h.phase, Phase::Attached));
+        let exports = self.exports();
+        let servers = self.servers.as_ref();
+        in_service && servers.is_some_and(|servers| servers.are_changing(&exports))
+    }
+
     fn found(&self) -> Option<(Reply, Option<BorrowedFd<'_>>)> {
         let Some(cell) = &self.cell else {
             return Some((Reply::NoCell, None));
@@ -299,6 +339,10 @@ impl Keeper {
 
     fn too_late(&self, until: &Until) -> Reply {
         let state = match until {
+            // It is in service; only whether the servers serve it is not known yet.
+            Until::Attached(resource) if self.condition(resource) == Condition::Running => {
+                return self.member(resource);
+            }
             Until::Attached(resource)
             | Until::Gone(resource)
             | Until::Served(resource)

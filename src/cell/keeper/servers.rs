@@ -1,7 +1,7 @@
 //! The servers in the keeper's care: started when their home file system is attached, told when what
 //! they export changes, ended.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,11 +9,19 @@ use std::time::{Duration, Instant};
 use super::cell::Cell;
 use crate::cell::order::Order;
 use crate::cell::protocol::{Cause, Condition, Member};
+use crate::cell::refused::Refused;
 use crate::cell::service::{self, Change, Export, Launch, Ready, ServerSpec};
 use crate::ocf::log;
 
 /// How long a command that tells a server of a change may take.
 const CHANGE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long servers that run are given to take up what they were told of before it counts as refused: Samba does
+/// not say when it has.
+const TAKE_UP_LIMIT: Duration = Duration::from_secs(2);
+
+/// After this long, what is not served is tried and looked at again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// How long servers that failed to start are given to end.
 const FAILED_PATIENCE: Duration = Duration::from_secs(2);
@@ -45,8 +53,14 @@ pub struct Servers {
     phase: Phase,
     /// Why they have failed.
     fault: Option<(Cause, String)>,
-    /// Why the last change of exports was not made.
+    /// Why the last change of exports was not made, and the directories that it was about.
     trouble: Option<String>,
+    changed: BTreeSet<String>,
+    /// What is not served as it should be: why, by directory.
+    refused: BTreeMap<String, String>,
+    /// The order to look what is served, and when it was given last.
+    inspection: Option<u64>,
+    inspected: Option<Instant>,
     /// What is exported now, and what will be when `steps` are done.
     applied: Vec<Export>,
     target: Vec<Export>,
@@ -79,6 +93,10 @@ impl Servers {
             phase: Phase::Waiting,
             fault: None,
             trouble: None,
+            changed: BTreeSet::new(),
+            refused: BTreeMap::new(),
+            inspection: None,
+            inspected: None,
             applied: Vec::new(),
             target: Vec::new(),
             steps: VecDeque::new(),
@@ -110,10 +128,22 @@ impl Servers {
             }
             (Phase::Running, _) => match &self.trouble {
                 Some(why) => Condition::Degraded(format!("exports not changed: {why}")),
-                None => Condition::Running,
+                None if self.refused.is_empty() => Condition::Running,
+                None => {
+                    let whys: Vec<&str> = self.refused.values().map(String::as_str).collect();
+                    Condition::Degraded(whys.join("; "))
+                }
             },
             (Phase::Halting | Phase::Halted, _) => Condition::Failed("not running".to_owned()),
         }
+    }
+
+    /// Why the file system at `directory` is not served as it should be, if it is not.
+    pub fn refusal(&self, directory: &Path) -> Option<&str> {
+        self.refused
+            .get(directory.to_str()?)
+            .filter(|_| self.phase == Phase::Running && self.leaving.is_none())
+            .map(String::as_str)
     }
 
     /// Why they have failed.
@@ -148,6 +178,43 @@ impl Servers {
         }
     }
 
+    /// Whether they run, and are on their way to export what is wanted.
+    pub fn are_changing(&self, exports: &[Export]) -> bool {
+        self.phase == Phase::Running && self.leaving.is_none() && !self.has_settled(exports)
+    }
+
+    /// Has them asked for all that they are to serve.
+    pub fn inspect(&mut self) {
+        if self.is_idle() {
+            self.look(Duration::ZERO);
+        }
+    }
+
+    /// Tries again what they did not take, if that was a while ago: what was in the way may be gone.
+    pub fn retry(&mut self, now: Instant) {
+        let lately = |since: Instant| now.duration_since(since) < RETRY;
+        if !self.is_idle() || self.refused.is_empty() || self.inspected.is_some_and(lately) {
+            return;
+        }
+        match self.trouble {
+            Some(_) => self.change(&self.target.clone()),
+            None => self.look(Duration::ZERO),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.phase == Phase::Running && self.orders.is_empty() && self.steps.is_empty()
+    }
+
+    /// Adds the step that looks what is served.
+    fn look(&mut self, patience: Duration) {
+        self.steps.push_back(vec![Order::Inspect {
+            spec: self.spec.clone(),
+            exports: self.target.clone(),
+            patience,
+        }]);
+    }
+
     /// Whether they still use the file system at `directory`.
     pub fn uses(&self, directory: &Path, home: &Home) -> bool {
         let serves =
@@ -173,13 +240,18 @@ impl Servers {
     }
 
     /// PID 1 has carried out an order; says whether it was one of theirs.
-    pub fn done(&mut self, number: u64, result: &Result<(), String>) -> bool {
+    pub fn done(&mut self, number: u64, result: &Result<Vec<Refused>, String>) -> bool {
         let Some(at) = self.orders.iter().position(|order| *order == number) else {
             return false;
         };
         self.orders.swap_remove(at);
+        let inspected = self.inspection.take_if(|order| *order == number).is_some();
         match (self.phase, result) {
             (Phase::Halting, _) => self.phase = Phase::Halted,
+            (_, Ok(refused)) if inspected => self.take_note(refused),
+            (_, Err(why)) if inspected => {
+                log::warn(format_args!("look what is served: {why}"));
+            }
             (Phase::Starting, Err(why)) => self.fail(Cause::Failed, why.clone()),
             (_, Err(why)) => {
                 log::error(format_args!(
@@ -191,6 +263,27 @@ impl Servers {
             _ => {}
         }
         true
+    }
+
+    /// Takes note of what they do not serve as they should.
+    fn take_note(&mut self, refused: &[Refused]) {
+        let before = std::mem::take(&mut self.refused);
+        for Refused { directory, why, .. } in refused {
+            let whys = self.refused.entry(directory.clone()).or_default();
+            let separator = if whys.is_empty() { "" } else { "; " };
+            *whys = format!("{whys}{separator}{why}");
+        }
+        if let Some(why) = &self.trouble {
+            for directory in &self.changed {
+                let text = format!("exports not changed: {why}");
+                self.refused.entry(directory.clone()).or_insert(text);
+            }
+        }
+        for (directory, why) in &self.refused {
+            if before.get(directory) != Some(why) {
+                log::error(format_args!("{directory}: {why}"));
+            }
+        }
     }
 
     /// Does the next step towards what is wanted.
@@ -223,7 +316,13 @@ impl Servers {
         }
         if let Some(step) = self.steps.pop_front() {
             for order in step {
-                self.orders.push(cell.give(order, None)?);
+                let inspects = matches!(order, Order::Inspect { .. });
+                let number = cell.give(order, None)?;
+                self.orders.push(number);
+                if inspects {
+                    self.inspection = Some(number);
+                    self.inspected = Some(Instant::now());
+                }
             }
         } else if self.phase == Phase::Starting && self.fault.is_none() {
             log::info(format_args!("{}: the servers answer", self.member.resource));
@@ -265,19 +364,34 @@ impl Servers {
                 .push_back(launches.into_iter().map(order).collect());
         }
         self.target = exports.to_vec();
+        if !exports.is_empty() {
+            self.look(TAKE_UP_LIMIT);
+        }
         self.phase = Phase::Starting;
     }
 
     fn change(&mut self, exports: &[Export]) {
         let spec = self.spec.clone();
-        let changes = service::changes(&spec, &self.applied, exports);
+        // Of a change that they did not take nobody knows how much was made.
+        let (known, mut changed) = match self.trouble.take() {
+            Some(_) => (&[][..], std::mem::take(&mut self.changed)),
+            None => (self.applied.as_slice(), BTreeSet::new()),
+        };
+        let changes = service::changes(&spec, known, exports);
+        let differs = |one: &[Export], other: &[Export]| -> Vec<String> {
+            let differing = one.iter().filter(|export| !other.contains(export));
+            differing.map(|export| export.directory.clone()).collect()
+        };
+        changed.extend(differs(&self.applied, exports));
+        changed.extend(differs(exports, &self.applied));
+        self.changed = changed;
         self.steps = VecDeque::from([vec![Order::Configure {
             spec,
             exports: exports.to_vec(),
         }]]);
         self.steps.extend(changes.into_iter().map(|change| {
             vec![match change {
-                Change::Signal { server, signal } => Order::Signal {
+                Change::Signal { server, signal } => Order::Reload {
                     server: server.to_owned(),
                     signal,
                 },
@@ -289,6 +403,6 @@ impl Servers {
             }]
         }));
         self.target = exports.to_vec();
-        self.trouble = None;
+        self.look(TAKE_UP_LIMIT);
     }
 }

@@ -10,11 +10,16 @@ use nix::fcntl::Flock;
 use super::{FIRST_MEMBER_LIMIT, Keeper};
 use crate::cell::announcing::Announcing;
 use crate::cell::guard::Guard;
+use crate::cell::listener::Listener;
 use crate::cell::{daemon, protocol};
 use crate::ocf::{Env, log};
 
 /// How long a keeper waits for the one before it to end.
 const PREDECESSOR_LIMIT: Duration = Duration::from_secs(20);
+
+/// How many agents may be connected at a time: a virtual server has a few hundred resources at the most, each
+/// with one action at a time.
+const CLIENTS: usize = 512;
 
 /// How the kernel's out-of-memory killer likes it: last of all, as the end of a keeper is the end of
 /// its cell.
@@ -44,7 +49,8 @@ pub fn main(vserver: &str) -> i32 {
 }
 
 fn begin(vserver: &str) -> io::Result<(Keeper, Flock<File>)> {
-    daemon::detach(c"berth-keeper")?;
+    // SAFETY: this process has just been executed.
+    unsafe { daemon::detach(c"berth-keeper")? };
     if let Err(e) = fs::write("/proc/self/oom_score_adj", OOM_SCORE) {
         // A container may not have the right to.
         log::debug(format_args!("write oom_score_adj: {e}"));
@@ -55,7 +61,7 @@ fn begin(vserver: &str) -> io::Result<(Keeper, Flock<File>)> {
     let listener = daemon::listen(&protocol::socket(vserver))?;
     let keeper = Keeper {
         vserver: vserver.to_owned(),
-        listener: Some(listener),
+        listener: Some(Listener::new(listener, CLIENTS)),
         signals,
         guard,
         clients: Vec::new(),
@@ -63,6 +69,7 @@ fn begin(vserver: &str) -> io::Result<(Keeper, Flock<File>)> {
         servers: None,
         last_home: None,
         cell: None,
+        names: super::Names::default(),
         build_until: None,
         announcing: Announcing::default(),
         reports: Vec::new(),

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use super::claim::Taker;
 use super::examine::Examined;
 use super::mounting::{Defect, Errand, Found, Mounted, send};
 use crate::cell::job::{Job, Outcome};
@@ -22,6 +23,8 @@ const RECORDS: &str = "/var/lib/berth/repair";
 /// A file system and where it stands.
 #[derive(Debug)]
 pub struct Held {
+    /// The virtual server in whose cell it is.
+    vserver: String,
     /// Its resource.
     pub member: Member,
     /// What is wanted.
@@ -69,9 +72,15 @@ impl Held {
     ///
     /// # Errors
     /// If no child can be started.
-    pub fn new(member: Member, volume: Volume) -> io::Result<Self> {
-        let job = send(&volume, Errand::Mount)?;
+    pub fn new(vserver: &str, member: Member, volume: Volume) -> io::Result<Self> {
+        let taker = Taker {
+            vserver,
+            member: &member,
+            volume: &volume,
+        };
+        let job = send(taker, Errand::Mount)?;
         Ok(Self {
+            vserver: vserver.to_owned(),
             member,
             volume,
             phase: Phase::Mounting(job),
@@ -266,7 +275,12 @@ impl Held {
     /// Has a child do this, with the start answered: `why` it is not in service meanwhile.
     fn begin(&mut self, why: String, errand: Errand) -> Phase {
         self.kept = Some(why);
-        match send(&self.volume, errand) {
+        let taker = Taker {
+            vserver: &self.vserver,
+            member: &self.member,
+            volume: &self.volume,
+        };
+        match send(taker, errand) {
             Ok(job) => Phase::Mounting(job),
             Err(e) => Phase::Failed(Cause::Failed, format!("start a child: {e}")),
         }

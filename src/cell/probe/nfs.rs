@@ -1,4 +1,5 @@
-//! The NULL procedure of NFS version 4 over ONC RPC (RFC 5531) with record marking.
+//! NFS version 4 over ONC RPC (RFC 5531) with record marking: the NULL procedure, and a COMPOUND that walks to
+//! an export (RFC 7530).
 
 use std::io::{self, Read, Write};
 
@@ -7,23 +8,76 @@ use super::{ANSWER_LIMIT, read_bounded, wrong};
 const XID: u32 = 0x6265_7274;
 const LAST_FRAGMENT: u32 = 1 << 31;
 
+/// Procedures (RFC 7530, 15).
+const NULL: u32 = 0;
+const COMPOUND: u32 = 1;
+
+/// Nobody, to whom every server maps root as well.
+const NOBODY: u32 = 65534;
+
 pub fn ask(peer: &mut (impl Read + Write)) -> io::Result<()> {
-    peer.write_all(&call())?;
+    peer.write_all(&call(NULL, &auth_none(), &[]))?;
     judge(&read_record(peer)?)
 }
 
-/// RFC 5531, 9: CALL of program 100003, version 4, procedure 0, without credentials.
-fn call() -> Vec<u8> {
+/// Walks from the root of the server's tree to `directory`, which is absolute.
+pub fn find(peer: &mut (impl Read + Write), directory: &str) -> io::Result<()> {
+    peer.write_all(&call(COMPOUND, &auth_sys(), &walk(directory)))?;
+    judge_walk(&read_record(peer)?, directory)
+}
+
+/// RFC 5531, 9: a CALL of program 100003, version 4.
+fn call(procedure: u32, credentials: &[u8], arguments: &[u8]) -> Vec<u8> {
     const CALL: u32 = 0;
     const RPC_VERSION: u32 = 2;
     const NFS: u32 = 100_003;
-    const AUTH_NONE: [u32; 2] = [0, 0]; // flavour, length of nothing
-    let body = [XID, CALL, RPC_VERSION, NFS, 4, 0];
-    let words = body.into_iter().chain(AUTH_NONE).chain(AUTH_NONE);
-    let body: Vec<u8> = words.flat_map(u32::to_be_bytes).collect();
-    let mut record = (LAST_FRAGMENT | body.len() as u32).to_be_bytes().to_vec();
+    let mut body = words(&[XID, CALL, RPC_VERSION, NFS, 4, procedure]);
+    body.extend_from_slice(credentials);
+    body.extend(auth_none());
+    body.extend_from_slice(arguments);
+    let mut record = words(&[LAST_FRAGMENT | body.len() as u32]);
     record.extend(body);
     record
+}
+
+/// No credentials, or no verifier: a flavour, and the length of nothing.
+fn auth_none() -> Vec<u8> {
+    words(&[0, 0])
+}
+
+/// RFC 5531, appendix A: without it an export is not shown.
+fn auth_sys() -> Vec<u8> {
+    const AUTH_SYS: u32 = 1;
+    let body = [words(&[0]), opaque(b"berth"), words(&[NOBODY, NOBODY, 0])].concat();
+    [words(&[AUTH_SYS]), opaque(&body)].concat()
+}
+
+/// The arguments of a COMPOUND: no tag, minor version 0, the operations.
+fn walk(directory: &str) -> Vec<u8> {
+    const PUTROOTFH: u32 = 24;
+    const LOOKUP: u32 = 15;
+    const GETFH: u32 = 10;
+    let names = directory.split('/').filter(|name| !name.is_empty());
+    let names: Vec<&[u8]> = names.map(str::as_bytes).collect();
+    let mut arguments = words(&[0, 0, names.len() as u32 + 2, PUTROOTFH]);
+    for name in names {
+        arguments.extend(words(&[LOOKUP]));
+        arguments.extend(opaque(name));
+    }
+    arguments.extend(words(&[GETFH]));
+    arguments
+}
+
+fn words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_be_bytes()).collect()
+}
+
+/// Bytes with their length, filled up to a multiple of four (RFC 4506, 4.10).
+fn opaque(data: &[u8]) -> Vec<u8> {
+    let mut out = words(&[data.len() as u32]);
+    out.extend_from_slice(data);
+    out.resize(out.len().next_multiple_of(4), 0);
+    out
 }
 
 fn read_record(peer: &mut impl Read) -> io::Result<Vec<u8>> {
@@ -44,28 +98,58 @@ fn read_record(peer: &mut impl Read) -> io::Result<Vec<u8>> {
     }
 }
 
+/// What is left of a reply that is read word by word.
+struct Reply<'a>(std::slice::ChunksExact<'a, u8>);
+
+impl Reply<'_> {
+    fn word(&mut self) -> io::Result<u32> {
+        let word = self.0.next().ok_or_else(|| wrong("a cut RPC answer"))?;
+        Ok(word.iter().fold(0, |n, byte| (n << 8) | u32::from(*byte)))
+    }
+}
+
 /// Whether the reply says that the procedure ran.
 pub(super) fn judge(reply: &[u8]) -> io::Result<()> {
+    accepted(reply).map(|_| ())
+}
+
+/// The results of a procedure that ran.
+fn accepted(reply: &[u8]) -> io::Result<Reply<'_>> {
     const REPLY: u32 = 1;
-    let mut words = reply
-        .chunks_exact(4)
-        .map(|w| w.iter().fold(0u32, |n, b| (n << 8) | u32::from(*b)));
-    let mut next = || words.next().ok_or_else(|| wrong("a cut RPC answer"));
-    if (next()?, next()?) != (XID, REPLY) {
+    let mut reply = Reply(reply.chunks_exact(4));
+    if (reply.word()?, reply.word()?) != (XID, REPLY) {
         return Err(wrong("no answer to the call"));
     }
-    if next()? != 0 {
+    if reply.word()? != 0 {
         return Err(wrong("the call was denied"));
     }
-    let _flavour = next()?;
-    let verifier = next()?;
+    let _flavour = reply.word()?;
+    let verifier = reply.word()?;
     for _ in 0..verifier.div_ceil(4) {
-        next()?;
+        reply.word()?;
     }
-    match next()? {
-        0 => Ok(()),
+    match reply.word()? {
+        0 => Ok(reply),
         1 => Err(wrong("the server has no NFS")),
         2 => Err(wrong("the server has no NFS version 4")),
         status => Err(wrong(format!("the call failed with RPC status {status}"))),
+    }
+}
+
+/// Whether the walk has led to `directory`.
+pub(super) fn judge_walk(reply: &[u8], directory: &str) -> io::Result<()> {
+    const NOENT: u32 = 2;
+    // It is busy (DELAY, GRACE), or the admin has switched this minor version off (MINOR_VERS_MISMATCH).
+    const SAYS_NOTHING: [u32; 3] = [10008, 10013, 10021];
+    match accepted(reply)?.word()? {
+        0 => Ok(()),
+        status if SAYS_NOTHING.contains(&status) => Ok(()),
+        NOENT => Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("{directory} is not exported"),
+        )),
+        status => Err(wrong(format!(
+            "{directory} can't be reached: NFS status {status}"
+        ))),
     }
 }

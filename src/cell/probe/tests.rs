@@ -76,7 +76,7 @@ fn a_server_that_agrees_on_a_dialect_serves_smb() {
 #[test]
 fn each_refusal_of_smb_is_named() {
     for (answer, words) in [
-        (smb_answer(0xc000_00bb, 0x0302), "0xc00000bb"),
+        (smb_answer(0xc000_0022, 0x0302), "0xc0000022"),
         (smb_answer(0, 0x02ff), "0x02ff"),
         (smb_answer(0, 0x0302)[..60].to_vec(), "cut"),
         (vec![0xff, b'S', b'M', b'B'], "no SMB2"),
@@ -84,6 +84,43 @@ fn each_refusal_of_smb_is_named() {
         let error = smb::judge(&answer).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     }
+}
+
+#[test]
+fn a_server_that_wants_a_newer_dialect_serves_smb() {
+    assert_eq!(
+        smb::judge(&smb_answer(0xc000_00bb, 0)).unwrap(),
+        smb::Agreed::No
+    );
+}
+
+#[test]
+fn an_export_is_missed_only_where_the_walk_to_it_ends_short_of_it() {
+    let walked = |status| nfs::judge_walk(&rpc(&[XID, 1, 0, 0, 0, 0, status, 0, 0]), "/data");
+    for good in [0, 10008, 10013, 10021] {
+        walked(good).unwrap();
+    }
+    let error = walked(2).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    assert_eq!(error.to_string(), "/data is not exported");
+    let error = walked(5).unwrap_err();
+    assert_eq!(error.to_string(), "/data can't be reached: NFS status 5");
+    assert!(nfs::judge_walk(&rpc(&[XID, 1, 0, 0, 0, 0]), "/data").is_err());
+}
+
+#[test]
+fn a_share_is_missed_only_where_the_server_says_that_there_is_none() {
+    let connected = |status| {
+        let mut answer = smb_answer(status, 0);
+        answer[12] = 3;
+        smb::judge_tree(&answer, "data")
+    };
+    for good in [0, 0xc000_0022, 0xc000_0203] {
+        connected(good).unwrap();
+    }
+    let error = connected(0xc000_00cc).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    assert_eq!(error.to_string(), "there is no share data");
 }
 
 #[test]
@@ -105,5 +142,7 @@ proptest! {
     fn garbage_is_refused_without_a_panic(answer in prop::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(nfs::judge(&answer).is_err());
         prop_assert!(smb::judge(&answer).is_err());
+        prop_assert!(nfs::judge_walk(&answer, "/data").is_err());
+        prop_assert!(smb::judge_tree(&answer, "data").is_err());
     }
 }

@@ -8,6 +8,7 @@
 //! builds of 5 and 6 with `USE_MONITORING`, which is not the default, have one more that no setting closes.
 
 use std::fmt::Write;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use rustix::thread::CapabilitySet;
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::hash::fnv32;
 
-const NAME: &str = "nfs";
+pub const NAME: &str = "nfs";
 
 const PROGRAM: &str = "ganesha.nfsd";
 
@@ -59,8 +60,28 @@ pub fn entries(
 /// kind: since 6.0 the first one would be the only one that counts.
 const QUIET: &str = "LOG {\n\tCOMPONENTS { DBUS = FATAL; }\n}\n";
 
-fn config() -> String {
+/// Where the configuration lies in the cell.
+pub fn config() -> String {
     format!("{CONFIG}/ganesha.conf")
+}
+
+/// Which lines of a configuration that was rendered here are about this directory, counted from 1.
+pub fn lines_about(config: &str, directory: &str) -> Option<RangeInclusive<usize>> {
+    let path = path_line(directory);
+    let mut begin = 0;
+    let mut found = false;
+    for (number, line) in (1..).zip(config.lines()) {
+        match line {
+            "EXPORT {" => (begin, found) = (number, false),
+            "}" if found => return Some(begin..=number),
+            line => found |= line == path,
+        }
+    }
+    None
+}
+
+fn path_line(directory: &str) -> String {
+    format!("\tPath = \"{directory}\";")
 }
 
 fn state(spec: &ServerSpec) -> String {
@@ -173,7 +194,9 @@ fn head(spec: &ServerSpec, version: Version) -> String {
     )
 }
 
-/// One export. Nobody has access but the clients named.
+/// One export. Nobody has access but the clients named, of whom the first that fits counts, and whoever asks
+/// from within the cell whether it is exported ([`probe::find`](super::super::probe::find)): as a client to
+/// whom it is not, he would be told that it does not exist.
 fn block(id: u16, directory: &str, nfs: &NfsExport) -> String {
     let access = match nfs.access {
         Access::Ro => "RO",
@@ -185,10 +208,11 @@ fn block(id: u16, directory: &str, nfs: &NfsExport) -> String {
         Squash::None => "No_Root_Squash",
     };
     let clients: Vec<_> = nfs.clients.iter().map(Client::to_string).collect();
+    let path = path_line(directory);
     format!(
         "EXPORT {{\n\
         \tExport_Id = {id};\n\
-        \tPath = \"{directory}\";\n\
+        {path}\n\
         \tPseudo = \"{directory}\";\n\
         \tProtocols = 4;\n\
         \tTransports = TCP;\n\
@@ -196,6 +220,7 @@ fn block(id: u16, directory: &str, nfs: &NfsExport) -> String {
         \tAccess_Type = None;\n\
         \tSquash = {squash};\n\
         \tCLIENT {{ Clients = {}; Protocols = 4; Access_Type = {access}; }}\n\
+        \tCLIENT {{ Clients = 127.0.0.1; Protocols = 4; Access_Type = MDONLY_RO; Squash = All_Squash; }}\n\
         \tFSAL {{ Name = VFS; }}\n\
         }}\n",
         clients.join(", ")

@@ -14,7 +14,7 @@ use super::{
     directory, file,
 };
 
-const NAME: &str = "smb";
+pub const NAME: &str = "smb";
 
 const PROGRAM: &str = "smbd";
 
@@ -33,10 +33,11 @@ pub const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::NET_BIND_SERVICE);
 
 /// Samba's directories whose contents must move with the server.
-const KEPT: [&str; 3] = ["private", "state", "lock"];
+const KEPT: [&str; 2] = ["private", "state"];
 
-/// Those that mean nothing after a restart.
-const PASSING: [&str; 3] = ["cache", "pid", "ncalrpc"];
+/// Those that mean nothing after a restart. Each process of Samba writes to them before it answers its client:
+/// on a home file system that is full nobody could so much as delete a file.
+const PASSING: [&str; 4] = ["lock", "cache", "pid", "ncalrpc"];
 
 const RUN: &str = "/run/samba";
 
@@ -157,7 +158,7 @@ fn head(spec: &ServerSpec) -> String {
         \tdns proxy = no\n\
         \tprivate dir = {kept}/private\n\
         \tstate directory = {kept}/state\n\
-        \tlock directory = {kept}/lock\n\
+        \tlock directory = {RUN}/lock\n\
         \tcache directory = {RUN}/cache\n\
         \tpid directory = {RUN}/pid\n\
         \tncalrpc dir = {RUN}/ncalrpc\n\

@@ -86,6 +86,18 @@ fn an_export_keeps_its_number_whatever_else_is_exported() {
 }
 
 #[test]
+fn the_lines_about_a_directory_are_those_of_its_block() {
+    let text = ganesha(&[export("/data"), export("/data2")]);
+    let lines: Vec<&str> = text.lines().collect();
+    let block = super::nfs_lines_about(&text, "/data2").unwrap();
+    let (first, last) = (*block.start(), *block.end());
+    assert_eq!((lines[first - 1], lines[last - 1]), ("EXPORT {", "}"));
+    assert!(lines[first..last].contains(&"\tPath = \"/data2\";"));
+    assert!(!lines[first..last].contains(&"\tPath = \"/data\";"));
+    assert_eq!(super::nfs_lines_about(&text, "/dat"), None);
+}
+
+#[test]
 fn directories_whose_export_numbers_meet_are_refused_by_name() {
     let mut seen = std::collections::HashMap::new();
     let (one, other) = (0..)

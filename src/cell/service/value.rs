@@ -2,12 +2,16 @@
 //! from another process, so that rendering can trust it.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 /// Who may mount an export: an address, a network in CIDR notation, or `*` for anybody.
+///
+/// Its text is one that NFS-Ganesha takes. Tried with 4.3 and 6.5, whose scanner
+/// (src/config_parsing/conf_lex.l) knows no network of 0 bits, and of IPv6 none of more than 99.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Client {
@@ -16,6 +20,9 @@ pub enum Client {
     /// The hosts of this network.
     Network(IpNetwork),
 }
+
+/// The longest prefix of an IPv6 network that NFS-Ganesha takes; one host is an address, not a network.
+const LONGEST_V6_PREFIX: u8 = 99;
 
 impl FromStr for Client {
     type Err = String;
@@ -34,14 +41,46 @@ impl FromStr for Client {
                 network.prefix()
             ));
         }
-        Ok(Self::Network(network))
+        match unmapped(network) {
+            network if network.prefix() == 0 => Ok(Self::Any),
+            network if network.ip().is_unspecified() && is_host(network) => Err(format!(
+                "\"{s}\" is no client's address; * means all clients"
+            )),
+            network if network.is_ipv6() && !is_host(network) && too_small(network) => {
+                Err(format!(
+                    "\"{s}\" is a network that NFS-Ganesha does not take: of IPv6 it takes those of up \
+                     to {LONGEST_V6_PREFIX} bits, and single addresses"
+                ))
+            }
+            network => Ok(Self::Network(network)),
+        }
     }
+}
+
+/// A network of IPv4 hosts written as one of IPv6 (RFC 4291, 2.5.5.2) as what it is: they come by IPv4.
+fn unmapped(network: IpNetwork) -> IpNetwork {
+    let (IpAddr::V6(address), Some(bits)) = (network.ip(), network.prefix().checked_sub(96)) else {
+        return network;
+    };
+    address
+        .to_ipv4_mapped()
+        .and_then(|address| IpNetwork::new(address.into(), bits).ok())
+        .unwrap_or(network)
+}
+
+fn is_host(network: IpNetwork) -> bool {
+    network.prefix() == if network.is_ipv4() { 32 } else { 128 }
+}
+
+fn too_small(network: IpNetwork) -> bool {
+    network.prefix() > LONGEST_V6_PREFIX
 }
 
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Any => f.write_str("*"),
+            Self::Network(host) if host.is_ipv6() && is_host(*host) => host.ip().fmt(f),
             Self::Network(network) => network.fmt(f),
         }
     }
@@ -108,15 +147,24 @@ impl ShareName {
     }
 }
 
-/// Names that mean something else to Samba.
-const RESERVED_SHARES: [&str; 7] = [
-    "global", "homes", "printers", "print$", "ipc$", "admin$", "netlogon",
+/// Names that mean something else to Samba or to SMB clients.
+const RESERVED_SHARES: [&str; 10] = [
+    "global", "globals", "homes", "printers", "printcap", "print$", "ipc$", "admin$", "netlogon",
+    "sysvol",
 ];
+
+/// A name as Samba compares names of sections with those that it knows (`strwicmp` in
+/// lib/util/util_str.c): whatever its case and its blanks.
+fn as_samba_compares(name: &str) -> String {
+    let letters = name.chars().filter(|c| !c.is_whitespace());
+    letters.collect::<String>().to_lowercase()
+}
 
 impl FromStr for ShareName {
     type Err = String;
 
-    /// 1 to 80 characters (MS-SRVS 2.2.4.23: NNLEN), none that ends a section header or a line.
+    /// 1 to 80 characters (MS-SRVS 2.2.4.23: NNLEN), none that ends a section header or a line. Samba makes
+    /// one blank of several (lib/util/params.c), and so is it here: two names that it takes for one are one.
     fn from_str(s: &str) -> Result<Self, String> {
         let allowed = |c: char| c.is_alphanumeric() || " ._-+$".contains(c);
         if s.is_empty() || s.chars().count() > 80 || s.trim() != s || !s.chars().all(allowed) {
@@ -124,12 +172,13 @@ impl FromStr for ShareName {
                 "{s:?} is no share name: 1 to 80 letters, digits, inner spaces and . _ - + $"
             ));
         }
-        if RESERVED_SHARES.contains(&s.to_lowercase().as_str()) {
+        if RESERVED_SHARES.contains(&as_samba_compares(s).as_str()) {
             return Err(format!(
                 "{s:?} is no share name: it has a meaning of its own in SMB"
             ));
         }
-        Ok(Self(s.to_owned()))
+        let words: Vec<&str> = s.split(' ').filter(|word| !word.is_empty()).collect();
+        Ok(Self(words.join(" ")))
     }
 }
 
@@ -200,11 +249,35 @@ mod tests {
             ("*", "*"),
             ("10.1.0.0/24", "10.1.0.0/24"),
             ("10.1.0.7", "10.1.0.7/32"),
+            ("10.1.0.7/32", "10.1.0.7/32"),
             ("2001:db8::/32", "2001:db8::/32"),
+            ("0.0.0.0/0", "*"),
+            ("::/0", "*"),
+            ("128.0.0.0/1", "128.0.0.0/1"),
+            ("2001:db8::7", "2001:db8::7"),
+            ("::1/128", "::1"),
+            ("fd00:1:2:3:4:5:6:7", "fd00:1:2:3:4:5:6:7"),
+            ("64:ff9b::/96", "64:ff9b::/96"),
+            ("::ffff:10.1.0.0/120", "10.1.0.0/24"),
+            ("::ffff:10.1.0.7", "10.1.0.7/32"),
+            ("::ffff:0:0/96", "*"),
         ] {
-            assert_eq!(text.parse::<Client>().unwrap().to_string(), shown);
+            let client = text.parse::<Client>().unwrap();
+            assert_eq!(client.to_string(), shown);
+            assert_eq!(shown.parse::<Client>(), Ok(client), "{shown}");
         }
-        for wrong in ["", "host", "10.1.0.0/33", "10.1.0.0/24; Access = RW"] {
+        for wrong in [
+            "",
+            "host",
+            "@group",
+            "10.1.0.0/33",
+            "10.1.0.0/24; Access = RW",
+            "0.0.0.0",
+            "::",
+            "2001:db8::/112",
+            "2001:db8::8/125",
+            "2001:db8::/100",
+        ] {
             assert!(wrong.parse::<Client>().is_err(), "{wrong}");
         }
         let error = "10.1.0.7/24".parse::<Client>().unwrap_err();
@@ -218,10 +291,15 @@ mod tests {
         }
         let long = "x".repeat(81);
         for wrong in [
-            "", " data", "a]b", "a\nb", "a/b", "a\"b", "%u", "Global", "IPC$", &long,
+            "", " data", "a]b", "a\nb", "a/b", "a\"b", "%u", "Global", "globals", "Glo Bals",
+            "ho mes", "IPC$", "SysVol", "printcap", &long,
         ] {
             assert!(wrong.parse::<ShareName>().is_err(), "{wrong}");
         }
+        assert_eq!(
+            "my  own   data".parse::<ShareName>().unwrap().as_str(),
+            "my own data"
+        );
     }
 
     #[test]

@@ -8,7 +8,10 @@ use ipnetwork::IpNetwork;
 
 use crate::plan::port::Standing;
 
-use super::{FIRST_METRIC, FROM_RULE, Family, Link, Object, Observed, TO_TABLE, Watched};
+use super::{
+    Element, FIRST_METRIC, FROM_RULE, Family, Link, Object, Observed, TO_TABLE, Watched,
+    gateway_fits, vserver_of,
+};
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,7 +121,8 @@ impl Request {
                 self.vip
             ))),
             Some(subnet) => check_subnet(self, subnet),
-            None => Ok(()),
+            // Which it will be is for the node to say: any of the family may be meant.
+            None => check_gateway(self, Family::of(&self.vip).anywhere()),
         }
     }
 
@@ -147,6 +151,11 @@ pub(super) fn beside<'a>(port: &'a str, seen: &'a Observed) -> impl Iterator<Ite
 
 pub(super) fn check_free(request: &Request, seen: &Observed) -> Result<(), Problem> {
     let vip = request.vip;
+    if seen.no_ipv6 && Family::of(&vip) == Family::V6 {
+        return Err(Problem::Host(format!(
+            "parameter ip: {vip} is an IPv6 address, and this node's kernel has no IPv6: it was booted with ipv6.disable=1"
+        )));
+    }
     let host = seen
         .links
         .iter()
@@ -164,7 +173,7 @@ pub(super) fn check_free(request: &Request, seen: &Observed) -> Result<(), Probl
     match holder(vip, seen).filter(|link| Some(*link) != own) {
         Some(link) => Err(Problem::Host(format!(
             "parameter ip: {vip} is already in use by vserver {} on this node",
-            link.strip_prefix("b-").unwrap_or(link)
+            vserver_of(link).unwrap_or(link)
         ))),
         None => Ok(()),
     }
@@ -174,7 +183,11 @@ pub(super) fn check_free(request: &Request, seen: &Observed) -> Result<(), Probl
 /// what is left of it in nobody's way; so is what leads to another node's cell.
 pub fn holder(vip: IpAddr, seen: &Observed) -> Option<&str> {
     let links = seen.objects.iter().filter_map(|object| match object {
-        Object::To(ip, link) | Object::Own(link, ip) if *ip == vip => Some(link.as_str()),
+        Object::Element(Element::To(ip, link)) | Object::Element(Element::Own(link, ip))
+            if *ip == vip =>
+        {
+            Some(link.as_str())
+        }
         Object::Route(r) if r.table == TO_TABLE && r.to.ip() == vip => r.out.link(),
         _ => None,
     });
@@ -187,7 +200,21 @@ pub(super) fn check_ports(request: &Request, seen: &Observed) -> Result<(), Prob
         Some(names) if !names.iter().any(|name| seen.link(name).is_some()) => Err(Problem::Host(
             format!("parameter ports: this node has none of {}", names.join(" ")),
         )),
-        _ => Ok(()),
+        Some(names) => {
+            let own = names.iter().filter_map(|name| seen.link(name));
+            match own.into_iter().find(|link| !link.eligible) {
+                Some(link) => Err(Problem::Host(format!(
+                    "parameter ports: {} leads to no client: it is {}",
+                    link.name,
+                    match vserver_of(&link.name) {
+                        Some(vserver) => format!("the interface of vserver {vserver}'s cell"),
+                        None => "a loopback interface".to_owned(),
+                    }
+                ))),
+                None => Ok(()),
+            }
+        }
+        None => Ok(()),
     }
 }
 
@@ -251,16 +278,53 @@ pub(super) fn check_subnet(request: &Request, subnet: IpNetwork) -> Result<(), P
             request.vip
         )));
     }
+    check_gateway(request, subnet)
+}
+
+fn check_gateway(request: &Request, subnet: IpNetwork) -> Result<(), Problem> {
     let Some(gateway) = request.gateway else {
         return Ok(());
     };
-    let local = matches!(gateway, IpAddr::V6(ip) if ip.is_unicast_link_local());
-    let same_family = Family::of(&gateway) == Family::of(&request.vip);
-    match same_family && (local || subnet.contains(gateway)) {
-        true => Ok(()),
-        false => Err(Problem::Config(format!(
-            "parameter gateway: {gateway} is not in subnet {subnet}"
-        ))),
+    gateway_fits(gateway, subnet, Some(request.vip))
+        .map_err(|fault| Problem::Config(format!("parameter gateway: {gateway} {fault}")))
+}
+
+/// Whether a port is on other subnets than the VIP's, by portwatch's parameters.
+fn is_astray(vip: IpAddr, link: &Link, seen: &Observed) -> bool {
+    let nets = seen.watched.get(&link.name).into_iter();
+    let mut nets = nets
+        .flat_map(|w| &w.nets)
+        .filter(|(net, _)| Family::of(&net.ip()) == Family::of(&vip))
+        .peekable();
+    nets.peek().is_some() && !nets.any(|(net, _)| net.contains(vip))
+}
+
+/// The first of the VIP's ports that is on another subnet, as a problem.
+fn astray(request: &Request, seen: &Observed) -> Option<Problem> {
+    let mut links = request.ports.iter().flatten().filter_map(|p| seen.link(p));
+    let link = links.find(|link| is_astray(request.vip, link, seen))?;
+    let nets = seen.watched.get(&link.name).into_iter();
+    let nets: Vec<String> = nets
+        .flat_map(|w| &w.nets)
+        .map(|(net, _)| net.to_string())
+        .collect();
+    Some(Problem::Host(format!(
+        "parameter ports: {} is on {}, where clients of {} are not",
+        link.name,
+        nets.join(", "),
+        request.vip
+    )))
+}
+
+/// Whether all of the VIP's ports that the node has are on its subnet, as far as portwatch knows; a start
+/// does with those that are.
+///
+/// # Errors
+/// The first that is not.
+pub fn check_places(request: &Request, seen: &Observed) -> Result<(), Problem> {
+    match astray(request, seen).filter(|_| !request.routed) {
+        Some(problem) => Err(problem),
+        None => Ok(()),
     }
 }
 
@@ -269,10 +333,15 @@ pub(super) fn candidates<'a>(
     subnet: IpNetwork,
     seen: &'a Observed,
 ) -> Result<Vec<&'a Link>, Problem> {
-    if let Some(names) = &request.ports {
-        return Ok(names.iter().filter_map(|name| seen.link(name)).collect());
-    }
     let vip = request.vip;
+    if let Some(names) = &request.ports {
+        let links = names.iter().filter_map(|name| seen.link(name));
+        let found: Vec<&Link> = links.filter(|l| !is_astray(vip, l, seen)).collect();
+        return match (found.is_empty(), astray(request, seen)) {
+            (true, Some(problem)) if !request.routed => Err(problem),
+            _ => Ok(found),
+        };
+    }
     // What portwatch knows to be on the subnet is, with or without an address. And without portwatch
     // a VIP stays where that has put it.
     let watched = |link: &Link| {

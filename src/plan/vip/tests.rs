@@ -132,7 +132,7 @@ fn the_way_in_is_ready_before_the_port_answers_and_gone_after_it() {
         steps.iter().position(found).unwrap()
     };
     let proxy = Object::Proxy("a0".into(), request.vip);
-    let own = Object::Own("b-alpha".into(), request.vip);
+    let own = Object::Element(Element::Own("b-alpha".into(), request.vip));
     assert_eq!(position(&steps, proxy.clone()), steps.len() - 1);
     assert!(position(&steps, Object::Address(request.vip)) < position(&steps, own.clone()));
     run(&mut state, &steps);
@@ -146,7 +146,7 @@ fn forwarding_is_on_only_while_the_filter_stands() {
     let (mut state, request) = (node(), wide("2001:db8:1::50"));
     let key = "ipv6/conf/a0/force_forwarding";
     let check = |state: &Observed| {
-        let shut = Object::Shut(Family::V6, "a0".into());
+        let shut = Object::Element(Element::Shut(Family::V6, "a0".into()));
         let filtered = state.objects.contains(&Object::Tables) && state.objects.contains(&shut);
         assert!(state.settings[key] == 0 || filtered);
     };
@@ -167,7 +167,7 @@ fn a_port_that_forwarded_before_stays_open_to_others() {
     let mut state = node();
     state.settings.insert("ipv4/conf/a0/forwarding".into(), 1);
     started(&mut state, &wide("10.1.0.50"));
-    let shut = |port: &str| Object::Shut(Family::V4, port.into());
+    let shut = |port: &str| Object::Element(Element::Shut(Family::V4, port.into()));
     assert!(!state.objects.contains(&shut("a0")));
     assert!(state.objects.contains(&shut("a1")));
 }
@@ -253,7 +253,7 @@ fn each_missing_piece_is_a_failure_that_names_it() {
         state.objects.remove(&object);
         let verdict = verdict(&state, &request);
         match object {
-            Object::Host(_) | Object::CellRoute(Family::V6) => {
+            Object::Element(Element::Host(_)) | Object::CellRoute(Family::V6) => {
                 assert_eq!(verdict, Verdict::Running);
             }
             _ => assert_eq!(verdict, Verdict::Failed(format!("{object} is missing"))),
@@ -292,7 +292,9 @@ fn a_port_without_address_asks_in_the_name_of_a_vip_that_is_there() {
     started(&mut state, &second);
     let source = |state: &Observed| {
         let mut sources = state.objects.iter().filter_map(|o| match o {
-            Object::Source { port, vip, .. } => Some((port.clone(), vip.to_string())),
+            Object::Element(Element::Source { port, vip, .. }) => {
+                Some((port.clone(), vip.to_string()))
+            }
             _ => None,
         });
         let one = sources.next();
@@ -474,7 +476,7 @@ proptest! {
         let vips: BTreeSet<IpAddr> = state.objects.iter().filter_map(Object::vip).collect();
         for vip in vips {
             let others = |s: &Observed| -> BTreeSet<Object> {
-                let others = |o: &&Object| o.vip().is_some_and(|v| v != vip) && !matches!(o, Object::Source { .. });
+                let others = |o: &&Object| o.vip().is_some_and(|v| v != vip) && !matches!(o, Object::Element(Element::Source { .. }));
                 s.objects.iter().filter(others).cloned().collect()
             };
             let before = others(&state);
@@ -527,6 +529,60 @@ fn without_a_list_of_ports_one_that_portwatch_knows_will_do() {
     state.watched.clear();
     assert_eq!(verdict(&state, &request), Verdict::Running);
     assert_eq!(started(&mut state, &request), Some("a1".into()));
+}
+
+#[test]
+fn a_port_of_another_subnet_is_not_taken_and_is_named() {
+    let mut state = node();
+    watch(
+        &mut state,
+        "c0",
+        Standing::Good,
+        "10.2.0.0/24",
+        "10.2.0.254",
+    );
+    let on = |ports: &[&str]| Request {
+        ports: Some(ports.iter().map(|p| (*p).into()).collect()),
+        subnet: "10.1.0.0/24".parse().ok(),
+        ..request("10.1.0.50")
+    };
+    let why = "host: parameter ports: c0 is on 10.2.0.0/24, where clients of 10.1.0.50 are not";
+    assert_eq!(problem(&state, &on(&["c0"])), why);
+    // One that fits will do, but what is wrong is told to who asks.
+    let both = on(&["c0", "a1"]);
+    assert_eq!(
+        check_places(&both, &state).unwrap_err().to_string(),
+        why[6..]
+    );
+    assert_eq!(started(&mut state, &both).as_deref(), Some("a1"));
+    check_places(&on(&["a0", "a1"]), &state).unwrap();
+    // Of what portwatch does not know, the administrator knows better.
+    state.watched.clear();
+    check_places(&on(&["c0"]), &state).unwrap();
+    assert!(Desired::new(&on(&["c0"]), &state).is_ok());
+}
+
+#[test]
+fn what_no_client_is_at_is_no_port_and_no_ipv6_is_said_in_a_line() {
+    let mut state = node();
+    state.links.push(Link {
+        eligible: false,
+        ..link("lo", &["127.0.0.1/8"])
+    });
+    let on = |port: &str| Request {
+        ports: Some(vec!["a0".into(), port.into()]),
+        ..request("10.1.0.50")
+    };
+    for (port, what) in [
+        ("lo", "a loopback interface"),
+        ("b-beta", "the interface of vserver beta's cell"),
+    ] {
+        let why = format!("host: parameter ports: {port} leads to no client: it is {what}");
+        assert_eq!(problem(&state, &on(port)), why);
+    }
+    state.no_ipv6 = true;
+    assert!(Desired::new(&request("10.1.0.50"), &state).is_ok());
+    assert!(problem(&state, &request("2001:db8:1::50")).contains("has no IPv6"));
 }
 
 #[test]

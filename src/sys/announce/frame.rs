@@ -2,26 +2,22 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Announcement, Answer, Probe, Question};
+use super::{Announcement, Probe, Question};
 use crate::sys::netlink::Mac;
 
 pub(super) const ETH_P_IP_ARP: u16 = 0x0806;
 pub(super) const ETH_P_IPV6: u16 = 0x86dd;
-const ARP_REQUEST: u16 = 1;
+pub(super) const ARP_REQUEST: u16 = 1;
 pub(super) const ARP_REPLY: u16 = 2;
 pub(super) const ICMPV6: u8 = 58;
 pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
 pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
-/// An Ethernet header, and ARP for it and IPv4.
-const ARP_LENGTH: usize = 42;
 /// Override what the receiver knows; not an answer, not a router (RFC 4861, 4.4).
-const NA_OVERRIDE: u8 = 0x20;
-/// The advertisement answers a solicitation.
-const NA_SOLICITED: u8 = 0x40;
-const OPTION_SOURCE_ADDRESS: u8 = 1;
+pub(super) const NA_OVERRIDE: u8 = 0x20;
+pub(super) const OPTION_SOURCE_ADDRESS: u8 = 1;
 const OPTION_TARGET_ADDRESS: u8 = 2;
-const BROADCAST: Mac = Mac([0xff; 6]);
-const NOBODY: Mac = Mac([0; 6]);
+pub(super) const BROADCAST: Mac = Mac([0xff; 6]);
+pub(super) const NOBODY: Mac = Mac([0; 6]);
 
 /// The frames that announce an address.
 pub(super) fn frames(a: &Announcement) -> Vec<Vec<u8>> {
@@ -95,30 +91,6 @@ pub(super) fn question(q: &Question) -> Option<Vec<u8>> {
     })
 }
 
-/// Who answers a question in this frame, which came in on `link`.
-pub(super) fn answer(frame: &[u8], link: u32) -> Option<Answer> {
-    let mac = |at: usize| frame.get(at..)?.first_chunk().copied().map(Mac);
-    let protocol = u16::from_be_bytes(*frame.get(12..)?.first_chunk()?);
-    let (ip, from, to) = match protocol {
-        ETH_P_IP_ARP if frame.len() >= ARP_LENGTH => {
-            let operation = u16::from_be_bytes(*frame.get(20..)?.first_chunk()?);
-            let ip: [u8; 4] = *frame.get(28..)?.first_chunk()?;
-            let to = mac(32)?;
-            // One that is broadcast answers nobody.
-            (operation == ARP_REPLY && mac(0)? == to).then_some((ip.into(), mac(22)?, to))?
-        }
-        ETH_P_IPV6 => {
-            let ip: [u8; 16] = *frame.get(62..)?.first_chunk()?;
-            let advertises =
-                (*frame.get(20)?, *frame.get(54)?) == (ICMPV6, NEIGHBOUR_ADVERTISEMENT);
-            let solicited = *frame.get(58)? & NA_SOLICITED != 0;
-            (advertises && solicited).then_some((ip.into(), mac(6)?, mac(0)?))?
-        }
-        _ => return None,
-    };
-    Some(Answer { link, ip, from, to })
-}
-
 fn solicitation(target: Ipv6Addr) -> Vec<u8> {
     let mut body = vec![NEIGHBOUR_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
     body.extend(target.octets());
@@ -126,7 +98,7 @@ fn solicitation(target: Ipv6Addr) -> Vec<u8> {
 }
 
 /// The group that the owner of an address listens to (RFC 4291, 2.7.1).
-fn solicited_node(ip: Ipv6Addr) -> Ipv6Addr {
+pub(super) fn solicited_node(ip: Ipv6Addr) -> Ipv6Addr {
     let [.., x, y, z] = ip.octets();
     Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, x, y, z])
 }
@@ -135,7 +107,7 @@ fn ethernet(to: Mac, from: Mac, protocol: u16) -> Vec<u8> {
     [&to.0[..], &from.0, &protocol.to_be_bytes()].concat()
 }
 
-fn arp(operation: u16, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr)) -> Vec<u8> {
+pub(super) fn arp(operation: u16, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr)) -> Vec<u8> {
     let mut frame = ethernet(BROADCAST, sender.0, ETH_P_IP_ARP);
     // Ethernet and IPv4, with addresses of 6 and 4 bytes.
     frame.extend([0, 1, 8, 0, 6, 4]);
@@ -163,11 +135,8 @@ fn icmpv6(
     let mut frame = ethernet(to, from, ETH_P_IPV6);
     // Messages made here have at most 32 bytes.
     let length = body.len() as u16;
-    let mut pseudo = [source.octets(), target.octets()].concat();
-    pseudo.extend(u32::from(length).to_be_bytes());
-    pseudo.extend([0, 0, 0, ICMPV6]);
-    pseudo.extend(&body);
-    body[2..4].copy_from_slice(&checksum(&pseudo).to_be_bytes());
+    let sum = checksum_of(source, target, &body);
+    body[2..4].copy_from_slice(&sum.to_be_bytes());
     frame.extend([0x60, 0, 0, 0]);
     frame.extend(length.to_be_bytes());
     // Neighbour discovery is believed only with the hop limit that no router can have lowered.
@@ -178,11 +147,21 @@ fn icmpv6(
     frame
 }
 
-/// The Internet checksum of an even number of bytes.
+/// The checksum of an ICMPv6 message (RFC 4443, 2.3): zero, if its own is in its place.
+pub(super) fn checksum_of(source: Ipv6Addr, target: Ipv6Addr, body: &[u8]) -> u16 {
+    let mut pseudo = [source.octets(), target.octets()].concat();
+    // No frame is longer than its length field can say.
+    pseudo.extend((body.len() as u32).to_be_bytes());
+    pseudo.extend([0, 0, 0, ICMPV6]);
+    pseudo.extend(body);
+    checksum(&pseudo)
+}
+
+/// The Internet checksum (RFC 1071).
 fn checksum(bytes: &[u8]) -> u16 {
     let mut sum: u32 = bytes
-        .chunks_exact(2)
-        .map(|pair| (u32::from(pair[0]) << 8) | u32::from(pair[1]))
+        .chunks(2)
+        .map(|pair| (u32::from(pair[0]) << 8) | pair.get(1).copied().map_or(0, u32::from))
         .sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
@@ -190,45 +169,11 @@ fn checksum(bytes: &[u8]) -> u16 {
     !(sum as u16)
 }
 
-/// Who says in this frame that `address` is theirs, or asks whether it is free to take.
-pub(super) fn claimant(frame: &[u8], address: IpAddr) -> Option<Mac> {
-    let mac = |at: usize| frame.get(at..)?.first_chunk().copied().map(Mac);
-    let protocol = u16::from_be_bytes(*frame.get(12..)?.first_chunk()?);
-    match address {
-        IpAddr::V4(ip) if protocol == ETH_P_IP_ARP => {
-            let ip_at = |at: usize| frame.get(at..)?.first_chunk::<4>().copied();
-            let (sender, target) = (ip_at(28)?, ip_at(38)?);
-            let probing = sender == [0; 4] && target == ip.octets();
-            (sender == ip.octets() || probing).then_some(mac(22)?)
-        }
-        IpAddr::V6(ip) if protocol == ETH_P_IPV6 => {
-            let target = frame.get(62..78)?;
-            let unspecified = frame.get(22..38)? == [0; 16];
-            let kind = *frame.get(54)?;
-            let claim =
-                kind == NEIGHBOUR_ADVERTISEMENT || (kind == NEIGHBOUR_SOLICITATION && unspecified);
-            let ours = *frame.get(20)? == ICMPV6 && target == ip.octets();
-            (ours && claim).then_some(mac(6)?)
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 7]);
-
-    fn probe(address: &str) -> Probe<'static> {
-        Probe {
-            link: 1,
-            mac: MAC,
-            address: address.parse().unwrap(),
-            sender: None,
-            ignore: &[],
-        }
-    }
 
     fn announcement(address: &str) -> Announcement {
         Announcement {
@@ -264,90 +209,5 @@ mod tests {
         pseudo.extend([0, 0, 0, 32, 0, 0, 0, ICMPV6]);
         pseudo.extend(&frame[54..]);
         assert_eq!(checksum(&pseudo), 0);
-    }
-
-    #[test]
-    fn an_announcement_is_a_claim_to_its_address_only() {
-        for (address, other) in [("10.1.0.50", "10.1.0.51"), ("fd00::5", "fd00::6")] {
-            for frame in frames(&announcement(address)) {
-                assert_eq!(claimant(&frame, address.parse().unwrap()), Some(MAC));
-                assert_eq!(claimant(&frame, other.parse().unwrap()), None);
-            }
-        }
-    }
-
-    #[test]
-    fn another_probe_is_a_claim_but_an_ordinary_question_is_not() {
-        let (v4, v6) = (probe("10.1.0.50"), probe("fd00::5"));
-        let [bare, asked] = &questions(&v4)[..] else {
-            panic!("two frames")
-        };
-        assert_eq!(claimant(bare, v4.address), Some(MAC));
-        assert_eq!(claimant(asked, v4.address), None);
-        assert_eq!(asked[28..30], [169, 254]);
-        let mut frame = questions(&v6).remove(0);
-        assert_eq!(frame[..6], [0x33, 0x33, 0xff, 0, 0, 5]);
-        assert_eq!(claimant(&frame, v6.address), Some(MAC));
-        frame[22] = 0xfe;
-        assert_eq!(claimant(&frame, v6.address), None);
-    }
-
-    #[test]
-    fn only_an_answer_to_the_one_who_asked_counts() {
-        let [asker, target] = [MAC, Mac([2, 0, 0, 0, 0, 9])];
-        let ip: IpAddr = "10.1.0.254".parse().unwrap();
-        let reply = |to: Mac| {
-            let mut frame = arp(
-                ARP_REPLY,
-                (target, "10.1.0.254".parse().unwrap()),
-                (asker, Ipv4Addr::UNSPECIFIED),
-            );
-            frame[..6].copy_from_slice(&to.0);
-            frame
-        };
-        let heard = answer(&reply(asker), 3).unwrap();
-        assert_eq!(
-            (heard.link, heard.ip, heard.from, heard.to),
-            (3, ip, target, asker)
-        );
-        assert!(answer(&reply(BROADCAST), 3).is_none());
-        let q = Question {
-            link: 3,
-            mac: asker,
-            target: ip,
-            source: None,
-            to: Some(target),
-        };
-        let asked = question(&q).unwrap();
-        assert_eq!(asked[..6], target.0);
-        assert_eq!(asked[28..32], [0; 4]);
-        assert!(answer(&asked, 3).is_none());
-        let q = Question {
-            target: "fd00::5".parse().unwrap(),
-            source: Some("fd00::1".parse().unwrap()),
-            ..q
-        };
-        let asked = question(&q).unwrap();
-        assert_eq!(asked[..6], target.0);
-        assert_eq!(
-            asked[38..54],
-            "fd00::5".parse::<Ipv6Addr>().unwrap().octets()
-        );
-        let everybody = question(&Question { to: None, ..q }).unwrap();
-        assert_eq!(everybody[..6], [0x33, 0x33, 0xff, 0, 0, 5]);
-        // Unsolicited advertisements are announcements.
-        assert!(answer(&frames(&announcement("fd00::5"))[0], 3).is_none());
-        for length in 0..42 {
-            assert!(answer(&reply(asker)[..length], 3).is_none());
-        }
-    }
-
-    #[test]
-    fn short_and_foreign_frames_are_nobodys_claim() {
-        let frame = &frames(&announcement("fd00::5"))[0];
-        for length in 0..78 {
-            assert_eq!(claimant(&frame[..length], "fd00::5".parse().unwrap()), None);
-        }
-        assert_eq!(claimant(frame, "10.1.0.50".parse().unwrap()), None);
     }
 }

@@ -8,9 +8,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 
 use super::frame::{
-    ARP_REPLY, ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, answer, question,
+    ARP_REPLY, ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, question,
 };
-use super::{ADDRESS_LENGTH, END, EQUAL, LOAD_BYTE, LOAD_HALF, Wire, hear, link_address, op, send};
+use super::heard::answer;
+use super::{
+    ADDRESS_LENGTH, END, EQUAL, FRAME, LOAD_BYTE, LOAD_HALF, Wire, hear, link_address, op, send,
+};
 use crate::sys::netlink::Mac;
 
 /// How many frames are read in one go.
@@ -114,9 +117,9 @@ impl Ear {
     }
 }
 
-/// The next frame, cut off after what counts, its length, and the index of the link it came in on.
-fn receive_from(socket: &OwnedFd) -> Result<([u8; 128], usize, u32), Errno> {
-    let mut frame = [0; 128];
+/// The next frame (a longer one is cut off, and believed by nobody), its length, and the index of the link it came in on.
+fn receive_from(socket: &OwnedFd) -> Result<([u8; FRAME], usize, u32), Errno> {
+    let mut frame = [0; FRAME];
     let mut from = link_address(0, 0);
     let mut from_length = ADDRESS_LENGTH;
     debug_assert_eq!(mem::size_of_val(&from), ADDRESS_LENGTH as usize);

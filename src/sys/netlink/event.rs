@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_sys::Socket;
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
@@ -76,10 +76,7 @@ impl Events {
 
     /// What to wait for.
     pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
-        [&self.route, &self.nftables].map(|socket| {
-            // SAFETY: the descriptor is open as long as the socket, which the result borrows.
-            unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }
-        })
+        [&self.route, &self.nftables].map(AsFd::as_fd)
     }
 
     /// What has changed since the last call. If the kernel could not keep up with telling, anything.
@@ -155,9 +152,7 @@ fn listen(protocol: isize, groups: &[u32]) -> io::Result<Socket> {
     for group in groups {
         socket.add_membership(*group)?;
     }
-    // SAFETY: the descriptor is open as long as `socket`, which outlives this borrow.
-    let fd = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
-    rustix::io::ioctl_fionbio(fd.as_fd(), true)?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
     Ok(socket)
 }
 

@@ -18,6 +18,7 @@ use crate::sys::message;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
 /// `struct ifinfomsg`.
@@ -61,6 +62,17 @@ pub struct Link {
     pub arp: bool,
     /// Its driver family: `veth`, `bond`…; physical ones have none.
     pub kind: Option<String>,
+    /// The number of the interface that it is part of.
+    pub master: Option<u32>,
+}
+
+impl Link {
+    /// The interface of `all` that takes whatever comes in by this one: a bond, a bridge, a team. A VRF only has
+    /// tables of its own, and what is part of it is a port like any other.
+    pub fn taken_by<'l>(&self, all: &'l [Link]) -> Option<&'l Link> {
+        let master = all.iter().find(|link| Some(link.index) == self.master)?;
+        (master.kind.as_deref() != Some("vrf")).then_some(master)
+    }
 }
 
 /// A pair of interfaces to create, both ends with the same Ethernet address.
@@ -177,7 +189,9 @@ impl Socket {
             };
             let mode = vec![AfSpecInet6::AddrGenMode(mode)];
             let attribute = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(mode)]);
-            self.set_link(name, LinkMessage::default(), [attribute])?;
+            // A kernel without IPv6 generates none.
+            let without = &[Errno::EAFNOSUPPORT];
+            self.set_link(name, LinkMessage::default(), [attribute], without)?;
         }
         let mut link = LinkMessage::default();
         for (flag, wanted) in [
@@ -188,7 +202,7 @@ impl Socket {
             link.header.change_mask |= flag;
             link.header.flags.set(flag, on);
         }
-        self.set_link(name, link, change.mtu.map(LinkAttribute::Mtu))
+        self.set_link(name, link, change.mtu.map(LinkAttribute::Mtu), &[])
     }
 
     fn set_link(
@@ -196,13 +210,14 @@ impl Socket {
         name: &str,
         mut link: LinkMessage,
         attributes: impl IntoIterator<Item = LinkAttribute>,
+        already: &[Errno],
     ) -> io::Result<()> {
         link.attributes = vec![LinkAttribute::IfName(name.to_owned())];
         link.attributes.extend(attributes);
         self.apply(
             RouteNetlinkMessage::SetLink(link),
             0,
-            &[],
+            already,
             format_args!("change link {name}"),
         )
         .map(|_| ())
@@ -244,6 +259,7 @@ fn read(received: &Message) -> io::Result<Link> {
         loopback: flags.contains(LinkFlags::Loopback),
         arp: !flags.contains(LinkFlags::Noarp),
         kind: None,
+        master: None,
     };
     for (kind, value) in Attributes(bytes.get(HEADER..).ok_or_else(malformed)?) {
         match kind {
@@ -251,6 +267,9 @@ fn read(received: &Message) -> io::Result<Link> {
             IFLA_ADDRESS => link.mac = value.try_into().ok().map(Mac),
             IFLA_MTU => {
                 link.mtu = u32::from_ne_bytes(value.try_into().map_err(|_| malformed())?);
+            }
+            IFLA_MASTER => {
+                link.master = value.try_into().ok().map(u32::from_ne_bytes);
             }
             IFLA_LINKINFO => {
                 link.kind = Attributes(value)

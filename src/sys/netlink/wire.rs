@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
@@ -81,6 +81,12 @@ pub(in crate::sys) struct Wire {
     datagram: Vec<u8>,
 }
 
+impl AsFd for Wire {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl Wire {
     /// Opens a socket for `protocol` in the current network namespace.
     pub fn open(protocol: isize) -> io::Result<Self> {
@@ -92,10 +98,8 @@ impl Wire {
         socket.bind_auto()?;
         socket.set_ext_ack(true)?;
         socket.set_cap_ack(true)?;
-        // SAFETY: the descriptor is open as long as `socket`, which outlives this borrow.
-        let fd = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
         setsockopt(
-            &fd,
+            &socket,
             sockopt::ReceiveTimeout,
             &TimeVal::seconds(PATIENCE_SECONDS),
         )?;

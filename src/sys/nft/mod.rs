@@ -4,12 +4,16 @@
 //! added, deleted and listed over nfnetlink directly.
 
 mod elements;
+mod foreign;
+mod seal;
 mod table;
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 pub use elements::{Element, TABLE};
+pub use foreign::{Barrier, Passage};
+use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork};
 
 use crate::sys::message;
@@ -52,20 +56,28 @@ impl Socket {
         namespace::inside(namespace, Self::new)
     }
 
-    /// Closes the socket after something was deleted. The kernel makes whoever closes it wait until all
-    /// processors have let go of that, some 20 ms: a child does it, which nobody waits for.
+    /// Closes the socket after something was deleted. The kernel makes whoever closes it last wait until all
+    /// processors have let go of that, some 20 ms: a process does it that nobody waits for and that is nobody's
+    /// child to reap, as the caller may live for long.
     pub fn close_aside(self) {
-        // SAFETY: the child makes a few system calls and ends; no lock matters to it.
-        let Ok(ForkResult::Child) = (unsafe { fork() }) else {
+        let Ok((ours, theirs)) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC) else {
             return;
         };
-        // Whoever started this process waits for the end of what it says.
-        for stream in 0..3 {
-            // SAFETY: nothing in this process uses them any more.
-            unsafe { libc::close(stream) };
+        // SAFETY: the child makes a few system calls and ends; no lock matters to it.
+        match unsafe { fork() } {
+            // SAFETY: this is that child, and it has the descriptors that it is told of.
+            Ok(ForkResult::Child) => unsafe {
+                hold(self.wire.as_fd().as_raw_fd(), theirs.as_raw_fd())
+            },
+            Ok(ForkResult::Parent { child }) => {
+                // It has only made the one that holds the socket: that is the system's PID 1's to reap.
+                let _ = waitpid(child, None);
+                // Not the last one yet: the other side waits for the pipe to be closed after it.
+                drop(self);
+                drop(ours);
+            }
+            Err(_) => {}
         }
-        // SAFETY: ends the process at once.
-        unsafe { libc::_exit(0) }
     }
 
     /// Has the kernel do all of `requests` or none.
@@ -75,4 +87,36 @@ impl Socket {
             .batch(&begin, requests, &end)
             .map_err(|e| message(e, "change nftables table berth"))
     }
+}
+
+/// In a child: makes another one, and ends. That one keeps only `socket` open, until the other end of the pipe
+/// behind `wait` is closed, and ends too.
+///
+/// # Safety
+/// The calling process has just been forked. Both descriptors are open.
+unsafe fn hold(socket: RawFd, wait: RawFd) -> ! {
+    // SAFETY: as in the parent: system calls only.
+    if let Ok(ForkResult::Child) = unsafe { fork() } {
+        let (first, last) = (
+            socket.min(wait).unsigned_abs(),
+            socket.max(wait).unsigned_abs(),
+        );
+        // Whoever started this process waits for the end of what it says, and locks are not this one's to hold.
+        // SAFETY: nothing in this process uses what is closed: it ends by _exit.
+        unsafe {
+            if first > 0 {
+                libc::close_range(0, first - 1, 0);
+            }
+            if last > first + 1 {
+                libc::close_range(first + 1, last - 1, 0);
+            }
+            libc::close_range(last + 1, u32::MAX, 0);
+            let mut nothing = 0u8;
+            while libc::read(wait, (&raw mut nothing).cast(), 1) < 0
+                && *libc::__errno_location() == libc::EINTR
+            {}
+        }
+    }
+    // SAFETY: ends the process at once.
+    unsafe { libc::_exit(0) }
 }

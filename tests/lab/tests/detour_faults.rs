@@ -13,7 +13,7 @@ use common::detour::{
     LIMIT, OFFICE, PORTWATCH, States, degraded, failed, gather, lose, mend, routers,
     wait_for_degraded,
 };
-use common::{processes, run};
+use common::{difference, processes, run};
 use lab::flow::{Echo, Prober, Stream};
 use lab::protocol::Cable;
 use lab::{Error, Lab, holds, ports, scene, status, wait_for, wire};
@@ -62,6 +62,8 @@ fn whatever_goes_wrong_with_a_detour_it_ends_and_leaves_nothing_behind() {
         &|| scene.nothing_goes_round(),
         &|| scene.a_refresh_during_a_detour_leaves_no_complaint_behind(),
         &|| scene.without_a_way_the_address_stays_with_its_server(),
+        &|| scene.what_the_cluster_forgets_during_a_detour_is_told_again(),
+        &|| scene.an_update_of_pacemaker_in_maintenance_moves_nothing(),
         &|| scene.daemons_are_killed_in_the_middle(),
         &|| scene.agents_are_killed_in_the_middle(),
     ]);
@@ -76,6 +78,7 @@ fn whatever_goes_wrong_with_a_detour_it_ends_and_leaves_nothing_behind() {
         &|| scene.the_server_is_moved(),
         &|| scene.the_server_goes_with_an_address_that_is_to_migrate(),
     ]);
+    no_zombies(&lab);
     run(
         &lab,
         &node,
@@ -83,6 +86,18 @@ fn whatever_goes_wrong_with_a_detour_it_ends_and_leaves_nothing_behind() {
     );
     pristine.wait_for(&lab);
     lab.down().unwrap();
+}
+
+/// However many detours have ended, portwatch has no dead children left.
+fn no_zombies(lab: &Lab) {
+    let dead = "ps --ppid $(pgrep -x berth-portwatch) -o stat=,comm= | grep '^Z'; true";
+    for node in lab.plan().node_names() {
+        wait_for(format!("no dead children on {node}"), LIMIT, || {
+            let seen = run(lab, &node, dead);
+            holds(seen.is_empty(), Error::new(seen))
+        })
+        .unwrap();
+    }
 }
 
 fn config(lab: &Lab, server: &str) -> String {
@@ -271,18 +286,8 @@ impl Scene<'_> {
         let routing = States::of(lab, std::slice::from_ref(&router));
         let idle = States::of(lab, std::slice::from_ref(&third));
         let one = (RESOURCE, "alpha", VIP);
-        assert_eq!(
-            self.agent(&third, one, "start"),
-            1,
-            "the address has a user"
-        );
-        idle.wait_for(lab);
-        // One that can't see the other user can't know.
-        lose(lab, &third, Cable::Pulled);
+        // The one that answers for it is a node of the cluster, which alone knows where it should be.
         assert!([0, 190].contains(&self.agent(&third, one, "start")));
-        for port in OFFICE {
-            lab.set_cable(&third, port, Cable::Good).unwrap();
-        }
         wait_for("two routers", LIMIT, || ports::port_of(lab, &third, VIP)).unwrap();
         let begun = Instant::now();
         let prober = Prober::start(lab, "c1", self.echo.address()).unwrap();
@@ -489,6 +494,121 @@ impl Scene<'_> {
         routers(lab, node, &[VIP]);
         self.home(&[]);
         wait_for_degraded(lab, node, &[]);
+    }
+
+    /// What the nodes have told the cluster, but for their load, and who routes.
+    fn told(&self) -> String {
+        let script = "cibadmin --query --xpath '//transient_attributes' \
+             | grep -o 'id=\"status-[0-9]-berth-.*' | grep -v berth-spare | sort; \
+             attrd_updater -n berth-cell-alpha -Q -A 2>&1 | sort; true";
+        run(self.lab, self.node, script)
+    }
+
+    /// What is dampened is on record a moment later.
+    #[track_caller]
+    fn wait_for_good_ports(&self, number: u8) {
+        let node = self.node;
+        let script = format!(
+            "cibadmin --query --xpath \"//node_state[@uname='{node}']//nvpair[@name='berth-ports']\""
+        );
+        wait_for("the good ports to be on record", LIMIT, || {
+            let seen = run(self.lab, node, &script);
+            let is = seen.contains(&format!("value=\"{number}\""));
+            holds(is, Error::new(seen))
+        })
+        .unwrap();
+    }
+
+    #[track_caller]
+    fn wait_until_told(&self, told: &str) {
+        // Once a minute it is looked what is on record.
+        wait_for("the attributes to be as they were", LIMIT * 2, || {
+            let now = self.told();
+            holds(now == told, difference(told, &now))
+        })
+        .unwrap();
+    }
+
+    /// How often resources of alpha have been stopped, on all nodes.
+    fn stops(&self) -> Vec<String> {
+        let count = "grep -c 'stop operation for alpha' /var/log/pacemaker/pacemaker.log; true";
+        let nodes = self.lab.plan().node_names();
+        nodes.iter().map(|n| run(self.lab, n, count)).collect()
+    }
+
+    /// Pacemaker's daemon for attributes knows of none when it is started again; and who may administer the
+    /// cluster may delete one.
+    fn what_the_cluster_forgets_during_a_detour_is_told_again(&self) {
+        let Self { lab, node, .. } = *self;
+        let stream = self.stream();
+        let (router, _) = self.detour();
+        stream.wait_for_progress(LIMIT).unwrap();
+        status::settle(lab, node).unwrap();
+        let during = States::all(lab);
+        self.wait_for_good_ports(1);
+        let (told, stops) = (self.told(), self.stops());
+        let kill = |victim: &str| {
+            let script = "old=$(pgrep -x pacemaker-attrd); kill -9 $old; \
+                          while [ \"$(pgrep -x pacemaker-attrd)\" = $old ]; do sleep 0.01; done";
+            let begun = Instant::now();
+            run(lab, victim, script);
+            self.wait_until_told(&told);
+            let took = begun.elapsed().as_secs_f64();
+            eprintln!("{victim}: told again after {took:.2} s");
+            status::settle(lab, node).unwrap();
+            stream.wait_for_progress(LIMIT).unwrap();
+        };
+        kill(node);
+        for (victim, name) in [(node, "berth-net-office"), (&router, "berth-ports")] {
+            self.delete(victim, name);
+            self.wait_until_told(&told);
+            stream.wait_for_progress(LIMIT).unwrap();
+        }
+        // One that is still known, only not on record.
+        let forget = format!(
+            "cibadmin --delete --xpath \"//node_state[@uname='{node}']//nvpair[@name='berth-addr-lab']\""
+        );
+        run(lab, node, &forget);
+        self.wait_until_told(&told);
+        during.wait_for(lab);
+        assert_eq!(self.stops(), stops);
+        // For a moment nothing is known of this one, so that another one may be the better router.
+        kill(&router);
+        routers(lab, node, &[VIP]);
+        stream.wait_for_progress(LIMIT).unwrap();
+        self.home(&[stream]);
+    }
+
+    /// The resources, and portwatch, live on meanwhile.
+    fn an_update_of_pacemaker_in_maintenance_moves_nothing(&self) {
+        let Self { lab, node, .. } = *self;
+        let stream = self.stream();
+        self.wait_for_good_ports(3);
+        // What was degraded is cleaned up, and the cluster has looked at it anew.
+        wait_for_degraded(lab, node, &[]);
+        status::settle(lab, node).unwrap();
+        let (told, stops) = (self.told(), self.stops());
+        let other = self.third(node);
+        let maintenance = |on: bool| {
+            run(
+                lab,
+                &other,
+                &format!("crm_attribute -n maintenance-mode -v {on}"),
+            );
+            status::settle(lab, &other).unwrap();
+        };
+        maintenance(true);
+        let restart = "pkill -x pacemakerd; while pgrep -x pacemakerd; do sleep 0.1; done > /dev/null; \
+                       setsid pacemakerd > /dev/null 2>&1 &";
+        run(lab, node, restart);
+        lab.wait_for_cluster(&lab.plan().node_names()).unwrap();
+        self.wait_until_told(&told);
+        maintenance(false);
+        stream.wait_for_progress(LIMIT).unwrap();
+        self.before.wait_for(lab);
+        self.wait_until_told(&told);
+        assert_eq!(self.stops(), stops);
+        assert_eq!(stream.take().broken, None);
     }
 
     /// While the subnet is lost, on all nodes; and during the detour.

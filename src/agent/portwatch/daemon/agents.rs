@@ -9,25 +9,15 @@ use crate::cell::channel::{Channel, Received};
 use crate::ocf::log;
 
 /// How many agents may be connected.
-const CLIENTS: usize = 64;
+pub(super) const CLIENTS: usize = 64;
 /// How long after a monitor its result is surely on record.
 const RECORDED: Duration = Duration::from_secs(1);
 
 impl Daemon {
     /// Takes what agents ask, and answers it.
     pub(super) fn hear_agents(&mut self) {
-        let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
-        while let Ok(socket) = rustix::net::accept_with(&self.listener, flags) {
-            match Channel::new(socket).and_then(|c| Ok((c.peer()?, c))) {
-                Ok(((_, 0), channel)) if self.clients.len() < CLIENTS => {
-                    self.clients.push(channel);
-                }
-                Ok(((pid, user), _)) => {
-                    log::warn(format_args!("refused process {pid} of user {user}"));
-                }
-                Err(e) => log::warn(format_args!("accept a connection: {e}")),
-            }
-        }
+        let connected = self.listener.accept(self.clients.len(), Instant::now());
+        self.clients.extend(connected);
         for client in std::mem::take(&mut self.clients) {
             match client.receive::<Request>() {
                 Ok(Received::Nothing) => self.clients.push(client),
@@ -94,11 +84,16 @@ impl Daemon {
         {
             self.balancer = balancer(&settings);
         }
+        let told = self.watch.attributes();
         self.watch.configure(&settings, now);
         self.settings = settings;
         if let Err(e) = self.look(now) {
             log::warn(e);
         }
+        let stray = told.into_iter().map(|(name, _)| name);
+        stray
+            .filter(|name| self.watch.is_stray(name))
+            .for_each(|name| self.publisher.drop_stray(name));
         self.ask_peers_at = now;
         self.mend_at = Some(now);
     }

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,13 +9,11 @@ use nix::fcntl::Flock;
 use nix::sys::signalfd::SignalFd;
 
 use crate::agent::portwatch::mover::Mover;
-use crate::agent::portwatch::protocol::{Reply, Request};
+use crate::agent::portwatch::protocol::{DAEMON, Reply, Request};
 use crate::agent::portwatch::{connection, report};
-use crate::cell::channel::wait_readable;
 use crate::cell::daemon;
 use crate::ocf::{Error, log};
 use crate::sys::announce::Ear;
-use crate::sys::namespace;
 use crate::sys::netlink::{Events, Socket};
 use crate::sys::nft;
 
@@ -35,18 +32,15 @@ pub(super) fn take_over(runtime: &Path) -> Result<(Flock<File>, bool), Error> {
     let Some((channel, process)) = connection()? else {
         return Ok((lock(PREDECESSOR_LIMIT)?, false));
     };
-    let handle = namespace::open_process(process);
+    let handle = daemon::open_process(process, DAEMON);
     let asked = channel.send(&Request::HandOver, None);
     let answer = asked.and_then(|()| channel.wait(Instant::now() + HAND_OVER));
     let noted = matches!(answer, Ok((Reply::Noted, _)));
     let lock = match noted.then(|| lock(HAND_OVER)) {
         Some(Ok(lock)) => lock,
         None | Some(Err(_)) => {
-            // One that has died meanwhile may have left its number to another process.
-            let lives = |handle: OwnedFd| wait_readable(&handle, Instant::now()).is_err();
-            if handle.is_ok_and(lives) {
-                daemon::kill(process);
-            }
+            // If it can't be opened it has died.
+            handle.iter().for_each(daemon::kill);
             lock(PREDECESSOR_LIMIT)?
         }
     };

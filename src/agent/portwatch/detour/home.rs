@@ -1,19 +1,20 @@
 //! The side of the node with the cell: what its VIPs need that another node routes for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::cells::Cells;
+use super::turn::Turn;
 use super::{Surroundings, service};
 use crate::agent::portwatch::publisher::Values;
 use crate::agent::portwatch::watch::Crossing;
 use crate::agent::vip::record::{Record, Role, detour_name};
+use crate::agent::vip::service::LOCK_PAUSE;
 use crate::agent::vip::{Leg, Place, Wish};
-use crate::cell::client;
-use crate::ocf::{Error, log};
+use crate::ocf::log;
 use crate::plan::detour::{Claim, choose, parse};
 
 /// How long after something has happened the routers are asked for without a pause worth mentioning,
@@ -31,8 +32,6 @@ const QUESTION: Duration = Duration::from_secs(2);
 /// How long what a VIP needs stays without a router: another one takes over within seconds, but a node
 /// that has to be fenced takes longer.
 const LINGER: Duration = Duration::from_secs(60);
-/// How long a keeper may take to answer: the ports of all virtual servers wait for it.
-const KEEPER: Duration = Duration::from_millis(200);
 /// How often what did not work is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -55,6 +54,10 @@ pub(super) struct Home {
     served: BTreeSet<IpAddr>,
     /// Claims that can't be followed, why, told in the log once, and when that was last found.
     refused: BTreeMap<IpAddr, (String, Instant)>,
+    /// The virtual servers' cells.
+    networks: Cells,
+    /// When what could not be done for want of the lock is tried again.
+    again: Option<Instant>,
 }
 
 /// The attribute by which routers tell this node.
@@ -74,6 +77,8 @@ impl Home {
             cells: BTreeSet::new(),
             served: BTreeSet::new(),
             refused: BTreeMap::new(),
+            networks: Cells::default(),
+            again: None,
         }
     }
 
@@ -122,7 +127,25 @@ impl Home {
 
     /// When it is to be called again although nothing happens.
     pub fn next(&self) -> Option<Instant> {
-        self.ask
+        self.ask.into_iter().chain(self.again).min()
+    }
+
+    /// What to wait for.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.networks.fds()
+    }
+
+    /// Goes on with what had to wait for a keeper, or for the lock.
+    pub fn advance(
+        &mut self,
+        records: &BTreeMap<String, Record>,
+        around: &Surroundings,
+        now: Instant,
+    ) {
+        let found = self.networks.advance();
+        if found || self.again.is_some_and(|at| at <= now) {
+            self.settle(records, around, now);
+        }
     }
 
     /// Takes note of what the other nodes route, and when to ask again.
@@ -164,12 +187,14 @@ impl Home {
             })
             .collect();
         let chosen = choose(&self.claims, &present);
+        let runtime = self.runtime.clone();
+        let mut turn = Turn::new(&runtime);
         for (vip, (node, claim)) in &chosen {
             self.alone.remove(vip);
             if around.cells.contains(&claim.vserver) && own(records, *vip).is_none() {
                 let refused = self.refused.get(vip);
                 if refused.is_none_or(|(_, at)| now.saturating_duration_since(*at) >= AGAIN) {
-                    self.follow((node, claim), records, around);
+                    self.follow((node, claim), records, around, &mut turn);
                 }
             }
         }
@@ -183,17 +208,21 @@ impl Home {
             if let Some(own) = own(records, vip) {
                 // It has come home, and what there is is the resource's; unless that is just handing over.
                 if own.serving {
-                    if let Err(e) = service(&self.runtime, &detour_name(vip)).forget_if(record) {
-                        log::warn(format_args!("{vip}: {e}"));
+                    if let Some(lock) = turn.lock() {
+                        service(&runtime, &detour_name(vip)).forget_if(lock, record);
                     }
                 }
             } else if !alive || now.saturating_duration_since(since) >= LINGER {
-                self.end(record, alive);
+                self.end(record, alive, &mut turn);
             }
         }
         let here = |vip: &IpAddr| detours(records).any(|r| r.wish.vip == *vip);
         self.alone.retain(|vip, _| here(vip));
         self.refused.retain(|vip, _| chosen.contains_key(vip));
+        self.again = turn.was_missed().then(|| now + LOCK_PAUSE);
+        if self.again.is_none() {
+            self.networks.forget();
+        }
     }
 
     fn follow(
@@ -201,6 +230,7 @@ impl Home {
         (node, claim): (&str, &Claim),
         records: &BTreeMap<String, Record>,
         around: &Surroundings,
+        turn: &mut Turn<'_>,
     ) {
         let name = detour_name(claim.vip);
         let before = records.get(&name);
@@ -213,17 +243,24 @@ impl Home {
             return;
         }
         let wish = before.map_or_else(|| wish(claim), |record| record.wish.clone());
-        let result = cell(&claim.vserver).and_then(|found| {
-            let place = Place::Detour(found.netns.as_fd(), leg);
-            service(&self.runtime, &name).settle(before, &wish, &place)
-        });
-        match result {
+        let settled = match self.networks.network(&claim.vserver) {
+            None => return,
+            Some(Err(why)) => Err(why.to_owned()),
+            Some(Ok(network)) => {
+                let Some(lock) = turn.lock() else { return };
+                let place = Place::Detour(network, leg);
+                service(&self.runtime, &name)
+                    .settle(lock, before, &wish, &place)
+                    .map_err(|e| e.to_string())
+            }
+        };
+        match settled {
             Ok(true) => {
                 self.refused.remove(&claim.vip);
                 log::info(format_args!("{}: {node} routes for it now", claim.vip));
             }
             Ok(false) => {}
-            Err(e) => self.refuse(claim.vip, e.to_string()),
+            Err(why) => self.refuse(claim.vip, why),
         }
     }
 
@@ -238,15 +275,16 @@ impl Home {
         self.refused.insert(vip, (why, Instant::now()));
     }
 
-    fn end(&mut self, record: &Record, alive: bool) {
+    fn end(&mut self, record: &Record, alive: bool, turn: &mut Turn<'_>) {
         let Wish { vserver, vip, .. } = &record.wish;
         let name = detour_name(*vip);
-        let found = match alive {
-            true => cell(vserver).ok(),
-            false => None,
+        let network = match alive.then(|| self.networks.network(vserver)) {
+            Some(None) => return,
+            Some(Some(found)) => found.ok(),
+            None => None,
         };
-        let netns = found.as_ref().map(|c| c.netns.as_fd());
-        match service(&self.runtime, &name).clear_if(record, netns) {
+        let Some(lock) = turn.lock() else { return };
+        match service(&self.runtime, &name).clear_if(lock, record, network) {
             Ok(true) => log::info(format_args!("{vip}: no node routes for it any more")),
             Ok(false) => {}
             Err(e) => self.refuse(*vip, e.to_string()),
@@ -312,12 +350,6 @@ fn leg(node: &str, claim: &Claim, around: &Surroundings) -> Result<Leg, String> 
         ports: ports.iter().map(|p| p.port.clone()).collect(),
         router: *router,
     })
-}
-
-fn cell(vserver: &str) -> Result<client::CellInfo, Error> {
-    let found = client::find_within(vserver, Instant::now() + KEEPER)?;
-    let gone = || io::Error::other(format!("{vserver}'s cell has ended"));
-    Ok(found.ok_or_else(gone)?)
 }
 
 #[cfg(test)]

@@ -3,13 +3,16 @@
 //! The nodes agree by attributes: who has which virtual server's cell, who routes which VIPs to whom.
 //! Each side makes its own part in the kernel when it has read the other's.
 
+mod cells;
 mod home;
 mod router;
 mod search;
+mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -233,6 +236,11 @@ impl Detours {
         own.into_iter().flatten().chain(waiting).min()
     }
 
+    /// What to wait for.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.home.fds()
+    }
+
     /// Goes on with what takes time.
     pub fn advance(
         &mut self,
@@ -242,6 +250,7 @@ impl Detours {
     ) {
         self.router
             .advance(&self.records, &self.around, traffic, now);
+        self.home.advance(&self.records, &self.around, now);
         self.left.retain(|resource, since| {
             let due = now.saturating_duration_since(*since) >= SETTLED;
             if let (true, Some(node)) = (due, &self.around.node) {

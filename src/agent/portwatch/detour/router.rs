@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use super::home::router_attribute;
 use super::search::{NoWay, Search};
+use super::turn::Turn;
 use super::{Surroundings, service};
 use crate::agent::portwatch::publisher::Values;
 use crate::agent::portwatch::watch::Crossing;
 use crate::agent::vip::record::{Record, Role};
+use crate::agent::vip::service::{LOCK_PAUSE, lock};
 use crate::agent::vip::{Path as Way, Place};
 use crate::ocf::log;
 use crate::plan::detour::{Claim, parse, text};
@@ -30,6 +32,9 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// How often it is looked whether another node routes for the same VIP, and how often while one does.
 const RIVALS: Duration = Duration::from_secs(5);
 const RIVALS_LIVELY: Duration = Duration::from_secs(1);
+
+/// How long a daemon that ends may wait for the lock.
+const LAST_TURN: Duration = Duration::from_secs(1);
 
 /// A VIP whose routing ends.
 #[derive(Debug)]
@@ -64,6 +69,8 @@ pub(super) struct Router {
     disputed: BTreeMap<String, bool>,
     /// VIPs that clients may take to be at another node, which has no right to them.
     announce: BTreeSet<IpAddr>,
+    /// When what searches have led to is tried again, which could not be made for want of the lock.
+    again: Option<Instant>,
 }
 
 /// What the search for a virtual server is called whose address is elsewhere by now: no resource.
@@ -94,6 +101,7 @@ impl Router {
             rivals: now,
             disputed: BTreeMap::new(),
             announce: BTreeSet::new(),
+            again: None,
         }
     }
 
@@ -293,11 +301,17 @@ impl Router {
             self.announce.insert(record.wish.vip);
             return;
         }
+        let mut turn = Turn::new(&self.runtime);
+        let Some(lock) = turn.lock() else {
+            // The cluster is asked again.
+            *asked = false;
+            return;
+        };
         let (vip, nodes) = (record.wish.vip, nodes.join(", "));
         log::warn(format_args!(
             "{vip}: withdrawn, as the cluster has it on {nodes}"
         ));
-        if let Err(e) = service(&self.runtime, name).clear_if(record, None) {
+        if let Err(e) = service(&self.runtime, name).clear_if(lock, record, None) {
             log::error(format_args!("withdraw {vip}: {e}"));
         }
         self.disputed.remove(name);
@@ -315,7 +329,9 @@ impl Router {
             || records
                 .values()
                 .any(|r| matches!(r.role, Role::Stranded(_)));
+        // One that has ended waits for the lock.
         let searches = self.searches.values().map(Search::next);
+        let searches = searches.map(|at| self.again.map_or(at, |again| at.max(again)));
         let fixed = [
             routes.then_some(self.ask),
             routes.then_some(self.rivals),
@@ -334,19 +350,8 @@ impl Router {
         now: Instant,
     ) {
         self.begin_searches(records, around, now);
-        let mut ended = Vec::new();
-        self.searches.retain(|name, search| {
-            let outcome = search.outcome(around, now);
-            let goes_on = outcome.is_none();
-            ended.extend(outcome.map(|o| (name.clone(), search.vserver.clone(), search.vip, o)));
-            goes_on
-        });
-        for (name, vserver, vip, outcome) in ended {
-            self.search = now + AGAIN;
-            self.note(&vserver, vip, &outcome);
-            if let Some(record) = records.get(&name) {
-                self.take(&name, record, outcome);
-            }
+        if self.again.is_none_or(|at| at <= now) {
+            self.end_searches(records, around, now);
         }
         if self.look.is_some_and(|at| at <= now) {
             self.look = Some(now + IDLE_PAUSE);
@@ -355,6 +360,32 @@ impl Router {
                 Err(e) => log::warn(format_args!("measure loads: {e}")),
             }
         }
+    }
+
+    /// Makes what searches have led to.
+    fn end_searches(
+        &mut self,
+        records: &BTreeMap<String, Record>,
+        around: &Surroundings,
+        now: Instant,
+    ) {
+        let over =
+            |(name, search): (&String, &Search)| Some((name.clone(), search.outcome(around, now)?));
+        let ended: Vec<_> = self.searches.iter().filter_map(over).collect();
+        let runtime = self.runtime.clone();
+        let mut turn = Turn::new(&runtime);
+        for (name, outcome) in ended {
+            if let Some(record) = records.get(&name) {
+                if !self.take(&name, record, &outcome, &mut turn) {
+                    continue;
+                }
+            }
+            self.search = now + AGAIN;
+            if let Some(search) = self.searches.remove(&name) {
+                self.note(&search.vserver, search.vip, &outcome);
+            }
+        }
+        self.again = turn.was_missed().then(|| now + LOCK_PAUSE);
     }
 
     /// A way is looked for where there is none or the one there is works no more, and where this node has
@@ -401,31 +432,46 @@ impl Router {
         }
     }
 
-    /// What a search for a resource has led to.
-    fn take(&mut self, name: &str, record: &Record, outcome: Result<Way, NoWay>) {
+    /// Makes what a search for a resource has led to; not without the lock. Says whether it is done with.
+    fn take(
+        &self,
+        name: &str,
+        record: &Record,
+        outcome: &Result<Way, NoWay>,
+        turn: &mut Turn<'_>,
+    ) -> bool {
+        let known = match outcome {
+            Ok(way) => record.serving && record.role == Role::Router(way.clone()),
+            Err(no_way) => {
+                matches!(&record.role, Role::Stranded(why) if why == no_way.reason())
+            }
+        };
+        if known {
+            return true;
+        }
+        let Some(lock) = turn.lock() else {
+            return false;
+        };
         let vip = record.wish.vip;
         let service = service(&self.runtime, name);
         let result = match outcome {
-            Ok(way) if record.serving && record.role == Role::Router(way.clone()) => return,
             Ok(way) => {
                 log::info(format_args!(
                     "{vip}: routed to {} over {}",
                     way.node, way.subnet
                 ));
-                service.settle(Some(record), &record.wish, &Place::There(way))
+                let place = Place::There(way.clone());
+                service.settle(lock, Some(record), &record.wish, &place)
             }
             Err(no_way) => {
-                let known = matches!(&record.role, Role::Stranded(why) if why == no_way.reason());
-                if known {
-                    return;
-                }
                 log::warn(format_args!("{vip}: {}", no_way.reason()));
-                service.give_up(record, no_way.reason())
+                service.give_up(lock, record, no_way.reason())
             }
         };
         if let Err(e) = result {
             log::warn(format_args!("route for {vip}: {e}"));
         }
+        true
     }
 
     /// Takes note for the cluster of whether a virtual server can be reached.
@@ -445,13 +491,22 @@ impl Router {
         }
     }
 
-    /// Ends all routing that is about to end, without waiting: nobody would end it later.
+    /// Ends all routing that is about to end, whatever still comes: nobody would end it later.
     pub fn end_now(&mut self, records: &BTreeMap<String, Record>) {
-        let ending = records
+        let mut ending = records
             .iter()
-            .filter(|(_, record)| matches!(record.role, Role::Ending(_)));
+            .filter(|(_, record)| matches!(record.role, Role::Ending(_)))
+            .peekable();
+        if ending.peek().is_none() {
+            return;
+        }
+        // Nothing else is left to do for the daemon.
+        let lock = match lock(&self.runtime, Instant::now() + LAST_TURN) {
+            Ok(lock) => lock,
+            Err(e) => return log::warn(format_args!("end the routing: {e}")),
+        };
         for (name, record) in ending {
-            if let Err(e) = service(&self.runtime, name).clear_if(record, None) {
+            if let Err(e) = service(&self.runtime, name).clear_if(&lock, record, None) {
                 log::warn(format_args!("end the routing of {}: {e}", record.wish.vip));
             }
         }
@@ -478,9 +533,14 @@ impl Router {
                 over.push((name.clone(), record));
             }
         }
+        let mut turn = Turn::new(&self.runtime);
         for (name, record) in over {
             let vip = record.wish.vip;
-            match service(&self.runtime, &name).clear_if(record, None) {
+            let Some(lock) = turn.lock() else {
+                // It is looked again in a moment.
+                break;
+            };
+            match service(&self.runtime, &name).clear_if(lock, record, None) {
                 Ok(true) => log::info(format_args!("{vip}: no longer routed")),
                 Ok(false) => {}
                 Err(e) => log::warn(format_args!("end the routing of {vip}: {e}")),

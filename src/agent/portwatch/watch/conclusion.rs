@@ -12,6 +12,7 @@ use crate::agent::portwatch::publisher::Value;
 use crate::ocf::log;
 use crate::plan::port::{Cause, Fault, Port, Standing, State};
 use crate::plan::vip::Watched;
+use crate::sys::netlink::Link;
 
 impl Watch {
     /// Draws the conclusions; says whether there are any new ones.
@@ -74,7 +75,8 @@ impl Watch {
     pub fn is_known(&self, now: Instant) -> bool {
         let time = self.settings.interval * (self.settings.fail_after + 1);
         let proved = |port: &One| {
-            let carrier = port.link.as_ref().is_some_and(|l| l.carrier);
+            let carries = |l: &Link| l.carrier && port.part_of.is_none();
+            let carrier = port.link.as_ref().is_some_and(carries);
             !carrier || !port.asking.has_targets() || port.asking.has_heard()
         };
         now.saturating_duration_since(self.begun) >= time || self.ports.values().all(proved)
@@ -172,6 +174,11 @@ impl Watch {
     pub fn trouble(&self, placed: &BTreeMap<IpAddr, Option<String>>) -> Option<String> {
         let (mut words, mut subnets) = (Vec::new(), BTreeSet::new());
         for (name, port) in &self.ports {
+            if let Some(master) = &port.part_of {
+                words.push(part_of(name, master));
+                subnets.insert(&port.subnet);
+                continue;
+            }
             let word = match port.state {
                 _ if port.link.is_none() => "missing",
                 State::Failed(Cause::Carrier) => "down",
@@ -182,6 +189,12 @@ impl Watch {
             };
             words.push(format!("{name} {word}"));
             subnets.insert(&port.subnet);
+        }
+        for (name, subnet) in &self.subnets {
+            let mut asked = self.ports.values().filter(|p| p.subnet == *name);
+            if subnet.fault == Fault::Targets && asked.any(|p| p.asking.has_targets()) {
+                words.push(format!("no target of {name} answers at any node"));
+            }
         }
         if words.is_empty() {
             return None;
@@ -197,6 +210,11 @@ impl Watch {
     }
 }
 
+/// Why a port can't serve addresses that another interface takes everything from.
+pub(in crate::agent::portwatch) fn part_of(port: &str, master: &str) -> String {
+    format!("{port} is part of {master}: name {master}")
+}
+
 fn join(addresses: &[IpAddr]) -> String {
     let words: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
     words.join(",")
@@ -208,6 +226,13 @@ fn log_change(name: &str, port: &One, state: State) {
         State::Failed(Cause::Carrier) if port.link.is_none() => {
             log::warn(format_args!(
                 "port {name} of {subnet}: there is no such interface"
+            ));
+        }
+        State::Failed(Cause::Carrier) if port.part_of.is_some() => {
+            let master = port.part_of.as_deref().unwrap_or_default();
+            log::warn(format_args!(
+                "port {name} of {subnet}: {}",
+                part_of(name, master)
             ));
         }
         State::Failed(Cause::Carrier) => {

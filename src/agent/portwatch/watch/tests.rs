@@ -49,6 +49,7 @@ fn link(index: u32, carrier: bool) -> Link {
         loopback: false,
         arp: true,
         kind: None,
+        master: None,
     }
 }
 
@@ -490,4 +491,91 @@ proptest! {
         prop_assert!((400..=660).contains(&time), "{}", time);
         prop_assert!(told[1..].iter().all(Option::is_none));
     }
+}
+
+#[test]
+fn a_port_that_is_part_of_another_interface_has_failed_and_says_what_to_name() {
+    let mut node = Node::new();
+    let bond = Link {
+        name: "bond0".into(),
+        kind: Some("bond".into()),
+        ..link(9, true)
+    };
+    node.links.push(bond);
+    node.links[0].master = Some(9);
+    node.look();
+    node.watch.judge(node.now);
+    assert_eq!(
+        node.trouble().unwrap(),
+        "eth1 is part of bond0: name bond0, 2 VIPs on eth2"
+    );
+    assert_eq!(node.attribute("berth-ports").unwrap(), "2");
+    assert!(
+        node.watch
+            .questions(node.now + TICK * 100)
+            .iter()
+            .all(|q| q.link != 1)
+    );
+    // What is part of a VRF is a port like any other.
+    node.links[3].kind = Some("vrf".into());
+    node.look();
+    node.pass(31_000);
+    assert_eq!(node.trouble(), None);
+}
+
+#[test]
+fn that_no_target_of_a_subnet_answers_anywhere_is_told() {
+    let mut node = Node::new();
+    node.answering = vec![3];
+    node.pass(620);
+    assert_eq!(node.watch.asks(node.now), ["berth-heard-office"]);
+    node.tell("0");
+    node.pass(31_000);
+    assert_eq!(
+        node.trouble().unwrap(),
+        "no target of office answers at any node"
+    );
+}
+
+#[test]
+fn an_interface_of_the_administrators_is_no_cells_whatever_its_name() {
+    let mut node = Node::new();
+    let named = |index: u32, name: &str, mac: [u8; 6]| Link {
+        name: name.into(),
+        mac: Some(Mac(mac)),
+        ..link(index, true)
+    };
+    let cell = named(7, "b-alpha", crate::plan::vip::cell_mac("alpha"));
+    let bridge = named(8, "b-rs2", [2, 0, 0, 0, 0, 8]);
+    node.links.extend([cell, bridge]);
+    node.look();
+    assert_eq!(node.watch.surroundings().cells, ["alpha".to_owned()].into());
+    assert!(node.watch.concerns(7) && !node.watch.concerns(8));
+}
+
+#[test]
+fn attributes_of_a_subnet_that_is_not_named_any_more_are_stray() {
+    let mut node = Node::new();
+    let names: Vec<String> = node
+        .watch
+        .attributes()
+        .into_iter()
+        .map(|(n, _)| n)
+        .collect();
+    assert!(names.iter().all(|name| !node.watch.is_stray(name)));
+    let mut settings = settings();
+    settings.subnets.retain(|subnet| subnet.name == "office");
+    settings.ports.as_mut().unwrap().remove("eth3");
+    node.watch.configure(&settings, node.now);
+    node.look();
+    let stray: Vec<&str> = names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| node.watch.is_stray(name))
+        .collect();
+    assert_eq!(
+        stray,
+        ["berth-net-lab", "berth-addr-lab", "berth-heard-lab"]
+    );
+    assert!(!node.watch.is_stray("berth-ports") && !node.watch.is_stray("berth-spare"));
 }

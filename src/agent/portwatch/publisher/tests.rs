@@ -1,0 +1,323 @@
+use super::*;
+
+fn value(text: &str) -> Value {
+    Value {
+        text: Some(text.into()),
+        private: false,
+        dampened: true,
+    }
+}
+
+#[test]
+fn only_what_the_cluster_does_not_know_is_told_and_only_later_values_wait() {
+    let (mut publisher, now) = (Publisher::default(), Instant::now());
+    publisher.want("berth-ports".into(), value("3"));
+    let first = publisher.work().changes;
+    assert_eq!(first["berth-ports"], (value("3"), Duration::ZERO));
+    let done = Done {
+        published: [("berth-ports".to_owned(), value("3"))].into(),
+        ..Done::default()
+    };
+    publisher.take(Ok(done), now);
+    assert!(publisher.is_done() && publisher.work().changes.is_empty());
+    publisher.want("berth-ports".into(), value("2"));
+    let later = publisher.work().changes;
+    assert_eq!(later["berth-ports"], (value("2"), Duration::from_secs(1)));
+}
+
+#[test]
+fn what_the_cluster_acts_on_at_once_goes_alone() {
+    let mut publisher = Publisher::default();
+    let net = |text: &str| Value {
+        dampened: false,
+        ..value(text)
+    };
+    let now = Instant::now();
+    publisher.published = [("berth-net-office".to_owned(), (net("1"), now))].into();
+    publisher.want("berth-net-office".into(), net("0"));
+    publisher.want(
+        "berth-heard-office".into(),
+        Value {
+            private: true,
+            ..net("0")
+        },
+    );
+    publisher.want("berth-ports".into(), value("1"));
+    publisher.ask("berth-router-n1".into());
+    let work = publisher.work();
+    assert_eq!(
+        work.changes.into_keys().collect::<Vec<_>>(),
+        ["berth-net-office"]
+    );
+    assert!(work.questions.is_empty());
+    publisher
+        .published
+        .insert("berth-net-office".into(), (net("0"), now));
+    let rest = publisher.work();
+    assert_eq!((rest.changes.len(), rest.questions.len()), (2, 1));
+}
+
+#[test]
+fn what_was_to_be_cleaned_up_meanwhile_is_cleaned_up_too() {
+    let (mut publisher, now) = (Publisher::default(), Instant::now());
+    let outcome = |cleaned| Done {
+        cleaned,
+        ..Done::default()
+    };
+    let begin = |publisher: &mut Publisher| {
+        let one = publisher.work().clean_up.unwrap();
+        publisher.cleaning = publisher.clean_up.remove_entry(&one);
+    };
+    publisher.clean_up("portwatch", "n1");
+    begin(&mut publisher);
+    publisher.take(Ok(outcome(false)), now);
+    assert!(!publisher.clean_up.is_empty(), "it failed");
+    begin(&mut publisher);
+    publisher.clean_up("portwatch", "n1");
+    publisher.take(Ok(outcome(true)), now);
+    assert!(!publisher.clean_up.is_empty(), "another one");
+    begin(&mut publisher);
+    publisher.take(Ok(outcome(true)), now);
+    assert!(publisher.clean_up.is_empty());
+}
+
+#[test]
+fn cleaning_up_waits_for_everything_else_and_is_given_up() {
+    let (mut publisher, now) = (Publisher::default(), Instant::now());
+    publisher.clean_up("alpha-ip1", "n1");
+    publisher.ask("berth-router-n1".into());
+    assert_eq!(publisher.work().clean_up, None);
+    publisher.questions.clear();
+    let tried = (0..10).take_while(|_| {
+        let one = publisher.work().clean_up;
+        publisher.cleaning = one.and_then(|one| publisher.clean_up.remove_entry(&one));
+        let tried = publisher.cleaning.is_some();
+        publisher.take(Ok(Done::default()), now);
+        tried
+    });
+    assert_eq!(tried.count(), usize::from(CLEAN_UPS) + 1);
+}
+
+#[test]
+fn a_question_stays_until_it_is_answered_and_a_failure_is_tried_again() {
+    let (mut publisher, now) = (Publisher::default(), Instant::now());
+    publisher.ask("berth-addr-office".into());
+    let failed = Done {
+        error: Some("no cluster".into()),
+        ..Done::default()
+    };
+    publisher.take(Ok(failed), now);
+    assert_eq!(publisher.next(), Some(now + AGAIN));
+    assert_eq!(publisher.work().questions.len(), 1);
+    let values: Values = [("n2".to_owned(), "10.1.0.2".to_owned())].into();
+    let answered = Done {
+        answers: [("berth-addr-office".to_owned(), values.clone())].into(),
+        ..Done::default()
+    };
+    publisher.take(Ok(answered), now);
+    assert!(publisher.work().questions.is_empty() && publisher.error().is_none());
+    assert_eq!(publisher.answers()["berth-addr-office"], values);
+}
+
+/// n1's publisher, which has told this, long ago.
+fn settled(told: &[(&str, bool)]) -> (Publisher, Instant) {
+    let (mut publisher, begun) = (Publisher::new(Some("n1".into())), Instant::now());
+    for (name, private) in told {
+        let private = *private;
+        publisher.want(
+            (*name).to_owned(),
+            Value {
+                private,
+                ..value("1")
+            },
+        );
+    }
+    let done = Done {
+        published: publisher.wanted.clone(),
+        ..Done::default()
+    };
+    publisher.take(Ok(done), begun);
+    assert!(publisher.is_done());
+    (publisher, begun + SETTLED)
+}
+
+fn changes(publisher: &Publisher) -> Vec<String> {
+    publisher.work().changes.into_keys().collect()
+}
+
+fn on_record(pairs: &[(&str, &str, &str)]) -> transient::Values {
+    let mut all = transient::Values::new();
+    for (name, node, value) in pairs {
+        let of = all.entry((*name).to_owned()).or_default();
+        of.insert((*node).to_owned(), (*value).to_owned());
+    }
+    all
+}
+
+const TOLD: [(&str, bool); 4] = [
+    ("berth-cell-alpha", true),
+    ("berth-net-office", false),
+    ("berth-ports", false),
+    ("berth-router-n2", true),
+];
+
+#[test]
+fn what_is_not_on_record_any_more_is_told_again_and_what_may_be_lost_with_it() {
+    for (found, again) in [
+        (
+            &[("berth-ports", "n1", "1"), ("berth-net-office", "n1", "1")][..],
+            &[][..],
+        ),
+        (
+            &[("berth-ports", "n1", "1"), ("berth-net-office", "n2", "1")],
+            &["berth-cell-alpha", "berth-net-office", "berth-router-n2"],
+        ),
+        (
+            &[("berth-ports", "n1", "0"), ("berth-net-office", "n1", "1")],
+            &["berth-cell-alpha", "berth-ports", "berth-router-n2"],
+        ),
+        (
+            &[],
+            &[
+                "berth-cell-alpha",
+                "berth-net-office",
+                "berth-ports",
+                "berth-router-n2",
+            ],
+        ),
+    ] {
+        let (mut publisher, later) = settled(&TOLD);
+        publisher.survey();
+        assert_eq!(publisher.work().survey.as_deref(), Some("n1"));
+        let done = Done {
+            surveyed: Some(on_record(found)),
+            ..Done::default()
+        };
+        publisher.take(Ok(done), later);
+        assert_eq!(changes(&publisher), again, "{found:?}");
+        assert!(publisher.work().survey.is_none() && publisher.surveyed().is_some());
+        assert_eq!(publisher.work().refresh, !again.is_empty());
+        // At once: what the scheduler goes by is missing.
+        let work = publisher.work();
+        assert!(
+            work.changes
+                .values()
+                .all(|(_, dampening)| dampening.is_zero())
+        );
+    }
+}
+
+#[test]
+fn every_answer_is_compared_with_what_was_told() {
+    let (mut publisher, later) = settled(&TOLD);
+    let answered = |node: &str, value: &str| Done {
+        answers: [(
+            "berth-router-n2".to_owned(),
+            [(node.to_owned(), value.to_owned())].into(),
+        )]
+        .into(),
+        ..Done::default()
+    };
+    publisher.take(Ok(answered("n1", "1")), later);
+    assert!(publisher.is_done());
+    publisher.take(Ok(answered("n3", "1")), later - SETTLED);
+    assert!(publisher.is_done(), "it may still be on its way");
+    publisher.take(Ok(answered("n3", "1")), later);
+    assert_eq!(changes(&publisher), ["berth-router-n2"]);
+}
+
+#[test]
+fn private_ones_are_compared_in_turn_one_at_a_time() {
+    let (mut publisher, later) = settled(&TOLD);
+    let mut turn = || {
+        publisher.survey();
+        let name = publisher.work().compare.unwrap();
+        let seen: Values = [("n1".to_owned(), "1".to_owned())].into();
+        let done = Done {
+            surveyed: Some(on_record(&[
+                ("berth-ports", "n1", "1"),
+                ("berth-net-office", "n1", "1"),
+            ])),
+            compared: Some((name.clone(), seen)),
+            ..Done::default()
+        };
+        publisher.take(Ok(done), later);
+        assert!(publisher.is_done());
+        name
+    };
+    let turns = [turn(), turn(), turn()];
+    assert_eq!(
+        turns,
+        ["berth-cell-alpha", "berth-router-n2", "berth-cell-alpha"]
+    );
+    publisher.survey();
+    let done = Done {
+        surveyed: Some(on_record(&[
+            ("berth-ports", "n1", "1"),
+            ("berth-net-office", "n1", "1"),
+        ])),
+        compared: Some(("berth-router-n2".to_owned(), Values::new())),
+        ..Done::default()
+    };
+    publisher.take(Ok(done), later);
+    assert_eq!(changes(&publisher), ["berth-router-n2"]);
+    assert!(publisher.answers().is_empty(), "nobody has asked for that");
+}
+
+#[test]
+fn when_the_daemon_for_attributes_ends_all_is_told_anew() {
+    use crate::sys::command::command;
+    use crate::sys::namespace::open_process;
+
+    let (mut publisher, later) = settled(&TOLD);
+    let mut child = command("/bin/sleep").arg("60").spawn().unwrap();
+    publisher.keeper = open_process(i32::try_from(child.id()).unwrap()).ok();
+    publisher.watch_keeper(later);
+    assert!(publisher.is_done() && publisher.next().is_none());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    publisher.watch_keeper(later);
+    let work = publisher.work();
+    assert!(work.keeper_lost && work.find_keeper && work.changes.len() == TOLD.len());
+    assert_eq!(
+        publisher.next(),
+        Some(later),
+        "it does not wait for anything"
+    );
+}
+
+#[test]
+fn what_a_child_told_the_one_that_ended_does_not_count() {
+    let (mut publisher, later) = settled(&TOLD);
+    publisher.published.clear();
+    publisher.stale = true;
+    let done = Done {
+        published: publisher.wanted.clone(),
+        ..Done::default()
+    };
+    publisher.take(Ok(done), later);
+    assert_eq!(changes(&publisher).len(), TOLD.len());
+}
+
+#[test]
+fn what_is_of_the_past_is_deleted_and_stays_so() {
+    let (mut publisher, later) = settled(&TOLD);
+    publisher.drop_stray("berth-net-office".into());
+    let work = publisher.work();
+    assert_eq!(work.changes["berth-net-office"].0.text, None);
+    let done = Done {
+        published: publisher.wanted.clone(),
+        ..Done::default()
+    };
+    publisher.take(Ok(done), later);
+    publisher.survey();
+    let done = Done {
+        surveyed: Some(on_record(&[
+            ("berth-ports", "n1", "1"),
+            ("berth-net-office", "n1", "1"),
+        ])),
+        ..Done::default()
+    };
+    publisher.take(Ok(done), later + SETTLED);
+    assert!(changes(&publisher).contains(&"berth-net-office".to_owned()));
+}

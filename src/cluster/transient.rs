@@ -1,0 +1,110 @@
+//! The transient attributes of all nodes as the cluster has them on record, which is what the scheduler
+//! sees; and the daemon that keeps them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use super::element::Element;
+use crate::sys::command::run;
+use crate::sys::process;
+use crate::sys::program::command;
+
+const CIBADMIN: &str = "cibadmin";
+/// cibadmin's exit code where nothing is found (CRM_EX_NOSUCH).
+const NO_SUCH: i32 = 105;
+/// On record a node's attributes go by its number, so the names are asked for too.
+const XPATH: &str = "/cib/configuration/nodes/node | /cib/status/node_state/transient_attributes";
+/// Pacemaker's daemon that keeps the attributes of its node.
+const KEEPER: &str = "pacemaker-attrd";
+
+/// The values of attributes, by the attribute's name and the node's.
+pub type Values = BTreeMap<String, BTreeMap<String, String>>;
+
+/// Reads all attributes of all nodes that are not private, with one query.
+///
+/// # Errors
+/// What the tool says, or that it is not understood; `TimedOut` at `deadline`.
+pub fn read(deadline: Instant) -> io::Result<Values> {
+    let what = "read the node attributes on record";
+    let mut query = command(CIBADMIN)?;
+    query.args(["--query", "--local", "--xpath", XPATH]);
+    let output = run(query, deadline)?;
+    if output.status.code() == Some(NO_SUCH) {
+        return Ok(Values::new());
+    }
+    let text = output.check(what)?.text();
+    let found = Element::parse(&text).map_err(|e| io::Error::other(format!("{what}: {e}")))?;
+    Ok(values(&found))
+}
+
+fn values(found: &Element) -> Values {
+    // One that is found alone comes without anything around it.
+    let all = match found.name.as_str() {
+        "xpath-query" => &found.children[..],
+        _ => std::slice::from_ref(found),
+    };
+    let nodes = all.iter().filter(|e| e.name == "node");
+    let names: BTreeMap<&str, &str> = nodes
+        .filter_map(|e| Some((e.get("id")?, e.get("uname")?)))
+        .collect();
+    let mut values = Values::new();
+    for attributes in all.iter().filter(|e| e.name == "transient_attributes") {
+        let Some(node) = attributes.get("id").and_then(|id| names.get(id)) else {
+            continue;
+        };
+        for pair in attributes.walk().filter(|e| e.name == "nvpair") {
+            if let (Some(name), Some(value)) = (pair.get("name"), pair.get("value")) {
+                let of = values.entry(name.to_owned()).or_default();
+                of.insert((*node).to_owned(), value.to_owned());
+            }
+        }
+    }
+    values
+}
+
+/// The process that keeps this node's attributes; `None` if there is none. When it ends, they are lost: the one
+/// that follows it has none, private ones included, and takes them off the record.
+///
+/// # Errors
+/// If it can't be looked for.
+pub fn keeper() -> io::Result<Option<OwnedFd>> {
+    process::find(KEEPER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Recorded from 2.1.5, shortened.
+    const RECORDED: &str = r##"<xpath-query>
+      <node id="1" uname="n1"><instance_attributes id="nodes-1">
+        <nvpair id="nodes-1-standby" name="standby" value="off"/></instance_attributes></node>
+      <node id="2" uname="n2"/>
+      <transient_attributes id="1"><instance_attributes id="status-1">
+        <nvpair id="status-1-.feature-set" name="#feature-set" value="3.16.1"/>
+        <nvpair id="status-1-berth-ports" name="berth-ports" value="3"/></instance_attributes></transient_attributes>
+      <transient_attributes id="2"><instance_attributes id="status-2">
+        <nvpair id="status-2-berth-ports" name="berth-ports" value="2"/></instance_attributes></transient_attributes>
+      <transient_attributes id="9"/>
+    </xpath-query>"##;
+
+    #[test]
+    fn values_go_by_the_names_of_their_nodes() {
+        let all = values(&Element::parse(RECORDED).unwrap());
+        let pair = |node: &str, value: &str| (node.to_owned(), value.to_owned());
+        assert_eq!(
+            all["berth-ports"],
+            [pair("n1", "3"), pair("n2", "2")].into()
+        );
+        assert_eq!(all["#feature-set"], [pair("n1", "3.16.1")].into());
+        assert_eq!(all.len(), 2, "permanent ones are not of these");
+    }
+
+    #[test]
+    fn a_cluster_of_one_node_may_have_none() {
+        let node = Element::parse(r#"<node id="1" uname="n1"/>"#).unwrap();
+        assert!(values(&node).is_empty());
+    }
+}

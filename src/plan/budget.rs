@@ -1,0 +1,144 @@
+//! Who has which part of the time that Pacemaker gives an action, above all a stop, which costs the whole node if
+//! it fails.
+//!
+//! Each part is one of the whole, so that none is eaten by fractions of fractions. In 24ths, and for the 60 s of a
+//! stop:
+//! ```text
+//!  0   a server is asked to end, or who uses a file system
+//!  8   who has not gone is killed                               20 s
+//! 12   the cell's PID 1 is killed, and with it all in the cell  30 s
+//! 16   the keeper has answered                                  40 s
+//! 18   a keeper that has not is killed, and its cell with it    45 s
+//! 20   the kernel has proven that devices are free: the action
+//!      ends by itself, with the best of reasons                 50 s
+//! 22   the watchdog ends it, with the step that it was in       55 s
+//! 24   Pacemaker kills it, without any                          60 s
+//! ```
+
+use std::time::Duration;
+
+const PARTS: u32 = 24;
+const PATIENCE: u32 = 8;
+const CELL_KILLED: u32 = 12;
+const STOPPED: u32 = 16;
+const KEEPER_KILLED: u32 = 18;
+const STARTED: u32 = 19;
+const END: u32 = 20;
+const WATCHDOG: u32 = 22;
+
+/// The time that an action may take, shared out. All times are counted from its beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget(Duration);
+
+impl Budget {
+    /// That of an action which Pacemaker kills after `timeout`.
+    pub const fn new(timeout: Duration) -> Self {
+        Self(timeout)
+    }
+
+    /// That of the stop whose keeper was told to answer within `limit`.
+    pub fn of_keeper(limit: Duration) -> Self {
+        Self(limit.saturating_mul(PARTS) / STOPPED)
+    }
+
+    /// How long servers, and users of a file system, are given to go when they are asked to.
+    pub fn patience(self) -> Duration {
+        self.part(PATIENCE)
+    }
+
+    /// The same where some of the time is over, and `left` until the cell is killed.
+    pub fn patience_within(left: Duration) -> Duration {
+        left.saturating_mul(PATIENCE) / CELL_KILLED
+    }
+
+    /// When a cell is killed in which a stop does not come to its end.
+    pub fn cell_killed(self) -> Duration {
+        self.part(CELL_KILLED)
+    }
+
+    /// When the keeper has to answer a stop.
+    pub fn stopped(self) -> Duration {
+        self.part(STOPPED)
+    }
+
+    /// When a keeper is killed that has not answered a stop.
+    pub fn keeper_killed(self) -> Duration {
+        self.part(KEEPER_KILLED)
+    }
+
+    /// When the keeper has to answer anything but a stop.
+    pub fn answered(self) -> Duration {
+        self.part(STARTED)
+    }
+
+    /// When the action has to end by itself.
+    pub fn end(self) -> Duration {
+        self.part(END)
+    }
+
+    /// When the watchdog ends it.
+    pub fn watchdog(self) -> Duration {
+        self.part(WATCHDOG)
+    }
+
+    fn part(self, parts: u32) -> Duration {
+        self.0.saturating_mul(parts) / PARTS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shares(budget: Budget) -> [Duration; 8] {
+        [
+            budget.patience(),
+            budget.cell_killed(),
+            budget.stopped(),
+            budget.keeper_killed(),
+            budget.answered(),
+            budget.end(),
+            budget.watchdog(),
+            budget.0,
+        ]
+    }
+
+    #[test]
+    fn the_shares_come_one_after_the_other_and_add_up_to_the_whole() {
+        for seconds in [1, 20, 60, 600] {
+            let shares = shares(Budget::new(Duration::from_secs(seconds)));
+            assert!(shares.is_sorted(), "{shares:?}");
+            let gaps = shares.windows(2).map(|pair| pair[1] - pair[0]);
+            assert_eq!(
+                gaps.sum::<Duration>() + shares[0],
+                Duration::from_secs(seconds)
+            );
+        }
+        let seconds = shares(Budget::new(Duration::from_secs(60))).map(|share| share.as_secs());
+        assert_eq!(seconds, [20, 30, 40, 45, 47, 50, 55, 60]);
+    }
+
+    #[test]
+    fn the_keeper_shares_out_as_the_agent_does() {
+        let agent = Budget::new(Duration::from_secs(60));
+        assert_eq!(Budget::of_keeper(agent.stopped()), agent);
+        assert_eq!(
+            Budget::patience_within(agent.cell_killed()),
+            agent.patience()
+        );
+    }
+
+    /// Of 20 s, which Pacemaker gives an action that nobody gives a time.
+    #[test]
+    fn each_share_of_a_stop_is_long_enough_for_what_it_is_for() {
+        let budget = Budget::new(Duration::from_secs(20));
+        // Users are killed, and the kernel writes back what is left, before the cell is.
+        assert!(budget.cell_killed() - budget.patience() >= Duration::from_secs(3));
+        // A cell is cleared away in milliseconds; its file systems may have much to write.
+        assert!(budget.stopped() - budget.cell_killed() >= Duration::from_secs(3));
+        assert!(budget.end() - budget.keeper_killed() >= Duration::from_secs(1));
+        assert!(budget.0 - budget.watchdog() >= Duration::from_secs(1));
+        // What another process says must not panic this one.
+        let _ = shares(Budget::of_keeper(Duration::MAX));
+    }
+}

@@ -1,0 +1,133 @@
+//! Users whom only a name service of the node knows.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use crate::node::{Node, eventually, inside, sh};
+
+const UID: u32 = 48_123;
+
+/// Where the C library asks nscd (nscd/nscd-client.h).
+const SOCKET: &str = "/run/nscd/socket";
+
+/// As much of an nscd as knows one user more than /etc/passwd: the real library asks it.
+fn serve_user(name: &'static str) {
+    fs::create_dir("/run/nscd").expect("its directory");
+    let listener = UnixListener::bind(SOCKET).expect("its socket");
+    fs::set_permissions(SOCKET, fs::Permissions::from_mode(0o666)).expect("its permissions");
+    std::thread::spawn(move || {
+        for asker in listener.incoming().flatten() {
+            // Who asks for something else, or has left, needs no answer.
+            let _ = answer(asker, name);
+        }
+    });
+}
+
+fn answer(mut asker: UnixStream, name: &str) -> io::Result<()> {
+    const VERSION: i32 = 2;
+    const GETPWBYNAME: i32 = 0;
+    const GETPWBYUID: i32 = 1;
+    let mut header = [0; 12];
+    asker.read_exact(&mut header)?;
+    let word = |at: usize| i32::from_ne_bytes(header[at..at + 4].try_into().expect("a word"));
+    let mut key = vec![0; usize::try_from(word(8)).unwrap_or(0).min(1024)];
+    asker.read_exact(&mut key)?;
+    let key = String::from_utf8_lossy(&key);
+    let key = key.trim_end_matches('\0');
+    let field = match word(4) {
+        GETPWBYNAME => 0,
+        GETPWBYUID => 2,
+        _ => return Ok(()),
+    };
+    // Who is left without an answer does not ask again for a while: so all the others are told of, too.
+    let all = fs::read_to_string("/etc/passwd")? + &format!("{name}:x:{UID}:100::/:/bin/false\n");
+    let found = all
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|fields| fields.len() == 7 && fields[field] == key);
+    let user = found.as_deref().unwrap_or(&["", "", "0", "0", "", "", ""]);
+    let number = |at: usize| user[at].parse::<i32>().expect("a number");
+    let length = |at: usize| user[at].len() as i32 + 1;
+    let is_found = i32::from(found.is_some());
+    let words = [
+        VERSION,
+        is_found,
+        length(0),
+        length(1),
+        number(2),
+        number(3),
+    ];
+    let words = words.into_iter().chain([length(4), length(5), length(6)]);
+    let mut reply: Vec<u8> = words.flat_map(i32::to_ne_bytes).collect();
+    for at in [0, 1, 4, 5, 6] {
+        reply.extend(user[at].bytes());
+        reply.push(0);
+    }
+    asker.write_all(&reply)
+}
+
+#[test]
+#[ignore = "needs root"]
+fn users_whom_only_a_name_service_knows_exist_in_a_cell() {
+    let node = Node::new("users");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    let fs = node
+        .fs(&vserver, &device, "/data")
+        .parameter("smb_share", "data")
+        .parameter("smb_users", "serve-one");
+    let servers = node.servers(&vserver, "smb");
+    serve_user("serve-one");
+    fs.run("start").expect(0);
+    servers.run("start").expect(0);
+    let (good, text) = inside(&vserver, "getent passwd serve-one");
+    assert!(good && text.contains(&UID.to_string()), "{text}");
+    let (good, text) = inside(
+        &vserver,
+        "chmod 777 /data && printf 'secret\\nsecret\\n' | pdbedit -s /run/berth/smb.conf -a -t -u serve-one",
+    );
+    assert!(good, "{text}");
+    let put = "smbclient -U serve-one%secret //127.0.0.1/data -c 'put /etc/hosts file'";
+    let (good, text) = inside(&vserver, put);
+    assert!(good, "{text}");
+    let (_, owner) = inside(&vserver, "stat -c %u /data/file");
+    assert_eq!(owner.trim(), UID.to_string());
+
+    // As systemd does it with a service's directory, when that is restarted.
+    fs::remove_dir_all("/run/nscd").expect("it goes");
+    serve_user("serve-two");
+    eventually("the new one is asked", || {
+        fs.run("monitor").expect(0);
+        inside(&vserver, "getent passwd serve-two").0
+    });
+    servers.run("stop").expect(0);
+    fs.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&device]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_cell_sees_no_more_of_the_name_services_than_it_needs() {
+    let node = Node::new("names");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    sh(
+        "mount -t tmpfs none /var/lib && cd /var/lib && mkdir -p berth extrausers sss/mc sss/pipes/private \
+        && echo one:x:48124:48124::/:/bin/false >extrausers/passwd && echo one:hash:::::: >extrausers/shadow \
+        && touch sss/pipes/private/pam sss/mc/passwd",
+    );
+    let fs = node.fs(&vserver, &device, "/data");
+    fs.run("start").expect(0);
+    let seen = |line: &str| inside(&vserver, line);
+    assert!(seen("cat /var/lib/extrausers/passwd").1.contains("one:x"));
+    assert!(seen("test -e /var/lib/sss/mc/passwd").0);
+    assert!(!seen("cat /var/lib/extrausers/shadow").1.contains("hash"));
+    assert_eq!(seen("ls -A /var/lib/sss/pipes/private").1, "");
+    for place in ["extrausers", "sss/pipes", "sss/mc"] {
+        let (good, text) = seen(&format!("touch /var/lib/{place}/new"));
+        assert!(!good && text.contains("Read-only"), "{text}");
+    }
+    fs.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&device]);
+    sh("umount /var/lib");
+}
