@@ -190,7 +190,7 @@ fn a_stranger_on_the_wire_does_not_keep_an_address_down_for_ever() {
         net.client_a.ip(&format!("addr add {theirs} nodad"));
         let wish = alpha.wish(vip);
         let error = net.start(&alpha, &wish).unwrap_err().to_string();
-        assert!(error.contains("start it again"), "{error}");
+        assert!(error.contains("the next start takes it"), "{error}");
         // Pacemaker stops it and, when it has forgotten the failure, starts it again.
         assert_eq!(net.stop(&alpha, &wish), State::Stopped);
         let claimed = State::Degraded(format!(
