@@ -9,11 +9,15 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::cluster::cib::Cib;
 use crate::cluster::release;
 use crate::config::{self, Config, Problems};
 
 mod apply;
+mod here;
 mod manual;
+mod nodes;
+mod signals;
 
 /// For what is asked of this node's own Pacemaker.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,7 +44,7 @@ Exit codes:
   1  failed, such as a tool of the cluster or a wait that took too long
   2  wrong use of this command
   3  the configuration file is wrong
-  4  refused: the cluster has no working fencing
+  4  refused: the cluster is not fit for it, such as one without working fencing
   5  diff and apply --dry-run: something would change
 exec ends with the program's own exit code, 128 and more for a death by signal.";
 
@@ -98,6 +102,16 @@ impl Source {
     fn load(&self) -> Result<Config, Failure> {
         Ok(config::load(&self.file)?)
     }
+
+    /// The same, compared with what this node has.
+    fn load_here(&self) -> Result<Config, Failure> {
+        let config = self.load()?;
+        let problems = here::problems(&config, Instant::now() + PATIENCE);
+        match problems.is_empty() {
+            true => Ok(config),
+            false => Err(Problems::new(self.file.display().to_string(), problems).into()),
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -138,6 +152,15 @@ impl From<io::Error> for Failure {
 }
 
 impl Failure {
+    /// Its words, as one line.
+    fn text(&self) -> String {
+        match self {
+            Self::File(problems) => problems.lines().collect::<Vec<_>>().join("; "),
+            Self::Unread => "the reader of the output went away".to_owned(),
+            Self::Refused(text) | Self::Failed(text) => text.clone(),
+        }
+    }
+
     fn report(self) -> ExitCode {
         match self {
             Self::File(problems) => {
@@ -195,26 +218,34 @@ fn wrong_use(error: &clap::Error) -> ExitCode {
     ExitCode::from(2)
 }
 
+/// Checks a file, and compares it with this node and, where one runs here, with the cluster.
+fn check(source: &Source, out: &mut impl Write) -> Result<(), Failure> {
+    let config = source.load_here()?;
+    let file = source.file.display();
+    let here = here::warnings(&config);
+    for warning in config::warnings(&config).into_iter().chain(here) {
+        complain(&format!("{file}: warning: {warning}"));
+    }
+    if let Some(warning) = release::complaint_about_this_node(Instant::now() + PATIENCE) {
+        complain(&format!("warning: {warning}"));
+    }
+    // That there is no cluster is no complaint: the file may be checked anywhere.
+    if let Ok(cib) = Cib::default().read(Instant::now() + PATIENCE) {
+        let nodes = nodes::Comparison::of(&config, &cib);
+        for warning in nodes.unknown.iter().chain(&nodes.unmentioned) {
+            complain(&format!("{file}: warning: {warning}"));
+        }
+    }
+    writeln!(out, "{file}: {}", config::summary(&config))?;
+    Ok(())
+}
+
 fn run(command: Command) -> Result<ExitCode, Failure> {
     let mut out = io::stdout().lock();
     match command {
         Command::Diff(target) => return apply::diff(&target),
         Command::Apply(options) => return apply::apply(&options),
-        Command::Check(source) => {
-            let config = source.load()?;
-            for warning in config::warnings(&config) {
-                complain(&format!("{}: warning: {warning}", source.file.display()));
-            }
-            if let Some(warning) = release::complaint_about_this_node(Instant::now() + PATIENCE) {
-                complain(&format!("warning: {warning}"));
-            }
-            writeln!(
-                out,
-                "{}: {}",
-                source.file.display(),
-                config::summary(&config)
-            )?;
-        }
+        Command::Check(source) => check(&source, &mut out)?,
         Command::Plan { source, format } => {
             let config = source.load()?;
             let model = config::model::build(
