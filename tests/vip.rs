@@ -673,6 +673,31 @@ fn berth_check_names_a_firewall_of_the_node_that_is_in_the_way() {
 
 #[test]
 #[ignore = "needs root"]
+fn a_port_on_which_ipv6_is_switched_off_is_left_out_for_ipv6() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    net.node
+        .sh("echo 1 > /proc/sys/net/ipv6/conf/a1/disable_ipv6");
+    let [v4, v6] = VIPS.map(|vip| alpha.wide_wish(vip));
+    for wish in [&v4, &v6] {
+        assert_eq!(net.start(&alpha, wish).unwrap(), State::Running);
+        serve(&alpha.namespace, &wish.vip.to_string(), 2049, "alpha", 1);
+        let at = wish.vip.to_string();
+        assert_eq!(call(&net.client_a, &at, 2049).as_deref(), Some("alpha"));
+    }
+    let on_a1 = Wish {
+        ports: Some(vec!["a1".into()]),
+        ..alpha.wide_wish("2001:db8:1::51")
+    };
+    assert_eq!(
+        net.start(&alpha, &on_a1).unwrap_err().to_string(),
+        "parameter ports: IPv6 is switched off on a1 (net.ipv6.conf.a1.disable_ipv6)"
+    );
+    assert_eq!(net.stop(&alpha, &on_a1), State::Stopped);
+}
+
+#[test]
+#[ignore = "needs root"]
 fn a_vip_of_another_vserver_is_neither_taken_nor_stopped() {
     let net = Network::new();
     let (alpha, beta) = (net.cell("alpha"), net.cell("beta"));
