@@ -633,46 +633,6 @@ fn a_firewall_that_drops_what_is_forwarded_is_named_and_one_that_lets_it_through
 
 #[test]
 #[ignore = "needs root"]
-fn berth_check_names_a_firewall_of_the_node_that_is_in_the_way() {
-    let node = vip_lab::Namespace::new();
-    let dir = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: &str| {
-        std::fs::write(dir.path().join(name), text).unwrap();
-        dir.path().join(name).display().to_string()
-    };
-    let host = node.sh("uname -n");
-    let toml = file(
-        "berth.toml",
-        &format!(
-            "[subnets]\noffice = {{ cidr = \"10.1.0.0/24\" }}\n\
-             [nodes.\"{}\"]\nports = {{ a0 = \"office\" }}\n\
-             [vserver.alpha]\nservices = [\"nfs\"]\nvips = [\"10.1.0.50\"]\n\
-             [[vserver.alpha.filesystem]]\ndevice = \"/dev/nonesuch\"\npath = \"/data\"\n\
-             nfs = {{ clients = [\"10.1.0.0/24\"] }}\n",
-            host.trim()
-        ),
-    );
-    let check = || {
-        let mut berth = node.command(env!("CARGO_BIN_EXE_berth"));
-        let out = berth.args(["check", "-f", &toml]).output().unwrap();
-        assert!(out.status.success(), "{out:?}");
-        String::from_utf8(out.stderr).unwrap()
-    };
-    assert!(!check().contains("nftables"));
-    let says = "chain filter_FORWARD of nftables table inet firewalld on this node drops";
-    for (allow, dropped) in [
-        ("", true),
-        ("oifname \"b-*\" accept; iifname \"b-*\" accept", false),
-    ] {
-        let rules = file("rules", &FIREWALLD.replace("ALLOW", allow));
-        node.sh(&format!("nft -f {rules}"));
-        assert_eq!(check().contains(says), dropped, "{}", check());
-        node.sh("nft flush ruleset");
-    }
-}
-
-#[test]
-#[ignore = "needs root"]
 fn a_port_on_which_ipv6_is_switched_off_is_left_out_for_ipv6() {
     let net = Network::new();
     let alpha = net.cell("alpha");

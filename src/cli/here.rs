@@ -1,6 +1,6 @@
 //! What can be seen from this node of what the file names: devices that are one, addresses that are taken.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -10,10 +10,7 @@ use nix::ifaddrs::getifaddrs;
 
 use crate::config::Config;
 use crate::config::problem::Problem;
-use crate::plan::vip::cell_link;
 use crate::sys::device::DeviceSpec;
-use crate::sys::netlink::Family;
-use crate::sys::nft::{self, Passage};
 
 /// What is wrong with the file on this node. What this node does not have is another one's.
 pub fn problems(config: &Config, deadline: Instant) -> Vec<Problem> {
@@ -26,53 +23,20 @@ pub fn problems(config: &Config, deadline: Instant) -> Vec<Problem> {
 
 /// What will not do what one may expect of it on this node, each as one line.
 pub fn warnings(config: &Config) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if is_node(config) {
-        warnings.extend(own_targets(config, &addresses()));
-        warnings.extend(firewalls(config));
+    match is_node(config) {
+        true => own_targets(config, &addresses()),
+        false => Vec::new(),
     }
-    warnings
-}
-
-/// Firewalls of this node that drop what virtual servers would receive or send through any of its ports.
-/// Without the right to see them there is nothing to say.
-fn firewalls(config: &Config) -> Vec<String> {
-    let mut found = BTreeSet::new();
-    let Ok(mut socket) = nft::Socket::new() else {
-        return Vec::new();
-    };
-    let node = config.nodes.iter().find(|node| is_this(&node.name.value));
-    for (port, _) in node.iter().flat_map(|node| &node.ports) {
-        for vserver in &config.vservers {
-            let inward = cell_link(&vserver.name.value);
-            let passages = [Family::V4, Family::V6].map(|family| Passage {
-                family,
-                port: (&port.value, 0),
-                inward: (&inward, 0),
-            });
-            found.extend(socket.barriers(&passages).unwrap_or_default());
-        }
-    }
-    let says = found.iter().map(|chain| {
-        format!(
-            "{chain} on this node drops what virtual servers receive or send: let through there what comes and goes by interfaces called b-*"
-        )
-    });
-    says.collect()
 }
 
 /// Whether this machine is one of the file's nodes, as far as its host name tells. A file may be checked
 /// anywhere, on the router too.
 fn is_node(config: &Config) -> bool {
-    let mut nodes = config.nodes.iter();
-    nodes.any(|node| is_this(&node.name.value))
-}
-
-/// Whether this machine is the node of that name.
-fn is_this(node: &str) -> bool {
     let short = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
     let host = nix::unistd::gethostname().unwrap_or_default();
-    short(node) == short(&host.to_string_lossy())
+    let host = short(&host.to_string_lossy());
+    let mut nodes = config.nodes.iter();
+    nodes.any(|node| short(&node.name.value) == host)
 }
 
 /// Targets that are this node itself, which answers to itself whatever its ports do.
