@@ -6,19 +6,19 @@
 //! kernel after a start: a daemon that was killed has left nothing that the next one would miss.
 
 mod agents;
+mod ending;
 mod endurance;
+mod sources;
 mod spare;
 mod take_over;
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::Flock;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 
 use self::agents::CLIENTS;
@@ -36,9 +36,7 @@ use super::watch::Watch;
 use crate::agent::vip::service::RUNTIME;
 use crate::cell::channel::Channel;
 use crate::cell::daemon;
-use crate::cell::guard;
 use crate::cell::listener::Listener;
-use crate::cell::protocol::Member;
 use crate::ocf::{Env, Error, log};
 use crate::plan::port::{Balancer, Move, Port, Vip, place};
 use crate::sys::announce::Ear;
@@ -159,16 +157,6 @@ fn balancer(settings: &Settings) -> Balancer {
     Balancer::new(settings.balance, settings.balance_hold())
 }
 
-/// What can be read.
-#[derive(Debug, Clone, Copy, Default)]
-struct Ready {
-    events: bool,
-    answers: bool,
-    records: bool,
-    signals: bool,
-    agents: bool,
-}
-
 impl Daemon {
     fn begin(settings: Settings, runtime: &Path, sockets: Sockets) -> io::Result<Self> {
         let Sockets {
@@ -256,111 +244,6 @@ impl Daemon {
         daemon::forget_socket(&protocol::socket(&self.runtime))
     }
 
-    /// Takes what the kernel tells: of changes, and of answers.
-    fn hear_kernel(&mut self, ready: Ready, now: Instant) -> io::Result<()> {
-        if ready.events {
-            let heeded = self
-                .events
-                .read()
-                .and_then(|changes| self.heed(&changes, now));
-            if self.endurance.note(heeded, now)? {
-                // Nothing is known of what came meanwhile.
-                let everything = [Change::Link, Change::Address, Change::Loss].into();
-                let heeded = self.heed(&everything, now);
-                self.endurance.note(heeded, now)?;
-            }
-        }
-        if ready.answers {
-            let answers = self.ear.answers();
-            let answers = answers.map(|answers| {
-                for answer in answers {
-                    self.watch.hear(&answer, now);
-                    self.detours.hear(&answer, now);
-                }
-            });
-            self.deafness.note(answers, now)?;
-        }
-        Ok(())
-    }
-
-    /// Nobody goes on with what this daemon has begun for other nodes, nor tells them.
-    fn say_last_words(&mut self) -> io::Result<()> {
-        let (begun, limit) = (Instant::now(), LAST_WORDS);
-        let records = self.mover.records().clone();
-        self.detours.end(records, &mut self.publisher);
-        if self.known {
-            for (name, value) in self.watch.last_words() {
-                self.publisher.want(name, value);
-            }
-        }
-        self.publisher.advance(begun);
-        while !self.publisher.is_done() && begun.elapsed() < limit {
-            let Some(fd) = self.publisher.fd() else { break };
-            let left = limit.saturating_sub(begun.elapsed()).as_millis();
-            let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-            match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], left) {
-                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                Err(e) => return Err(e.into()),
-            }
-            self.publisher.advance(Instant::now());
-        }
-        Ok(())
-    }
-
-    /// The cluster goes on showing what trouble it was told of, on a node where nobody watches any more.
-    fn leave_no_complaint(&self) {
-        if self.told.is_none() && self.clean_up_at.is_none() {
-            return;
-        }
-        let member = Member {
-            resource: self.settings.resource.clone(),
-            node: self.settings.node.clone(),
-        };
-        // SAFETY: the daemon has one thread.
-        if let Err(e) = unsafe { guard::clean_up_later(member) } {
-            log::warn(format_args!("clean up: {e}"));
-        }
-    }
-
-    /// Waits until something happens or is due.
-    fn wait(&self) -> io::Result<Ready> {
-        let now = Instant::now();
-        let mut fds: Vec<BorrowedFd<'_>> = vec![self.mover.fd(), self.signals.as_fd()];
-        let begin = fds.len();
-        // A failure to look at what has changed has nothing more to read: it is repeated in time.
-        let missed = self.endurance.is_over(now);
-        if self.endurance.permits(now) {
-            fds.extend(self.events.fds());
-        }
-        let events = fds.len();
-        if self.deafness.permits(now) {
-            fds.extend(self.ear.fds());
-        }
-        let answers = fds.len();
-        fds.extend(self.listener.fd(self.clients.len()));
-        fds.extend(self.clients.iter().map(Channel::as_fd));
-        let agents = fds.len();
-        fds.extend(self.publisher.fds());
-        fds.extend(self.detours.fds());
-        let mut fds: Vec<PollFd<'_>> = fds
-            .into_iter()
-            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
-            .collect();
-        match poll(&mut fds, self.timeout()) {
-            Ok(_) => {}
-            Err(nix::errno::Errno::EINTR) => return Ok(Ready::default()),
-            Err(e) => return Err(e.into()),
-        }
-        let any = |range: &[PollFd<'_>]| range.iter().any(|fd| fd.any().unwrap_or(true));
-        Ok(Ready {
-            events: missed || any(&fds[begin..events]),
-            answers: any(&fds[events..answers]),
-            records: any(&fds[..1]),
-            signals: any(&fds[1..begin]),
-            agents: any(&fds[answers..agents]),
-        })
-    }
-
     /// What depends on other nodes' part in it.
     fn serve_detours(&mut self, now: Instant) {
         if self.known && std::mem::take(&mut self.review) {
@@ -372,28 +255,6 @@ impl Daemon {
         let mover = &mut self.mover;
         self.detours
             .advance(&mut self.publisher, || mover.traffic(), now);
-    }
-
-    fn timeout(&self) -> PollTimeout {
-        let next = [
-            self.detours.next(),
-            Some(self.measure_at),
-            Some(self.ask_peers_at),
-            self.mend_at,
-            self.clean_up_at,
-            self.answer_by,
-            self.watch.next(),
-            self.mover.next(),
-            self.publisher.next(),
-            self.listener.next(),
-            self.endurance.next(),
-            self.deafness.next(),
-        ];
-        let Some(next) = next.into_iter().flatten().min() else {
-            return PollTimeout::NONE;
-        };
-        let left = next.saturating_duration_since(Instant::now());
-        PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
     }
 
     /// Looks at all ports. The kernel tells of one link's events once a second at the most, so any

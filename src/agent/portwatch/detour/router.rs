@@ -1,6 +1,8 @@
 //! The side of the node that routes: whether its way works, what it tells the node with the cell, and the
 //! end of it.
 
+mod rivals;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
@@ -17,7 +19,7 @@ use crate::agent::vip::record::{Record, Role};
 use crate::agent::vip::service::{LOCK_PAUSE, lock};
 use crate::agent::vip::{Path as Way, Place};
 use crate::ocf::log;
-use crate::plan::detour::{Claim, parse, text};
+use crate::plan::detour::{Claim, text};
 use crate::sys::announce::{Answer, Question};
 use crate::sys::netlink::Mac;
 
@@ -240,86 +242,6 @@ impl Router {
         for search in self.searches.values_mut().filter(|s| s.vserver == vserver) {
             search.told(values, now);
         }
-    }
-
-    /// Takes note of what the others say that they route to `node`. Returns the resources of this node
-    /// that another one routes for just as well: the cluster knows which of the two should.
-    pub fn told_claims(
-        &mut self,
-        node: &str,
-        values: &Values,
-        records: &BTreeMap<String, Record>,
-    ) -> Vec<String> {
-        let others: BTreeSet<IpAddr> = values
-            .values()
-            .flat_map(|text| parse(text))
-            .filter(|claim| !claim.ending)
-            .map(|claim| claim.vip)
-            .collect();
-        let mut disputed = Vec::new();
-        for (name, record, way) in routed(records).filter(|(_, _, way)| way.node == node) {
-            if !others.contains(&record.wish.vip) || !record.serving {
-                if self.disputed.remove(name).is_some() {
-                    // Clients that went by the other one have to be told.
-                    self.announce.insert(record.wish.vip);
-                }
-            } else if let Some(asked) = self.disputed.get_mut(name) {
-                if std::mem::replace(asked, true) {
-                    continue;
-                }
-                // Twice in a row: it is not just a change of routers.
-                log::warn(format_args!(
-                    "{}: another node routes for it to {} too",
-                    record.wish.vip, way.node
-                ));
-                disputed.push(name.clone());
-            } else {
-                self.disputed.insert(name.clone(), false);
-            }
-        }
-        disputed
-    }
-
-    /// Takes note of where the cluster takes a disputed resource to be: who is not meant withdraws.
-    pub fn located(
-        &mut self,
-        name: &str,
-        nodes: &[String],
-        records: &BTreeMap<String, Record>,
-        around: &Surroundings,
-    ) {
-        let meant = around.node.as_ref().is_some_and(|me| nodes.contains(me));
-        let (Some(record), Some(asked)) = (records.get(name), self.disputed.get_mut(name)) else {
-            return;
-        };
-        if nodes.is_empty() || !matches!(record.role, Role::Router(_)) {
-            // It is on its way somewhere: the next answer may tell.
-            *asked = false;
-            return;
-        }
-        if meant {
-            self.announce.insert(record.wish.vip);
-            return;
-        }
-        let mut turn = Turn::new(&self.runtime);
-        let Some(lock) = turn.lock() else {
-            // The cluster is asked again.
-            *asked = false;
-            return;
-        };
-        let (vip, nodes) = (record.wish.vip, nodes.join(", "));
-        log::warn(format_args!(
-            "{vip}: withdrawn, as the cluster has it on {nodes}"
-        ));
-        if let Err(e) = service(&self.runtime, name).clear_if(lock, record, None) {
-            log::error(format_args!("withdraw {vip}: {e}"));
-        }
-        self.disputed.remove(name);
-    }
-
-    /// The VIPs to be announced again.
-    pub fn announcements(&mut self) -> BTreeSet<IpAddr> {
-        std::mem::take(&mut self.announce)
     }
 
     /// When it is to be called again although nothing happens.

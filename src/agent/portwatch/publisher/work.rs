@@ -18,7 +18,7 @@ use crate::ocf::log;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long Pacemaker may take to start another daemon for attributes, and how often it is looked.
 const KEEPER_LIMIT: Duration = Duration::from_secs(2);
-const KEEPER_PAUSE: Duration = Duration::from_millis(2);
+const KEEPER_PAUSE: Duration = Duration::from_millis(10);
 /// What the others' values of are wanted as well.
 const ADDRESSES: &str = "berth-addr-";
 
