@@ -132,6 +132,45 @@ fn two_names_of_one_device_on_this_node_are_refused() {
     }
 }
 
+/// What check says on a node of that name which is prepared so.
+fn checked_on(dir: &TempDir, node: &str, preparation: &str) -> String {
+    let script = format!(
+        "hostname {node}; {preparation}\n{} check -f berth.toml 2>&1",
+        env!("CARGO_BIN_EXE_berth")
+    );
+    let mut shell = Command::new("/usr/bin/unshare");
+    shell.args(["--net", "--uts", "/bin/sh", "-e", "-c", &script]);
+    let assert = shell.current_dir(dir.path()).assert();
+    String::from_utf8(assert.get_output().stdout.clone()).unwrap()
+}
+
+#[test]
+#[ignore = "needs root and nft"]
+fn a_firewall_that_drops_what_is_forwarded_is_named_on_a_node() {
+    let dir = workplace();
+    let chain = "nft add table inet conf; nft add chain inet conf passing '{ type filter hook forward priority 0; policy drop; }'";
+    let good = "berth.toml: good: 2 virtual servers, 4 file systems, 4 VIPs\n";
+    assert_eq!(checked_on(&dir, "n1", ""), good);
+    assert_eq!(checked_on(&dir, "elsewhere", chain), good);
+    let accept = r#"nft add rule inet conf passing iifname '"b-*"' accept; nft add rule inet conf passing oifname '"b-*"' accept"#;
+    assert_eq!(checked_on(&dir, "n1", &format!("{chain}; {accept}")), good);
+    let said = checked_on(&dir, "n1.example.com", chain);
+    let warning = "berth: berth.toml: warning: chain passing of nftables table inet conf drops what virtual servers receive and send: have it accept";
+    assert!(said.starts_with(warning) && said.ends_with(good), "{said}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_address_that_is_the_nodes_own_is_refused_there() {
+    let dir = workplace();
+    let address = "ip link set lo up; ip addr add 10.1.0.254/32 dev lo";
+    let said = checked_on(&dir, "n2", address);
+    let refused = "berth: berth.toml:4: subnets.office: the gateway 10.1.0.254 is this node's own address, on lo\n";
+    assert_eq!(said, refused);
+    // On the router itself it is right.
+    assert!(!checked_on(&dir, "router", address).contains("own address"));
+}
+
 #[test]
 fn help_and_version_go_to_standard_output() {
     berth(&["--help"])

@@ -1,16 +1,21 @@
-//! What can be seen from this node of what the file names: devices that are one, addresses that are taken.
+//! What can be seen from this node of what the file names: devices that are one, addresses that are taken,
+//! firewalls that are in the way.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::time::Instant;
 
 use nix::ifaddrs::getifaddrs;
 
-use crate::config::Config;
 use crate::config::problem::Problem;
+use crate::config::{Config, subnet_of};
+use crate::plan::vip::cell_link;
 use crate::sys::device::DeviceSpec;
+use crate::sys::netlink::Family;
+use crate::sys::nft::{self, Barrier, Passage};
 
 /// What is wrong with the file on this node. What this node does not have is another one's.
 pub fn problems(config: &Config, deadline: Instant) -> Vec<Problem> {
@@ -23,20 +28,60 @@ pub fn problems(config: &Config, deadline: Instant) -> Vec<Problem> {
 
 /// What will not do what one may expect of it on this node, each as one line.
 pub fn warnings(config: &Config) -> Vec<String> {
-    match is_node(config) {
-        true => own_targets(config, &addresses()),
-        false => Vec::new(),
+    if !is_node(config) {
+        return Vec::new();
     }
+    let mut warnings = own_targets(config, &addresses());
+    // Only root may ask, and a kernel without nftables has none; the agents say so in their time.
+    warnings.extend(barriers(config).into_iter().flatten().map(|barrier| {
+        format!(
+            "{barrier} drops what virtual servers receive and send: have it accept what comes from or goes to interfaces called b-… (iifname \"b-*\", oifname \"b-*\")"
+        )
+    }));
+    warnings
+}
+
+/// Other programs' chains that drop what is forwarded between this node's ports and the cells.
+fn barriers(config: &Config) -> io::Result<Vec<Barrier>> {
+    let nodes = config.nodes.iter().filter(|node| is_host(&node.name.value));
+    let ports: Vec<(&str, &str)> = nodes
+        .flat_map(|node| &node.ports)
+        .map(|(port, on)| (port.value.as_str(), on.value.as_str()))
+        .collect();
+    let cells = config.vservers.iter().map(|v| cell_link(&v.name.value));
+    let cells: Vec<String> = cells.collect();
+    let number = |name: &str| nix::net::if_::if_nametoindex(name).unwrap_or(0);
+    let mut passages = Vec::new();
+    for (vserver, cell) in config.vservers.iter().zip(&cells) {
+        for vip in &vserver.vips {
+            let Some((subnet, _)) = subnet_of(config, vip) else {
+                continue;
+            };
+            let on = ports.iter().filter(|(_, on)| *on == subnet.name.value);
+            passages.extend(on.map(|(port, _)| Passage {
+                family: match vip.ip.value {
+                    IpAddr::V4(_) => Family::V4,
+                    IpAddr::V6(_) => Family::V6,
+                },
+                port: (port, number(port)),
+                inward: (cell, number(cell)),
+            }));
+        }
+    }
+    nft::Socket::new()?.barriers(&passages)
 }
 
 /// Whether this machine is one of the file's nodes, as far as its host name tells. A file may be checked
 /// anywhere, on the router too.
 fn is_node(config: &Config) -> bool {
+    let mut nodes = config.nodes.iter();
+    nodes.any(|node| is_host(&node.name.value))
+}
+
+fn is_host(node: &str) -> bool {
     let short = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
     let host = nix::unistd::gethostname().unwrap_or_default();
-    let host = short(&host.to_string_lossy());
-    let mut nodes = config.nodes.iter();
-    nodes.any(|node| short(&node.name.value) == host)
+    short(node) == short(&host.to_string_lossy())
 }
 
 /// Targets that are this node itself, which answers to itself whatever its ports do.

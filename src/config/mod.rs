@@ -23,6 +23,7 @@ mod reader;
 pub mod render;
 mod warnings;
 
+pub use check::subnet_of;
 pub use file::Config;
 pub use problem::Problems;
 pub use warnings::warnings;

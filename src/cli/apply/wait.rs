@@ -69,6 +69,9 @@ fn succeed(ids: &[String], progress: &Progress, took: Duration) {
         )),
     }
     progress.notes.iter().for_each(say);
+    for text in progress.texts() {
+        say(format_args!("{text}: no result of its monitor yet"));
+    }
 }
 
 fn failure(progress: &Progress, obstacles: &[String], took: Duration) -> Failure {
