@@ -12,9 +12,39 @@ pub fn fnv32(text: &str) -> u32 {
 /// 64 bits of `text`.
 #[must_use]
 pub fn fnv64(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    let mut hash = Fnv64::default();
+    hash.take(text.as_bytes());
+    hash.value()
+}
+
+/// 64 bits of pieces that come one after the other.
+#[derive(Debug, Clone, Copy)]
+pub struct Fnv64(u64);
+
+impl Default for Fnv64 {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv64 {
+    fn take(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    /// Adds a piece, told apart from what follows by its length.
+    pub fn add(&mut self, piece: &[u8]) {
+        self.take(&(piece.len() as u64).to_be_bytes());
+        self.take(piece);
+    }
+
+    /// The hash of all pieces so far.
+    #[must_use]
+    pub fn value(self) -> u64 {
+        self.0
+    }
 }
 
 #[cfg(test)]
@@ -29,5 +59,16 @@ mod tests {
             (fnv64(""), fnv64("foobar")),
             (0xcbf2_9ce4_8422_2325, 0x8594_4171_f739_67e8)
         );
+    }
+
+    #[test]
+    fn where_a_piece_ends_makes_a_difference() {
+        let of = |pieces: &[&str]| {
+            let mut hash = Fnv64::default();
+            pieces.iter().for_each(|piece| hash.add(piece.as_bytes()));
+            hash.value()
+        };
+        assert_eq!(of(&["ab", "c"]), of(&["ab", "c"]));
+        assert_ne!(of(&["ab", "c"]), of(&["a", "bc"]));
     }
 }

@@ -85,6 +85,12 @@ fn apply_adds_keeps_changes_and_removes_what_is_its_own() {
     the_mark_of_an_earlier_version_becomes_the_tag_and_nothing_is_told(&cluster);
     a_changed_entry_touches_only_its_resource(&cluster);
     a_busy_cluster_is_no_obstacle(&cluster);
+    what_is_degraded_runs_and_is_said_to_be_degraded(&cluster);
+    what_does_not_start_is_no_success(&cluster);
+    what_is_kept_stopped_is_said_to_be_so(&cluster);
+    nothing_is_removed_that_the_cluster_would_not_stop(&cluster);
+    an_interrupted_removal_leaves_everything_as_it_was(&cluster);
+    a_killed_removal_is_put_right_by_the_next_apply(&cluster);
     a_removed_server_is_stopped_in_order(&cluster);
     let cib = cluster.good("cibadmin --query --scope configuration");
     assert!(cib.contains("\"foreign\"") && cib.contains("\"power\"") && !cib.contains("beta"));
@@ -184,6 +190,173 @@ E";
     assert_eq!(cluster.recorded(), ["stop beta-ip1"]);
 }
 
+/// How this action of a resource ends on any node from now on: with an exit code and a reason.
+fn answer(cluster: &Cluster, action: &str, with: &str) {
+    for node in cluster.lab.plan().node_names() {
+        cluster
+            .lab
+            .write(&node, &format!("/run/answer-{action}"), with)
+            .unwrap();
+    }
+}
+
+fn answer_well(cluster: &Cluster, action: &str) {
+    for node in cluster.lab.plan().node_names() {
+        let file = format!("/run/answer-{action}");
+        cluster.lab.exec(&node, &["rm", &file]).unwrap();
+    }
+}
+
+/// What `berth apply` ends with for a file, and says on standard error.
+fn failed(cluster: &Cluster, toml: &str, options: &str) -> (Option<i32>, String) {
+    cluster.lab.write("n1", FILE, toml).unwrap();
+    let output = cluster.run(&format!("berth apply --file {FILE} {options}"));
+    (output.status.code(), output.stderr)
+}
+
+fn resources(cluster: &Cluster) -> String {
+    cluster.good("cibadmin --query --scope resources")
+}
+
+fn what_is_degraded_runs_and_is_said_to_be_degraded(cluster: &Cluster) {
+    answer(cluster, "beta-ip1-monitor", "190 no path to the subnet");
+    let said = cluster.apply(EXAMPLE);
+    assert!(said.contains("all 11 resources started"), "{said}");
+    let note = said.lines().find(|line| line.contains("degraded"));
+    let note = note.unwrap_or_else(|| panic!("{said}"));
+    assert!(
+        note.starts_with("beta-ip1 on n") && note.ends_with(" is degraded: no path to the subnet"),
+        "{said}"
+    );
+    answer_well(cluster, "beta-ip1-monitor");
+    cluster.good("crm_resource --cleanup --resource beta-ip1");
+    let said = cluster.apply(EXAMPLE);
+    assert!(!said.contains("degraded"), "{said}");
+}
+
+fn what_does_not_start_is_no_success(cluster: &Cluster) {
+    answer(cluster, "beta-data-start", "6 options: bogus is not known");
+    let device = "device = \"/dev/vg0/beta-data\"";
+    let other = EXAMPLE.replace(device, "device = \"/dev/vg0/beta-other\"");
+    let (code, said) = failed(cluster, &other, "--wait");
+    assert_eq!(code, Some(1), "{said}");
+    let waited = "berth: wait for everything to start: after ";
+    assert!(said.starts_with(waited), "{said}");
+    let reason = "not started: beta-data (stopped; start failed on n";
+    assert!(
+        said.contains(reason) && said.contains(": options: bogus is not known)"),
+        "{said}"
+    );
+    // It is not about what is new: it does not run now either.
+    assert_eq!(failed(cluster, &other, "--wait").0, Some(1));
+    answer_well(cluster, "beta-data-start");
+    cluster.apply(EXAMPLE);
+    cluster.recorded();
+}
+
+fn what_is_kept_stopped_is_said_to_be_so(cluster: &Cluster) {
+    let role = "crm_resource --meta --resource beta --set-parameter target-role";
+    cluster.good(&format!("{role} --parameter-value Stopped"));
+    let said = cluster.apply(EXAMPLE);
+    let kept =
+        "; set to stay stopped (target-role): beta-home, beta-data, beta, beta-ip1, beta-ip2";
+    assert!(
+        said.contains("6 of 11 resources started") && said.contains(kept),
+        "{said}"
+    );
+    cluster.good("crm_resource --meta --resource beta --delete-parameter target-role");
+    cluster.apply(EXAMPLE);
+    cluster.recorded();
+}
+
+fn nothing_is_removed_that_the_cluster_would_not_stop(cluster: &Cluster) {
+    // In the order in which they came into the cluster.
+    let beta = "beta-home, beta-data, beta, beta-ip2 and beta-ip1";
+    let property = "crm_attribute --name maintenance-mode";
+    let managed = "crm_resource --meta --resource beta-home";
+    let node = "crm_attribute --node $(crm_resource --locate --resource beta 2>/dev/null | sed 's/.*: //; s/ .*//') --name maintenance";
+    for (set, unset, why) in [
+        (
+            format!("{property} --update true"),
+            format!("{property} --delete"),
+            "the cluster is in maintenance mode: ",
+        ),
+        (
+            format!("{managed} --set-parameter is-managed --parameter-value false"),
+            format!("{managed} --delete-parameter is-managed"),
+            "beta-home is not managed by the cluster (is-managed or maintenance is set): ",
+        ),
+        (
+            format!("{node} --update true"),
+            format!("{node} --delete"),
+            ", where beta-home runs, is in maintenance: ",
+        ),
+    ] {
+        cluster.good(&set);
+        let before = resources(cluster);
+        let (code, said) = failed(cluster, without_beta(), "");
+        assert_eq!(code, Some(4), "{said}");
+        let rest = format!("{why}{beta} can't be stopped and removed now; nothing was changed\n");
+        assert!(said.ends_with(&rest), "{said}");
+        assert_eq!(resources(cluster), before);
+        cluster.good(&unset);
+    }
+    cluster.apply(EXAMPLE);
+    assert_eq!(cluster.recorded(), [""; 0]);
+}
+
+/// An apply that removes beta, whose addresses take their time to stop; ended by a signal meanwhile.
+fn killed_while_stopping(cluster: &Cluster, signal: &str) -> Output {
+    cluster.lab.write("n1", FILE, without_beta()).unwrap();
+    for node in cluster.lab.plan().node_names() {
+        let file = "/run/answer-beta-ip1-stop";
+        let script = format!("mkfifo {file}");
+        cluster.lab.exec(&node, &["sh", "-c", &script]).unwrap();
+    }
+    let script = format!(
+        "env --default-signal berth apply --file {FILE} >/run/said 2>&1 & apply=$!
+        until grep -q '^stopping ' /run/said; do sleep 0.1; done
+        kill -{signal} $apply; wait $apply; code=$?; cat /run/said; exit $code"
+    );
+    let output = cluster.run(&script);
+    for node in cluster.lab.plan().node_names() {
+        // Whoever waits for an answer gets one, and the next one need not ask.
+        let file = "/run/answer-beta-ip1-stop";
+        let script =
+            format!("(echo 0 >{file}) & writer=$!; sleep 1; rm {file}; kill $writer; true");
+        cluster.lab.exec(&node, &["sh", "-c", &script]).unwrap();
+    }
+    output
+}
+
+fn an_interrupted_removal_leaves_everything_as_it_was(cluster: &Cluster) {
+    let before = resources(cluster);
+    for signal in ["TERM", "INT"] {
+        let output = killed_while_stopping(cluster, signal);
+        assert_eq!(output.status.code(), Some(1), "{}", output.stdout);
+        let said = format!(
+            ": interrupted by SIG{signal}; nothing was removed, and what was stopped may start again"
+        );
+        assert!(output.stdout.contains(&said), "{}", output.stdout);
+        assert_eq!(resources(cluster), before);
+        let said = cluster.apply(EXAMPLE);
+        assert!(said.starts_with("no change\n"), "{said}");
+        assert!(said.contains("all 11 resources started"), "{said}");
+    }
+    cluster.recorded();
+}
+
+fn a_killed_removal_is_put_right_by_the_next_apply(cluster: &Cluster) {
+    killed_while_stopping(cluster, "KILL");
+    assert!(resources(cluster).contains("berth-stopping"));
+    let said = cluster.apply(EXAMPLE);
+    let change = "~ resource beta (ocf:berth:vserver): target-role set back, which an interrupted removal had left\n";
+    assert!(said.contains(change), "{said}");
+    assert!(said.contains("all 11 resources started"), "{said}");
+    assert!(!resources(cluster).contains("berth-stopping"));
+    cluster.recorded();
+}
+
 fn a_removed_server_is_stopped_in_order(cluster: &Cluster) {
     let said = cluster.apply(without_beta());
     assert!(
@@ -192,7 +365,7 @@ fn a_removed_server_is_stopped_in_order(cluster: &Cluster) {
     );
     let recorded = cluster.recorded();
     let stop = |id: &str| position(&recorded, &format!("stop {id}"));
-    assert!(stop("beta-ip2") < stop("beta"));
+    assert!(stop("beta-ip1") < stop("beta") && stop("beta-ip2") < stop("beta"));
     assert!(stop("beta") < stop("beta-home") && stop("beta") < stop("beta-data"));
-    assert_eq!(recorded.len(), 4, "{recorded:?}");
+    assert_eq!(recorded.len(), 5, "{recorded:?}");
 }

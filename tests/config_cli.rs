@@ -20,7 +20,7 @@ fn workplace() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::copy(EXAMPLE, dir.path().join("berth.toml")).unwrap();
     let cib = r#"<cib crm_feature_set="3.16.1" validate-with="pacemaker-3.9" epoch="1" num_updates="0" admin_epoch="0">
-        <configuration><crm_config><cluster_property_set id="o"><nvpair id="o-s" name="stonith-enabled" value="false"/></cluster_property_set></crm_config><nodes><node id="1" uname="n1"/></nodes><resources/><constraints/></configuration><status/></cib>"#;
+        <configuration><crm_config><cluster_property_set id="o"><nvpair id="o-s" name="stonith-enabled" value="false"/></cluster_property_set></crm_config><nodes><node id="1" uname="n1"/><node id="2" uname="n2"/><node id="3" uname="n3"/></nodes><resources/><constraints/></configuration><status/></cib>"#;
     fs::write(dir.path().join("cib.xml"), cib).unwrap();
     dir
 }
@@ -145,6 +145,97 @@ fn a_cluster_without_fencing_is_refused_and_left_as_it_is() {
         "berth: the cluster property stonith-enabled is false",
     ));
     assert_eq!(fs::read(dir.path().join("cib.xml")).unwrap(), before);
+}
+
+#[test]
+#[ignore = "needs pacemaker"]
+fn a_fence_device_of_a_template_counts_and_a_stopped_one_is_named() {
+    let dir = workplace();
+    let options = r#"name="stonith-enabled" value="false""#;
+    edit(&dir, "cib.xml", options, &options.replace("false", "true"));
+    let apply = ["apply", "-f", "berth.toml", "--cib", "cib.xml"];
+    at(&dir, &apply).assert().code(4).stderr(
+        "berth: the cluster has no fence device (a resource of class stonith); without fencing two nodes may write to one file system (--without-fencing applies nevertheless)\n",
+    );
+    let devices = r#"<resources><template id="ipmi" class="stonith" type="fence_ipmilan"/><group id="fences"><meta_attributes id="fences-m"><nvpair id="fences-t" name="target-role" value="Stopped"/></meta_attributes><primitive id="fence-n1" template="ipmi"/></group></resources>"#;
+    edit(&dir, "cib.xml", "<resources/>", devices);
+    at(&dir, &apply).assert().code(4).stderr(
+        "berth: all fence devices are set to stay stopped (target-role): fence-n1; without fencing two nodes may write to one file system\n",
+    );
+    edit(&dir, "cib.xml", r#"value="Stopped""#, r#"value="Started""#);
+    at(&dir, &apply).assert().success();
+}
+
+#[test]
+#[ignore = "needs pacemaker"]
+fn nodes_that_the_cluster_does_not_have_are_refused_and_the_reverse_is_told() {
+    let dir = workplace();
+    edit(
+        &dir,
+        "cib.xml",
+        r#"uname="n1""#,
+        r#"uname="n1.example.com""#,
+    );
+    let before = fs::read(dir.path().join("cib.xml")).unwrap();
+    let unknown = "nodes.n1 (line 7): the cluster has no node n1, did you mean n1.example.com? (it has n1.example.com, n2 and n3)\n";
+    let refused = at(&dir, &APPLY).assert().code(4).stdout("");
+    refused.stderr(format!("berth: {unknown}"));
+    assert_eq!(fs::read(dir.path().join("cib.xml")).unwrap(), before);
+    let unmentioned = "the cluster's node n1.example.com is not in the file: virtual servers may come to it, and its ports are found by their addresses\n";
+    at(&dir, &DIFF).assert().code(5).stderr(format!(
+        "berth: warning: {unknown}berth: warning: {unmentioned}"
+    ));
+    edit(
+        &dir,
+        "cib.xml",
+        r#"uname="n1.example.com""#,
+        r#"uname="n1""#,
+    );
+    edit(
+        &dir,
+        "cib.xml",
+        "</nodes>",
+        r#"<node id="r" uname="r" type="remote"/></nodes>"#,
+    );
+    let unmentioned = unmentioned.replace("n1.example.com", "r");
+    let applied = at(&dir, &APPLY).assert().success();
+    applied.stderr(format!("berth: warning: {unmentioned}"));
+}
+
+#[test]
+#[ignore = "needs pacemaker"]
+fn an_opt_in_cluster_needs_the_nodes_by_name() {
+    let dir = workplace();
+    let option = r#"<nvpair id="o-s" "#;
+    let opt_in = r#"<nvpair id="o-y" name="symmetric-cluster" value="off"/>"#;
+    edit(&dir, "cib.xml", option, &format!("{opt_in}{option}"));
+    let allowed = "+ constraint berth-on-n1-alpha\n+ constraint berth-on-n2-alpha\n+ constraint berth-on-n3-alpha\n+ constraint berth-elsewhere-alpha\n";
+    let applied = at(&dir, &APPLY).assert().success();
+    applied.stdout(predicate::str::contains(allowed));
+    at(&dir, &APPLY).assert().success().stdout("no change\n");
+    edit(&dir, "cib.xml", r#"value="off""#, r#"value="true""#);
+    let gone = allowed.replace("+ ", "- ");
+    let applied = at(&dir, &APPLY).assert().success();
+    applied.stdout(predicate::str::contains(gone));
+    edit(
+        &dir,
+        "cib.xml",
+        r#"name="symmetric-cluster" value="true""#,
+        r#"name="symmetric-cluster" value="no""#,
+    );
+    let text = fs::read_to_string(dir.path().join("berth.toml")).unwrap();
+    let lines = text.lines().filter(|line| {
+        !line.starts_with("[nodes.") && !line.starts_with("ports =") && !line.starts_with("stay_on")
+    });
+    fs::write(
+        dir.path().join("berth.toml"),
+        lines.collect::<Vec<_>>().join("\n"),
+    )
+    .unwrap();
+    let refused = at(&dir, &APPLY).assert().code(4);
+    refused.stderr(predicate::str::starts_with(
+        "berth: the cluster is opt-in (symmetric-cluster is false), and the file names no nodes",
+    ));
 }
 
 const APPLY: [&str; 6] = [

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)] // a test may panic
 
 use berth::config;
+use berth::config::ids::Known;
+use berth::config::model::{self, Features};
 
 /// A good file, of which each case spoils something.
 const GOOD: &str = r#"[subnets]
@@ -58,7 +60,6 @@ const CASES: &[(&str, &str, &[&str])] = &[
         "[storrage.array1]",
         &[
             "berth.toml:7: storrage: unknown key, did you mean storage? (known here: subnets, nodes, portwatch, storage and vserver)",
-            r#"berth.toml:16: vserver.alpha.filesystem.unit: unknown storage unit "array1" (declared: nothing)"#,
         ],
     ),
     // unknown key in a vip
@@ -174,7 +175,6 @@ const CASES: &[(&str, &str, &[&str])] = &[
         r#""/more""#,
         r#""/data""#,
         &[
-            r#"berth.toml:21: vserver.alpha.filesystem.name: the resource id "alpha-data" is used twice, first by alpha in line 15"#,
             r#"berth.toml:21: vserver.alpha.filesystem.path: directory "/data" and "/data" (line 15) can't hold two file systems: neither may be or contain the other"#,
         ],
     ),
@@ -200,10 +200,7 @@ const CASES: &[(&str, &str, &[&str])] = &[
 vips"#,
         r#"[vserver.alpha]
 vips"#,
-        &[
-            "berth.toml:23: duplicate key: [vserver.alpha]",
-            r#"berth.toml:24: duplicate key: vips = ["fd00:1::50"]"#,
-        ],
+        &["berth.toml:23: duplicate key: [vserver.alpha]"],
     ),
     // colliding ids
     (
@@ -257,7 +254,7 @@ smb = { share = "z" }
     (
         r#""10.1.0.254""#,
         r#""10.3.0.254""#,
-        &["berth.toml:2: subnets.office.gateway: 10.3.0.254 is not in 10.1.0.0/24"],
+        &["berth.toml:2: subnets.office.gateway: 10.3.0.254 is not in subnet 10.1.0.0/24"],
     ),
     // gateway without network
     (
@@ -640,7 +637,7 @@ options = "noatime,suid""#,
         "eth2 =",
         r#""eth=2" ="#,
         &[
-            r#"berth.toml:5: nodes.n1.ports: the name "eth=2" has '=' in it; allowed are all but =, white space, / and :"#,
+            r#"berth.toml:5: nodes.n1.ports: the name "eth=2" has '=' in it: name each interface by itself, without patterns"#,
         ],
     ),
     // blank in an interface name
@@ -679,11 +676,240 @@ options = "noatime,suid""#,
         "stay_on = n1",
         &["berth.toml:11: invalid float, expected `nan`: stay_on = n1"],
     ),
+    // the table's name misspelt in one of two heads
+    (
+        "[vserver.beta]",
+        "[vservers.beta]",
+        &[
+            "berth.toml:23: vservers: unknown key, did you mean vserver? (known here: subnets, nodes, portwatch, storage and vserver)",
+        ],
+    ),
+    // a needed key misspelt
+    (
+        "vips = [\"fd00:1::50\"]",
+        "vip = [\"fd00:1::50\"]",
+        &[
+            "berth.toml:24: vserver.beta.vip: unknown key, did you mean vips? (known here: priority, stay_on, services, command, vips, filesystem, config_dir, nfs_lease, nfs_grace and stop_timeout)",
+        ],
+    ),
+    (
+        r#"clients = ["*"]"#,
+        r#"client = ["*"]"#,
+        &[
+            "berth.toml:28: vserver.beta.filesystem.nfs.client: unknown key, did you mean clients? (known here: clients, access and squash)",
+        ],
+    ),
+    // an export misspelt that is all that is served
+    (
+        r#"nfs = { clients = ["*"] }"#,
+        r#"nsf = { clients = ["*"] }"#,
+        &[
+            "berth.toml:28: vserver.beta.filesystem.nsf: unknown key, did you mean nfs? (known here: device, path, name, home, fstype, options, unit, repair, nfs and smb)",
+        ],
+    ),
+    // values of another type, of which nothing follows
+    (
+        r#"clients = ["*"]"#,
+        r#"clients = "10.1.0.0/24""#,
+        &[
+            r#"berth.toml:28: vserver.beta.filesystem.nfs.clients: text "10.1.0.0/24" instead of a list"#,
+        ],
+    ),
+    (
+        r#"clients = ["*"]"#,
+        "clients = [5]",
+        &["berth.toml:28: vserver.beta.filesystem.nfs.clients: number 5 instead of text in quotes"],
+    ),
+    (
+        r#"nfs = { clients = ["*"] }"#,
+        r#"nfs = ["*"]"#,
+        &["berth.toml:28: vserver.beta.filesystem.nfs: a list instead of a table"],
+    ),
+    (
+        r#"nfs = { clients = ["*"] }"#,
+        "smb = { share = 5 }",
+        &["berth.toml:28: vserver.beta.filesystem.smb.share: number 5 instead of text in quotes"],
+    ),
+    (
+        "[storage.array1]\nprobe = [\"/dev/sdb\"]",
+        "[storage]\narray1 = \"/dev/sdb\"",
+        &[r#"berth.toml:8: storage.array1: text "/dev/sdb" instead of a table"#],
+    ),
+    (
+        "[storage.array1]\nprobe = [\"/dev/sdb\"]",
+        "[[storage]]\nprobe = [\"/dev/sdb\"]",
+        &["berth.toml:7: storage: a list instead of a table"],
+    ),
+    (
+        r#"lab = { cidr = "10.2.0.0/24" }"#,
+        r#"lab = { cidr = 10, gateway = "10.2.0.254" }"#,
+        &["berth.toml:3: subnets.lab.cidr: number 10 instead of text in quotes"],
+    ),
+    (
+        r#"cidr6 = "fd00:1::/64""#,
+        r#"cidr6 = "fd00:1::""#,
+        &[r#"berth.toml:2: subnets.office.cidr6: "fd00:1::" is no network, such as "fd00:1::/64""#],
+    ),
+    (
+        "priority = 100",
+        "nfs_lease = 30\nnfs_grace = \"60\"",
+        &[
+            r#"berth.toml:11: vserver.alpha.nfs_grace: text "60" instead of a whole number from 5 to 600"#,
+        ],
+    ),
+    (
+        "priority = 100",
+        "services = [\"nfs\", \"sbm\"]",
+        &[r#"berth.toml:10: vserver.alpha.services: "sbm" is none of nfs, smb"#],
+    ),
+    // gateways that lead nowhere
+    (
+        r#"gateway = "10.1.0.254""#,
+        r#"gateway = "10.1.0.0""#,
+        &[
+            "berth.toml:2: subnets.office.gateway: 10.1.0.0 is the first or last address of 10.1.0.0/24, which no host may use",
+        ],
+    ),
+    (
+        r#"cidr6 = "fd00:1::/64""#,
+        r#"cidr6 = "fd00:1::/64", gateway6 = "fd00:1::""#,
+        &[
+            "berth.toml:2: subnets.office.gateway6: fd00:1:: is the first or last address of fd00:1::/64, which no host may use",
+        ],
+    ),
+    (
+        r#"cidr6 = "fd00:1::/64""#,
+        r#"cidr6 = "fd00:1::/64", gateway6 = "10.1.0.254""#,
+        &["berth.toml:2: subnets.office.gateway6: 10.1.0.254 is no IPv6 address"],
+    ),
+    (
+        r#"subnet = "lab" }"#,
+        r#"gateway = "10.2.0.255" }"#,
+        &[
+            "berth.toml:12: vserver.alpha.vips: the gateway 10.2.0.255 of 10.2.0.50 is the first or last address of 10.2.0.0/24, which no host may use",
+        ],
+    ),
+    (
+        r#"subnet = "lab" }"#,
+        r#"gateway = "10.2.0.50" }"#,
+        &[
+            "berth.toml:12: vserver.alpha.vips: the gateway 10.2.0.50 of 10.2.0.50 is the virtual IP address itself",
+        ],
+    ),
+    (
+        r#"["fd00:1::50"]"#,
+        r#"["fd00:1::50", { ip = "10.1.0.51", gateway = "10.1.0.50" }]"#,
+        &[
+            "berth.toml:24: vserver.beta.vips: the gateway 10.1.0.50 of 10.1.0.51 is an address of alpha",
+        ],
+    ),
+    // ports that no client of the address is at
+    (
+        r#"subnet = "lab" }"#,
+        r#"subnet = "lab", ports = ["eth2", "eth1"] }"#,
+        &[
+            "berth.toml:12: vserver.alpha.vips: port eth1 is on office at n1 (line 5), not on lab, where 10.2.0.50 is",
+        ],
+    ),
+    (
+        r#"["fd00:1::50"]"#,
+        r#"[{ ip = "fd00:1::50", ports = ["eth2"] }]"#,
+        &[
+            "berth.toml:24: vserver.beta.vips: port eth2 is on lab at n1 (line 5), not on office, where fd00:1::50 is",
+        ],
+    ),
+    // names that are no port's
+    (
+        "eth2 =",
+        "lo =",
+        &[
+            r#"berth.toml:5: nodes.n1.ports: the name "lo" is the node's own loopback interface, where no client is"#,
+        ],
+    ),
+    (
+        "eth2 =",
+        "b-beta =",
+        &[
+            r#"berth.toml:5: nodes.n1.ports.b-beta: the name "b-beta" is that of the interface to beta's cell"#,
+        ],
+    ),
+    (
+        r#"subnet = "lab" }"#,
+        r#"subnet = "lab", ports = ["eth1,eth2", "eth*", "lo", "b-alpha"] }"#,
+        &[
+            r#"berth.toml:12: vserver.alpha.vips: the name "b-alpha" is that of the interface to alpha's cell"#,
+            r#"berth.toml:12: vserver.alpha.vips.ports: the name "eth*" has '*' in it: name each interface by itself, without patterns"#,
+            r#"berth.toml:12: vserver.alpha.vips.ports: the name "eth1,eth2" has ',' in it: name each interface by itself, without patterns"#,
+            r#"berth.toml:12: vserver.alpha.vips.ports: the name "lo" is the node's own loopback interface, where no client is"#,
+        ],
+    ),
+    // lists that say nothing, where to leave them out says the reverse
+    (
+        r#"share = "more""#,
+        r#"share = "more", users = []"#,
+        &[
+            "berth.toml:22: vserver.alpha.filesystem.smb.users: is empty: name users or @groups, or leave it out for all that the server knows; to lock everybody out, take smb away",
+        ],
+    ),
+    (
+        r#"clients = ["*"]"#,
+        "clients = []",
+        &[
+            r#"berth.toml:28: vserver.beta.filesystem.nfs.clients: is empty: list networks or hosts, or "*" for all"#,
+        ],
+    ),
+    (
+        r#"subnet = "lab" }"#,
+        r#"subnet = "lab", ports = [] }"#,
+        &[
+            "berth.toml:12: vserver.alpha.vips.ports: is empty: name interfaces, or leave it out for the nodes' ports on the subnet",
+        ],
+    ),
+    (
+        "priority = 100",
+        "services = []",
+        &[
+            "berth.toml:10: vserver.alpha.services: is empty: name services, or leave it out for those that a file system is exported by",
+        ],
+    ),
+    (
+        r#"probe = ["/dev/sdb"]"#,
+        "probe = []",
+        &["berth.toml:8: storage.array1.probe: is empty: name the devices, or leave it out"],
+    ),
+    // names of hosts without quotes
+    (
+        "[nodes.n2]",
+        "[nodes.n2.example.com]",
+        &[
+            r#"berth.toml:6: nodes.n2.example.com: a name with dots needs quotes: [nodes."n2.example.com"]"#,
+        ],
+    ),
+    (
+        "[nodes.n2]",
+        "[nodes.n2.example.com]\nports = { eth1 = \"office\" }\n[nodes.n3.example.com]",
+        &[
+            r#"berth.toml:6: nodes.n2.example.com: a name with dots needs quotes: [nodes."n2.example.com"]"#,
+            r#"berth.toml:8: nodes.n3.example.com: a name with dots needs quotes: [nodes."n3.example.com"]"#,
+        ],
+    ),
+    (
+        "[vserver.beta]\nvips = [\"fd00:1::50\"]\n[[vserver.beta.filesystem]]",
+        "[vserver.beta.example]\nvips = [\"fd00:1::50\"]\n[[vserver.beta.example.filesystem]]",
+        &[
+            r#"berth.toml:23: vserver.beta.example: the name "beta.example" has '.' in it; allowed are a-z, 0-9 and -"#,
+        ],
+    ),
+    (
+        "[nodes.n2]",
+        "[nodes.n2]\nnics = { eth1 = \"office\" }",
+        &["berth.toml:7: nodes.n2.nics: unknown key (known here: ports)"],
+    ),
     // several at once
     (
         "priority = 100",
         r#"priority = -1
-servces = []
+servces = ["nfs", "smb"]
 stop_timeout = 0"#,
         &[
             "berth.toml:10: vserver.alpha.priority: number -1 instead of a whole number from 0 to 9999",
@@ -716,6 +942,24 @@ fn each_mistake_is_named_with_its_line_and_what_would_be_right() {
         let lines: Vec<String> = problems.lines().collect();
         assert_eq!(&lines, expected, "{bad}");
         assert!(lines.iter().all(|line| !line.contains('\n')), "{bad}");
+    }
+}
+
+#[test]
+fn the_usual_gateway_of_ipv6_is_taken() {
+    let subnet = GOOD.replace(
+        r#"cidr6 = "fd00:1::/64""#,
+        r#"cidr6 = "fd00:1::/64", gateway6 = "fe80::1""#,
+    );
+    let own = GOOD.replace(
+        r#"["fd00:1::50"]"#,
+        r#"[{ ip = "fd00:1::50", gateway = "fe80::1" }]"#,
+    );
+    for toml in [subnet, own] {
+        let config = config::parse("berth.toml", &toml).unwrap();
+        let plan = model::build(&config, Features::CURRENT, &Known::new());
+        let vip = plan.resources.iter().find(|r| r.id == "beta-ip1").unwrap();
+        assert!(vip.params.contains(&("gateway", "fe80::1".to_owned())));
     }
 }
 

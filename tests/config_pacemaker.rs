@@ -191,9 +191,40 @@ fn the_three_forms_say_the_same() {
 }
 
 #[test]
+#[ignore = "needs pacemaker"]
+fn in_an_opt_in_cluster_everything_starts_on_the_files_nodes_and_nowhere_else() {
+    let toml = EXAMPLE.replace("stay_on = \"n1\"", "");
+    let mut model = model_of(&toml, Features::CURRENT);
+    let opt_in = |model: &Model| {
+        let mut cib = cib(Some(&render::xml::configuration(model)));
+        let options = cib.child_mut("configuration").child_mut("crm_config");
+        let property = Element::new("nvpair").with("id", "o-y");
+        let property = property
+            .with("name", "symmetric-cluster")
+            .with("value", "false");
+        options
+            .child_mut("cluster_property_set")
+            .children
+            .push(property);
+        simulate(&cib, &["--node-up=n1", "--node-up=n2", "--node-up=n3"])
+    };
+    assert_eq!(opt_in(&model).place("alpha-home"), "nowhere");
+    model.allow_only_on(&["n2", "n3"]);
+    let outcome = opt_in(&model);
+    let starts: Vec<&str> = changes(&outcome);
+    for id in model.ids().filter(|id| *id != "portwatch") {
+        let place = outcome.place(id);
+        assert!(["n2", "n3"].contains(&place), "{id} is {place}");
+    }
+    let watchers = starts.iter().filter(|a| a.starts_with("portwatch:"));
+    assert_eq!(watchers.count(), 2, "{starts:#?}");
+    assert!(starts.iter().all(|a| !a.ends_with(" n1")), "{starts:#?}");
+}
+
+#[test]
 #[ignore = "needs root, pacemaker, crm and pcs"]
 fn ports_of_single_nodes_are_the_same_in_all_forms_and_need_no_change_after_them() {
-    let toml = "[subnets]\na = { cidr = \"10.1.0.0/24\" }\n[nodes.n1]\nports = { eth1 = \"a\", \"it's\" = \"a\" }\n\
+    let toml = "[subnets]\na = { cidr = \"10.1.0.0/24\" }\n[nodes.n1]\nports = { eth1 = \"a\", \"e&1\" = \"a\" }\n\
         [nodes.\"n2.example.com\"]\nports = { eth2 = \"a\" }\n[nodes.n3]\n";
     let dir = tempfile::tempdir().unwrap();
     let model = model_of(toml, Features::CURRENT);

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
+use berth::agent::vip::Wish;
 use berth::ocf::State;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, sendto, setsockopt,
@@ -398,6 +399,235 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(Instant::now() < deadline, "waited 10 s for {what}");
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_cell_sends_packets_as_large_as_its_ports_and_learns_of_smaller_ways() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    for link in ["p0", "p1", "p2", "br0"] {
+        net.switch.ip(&format!("link set {link} mtu 9000"));
+    }
+    net.client_a.ip("link set eth0 mtu 9000");
+    net.node.ip("link set a0 mtu 9000");
+    let mtu = || {
+        let inside = alpha.namespace.json("link show eth0")[0]["mtu"].clone();
+        let outside = net.node.json("link show b-alpha")[0]["mtu"].clone();
+        assert_eq!(inside, outside);
+        inside.as_u64().unwrap()
+    };
+    assert_eq!(mtu(), 1500);
+    for vip in VIPS {
+        let wish = alpha.wish(vip);
+        net.start(&alpha, &wish).unwrap();
+        assert_eq!(mtu(), 9000);
+        let (near, far) = match vip.contains(':') {
+            true => ("2001:db8:1::10", "2001:db8:2::10"),
+            false => ("10.1.0.10", "10.2.0.10"),
+        };
+        let ping = |from: &vip_lab::Namespace, size: u32, to: &str| {
+            let line = format!("ping -n -M do -s {size} -c 3 -i 0.05 -w 2 {to}");
+            let out = from.run(&line);
+            String::from_utf8_lossy(&out.stdout).into_owned()
+        };
+        assert!(ping(&net.client_a, 8000, vip).contains("bytes from"));
+        assert!(ping(&alpha.namespace, 8000, near).contains("bytes from"));
+        // The other subnet's port carries less, and the node says so.
+        let said = ping(&alpha.namespace, 8000, far);
+        assert!(!said.contains("bytes from"), "{said}");
+        let learned = alpha.namespace.sh(&format!("ip route get {far}"));
+        assert!(learned.contains("mtu 1500"), "{learned} {said}");
+        // What changes while it runs is followed.
+        net.node.ip("link set a0 mtu 4000");
+        assert_eq!(net.monitor(&alpha, &wish), State::Running);
+        assert_eq!(mtu(), 4000);
+        net.node.ip("link set a0 mtu 9000");
+        assert_eq!(net.monitor(&alpha, &wish), State::Running);
+        assert_eq!(mtu(), 9000);
+        net.stop(&alpha, &wish);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_interface_of_the_administrators_is_a_port_whatever_its_name() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    net.node.ip("link set a0 down");
+    net.node.ip("link set a0 name b-lan");
+    net.node.ip("link set b-lan up");
+    net.node.sh("ip addr add 2001:db8:1::1/64 dev b-lan nodad");
+    for vip in VIPS {
+        assert_eq!(net.start(&alpha, &alpha.wish(vip)).unwrap(), State::Running);
+        serve(&alpha.namespace, vip, 2049, "alpha", 1);
+        assert_eq!(call(&net.client_a, vip, 2049).as_deref(), Some("alpha"));
+    }
+    for (port, why) in [
+        ("b-alpha", "the interface of vserver alpha's cell"),
+        ("lo", "a loopback interface"),
+    ] {
+        let wish = Wish {
+            ports: Some(vec![port.into()]),
+            ..alpha.wish("10.1.0.51")
+        };
+        let error = net.start(&alpha, &wish).unwrap_err().to_string();
+        let says = format!("parameter ports: {port} leads to no client: it is {why}");
+        assert_eq!(error, says);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn without_ipv6_in_the_kernel_ipv4_works_and_ipv6_says_why_not() {
+    with_own_mounts(|| {
+        let net = Network::new();
+        let alpha = net.cell("alpha");
+        // As far as files can tell.
+        net.node
+            .inside(|| SmallRoom::over(std::path::Path::new("/proc/sys/net/ipv6")));
+        let (old, new) = (alpha.wish("10.1.0.50"), alpha.wish("2001:db8:1::50"));
+        assert_eq!(net.start(&alpha, &old).unwrap(), State::Running);
+        assert_eq!(net.monitor(&alpha, &old), State::Running);
+        let error = net.start(&alpha, &new).unwrap_err().to_string();
+        assert!(error.contains("this node's kernel has no IPv6"), "{error}");
+        for wish in [&old, &new] {
+            assert_eq!(net.stop(&alpha, wish), State::Stopped);
+            assert_eq!(net.monitor(&alpha, wish), State::Stopped);
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_link_local_gateway_leads_out_of_the_subnet_on_either_kind_of_port() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    let (gateway, far) = ("fe80::1", "2001:db8:9::1");
+    // The client plays the router, and has what is behind it.
+    net.client_a
+        .ip(&format!("addr add {gateway}/64 dev eth0 nodad"));
+    net.client_a.ip(&format!("addr add {far}/128 dev lo nodad"));
+    for wish in [alpha.wish(VIPS[1]), alpha.wide_wish(VIPS[1])] {
+        assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
+        assert!(!pings(&alpha.namespace, far), "without a gateway");
+        let wish = Wish {
+            gateway: gateway.parse().ok(),
+            ..wish
+        };
+        wish.check().unwrap();
+        assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
+        assert!(pings(&alpha.namespace, far), "by {gateway}");
+        assert_eq!(net.monitor(&alpha, &wish), State::Running);
+        assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+    }
+}
+
+/// As firewalld makes it, with the port in a zone.
+const FIREWALLD: &str = "table inet firewalld {
+    chain forward_zones {
+        ALLOW
+        iifname \"a0\" goto public
+    }
+    chain public {
+        jump public_allow
+        reject with icmpx admin-prohibited
+    }
+    chain public_allow {
+        oifname \"a0\" accept
+    }
+    chain filter_FORWARD {
+        type filter hook forward priority filter + 10; policy accept;
+        ct state { established, related } accept
+        ct status dnat accept
+        iifname \"lo\" accept
+        ct state vmap { invalid : drop }
+        jump forward_zones
+        reject with icmpx admin-prohibited
+    }
+}";
+/// As Docker and ufw make it.
+const DROPPING: &str = "table ip filter {
+    chain USER {
+        return
+    }
+    chain FORWARD {
+        type filter hook forward priority filter; policy drop;
+        jump USER
+        oifname \"docker0\" ct state related,established accept
+        ct state related,established accept
+        iifname \"docker0\" oifname != \"docker0\" accept
+        ip protocol icmp accept
+        ALLOW
+    }
+}";
+
+#[test]
+#[ignore = "needs root"]
+fn a_firewall_that_drops_what_is_forwarded_is_named_and_one_that_lets_it_through_is_not() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    for vip in VIPS {
+        net.start(&alpha, &alpha.wish(vip)).unwrap();
+        serve(&alpha.namespace, vip, 2049, "alpha", 100);
+    }
+    let dropping6 = DROPPING
+        .replace("table ip ", "table ip6 ")
+        .replace("ip protocol icmp", "meta l4proto ipv6-icmp");
+    for (vip, ruleset, chain) in [
+        (
+            VIPS[0],
+            FIREWALLD,
+            "filter_FORWARD of nftables table inet firewalld",
+        ),
+        (
+            VIPS[1],
+            FIREWALLD,
+            "filter_FORWARD of nftables table inet firewalld",
+        ),
+        (VIPS[0], DROPPING, "FORWARD of nftables table ip filter"),
+        (VIPS[1], &dropping6, "FORWARD of nftables table ip6 filter"),
+    ] {
+        let wish = alpha.wish(vip);
+        for (allow, open) in [
+            ("", false),
+            // One direction is not enough.
+            ("oifname \"b-*\" accept", false),
+            ("tcp dport 25 drop", false),
+            ("oifname \"b-*\" accept; iifname \"b-*\" accept", true),
+            ("ct state untracked accept", true),
+            ("ct state { untracked, new } accept", true),
+            (
+                "tcp dport { 445, 2049 } accept; tcp sport { 445, 2049 } accept",
+                true,
+            ),
+            (
+                "iifname . oifname { \"a0\" . \"b-alpha\", \"b-alpha\" . \"a0\" } accept",
+                true,
+            ),
+        ] {
+            assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
+            let rules = ruleset.replace("ALLOW", allow);
+            std::fs::write(net.runtime.path().join("rules"), &rules).unwrap();
+            let file = net.runtime.path().join("rules").display().to_string();
+            net.node.sh(&format!("nft -f {file}"));
+            let reached = call(&net.client_a, vip, 2049).is_some();
+            assert_eq!(reached, open, "{vip} {rules}");
+            let state = net.monitor(&alpha, &wish);
+            let validated = net.service(vip, |s| s.validate(&wish));
+            if open {
+                assert_eq!(state, State::Running, "{rules}");
+                validated.unwrap();
+            } else {
+                let why = format!("chain {chain} drops packets of {vip} between a0 and b-alpha");
+                assert_eq!(state, State::Degraded(why.clone()), "{rules}");
+                assert_eq!(validated.unwrap_err().to_string(), why);
+                assert_eq!(net.start(&alpha, &wish).unwrap(), State::Degraded(why));
+            }
+            net.stop(&alpha, &wish);
+            net.node.sh("nft flush ruleset");
+        }
     }
 }
 

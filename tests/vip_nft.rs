@@ -131,6 +131,43 @@ fn damage_is_seen_and_mended_without_losing_elements() {
 
 #[test]
 #[ignore = "needs root"]
+fn rules_that_somebody_has_changed_are_no_longer_whole() {
+    let (node, mut socket) = node();
+    let change = |script: &str| node.sh(&format!("set -e\n{script}"));
+    let first = "$(nft -a list chain inet berth forward4 | sed -n 's/.*handle //p' | sed -n 2p)";
+    for script in [
+        format!("nft replace rule inet berth forward4 handle {first} accept"),
+        "handle=$(nft -a list chain arp berth out | sed -n 's/.*source.*handle //p')\n\
+             comment=$(nft list chain arp berth out | sed -n 's/.*comment \"\\(.*\\)\"/\\1/p')\n\
+             nft replace rule arp berth out handle $handle accept comment \"\\\"$comment\\\"\""
+            .to_owned(),
+        "nft 'chain inet berth input { policy drop; }'".to_owned(),
+        "nft add rule inet berth into6 accept\n\
+         nft delete rule inet berth into4 handle \
+         $(nft -a list chain inet berth into4 | sed -n 's/.*handle //p' | sed -n 2p)"
+            .to_owned(),
+    ] {
+        assert_eq!(socket.standing().unwrap(), Standing::Whole);
+        change(&script);
+        assert_eq!(socket.standing().unwrap(), Standing::Damaged, "{script}");
+        create(&node, &mut socket);
+    }
+    // Elements come and go without a trace in it.
+    socket.change(&[], &elements()).unwrap();
+    assert_eq!(socket.standing().unwrap(), Standing::Whole);
+    socket.change(&elements(), &[]).unwrap();
+    assert_eq!(socket.standing().unwrap(), Standing::Whole);
+    // Whoever makes them is ended before they are sealed.
+    let seal = "nft list chains inet | sed -n 's/.*chain \\(seal_[0-9a-f]*\\) .*/\\1/p'";
+    assert_eq!(node.sh(seal).lines().count(), 1, "{}", node.sh(seal));
+    node.sh(&format!("nft delete chain inet berth $({seal})"));
+    assert_eq!(socket.standing().unwrap(), Standing::Outdated);
+    create(&node, &mut socket);
+    assert_eq!(socket.standing().unwrap(), Standing::Whole);
+}
+
+#[test]
+#[ignore = "needs root"]
 fn rules_of_another_version_serve_until_they_are_made_anew() {
     let (node, mut socket) = node();
     socket.change(&[], &elements()).unwrap();

@@ -1,7 +1,5 @@
 //! `ocf:berth:fscheck`: a file system, checked, and attached in the cell of its virtual server only.
 
-use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -16,8 +14,12 @@ use crate::ocf::{
 };
 use crate::plan::repair::{FsKind, Policy};
 use crate::plan::{directory, name};
-use crate::sys::device::{Device, DeviceSpec};
+use crate::sys::device::{Device, DeviceSpec, Unresolved};
 use crate::sys::mount::{self, Options};
+
+mod proof;
+
+use proof::Known;
 
 /// How long a monitor gives a device to become free whose cell may have died a moment ago.
 const DYING_LIMIT: Duration = Duration::from_millis(500);
@@ -33,8 +35,9 @@ const VSERVER: Param<String> = Param::required(
 const DEVICE: Param<DeviceSpec> = Param::required(
     "device",
     "Block device",
-    "The block device: an absolute path, UUID= or LABEL=. A UUID or label is searched on all block \
-     devices of the node.",
+    "The block device: an absolute path, UUID= or LABEL=. Paths below /dev/disk/by-id or /dev/mapper are \
+     the same on all nodes and mean one disk. A UUID or label is searched on all block devices of the node: \
+     whoever can write to one of them can make it ambiguous, as can a clone or a snapshot.",
     |value| value.parse(),
 )
 .unique_group("device");
@@ -140,6 +143,9 @@ const SMB_USERS: Param<Vec<User>> = Param::with_default(
 )
 .reloadable();
 
+/// How long a device is looked for that does not show itself.
+const SEARCH_LIMIT: Duration = Duration::from_secs(10);
+
 /// The declaration.
 pub static AGENT: Agent = Agent {
     name: "fscheck",
@@ -212,9 +218,9 @@ fn volume(env: &Env) -> Result<Volume, Error> {
     Ok(Volume {
         device: DEVICE.get(env)?.to_string(),
         directory: DIRECTORY.get(env)?,
-        fstype: FSTYPE.get(env)?.map(|kind| kind.as_str().to_owned()),
+        fstype: FSTYPE.get(env)?,
         options: OPTIONS.get(env)?,
-        repair: REPAIR.get(env)?.as_str().to_owned(),
+        repair: REPAIR.get(env)?,
         export: exported(env)?,
     })
 }
@@ -226,12 +232,22 @@ fn validate(cx: &Context<'_>) -> Result<State, Error> {
 fn validate_host(cx: &Context<'_>) -> Result<State, Error> {
     let wanted = volume(cx.env)?;
     let device = resolve(cx)?;
+    let of = match device.part_of() {
+        Some(of) => Some(of),
+        None => device
+            .member(cx.deadline)
+            .blame(Fault::Host, device.path.display())?,
+    };
+    if let Some(of) = of {
+        let text = format!("parameter device: {} is {of}", device.path.display());
+        return Err(Error::host(text));
+    }
     match (device.superblock, wanted.fstype) {
         (None, _) => Err(Error::host(format!(
             "{} has no ext4, XFS or btrfs file system on it",
             device.path.display()
         ))),
-        (Some(superblock), Some(fstype)) if superblock.condition.kind.as_str() != fstype => {
+        (Some(superblock), Some(fstype)) if superblock.condition.kind != fstype => {
             Err(Error::config(format!(
                 "parameter fstype: {} has {} on it, not {fstype}",
                 device.path.display(),
@@ -244,10 +260,16 @@ fn validate_host(cx: &Context<'_>) -> Result<State, Error> {
 
 fn resolve(cx: &Context<'_>) -> Result<Device, Error> {
     step("looking for the device");
-    DEVICE
-        .get(cx.env)?
-        .resolve(cx.deadline)
-        .blame(Fault::Host, "parameter device")
+    // The start needs the rest of its time for more than a device that does not answer.
+    let limit = cx.deadline.min(Instant::now() + SEARCH_LIMIT);
+    DEVICE.get(cx.env)?.resolve(limit).map_err(|e| {
+        let fault = match e {
+            // What another node may see otherwise, and this one a moment later.
+            Unresolved::Ambiguous(_) | Unresolved::Silent(_) => Fault::Failed,
+            _ => Fault::Host,
+        };
+        Error::new(fault, format!("parameter device: {e}"))
+    })
 }
 
 fn start(cx: &Context<'_>) -> Result<State, Error> {
@@ -288,16 +310,11 @@ fn reload(cx: &Context<'_>) -> Result<State, Error> {
 }
 
 fn stop(cx: &Context<'_>) -> Result<State, Error> {
-    let vserver = VSERVER
-        .try_get(cx.env)
-        .or_else(|| member::recall_vserver(cx));
-    // What the keeper found, before it forgets: the name in the parameter may lead nowhere by now.
-    let mut path = None;
-    if let Some(vserver) = &vserver {
-        if let Some(Reply::Member { device, .. }) =
-            member::ask_status(cx, vserver).unwrap_or_default()
-        {
-            path = device;
+    let mut known = Known::new(cx, VSERVER.try_get(cx.env));
+    if let Some((vserver, reply)) = member::owner(cx, known.vservers()) {
+        // What the keeper found, before it forgets: the name in the parameter may lead nowhere by now.
+        if let Some(reply) = &reply {
+            known.heed(&vserver, reply);
         }
         step("detaching the file system");
         let resource = cx.env.instance().to_owned();
@@ -306,63 +323,41 @@ fn stop(cx: &Context<'_>) -> Result<State, Error> {
             budget,
         };
         // Whatever the keeper says, or what is in its place: the device has the last word.
-        match member::leave(cx, vserver, request).map(|reply| reply.map(member::judge)) {
+        match member::leave(cx, &vserver, request).map(|reply| reply.map(member::judge)) {
             Ok(Some(Ok(Condition::Absent))) => {}
-            Ok(None) => member::await_end(vserver)?,
+            Ok(None) => member::await_end(&vserver)?,
             Ok(Some(Ok(other))) => {
                 log::warn(format_args!("after its stop the keeper says: {other:?}"))
             }
             Ok(Some(Err(e))) | Err(e) => log::warn(format_args!("stop by the keeper: {e}")),
         }
     }
-    let Some(device) = path.map(bare).or_else(|| known_device(cx)) else {
-        return Ok(State::Stopped);
-    };
-    step("waiting for the device to be free");
-    match device.wait_free(cx.deadline) {
-        // A device that has gone away is held by nobody.
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
-        _ => Ok(State::Stopped),
-    }
-}
-
-/// A device without what lies on it, which is not asked: its storage may be dead.
-fn bare(path: PathBuf) -> Device {
-    let number = fs::metadata(&path).map_or(0, |m| m.rdev());
-    Device {
-        path,
-        number,
-        superblock: None,
-    }
-}
-
-/// The device that the parameter names, if it is there.
-fn known_device(cx: &Context<'_>) -> Option<Device> {
-    match DEVICE.try_get(cx.env)? {
-        DeviceSpec::Path(path) => {
-            let path = fs::canonicalize(path).ok()?;
-            let is_block = fs::metadata(&path).is_ok_and(|m| m.file_type().is_block_device());
-            is_block.then(|| bare(path))
-        }
-        other => other.resolve(cx.deadline).ok(),
-    }
+    known.prove(cx, cx.deadline, true)
 }
 
 fn monitor(cx: &Context<'_>) -> Result<State, Error> {
     let vserver = VSERVER.get(cx.env)?;
     step("asking the keeper");
-    match member::ask_status(cx, &vserver)? {
+    let reply = member::ask_status(cx, &vserver)?;
+    match &reply {
         Some(Reply::Member {
             condition: Condition::Running,
             init: Some(init),
             ..
-        }) => verify(init, &DIRECTORY.get(cx.env)?),
-        Some(reply) => match member::judge(reply)? {
-            Condition::Absent => prove_stopped(cx),
-            other => Ok(member::state(other)),
+        }) => return verify(*init, &DIRECTORY.get(cx.env)?),
+        Some(reply) => match member::judge(reply.clone())? {
+            Condition::Absent => {}
+            other => return Ok(member::state(other)),
         },
-        None => prove_stopped(cx),
+        None => {}
     }
+    // Without a cell it is stopped, unless the device says otherwise.
+    let mut known = Known::new(cx, Some(vserver.clone()));
+    if let Some(reply) = &reply {
+        known.heed(&vserver, reply);
+    }
+    let patience = cx.deadline.min(Instant::now() + DYING_LIMIT);
+    known.prove(cx, patience, false)
 }
 
 /// What the kernel says about a file system that the keeper says is in service.
@@ -381,17 +376,4 @@ fn verify(init: i32, directory: &Path) -> Result<State, Error> {
         return Ok(State::Failed(text));
     }
     Ok(State::Running)
-}
-
-/// Without a cell it is stopped, unless the device says otherwise.
-fn prove_stopped(cx: &Context<'_>) -> Result<State, Error> {
-    let Some(device) = known_device(cx) else {
-        return Ok(State::Stopped);
-    };
-    step("looking whether the device is free");
-    match device.wait_free(cx.deadline.min(Instant::now() + DYING_LIMIT)) {
-        Ok(()) => Ok(State::Stopped),
-        Err(e) if e.kind() == std::io::ErrorKind::TimedOut => Ok(State::Failed(e.to_string())),
-        Err(e) => Err(e.into()),
-    }
 }

@@ -126,18 +126,48 @@ pub fn ask(vserver: &str, request: &Request, deadline: Instant) -> Result<Option
     }
 }
 
-/// Which virtual server's cell this resource is in, where its parameter no longer says so.
-pub fn recall_vserver(cx: &Context<'_>) -> Option<String> {
+/// Whose keeper has this resource, and what it says of it, if it answers: of `likely`, the first that knows it
+/// or does not answer, else whichever on this node knows it, as the parameter may have been changed since the
+/// start. If none does, the first of `likely`.
+pub fn owner(cx: &Context<'_>, likely: &[String]) -> Option<(String, Option<Reply>)> {
+    let mut first = None;
+    for vserver in likely {
+        let reply = ask_status(cx, vserver);
+        let is_absent = match &reply {
+            Ok(Some(reply)) => !is_member(reply),
+            Ok(None) => true,
+            Err(e) => {
+                log::warn(e);
+                false
+            }
+        };
+        let answer = (vserver.clone(), reply.unwrap_or_default());
+        if !is_absent {
+            return Some(answer);
+        }
+        first.get_or_insert(answer);
+    }
+    recall(cx, likely).or(first)
+}
+
+/// Which keeper on this node, other than those asked before, has this resource.
+fn recall(cx: &Context<'_>, asked: &[String]) -> Option<(String, Option<Reply>)> {
     let names = fs::read_dir(protocol::RUNTIME_DIRECTORY).ok()?;
     names
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
-        // Not only keepers have files there.
-        .filter(|entry| name::vserver(entry).is_ok())
-        .find(|vserver| {
-            let reply = ask_status(cx, vserver).ok().flatten();
-            reply.is_some_and(|r| !matches!(judge(r), Ok(Condition::Absent)))
+        // Other things of berth's lie there, too.
+        .filter(|name| name::vserver(name).is_ok() && !asked.contains(name))
+        .find_map(|vserver| {
+            let reply = ask_status(cx, &vserver).ok().flatten();
+            let reply = reply.filter(is_member)?;
+            Some((vserver, Some(reply)))
         })
+}
+
+/// Whether a keeper says that the resource is a member of its cell.
+fn is_member(reply: &Reply) -> bool {
+    !matches!(judge(reply.clone()), Ok(Condition::Absent))
 }
 
 /// Asks a keeper to let go of a member, and ends a keeper that does not answer: it is in the way, and

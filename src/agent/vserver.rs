@@ -230,7 +230,8 @@ fn start(cx: &Context<'_>) -> Result<State, Error> {
 }
 
 fn stop(cx: &Context<'_>) -> Result<State, Error> {
-    let Some(vserver) = NAME.try_get(cx.env).or_else(|| member::recall_vserver(cx)) else {
+    let named: Vec<String> = NAME.try_get(cx.env).into_iter().collect();
+    let Some((vserver, _)) = member::owner(cx, &named) else {
         return Ok(State::Stopped);
     };
     let seconds = STOP_TIMEOUT.try_get(cx.env).unwrap_or(10);

@@ -23,7 +23,7 @@ use super::order::{Event, Numbered, Order};
 use super::refused::Refused;
 use super::root::Root;
 use super::service::{self, ServerSpec};
-use super::{names, server, settle, task};
+use super::{names, owner, server, settle, task};
 use crate::ocf::log;
 use running::Server;
 
@@ -70,7 +70,9 @@ fn build(vserver: &str, channel: &Channel) -> io::Result<Root> {
     nix::unistd::sethostname(vserver)?;
     network::harden()?;
     channel.send(&Event::Separate, None)?;
-    Root::build()
+    let root = Root::build()?;
+    owner::leave_name(vserver)?;
+    Ok(root)
 }
 
 /// Work in a child, and the order that it is for.

@@ -1,6 +1,7 @@
 //! A vserver's cell: the keeper in the host, the cell's PID 1, and the servers that run under it.
 
 pub mod announcing;
+pub mod attachment;
 pub mod channel;
 pub mod client;
 pub mod daemon;
@@ -14,6 +15,7 @@ pub mod names;
 pub mod network;
 pub mod order;
 pub mod output;
+pub mod owner;
 pub mod probe;
 pub mod protocol;
 pub mod refused;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
-use crate::hash::fnv32;
+use crate::plan::vip::{cell_link, cell_mac, is_cell_link};
 use crate::sys::namespace;
-use crate::sys::netlink::{LinkChange, Mac, Route, Socket, Veth, Via};
+use crate::sys::netlink::{Link, LinkChange, Mac, Route, Socket, Veth, Via};
 
 /// The cell's end of the veth.
 pub const INSIDE: &str = "eth0";
@@ -26,9 +26,28 @@ const PROTOCOL: u8 = 190;
 /// 20 ms, such as a port's failover, ten times as long.
 const RTO_MIN: Duration = Duration::from_millis(20);
 
+/// What the veth carries in one packet at the least: smaller ports' ways are learned by it as anybody's.
+const SMALLEST_MTU: u32 = 1500;
+
 /// Name of the host's end of `vserver`'s veth.
 pub fn outside(vserver: &str) -> String {
-    format!("b-{vserver}")
+    cell_link(vserver)
+}
+
+/// Whether an interface of the node is its end of a cell's veth, and not somebody else's of such a name.
+pub fn is_own(link: &Link) -> bool {
+    is_cell_link(&link.name, link.mac.map(|mac| mac.0))
+}
+
+/// The MTU of the cells' veths, in bytes, on a node with these interfaces: that of the port that carries
+/// most in one packet. By a way that carries less, the node says so, as any router does.
+pub fn mtu(links: &[Link]) -> u32 {
+    let ports = links
+        .iter()
+        .filter(|l| l.up && !l.loopback && l.mac.is_some() && !is_own(l));
+    // More than Ethernet is carried by nothing that clients are at.
+    let largest = ports.map(|l| l.mtu).max().unwrap_or(0);
+    largest.clamp(SMALLEST_MTU, u32::from(u16::MAX))
 }
 
 /// Connects the network namespace of a new cell with the caller's.
@@ -39,13 +58,14 @@ pub fn connect(vserver: &str, namespace: &OwnedFd) -> io::Result<()> {
     let name = outside(vserver);
     let mut host = Socket::new()?;
     // That of a cell which died a moment ago may not have been cleared away yet.
-    let _ = host.delete_link(&name)?;
+    remove(&mut host, &name)?;
+    let mtu = mtu(&host.links()?);
     let _ = host.create_veth(&Veth {
         name: &name,
         peer: INSIDE,
         peer_namespace: Some(namespace.as_fd()),
-        mac: mac(vserver),
-        mtu: None,
+        mac: Mac(cell_mac(vserver)),
+        mtu: Some(mtu),
     })?;
     // That the host forwards what comes out of it is the vip agent's to allow, behind its filter.
     set(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
@@ -110,10 +130,23 @@ pub fn default_route(link: u32, ipv6: bool) -> Route {
 /// Removes the host's end, and with it the cell's.
 ///
 /// # Errors
-/// If the kernel refuses; not if there is none.
+/// If the kernel refuses, or the interface is somebody else's; not if there is none.
 pub fn disconnect(vserver: &str) -> io::Result<()> {
-    let _ = Socket::new()?.delete_link(&outside(vserver))?;
-    Ok(())
+    remove(&mut Socket::new()?, &outside(vserver))
+}
+
+fn remove(host: &mut Socket, name: &str) -> io::Result<()> {
+    match host.link(name)? {
+        None => Ok(()),
+        Some(link) if is_own(&link) && link.kind.as_deref() == Some("veth") => {
+            let _ = host.delete_link(name)?;
+            Ok(())
+        }
+        Some(_) => Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            format!("{name} is not berth's, but has the name of this cell's interface: rename it"),
+        )),
+    }
 }
 
 /// Has the cell forget what it has learned of the ways to its clients, such as the size of packets that
@@ -133,14 +166,9 @@ pub fn forget_paths(namespace: impl AsFd) -> io::Result<()> {
     namespace::inside(&namespace, || set("ipv4/route/flush", "1"))
 }
 
-/// A fixed address from the name: locally administered, unicast. Nobody but the two ends sees it.
-fn mac(vserver: &str) -> Mac {
-    let [a, b, c, d] = fnv32(vserver).to_be_bytes();
-    Mac([0x02, 0xbe, a, b, c, d])
-}
-
-fn has_ipv6() -> bool {
-    fs::exists("/proc/sys/net/ipv6").unwrap_or(false)
+/// Whether this kernel has IPv6: not with `ipv6.disable=1`.
+pub fn has_ipv6() -> bool {
+    fs::exists("/proc/sys/net/ipv6/conf").unwrap_or(false)
 }
 
 /// Settings of a network namespace in which there is one way out and nobody to learn another from.
@@ -175,5 +203,55 @@ fn set(name: &str, value: &str) -> io::Result<()> {
     match fs::write(&path, value) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other.map_err(|e| crate::sys::message(e, format_args!("write {value} to {path}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(name: &str, mtu: u32) -> Link {
+        Link {
+            index: 1,
+            name: name.into(),
+            mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+            mtu,
+            up: true,
+            carrier: true,
+            loopback: false,
+            arp: true,
+            kind: None,
+            master: None,
+        }
+    }
+
+    #[test]
+    fn a_cell_carries_what_the_largest_port_does() {
+        let down = Link {
+            up: false,
+            ..link("eth3", 9600)
+        };
+        let tunnel = Link {
+            mac: None,
+            ..link("ib0", 65_520)
+        };
+        let cell = Link {
+            mac: Some(Mac(cell_mac("beta"))),
+            ..link("b-beta", 9700)
+        };
+        let loopback = Link {
+            loopback: true,
+            ..link("lo", 65_536)
+        };
+        let others = vec![loopback, down, tunnel, cell];
+        assert_eq!(mtu(&others), 1500);
+        let with = |mtus: &[u32]| {
+            let ports = mtus.iter().map(|m| link("eth1", *m));
+            mtu(&ports.chain(others.clone()).collect::<Vec<_>>())
+        };
+        assert_eq!(with(&[1500, 9000]), 9000);
+        assert_eq!(with(&[1280]), 1500);
+        // The administrator's, whatever it is called.
+        assert_eq!(mtu(&[link("b-lan", 4000)]), 4000);
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::service::{NfsExport, ServerSpec, SmbShare};
+use crate::plan::repair::{FsKind, Policy};
 
 /// Where the keepers' sockets and locks are; for root only.
 pub const RUNTIME_DIRECTORY: &str = "/run/berth";
@@ -41,11 +42,11 @@ pub struct Volume {
     /// Where it is attached in the cell.
     pub directory: PathBuf,
     /// Its type; `None`: whatever the superblock says.
-    pub fstype: Option<String>,
+    pub fstype: Option<FsKind>,
     /// Mount options, comma-separated.
     pub options: String,
-    /// `never`, `preen` or `full`.
-    pub repair: String,
+    /// How far it may be repaired without a person.
+    pub repair: Policy,
     /// How it is exported.
     pub export: Exported,
 }

@@ -1,35 +1,30 @@
 //! A repair that the keeper runs beside its other work: programs on the device, one after the other as
 //! [`plan::repair`] decides, without ever waiting for them.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit};
 
 use crate::plan::repair::{
-    Decision, Exit, FsKind, IMAGE, Policy, Program, Stage, Subject, after_stage, program, progress,
-    verdict,
+    Decision, Exit, FsKind, IMAGE, Policy, Program, Proof, Stage, Subject, after_stage, program,
+    progress, undo, verdict,
 };
 use crate::sys::program::command;
+use record::Record;
 
-/// An image of the metadata may take no more room and time than this: access is blocked meanwhile, and
-/// the image is only a precaution. Where a count in an XFS header is garbage, xfs_db can loop for ever
-/// over what xfs_repair mends at once.
-const IMAGE_SIZE: u64 = 1 << 30;
+mod record;
+
+/// An image of the metadata may take no more time than this: access is blocked meanwhile, and the image is
+/// only a precaution. Where a count in an XFS header is garbage, xfs_db can loop for ever over what
+/// xfs_repair mends at once.
 const IMAGE_TIME: Duration = Duration::from_secs(20);
-
-/// What is kept of the programs' words.
-const LOG_SIZE: usize = 16 << 20;
-
-/// How many repairs' records are kept of a file system.
-const RECORDS: usize = 4;
 
 /// What is to be repaired.
 #[derive(Debug, Clone)]
@@ -38,8 +33,12 @@ pub struct Patient {
     pub kind: FsKind,
     /// How far the repair may go.
     pub policy: Policy,
+    /// What shows that it needs one.
+    pub proof: Proof,
     /// Its block device, which nothing else holds.
     pub device: PathBuf,
+    /// Whether it has multiple-mount protection (ext4).
+    pub mmp: bool,
     /// Where the records of its repairs are kept, one directory each.
     pub records: PathBuf,
 }
@@ -48,8 +47,7 @@ pub struct Patient {
 #[derive(Debug)]
 pub struct Repair {
     patient: Patient,
-    record: PathBuf,
-    log: Log,
+    record: Record,
     stage: Stage,
     percent: Option<u8>,
     running: Option<Running>,
@@ -70,17 +68,19 @@ impl Repair {
     /// Starts a repair with this stage.
     ///
     /// # Errors
-    /// If its record can't be made or the program not be started: the repair is not under way then.
+    /// If the program can't be started: the repair is not under way then. `NotFound` if it is not
+    /// installed.
     pub fn start(patient: Patient, stage: Stage) -> io::Result<Self> {
-        let record = make_record(&patient.records)?;
-        let log = Log {
-            file: File::create(record.join("log"))?,
-            left: LOG_SIZE,
-        };
+        let mut record = Record::new(&patient.records);
+        if patient.mmp {
+            // It opens such a file system twice, and takes its own undo file for a broken one
+            // (e2fsprogs 1.47.0: "Undo file corrupt").
+            record.write("# e2fsck keeps nothing of a file system with multiple-mount protection");
+            record.give_up_keeping();
+        }
         let mut repair = Self {
             patient,
             record,
-            log,
             stage,
             percent: None,
             running: None,
@@ -122,12 +122,12 @@ impl Repair {
         }
         for line in running.words.read()? {
             self.percent = progress::phases(&line).or(self.percent);
-            self.log.write(&line);
+            self.record.write(&line);
         }
         if let Some(status) = running.child.try_wait()? {
             // Its last words may have come since.
             for line in running.words.read()? {
-                self.log.write(&line);
+                self.record.write(&line);
             }
             self.running = None;
             self.end(status)?;
@@ -135,7 +135,7 @@ impl Repair {
         }
         if running.deadline.is_some_and(|d| d <= now) {
             running.deadline = None;
-            self.log.write("not finished in time: ended by berth");
+            self.record.write("not finished in time: ended by berth");
             running.child.kill()?;
         }
         Ok(None)
@@ -145,6 +145,7 @@ impl Repair {
     pub fn describe(&self) -> String {
         match (self.stage, self.percent) {
             (Stage::Preserve, _) => "saving its metadata before the repair".to_owned(),
+            (Stage::Release, _) => "clearing the mark of a check that was cut off".to_owned(),
             (_, Some(percent)) => format!("repairing {percent} %"),
             (_, None) => "repairing".to_owned(),
         }
@@ -157,30 +158,40 @@ impl Repair {
 
     /// The directory with its log and what was kept of the damage.
     pub fn record(&self) -> &Path {
-        &self.record
+        self.record.directory()
     }
 
     /// Starts `stage`, or goes on to the next if there is nothing to do in it.
     fn begin(&mut self, stage: Stage) -> io::Result<()> {
-        let mut next = Decision::Run(stage);
-        while let Decision::Run(stage) = next {
+        let Patient {
+            kind,
+            policy,
+            proof,
+            ..
+        } = self.patient;
+        let mut next = Decision::Run(stage, proof);
+        while let Decision::Run(stage, _) = next {
             (self.stage, self.percent) = (stage, None);
             let (progress, told) = pipe()?;
+            let room = self.record.room();
+            let keeps = stage == Stage::Preserve || undo(kind, stage).is_some();
+            let most = (keeps && room > 0).then_some(room);
             let subject = Subject {
                 device: &self.patient.device,
-                keep: &self.record,
+                keep: self.record.directory(),
+                room: room > 0,
                 progress: told.as_raw_fd(),
             };
-            if let Some(program) = program(self.patient.kind, stage, subject) {
-                self.log
+            if let Some(program) = program(kind, stage, subject) {
+                self.record
                     .write(&format!("$ {} {}", program.name, program.args.join(" ")));
-                self.running = Some(Running::start(&program, stage, progress, told)?);
+                self.running = Some(Running::start(&program, stage, most, progress, told)?);
                 return Ok(());
             }
-            let nothing_done = verdict(self.patient.kind, stage, Exit::Code(0));
-            next = after_stage(self.patient.kind, self.patient.policy, stage, &nothing_done);
+            let nothing_done = verdict(kind, stage, Exit::Code(0));
+            next = after_stage(kind, policy, proof, stage, &nothing_done);
         }
-        self.log.write(&format!("# {next:?}"));
+        self.record.write(&format!("# {next:?}"));
         self.over = Some(next);
         Ok(())
     }
@@ -190,17 +201,31 @@ impl Repair {
             Some(signal) => Exit::Signal(signal),
             None => Exit::Code(status.code().unwrap_or(-1)),
         };
-        self.log.write(&format!("# {status}"));
+        self.record.write(&format!("# {status}"));
+        let Patient {
+            kind,
+            policy,
+            proof,
+            ..
+        } = self.patient;
         if self.stage == Stage::Preserve && exit != Exit::Code(0) {
             // Half an image is none.
-            let _ = fs::remove_file(self.record.join(IMAGE));
+            self.record.drop_file(IMAGE);
         }
-        let verdict = verdict(self.patient.kind, self.stage, exit);
-        let Patient { kind, policy, .. } = self.patient;
-        match after_stage(kind, policy, self.stage, &verdict) {
-            Decision::Run(stage) => self.begin(stage),
+        if let (Some(kept), Exit::Signal(libc::SIGXFSZ)) = (undo(kind, self.stage), exit) {
+            // What it overwrites has become more than there is room for. It mends what it finds: begun
+            // again, it finds the rest.
+            self.record
+                .write("# no room for what is overwritten: again, and it can't be taken back");
+            self.record.drop_file(kept);
+            self.record.give_up_keeping();
+            return self.begin(self.stage);
+        }
+        let verdict = verdict(kind, self.stage, exit);
+        match after_stage(kind, policy, proof, self.stage, &verdict) {
+            Decision::Run(stage, _) => self.begin(stage),
             over => {
-                self.log.write(&format!("# {over:?}"));
+                self.record.write(&format!("# {over:?}"));
                 self.over = Some(over);
                 Ok(())
             }
@@ -212,7 +237,7 @@ impl Drop for Repair {
     /// Ends the program. The device is free when [`crate::sys::device::Device::wait_free`] says so.
     fn drop(&mut self) {
         if let Some(running) = &mut self.running {
-            self.log.write("# ended by berth");
+            self.record.write("# ended by berth");
             // Both fail only if it has ended by itself.
             let _ = running.child.kill();
             let _ = running.child.try_wait();
@@ -224,6 +249,7 @@ impl Running {
     fn start(
         program: &Program,
         stage: Stage,
+        most: Option<u64>,
         progress: OwnedFd,
         told: OwnedFd,
     ) -> io::Result<Self> {
@@ -239,12 +265,15 @@ impl Running {
                     BorrowedFd::borrow_raw(inherited),
                     rustix::io::FdFlags::empty(),
                 )?;
-                if stage == Stage::Preserve {
-                    let size = Rlimit {
-                        current: Some(IMAGE_SIZE),
-                        maximum: Some(IMAGE_SIZE),
+                // It counts for files alone, not for the device. Who goes beyond it is ended by a signal,
+                // which is to leave no core file in its turn. xfs_repair insists on having no limit.
+                let file = most.map(|most| (Resource::Fsize, most));
+                for (resource, most) in file.into_iter().chain([(Resource::Core, 0)]) {
+                    let most = Rlimit {
+                        current: Some(most),
+                        maximum: Some(most),
                     };
-                    rustix::process::setrlimit(Resource::Fsize, size)?;
+                    rustix::process::setrlimit(resource, most)?;
                 }
                 Ok(())
             });
@@ -312,43 +341,4 @@ impl Lines {
         }
         Ok(lines)
     }
-}
-
-/// The log of a repair: what its programs said, up to a limit.
-#[derive(Debug)]
-struct Log {
-    file: File,
-    left: usize,
-}
-
-impl Log {
-    /// A log that can't be written must not end a repair that can be done.
-    fn write(&mut self, line: &str) {
-        if let Some(left) = self.left.checked_sub(line.len() + 1) {
-            self.left = left;
-            let _ = writeln!(self.file, "{line}");
-        }
-    }
-}
-
-/// Makes the directory for this repair's record, named by the time, and drops the oldest ones.
-fn make_record(records: &Path) -> io::Result<PathBuf> {
-    let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", records.display()));
-    let mut builder = fs::DirBuilder::new();
-    builder.mode(0o700);
-    builder.recursive(true).create(records).map_err(named)?;
-    let mut old: Vec<PathBuf> = fs::read_dir(records)
-        .map_err(named)?
-        .filter_map(|e| Some(e.ok()?.path()))
-        .collect();
-    old.sort();
-    for path in old.iter().rev().skip(RECORDS - 1) {
-        fs::remove_dir_all(path).map_err(named)?;
-    }
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let record = records.join(format!("{:012}.{:09}", now.as_secs(), now.subsec_nanos()));
-    builder.recursive(false).create(&record).map_err(named)?;
-    Ok(record)
 }

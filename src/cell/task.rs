@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,8 @@ use super::probe;
 use super::refused::Refused;
 use super::server;
 use super::service::{Export, Ready, ServerSpec};
-use crate::sys::{command, mount};
+use crate::sys::command;
+use crate::sys::mount::{self, Entry};
 
 /// Between two looks at something that tells nobody when it changes.
 const INTERVAL: Duration = Duration::from_millis(5);
@@ -32,12 +32,13 @@ const STARTED: Duration = Duration::from_millis(100);
 pub fn detach(directory: &Path, patience: Duration, servers: &[Pid]) -> Result<(), String> {
     let begun = Instant::now();
     loop {
-        let device = match device_at(directory) {
-            Ok(Some(device)) => device,
-            Ok(None) => return Ok(()),
-            Err(e) => return Err(format!("read the mount table: {e}")),
+        let table = mount::read_table(Path::new("/proc/self/mountinfo"))
+            .map_err(|e| format!("read the mount table: {e}"))?;
+        let Some(there) = table.iter().rev().find(|e| e.target == directory) else {
+            return Ok(());
         };
-        let error = match unmount_all(device) {
+        let of_it: Vec<&Entry> = table.iter().filter(|e| e.device == there.device).collect();
+        let error = match unmount_all(&table, &of_it) {
             Ok(()) => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::ResourceBusy => e,
             Err(e) => return Err(e.to_string()),
@@ -46,7 +47,7 @@ pub fn detach(directory: &Path, patience: Duration, servers: &[Pid]) -> Result<(
         if waited > patience * 2 {
             return Err(error.to_string());
         }
-        for pid in users(device) {
+        for pid in users(&of_it) {
             // A quarter of the patience to go unasked, the rest of it to go when asked.
             let signal = match (servers.contains(&pid), waited) {
                 (true, waited) if waited < patience => continue,
@@ -60,34 +61,23 @@ pub fn detach(directory: &Path, patience: Duration, servers: &[Pid]) -> Result<(
     }
 }
 
-/// The number of the file system attached at `directory`, `None` if there is none.
-fn device_at(directory: &Path) -> io::Result<Option<(u32, u32)>> {
-    let table = mount::read_table(Path::new("/proc/self/mountinfo"))?;
-    Ok(table
-        .iter()
-        .rev()
-        .find(|e| e.target == directory)
-        .map(|e| e.device))
-}
-
-/// Unmounts what is mounted of a file system, and on it.
-fn unmount_all(device: (u32, u32)) -> io::Result<()> {
-    let table = mount::read_table(Path::new("/proc/self/mountinfo"))?;
-    let of_it = table.iter().filter(|e| e.device == device);
-    let places: Vec<&PathBuf> = of_it.map(|e| &e.target).collect();
+/// Unmounts the mounts `of_it`, which are all of one file system, and what is mounted on them.
+fn unmount_all(table: &[Entry], of_it: &[&Entry]) -> io::Result<()> {
     // The last mounted first: the state directory lies on the home file system.
     for entry in table.iter().rev() {
-        if places.iter().any(|place| entry.target.starts_with(place)) {
+        if of_it.iter().any(|e| entry.target.starts_with(&e.target)) {
             mount::detach(&entry.target)?;
         }
     }
     Ok(())
 }
 
-/// The processes that have something of a file system open.
-fn users(device: (u32, u32)) -> Vec<Pid> {
-    let number = rustix::fs::makedev(device.0, device.1);
-    let lies_there = |path: &Path| fs::metadata(path).is_ok_and(|m| m.dev() == number);
+/// The processes that have something open in one of these mounts.
+///
+/// A mount is known by its number: the device number that `stat` shows is not the file system's on btrfs,
+/// where each subvolume has one of its own.
+fn users(mounts: &[&Entry]) -> Vec<Pid> {
+    let lies_there = |path: &Path| mount::id_of(path).is_ok_and(|id| has(mounts, id));
     processes()
         .unwrap_or_default()
         .into_iter()
@@ -101,6 +91,10 @@ fn users(device: (u32, u32)) -> Vec<Pid> {
                 || any_entry(&process.join("map_files"), lies_there)
         })
         .collect()
+}
+
+fn has(mounts: &[&Entry], id: u64) -> bool {
+    mounts.iter().any(|mount| mount.id == id)
 }
 
 fn any_entry(directory: &Path, test: impl Fn(&Path) -> bool) -> bool {

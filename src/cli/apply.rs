@@ -8,16 +8,20 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::{Failure, Source};
+use super::nodes::Comparison;
+use super::{Failure, Source, complain};
 use crate::cluster::canonical::pairs;
 use crate::cluster::cib::Cib;
 use crate::cluster::element::Element;
 use crate::cluster::merge::{self, Merged};
 use crate::cluster::patch::Loaded;
-use crate::cluster::{fencing, release, status};
+use crate::cluster::{fencing, properties, release};
 use crate::config::ids::{Known, OWNERSHIP};
 use crate::config::model::{self, Agent, Features, Model};
 use crate::config::{Config, render};
+
+mod removal;
+mod wait;
 
 /// Exit code of [`diff`] and of a dry run when something would change.
 const DIFFERENT: u8 = 5;
@@ -25,8 +29,6 @@ const DIFFERENT: u8 = 5;
 const TOOL_PATIENCE: Duration = Duration::from_secs(60);
 /// For an unchanging CIB: how long a change that came too late is tried again.
 const LOAD_PATIENCE: Duration = Duration::from_secs(30);
-/// For the stop of what is removed; longer than any stop operation may take.
-const STOP_PATIENCE: Duration = Duration::from_secs(700);
 /// Between two looks at the cluster.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -74,6 +76,10 @@ fn say(text: impl Display) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
+fn warn(text: &String) {
+    complain(&format!("warning: {text}"));
+}
+
 /// A CIB as it was read, and what the file makes of it.
 struct Attempt {
     model: Model,
@@ -84,7 +90,15 @@ struct Attempt {
 fn attempt(config: &Config, cib: &Cib) -> Result<Attempt, Failure> {
     let before = cib.read(soon())?;
     release::check(&before).map_err(Failure::Failed)?;
-    let model = model::build(config, Features::CURRENT, &known(&before));
+    let mut model = model::build(config, Features::CURRENT, &known(&before));
+    if properties::is_opt_in(&before) {
+        let nodes: Vec<&str> = config.nodes.iter().map(|n| n.name.value.as_str()).collect();
+        if nodes.is_empty() {
+            let text = "the cluster is opt-in (symmetric-cluster is false), and the file names no nodes: give each node that may run virtual servers a table [nodes.NAME]";
+            return Err(Failure::Refused(text.to_owned()));
+        }
+        model.allow_only_on(&nodes);
+    }
     let wanted = render::xml::configuration(&model);
     let merged = merge::merge(&before, &wanted, OWNERSHIP)
         .map_err(|conflict| Failure::Failed(conflict.to_string()))?;
@@ -119,6 +133,12 @@ fn known(cib: &Element) -> Known {
 pub fn diff(target: &Target) -> Result<ExitCode, Failure> {
     let (config, cib) = target.open()?;
     let attempt = attempt(&config, &cib)?;
+    let nodes = Comparison::of(&config, &attempt.before);
+    nodes
+        .unknown
+        .iter()
+        .chain(&nodes.unmentioned)
+        .for_each(warn);
     let mut out = io::stdout().lock();
     for change in &attempt.merged.changes {
         writeln!(out, "{change}")?;
@@ -138,6 +158,11 @@ pub fn apply(options: &Options) -> Result<ExitCode, Failure> {
     }
     let (config, cib) = options.target.open()?;
     let mut attempt = attempt(&config, &cib)?;
+    let nodes = Comparison::of(&config, &attempt.before);
+    if !nodes.unknown.is_empty() {
+        return Err(Failure::Refused(nodes.unknown.join("; ")));
+    }
+    nodes.unmentioned.iter().for_each(warn);
     if !options.without_fencing {
         check_fencing(&cib, &attempt.before)?;
     }
@@ -145,79 +170,41 @@ pub fn apply(options: &Options) -> Result<ExitCode, Failure> {
         say("no change");
     } else {
         cib.verify(&attempt.merged.cib, soon())?;
-        if cib.file.is_none() {
-            stop_first(&config, &cib, &attempt)?;
-        }
-        attempt = load(&config, &cib)?;
+        attempt = match cib.file {
+            None => removal::load(&config, &cib, &attempt.merged.removed)?,
+            Some(_) => load(&config, &cib)?,
+        };
         for change in &attempt.merged.changes {
             say(change);
         }
     }
     if let Some(patience) = options.wait.filter(|_| cib.file.is_none()) {
-        wait_started(&attempt.model, Duration::from_secs(patience.into()))?;
+        wait::until_started(&attempt.model, Duration::from_secs(patience.into()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn check_fencing(cib: &Cib, live: &Element) -> Result<(), Failure> {
-    let refused = |why: String| {
+    fencing::check_configuration(live).map_err(|lack| {
+        // Where there is a device, to do without fencing is no advice.
+        let instead = match lack.no_device {
+            true => " (--without-fencing applies nevertheless)",
+            false => "",
+        };
         Failure::Refused(format!(
-            "{why}; without fencing two nodes may write to one file system (--without-fencing applies nevertheless)"
+            "{}; without fencing two nodes may write to one file system{instead}",
+            lack.text
         ))
-    };
-    fencing::check_configuration(live).map_err(refused)?;
+    })?;
     if cib.file.is_some() {
         return Ok(());
     }
-    for node in fencing::nodes(live) {
+    for node in properties::members(live) {
         if !fencing::reaches(&node, soon())? {
-            return Err(refused(format!(
-                "no running fence device reaches node {node}"
+            return Err(Failure::Refused(format!(
+                "no running fence device reaches node {node}; without fencing two nodes may write to one file system"
             )));
         }
-    }
-    Ok(())
-}
-
-/// Stops what is to be removed, in the order of its constraints: as an orphan it would be stopped
-/// without any.
-fn stop_first(config: &Config, cib: &Cib, first: &Attempt) -> Result<(), Failure> {
-    let running = |ids: &[String]| -> Result<Vec<String>, Failure> {
-        let active = status::read(soon())?
-            .into_iter()
-            .filter(status::Instance::is_active);
-        let active: Vec<String> = active.map(|instance| instance.id).collect();
-        Ok(ids
-            .iter()
-            .filter(|id| active.contains(id))
-            .cloned()
-            .collect())
-    };
-    let mut left = running(&first.merged.removed)?;
-    if left.is_empty() {
-        return Ok(());
-    }
-    change(cib, || {
-        let attempt = attempt(config, cib)?;
-        let after = merge::stopping(&attempt.before, &attempt.merged.removed);
-        Ok((attempt.before.clone(), after, ()))
-    })?;
-    let deadline = Instant::now() + STOP_PATIENCE;
-    let mut told = Vec::new();
-    while !left.is_empty() {
-        if left != told {
-            say(format_args!("stopping {}", left.join(", ")));
-            told.clone_from(&left);
-        }
-        if Instant::now() > deadline {
-            return Err(Failure::Failed(format!(
-                "stop {} before its removal: not stopped in {} s; when it is, apply again",
-                left.join(", "),
-                STOP_PATIENCE.as_secs()
-            )));
-        }
-        std::thread::sleep(PAUSE);
-        left = running(&first.merged.removed)?;
     }
     Ok(())
 }
@@ -247,35 +234,5 @@ fn change<T>(
             );
             return Err(Failure::Failed(text));
         }
-    }
-}
-
-fn wait_started(model: &Model, patience: Duration) -> Result<(), Failure> {
-    let begin = Instant::now();
-    let ids: Vec<String> = model.resources.iter().map(|r| r.id.clone()).collect();
-    let mut told = Vec::new();
-    loop {
-        let waiting = status::not_started(&ids, &status::read(soon())?);
-        // What looks started may be about to restart: only a settled cluster is believed.
-        if waiting.is_empty() && status::is_settled(2, soon())? {
-            let seconds = begin.elapsed().as_secs_f32();
-            say(format_args!(
-                "all {} resources started, {seconds:.1} s",
-                ids.len()
-            ));
-            return Ok(());
-        }
-        if begin.elapsed() > patience {
-            return Err(Failure::Failed(format!(
-                "wait for everything to start: after {} s not started: {}",
-                patience.as_secs(),
-                waiting.join(", ")
-            )));
-        }
-        if waiting != told {
-            say(format_args!("waiting for {}", waiting.join(", ")));
-            told = waiting;
-        }
-        std::thread::sleep(PAUSE);
     }
 }

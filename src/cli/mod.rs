@@ -14,6 +14,8 @@ use crate::config::{self, Config, Problems};
 
 mod apply;
 mod manual;
+mod nodes;
+mod signals;
 
 /// For what is asked of this node's own Pacemaker.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,7 +42,7 @@ Exit codes:
   1  failed, such as a tool of the cluster or a wait that took too long
   2  wrong use of this command
   3  the configuration file is wrong
-  4  refused: the cluster has no working fencing
+  4  refused: the cluster is not fit for it, such as one without working fencing
   5  diff and apply --dry-run: something would change
 exec ends with the program's own exit code, 128 and more for a death by signal.";
 
@@ -138,6 +140,15 @@ impl From<io::Error> for Failure {
 }
 
 impl Failure {
+    /// Its words, as one line.
+    fn text(&self) -> String {
+        match self {
+            Self::File(problems) => problems.lines().collect::<Vec<_>>().join("; "),
+            Self::Unread => "the reader of the output went away".to_owned(),
+            Self::Refused(text) | Self::Failed(text) => text.clone(),
+        }
+    }
+
     fn report(self) -> ExitCode {
         match self {
             Self::File(problems) => {

@@ -78,7 +78,8 @@ pub fn pairs<'e>(element: &'e Element, set: &str) -> impl Iterator<Item = (&'e s
     sets.flat_map(pairs_in)
 }
 
-fn pairs_in(set: &Element) -> impl Iterator<Item = (&str, &str)> {
+/// Name and value of each pair in a set.
+pub fn pairs_in(set: &Element) -> impl Iterator<Item = (&str, &str)> {
     let pairs = set.children.iter().filter(|c| c.name == "nvpair");
     pairs.filter_map(|pair| Some((pair.get("name")?, pair.get("value")?)))
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::canonical::pairs;
 use super::element::Element;
+use super::properties::{by_rule, is_true, property};
 use super::release::FeatureSet;
 use crate::sys::command::run;
 use crate::sys::program::command;
@@ -32,11 +33,54 @@ const WATCHDOG: Renamed = Renamed {
     new: "fencing-watchdog-timeout",
 };
 
+/// What a configuration lacks for fencing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lack {
+    /// What is missing, and what would be right.
+    pub text: String,
+    /// Whether there is nothing that could fence at all: where there is a device, it wants to be mended.
+    pub no_device: bool,
+}
+
 /// Says what the configuration lacks for fencing.
 ///
 /// # Errors
-/// What is missing, and what would be right.
-pub fn check_configuration(cib: &Element) -> Result<(), String> {
+/// What it lacks.
+pub fn check_configuration(cib: &Element) -> Result<(), Lack> {
+    let devices = devices(cib);
+    let has_watchdog = watchdog(cib);
+    let lack = |text: String| {
+        Err(Lack {
+            text,
+            no_device: devices.is_empty() && has_watchdog != Some(true),
+        })
+    };
+    if let Some(off) = switched_off(cib) {
+        return lack(off);
+    }
+    if has_watchdog == Some(true) || devices.iter().any(|device| device.enabled) {
+        return Ok(());
+    }
+    if has_watchdog == Some(false) {
+        let name = WATCHDOG.old;
+        return lack(format!(
+            "{name} is set, but have-watchdog is false: SBD does not run on the nodes"
+        ));
+    }
+    match devices.as_slice() {
+        [] => lack("the cluster has no fence device (a resource of class stonith)".to_owned()),
+        disabled => {
+            let ids: Vec<&str> = disabled.iter().map(|d| d.id).collect();
+            let ids = ids.join(", ");
+            lack(format!(
+                "all fence devices are set to stay stopped (target-role): {ids}"
+            ))
+        }
+    }
+}
+
+/// The property that switches fencing off, at all times or at some.
+fn switched_off(cib: &Element) -> Option<String> {
     // Of a cluster that is older, the old name counts now and the new one after its update.
     let knows_new = FeatureSet::of(cib).is_some_and(|set| set >= FeatureSet::FENCING_NAMES);
     let [old, new] = [ENABLED.old, ENABLED.new].map(|name| Some((name, property(cib, name)?)));
@@ -45,28 +89,28 @@ pub fn check_configuration(cib: &Element) -> Result<(), String> {
         None => [old, new].into_iter().flatten().collect(),
     };
     if let Some((name, value)) = said.into_iter().find(|(_, value)| !is_true(value)) {
-        return Err(format!(
+        return Some(format!(
             "the cluster property {name} is {value}, it must be true"
         ));
     }
-    let watchdog = Some(WATCHDOG.new).filter(|_| knows_new);
-    let watchdog = watchdog.and_then(|name| property(cib, name));
-    let watchdog = watchdog.or_else(|| property(cib, WATCHDOG.old));
-    if !has_device(cib) && !watchdog.is_some_and(is_some_time) {
-        return Err("the cluster has no fence device (a resource of class stonith)".to_owned());
-    }
-    Ok(())
+    [ENABLED.old, ENABLED.new].into_iter().find_map(|name| {
+        let mut at_times = by_rule(cib, name).into_iter();
+        let (set, value) = at_times.find(|(_, value)| !is_true(value))?;
+        Some(format!(
+            "the cluster property {name} is {value} at times, by the rule of {set}: it must always be true"
+        ))
+    })
 }
 
-/// The value of a cluster property, if it is set.
-fn property<'c>(cib: &'c Element, name: &str) -> Option<&'c str> {
-    let options = cib.child("configuration")?.child("crm_config")?;
-    let mut found = pairs(options, "cluster_property_set").filter(|(n, _)| *n == name);
-    found.next().map(|(_, value)| value)
-}
-
-fn is_true(value: &str) -> bool {
-    ["true", "on", "yes", "y", "1"].contains(&value.to_lowercase().as_str())
+/// Whether nodes without any device reset themselves by their watchdogs; `None` if nothing is set so.
+fn watchdog(cib: &Element) -> Option<bool> {
+    let knows_new = FeatureSet::of(cib).is_some_and(|set| set >= FeatureSet::FENCING_NAMES);
+    let new = Some(WATCHDOG.new).filter(|_| knows_new);
+    let time = new.and_then(|name| property(cib, name));
+    let time = time.or_else(|| property(cib, WATCHDOG.old));
+    time.filter(|time| is_some_time(time))?;
+    // The cluster sets it itself, when it has found out.
+    Some(property(cib, "have-watchdog").is_none_or(is_true))
 }
 
 /// Whether a time is not 0, in whatever unit. A negative one stands for one that Pacemaker works out.
@@ -75,20 +119,49 @@ fn is_some_time(value: &str) -> bool {
     !number.is_empty()
 }
 
-fn has_device(cib: &Element) -> bool {
-    let configuration = cib.child("configuration").into_iter();
-    let mut all = configuration.flat_map(Element::walk);
-    all.any(|e| e.name == "primitive" && e.get("class") == Some("stonith"))
+/// A fence device.
+struct Device<'c> {
+    id: &'c str,
+    enabled: bool,
 }
 
-/// Names of the full members of the cluster.
-pub fn nodes(cib: &Element) -> Vec<String> {
-    let nodes = cib.child("configuration").and_then(|c| c.child("nodes"));
-    let nodes = nodes.into_iter().flat_map(|n| &n.children);
-    let members = nodes.filter(|n| n.get("type").is_none_or(|t| t == "member"));
-    members
-        .filter_map(|n| n.get("uname").map(str::to_owned))
-        .collect()
+/// The fence devices, alone or in groups and clones, of a class of their own or a template's.
+fn devices(cib: &Element) -> Vec<Device<'_>> {
+    let configuration = cib.child("configuration");
+    let section = |name| configuration.and_then(|c| c.child(name));
+    let resources = section("resources").map_or(&[][..], |r| &r.children);
+    let defaults = section("rsc_defaults").and_then(role);
+    let mut devices = Vec::new();
+    for top in resources.iter().filter(|top| top.name != "template") {
+        for primitive in top.walk().filter(|e| e.name == "primitive") {
+            let template = primitive.get("template").and_then(|id| {
+                let mut templates = resources.iter().filter(|e| e.name == "template");
+                templates.find(|template| template.id() == id)
+            });
+            let class = primitive.get("class");
+            let class = class.or_else(|| template.and_then(|t| t.get("class")));
+            if class != Some("stonith") {
+                continue;
+            }
+            // What is around it comes after its own and before the defaults.
+            let around = top.walk().filter(|e| {
+                e.name != "primitive" && e.walk().any(|inner| inner.id() == primitive.id())
+            });
+            let roles = [Some(primitive), template].into_iter().flatten();
+            let role = roles.chain(around).find_map(role).or(defaults);
+            devices.push(Device {
+                id: primitive.id(),
+                enabled: !role.is_some_and(|role| role.eq_ignore_ascii_case("Stopped")),
+            });
+        }
+    }
+    devices
+}
+
+/// The `target-role` that is set on an element itself.
+fn role(element: &Element) -> Option<&str> {
+    let mut meta = pairs(element, "meta_attributes").filter(|(name, _)| *name == "target-role");
+    meta.next().map(|(_, value)| value)
 }
 
 /// Asks the running fencer whether a device reaches `node`.
@@ -134,7 +207,8 @@ mod tests {
     }
 
     fn refused(set: &str, properties: &[(&str, &str)], resource: &str) -> Option<String> {
-        check_configuration(&cib(set, properties, resource)).err()
+        let lack = check_configuration(&cib(set, properties, resource)).err();
+        lack.map(|lack| lack.text)
     }
 
     #[test]
@@ -188,7 +262,74 @@ mod tests {
     }
 
     #[test]
-    fn remote_nodes_are_no_members() {
-        assert_eq!(nodes(&cib(OLD, &[], "")), ["n1"]);
+    fn a_device_counts_wherever_it_is_unless_it_is_set_to_stay_stopped() {
+        let template = r#"<template id="t" class="stonith" type="fence_x"/>"#;
+        let of_template = r#"<primitive id="f" template="t"/>"#;
+        let stopped = r#"<meta_attributes id="m"><nvpair id="m-t" name="target-role" value="stopped"/></meta_attributes>"#;
+        let inside = |outer: &str, meta: &str, what: &str| {
+            format!("<{outer} id=\"o\">{meta}{what}</{outer}>")
+        };
+        for device in [
+            format!("{template}{of_template}"),
+            inside("group", "", DEVICE),
+            inside("clone", "", DEVICE),
+            inside(
+                "clone",
+                "",
+                &inside("group", "", DEVICE).replace("\"o\"", "\"p\""),
+            ),
+        ] {
+            assert_eq!(refused(OLD, &[], &device), None, "{device}");
+        }
+        let none = refused(OLD, &[], template).unwrap();
+        assert!(none.contains("no fence device"), "{none}");
+        let own = DEVICE.replace("/>", &format!(">{stopped}</primitive>"));
+        for disabled in [
+            own.clone(),
+            inside("group", stopped, DEVICE),
+            inside("clone", stopped, DEVICE),
+            format!(
+                "{}{of_template}",
+                template.replace("/>", &format!(">{stopped}</template>"))
+            ),
+        ] {
+            let lack = check_configuration(&cib(OLD, &[], &disabled)).unwrap_err();
+            let text = "all fence devices are set to stay stopped (target-role): f";
+            assert_eq!((lack.text.as_str(), lack.no_device), (text, false));
+        }
+        let other = DEVICE.replace("\"f\"", "\"g\"");
+        assert_eq!(refused(OLD, &[], &format!("{own}{other}")), None);
+    }
+
+    #[test]
+    fn that_there_is_a_device_is_known_where_fencing_is_switched_off() {
+        let off = [("stonith-enabled", "false")];
+        let lack = |device| check_configuration(&cib(OLD, &off, device)).unwrap_err();
+        assert!(lack("").no_device && !lack(DEVICE).no_device);
+    }
+
+    #[test]
+    fn a_watchdog_time_is_worth_nothing_without_a_watchdog() {
+        let time = ("stonith-watchdog-timeout", "10s");
+        let said = refused(OLD, &[time, ("have-watchdog", "false")], "").unwrap();
+        assert!(said.contains("have-watchdog is false"), "{said}");
+        assert_eq!(refused(OLD, &[time, ("have-watchdog", "true")], ""), None);
+        assert_eq!(
+            refused(OLD, &[time, ("have-watchdog", "false")], DEVICE),
+            None
+        );
+    }
+
+    #[test]
+    fn fencing_that_is_off_at_times_is_off() {
+        let mut cib = cib(OLD, &[], DEVICE);
+        let set = r#"<cluster_property_set id="night"><rule id="r"/><nvpair id="p" name="stonith-enabled" value="false"/></cluster_property_set>"#;
+        let options = cib.child_mut("configuration").child_mut("crm_config");
+        options.children.push(Element::parse(set).unwrap());
+        let lack = check_configuration(&cib).unwrap_err();
+        assert!(
+            lack.text.contains("at times, by the rule of night"),
+            "{lack:?}"
+        );
     }
 }

@@ -7,9 +7,11 @@ use super::canonical::{constraint, differences, facts, node_facts, node_of, pair
 use super::element::Element;
 
 mod conflict;
+mod removal;
 mod tag;
 
 pub use conflict::Conflict;
+pub use removal::{resuming, stopping};
 
 /// How the owner of resources and constraints is told from others.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +23,9 @@ pub struct Ownership {
     pub provider: &'static str,
     /// The meta attribute, with the value `true`, that stood for the tag in earlier versions.
     pub former_mark: &'static str,
+    /// The meta attribute that says, on a resource that was stopped in order to be removed, what its
+    /// `target-role` was before.
+    pub stop_mark: &'static str,
     /// By agent, the parameters that no two resources may have the same values of.
     pub identity: &'static [(&'static str, &'static [&'static str])],
     /// The prefix of the ids of the owner's constraints.
@@ -132,37 +137,6 @@ pub fn merge(live: &Element, wanted: &Element, owner: Ownership) -> Result<Merge
     })
 }
 
-/// The CIB with `target-role=Stopped` on the primitives of those ids, so that they stop in the order
-/// that their constraints ask for, while these are still there.
-pub fn stopping(live: &Element, ids: &[String]) -> Element {
-    let mut cib = live.clone();
-    let resources = cib.child_mut("configuration").child_mut("resources");
-    for top in &mut resources.children {
-        if !primitive_of(top).is_some_and(|p| ids.iter().any(|id| id == p.id())) {
-            continue;
-        }
-        let primitive = if top.name == "clone" {
-            top.child_mut("primitive")
-        } else {
-            top
-        };
-        let id = primitive.id().to_owned();
-        let meta = primitive.child_mut("meta_attributes");
-        if meta.id().is_empty() {
-            meta.set("id", format!("{id}.meta"));
-        }
-        meta.children
-            .retain(|pair| pair.get("name") != Some("target-role"));
-        meta.children.push(
-            Element::new("nvpair")
-                .with("id", format!("{id}.meta.target-role"))
-                .with("name", "target-role")
-                .with("value", "Stopped"),
-        );
-    }
-    cib
-}
-
 fn section<'e>(configuration: &'e Element, name: &str) -> &'e [Element] {
     configuration.child(name).map_or(&[], |s| &s.children)
 }
@@ -255,7 +229,10 @@ fn place_resource(
     } else {
         place
     };
-    let how = changed(live, wanted, owner);
+    let mut how = changed(live, wanted, owner);
+    if removal::resume(live, owner) {
+        how.push("target-role set back, which an interrupted removal had left".to_owned());
+    }
     if !how.is_empty() {
         changes.push(Change::Modify(describe(new), how));
         *live = with_foreign_parts(live, wanted, owner);

@@ -7,6 +7,7 @@ pub mod fencing;
 pub mod history;
 pub mod merge;
 pub mod patch;
+pub mod properties;
 pub mod release;
 pub mod status;
 pub mod tool;

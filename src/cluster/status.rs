@@ -1,4 +1,4 @@
-//! What runs where, as crm_mon tells it.
+//! What runs where, what has failed and whether anything is to come, as crm_mon and crm_simulate tell it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,8 +8,18 @@ use super::element::Element;
 use crate::sys::command::run;
 use crate::sys::program::command;
 
+mod progress;
+
+pub use progress::{Progress, Waiting};
+
 const CRM_MON: &str = "crm_mon";
-const CRM_RESOURCE: &str = "crm_resource";
+const CRM_SIMULATE: &str = "crm_simulate";
+
+/// How crm_mon calls an action that has begun and not ended, where that is a recurring monitor.
+const MONITORING: &str = "Monitoring";
+/// Exit codes of a monitor that found a service degraded (`PCMK_OCF_DEGRADED` and its like for a promoted
+/// one): Pacemaker records them as failures and takes them for none.
+const DEGRADED: [&str; 2] = ["190", "191"];
 
 /// One resource, or one instance of a clone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,6 +36,8 @@ pub struct Instance {
     pub failed: bool,
     /// Whether the cluster gave up on it.
     pub blocked: bool,
+    /// Whether the cluster leaves it as it is, because of a maintenance or as it was told so.
+    pub unmanaged: bool,
     /// What is being done with it.
     pub pending: Option<String>,
 }
@@ -35,31 +47,166 @@ impl Instance {
     pub fn is_active(&self) -> bool {
         self.role != "Stopped" || !self.nodes.is_empty()
     }
+
+    /// Whether it shall stay stopped.
+    pub fn is_kept_stopped(&self) -> bool {
+        let target = self.target_role.as_deref();
+        target.is_some_and(|role| role.eq_ignore_ascii_case("Stopped"))
+    }
+}
+
+/// An action that failed, or that found a service degraded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Failure {
+    /// The resource, without the number of an instance.
+    pub id: String,
+    /// The node.
+    pub node: String,
+    /// `start`, `stop`, `monitor`, …
+    pub action: String,
+    /// Whether the service runs all the same.
+    pub degraded: bool,
+    /// What the agent said of it, or how the action ended.
+    pub reason: String,
+}
+
+impl Failure {
+    fn from_element(e: &Element) -> Option<Self> {
+        // Old releases write "none" where the agent gave no reason.
+        let part = |name| e.get(name).filter(|text| !["", "none"].contains(text));
+        let action = part("task")?;
+        // alpha-ip1_monitor_10000
+        let (key, _) = part("op_key")?.rsplit_once('_')?;
+        let id = key.strip_suffix(action)?.strip_suffix('_')?;
+        // How it ended, in words that differ from release to release: for people only.
+        let ended = || {
+            let (code, status) = (part("exitstatus")?, part("status")?);
+            Some(format!("{code} ({status})"))
+        };
+        let reason = part("exitreason").map(str::to_owned).or_else(ended);
+        Some(Self {
+            id: id.split(':').next().unwrap_or_default().to_owned(),
+            node: part("node")?.to_owned(),
+            action: action.to_owned(),
+            degraded: part("exitcode").is_some_and(|code| DEGRADED.contains(&code)),
+            reason: reason.unwrap_or_else(|| "no reason given".to_owned()),
+        })
+    }
+}
+
+/// The state of a cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Its resources, without the instances of clones that have no node to run on.
+    pub instances: Vec<Instance>,
+    /// What has failed and was not forgotten.
+    pub failures: Vec<Failure>,
+    /// Nodes that are in maintenance.
+    pub maintained: Vec<String>,
+    /// What holds up the whole cluster, in a few words each.
+    pub obstacles: Vec<String>,
+}
+
+impl Status {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// The cluster does not run on this node, or its answer can't be read.
+    pub fn read(deadline: Instant) -> io::Result<Self> {
+        const WHAT: &str = "read the state of the cluster";
+        let mut crm_mon = command(CRM_MON)?;
+        crm_mon.args(["--one-shot", "--inactive", "--output-as=xml"]);
+        let text = run(crm_mon, deadline)?.check(WHAT)?.text();
+        let tree = Element::parse(&text).map_err(|e| io::Error::other(format!("{WHAT}: {e}")))?;
+        Ok(Self::from_answer(&tree))
+    }
+
+    /// What crm_mon's answer says.
+    pub fn from_answer(answer: &Element) -> Self {
+        let nodes = answer.child("nodes").map_or(&[][..], |n| &n.children);
+        let maintained = nodes.iter().filter(|node| is(node, "maintenance"));
+        let failures = answer.child("failures").map_or(&[][..], |f| &f.children);
+        Self {
+            instances: without_nodes_that_rest(instances(answer), resting_nodes(nodes)),
+            failures: failures.iter().filter_map(Failure::from_element).collect(),
+            maintained: maintained
+                .filter_map(|node| node.get("name").map(str::to_owned))
+                .collect(),
+            obstacles: obstacles(answer),
+        }
+    }
+
+    /// The failures of a resource that it has not recovered from, as far as is known.
+    pub fn failures_of(&self, id: &str) -> impl Iterator<Item = &Failure> {
+        let own = self.failures.iter().filter(move |f| f.id == id);
+        own.filter(|failure| !failure.degraded)
+    }
+
+    /// Why a running instance is degraded, if it is.
+    pub fn degraded(&self, instance: &Instance) -> Option<&str> {
+        let own = |f: &&Failure| f.id == instance.id && instance.nodes.contains(&f.node);
+        let found = self.failures.iter().find(|f| f.degraded && own(f))?;
+        Some(&found.reason)
+    }
+
+    /// What keeps the running ones of these resources from being stopped, if anything does.
+    pub fn why_unstoppable(&self, ids: &[String]) -> Option<String> {
+        let active = self.instances.iter().filter(|i| i.is_active());
+        let mut active = active.filter(|i| ids.contains(&i.id)).peekable();
+        active.peek()?;
+        if let Some(obstacle) = self.obstacles.first() {
+            return Some(obstacle.clone());
+        }
+        active.find_map(|instance| {
+            let id = &instance.id;
+            let failed = self.failures_of(id).find(|f| f.action == "stop");
+            let maintained = instance.nodes.iter().find(|n| self.maintained.contains(n));
+            match (instance, failed, maintained) {
+                (Instance { blocked: true, .. }, Some(Failure { node, reason, .. }), _) => {
+                    Some(format!("{id} could not be stopped on {node}: {reason}"))
+                }
+                (Instance { blocked: true, .. }, None, _) => {
+                    Some(format!("{id} is blocked by a failure"))
+                }
+                (
+                    Instance {
+                        unmanaged: true, ..
+                    },
+                    _,
+                    Some(node),
+                ) => Some(format!("node {node}, where {id} runs, is in maintenance")),
+                (
+                    Instance {
+                        unmanaged: true, ..
+                    },
+                    ..,
+                ) => Some(format!(
+                    "{id} is not managed by the cluster (is-managed or maintenance is set)"
+                )),
+                _ => None,
+            }
+        })
+    }
 }
 
 /// Reads the state of all resources.
 ///
 /// # Errors
-/// The cluster does not run on this node, or its answer can't be read.
+/// As [`Status::read`].
 pub fn read(deadline: Instant) -> io::Result<Vec<Instance>> {
-    let mut crm_mon = command(CRM_MON)?;
-    crm_mon.args(["--one-shot", "--inactive", "--output-as=xml"]);
-    let text = run(crm_mon, deadline)?
-        .check("read the state of the cluster")?
-        .text();
-    let tree = Element::parse(&text)
-        .map_err(|e| io::Error::other(format!("read the state of the cluster: {e}")))?;
-    Ok(instances(&tree))
+    Status::read(deadline).map(|status| status.instances)
 }
 
-/// The resources in crm_mon's answer, without the instances of clones that have no node to run on.
-pub fn instances(answer: &Element) -> Vec<Instance> {
+fn is(element: &Element, name: &str) -> bool {
+    element.get(name) == Some("true")
+}
+
+fn instances(answer: &Element) -> Vec<Instance> {
     let resources = answer.child("resources");
     let elements = resources
         .into_iter()
         .flat_map(Element::walk)
         .filter(|e| e.name == "resource");
-    let is = |e: &Element, name| e.get(name) == Some("true");
     let instances = elements.map(|e| Instance {
         id: e.id().split(':').next().unwrap_or_default().to_owned(),
         role: e.get("role").unwrap_or_default().to_owned(),
@@ -72,14 +219,32 @@ pub fn instances(answer: &Element) -> Vec<Instance> {
             .collect(),
         failed: is(e, "failed"),
         blocked: is(e, "blocked"),
+        unmanaged: e.get("managed") == Some("false"),
         pending: e.get("pending").map(str::to_owned),
     });
-    without_nodes_that_rest(instances.collect(), resting_nodes(answer))
+    instances.collect()
+}
+
+/// What keeps the cluster from acting at all.
+fn obstacles(answer: &Element) -> Vec<String> {
+    let summary = answer.child("summary");
+    let options = summary.and_then(|s| s.child("cluster_options"));
+    let option = |name| options.and_then(|o| o.get(name)).unwrap_or_default();
+    let quorum = summary
+        .and_then(|s| s.child("current_dc"))
+        .and_then(|dc| dc.get("with_quorum"));
+    let mut found = Vec::new();
+    if option("maintenance-mode") == "true" {
+        found.push("the cluster is in maintenance mode".to_owned());
+    }
+    if quorum == Some("false") && option("no-quorum-policy") != "ignore" {
+        found.push("this part of the cluster has no quorum".to_owned());
+    }
+    found
 }
 
 /// How many nodes run nothing now, as they are down or in standby.
-fn resting_nodes(answer: &Element) -> usize {
-    let nodes = answer.child("nodes").map_or(&[][..], |n| &n.children);
+fn resting_nodes(nodes: &[Element]) -> usize {
     let rests = |node: &&Element| {
         node.get("online") == Some("false") || node.get("standby") == Some("true")
     };
@@ -111,98 +276,57 @@ fn without_nodes_that_rest(mut instances: Vec<Instance>, resting: usize) -> Vec<
     instances
 }
 
-/// Whether the cluster has nothing left to do; waits for that at most `patience` seconds.
+/// What the cluster would do now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prospect {
+    /// Nothing: it is settled.
+    Nothing,
+    /// Only forget failures, after which there may be more to do.
+    Forget,
+    /// Start or stop something, or fence a node: what, in a few words each.
+    Act(Vec<String>),
+}
+
+/// Asks the scheduler what there is to do with the resources of these ids, which a failing or restless
+/// resource of somebody else's does not concern. Unlike `crm_resource --wait` it does not take a recurring
+/// monitor for an action that is to come: a degraded service's first one may stay on record as begun.
 ///
 /// # Errors
-/// The tool can't be run.
-pub fn is_settled(patience: u32, deadline: Instant) -> io::Result<bool> {
-    let mut wait = command(CRM_RESOURCE)?;
-    wait.args(["--wait", &format!("--timeout={patience}s")]);
-    Ok(run(wait, deadline)?.status.success())
+/// The cluster does not run on this node, or its answer can't be read.
+pub fn prospect(ids: &[String], deadline: Instant) -> io::Result<Prospect> {
+    const WHAT: &str = "ask what the cluster has to do";
+    let mut simulate = command(CRM_SIMULATE)?;
+    simulate.args(["--live-check", "--simulate", "--output-as=xml"]);
+    let text = run(simulate, deadline)?.check(WHAT)?.text();
+    let tree = Element::parse(&text).map_err(|e| io::Error::other(format!("{WHAT}: {e}")))?;
+    Ok(prospect_in(&tree, ids))
 }
 
-/// What is not yet as it shall be: each id that is neither started nor set to stay stopped, with its
-/// state in a few words.
-pub fn not_started(ids: &[String], instances: &[Instance]) -> Vec<String> {
-    let mut waiting = Vec::new();
-    for id in ids {
-        let mut own = instances.iter().filter(|i| i.id == *id).peekable();
-        if own.peek().is_none() {
-            waiting.push(format!("{id} (unknown to the cluster yet)"));
-        }
-        for instance in own {
-            let kept_stopped = instance.target_role.as_deref() == Some("Stopped");
-            let started = instance.role == "Started" && !instance.failed;
-            if !kept_stopped && (!started || instance.pending.is_some()) {
-                waiting.push(format!("{id} ({})", state(instance)));
-            }
-        }
+fn prospect_in(answer: &Element, ids: &[String]) -> Prospect {
+    let transition = answer.child("transition");
+    let actions = transition.map_or(&[][..], |t| &t.children);
+    let part = |e: &Element, name| e.get(name).unwrap_or_default().to_owned();
+    let own = |e: &Element| {
+        let id = e.get("resource").and_then(|id| id.split(':').next());
+        id.is_some_and(|id| ids.iter().any(|own| own == id))
+    };
+    let acts: Vec<String> = actions
+        .iter()
+        .filter_map(|e| {
+            let (what, to) = match e.name.as_str() {
+                "rsc_action" if own(e) && e.get("op") != Some("monitor") => ("op", "resource"),
+                "fencing_action" => ("action", "target"),
+                _ => return None,
+            };
+            Some(format!("{} {}", part(e, what), part(e, to)))
+        })
+        .collect();
+    match acts.is_empty() {
+        false => Prospect::Act(acts),
+        true if actions.iter().any(|e| e.name == "cluster_action") => Prospect::Forget,
+        true => Prospect::Nothing,
     }
-    waiting
-}
-
-fn state(instance: &Instance) -> String {
-    let mut text = instance
-        .pending
-        .clone()
-        .unwrap_or_else(|| instance.role.clone())
-        .to_lowercase();
-    if let [node, ..] = instance.nodes.as_slice() {
-        text.push_str(&format!(" on {node}"));
-    }
-    if instance.blocked {
-        text.push_str(", blocked");
-    } else if instance.failed {
-        text.push_str(", failed");
-    }
-    text
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ANSWER: &str = r#"<pacemaker-result api-version="2.25" request="crm_mon">
-      <resources>
-        <resource id="alpha" role="Started" active="true" failed="false"><node name="n1" id="1" cached="true"/></resource>
-        <resource id="alpha-ip1" role="Starting" failed="false" pending="Starting"/>
-        <resource id="beta" role="Stopped" target_role="Stopped" failed="false"/>
-        <clone id="portwatch-clone"><resource id="portwatch:0" role="Started" failed="true"><node name="n2"/></resource></clone>
-        <clone id="other-clone"><resource id="other" role="Started"><node name="n2"/></resource><resource id="other" role="Stopped"/><resource id="other" role="Stopped"/><resource id="other" role="Stopped"/></clone>
-      </resources></pacemaker-result>"#;
-
-    #[test]
-    fn instances_of_a_clone_that_have_no_node_are_not_waited_for() {
-        let waiting = |answer: &str| {
-            let instances = instances(&Element::parse(answer).unwrap());
-            not_started(&["other".to_owned()], &instances).len()
-        };
-        let nodes = r#"<nodes><node online="true" standby="false"/><node online="false"/><node online="true" standby="true"/></nodes><resources>"#;
-        assert_eq!(waiting(ANSWER), 3);
-        assert_eq!(waiting(&ANSWER.replacen("<resources>", nodes, 1)), 1);
-        // A resource that is there once is waited for, even if all nodes are down.
-        let alone = ANSWER.replacen("<resources>", nodes, 1).replace(
-            "\"beta\" role=\"Stopped\" target_role=\"Stopped\"",
-            "\"beta\" role=\"Stopped\"",
-        );
-        let instances = instances(&Element::parse(&alone).unwrap());
-        assert_eq!(
-            not_started(&["beta".to_owned()], &instances),
-            ["beta (stopped)"]
-        );
-    }
-
-    #[test]
-    fn only_what_is_neither_started_nor_kept_stopped_is_waited_for() {
-        let instances = instances(&Element::parse(ANSWER).unwrap());
-        let ids = ["alpha", "alpha-ip1", "beta", "portwatch", "gamma"].map(str::to_owned);
-        assert_eq!(
-            not_started(&ids, &instances),
-            [
-                "alpha-ip1 (starting)",
-                "portwatch (started on n2, failed)",
-                "gamma (unknown to the cluster yet)"
-            ]
-        );
-    }
-}
+mod tests;

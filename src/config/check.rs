@@ -1,19 +1,20 @@
 //! What concerns several keys: names that must exist, things that must be there once, sums.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-
-use super::file::{At, Config, Filesystem, Net, OnSubnetLoss, Service, Subnet, Vip, Vserver};
+use super::file::{At, Config, Filesystem, OnSubnetLoss, Service, Vip, Vserver};
 use super::ids;
 use super::problem::{hint, listing};
 use super::reader::Reader;
 use crate::plan::directory;
-use crate::plan::vip::is_reserved;
+
+mod duplicate;
+mod network;
+
+pub use network::subnet_of;
 
 /// Completes what follows from other keys, and notes in `reader` what contradicts.
 pub fn config(reader: &Reader, config: &mut Config) {
-    subnets(reader, &config.subnets);
-    ports(reader, config);
+    network::subnets(reader, &config.subnets);
+    network::ports(reader, config);
     for vserver in &mut config.vservers {
         services(reader, vserver);
     }
@@ -21,61 +22,59 @@ pub fn config(reader: &Reader, config: &mut Config) {
         vserver_alone(reader, vserver);
         references(reader, config, vserver);
         for vip in &vserver.vips {
-            self::vip(reader, config, vserver, vip);
+            network::vip(reader, config, vserver, vip);
         }
     }
-    duplicates(reader, config);
+    duplicate::duplicates(reader, config);
 }
 
-fn subnets(reader: &Reader, subnets: &[Subnet]) {
-    for (i, one) in subnets.iter().enumerate() {
-        for other in &subnets[..i] {
-            for (a, b) in one
-                .nets
-                .iter()
-                .flat_map(|a| other.nets.iter().map(move |b| (a, b)))
-            {
-                if a.cidr.contains(b.cidr.ip()) || b.cidr.contains(a.cidr.ip()) {
-                    let text = format!(
-                        "{} overlaps {} of {} (line {})",
-                        a.cidr, b.cidr, other.name.value, other.name.line
-                    );
-                    reader.problem(one.name.line, format!("subnets.{}", one.name.value), text);
-                }
-            }
-        }
+/// What is declared under one of the file's tables.
+struct Declared<'c> {
+    /// What each is.
+    kind: &'static str,
+    /// The table.
+    table: &'static str,
+    names: Vec<&'c str>,
+}
+
+impl<'c> Declared<'c> {
+    fn new<T>(
+        (kind, table): (&'static str, &'static str),
+        list: &'c [T],
+        name: impl Fn(&'c T) -> &'c At<String>,
+    ) -> Self {
+        let names = list.iter().map(|item| name(item).value.as_str()).collect();
+        Self { kind, table, names }
     }
-}
 
-fn ports(reader: &Reader, config: &Config) {
-    for node in &config.nodes {
-        for (port, subnet) in &node.ports {
-            let key = format!("nodes.{}.ports.{}", node.name.value, port.value);
-            known(
-                reader,
-                &key,
-                "subnet",
-                subnet,
-                names(&config.subnets, |s| &s.name),
+    fn subnets(config: &'c Config) -> Self {
+        Self::new(("subnet", "subnets"), &config.subnets, |s| &s.name)
+    }
+
+    fn nodes(config: &'c Config) -> Self {
+        Self::new(("node", "nodes"), &config.nodes, |n| &n.name)
+    }
+
+    fn units(config: &'c Config) -> Self {
+        Self::new(("storage unit", "storage"), &config.units, |u| &u.name)
+    }
+
+    /// Whether `name` is one of them; notes it if it is not.
+    fn has(&self, reader: &Reader, key: &str, name: &At<String>) -> bool {
+        let found = self.names.contains(&name.value.as_str());
+        // What could not be read was reported.
+        let own = format!("{}.{}", self.table, name.value);
+        if !found && !reader.is_doubtful(&own) && !reader.is_unreadable(self.table) {
+            let hint = hint(&name.value, self.names.iter().copied());
+            let known = listing(&self.names);
+            let text = format!(
+                "unknown {} {:?}{hint} (declared: {known})",
+                self.kind, name.value
             );
+            reader.problem(name.line, key, text);
         }
+        found
     }
-}
-
-fn names<T>(list: &[T], name: impl Fn(&T) -> &At<String>) -> Vec<&str> {
-    list.iter().map(|item| name(item).value.as_str()).collect()
-}
-
-/// Notes a name that is declared nowhere.
-fn known(reader: &Reader, key: &str, kind: &str, name: &At<String>, known: Vec<&str>) -> bool {
-    let found = known.contains(&name.value.as_str());
-    if !found {
-        let hint = hint(&name.value, known.iter().copied());
-        let known = listing(&known);
-        let text = format!("unknown {kind} {:?}{hint} (declared: {known})", name.value);
-        reader.problem(name.line, key, text);
-    }
-    found
 }
 
 fn key(vserver: &Vserver, rest: &str) -> String {
@@ -96,7 +95,8 @@ fn services(reader: &Reader, vserver: &mut Vserver) {
             continue;
         };
         wanted.push(service);
-        if !vserver.services.is_empty() && !vserver.services.contains(&service) {
+        let named = !vserver.services.is_empty() && !reader.is_doubtful(&key(vserver, ".services"));
+        if named && !vserver.services.contains(&service) {
             let text = format!(
                 "{} has {name}, so services must name {name:?}",
                 filesystem.path.value
@@ -109,7 +109,10 @@ fn services(reader: &Reader, vserver: &mut Vserver) {
     }
     vserver.services.sort();
     vserver.services.dedup();
-    if vserver.services.is_empty() && vserver.command.is_none() {
+    let doubtful = [".services", ".command", ".filesystem"]
+        .iter()
+        .any(|rest| reader.is_doubtful(&key(vserver, rest)));
+    if vserver.services.is_empty() && vserver.command.is_none() && !doubtful {
         let text = "serves nothing: give a file system nfs or smb, or name services or a command";
         reader.problem(vserver.name.line, key(vserver, ""), text);
     }
@@ -127,7 +130,10 @@ fn vserver_alone(reader: &Reader, vserver: &Vserver) {
     // The defaults are the agent's.
     let lease = vserver.nfs_lease.unwrap_or(15);
     let grace = vserver.nfs_grace.unwrap_or(20);
-    if grace <= lease {
+    let doubtful = [".nfs_lease", ".nfs_grace"]
+        .iter()
+        .any(|rest| reader.is_doubtful(&key(vserver, rest)));
+    if grace <= lease && !doubtful {
         let text = format!(
             "the grace period, {grace} s, is not longer than the lease, {lease} s: set nfs_grace to more"
         );
@@ -170,160 +176,9 @@ fn reward_sum(vserver: &Vserver) -> usize {
 
 fn references(reader: &Reader, config: &Config, vserver: &Vserver) {
     if let Some(node) = &vserver.stay_on {
-        let nodes = names(&config.nodes, |n| &n.name);
-        known(reader, &key(vserver, ".stay_on"), "node", node, nodes);
+        Declared::nodes(config).has(reader, &key(vserver, ".stay_on"), node);
     }
     for unit in vserver.filesystems.iter().filter_map(|f| f.unit.as_ref()) {
-        let units = names(&config.units, |u| &u.name);
-        known(
-            reader,
-            &key(vserver, ".filesystem.unit"),
-            "storage unit",
-            unit,
-            units,
-        );
-    }
-}
-
-fn vip(reader: &Reader, config: &Config, vserver: &Vserver, vip: &Vip) {
-    let key = key(vserver, ".vips");
-    let ip = vip.ip.value;
-    let problem = |text| reader.problem(vip.ip.line, &*key, text);
-    if let Some(named) = &vip.subnet {
-        let subnets = names(&config.subnets, |s| &s.name);
-        if !known(reader, &key, "subnet", named, subnets) {
-            return;
-        }
-    }
-    let Some((subnet, net)) = subnet_of(config, vip) else {
-        if config.subnets.iter().any(|s| s.nets.is_empty()) {
-            // It may be in the one that could not be read, which was reported.
-            return;
-        }
-        let ranges = |s: &Subnet| {
-            let cidrs: Vec<String> = s.nets.iter().map(|n| n.cidr.to_string()).collect();
-            format!("{} ({})", s.name.value, cidrs.join(", "))
-        };
-        let named = vip.subnet.as_ref().map(|s| s.value.as_str());
-        let candidates = config
-            .subnets
-            .iter()
-            .filter(|s| named.is_none_or(|n| n == s.name.value));
-        let candidates: Vec<String> = candidates.map(ranges).collect();
-        problem(match named {
-            Some(_) => format!("{ip} is not in {}", listing(&candidates)),
-            None => format!("{ip} is in no subnet (declared: {})", listing(&candidates)),
-        });
-        return;
-    };
-    let cidr = net.cidr;
-    if is_reserved(ip, cidr) {
-        problem(format!(
-            "{ip} is the first or last address of {cidr}, which no host may use"
-        ));
-    }
-    if let Some(target) = subnet.targets.iter().find(|t| t.value == ip) {
-        problem(format!(
-            "{ip} is a target of {} (line {}), which must be a host that does not depend on this cluster",
-            subnet.name.value, target.line
-        ));
-    }
-    if net.gateway == Some(ip) {
-        problem(format!(
-            "{ip} is the gateway of {}, choose another address",
-            subnet.name.value
-        ));
-    }
-    if let Some(gateway) = vip.gateway.as_ref().filter(|g| !cidr.contains(g.value)) {
-        let text = format!("gateway {} is not in {cidr}, where {ip} is", gateway.value);
-        reader.problem(gateway.line, &*key, text);
-    }
-}
-
-/// The subnet and the address range that a VIP is in.
-pub fn subnet_of<'c>(config: &'c Config, vip: &Vip) -> Option<(&'c Subnet, &'c Net)> {
-    let named = |s: &&Subnet| vip.subnet.as_ref().is_none_or(|n| n.value == s.name.value);
-    config.subnets.iter().filter(named).find_map(|subnet| {
-        let net = subnet.nets.iter().find(|n| n.cidr.contains(vip.ip.value))?;
-        Some((subnet, net))
-    })
-}
-
-/// Notes the second and later of things that may be there once.
-struct Once<'r, 't, K> {
-    reader: &'r Reader<'t>,
-    seen: BTreeMap<K, (String, usize)>,
-}
-
-impl<'r, 't, K: Ord> Once<'r, 't, K> {
-    fn new(reader: &'r Reader<'t>) -> Self {
-        Self {
-            reader,
-            seen: BTreeMap::new(),
-        }
-    }
-
-    fn add(&mut self, thing: K, what: &str, owner: &str, key: String, line: usize) {
-        if let Some((first, at)) = self.seen.get(&thing) {
-            let text = format!("{what} is used twice, first by {first} in line {at}");
-            self.reader.problem(line, key, text);
-        } else {
-            self.seen.insert(thing, (owner.to_owned(), line));
-        }
-    }
-}
-
-fn duplicates(reader: &Reader, config: &Config) {
-    let mut addresses: Once<IpAddr> = Once::new(reader);
-    let mut devices: Once<&str> = Once::new(reader);
-    let mut resources: Once<String> = Once::new(reader);
-    for vserver in &config.vservers {
-        let owner = &vserver.name.value;
-        let id = owner.clone();
-        let what = format!("the resource id {id:?}");
-        resources.add(id, &what, owner, key(vserver, ""), vserver.name.line);
-        for vip in &vserver.vips {
-            let ip = vip.ip.value;
-            addresses.add(
-                ip,
-                &format!("address {ip}"),
-                owner,
-                key(vserver, ".vips"),
-                vip.ip.line,
-            );
-        }
-        for (n, vip) in vserver.vips.iter().enumerate() {
-            let id = ids::vip(owner, n + 1);
-            let what = format!("the resource id {id:?}");
-            resources.add(id, &what, owner, key(vserver, ".vips"), vip.ip.line);
-        }
-        let mut shares: Once<String> = Once::new(reader);
-        for filesystem in &vserver.filesystems {
-            let device = &filesystem.device;
-            let what = format!("device {}", device.value);
-            devices.add(
-                &device.value,
-                &what,
-                owner,
-                key(vserver, ".filesystem.device"),
-                device.line,
-            );
-            let id = ids::filesystem(owner, &filesystem.name.value);
-            let what = format!("the resource id {id:?}");
-            let line = filesystem.name.line;
-            resources.add(id, &what, owner, key(vserver, ".filesystem.name"), line);
-            if let Some(smb) = &filesystem.smb {
-                // Windows and Samba compare share names without regard to case.
-                let what = format!("share {:?}", smb.share.value);
-                let key = key(vserver, ".filesystem.smb.share");
-                shares.add(
-                    smb.share.value.to_lowercase(),
-                    &what,
-                    owner,
-                    key,
-                    smb.share.line,
-                );
-            }
-        }
+        Declared::units(config).has(reader, &key(vserver, ".filesystem.unit"), unit);
     }
 }

@@ -21,6 +21,7 @@ pub const OWNERSHIP: Ownership = Ownership {
     tag: "berth",
     provider: "berth",
     former_mark: "berth-managed",
+    stop_mark: "berth-stopping",
     identity: &[
         ("portwatch", &[]),
         ("rebalance", &[]),

@@ -1,6 +1,8 @@
 //! Every key of `berth.toml`, declared once: the reader knows a key only from here, and
 //! `berth.toml(5)` is written from it.
 
+use super::problem::nearest;
+
 /// One key.
 pub struct Key {
     /// As written in the file.
@@ -19,6 +21,23 @@ pub struct Section {
     pub text: &'static str,
     /// Its keys; empty if the admin chooses them.
     pub keys: &'static [Key],
+}
+
+impl Section {
+    /// The names of its keys.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.keys.iter().map(|key| key.name)
+    }
+
+    /// Whether it has a key of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.names().any(|known| known == name)
+    }
+
+    /// The key that `name`, which is none of its own, is most likely a slip for.
+    pub fn slip(&self, name: &str) -> Option<&'static str> {
+        nearest(name, self.names()).filter(|_| !self.has(name))
+    }
 }
 
 const fn key(name: &'static str, value: &'static str, text: &'static str) -> Key {

@@ -72,9 +72,21 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 pub fn parse(file: &str, text: &str) -> Result<Config, Problems> {
     let reader = reader::Reader::new(text);
     let (document, errors) = DeTable::parse_recoverable(text);
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let mut repeated = Vec::new();
     for error in &errors {
         let line = reader.line(error.span().map_or(0, |span| span.start));
-        let written = text.lines().nth(line - 1).unwrap_or_default().trim();
+        let written = lines.get(line - 1).copied().unwrap_or_default();
+        if error.message().contains("duplicate key") {
+            // Of a table that is there twice, the keys are too.
+            let above = &lines[..line.min(lines.len())];
+            let head = above.iter().rposition(|line| line.starts_with('['));
+            if written.starts_with('[') {
+                repeated.push(head);
+            } else if repeated.contains(&head) {
+                continue;
+            }
+        }
         let written: String = written.chars().take(60).collect();
         reader.problem(line, "", format!("{}: {written}", error.message()));
     }

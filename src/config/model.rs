@@ -4,6 +4,7 @@
 use std::fmt;
 
 pub use super::build::build;
+use super::ids;
 
 /// What the cluster shall have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,6 +32,51 @@ pub struct Features {
 }
 
 impl Model {
+    /// Whether a resource can't run while another one does not.
+    pub fn needs(&self, resource: &str, other: &str) -> bool {
+        self.constraints
+            .iter()
+            .any(|constraint| match &constraint.kind {
+                Kind::Colocation {
+                    resource: follower,
+                    with,
+                    score: Score::Always,
+                } => follower == resource && with == other,
+                Kind::Order {
+                    first,
+                    then,
+                    mandatory: true,
+                } => then == resource && first == other,
+                Kind::Location { .. }
+                | Kind::Colocation { .. }
+                | Kind::Order { .. }
+                | Kind::Tiers { .. } => false,
+            })
+    }
+
+    /// Has every resource run on these nodes and on no others, for a cluster where none may run anywhere
+    /// unless it is allowed to. A reward for a state that any node can be in would allow others too.
+    pub fn allow_only_on(&mut self, nodes: &[&str]) {
+        for resource in &self.resources {
+            let mut location = |purpose: &str, score, conditions| {
+                self.constraints.push(Constraint {
+                    id: ids::constraint(purpose, &resource.id),
+                    kind: Kind::Location {
+                        resource: resource.reference(),
+                        reward: Reward::Score(score),
+                        conditions,
+                    },
+                });
+            };
+            for node in nodes {
+                let here = vec![Condition::NodeIs((*node).to_owned())];
+                location(&format!("on-{node}"), Score::Points(0), here);
+            }
+            let elsewhere = nodes.iter().map(|n| Condition::NodeIsNot((*n).to_owned()));
+            location("elsewhere", Score::Never, elsewhere.collect());
+        }
+    }
+
     /// The ids of all resources, inside of their clones.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.resources.iter().map(|resource| resource.id.as_str())
@@ -227,6 +273,10 @@ pub enum Condition {
     Defined(String),
     /// The attribute is not there.
     NotDefined(String),
+    /// The node is this one.
+    NodeIs(String),
+    /// The node is another one.
+    NodeIsNot(String),
     /// The node is the designated controller.
     IsController,
     /// The node is not the one that the resource's own meta attribute [`HOME`] names.

@@ -31,61 +31,130 @@ const ANNOUNCEMENTS: [(&str, Announce); 2] = [("arp", Announce::Arp), ("route", 
 pub fn config<'t>(reader: &Reader<'t>, document: &DeTable<'t>) -> Config {
     let root = Table::root(reader, document, &keys::FILE);
     let mut config = Config::default();
-    for (name, table) in named(&root, reader, "subnets", &keys::SUBNET) {
-        check_name(&table, &name, name::label);
+    for (name, table) in named(&root, reader, ("subnets", &keys::SUBNET), name::label) {
         config.subnets.push(network::subnet(name, &table));
     }
-    for (name, table) in named(&root, reader, "nodes", &keys::NODE) {
-        check_name(&table, &name, name::node);
+    for (name, table) in named(&root, reader, ("nodes", &keys::NODE), name::node) {
         config.nodes.push(network::node(name, &table));
     }
     if let Some(table) = root.table("portwatch", Some(&keys::PORTWATCH)) {
         config.portwatch = network::portwatch(&table);
     }
-    for (name, table) in named(&root, reader, "storage", &keys::STORAGE) {
-        check_name(&table, &name, name::label);
+    for (name, table) in named(&root, reader, ("storage", &keys::STORAGE), name::label) {
         let probe = table.strings("probe");
+        table.refuse_empty("probe", "name the devices, or leave it out");
         for device in &probe {
             check_device(&table, "probe", device);
         }
         config.units.push(Unit { name, probe });
     }
-    for (name, table) in named(&root, reader, "vserver", &keys::VSERVER) {
-        check_name(&table, &name, name::vserver);
+    for (name, table) in named(&root, reader, ("vserver", &keys::VSERVER), name::vserver) {
         config.vservers.push(vserver(reader, name, &table));
     }
     config
 }
 
-/// The tables below `key`, each with its name.
-fn named<'r, 't>(
+/// The tables below `key`, each with its name, which `check` judges.
+fn named<'r, 't, R: std::fmt::Display>(
     root: &Table<'r, 't>,
     reader: &'r Reader<'t>,
-    key: &str,
-    section: &keys::Section,
+    (key, section): (&str, &'static keys::Section),
+    check: impl Fn(&str) -> Result<(), R>,
 ) -> Vec<(At<String>, Table<'r, 't>)> {
     let Some(outer) = root.table(key, None) else {
         return Vec::new();
     };
-    let open = |(name, value): (At<String>, &'r Spanned<DeValue<'t>>)| {
+    let mut named: Vec<Named> = Vec::new();
+    for (name, value) in outer.entries() {
+        let dotted = dotted(&name, value, section, 1);
+        let quotes = !dotted.is_empty();
+        let found = if quotes { dotted } else { vec![(name, value)] };
+        for (name, value) in found {
+            match named.iter_mut().find(|n| n.name.value == name.value) {
+                Some(same) => same.parts.push(value),
+                None => named.push(Named {
+                    name,
+                    parts: vec![value],
+                    quotes,
+                }),
+            }
+        }
+    }
+    let open = |Named {
+                    name,
+                    parts,
+                    quotes,
+                }: Named<'r, 't>| {
         let path = outer.key(&name.value);
-        Table::open(reader, path, value, Some(section)).map(|table| (name, table))
+        let table = Table::open(reader, path, &parts, Some(section))?;
+        if check_name(&table, &name, &check) && quotes {
+            let text = format!("a name with dots needs quotes: [{key}.{:?}]", name.value);
+            table.note(table.line(), text);
+        }
+        Some((name, table))
     };
-    outer.entries().into_iter().filter_map(open).collect()
+    named.into_iter().filter_map(open).collect()
 }
 
+/// A table that the admin has named.
+struct Named<'r, 't> {
+    name: At<String>,
+    parts: Vec<&'r Spanned<DeValue<'t>>>,
+    /// Whether they are missing around the name.
+    quotes: bool,
+}
+
+/// More parts than the name of a host can have.
+const DOTS_LIMIT: usize = 32;
+
+/// The tables in `value` that were meant to be called `name.….…`: without quotes each dot begins a table
+/// in a table. Empty if it does not look so.
+fn dotted<'r, 't>(
+    name: &At<String>,
+    value: &'r Spanned<DeValue<'t>>,
+    section: &keys::Section,
+    depth: usize,
+) -> Vec<(At<String>, &'r Spanned<DeValue<'t>>)> {
+    let known = |name: &str| section.has(name) || section.slip(name).is_some();
+    let Some(parts) = value.get_ref().as_table().filter(|_| depth < DOTS_LIMIT) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for (part, inner) in parts.iter() {
+        let Some(table) = inner
+            .get_ref()
+            .as_table()
+            .filter(|_| !known(part.get_ref()))
+        else {
+            return Vec::new();
+        };
+        let name = name.with(format!("{}.{}", name.value, part.get_ref()));
+        if table.is_empty() || table.keys().any(|key| known(key.get_ref())) {
+            found.push((name, inner));
+        } else {
+            found.extend(dotted(&name, inner, section, depth + 1));
+        }
+    }
+    found
+}
+
+/// Whether the name is good.
 fn check_name<R: std::fmt::Display>(
     table: &Table,
     name: &At<String>,
     check: impl Fn(&str) -> Result<(), R>,
-) {
-    if let Err(refusal) = check(&name.value) {
+) -> bool {
+    let refusal = check(&name.value).err();
+    if let Some(refusal) = &refusal {
         table.note(name.line, format!("the name {:?} {refusal}", name.value));
     }
+    refusal.is_none()
 }
 
 fn vserver(reader: &Reader, name: At<String>, table: &Table) -> Vserver {
     let services = table.strings("services");
+    let meant = "name services, or leave it out for those that a file system is exported by";
+    table.refuse_empty("services", meant);
     let services: Vec<Service> = services
         .iter()
         .filter_map(|word| table.chosen("services", word, &SERVICES))
@@ -147,7 +216,7 @@ fn vips<'t>(reader: &Reader<'t>, table: &Table<'_, 't>) -> Vec<Vip> {
     for value in table.list("vips") {
         if value.get_ref().is_table() {
             let path = table.key("vips");
-            let long = Table::open(reader, path, value, Some(&keys::VIP));
+            let long = Table::open(reader, path, &[value], Some(&keys::VIP));
             vips.extend(long.and_then(|long| long_vip(&long)));
         } else if let Some(text) = table.text("vips", value) {
             vips.extend(address(table, "vips", &text).map(|ip| Vip {
@@ -169,8 +238,10 @@ fn long_vip(table: &Table) -> Option<Vip> {
         Some(text.with(ip))
     };
     let ports = table.strings("ports");
+    let meant = "name interfaces, or leave it out for the nodes' ports on the subnet";
+    table.refuse_empty("ports", meant);
     for port in &ports {
-        if let Err(refusal) = name::interface(&port.value) {
+        if let Err(refusal) = name::port(&port.value) {
             let text = format!("the name {:?} {refusal}", port.value);
             table.problem("ports", port.line, text);
         }
@@ -196,7 +267,7 @@ fn filesystems<'t>(reader: &Reader<'t>, table: &Table<'_, 't>) -> Vec<Filesystem
     let mut filesystems = Vec::new();
     for value in table.list("filesystem") {
         let path = table.key("filesystem");
-        let one = Table::open(reader, path, value, Some(&keys::FILESYSTEM));
+        let one = Table::open(reader, path, &[value], Some(&keys::FILESYSTEM));
         filesystems.extend(one.and_then(|one| filesystem(&one)));
     }
     choose_home(table, &mut filesystems);
@@ -286,9 +357,10 @@ fn check_device(table: &Table, key: &str, device: &At<String>) {
 fn nfs(table: &Table) -> Option<Nfs> {
     let nfs = table.table("nfs", Some(&keys::NFS))?;
     let clients = nfs.strings("clients");
-    if clients.is_empty() {
-        let text = "clients is missing: list networks or hosts, or \"*\" for all".to_owned();
-        nfs.note(nfs.line(), text);
+    let meant = "list networks or hosts, or \"*\" for all";
+    nfs.refuse_empty("clients", meant);
+    if nfs.value("clients").is_none() {
+        nfs.note(nfs.line(), format!("clients is missing: {meant}"));
     }
     for client in &clients {
         accepted::<Client>(&nfs, "clients", client);
@@ -333,6 +405,8 @@ fn smb(table: &Table) -> Option<Smb> {
         }
     }
     let users = smb.strings("users");
+    let meant = "name users or @groups, or leave it out for all that the server knows; to lock everybody out, take smb away";
+    smb.refuse_empty("users", meant);
     for user in &users {
         accepted::<User>(&smb, "users", user);
     }

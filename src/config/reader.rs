@@ -58,6 +58,28 @@ impl<'t> Reader<'t> {
         before.iter().filter(|b| **b == b'\n').count() + 1
     }
 
+    /// Whether something is wrong with `key` or with what is under it: what follows from such a value
+    /// is not worth a message of its own.
+    pub fn is_doubtful(&self, key: &str) -> bool {
+        let problems = self.problems.borrow();
+        let concerned = |p: &Problem| {
+            let rest = p.key.strip_prefix(key);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        problems.iter().any(concerned)
+    }
+
+    /// Whether something is wrong with `key` itself, so that there is nothing under it.
+    pub fn is_unreadable(&self, key: &str) -> bool {
+        self.problems.borrow().iter().any(|p| p.key == key)
+    }
+
+    /// Whether something is wrong with `key` itself, in that line.
+    pub fn is_wrong(&self, key: &str, line: usize) -> bool {
+        let problems = self.problems.borrow();
+        problems.iter().any(|p| p.key == key && p.line == line)
+    }
+
     /// What was found wrong.
     pub fn into_problems(self) -> Vec<Problem> {
         self.problems.into_inner()
@@ -65,60 +87,76 @@ impl<'t> Reader<'t> {
 }
 
 /// A table, with its place in the file.
+///
+/// A key that is a slip for one of the section's is reported, and then read as that one: otherwise what
+/// it should have said would be reported as missing too.
 #[derive(Clone)]
 pub struct Table<'r, 't> {
     reader: &'r Reader<'t>,
-    entries: &'r DeTable<'t>,
+    /// One, or several where a head was misspelt in one place and not in another.
+    parts: Vec<&'r DeTable<'t>>,
+    /// `None` where the admin chooses the keys.
+    section: Option<&'static Section>,
     path: String,
     line: usize,
 }
 
 impl<'r, 't> Table<'r, 't> {
     /// The document itself.
-    pub fn root(reader: &'r Reader<'t>, entries: &'r DeTable<'t>, section: &Section) -> Self {
+    pub fn root(
+        reader: &'r Reader<'t>,
+        entries: &'r DeTable<'t>,
+        section: &'static Section,
+    ) -> Self {
         let table = Self {
             reader,
-            entries,
+            parts: vec![entries],
+            section: Some(section),
             path: String::new(),
             line: 1,
         };
-        table.refuse_unknown(section);
+        table.refuse_unknown();
         table
     }
 
-    /// Reads `value`, found at `path`, as a table of which `section` says the keys.
+    /// Reads `values`, found at `path`, as the parts of one table of which `section` says the keys;
+    /// `None` if there are none, or one is no table.
     pub fn open(
         reader: &'r Reader<'t>,
         path: String,
-        value: &'r Spanned<DeValue<'t>>,
-        section: Option<&Section>,
+        values: &[&'r Spanned<DeValue<'t>>],
+        section: Option<&'static Section>,
     ) -> Option<Self> {
-        let line = reader.line(value.span().start);
-        let Some(entries) = value.get_ref().as_table() else {
-            reader.problem(line, path, wrong_type(value.get_ref(), "a table"));
-            return None;
-        };
+        let mut parts = Vec::new();
+        for value in values {
+            let Some(entries) = value.get_ref().as_table() else {
+                let line = reader.line(value.span().start);
+                reader.problem(line, path, wrong_type(value.get_ref(), "a table"));
+                return None;
+            };
+            parts.push(entries);
+        }
+        let start = values.iter().map(|value| value.span().start).min()?;
         let table = Self {
             reader,
-            entries,
+            parts,
+            section,
             path,
-            line,
+            line: reader.line(start),
         };
-        if let Some(section) = section {
-            table.refuse_unknown(section);
-        }
+        table.refuse_unknown();
         Some(table)
     }
 
-    fn refuse_unknown(&self, section: &Section) {
-        let known = || section.keys.iter().map(|k| k.name);
-        for (key, value) in self.entries.iter() {
+    fn refuse_unknown(&self) {
+        let Some(section) = self.section else { return };
+        for (key, value) in self.parts.iter().flat_map(|part| part.iter()) {
             let name: &str = key.get_ref();
-            if !known().any(|k| k == name) {
+            if !section.has(name) {
                 // The value's line: a key span is missing where a table's head made the key.
                 let line = self.reader.line(value.span().start.min(key.span().start));
-                let hint = hint(name, known());
-                let known = listing(&known().collect::<Vec<_>>());
+                let hint = hint(name, section.names());
+                let known = listing(&section.names().collect::<Vec<_>>());
                 self.reader.problem(
                     line,
                     self.key(name),
@@ -154,12 +192,24 @@ impl<'r, 't> Table<'r, 't> {
 
     /// The value of a key.
     pub fn value(&self, key: &str) -> Option<&'r Spanned<DeValue<'t>>> {
-        self.entries.get(key)
+        self.values(key).into_iter().next()
+    }
+
+    /// The values of a key, the well-spelt ones first.
+    fn values(&self, key: &str) -> Vec<&'r Spanned<DeValue<'t>>> {
+        let exact = self.parts.iter().filter_map(|part| part.get(key));
+        let slips = self.section.into_iter().flat_map(|section| {
+            let entries = self.parts.iter().flat_map(|part| part.iter());
+            entries
+                .filter(move |(name, _)| section.slip(name.get_ref()) == Some(key))
+                .map(|(_, value)| value)
+        });
+        exact.chain(slips).collect()
     }
 
     /// Its entries in the order of the file.
     pub fn entries(&self) -> Vec<(At<String>, &'r Spanned<DeValue<'t>>)> {
-        let mut entries: Vec<_> = self.entries.iter().collect();
+        let mut entries: Vec<_> = self.parts.iter().flat_map(|part| part.iter()).collect();
         entries.sort_by_key(|(key, value)| value.span().start.min(key.span().start));
         entries
             .into_iter()
@@ -174,9 +224,9 @@ impl<'r, 't> Table<'r, 't> {
             .collect()
     }
 
-    /// The table under `key`, empty if it is absent or no table.
-    pub fn table(&self, key: &str, section: Option<&Section>) -> Option<Self> {
-        Self::open(self.reader, self.key(key), self.value(key)?, section)
+    /// The table under `key`; `None` if it is absent or no table.
+    pub fn table(&self, key: &str, section: Option<&'static Section>) -> Option<Self> {
+        Self::open(self.reader, self.key(key), &self.values(key), section)
     }
 
     /// The elements of the list under `key`.
@@ -219,6 +269,20 @@ impl<'r, 't> Table<'r, 't> {
             self.note(self.line, format!("{key} is missing"));
         }
         self.string(key)
+    }
+
+    /// Notes a list that is given and has no element. `meant` says what to write instead: left out, the
+    /// key often means the very opposite of nothing.
+    pub fn refuse_empty(&self, key: &str, meant: &str) {
+        let Some(value) = self.value(key) else { return };
+        if value
+            .get_ref()
+            .as_array()
+            .is_some_and(|list| list.is_empty())
+        {
+            let line = self.reader.line(value.span().start);
+            self.problem(key, line, format!("is empty: {meant}"));
+        }
     }
 
     /// The list of texts under `key`.

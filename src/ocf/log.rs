@@ -312,6 +312,7 @@ mod tests {
 
     /// Another process runs this one alone.
     #[test]
+    #[allow(clippy::disallowed_methods)] // it is that process
     fn panics() {
         if let Ok(file) = std::env::var(FILE) {
             init(

@@ -3,7 +3,9 @@
 pub mod budget;
 pub mod detour;
 pub mod directory;
+pub mod holding;
 pub mod name;
 pub mod port;
 pub mod repair;
+pub mod twin;
 pub mod vip;

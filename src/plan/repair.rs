@@ -2,7 +2,8 @@
 //! of the superblock, the policy and exit codes come in, the next step comes out.
 //!
 //! A file system that was cut off in the middle of its work needs only the replay of its journal, and
-//! the kernel does that when it mounts. Everything beyond it is a repair:
+//! the kernel does that when it mounts. Everything beyond it is a repair, which needs a proof of damage
+//! ([`Proof`]):
 //!
 //! | | `preen` | `full`: also, when that did not do |
 //! |---|---|---|
@@ -12,14 +13,20 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+mod finding;
 mod program;
 pub mod progress;
 
-pub use program::{Exit, IMAGE, Program, Stage, Subject, Verdict, program, verdict};
+pub use finding::{Evidence, Failed, Finding, Outcome, Storage, diagnose};
+pub use program::{Exit, IMAGE, Program, Stage, Subject, Verdict, program, undo, verdict};
 
 /// A kind of file system that berth serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum FsKind {
     /// ext4, and what else its kernel driver mounts (ext2, ext3).
     Ext4,
@@ -63,7 +70,8 @@ impl FromStr for FsKind {
 }
 
 /// How far a repair may go without a person.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Policy {
     /// Nothing is changed; a file system with damage stays blocked.
     Never,
@@ -119,10 +127,27 @@ pub struct Condition {
 pub enum Decision {
     /// Mount it: the kernel replays its journal if need be.
     Attach,
-    /// Run this stage of the repair.
-    Run(Stage),
-    /// Leave it blocked, for this reason.
+    /// Run this stage of the repair, on this proof.
+    Run(Stage, Proof),
+    /// Leave it blocked, for this reason: it is damaged, and another node could do no more.
     Block(String),
+    /// Let go of it, for this reason: another node may be able to serve it.
+    Leave(String),
+    /// As [`Decision::Leave`]; where that is too late, try again after a while.
+    Wait(String),
+}
+
+/// What shows that a file system is damaged: nothing is changed on a device without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Proof {
+    /// It is noted in its superblock.
+    Noted,
+    /// The kernel has found it when it was to be mounted.
+    Found,
+    /// The kernel has found it when it replayed the log; all the rest can be mounted.
+    Log,
+    /// A check was cut off in the middle of its work.
+    CutOff,
 }
 
 /// What a file system that is not yet mounted needs.
@@ -130,90 +155,144 @@ pub fn before_attach(condition: Condition, policy: Policy) -> Decision {
     if !condition.damaged {
         return Decision::Attach;
     }
-    first_stage(policy, "damage is noted in its superblock")
+    first_stage(
+        policy,
+        Stage::Preserve,
+        Proof::Noted,
+        "damage is noted in its superblock",
+    )
 }
 
-/// A mount that failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FailedAttach {
-    /// The mount's error number.
-    pub errno: i32,
-    /// Whether the superblock could be read since: damage and dead storage both show as EIO.
-    pub readable: bool,
-    /// The last stage of repair that had ended before this mount was tried.
-    pub after: Option<Stage>,
+/// What it needs when its multiple-mount protection tells of a check that nobody is at any more: `node` is
+/// where it ran.
+pub fn after_cut_off(policy: Policy, node: &str) -> Decision {
+    let why = format!("its check on node {node} was cut off");
+    first_stage(policy, Stage::Release, Proof::CutOff, &why)
 }
 
-/// What it needs after a mount failed.
-pub fn after_failed_attach(kind: FsKind, policy: Policy, failed: FailedAttach) -> Decision {
-    let reason = std::io::Error::from_raw_os_error(failed.errno);
-    match (failed.errno, failed.after) {
-        (EIO, _) if !failed.readable => {
-            Decision::Block(format!("its storage cannot be read: {reason}"))
+/// What it needs after a mount failed. `after` is the last stage of repair that had ended before it was
+/// tried, `said` the kernel's reason.
+pub fn after_failed_attach(
+    kind: FsKind,
+    policy: Policy,
+    finding: &Finding,
+    after: Option<Stage>,
+    said: &str,
+) -> Decision {
+    let log = match finding {
+        Finding::Storage(Storage::Gone) => {
+            return Decision::Wait(format!("its device has gone: {said}"));
         }
-        // EUCLEAN and EBADMSG are the kernel's EFSCORRUPTED and EFSBADCRC. EINVAL is a superblock or
-        // journal that makes no sense; ENOENT and ESTALE are btrfs trees that are not there.
-        (EIO | EUCLEAN | EBADMSG | EINVAL | ENOENT | ESTALE, None) => {
-            first_stage(policy, &format!("it cannot be mounted: {reason}"))
+        Finding::Storage(_) => {
+            return Decision::Wait(format!("its storage cannot be read: {said}"));
         }
-        // The trees are sound, so it is the replay of the log that fails.
-        (EIO | EUCLEAN | EBADMSG | EINVAL | ENOENT | ESTALE, Some(Stage::Preen)) => {
-            let next = match kind {
-                FsKind::Ext4 => Stage::Full,
-                FsKind::Xfs | FsKind::Btrfs => Stage::DropLog,
-            };
-            if_full(
-                policy,
-                next,
-                format!("it cannot be mounted after its check: {reason}"),
-            )
+        Finding::Twin(device) => {
+            return Decision::Leave(twin(kind, device));
         }
-        (_, Some(_)) => Decision::Block(format!("it cannot be mounted after its repair: {reason}")),
-        (_, None) => Decision::Block(format!("it cannot be mounted: {reason}")),
+        Finding::Feature => {
+            return Decision::Leave(format!("this node cannot mount it: {said}"));
+        }
+        Finding::Option(Some(name)) => {
+            return Decision::Leave(format!("parameter options: {name:?}: {said}"));
+        }
+        Finding::Option(None) => {
+            return Decision::Leave(format!("parameter options: together refused: {said}"));
+        }
+        Finding::Unclear => {
+            return Decision::Leave(format!("it cannot be mounted: {said}"));
+        }
+        Finding::Damage { log } => *log,
+    };
+    let proof = if log { Proof::Log } else { Proof::Found };
+    let again = || format!("it cannot be mounted after its check: {said}");
+    match (after, kind, proof) {
+        (None, ..) => first_stage(
+            policy,
+            Stage::Preserve,
+            proof,
+            &format!("it cannot be mounted: {said}"),
+        ),
+        (Some(Stage::Preen), FsKind::Ext4, _) => if_full(policy, Stage::Full, proof, again()),
+        // The trees are sound, so it is the replay of the log that fails: if that is what failed.
+        (Some(Stage::Preen), FsKind::Xfs | FsKind::Btrfs, Proof::Log) => {
+            if_full(policy, Stage::DropLog, proof, again() + LOG_IS_LOST)
+        }
+        (Some(_), ..) => Decision::Block(format!("it cannot be mounted after its repair: {said}")),
     }
 }
 
-// Numbers of asm-generic/errno*.h, here because this module knows only the standard library.
-const ENOENT: i32 = 2;
-const EIO: i32 = 5;
-const EINVAL: i32 = 22;
-const EBADMSG: i32 = 74;
-const ESTALE: i32 = 116;
-const EUCLEAN: i32 = 117;
+/// What giving up a log costs, in messages.
+const LOG_IS_LOST: &str = "; the last changes are lost with its log";
 
-fn first_stage(policy: Policy, why: &str) -> Decision {
+/// Why a file system is refused whose UUID is that of another one that is mounted.
+fn twin(kind: FsKind, device: &str) -> String {
+    let has = format!("it has the UUID of {device}, which is mounted on this node");
+    match kind {
+        FsKind::Ext4 => format!("{has}: unmount that one, or tune2fs -U random"),
+        FsKind::Xfs => format!("{has}: options = nouuid, or xfs_admin -U generate"),
+        FsKind::Btrfs => format!("{has}: unmount that one, or btrfstune -u"),
+    }
+}
+
+fn first_stage(policy: Policy, stage: Stage, proof: Proof, why: &str) -> Decision {
     match policy {
         Policy::Never => Decision::Block(format!("{why}, and repair is \"never\"")),
-        Policy::Preen | Policy::Full => Decision::Run(Stage::Preserve),
+        Policy::Preen | Policy::Full => Decision::Run(stage, proof),
     }
 }
 
-fn if_full(policy: Policy, stage: Stage, why: String) -> Decision {
+fn if_full(policy: Policy, stage: Stage, proof: Proof, why: String) -> Decision {
     match policy {
-        Policy::Full => Decision::Run(stage),
+        Policy::Full => Decision::Run(stage, proof),
         Policy::Never | Policy::Preen => {
             Decision::Block(format!("{why}; more needs repair = \"full\""))
         }
     }
 }
 
-/// What follows `stage`, which ended with `verdict`.
-pub fn after_stage(kind: FsKind, policy: Policy, stage: Stage, verdict: &Verdict) -> Decision {
+/// What follows `stage`, which was run on this proof and ended with `verdict`.
+pub fn after_stage(
+    kind: FsKind,
+    policy: Policy,
+    proof: Proof,
+    stage: Stage,
+    verdict: &Verdict,
+) -> Decision {
     let name = program::name(kind);
     match (stage, verdict) {
         // The image is a precaution: that it cannot be had is no reason to leave the data blocked.
-        (Stage::Preserve, _) => Decision::Run(Stage::Preen),
+        (Stage::Preserve, _) => Decision::Run(Stage::Preen, proof),
+        (Stage::Release, Verdict::Sound) => Decision::Run(Stage::Preen, proof),
+        (Stage::Release, _) => Decision::Block(format!(
+            "its mark of a check that was cut off cannot be cleared: {verdict:?}"
+        )),
         (_, Verdict::Sound | Verdict::Mended) => Decision::Attach,
+        // It can't even be opened with a log that can't be read.
+        (Stage::Preen, Verdict::MoreNeeded) if (kind, proof) == (FsKind::Btrfs, Proof::Log) => {
+            if_full(
+                policy,
+                Stage::DropLog,
+                proof,
+                format!("its log cannot be replayed{LOG_IS_LOST}"),
+            )
+        }
         (Stage::Preen, Verdict::MoreNeeded) => if_full(
             policy,
             Stage::Full,
+            proof,
             format!("{name} left damage that it cannot mend safely"),
         ),
-        (Stage::Preen, Verdict::LogHolds) => if_full(
+        (Stage::Preen, Verdict::LogHolds) if proof == Proof::Log => if_full(
             policy,
             Stage::DropLog,
-            format!("{name} will not touch it while its log cannot be replayed"),
+            proof,
+            format!("{name} will not touch it while its log cannot be replayed{LOG_IS_LOST}"),
         ),
+        // Nothing shows that the log is what is bad, and what is in it was acknowledged.
+        (Stage::Preen, Verdict::LogHolds) => Decision::Block(format!(
+            "{name} will not touch it while its log holds changes, and the kernel does not get to \
+             replay them"
+        )),
         (_, Verdict::MoreNeeded | Verdict::LogHolds) => {
             Decision::Block(format!("{name} could not mend it"))
         }
@@ -221,123 +300,13 @@ pub fn after_stage(kind: FsKind, policy: Policy, stage: Stage, verdict: &Verdict
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SOUND: Condition = Condition {
-        kind: FsKind::Ext4,
-        replay: Some(true),
-        damaged: false,
-    };
-
-    fn failed(errno: i32, readable: bool) -> FailedAttach {
-        FailedAttach {
-            errno,
-            readable,
-            after: None,
-        }
-    }
-
-    #[test]
-    fn a_journal_to_replay_is_no_reason_for_a_repair() {
-        for policy in [Policy::Never, Policy::Preen, Policy::Full] {
-            assert_eq!(before_attach(SOUND, policy), Decision::Attach);
-        }
-    }
-
-    #[test]
-    fn noted_damage_is_mended_before_the_first_access() {
-        let damaged = Condition {
-            damaged: true,
-            ..SOUND
-        };
-        assert_eq!(
-            before_attach(damaged, Policy::Preen),
-            Decision::Run(Stage::Preserve)
-        );
-        assert!(
-            matches!(before_attach(damaged, Policy::Never), Decision::Block(w)
-            if w.contains("repair is \"never\""))
-        );
-    }
-
-    #[test]
-    fn an_unreadable_device_is_not_repaired() {
-        assert!(matches!(
-            after_failed_attach(FsKind::Ext4, Policy::Full, failed(EIO, false)),
-            Decision::Block(w) if w.contains("storage")
-        ));
-        assert_eq!(
-            after_failed_attach(FsKind::Ext4, Policy::Full, failed(EIO, true)),
-            Decision::Run(Stage::Preserve)
-        );
-    }
-
-    #[test]
-    fn a_mount_refused_for_another_reason_is_not_repaired() {
-        const EBUSY: i32 = 16;
-        assert!(matches!(
-            after_failed_attach(FsKind::Xfs, Policy::Full, failed(EBUSY, true)),
-            Decision::Block(_)
-        ));
-    }
-
-    #[test]
-    fn a_log_that_cannot_be_replayed_is_given_up_only_by_a_full_repair() {
-        let again = FailedAttach {
-            after: Some(Stage::Preen),
-            ..failed(EIO, true)
-        };
-        let next = |policy| after_failed_attach(FsKind::Btrfs, policy, again);
-        assert_eq!(next(Policy::Full), Decision::Run(Stage::DropLog));
-        assert!(matches!(next(Policy::Preen), Decision::Block(_)));
-        assert_eq!(
-            after_stage(FsKind::Xfs, Policy::Full, Stage::Preen, &Verdict::LogHolds),
-            Decision::Run(Stage::DropLog)
-        );
-    }
-
-    #[test]
-    fn a_mount_that_fails_after_the_last_stage_is_not_tried_for_ever() {
-        for after in [Stage::Full, Stage::DropLog] {
-            let again = FailedAttach {
-                after: Some(after),
-                ..failed(EUCLEAN, true)
-            };
-            for kind in FsKind::ALL {
-                let next = after_failed_attach(kind, Policy::Full, again);
-                assert!(matches!(next, Decision::Block(_)), "{kind}: {next:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn each_course_ends_after_at_most_three_stages() {
-        for kind in FsKind::ALL {
-            for policy in [Policy::Preen, Policy::Full] {
-                let mut stages = vec![];
-                let mut next = first_stage(policy, "");
-                while let Decision::Run(stage) = next {
-                    assert!(!stages.contains(&stage), "{kind}: {stage:?} twice");
-                    stages.push(stage);
-                    next = after_stage(kind, policy, stage, &Verdict::MoreNeeded);
-                }
-                assert!(matches!(next, Decision::Block(_)));
-                assert_eq!(stages.len(), if policy == Policy::Full { 3 } else { 2 });
-            }
-        }
-    }
-
-    #[test]
-    fn values_are_read_back_as_written_and_others_are_named() {
-        for kind in FsKind::ALL {
-            assert_eq!(kind.to_string().parse(), Ok(kind));
-        }
-        for policy in [Policy::Never, Policy::Preen, Policy::Full] {
-            assert_eq!(policy.to_string().parse(), Ok(policy));
-        }
-        assert!("zfs".parse::<FsKind>().unwrap_err().contains("\"zfs\""));
-        assert!("yes".parse::<Policy>().unwrap_err().contains("\"yes\""));
-    }
+/// How long to wait before the storage of a file system is tried again, `tries` times after the first;
+/// `None`: that was enough, another node may have it.
+pub fn pause(tries: u32) -> Option<Duration> {
+    const FIRST: Duration = Duration::from_secs(5);
+    const LAST: u32 = 6;
+    (tries < LAST).then(|| FIRST * 2u32.pow(tries))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,22 +1,33 @@
 //! Block devices: found by path, UUID= or LABEL=, what lies on them, and whether anything on this node
 //! holds one.
 //!
-//! A device behind a dead path can keep a read waiting for minutes, and nothing but SIGKILL ends the
-//! wait. So devices are read in children, one each, that are left behind at the deadline.
+//! A device behind a dead path can keep a read or an open waiting for minutes, and nothing but SIGKILL ends
+//! the wait. So devices are asked in children, one each, that are left behind at the deadline.
 
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use super::message;
 use super::superblock::{self, HEAD, MMP_SIZE, Mmp, Superblock, Uuid};
+use crate::plan::holding::Claim;
 
+mod member;
 mod read;
+mod search;
+pub mod sysfs;
+mod twin;
+mod udev;
+mod usage;
 
 use read::Reading;
+pub use search::Search;
+pub use twin::Twin;
+pub use usage::{Owner, describe};
 
 /// How a device is named in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,128 +82,63 @@ pub struct Device {
     pub superblock: Option<Superblock>,
 }
 
+/// How long a device may take to answer that is asked when time is up.
+const ANSWER_LIMIT: Duration = Duration::from_millis(200);
+
+/// Why a device was not found.
+#[derive(Debug, thiserror::Error)]
+pub enum Unresolved {
+    /// This node has no such device.
+    #[error("{0}")]
+    NotFound(String),
+    /// What the path names is no block device.
+    #[error("{0}")]
+    Unfit(String),
+    /// Several devices have the UUID or label, or may have.
+    #[error("{0}")]
+    Ambiguous(String),
+    /// It, or one that might be it, did not answer in time.
+    #[error("{0}")]
+    Silent(String),
+    /// It is a part of something else.
+    #[error("{0}")]
+    Member(String),
+    /// The kernel refused something.
+    #[error("{0}")]
+    Refused(#[from] io::Error),
+}
+
 impl DeviceSpec {
     /// Finds the device and reads what lies on it.
     ///
     /// # Errors
-    /// `NotFound` if this node has no such device; `InvalidInput` if a path is no block device, or a
-    /// UUID or label is that of several; `TimedOut` if it, or one that might be it, did not answer
-    /// before `deadline`.
-    pub fn resolve(&self, deadline: Instant) -> io::Result<Device> {
+    /// Why not, in one line.
+    pub fn resolve(&self, deadline: Instant) -> Result<Device, Unresolved> {
         match self {
             Self::Path(path) => open_path(path, deadline),
-            Self::Uuid(uuid) => self.search(deadline, |sb| sb.uuid == *uuid),
-            Self::Label(label) => self.search(deadline, |sb| sb.label == *label),
-        }
-    }
-
-    fn search(
-        &self,
-        deadline: Instant,
-        wanted: impl Fn(&Superblock) -> bool,
-    ) -> io::Result<Device> {
-        let (mut found, mut silent) = (vec![], vec![]);
-        for (path, head) in read_heads(candidates(Path::new("/sys/class/block"))?, deadline) {
-            match head {
-                Ok(head) => match superblock::parse(&head) {
-                    Some(sb) if wanted(&sb) => found.push((path, sb)),
-                    _ => {}
-                },
-                Err(e) if e.kind() == io::ErrorKind::TimedOut => silent.push(path),
-                // A drive without a medium, or dead: not the one in any case.
-                Err(_) => {}
-            }
-        }
-        let mut found = found.into_iter();
-        match (found.next(), found.next()) {
-            (Some((path, superblock)), None) => {
-                let number = fs::metadata(&path)?.rdev();
-                Ok(Device {
-                    path,
-                    number,
-                    superblock: Some(superblock),
-                })
-            }
-            (Some((one, _)), Some((other, _))) => Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!(
-                    "{self} is ambiguous: both {} and {} have it; name the device by its path",
-                    one.display(),
-                    other.display()
-                ),
-            )),
-            (None, _) => match silent.first() {
-                Some(path) => Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    format!(
-                        "{self} not found so far: {} does not answer",
-                        path.display()
-                    ),
-                )),
-                None => Err(io::Error::new(
-                    io::ErrorKind::NotFound,
-                    format!("no device of this node has {self}"),
-                )),
-            },
+            Self::Uuid(_) | Self::Label(_) => self.choose(self.search(deadline)?),
         }
     }
 }
 
-fn open_path(path: &Path, deadline: Instant) -> io::Result<Device> {
-    let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-    let real = fs::canonicalize(path).map_err(named)?;
-    let meta = fs::metadata(&real).map_err(named)?;
-    if !meta.file_type().is_block_device() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("{} is no block device", path.display()),
-        ));
-    }
-    let head = Reading::start(&real, 0, HEAD)
+fn open_path(path: &Path, deadline: Instant) -> Result<Device, Unresolved> {
+    let named = |e: io::Error| message(e, path.display());
+    let device = Device::at(path).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => Unresolved::NotFound(e.to_string()),
+        io::ErrorKind::InvalidInput => Unresolved::Unfit(e.to_string()),
+        _ => e.into(),
+    })?;
+    let head = Reading::start(&device.path, 0, HEAD)
         .and_then(|r| r.finish(deadline))
-        .map_err(named)?;
+        .map_err(named)
+        .map_err(|e| match e.kind() {
+            io::ErrorKind::TimedOut => Unresolved::Silent(e.to_string()),
+            _ => e.into(),
+        })?;
     Ok(Device {
-        path: real,
-        number: meta.rdev(),
         superblock: superblock::parse(&head),
+        ..device
     })
-}
-
-/// Devices on which a file system may lie. Not those that something is built on: a path of a
-/// multipath device or half of a mirror shows the same superblock as the whole.
-fn candidates(class: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths = vec![];
-    for entry in fs::read_dir(class)? {
-        let entry = entry?;
-        let dir = entry.path();
-        let says = |file: &str| fs::read_to_string(dir.join(file)).unwrap_or_default();
-        let empty = says("size").trim() == "0";
-        let hidden = says("hidden").trim() == "1";
-        let held = fs::read_dir(dir.join("holders")).is_ok_and(|mut h| h.next().is_some());
-        if !empty && !hidden && !held {
-            // sysfs writes '!' for the '/' in names such as cciss/c0d0.
-            let name = entry.file_name().to_string_lossy().replace('!', "/");
-            paths.push(Path::new("/dev").join(name));
-        }
-    }
-    paths.sort();
-    Ok(paths)
-}
-
-/// Reads the heads of all, some at a time, all of them until `deadline`.
-fn read_heads(paths: Vec<PathBuf>, deadline: Instant) -> Vec<(PathBuf, io::Result<Vec<u8>>)> {
-    const AT_A_TIME: usize = 32;
-    let mut heads = Vec::with_capacity(paths.len());
-    for chunk in paths.chunks(AT_A_TIME) {
-        let readings: Vec<_> = chunk
-            .iter()
-            .map(|path| Reading::start(path, 0, HEAD))
-            .collect();
-        for (path, reading) in chunk.iter().zip(readings) {
-            heads.push((path.clone(), reading.and_then(|r| r.finish(deadline))));
-        }
-    }
-    heads
 }
 
 impl Device {
@@ -227,81 +173,135 @@ impl Device {
         }
     }
 
-    /// Who holds the device, in words; `None` if nobody on this node does. The kernel is asked, by an
-    /// exclusive open: it knows of mounts in every namespace.
+    /// The device at `path`, without what lies on it, which is not asked: its storage may be dead.
     ///
     /// # Errors
-    /// Those of the open, except "busy".
-    pub fn holder(&self) -> io::Result<Option<String>> {
-        let exclusive = fs::OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_EXCL | libc::O_NONBLOCK)
-            .open(&self.path);
-        match exclusive {
-            Ok(_) => Ok(None),
-            Err(e) if e.raw_os_error() == Some(libc::EBUSY) => Ok(Some(self.describe_holder())),
-            Err(e) => Err(io::Error::new(
-                e.kind(),
-                format!("open {}: {e}", self.path.display()),
-            )),
+    /// `NotFound` if there is none; `InvalidInput` if it is no block device.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        let named = |e: io::Error| message(e, path.display());
+        let real = fs::canonicalize(path).map_err(named)?;
+        let meta = fs::metadata(&real).map_err(named)?;
+        if !meta.file_type().is_block_device() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{} is no block device", path.display()),
+            ));
+        }
+        Ok(Self {
+            path: real,
+            number: meta.rdev(),
+            superblock: None,
+        })
+    }
+
+    /// What the device is a part of by what lies on it, in words; `None` if it is its own.
+    ///
+    /// # Errors
+    /// As [`Device::read_superblock`].
+    pub fn member(&self, deadline: Instant) -> io::Result<Option<String>> {
+        let head = Reading::start(&self.path, 0, HEAD)?.finish(deadline)?;
+        self.member_by(&head, deadline)
+    }
+
+    fn member_by(&self, head: &[u8], deadline: Instant) -> io::Result<Option<String>> {
+        let size = sysfs::size(Path::new("/sys"), self.number).unwrap_or_default();
+        let begin = size.saturating_sub(member::TAIL);
+        let length = usize::try_from(size - begin).map_err(io::Error::other)?;
+        let tail = match length {
+            0 => vec![],
+            _ => Reading::start(&self.path, begin, length)?.finish(deadline)?,
+        };
+        let by_content = member::member(head, &tail, size);
+        let of = by_content.or_else(|| {
+            let is_path = udev::Udev::of(self.number).is_path();
+            is_path.then_some("a path of a multipath device")
+        });
+        Ok(of.map(str::to_owned))
+    }
+
+    /// Tries to claim the device by an exclusive open, which knows of mounts in every namespace, and gives
+    /// the claim up again. It has a moment to answer even if `deadline` is near. Where it can be claimed, nothing of what this node has written to it is left to
+    /// be written, and nothing that was read before is remembered.
+    ///
+    /// # Errors
+    /// If the question can't be asked, or what was written does not get to the medium in time.
+    pub fn claim(&self, deadline: Instant) -> io::Result<Claim> {
+        // What only says something about this process says nothing about the device.
+        const OWN: [i32; 6] = [
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::ENOMEM,
+            libc::EACCES,
+            libc::EPERM,
+            libc::EINTR,
+        ];
+        let limit = deadline.max(Instant::now() + ANSWER_LIMIT);
+        match read::claim(&self.path, limit) {
+            Ok(Ok(())) => Ok(Claim::Free),
+            // Nobody has it, and the kernel has given up what could not be written: nothing of it can
+            // reach the medium any more.
+            Ok(Err(_)) => Ok(Claim::Free),
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => Ok(Claim::Silent),
+            Err(e) => match e.raw_os_error() {
+                Some(libc::EBUSY) => Ok(Claim::Busy),
+                Some(errno) if !OWN.contains(&errno) => Ok(Claim::Unusable(e.to_string())),
+                _ => Err(message(e, format_args!("open {}", self.path.display()))),
+            },
         }
     }
 
-    fn describe_holder(&self) -> String {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
-        let number = format!("{}:{}", libc::major(self.number), libc::minor(self.number));
-        if let Some(place) = mounted_at(&mounts, &number, &self.path) {
-            return format!("mounted at {place}");
-        }
-        if swaps
-            .lines()
-            .any(|l| l.split(' ').next() == self.path.to_str())
-        {
-            return "in use as swap".to_owned();
-        }
-        let holders = format!("/sys/dev/block/{number}/holders");
-        match fs::read_dir(holders).map(|mut d| d.next()) {
-            Ok(Some(Ok(holder))) => {
-                format!("part of {}", holder.file_name().to_string_lossy())
-            }
-            _ => "mounted in another namespace (a cell or a container) or open exclusively"
-                .to_owned(),
-        }
-    }
-
-    /// Waits until nobody on this node holds the device.
+    /// Waits until nobody on this node holds the device, and nothing is left to be written to it. `owner`
+    /// tells whose a cell is, for the error.
     ///
     /// # Errors
-    /// `TimedOut`, with who holds it, at `deadline`; those of [`Device::holder`].
-    pub fn wait_free(&self, deadline: Instant) -> io::Result<()> {
-        // The kernel announces no end of a claim, so it is asked again and again, ever less often.
-        let mut pause = Duration::from_millis(1);
-        while let Some(holder) = self.holder()? {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+    /// `TimedOut`, with who holds it, at `deadline`; the device's own if it can't be opened.
+    pub fn wait_free(&self, deadline: Instant, owner: Owner<'_>) -> io::Result<()> {
+        let mut pause = Pause::default();
+        loop {
+            let holder = match self.claim(deadline)? {
+                Claim::Free => return Ok(()),
+                Claim::Busy => None,
+                Claim::Silent => Some("it does not answer".to_owned()),
+                Claim::Unusable(why) => {
+                    let text = format!("open {}: {why}", self.path.display());
+                    return Err(io::Error::other(text));
+                }
+            };
+            if !pause.until(deadline) {
+                let holder = match holder {
+                    Some(holder) => holder,
+                    None => self.seen(&[], owner)?.describe(),
+                };
                 return Err(io::Error::new(
                     io::ErrorKind::TimedOut,
                     format!("{} is still held: {holder}", self.path.display()),
                 ));
             }
-            std::thread::sleep(pause.min(left));
-            pause = (pause * 2).min(Duration::from_millis(50));
         }
-        Ok(())
     }
 }
 
-/// Where a mount table (proc(5), mountinfo) shows the device as mounted. btrfs shows a number of its
-/// own there, so the source counts too.
-fn mounted_at<'a>(mountinfo: &'a str, number: &str, path: &Path) -> Option<&'a str> {
-    mountinfo.lines().find_map(|line| {
-        let (front, back) = line.split_once(" - ")?;
-        let mut front = front.split(' ').skip(2);
-        let (seen, place) = (front.next()?, front.nth(1)?);
-        let source = back.split(' ').nth(1)?;
-        (seen == number || Path::new(source) == path).then_some(place)
-    })
+/// The pause between two looks at a claim, of whose end the kernel does not tell: ever longer.
+#[derive(Debug)]
+pub struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(Duration::from_millis(1))
+    }
+}
+
+impl Pause {
+    /// Sleeps; `false` at once if there is no time left before `deadline`.
+    pub fn until(&mut self, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        std::thread::sleep(self.0.min(left));
+        self.0 = (self.0 * 2).min(Duration::from_millis(50));
+        true
+    }
 }
 
 #[cfg(test)]
@@ -326,42 +326,11 @@ mod tests {
     fn a_missing_path_and_a_plain_file_are_told_apart() {
         let soon = Instant::now() + Duration::from_secs(10);
         let missing = DeviceSpec::Path("/dev/none-such".into()).resolve(soon);
-        assert_eq!(missing.unwrap_err().kind(), io::ErrorKind::NotFound);
-        let file = DeviceSpec::Path("/etc/passwd".into()).resolve(soon);
-        assert_eq!(file.unwrap_err().kind(), io::ErrorKind::InvalidInput);
-    }
-
-    #[test]
-    fn only_devices_that_nothing_is_built_on_are_searched() {
-        let class = tempfile::tempdir().unwrap();
-        for (name, size, holder) in [
-            ("sda", "100", Some("dm-0")),
-            ("dm-0", "100", None),
-            ("loop0", "0", None),
-            ("cciss!c0d0", "8", None),
-        ] {
-            let dir = class.path().join(name);
-            fs::create_dir_all(dir.join("holders")).unwrap();
-            fs::write(dir.join("size"), format!("{size}\n")).unwrap();
-            if let Some(holder) = holder {
-                fs::write(dir.join("holders").join(holder), "").unwrap();
-            }
-        }
-        let paths = candidates(class.path()).unwrap();
-        assert_eq!(
-            paths,
-            [Path::new("/dev/cciss/c0d0"), Path::new("/dev/dm-0")]
+        assert!(
+            matches!(missing, Err(Unresolved::NotFound(_))),
+            "{missing:?}"
         );
-    }
-
-    #[test]
-    fn a_mount_is_found_by_number_and_by_source() {
-        let table = "22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n\
-            30 22 0:40 / /srv/data rw - btrfs /dev/sdb rw,space_cache\n\
-            short line\n";
-        let find = |number, path| mounted_at(table, number, Path::new(path));
-        assert_eq!(find("8:1", "/dev/x"), Some("/"));
-        assert_eq!(find("8:16", "/dev/sdb"), Some("/srv/data"));
-        assert_eq!(find("8:32", "/dev/sdc"), None);
+        let file = DeviceSpec::Path("/etc/passwd".into()).resolve(soon);
+        assert!(matches!(file, Err(Unresolved::Unfit(_))), "{file:?}");
     }
 }

@@ -7,6 +7,7 @@ pub mod device;
 pub mod ethtool;
 pub mod memory;
 pub mod mount;
+pub mod mounted;
 pub mod namespace;
 pub mod netlink;
 pub mod nft;
@@ -16,6 +17,7 @@ pub mod program;
 pub mod state;
 pub mod superblock;
 pub mod sysctl;
+pub mod twin;
 
 /// The same error with the words of what was tried before its own.
 pub(crate) fn message(error: std::io::Error, what: impl std::fmt::Display) -> std::io::Error {

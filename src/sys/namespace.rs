@@ -62,6 +62,15 @@ pub fn is_alive(process: BorrowedFd<'_>) -> bool {
     matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))
 }
 
+/// Kills the process of a pidfd.
+///
+/// # Errors
+/// If it has ended, or may not be killed.
+pub fn kill(process: BorrowedFd<'_>) -> io::Result<()> {
+    rustix::process::pidfd_send_signal(process, rustix::process::Signal::KILL)
+        .map_err(|e| message(e.into(), "kill a process"))
+}
+
 /// The network namespace of process `pid`, which `process` is a pidfd of: proof that the number still
 /// meant that process when its namespace was opened.
 ///

@@ -79,6 +79,44 @@ pub struct Superblock {
     pub condition: Condition,
     /// Where its multiple-mount protection lies, if it has one (ext4).
     pub mmp: Option<MmpPlace>,
+    /// What of it lies on other devices than this one.
+    pub beyond: Option<Beyond>,
+}
+
+/// What keeps a file system from being one on one device. Only one device is claimed, moved and proven to
+/// be free, so berth serves no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beyond {
+    /// An ext4 whose journal is on a device of its own.
+    Journal,
+    /// An XFS whose log is on a device of its own.
+    Log,
+    /// An XFS with a realtime section, which is on a device of its own.
+    Realtime,
+    /// A btrfs on this many devices.
+    Devices(u64),
+    /// A btrfs that others are built on.
+    Seed,
+}
+
+impl fmt::Display for Beyond {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Journal => {
+                f.write_str("has its journal on another device: berth serves ext4 on one")
+            }
+            Self::Log => f.write_str("has its log on another device: berth serves XFS on one"),
+            Self::Realtime => {
+                f.write_str("has a realtime section on another device: berth serves XFS on one")
+            }
+            Self::Devices(number) => {
+                write!(f, "has {number} devices: berth serves btrfs on one")
+            }
+            Self::Seed => {
+                f.write_str("is a seed of other file systems: berth serves btrfs on one device")
+            }
+        }
+    }
 }
 
 /// Where an ext4's multiple-mount protection (MMP) block lies.
@@ -121,6 +159,10 @@ impl<'a> Fields<'a> {
         self.bytes(offset).map(u64::from_le_bytes)
     }
 
+    fn be64(self, offset: usize) -> Option<u64> {
+        self.bytes(offset).map(u64::from_be_bytes)
+    }
+
     fn be16(self, offset: usize) -> Option<u16> {
         self.bytes(offset).map(u16::from_be_bytes)
     }
@@ -155,6 +197,11 @@ fn ext4(head: &[u8]) -> Option<Superblock> {
         return None;
     }
     let state = sb.le16(0x3a)?;
+    let journal_device = sb.le32(0xe4)?;
+    // `s_mount_opts`: what the kernel takes for options before it looks at those of the mount.
+    let own_options = sb.text(0x200, 64)?;
+    let mut own_options = own_options.split(',').filter_map(|o| o.split('=').next());
+    let names_journal = own_options.any(|key| matches!(key, "journal_dev" | "journal_path"));
     let journal = sb.le32(0x5c)? & COMPAT_HAS_JOURNAL != 0;
     let mmp = if incompat & INCOMPAT_MMP == 0 {
         None
@@ -175,6 +222,7 @@ fn ext4(head: &[u8]) -> Option<Superblock> {
             damaged: state & STATE_ERRORS != 0 || state & STATE_VALID == 0 && !journal,
         },
         mmp,
+        beyond: (journal && journal_device != 0 || names_journal).then_some(Beyond::Journal),
     })
 }
 
@@ -182,41 +230,60 @@ fn ext4(head: &[u8]) -> Option<Superblock> {
 fn xfs(head: &[u8]) -> Option<Superblock> {
     const VERSION_5: u16 = 5;
     const INCOMPAT_NEEDSREPAIR: u32 = 1 << 4;
+    const INCOMPAT_ZONED: u32 = 1 << 9;
 
     let sb = Fields::at(head, 0, 512)?;
     if &sb.bytes::<4>(0)? != b"XFSB" {
         return None;
     }
     let version = sb.be16(100)? & 0xf;
+    let incompat = match version {
+        VERSION_5 => sb.be32(216)?,
+        _ => 0,
+    };
+    let (realtime_blocks, log_start) = (sb.be64(16)?, sb.be64(48)?);
+    // A zoned file system has its realtime section behind the rest of it if it begins somewhere.
+    let inside = incompat & INCOMPAT_ZONED != 0 && sb.be64(288)? != 0;
     Some(Superblock {
         uuid: Uuid(sb.bytes(32)?),
         label: sb.text(108, 12)?,
         condition: Condition {
             kind: FsKind::Xfs,
             replay: None,
-            damaged: version == VERSION_5 && sb.be32(216)? & INCOMPAT_NEEDSREPAIR != 0,
+            damaged: incompat & INCOMPAT_NEEDSREPAIR != 0,
         },
         mmp: None,
+        beyond: match (log_start, realtime_blocks) {
+            (0, _) => Some(Beyond::Log),
+            (_, 0) => None,
+            _ => (!inside).then_some(Beyond::Realtime),
+        },
     })
 }
 
 /// Offsets: `struct btrfs_super_block`, include/uapi/linux/btrfs_tree.h.
 fn btrfs(head: &[u8]) -> Option<Superblock> {
     const FLAG_ERROR: u64 = 1 << 2;
+    const FLAG_SEEDING: u64 = 1 << 32;
 
     let sb = Fields::at(head, BTRFS_OFFSET, BTRFS_SIZE)?;
     if &sb.bytes::<8>(0x40)? != b"_BHRfS_M" {
         return None;
     }
+    let (flags, devices) = (sb.le64(0x38)?, sb.le64(0x88)?);
     Some(Superblock {
         uuid: Uuid(sb.bytes(0x20)?),
         label: sb.text(0x12b, 256)?,
         condition: Condition {
             kind: FsKind::Btrfs,
             replay: Some(sb.le64(0x60)? != 0),
-            damaged: sb.le64(0x38)? & FLAG_ERROR != 0,
+            damaged: flags & FLAG_ERROR != 0,
         },
         mmp: None,
+        beyond: match devices {
+            0 | 1 => (flags & FLAG_SEEDING != 0).then_some(Beyond::Seed),
+            several => Some(Beyond::Devices(several)),
+        },
     })
 }
 
@@ -274,8 +341,9 @@ impl Mmp {
     /// How long the block must have stayed the same before who wrote it may be held dead: the kernel's
     /// own rule (`ext4_multi_mount_protect`).
     pub fn watch(&self) -> Duration {
-        const MIN_INTERVAL: u64 = 5;
-        let interval = u64::from(self.interval).max(MIN_INTERVAL);
+        // `EXT4_MMP_MIN_CHECK_INTERVAL` and `EXT4_MMP_MAX_CHECK_INTERVAL`: tune2fs sets no longer one.
+        const INTERVALS: (u64, u64) = (5, 300);
+        let interval = u64::from(self.interval).clamp(INTERVALS.0, INTERVALS.1);
         Duration::from_secs((2 * interval + 1).min(interval + 60))
     }
 

@@ -50,6 +50,26 @@ fn starting_and_stopping_twice_is_as_good_as_once() {
 
 #[test]
 #[ignore = "needs root"]
+fn an_interface_of_somebody_else_with_the_cells_name_is_left_alone() {
+    let node = Node::new("their");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    let fs = node.fs(&vserver, &device, "/data");
+    let theirs = format!("b-{vserver}");
+    sh(&format!("ip link add {theirs} type bridge"));
+    let before = sh(&format!("ip -o link show {theirs}"));
+    let refused = fs.run("start");
+    refused.expect_reason(&[&format!("{theirs} is not berth's"), "rename it"]);
+    fs.run("stop").expect(0);
+    let now = sh(&format!("ip -o link show {theirs}"));
+    sh(&format!("ip link del {theirs}"));
+    assert_eq!(now, before);
+    fs.run("start").expect(0);
+    fs.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&device]);
+}
+
+#[test]
+#[ignore = "needs root"]
 fn a_file_system_is_found_by_uuid_and_label() {
     let node = Node::new("name");
     let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
@@ -101,25 +121,42 @@ fn parallel_starts_share_one_cell_and_the_last_stop_ends_it() {
 
 #[test]
 #[ignore = "needs root"]
-fn who_uses_a_file_system_is_ended_by_its_stop() {
+fn who_uses_a_file_system_is_ended_by_its_stop_and_nobody_else() {
     let node = Node::new("busy");
     let vserver = node.vserver('a');
-    let (one, other) = (node.disk("ext4"), node.disk("ext4"));
-    let (home, data) = (
-        node.fs(&vserver, &one, "/home2"),
-        node.fs(&vserver, &other, "/data"),
-    );
+    let one = node.disk("ext4");
+    let home = node.fs(&vserver, &one, "/home2");
     home.run("start").expect(0);
-    data.run("start").expect(0);
-    let (good, _) = inside(
-        &vserver,
-        "cd /data; setsid sleep 600 >/dev/null 2>&1 & true",
-    );
-    assert!(good);
-    data.run("stop").expect(0);
-    home.run("monitor").expect(0);
+    let init = node.process(&vserver, "berth-init");
+    for fstype in ["ext4", "xfs", "btrfs"] {
+        let other = node.disk(fstype);
+        let data = node.fs(&vserver, &other, "/data");
+        data.run("start").expect(0);
+        // A subvolume has a device number of its own; a file that is only mapped is open nowhere.
+        let below = if fstype == "btrfs" {
+            sh(&format!(
+                "nsenter -t {init} -m btrfs -q subvolume create /data/below"
+            ));
+            "/data/below"
+        } else {
+            "/data"
+        };
+        let (good, _) = inside(
+            &vserver,
+            &format!("cd {below}; setsid sleep 600 >/dev/null 2>&1 & exec sleep 0"),
+        );
+        assert!(good);
+        let (good, _) = inside(
+            &vserver,
+            &format!("setsid sleep 600 >{below}/file 2>&1 & exec sleep 0"),
+        );
+        assert!(good);
+        data.run("stop").expect(0);
+        home.run("monitor").expect(0);
+        assert_eq!(node.process(&vserver, "berth-init"), init, "{fstype}");
+    }
     home.run("stop").expect(0);
-    node.assert_gone(&vserver, &[&one, &other]);
+    node.assert_gone(&vserver, &[&one]);
 }
 
 #[test]

@@ -4,7 +4,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod damage;
 mod degraded;
+mod device;
 mod input;
 mod isolation;
 mod killed;

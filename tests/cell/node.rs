@@ -73,17 +73,39 @@ impl Node {
 
     /// A device with a new file system of this type.
     pub fn disk(&self, fstype: &str) -> String {
+        self.disk_of(fstype, if fstype == "xfs" { 320 } else { 128 })
+    }
+
+    /// The same, of `size` MiB.
+    pub fn disk_of(&self, fstype: &str, size: u64) -> String {
         let number = self.disks.borrow().len();
         let image = self.directory.path().join(format!("{fstype}{number}"));
-        let size = if fstype == "xfs" {
-            320 << 20
-        } else {
-            128 << 20
-        };
         fs::File::create(&image)
-            .and_then(|f| f.set_len(size))
+            .and_then(|f| f.set_len(size << 20))
             .expect("an image");
         sh(&format!("mkfs.{fstype} -q {}", image.display()));
+        self.attach(&image)
+    }
+
+    /// Another device with the same on it as `device` has now: a clone.
+    pub fn copy(&self, device: &str) -> String {
+        let number = self.disks.borrow().len();
+        let image = self.directory.path().join(format!("copy{number}"));
+        sh(&format!(
+            "dd if={device} of={} bs=1M conv=sparse status=none",
+            image.display()
+        ));
+        self.attach(&image)
+    }
+
+    /// Another device on the same image as `device`: another path to the same disk.
+    pub fn path_to(&self, device: &str) -> String {
+        let image = sh(&format!("losetup --noheadings -O BACK-FILE {device}"));
+        self.attach(Path::new(image.trim()))
+    }
+
+    /// A device on this image.
+    pub fn attach(&self, image: &Path) -> String {
         // Somebody else may take the free device that losetup has found: it is asked again.
         let deadline = Instant::now() + LIMIT;
         let device = loop {
@@ -95,6 +117,17 @@ impl Node {
         };
         self.disks.borrow_mut().push(device.clone());
         device
+    }
+
+    /// A shell line in the background that has said something.
+    pub fn shell(&self, line: &str) -> std::process::Child {
+        let mut c = shell(line);
+        c.stdout(std::process::Stdio::piped());
+        let mut child = c.spawn().expect("a shell");
+        let mut byte = [0];
+        let output = child.stdout.as_mut().expect("its output");
+        std::io::Read::read_exact(output, &mut byte).expect("a word of it");
+        child
     }
 
     /// Has this program wait for some seconds before it does anything.

@@ -50,7 +50,11 @@ impl Image {
 
     /// Another loop device on the image, as another node would have it.
     pub fn attach(&self) -> Loop {
-        let path = self.path();
+        Self::attach_file(&self.path())
+    }
+
+    /// A loop device on another file.
+    pub fn attach_file(path: &Path) -> Loop {
         let out = must(
             "/usr/sbin/losetup",
             &["--find", "--show", path.to_str().unwrap()],

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use berth::cell::repair::{Patient, Repair};
-use berth::plan::repair::{Decision, FsKind, Policy, Stage};
+use berth::plan::repair::{Decision, FsKind, Policy, Proof, Stage};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::loop_device::{Image, must};
@@ -36,7 +36,9 @@ fn repair(image: &Image, device: &Path, kind: FsKind, policy: Policy) -> (Decisi
     let patient = Patient {
         kind,
         policy,
+        proof: Proof::Found,
         device: device.to_owned(),
+        mmp: false,
         records: image.beside("records"),
     };
     drive(Repair::start(patient, Stage::Preserve).unwrap())
@@ -72,6 +74,14 @@ fn a_wrong_free_count_of_ext4_is_mended_by_preen_and_can_be_taken_back() {
     must("/usr/sbin/e2undo", &[undo.to_str().unwrap(), path]);
 }
 
+/// From what dumpe2fs says.
+fn block_size(text: &str) -> u64 {
+    text.lines()
+        .find_map(|l| l.strip_prefix("Block size:"))
+        .and_then(|l| l.trim().parse().ok())
+        .unwrap()
+}
+
 #[test]
 #[ignore = "needs root"]
 fn lost_inode_tables_of_ext4_need_a_full_repair() {
@@ -84,11 +94,7 @@ fn lost_inode_tables_of_ext4_need_a_full_repair() {
         .find_map(|l| l.trim().strip_prefix("Inode table at "))
         .and_then(|l| l.split('-').next()?.parse().ok())
         .unwrap();
-    let size: u64 = table
-        .lines()
-        .find_map(|l| l.strip_prefix("Block size:"))
-        .and_then(|l| l.trim().parse().ok())
-        .unwrap();
+    let size = block_size(&table);
     overwrite(device.path(), block * size, 8192);
     let (decision, log) = repair(&image, device.path(), FsKind::Ext4, Policy::Preen);
     assert!(
@@ -97,6 +103,82 @@ fn lost_inode_tables_of_ext4_need_a_full_repair() {
     );
     let (decision, log) = repair(&image, device.path(), FsKind::Ext4, Policy::Full);
     assert_eq!(decision, Decision::Attach, "{log}");
+}
+
+/// A place of this size for records, in bytes.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new(size: u64) -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        let path = place.0.path().to_str().unwrap();
+        let option = format!("size={size}");
+        must(
+            "/usr/bin/mount",
+            &["-t", "tmpfs", "-o", &option, "berth", path],
+        );
+        place
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        must("/usr/bin/umount", &[self.0.path().to_str().unwrap()]);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_repair_that_overwrites_more_than_there_is_room_for_goes_on_without_keeping_it() {
+    let image = Image::new(FsKind::Ext4);
+    let device = image.attach();
+    let path = device.path().to_str().unwrap();
+    // Inode tables of 80 MiB, all of them lost.
+    must(
+        "/usr/sbin/mkfs.ext4",
+        &[
+            "-q",
+            "-F",
+            "-i",
+            "1024",
+            "-O",
+            "^metadata_csum,^uninit_bg",
+            path,
+        ],
+    );
+    let groups = must("/usr/sbin/dumpe2fs", &[path]).text();
+    for table in groups
+        .lines()
+        .filter_map(|l| l.trim().strip_prefix("Inode table at "))
+    {
+        let ends = table.split(' ').next().unwrap().split_once('-').unwrap();
+        let (first, last): (u64, u64) = (ends.0.parse().unwrap(), ends.1.parse().unwrap());
+        let size = block_size(&groups);
+        overwrite(
+            device.path(),
+            first * size,
+            ((last - first) * size) as usize,
+        );
+    }
+    let place = Place::new(150 << 20);
+    let records = place.0.path().join("records");
+    let patient = Patient {
+        kind: FsKind::Ext4,
+        policy: Policy::Full,
+        proof: Proof::Found,
+        device: device.path().to_owned(),
+        mmp: false,
+        records: records.clone(),
+    };
+    let (decision, log) = drive(Repair::start(patient, Stage::Full).unwrap());
+    assert_eq!(decision, Decision::Attach, "{log}");
+    assert!(log.contains("can't be taken back"), "{log}");
+    let record = fs::read_dir(&records).unwrap().next().unwrap().unwrap();
+    let kept: Vec<_> = fs::read_dir(record.path())
+        .unwrap()
+        .map(|file| file.unwrap().file_name())
+        .collect();
+    assert_eq!(kept, ["log"]);
 }
 
 #[test]
@@ -158,13 +240,15 @@ fn a_repair_that_is_dropped_leaves_the_device() {
     let patient = Patient {
         kind: FsKind::Ext4,
         policy: Policy::Full,
+        proof: Proof::Noted,
         device: device.path().to_owned(),
+        mmp: false,
         records: image.beside("records"),
     };
     drop(Repair::start(patient, Stage::Preserve).unwrap());
     berth::sys::device::DeviceSpec::Path(device.path().into())
         .resolve(crate::loop_device::soon())
         .unwrap()
-        .wait_free(crate::loop_device::soon())
+        .wait_free(crate::loop_device::soon(), &|_| None)
         .unwrap();
 }

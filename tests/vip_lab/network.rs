@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use berth::agent::vip::{Place, Service, Wish};
 use berth::ocf::{Error, State};
+use berth::plan::vip::{cell_link, cell_mac};
 use berth::sys::netlink::{LinkChange, Mac, Socket, Veth};
 use tempfile::TempDir;
 
@@ -66,14 +67,13 @@ impl Network {
 
     pub fn cell(&self, vserver: &'static str) -> Cell {
         let namespace = Namespace::new();
-        let name = format!("b-{vserver}");
+        let name = cell_link(vserver);
         let mut host = Socket::in_netns(&self.node).unwrap();
-        let last = vserver.bytes().fold(0, u8::wrapping_add);
         let veth = Veth {
             name: &name,
             peer: "eth0",
             peer_namespace: Some(namespace.as_fd()),
-            mac: Mac([2, 0xbe, 0, 0, 0, last]),
+            mac: Mac(cell_mac(vserver)),
             mtu: None,
         };
         let _ = host.create_veth(&veth).unwrap();

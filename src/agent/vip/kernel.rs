@@ -10,23 +10,23 @@ use std::time::Instant;
 use ipnetwork::IpNetwork;
 
 use crate::agent::portwatch::report;
-use crate::cell::network::{INSIDE, default_route};
+use crate::cell::network::{self, INSIDE, default_route};
 use crate::ocf::log;
 use crate::plan::vip::{
     Family, Link, Object, Observed, Out, Route, Rule, STAND_IN, Step, TO_TABLE, WAY_TABLES,
     setting_keys,
 };
 use crate::sys::announce::Announcement;
-use crate::sys::netlink::{self, Address, Applied, Mac, Proxy, RouteFilter, Scope, Socket, Via};
-use crate::sys::nft::{self, Element, Standing};
+use crate::sys::netlink::{
+    self, Address, Applied, LinkChange, Mac, Proxy, RouteFilter, Scope, Socket, Via,
+};
+use crate::sys::nft::{self, Barrier, Element, Passage, Standing};
 use crate::sys::sysctl::{self, FORWARD_ALL_IPV6, Record};
 
 /// The maker of all that berth makes: `rtm_protocol` and its likes.
 const PROTOCOL: u8 = 190;
 /// The maker of the routes that a routing daemon may announce.
 const ANNOUNCED: u8 = 191;
-/// How the node's ends of cells' interfaces begin.
-const OUTSIDE: &str = "b-";
 
 /// The kernel, as seen from this node and from one cell.
 pub(in crate::agent) struct Kernel {
@@ -38,6 +38,10 @@ pub(in crate::agent) struct Kernel {
     forgetful: bool,
     runtime: PathBuf,
     links: Vec<netlink::Link>,
+    /// Other programs' chains that forwarded packets pass, as they were seen last.
+    foreign: Vec<Barrier>,
+    /// The cell's end of its interface, as it was seen last.
+    inside: Option<netlink::Link>,
 }
 
 impl Kernel {
@@ -52,6 +56,8 @@ impl Kernel {
             forgetful: false,
             runtime: runtime.to_owned(),
             links: Vec::new(),
+            foreign: Vec::new(),
+            inside: None,
         })
     }
 
@@ -70,8 +76,11 @@ impl Kernel {
             ));
         }
         let mut seen = self.observe_ways(families)?;
+        seen.no_ipv6 = !network::has_ipv6();
         seen.watched = report::read(&self.runtime);
-        match self.nft.standing()? {
+        let (standing, foreign) = self.nft.survey()?;
+        self.foreign = foreign;
+        match standing {
             standing @ (Standing::Whole | Standing::Outdated) => {
                 seen.objects.insert(Object::Tables);
                 seen.outdated = standing == Standing::Outdated;
@@ -172,6 +181,7 @@ impl Kernel {
             return Ok(());
         };
         let addresses = cell.addresses(Some(inside.index))?;
+        self.inside = Some(inside.clone());
         if addresses.iter().any(|a| a.address.ip() == vip) {
             seen.objects.insert(Object::Address(vip));
         }
@@ -205,7 +215,7 @@ impl Kernel {
                 name: link.name.clone(),
                 up: link.up,
                 carrier: link.carrier,
-                eligible: !link.loopback && !link.name.starts_with(OUTSIDE),
+                eligible: !link.loopback && !network::is_own(link),
                 addresses: kept,
             });
         }
@@ -263,6 +273,45 @@ impl Kernel {
     fn link(&self, name: &str) -> io::Result<&netlink::Link> {
         let link = self.links.iter().find(|l| l.name == name);
         link.ok_or_else(|| io::Error::other(format!("there is no interface {name}")))
+    }
+
+    /// Has the interface of the cell that was observed, called `name` on the node, carry packets as large
+    /// as the node's ports do.
+    pub fn fit(&mut self, name: &str) -> io::Result<()> {
+        let mtu = network::mtu(&self.links);
+        let change = LinkChange {
+            mtu: Some(mtu),
+            ..LinkChange::default()
+        };
+        // Neither end sends what the other one would not take.
+        let differs = |link: &netlink::Link| link.mtu != mtu;
+        if self.link(name).is_ok_and(differs) {
+            self.route.change_link(name, &change)?;
+        }
+        match (&mut self.cell, &self.inside) {
+            (Some(cell), Some(inside)) if differs(inside) => cell.change_link(INSIDE, &change),
+            _ => Ok(()),
+        }
+    }
+
+    /// Another program's chain that drops what VIPs of `family` receive and send between a port and an
+    /// interface that leads inwards, which need not be there yet.
+    pub fn barrier(
+        &mut self,
+        family: Family,
+        (port, inward): (&str, &str),
+    ) -> io::Result<Option<Barrier>> {
+        if self.foreign.is_empty() {
+            return Ok(None);
+        }
+        let index = |name: &str| self.link(name).map_or(0, |link| link.index);
+        let passage = Passage {
+            family: to_netlink(family),
+            port: (port, index(port)),
+            inward: (inward, index(inward)),
+        };
+        let found = self.nft.barriers_among(&self.foreign, &[passage])?;
+        Ok(found.into_iter().next())
     }
 
     /// The Ethernet address and number of a port.

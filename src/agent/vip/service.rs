@@ -20,7 +20,7 @@ use crate::agent::portwatch::{self, report};
 use crate::cell::network;
 use crate::ocf::{Error, Explain, State, log, step};
 use crate::plan::vip::{
-    self, Desired, Family, Object, Observed, Problem, Request, Step, Verdict, judge,
+    self, Behind, Desired, Family, Object, Observed, Problem, Request, Step, Verdict, judge,
     judge_without_plan,
 };
 use crate::sys::announce::Wire;
@@ -142,7 +142,7 @@ impl<'a> Service<'a> {
         let seen = observe(&mut kernel, &request, &Family::BOTH)?;
         let desired = Desired::new(&request, &seen).map_err(error_of)?;
         if vip::start(&desired, &seen).is_empty() {
-            let state = state_of(judge(&desired, &seen));
+            let state = judged(&mut kernel, &request, &desired, &seen)?;
             let state = self.served(record, place, (&desired, state))?;
             return Ok(Started {
                 state,
@@ -257,7 +257,7 @@ impl<'a> Service<'a> {
         let steps = vip::start(&desired, &seen);
         let steps = choose(&steps);
         let Some(next) = steps.first() else {
-            let state = state_of(judge(&desired, &seen));
+            let state = judged(kernel, request, &desired, &seen)?;
             return Ok(Applied {
                 state,
                 desired,
@@ -269,7 +269,9 @@ impl<'a> Service<'a> {
         kernel
             .apply(steps, self.deadline, Err)
             .context(format!("start {}", request.vip))?;
-        let state = state_of(judge(&desired, &observe(kernel, request, &own(request))?));
+        fit(kernel, request);
+        let seen = observe(kernel, request, &own(request))?;
+        let state = judged(kernel, request, &desired, &seen)?;
         Ok(Applied {
             state,
             desired,
@@ -440,11 +442,12 @@ impl<'a> Service<'a> {
             let reason = format!("vserver {}'s cell does not run on this node", wish.vserver);
             return Ok(state_of(judge_without_plan(wish.vip, &reason, &seen)));
         }
-        let verdict = match Desired::new(&request, &seen) {
-            Ok(desired) => judge(&desired, &seen),
-            Err(problem) => judge_without_plan(wish.vip, &problem.to_string(), &seen),
+        fit(kernel, &request);
+        let state = match Desired::new(&request, &seen) {
+            Ok(desired) => judged(kernel, &request, &desired, &seen)?,
+            Err(problem) => state_of(judge_without_plan(wish.vip, &problem.to_string(), &seen)),
         };
-        Ok(match (state_of(verdict), there) {
+        Ok(match (state, there) {
             (State::Running, Some(way)) => State::Degraded(routing(wish.vip, way)),
             (state, _) => state,
         })
@@ -456,9 +459,14 @@ impl<'a> Service<'a> {
     /// Why not.
     pub fn validate(&self, wish: &Wish) -> Result<(), Error> {
         let request = wish.request();
-        let seen = observe(&mut self.kernel(None)?, &request, &own(&request))?;
-        Desired::new(&request, &seen).map_err(error_of)?;
-        Ok(())
+        let mut kernel = self.kernel(None)?;
+        let seen = observe(&mut kernel, &request, &own(&request))?;
+        let desired = Desired::new(&request, &seen).map_err(error_of)?;
+        vip::check_places(&request, &seen).map_err(error_of)?;
+        match barrier(&mut kernel, &request, &desired)? {
+            Some(why) => Err(Error::host(why)),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn kernel(&self, cell: Option<BorrowedFd<'_>>) -> io::Result<Kernel> {
@@ -626,6 +634,47 @@ pub(super) fn observe(
     let links = request.links(&seen);
     kernel.observe_settings(request.vip, &links, &mut seen)?;
     Ok(seen)
+}
+
+/// How a VIP is that is to be as `desired`.
+fn judged(
+    kernel: &mut Kernel,
+    request: &Request,
+    desired: &Desired,
+    seen: &Observed,
+) -> Result<State, Error> {
+    let state = state_of(judge(desired, seen));
+    if state != State::Running {
+        return Ok(state);
+    }
+    let barrier = barrier(kernel, request, desired)?;
+    Ok(barrier.map_or(state, State::Degraded))
+}
+
+/// Which other program's firewall keeps clients from the VIP, if one does.
+fn barrier(
+    kernel: &mut Kernel,
+    request: &Request,
+    desired: &Desired,
+) -> Result<Option<String>, Error> {
+    let Some(port) = desired.port.as_deref() else {
+        return Ok(None);
+    };
+    let inward = request.behind.link();
+    let found = kernel.barrier(Family::of(&request.vip), (port, inward))?;
+    Ok(found.map(|chain| {
+        format!(
+            "{chain} drops packets of {} between {port} and {inward}",
+            request.vip
+        )
+    }))
+}
+
+/// Has the cell's interface follow what the ports carry. That it can't costs speed only.
+fn fit(kernel: &mut Kernel, request: &Request) {
+    if let Behind::Cell(link) = &request.behind {
+        kernel.fit(link).unwrap_or_else(log::warn);
+    }
 }
 
 /// What a VIP is judged by. To see what others need, both families have to be looked at.

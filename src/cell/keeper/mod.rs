@@ -5,6 +5,9 @@
 //! children.
 
 mod cell;
+mod claim;
+mod examine;
+mod mounting;
 mod names;
 mod reconcile;
 mod requests;
@@ -145,16 +148,13 @@ impl Keeper {
         // Children that were killed are looked after now and then.
         let leftover =
             (!self.leftover.is_empty()).then(|| Instant::now() + Duration::from_millis(50));
-        let repairs = self.volumes.values().filter_map(|h| match &h.phase {
-            Phase::Repairing(repair) => repair.deadline(),
-            _ => None,
-        });
+        let due = self.volumes.values().filter_map(Held::due);
         let servers = self.servers.as_ref().filter(|_| !killed);
         let servers = servers.and_then(|s| Some(s.leaving?.1));
         let next = clients
             .chain(volumes)
             .chain(servers)
-            .chain(repairs)
+            .chain(due)
             .chain(self.announcing.next())
             .chain(self.listener.as_ref().and_then(Listener::next))
             .chain(self.idle_until)
@@ -384,7 +384,7 @@ impl Keeper {
 
     fn finish_jobs(&mut self) {
         for held in self.volumes.values_mut() {
-            held.repair();
+            held.go_on();
             let Phase::Mounting(job) = &held.phase else {
                 continue;
             };

@@ -193,7 +193,7 @@ impl Keeper {
         if let Some(reply) = others.filter_map(|other| conflict(other, &volume)).next() {
             return Until::Now(reply);
         }
-        match Held::new(member, volume) {
+        match Held::new(&self.vserver, member, volume) {
             Ok(held) => {
                 self.volumes.insert(resource.clone(), held);
                 self.idle_until = None;
@@ -276,12 +276,12 @@ impl Keeper {
     fn answer(&self, until: &Until) -> Option<(Reply, Option<BorrowedFd<'_>>)> {
         let reply = match until {
             Until::Now(reply) => reply.clone(),
-            Until::Attached(resource) => match self.volumes.get(resource).map(|h| &h.phase) {
-                Some(Phase::Failed(cause, why)) => Reply::refused(*cause, why.clone()),
-                Some(Phase::Attached | Phase::Blocked(_) | Phase::Repairing(_)) => {
-                    self.member(resource)
-                }
-                Some(_) => return None,
+            Until::Attached(resource) => match self.volumes.get(resource) {
+                Some(held) => match &held.phase {
+                    Phase::Failed(cause, why) => Reply::refused(*cause, why.clone()),
+                    _ if held.is_settled() => self.member(resource),
+                    _ => return None,
+                },
                 None => Reply::refused(Cause::Failed, "was stopped meanwhile"),
             },
             Until::Served(resource) => match &self.servers {

@@ -1,36 +1,30 @@
-//! One file system in the keeper's care: mounted in a child, attached by PID 1, detached again.
+//! One file system in the keeper's care: mounted in a child, attached by PID 1, detached again; repaired
+//! where it has to be.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-
+use super::claim::Taker;
+use super::examine::Examined;
+use super::mounting::{Defect, Errand, Found, Mounted, send};
 use crate::cell::job::{Job, Outcome};
 use crate::cell::protocol::{Cause, Condition, Exported, Member, Volume};
 use crate::cell::repair::{Patient, Repair};
-use crate::cell::service::{Export, XfsIdentity};
+use crate::cell::service::Export;
 use crate::ocf::log;
-use crate::plan::repair::{self, Decision, FailedAttach, FsKind, Policy, Stage};
-use crate::sys::device::{Device, DeviceSpec};
-use crate::sys::mount::{self, Options};
-use crate::sys::superblock::MmpState;
-
-/// How long a device may take to show its superblock.
-const READ_LIMIT: Duration = Duration::from_secs(10);
+use crate::plan::repair::{self, Decision, FsKind, Stage};
 
 /// Where the records of repairs are kept, a directory for each resource: on the node, since the file
 /// system itself is what is being repaired.
 const RECORDS: &str = "/var/lib/berth/repair";
 
-/// How long a device that was given up a moment ago may stay claimed: a cell that was killed is
-/// cleared away by the kernel after its processes are gone.
-const SETTLE_LIMIT: Duration = Duration::from_secs(2);
-
 /// A file system and where it stands.
 #[derive(Debug)]
 pub struct Held {
+    /// The virtual server in whose cell it is.
+    vserver: String,
     /// Its resource.
     pub member: Member,
     /// What is wanted.
@@ -38,7 +32,12 @@ pub struct Held {
     /// Where it stands.
     pub phase: Phase,
     /// The last stage of the repair that it has behind it.
-    pub repaired: Option<Stage>,
+    repaired: Option<Stage>,
+    /// What keeps it from service while a child works on it, once its start has been answered: from then on
+    /// nobody waits for it, and nobody but the monitor tells how it is.
+    kept: Option<String>,
+    /// How often its storage has been tried again.
+    tries: u32,
     /// The block device, once it is mounted.
     pub found: Option<Found>,
     /// Since its resource is being stopped: when PID 1 is killed for it.
@@ -62,76 +61,33 @@ pub enum Phase {
     Detaching(u64),
     /// Kept from service until somebody does something about it.
     Blocked(String),
+    /// Kept from service until its storage is tried again: when.
+    Waiting(String, Instant),
     /// It could not be attached, or was lost with its cell.
     Failed(Cause, String),
 }
-
-/// A block device with a file system on it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Found {
-    /// The device's node.
-    pub path: PathBuf,
-    /// For XFS, what its handles are made of.
-    pub xfs: Option<XfsIdentity>,
-}
-
-/// What a child that mounts has come to.
-#[derive(Debug, Serialize, Deserialize)]
-pub enum Mounted {
-    /// The mount of this block device comes along.
-    Done(Found),
-    /// It is damaged, or at least can't be mounted.
-    Unsound {
-        /// The device's node.
-        path: PathBuf,
-        /// The file system's type.
-        kind: String,
-        /// What is wrong.
-        defect: Defect,
-    },
-    /// It can't be attached at all.
-    Refused(Cause, String),
-}
-
-/// What is wrong with a file system.
-#[derive(Debug, Serialize, Deserialize)]
-pub enum Defect {
-    /// Its superblock says that it is damaged.
-    Noted,
-    /// It can't be mounted.
-    Unmountable {
-        /// The kernel's error number.
-        errno: i32,
-        /// Whether its device can be read at all.
-        readable: bool,
-        /// The failure in words.
-        message: String,
-    },
-}
-
-/// Errors of a mount that stand for damage or dead storage; others are for Pacemaker to judge.
-const DAMAGE: [i32; 6] = [
-    libc::EIO,
-    libc::EUCLEAN,
-    libc::EBADMSG,
-    libc::EINVAL,
-    libc::ENOENT,
-    libc::ESTALE,
-];
 
 impl Held {
     /// Takes a file system into care and begins to mount it.
     ///
     /// # Errors
     /// If no child can be started.
-    pub fn new(member: Member, volume: Volume) -> io::Result<Self> {
-        let job = mount(&volume, false)?;
+    pub fn new(vserver: &str, member: Member, volume: Volume) -> io::Result<Self> {
+        let taker = Taker {
+            vserver,
+            member: &member,
+            volume: &volume,
+        };
+        let job = send(taker, Errand::Mount)?;
         Ok(Self {
+            vserver: vserver.to_owned(),
             member,
             volume,
             phase: Phase::Mounting(job),
             found: None,
             repaired: None,
+            kept: None,
+            tries: 0,
             leaving: None,
         })
     }
@@ -140,8 +96,8 @@ impl Held {
     pub fn condition(&self) -> Condition {
         match &self.phase {
             _ if self.leaving.is_some() => Condition::Changing("being detached".to_owned()),
-            Phase::Mounting(_) | Phase::Loose(_) | Phase::Attaching(_) => match self.repaired {
-                Some(_) => Condition::Degraded("being attached after its repair".to_owned()),
+            Phase::Mounting(_) | Phase::Loose(_) | Phase::Attaching(_) => match &self.kept {
+                Some(why) => Condition::Degraded(why.clone()),
                 None => Condition::Changing("being attached".to_owned()),
             },
             Phase::Repairing(repair) => {
@@ -150,7 +106,29 @@ impl Held {
             Phase::Detaching(_) => Condition::Changing("being detached".to_owned()),
             Phase::Attached => Condition::Running,
             Phase::Blocked(why) => Condition::Degraded(format!("access blocked: {why}")),
+            Phase::Waiting(why, _) => {
+                Condition::Degraded(format!("access blocked, to be tried again: {why}"))
+            }
             Phase::Failed(_, why) => Condition::Failed(why.clone()),
+        }
+    }
+
+    /// Whether its start can be answered: it is in service, or somebody has to wait for longer than a start
+    /// may take.
+    pub fn is_settled(&self) -> bool {
+        match self.phase {
+            Phase::Attached | Phase::Repairing(_) | Phase::Blocked(_) | Phase::Waiting(..) => true,
+            Phase::Mounting(_) | Phase::Loose(_) | Phase::Attaching(_) => self.kept.is_some(),
+            Phase::Detaching(_) | Phase::Failed(..) => false,
+        }
+    }
+
+    /// When something is to be done by time alone.
+    pub fn due(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Repairing(repair) => repair.deadline(),
+            Phase::Waiting(_, at) => Some(*at),
+            _ => None,
         }
     }
 
@@ -159,23 +137,39 @@ impl Held {
         self.phase = match outcome {
             Ok((Mounted::Done(found), Some(mount))) => {
                 self.found = Some(found);
+                self.tries = 0;
                 Phase::Loose(mount)
             }
             Ok((Mounted::Done(_), None)) => {
                 Phase::Failed(Cause::Failed, "the mount got lost".to_owned())
             }
-            Ok((Mounted::Unsound { path, kind, defect }, _)) => self.judge(path, &kind, defect),
+            Ok((
+                Mounted::Unsound {
+                    path,
+                    kind,
+                    mmp,
+                    defect,
+                },
+                _,
+            )) => self.judge(path, kind, mmp, defect),
+            Ok((Mounted::BeingChecked(node), _)) => {
+                let why = format!("access blocked: a check on node {node} may be at work");
+                self.begin(why, Errand::Watch)
+            }
+            Ok((Mounted::Unmended(why, true), _)) => Phase::Blocked(why),
+            Ok((Mounted::Unmended(why, false), _)) => {
+                self.wait(format!("its storage cannot be read: {why}"))
+            }
+            // What is lacking here may be back before long, once nobody waits for it any more.
+            Ok((Mounted::Refused(Cause::Node, why), _)) if self.kept.is_some() => self.wait(why),
             Ok((Mounted::Refused(cause, why), _)) => Phase::Failed(cause, why),
             Err(e) => Phase::Failed(Cause::Failed, format!("the child that mounts: {e}")),
         };
     }
 
     /// What to do with a file system that is not sound.
-    fn judge(&self, device: PathBuf, kind: &str, defect: Defect) -> Phase {
-        let (Ok(kind), Ok(policy)) = (kind.parse::<FsKind>(), self.volume.repair.parse::<Policy>())
-        else {
-            return Phase::Blocked("it is damaged".to_owned());
-        };
+    fn judge(&mut self, device: PathBuf, kind: FsKind, mmp: bool, defect: Defect) -> Phase {
+        let policy = self.volume.repair;
         let decision = match &defect {
             Defect::Noted => {
                 let noted = repair::Condition {
@@ -185,71 +179,108 @@ impl Held {
                 };
                 repair::before_attach(noted, policy)
             }
-            Defect::Unmountable { errno, message, .. }
-                if self.repaired.is_none() && !DAMAGE.contains(errno) =>
-            {
-                return Phase::Failed(Cause::Failed, message.clone());
-            }
-            Defect::Unmountable {
-                errno, readable, ..
-            } => {
-                let (errno, readable, after) = (*errno, *readable, self.repaired);
-                let failed = FailedAttach {
-                    errno,
-                    readable,
-                    after,
-                };
-                repair::after_failed_attach(kind, policy, failed)
+            Defect::CutOff(node) => repair::after_cut_off(policy, node),
+            Defect::Unmountable(Examined { finding, said }) => {
+                repair::after_failed_attach(kind, policy, finding, self.repaired, said)
             }
         };
-        log::warn(format_args!(
-            "{}: {defect:?}: {decision:?}",
-            self.member.resource
-        ));
+        let resource = &self.member.resource;
+        log::warn(format_args!("{resource}: {defect:?}: {decision:?}"));
         match decision {
-            Decision::Attach => self.mount_again(),
+            Decision::Attach => self.mount_repaired(),
             Decision::Block(why) => Phase::Blocked(why),
-            Decision::Run(stage) => {
-                let records = Path::new(RECORDS).join(&self.member.resource);
-                match Repair::start(
-                    Patient {
-                        kind,
-                        policy,
-                        device,
-                        records,
-                    },
-                    stage,
-                ) {
-                    Ok(repair) => Phase::Repairing(Box::new(repair)),
-                    Err(e) => Phase::Blocked(format!("its repair can't be started: {e}")),
+            Decision::Leave(why) => Phase::Failed(Cause::Node, why),
+            Decision::Wait(why) => self.wait(why),
+            Decision::Run(stage, proof) => {
+                let patient = Patient {
+                    kind,
+                    policy,
+                    proof,
+                    device,
+                    mmp,
+                    records: Path::new(RECORDS).join(resource),
+                };
+                match Repair::start(patient, stage) {
+                    Ok(repair) => {
+                        self.kept = Some("being repaired, access blocked".to_owned());
+                        Phase::Repairing(Box::new(repair))
+                    }
+                    Err(e) => Phase::Failed(
+                        cause_of(&e),
+                        format!("its repair can't be started on this node: {e}"),
+                    ),
                 }
             }
         }
     }
 
-    /// Goes on with a repair, if there is one.
-    pub fn repair(&mut self) {
+    /// Its storage fails it on this node. While its start waits for the answer another node is to have it;
+    /// after that it is tried again, ever less often and not for ever.
+    fn wait(&mut self, why: String) -> Phase {
+        if self.kept.is_none() {
+            return Phase::Failed(Cause::Node, why);
+        }
+        match repair::pause(self.tries) {
+            Some(pause) => {
+                self.tries += 1;
+                Phase::Waiting(why, Instant::now() + pause)
+            }
+            None => Phase::Failed(Cause::Failed, why),
+        }
+    }
+
+    /// Goes on with what is due: a repair, or another try.
+    pub fn go_on(&mut self) {
+        match &mut self.phase {
+            Phase::Waiting(why, at) if *at <= Instant::now() => {
+                let why = format!("access blocked, being tried again: {why}");
+                // Whatever was mended: the storage has been away since.
+                self.repaired = None;
+                self.phase = self.begin(why, Errand::Mount);
+            }
+            Phase::Repairing(_) => self.repair(),
+            _ => {}
+        }
+    }
+
+    fn repair(&mut self) {
         let Phase::Repairing(repair) = &mut self.phase else {
             return;
         };
-        let decision = match repair.advance(Instant::now()) {
+        let ended = match repair.advance(Instant::now()) {
             Ok(None) => return,
-            Ok(Some(decision)) => decision,
-            Err(e) => Decision::Block(format!("its repair broke off: {e}")),
+            Ok(Some(decision)) => Ok(decision),
+            Err(e) => Err(e),
         };
         let (resource, record) = (&self.member.resource, repair.record().display());
         log::warn(format_args!(
-            "{resource}: repair ended ({record}): {decision:?}"
+            "{resource}: repair ended ({record}): {ended:?}"
         ));
         self.repaired = Some(repair.stage());
-        self.phase = match decision {
-            Decision::Block(why) => Phase::Blocked(why),
-            Decision::Attach | Decision::Run(_) => self.mount_again(),
+        self.phase = match ended {
+            Ok(Decision::Attach | Decision::Run(..)) => self.mount_repaired(),
+            Ok(Decision::Block(why) | Decision::Leave(why) | Decision::Wait(why)) => {
+                let now = format!("access blocked: {why}");
+                self.begin(now, Errand::Look(why))
+            }
+            Err(e) => Phase::Failed(cause_of(&e), format!("its repair broke off: {e}")),
         };
     }
 
-    fn mount_again(&self) -> Phase {
-        match mount(&self.volume, true) {
+    fn mount_repaired(&mut self) -> Phase {
+        let why = "being attached after its repair".to_owned();
+        self.begin(why, Errand::MountRepaired)
+    }
+
+    /// Has a child do this, with the start answered: `why` it is not in service meanwhile.
+    fn begin(&mut self, why: String, errand: Errand) -> Phase {
+        self.kept = Some(why);
+        let taker = Taker {
+            vserver: &self.vserver,
+            member: &self.member,
+            volume: &self.volume,
+        };
+        match send(taker, errand) {
             Ok(job) => Phase::Mounting(job),
             Err(e) => Phase::Failed(Cause::Failed, format!("start a child: {e}")),
         }
@@ -276,109 +307,10 @@ impl Held {
     }
 }
 
-fn mount(volume: &Volume, repaired: bool) -> io::Result<Job<Mounted>> {
-    Job::spawn(c"berth-mount", || match try_mount(volume, repaired) {
-        Ok((found, mount)) => (Mounted::Done(found), Some(mount)),
-        Err(other) => (other, None),
-    })
-}
-
-fn refused(cause: Cause) -> impl Fn(String) -> Mounted {
-    move |why| Mounted::Refused(cause, why)
-}
-
-/// Mounts a file system, without attaching it. Blocks, so it runs in a child.
-fn try_mount(volume: &Volume, repaired: bool) -> Result<(Found, OwnedFd), Mounted> {
-    let spec: DeviceSpec = volume.device.parse().map_err(refused(Cause::Parameters))?;
-    let options = Options::parse(&volume.options)
-        .map_err(|e| Mounted::Refused(Cause::Parameters, e.to_string()))?;
-    let device = find(&spec)?;
-    claim(&device)?;
-    let kind = kind_of(volume, &device)?;
-    let unsound = |defect| Mounted::Unsound {
-        path: device.path.clone(),
-        kind: kind.as_str().to_owned(),
-        defect,
-    };
-    let superblock = device.superblock.as_ref();
-    if !repaired && superblock.is_some_and(|superblock| superblock.condition.damaged) {
-        return Err(unsound(Defect::Noted));
-    }
-    let mount = mount::create(kind.as_str(), &device.path, &options).map_err(|failure| {
-        if failure.by_option {
-            let text = format!("parameter options: {}", failure.message);
-            return Mounted::Refused(Cause::Parameters, text);
-        }
-        if let Some(who) = mmp_holder(&device).filter(|_| failure.errno == libc::EBUSY) {
-            return Mounted::Refused(Cause::Failed, format!("{}: {who}", device.path.display()));
-        }
-        let readable = device.read_superblock(Instant::now() + READ_LIMIT).is_ok();
-        let (errno, message) = (failure.errno, failure.message);
-        unsound(Defect::Unmountable {
-            errno,
-            readable,
-            message,
-        })
-    })?;
-    let xfs = superblock
-        .filter(|_| kind == FsKind::Xfs)
-        .map(|superblock| XfsIdentity {
-            device: device.number,
-            uuid: superblock.uuid,
-        });
-    Ok((
-        Found {
-            path: device.path,
-            xfs,
-        },
-        mount,
-    ))
-}
-
-fn find(spec: &DeviceSpec) -> Result<Device, Mounted> {
-    spec.resolve(Instant::now() + READ_LIMIT)
-        .map_err(|e| Mounted::Refused(Cause::Node, format!("parameter device: {e}")))
-}
-
-/// Makes sure that nobody else on this node has the device.
-fn claim(device: &Device) -> Result<(), Mounted> {
-    device
-        .wait_free(Instant::now() + SETTLE_LIMIT)
-        .map_err(|e| {
-            let hint = "a file system of a cell must not be used by anyone else";
-            Mounted::Refused(Cause::Failed, format!("parameter device: {e}; {hint}"))
-        })
-}
-
-fn kind_of(volume: &Volume, device: &Device) -> Result<FsKind, Mounted> {
-    let found = device.superblock.as_ref().map(|s| s.condition.kind);
-    let wanted = match &volume.fstype {
-        Some(name) => Some(name.parse().map_err(refused(Cause::Parameters))?),
-        None => None,
-    };
-    let place = device.path.display();
-    match (found, wanted) {
-        (Some(found), None) => Ok(found),
-        (Some(found), Some(wanted)) if found == wanted => Ok(found),
-        (Some(found), Some(wanted)) => Err(Mounted::Refused(
-            Cause::Parameters,
-            format!("parameter fstype: {place} has {found} on it, not {wanted}"),
-        )),
-        // Its superblock is damaged, or it was never formatted: nothing may be done to it unasked.
-        (None, _) => Err(Mounted::Refused(
-            Cause::Failed,
-            format!("parameter device: {place} has no ext4, XFS or btrfs file system on it"),
-        )),
-    }
-}
-
-/// Who else has an ext4 with multiple-mount protection, if somebody does.
-fn mmp_holder(device: &Device) -> Option<String> {
-    let mmp = device.read_mmp(Instant::now() + READ_LIMIT).ok()??;
-    match mmp.state {
-        MmpState::Clean => None,
-        MmpState::Fsck(node) => Some(format!("e2fsck is running on it on node {node}")),
-        MmpState::Mounted(node) => Some(format!("it is mounted on node {node}, which is alive")),
+fn cause_of(error: &io::Error) -> Cause {
+    match error.kind() {
+        io::ErrorKind::NotFound => Cause::Missing,
+        _ => Cause::Failed,
     }
 }
 

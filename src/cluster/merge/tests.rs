@@ -6,6 +6,7 @@ const OWNER: Ownership = Ownership {
     tag: "mine",
     provider: "berth",
     former_mark: "was-mine",
+    stop_mark: "stopping",
     identity: &[("watch", &[]), ("fscheck", &["device", "vserver"])],
     prefix: "my-",
     meta: &["was-mine", "critical"],
@@ -154,16 +155,64 @@ fn what_others_set_for_a_node_stays_where_the_owner_sets_nothing_for_nodes() {
     assert!(result.cib.to_string().contains("eth1=x"));
 }
 
+/// The meta attributes of a primitive, apart from its priority.
+fn metas<'c>(cib: &'c Element, id: &str) -> Vec<(&'c str, &'c str)> {
+    let primitive = cib.walk().find(|e| e.name == "primitive" && e.id() == id);
+    let all = pairs(primitive.unwrap(), "meta_attributes");
+    all.filter(|(name, _)| *name != "priority").collect()
+}
+
 #[test]
-fn only_what_is_to_stop_gets_a_target_role() {
-    let resources = format!("{}{}", primitive("a", ""), primitive("b", ""));
+fn what_is_to_stop_gets_a_target_role_and_back_what_it_had() {
+    let role = |value: &str| {
+        let pair = format!(r#"<nvpair id="{value}" name="target-role" value="{value}"/>"#);
+        primitive(&value[..1].to_lowercase(), &pair)
+    };
+    let bare =
+        r#"<primitive id="c" class="ocf" provider="berth" type="vip"><operations/></primitive>"#;
+    let resources = format!(
+        "{}{}{bare}<clone id=\"d-clone\">{}</clone>{}{}",
+        primitive("a", ""),
+        primitive("b", ""),
+        primitive("d", ""),
+        role("Master"),
+        role("Stopped"),
+    );
     let live = Element::new("cib").containing([configuration(&resources, "")]);
-    let stopped = stopping(&live, &["b".to_owned()]);
-    let roles = stopped
-        .walk()
-        .filter(|e| e.get("name") == Some("target-role"));
-    let ids: Vec<&str> = roles.map(Element::id).collect();
-    assert_eq!(ids, ["b.meta.target-role"]);
+    let ids = ["b", "c", "d", "m", "s"].map(str::to_owned);
+    let stopped = stopping(&live, &ids, OWNER);
+    let set = |former| vec![("stopping", former), ("target-role", "Stopped")];
+    assert_eq!(metas(&stopped, "a"), []);
+    for id in ["b", "c", "d"] {
+        assert_eq!(metas(&stopped, id), set("default"));
+    }
+    assert_eq!(metas(&stopped, "m"), set("Master"));
+    // An administrator's own wish.
+    assert_eq!(metas(&stopped, "s"), [("target-role", "Stopped")]);
+    // Again, after an attempt that was killed.
+    assert_eq!(stopping(&stopped, &ids, OWNER), stopped);
+    let resumed = resuming(&stopped, &ids, OWNER);
+    for id in ["a", "b", "c", "d", "m", "s"] {
+        assert_eq!(metas(&resumed, id), metas(&live, id), "{id}");
+    }
+    // What somebody has set meanwhile stays.
+    let text = stopped
+        .to_string()
+        .replace("value=\"Stopped\"", "value=\"Slave\"");
+    let resumed = resuming(&Element::parse(&text).unwrap(), &ids, OWNER);
+    assert_eq!(metas(&resumed, "b"), [("target-role", "Slave")]);
+}
+
+#[test]
+fn what_an_interrupted_removal_has_left_is_put_right_when_the_resource_is_wanted() {
+    let b = primitive("b", "");
+    let live = Element::new("cib").containing([configuration(&b, "")]);
+    let stopped = stopping(&live, &["b".to_owned()], OWNER);
+    let result = merge(&stopped, &configuration(&b, ""), OWNER).unwrap();
+    assert_eq!(metas(&result.cib, "b"), []);
+    let change =
+        "~ resource b (ocf:berth:vip): target-role set back, which an interrupted removal had left";
+    assert_eq!(said(&result.changes), [change]);
 }
 
 #[test]

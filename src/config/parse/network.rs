@@ -9,7 +9,7 @@ use crate::config::file::{At, Net, Node, Portwatch, Subnet};
 use crate::config::problem::listing;
 use crate::config::reader::Table;
 use crate::plan::name;
-use crate::plan::vip::is_reserved;
+use crate::plan::vip::{gateway_fits, is_reserved};
 
 /// A network.
 pub fn subnet(name: At<String>, table: &Table) -> Subnet {
@@ -59,7 +59,7 @@ fn net(table: &Table, cidr_key: &str, gateway_key: &str, v6: bool) -> Option<Net
     let example = if v6 { "fd00:1::/64" } else { "10.1.0.0/24" };
     let gateway = table.string(gateway_key);
     let Some(text) = table.string(cidr_key) else {
-        if let Some(gateway) = gateway {
+        if let Some(gateway) = gateway.filter(|_| table.value(cidr_key).is_none()) {
             let text = format!("{} needs {cidr_key}, such as {example:?}", gateway.value);
             table.problem(gateway_key, gateway.line, text);
         }
@@ -88,9 +88,8 @@ fn net(table: &Table, cidr_key: &str, gateway_key: &str, v6: bool) -> Option<Net
     }
     let gateway = gateway.and_then(|text| {
         let gateway = address(table, gateway_key, &text)?;
-        if !cidr.contains(gateway) {
-            let text = format!("{gateway} is not in {cidr}");
-            table.problem(gateway_key, table.line(), text);
+        if let Err(fault) = gateway_fits(gateway, cidr, None) {
+            table.problem(gateway_key, text.line, format!("{gateway} {fault}"));
         }
         Some(gateway)
     });
@@ -121,23 +120,11 @@ pub fn node(name: At<String>, table: &Table) -> Node {
     let mut ports = Vec::new();
     if let Some(list) = table.table("ports", None) {
         for (port, value) in list.entries() {
-            check_name(&list, &port, port_name);
+            check_name(&list, &port, name::port);
             ports.extend(list.text(&port.value, value).map(|subnet| (port, subnet)));
         }
     }
     Node { name, ports }
-}
-
-/// The agents are told ports as `eth1=office`.
-fn port_name(name: &str) -> Result<(), name::Refusal> {
-    name::interface(name)?;
-    match name.contains('=') {
-        true => Err(name::Refusal::Character(
-            '=',
-            "all but =, white space, / and :",
-        )),
-        false => Ok(()),
-    }
 }
 
 /// How ports are watched.

@@ -37,6 +37,8 @@ fn condition(condition: &Condition, number: &dyn Fn(&str, u32) -> String) -> Opt
         Condition::IsNot(attribute, n) => format!("{attribute} {}", number("ne", *n)),
         Condition::Defined(attribute) => format!("defined {attribute}"),
         Condition::NotDefined(attribute) => format!("not_defined {attribute}"),
+        Condition::NodeIs(node) => format!("#uname eq {node}"),
+        Condition::NodeIsNot(node) => format!("#uname ne {node}"),
         Condition::IsController => "#is_dc eq true".to_owned(),
         Condition::NotHome => return None,
     })

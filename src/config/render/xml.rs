@@ -191,6 +191,8 @@ fn expression(id: String, condition: &Condition) -> Element {
         Condition::IsNot(attribute, n) => number(attribute, "ne", n),
         Condition::Defined(attribute) => on(attribute, "defined"),
         Condition::NotDefined(attribute) => on(attribute, "not_defined"),
+        Condition::NodeIs(node) => on("#uname", "eq").with("value", node),
+        Condition::NodeIsNot(node) => on("#uname", "ne").with("value", node),
         Condition::IsController => on("#is_dc", "eq").with("value", "true"),
         // The resource's own meta attribute, so that changing it moves the resource.
         Condition::NotHome => on("#uname", "ne")

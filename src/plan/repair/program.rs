@@ -11,6 +11,8 @@ pub const IMAGE: &str = "metadata.image";
 /// A stage of a repair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
+    /// Clear the mark of a check that was cut off, which keeps everybody out.
+    Release,
     /// Keep an image of the metadata as it is, so that the repair can be understood and taken back.
     Preserve,
     /// Mend what is safe to mend.
@@ -19,6 +21,17 @@ pub enum Stage {
     Full,
     /// Give up the log: the last changes before the failure are lost with it.
     DropLog,
+}
+
+impl Stage {
+    /// All stages.
+    pub const ALL: [Self; 5] = [
+        Self::Release,
+        Self::Preserve,
+        Self::Preen,
+        Self::Full,
+        Self::DropLog,
+    ];
 }
 
 /// How a program ended.
@@ -61,6 +74,8 @@ pub struct Subject<'a> {
     pub device: &'a Path,
     /// The directory where the image, or what `e2undo` needs, is kept.
     pub keep: &'a Path,
+    /// Whether there is room to keep them.
+    pub room: bool,
     /// The descriptor on which e2fsck tells its progress.
     pub progress: i32,
 }
@@ -86,20 +101,24 @@ pub fn program(kind: FsKind, stage: Stage, subject: Subject) -> Option<Program> 
     let kept = |name: &str| subject.keep.join(name).display().to_string();
     let image = kept(IMAGE);
     let dump = format!("metadump -g -o {image}");
-    let undo = [kept("preen.e2undo"), kept("full.e2undo")];
+    let saved = undo(kind, stage).map(kept).unwrap_or_default();
     let progress = subject.progress.to_string();
     let (name, args): (_, Vec<&str>) = match (kind, stage) {
-        (FsKind::Ext4, Stage::Preserve | Stage::DropLog) | (FsKind::Xfs, Stage::Full) => {
-            return None;
+        (FsKind::Ext4, Stage::Preserve | Stage::DropLog)
+        | (FsKind::Xfs, Stage::Release | Stage::Full)
+        | (FsKind::Btrfs, Stage::Release) => return None,
+        // The mark is cleared without a look at who has set it; that was done before.
+        (FsKind::Ext4, Stage::Release) => ("tune2fs", vec!["-f", "-E", "clear_mmp", &device]),
+        (FsKind::Ext4, Stage::Preen | Stage::Full) => {
+            let how = if stage == Stage::Full { "-y" } else { "-p" };
+            let mut args = vec!["-f", how, "-C", &progress];
+            if subject.room {
+                args.extend(["-z", &saved]);
+            }
+            args.push(&device);
+            ("e2fsck", args)
         }
-        (FsKind::Ext4, Stage::Preen) => (
-            "e2fsck",
-            vec!["-f", "-p", "-C", &progress, "-z", &undo[0], &device],
-        ),
-        (FsKind::Ext4, Stage::Full) => (
-            "e2fsck",
-            vec!["-f", "-y", "-C", &progress, "-z", &undo[1], &device],
-        ),
+        (FsKind::Xfs | FsKind::Btrfs, Stage::Preserve) if !subject.room => return None,
         // -o: real names, or the image could not be put back. -g: shows that it is at work.
         (FsKind::Xfs, Stage::Preserve) => (
             "xfs_db",
@@ -120,6 +139,15 @@ pub fn program(kind: FsKind, stage: Stage, subject: Subject) -> Option<Program> 
     })
 }
 
+/// The name of the file in which `stage` keeps what it overwrites, for `e2undo`.
+pub const fn undo(kind: FsKind, stage: Stage) -> Option<&'static str> {
+    match (kind, stage) {
+        (FsKind::Ext4, Stage::Preen) => Some("preen.e2undo"),
+        (FsKind::Ext4, Stage::Full) => Some("full.e2undo"),
+        _ => None,
+    }
+}
+
 /// What it means that `stage` ended so.
 pub fn verdict(kind: FsKind, stage: Stage, exit: Exit) -> Verdict {
     let code = match exit {
@@ -127,7 +155,7 @@ pub fn verdict(kind: FsKind, stage: Stage, exit: Exit) -> Verdict {
         Exit::Signal(signal) => return Verdict::Failed(format!("ended by signal {signal}")),
     };
     match (kind, stage) {
-        (_, Stage::Preserve) | (FsKind::Btrfs, Stage::DropLog) => match code {
+        (_, Stage::Preserve | Stage::Release) | (FsKind::Btrfs, Stage::DropLog) => match code {
             0 => Verdict::Sound,
             code => Verdict::Failed(format!("exit code {code}")),
         },
@@ -175,15 +203,34 @@ mod tests {
         let subject = Subject {
             device: Path::new("/dev/x"),
             keep: Path::new("/s"),
+            room: true,
             progress: 7,
         };
         program(kind, stage, subject)
     }
 
     #[test]
+    fn without_room_nothing_is_kept_and_the_repair_goes_on() {
+        let call = |kind, stage| {
+            let subject = Subject {
+                device: Path::new("/dev/x"),
+                keep: Path::new("/s"),
+                room: false,
+                progress: 7,
+            };
+            program(kind, stage, subject)
+        };
+        for kind in FsKind::ALL {
+            assert_eq!(call(kind, Stage::Preserve), None);
+            let preen = call(kind, Stage::Preen).unwrap();
+            assert!(!preen.args.iter().any(|a| a.contains("/s")), "{preen:?}");
+        }
+    }
+
+    #[test]
     fn no_stage_before_full_gives_anything_up() {
         for kind in FsKind::ALL {
-            for stage in [Stage::Preserve, Stage::Preen] {
+            for stage in [Stage::Release, Stage::Preserve, Stage::Preen] {
                 let args = call(kind, stage).map_or(vec![], |p| p.args);
                 for drastic in ["-y", "-L", "--repair", "zero-log"] {
                     assert!(!args.iter().any(|a| a == drastic), "{kind} {stage:?}");
@@ -195,7 +242,7 @@ mod tests {
     #[test]
     fn each_call_names_the_device_and_a_program() {
         for kind in FsKind::ALL {
-            for stage in [Stage::Preserve, Stage::Preen, Stage::Full, Stage::DropLog] {
+            for stage in Stage::ALL {
                 if let Some(p) = call(kind, stage) {
                     assert!(!p.name.contains('/'));
                     assert!(p.args.iter().any(|a| a == "/dev/x"), "{p:?}");

@@ -27,7 +27,8 @@ pub use desired::{Desired, setting_keys};
 pub use gateway::{GatewayFault, gateway_fits};
 pub use judge::{Verdict, judge, judge_without_plan};
 pub use place::{
-    Behind, Detour, NextHop, Problem, Request, holder, is_lost, is_reserved, present_port,
+    Behind, Detour, NextHop, Problem, Request, check_places, holder, is_lost, is_reserved,
+    present_port,
 };
 
 /// The table of the routes to this node's VIPs.
@@ -349,6 +350,8 @@ pub struct Observed {
     pub damaged: bool,
     /// Whether the rules of the nftables tables are those of another version of berth, which serve as well.
     pub outdated: bool,
+    /// Whether the kernel has no IPv6.
+    pub no_ipv6: bool,
     /// The kernel settings that exist, by their names under /proc/sys/net.
     pub settings: BTreeMap<String, i64>,
     /// What the settings that berth changed were before.

@@ -151,6 +151,11 @@ pub(super) fn beside<'a>(port: &'a str, seen: &'a Observed) -> impl Iterator<Ite
 
 pub(super) fn check_free(request: &Request, seen: &Observed) -> Result<(), Problem> {
     let vip = request.vip;
+    if seen.no_ipv6 && Family::of(&vip) == Family::V6 {
+        return Err(Problem::Host(format!(
+            "parameter ip: {vip} is an IPv6 address, and this node's kernel has no IPv6: it was booted with ipv6.disable=1"
+        )));
+    }
     let host = seen
         .links
         .iter()
@@ -191,7 +196,21 @@ pub(super) fn check_ports(request: &Request, seen: &Observed) -> Result<(), Prob
         Some(names) if !names.iter().any(|name| seen.link(name).is_some()) => Err(Problem::Host(
             format!("parameter ports: this node has none of {}", names.join(" ")),
         )),
-        _ => Ok(()),
+        Some(names) => {
+            let own = names.iter().filter_map(|name| seen.link(name));
+            match own.into_iter().find(|link| !link.eligible) {
+                Some(link) => Err(Problem::Host(format!(
+                    "parameter ports: {} leads to no client: it is {}",
+                    link.name,
+                    match vserver_of(&link.name) {
+                        Some(vserver) => format!("the interface of vserver {vserver}'s cell"),
+                        None => "a loopback interface".to_owned(),
+                    }
+                ))),
+                None => Ok(()),
+            }
+        }
+        None => Ok(()),
     }
 }
 
@@ -266,15 +285,59 @@ fn check_gateway(request: &Request, subnet: IpNetwork) -> Result<(), Problem> {
         .map_err(|fault| Problem::Config(format!("parameter gateway: {gateway} {fault}")))
 }
 
+/// Whether a port is on other subnets than the VIP's, by portwatch's parameters.
+fn is_astray(vip: IpAddr, link: &Link, seen: &Observed) -> bool {
+    let nets = seen.watched.get(&link.name).into_iter();
+    let mut nets = nets
+        .flat_map(|w| &w.nets)
+        .filter(|(net, _)| Family::of(&net.ip()) == Family::of(&vip))
+        .peekable();
+    nets.peek().is_some() && !nets.any(|(net, _)| net.contains(vip))
+}
+
+/// The first of the VIP's ports that is on another subnet, as a problem.
+fn astray(request: &Request, seen: &Observed) -> Option<Problem> {
+    let mut links = request.ports.iter().flatten().filter_map(|p| seen.link(p));
+    let link = links.find(|link| is_astray(request.vip, link, seen))?;
+    let nets = seen.watched.get(&link.name).into_iter();
+    let nets: Vec<String> = nets
+        .flat_map(|w| &w.nets)
+        .map(|(net, _)| net.to_string())
+        .collect();
+    Some(Problem::Host(format!(
+        "parameter ports: {} is on {}, where clients of {} are not",
+        link.name,
+        nets.join(", "),
+        request.vip
+    )))
+}
+
+/// Whether all of the VIP's ports that the node has are on its subnet, as far as portwatch knows; a start
+/// does with those that are.
+///
+/// # Errors
+/// The first that is not.
+pub fn check_places(request: &Request, seen: &Observed) -> Result<(), Problem> {
+    match astray(request, seen).filter(|_| !request.routed) {
+        Some(problem) => Err(problem),
+        None => Ok(()),
+    }
+}
+
 pub(super) fn candidates<'a>(
     request: &Request,
     subnet: IpNetwork,
     seen: &'a Observed,
 ) -> Result<Vec<&'a Link>, Problem> {
-    if let Some(names) = &request.ports {
-        return Ok(names.iter().filter_map(|name| seen.link(name)).collect());
-    }
     let vip = request.vip;
+    if let Some(names) = &request.ports {
+        let links = names.iter().filter_map(|name| seen.link(name));
+        let found: Vec<&Link> = links.filter(|l| !is_astray(vip, l, seen)).collect();
+        return match (found.is_empty(), astray(request, seen)) {
+            (true, Some(problem)) if !request.routed => Err(problem),
+            _ => Ok(found),
+        };
+    }
     // What portwatch knows to be on the subnet is, with or without an address. And without portwatch
     // a VIP stays where that has put it.
     let watched = |link: &Link| {

@@ -530,6 +530,60 @@ fn without_a_list_of_ports_one_that_portwatch_knows_will_do() {
 }
 
 #[test]
+fn a_port_of_another_subnet_is_not_taken_and_is_named() {
+    let mut state = node();
+    watch(
+        &mut state,
+        "c0",
+        Standing::Good,
+        "10.2.0.0/24",
+        "10.2.0.254",
+    );
+    let on = |ports: &[&str]| Request {
+        ports: Some(ports.iter().map(|p| (*p).into()).collect()),
+        subnet: "10.1.0.0/24".parse().ok(),
+        ..request("10.1.0.50")
+    };
+    let why = "host: parameter ports: c0 is on 10.2.0.0/24, where clients of 10.1.0.50 are not";
+    assert_eq!(problem(&state, &on(&["c0"])), why);
+    // One that fits will do, but what is wrong is told to who asks.
+    let both = on(&["c0", "a1"]);
+    assert_eq!(
+        check_places(&both, &state).unwrap_err().to_string(),
+        why[6..]
+    );
+    assert_eq!(started(&mut state, &both).as_deref(), Some("a1"));
+    check_places(&on(&["a0", "a1"]), &state).unwrap();
+    // Of what portwatch does not know, the administrator knows better.
+    state.watched.clear();
+    check_places(&on(&["c0"]), &state).unwrap();
+    assert!(Desired::new(&on(&["c0"]), &state).is_ok());
+}
+
+#[test]
+fn what_no_client_is_at_is_no_port_and_no_ipv6_is_said_in_a_line() {
+    let mut state = node();
+    state.links.push(Link {
+        eligible: false,
+        ..link("lo", &["127.0.0.1/8"])
+    });
+    let on = |port: &str| Request {
+        ports: Some(vec!["a0".into(), port.into()]),
+        ..request("10.1.0.50")
+    };
+    for (port, what) in [
+        ("lo", "a loopback interface"),
+        ("b-beta", "the interface of vserver beta's cell"),
+    ] {
+        let why = format!("host: parameter ports: {port} leads to no client: it is {what}");
+        assert_eq!(problem(&state, &on(port)), why);
+    }
+    state.no_ipv6 = true;
+    assert!(Desired::new(&request("10.1.0.50"), &state).is_ok());
+    assert!(problem(&state, &request("2001:db8:1::50")).contains("has no IPv6"));
+}
+
+#[test]
 fn only_an_announced_address_leaves_by_a_port_of_another_subnet() {
     for routed in [false, true] {
         let mut state = node();

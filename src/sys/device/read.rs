@@ -1,8 +1,8 @@
-//! Reading from a device that may never answer.
+//! Questions to a device that may never answer: asked in children, which are left behind at the deadline.
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Instant;
@@ -15,93 +15,78 @@ use nix::unistd::{ForkResult, Pid, fork};
 /// Direct I/O wants offset, length and memory in multiples of the device's block.
 const ALIGNMENT: usize = 4096;
 
-/// A reading under way, in a child.
-pub struct Reading {
-    child: Pid,
-    pipe: OwnedFd,
-    /// How many bytes before the wanted ones are read for the alignment's sake.
-    skip: usize,
-    len: usize,
-}
-
-/// What the child reports before the data: 0, or the error number.
+/// What a child reports before any data: 0, or the error number.
 const STATUS: usize = size_of::<i32>();
 
-impl Reading {
-    /// Starts to read `len` bytes at `offset`.
-    pub fn start(path: &Path, offset: u64, len: usize) -> io::Result<Self> {
-        let path = CString::new(path.as_os_str().as_bytes())?;
-        let skip = usize::try_from(offset % ALIGNMENT as u64).map_err(io::Error::other)?;
-        let whole = (skip + len).next_multiple_of(ALIGNMENT);
-        let mut memory = vec![0u8; whole + ALIGNMENT];
-        let aligned = memory.as_ptr().align_offset(ALIGNMENT);
-        let begin = libc::off_t::try_from(offset - skip as u64).map_err(io::Error::other)?;
+/// A child that asks a device, and the pipe by which it reports.
+#[derive(Debug)]
+struct Inquiry {
+    child: Pid,
+    pipe: OwnedFd,
+    report: Vec<u8>,
+}
+
+impl Inquiry {
+    /// Starts a child that runs `work` with its end of the pipe.
+    ///
+    /// # Safety
+    /// `work` runs after a fork, perhaps of a process with several threads: it makes system calls on
+    /// memory that it has already, and nothing else.
+    unsafe fn start(work: impl FnOnce(RawFd)) -> io::Result<Self> {
         let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        // SAFETY: the child makes system calls on memory it has already, and ends by _exit.
+        // SAFETY: the child makes system calls only, as the caller vouches for, and ends by _exit.
         match unsafe { fork() }? {
             ForkResult::Child => {
                 close_all_but(theirs.as_raw_fd());
-                let report = read_all(&path, begin, &mut memory[aligned..][..whole]);
-                let (status, data) = match &report {
-                    Ok(data) => (0, *data),
-                    Err(errno) => (*errno, &[][..]),
-                };
-                write_all(theirs.as_raw_fd(), &status.to_ne_bytes());
-                write_all(theirs.as_raw_fd(), data);
+                work(theirs.as_raw_fd());
                 // SAFETY: ends this process without running anything of its parent's.
                 unsafe { libc::_exit(0) }
             }
             ForkResult::Parent { child } => Ok(Self {
                 child,
                 pipe: ours,
-                skip,
-                len,
+                report: vec![],
             }),
         }
     }
 
-    /// Waits for the bytes: fewer if the device is shorter.
-    ///
-    /// # Errors
-    /// The device's own; `TimedOut` at `deadline`.
-    pub fn finish(self, deadline: Instant) -> io::Result<Vec<u8>> {
-        let mut report = vec![];
+    /// Takes what the pipe has now; `true` when the report is complete. Waits if there is nothing yet.
+    fn pump(&mut self) -> io::Result<bool> {
         let mut buffer = [0; 32768];
+        let n = rustix::io::read(&self.pipe, &mut buffer)?;
+        self.report.extend_from_slice(&buffer[..n]);
+        Ok(n == 0)
+    }
+
+    fn wait(&mut self, deadline: Instant) -> io::Result<()> {
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let timeout = PollTimeout::try_from(left.as_millis()).unwrap_or(PollTimeout::MAX);
-            let mut fds = [PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut fds, timeout) {
-                Ok(0) if left.is_zero() => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::TimedOut,
-                        "the device does not answer",
-                    ));
-                }
-                Ok(0) | Err(nix::errno::Errno::EINTR) => {}
-                Ok(_) => match rustix::io::read(&self.pipe, &mut buffer)? {
-                    0 => break,
-                    n => report.extend_from_slice(&buffer[..n]),
-                },
-                Err(e) => return Err(e.into()),
+            let ready = poll_until(&[self.pipe.as_fd()], deadline)?;
+            if ready.is_empty() {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the device does not answer",
+                ));
+            }
+            if self.pump()? {
+                return Ok(());
             }
         }
-        let (status, data) = report
+    }
+
+    /// The data of a complete report, or the error that the child met.
+    fn outcome(&self) -> io::Result<&[u8]> {
+        let (status, data) = self
+            .report
             .split_first_chunk::<STATUS>()
-            .ok_or_else(|| io::Error::other("the reading child died"))?;
+            .ok_or_else(|| io::Error::other("the child that asks the device died"))?;
         match i32::from_ne_bytes(*status) {
-            0 => Ok(data
-                .iter()
-                .skip(self.skip)
-                .take(self.len)
-                .copied()
-                .collect()),
+            0 => Ok(data),
             errno => Err(io::Error::from_raw_os_error(errno)),
         }
     }
 }
 
-impl Drop for Reading {
+impl Drop for Inquiry {
     /// Leaves no child behind that can be ended. One that waits for a dead device is a zombie's
     /// worth of memory until the device gives up.
     fn drop(&mut self) {
@@ -115,6 +100,171 @@ impl Drop for Reading {
                 _ => return,
             }
         }
+    }
+}
+
+/// Which of `fds` can be read; none of them at `deadline`.
+///
+/// # Errors
+/// Whatever the kernel refuses.
+pub fn poll_until(fds: &[BorrowedFd<'_>], deadline: Instant) -> io::Result<Vec<usize>> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let millis = left.as_micros().div_ceil(1000);
+        let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
+        let mut polled: Vec<_> = fds
+            .iter()
+            .map(|fd| PollFd::new(*fd, PollFlags::POLLIN))
+            .collect();
+        match poll(&mut polled, timeout) {
+            Ok(0) if left.is_zero() => return Ok(vec![]),
+            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) => {
+                let ready = polled
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, p)| p.any() == Some(true));
+                return Ok(ready.map(|(i, _)| i).collect());
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// A reading under way, in a child.
+#[derive(Debug)]
+pub struct Reading {
+    inquiry: Inquiry,
+    /// How many bytes before the wanted ones are read for the alignment's sake.
+    skip: usize,
+    len: usize,
+}
+
+impl AsFd for Reading {
+    /// Readable when there is something for [`Reading::advance`].
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inquiry.pipe.as_fd()
+    }
+}
+
+impl Reading {
+    /// Starts to read `len` bytes at `offset`.
+    ///
+    /// # Errors
+    /// If no child can be started.
+    pub fn start(path: &Path, offset: u64, len: usize) -> io::Result<Self> {
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        let skip = usize::try_from(offset % ALIGNMENT as u64).map_err(io::Error::other)?;
+        let whole = (skip + len).next_multiple_of(ALIGNMENT);
+        let mut memory = vec![0u8; whole + ALIGNMENT];
+        let aligned = memory.as_ptr().align_offset(ALIGNMENT);
+        let begin = libc::off_t::try_from(offset - skip as u64).map_err(io::Error::other)?;
+        // SAFETY: only open, pread and write, on memory that was allocated above.
+        let inquiry = unsafe {
+            Inquiry::start(|pipe| {
+                let report = read_all(&path, begin, &mut memory[aligned..][..whole]);
+                let (status, data) = match &report {
+                    Ok(data) => (0, *data),
+                    Err(errno) => (*errno, &[][..]),
+                };
+                write_all(pipe, &status.to_ne_bytes());
+                write_all(pipe, data);
+            })
+        }?;
+        Ok(Self { inquiry, skip, len })
+    }
+
+    /// One that never comes to an end.
+    #[cfg(test)]
+    pub fn stuck() -> io::Result<Self> {
+        // SAFETY: the child only waits for the signal that ends it.
+        let inquiry = unsafe {
+            Inquiry::start(|_| {
+                loop {
+                    libc::pause();
+                }
+            })
+        }?;
+        Ok(Self {
+            inquiry,
+            skip: 0,
+            len: 1,
+        })
+    }
+
+    /// Takes what has come; `true` when it is complete.
+    ///
+    /// # Errors
+    /// Those of the pipe.
+    pub fn advance(&mut self) -> io::Result<bool> {
+        self.inquiry.pump()
+    }
+
+    /// The bytes of a reading that is complete: fewer if the device is shorter.
+    ///
+    /// # Errors
+    /// The device's own.
+    pub fn bytes(self) -> io::Result<Vec<u8>> {
+        let data = self.inquiry.outcome()?.iter();
+        Ok(data.skip(self.skip).take(self.len).copied().collect())
+    }
+
+    /// Waits for the bytes: fewer if the device is shorter.
+    ///
+    /// # Errors
+    /// The device's own; `TimedOut` at `deadline`.
+    pub fn finish(mut self, deadline: Instant) -> io::Result<Vec<u8>> {
+        self.inquiry.wait(deadline)?;
+        self.bytes()
+    }
+}
+
+/// Opens a device exclusively, has all that is dirty in its cache written, and drops the cache: what a
+/// program that was killed has written would reach the medium up to half a minute later, and what another
+/// node has written since would not be seen. Returns what the flush came to.
+///
+/// # Errors
+/// Those of the open: `ResourceBusy` if somebody claims the device; `TimedOut` at `deadline`.
+pub fn claim(path: &Path, deadline: Instant) -> io::Result<io::Result<()>> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: only open, fsync, ioctl and write, on memory that is there.
+    let mut inquiry = unsafe {
+        Inquiry::start(|pipe| {
+            let (opened, flushed) = claim_and_flush(&path);
+            write_all(pipe, &opened.to_ne_bytes());
+            write_all(pipe, &flushed.to_ne_bytes());
+        })
+    }?;
+    inquiry.wait(deadline)?;
+    let flushed = inquiry.outcome()?.first_chunk().copied();
+    Ok(match i32::from_ne_bytes(flushed.unwrap_or_default()) {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    })
+}
+
+/// In the child: the error number of the open, and that of the flush.
+fn claim_and_flush(path: &CString) -> (i32, i32) {
+    const FLAGS: libc::c_int = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_EXCL;
+    /// `_IO(0x12, 97)`, linux/fs.h.
+    const BLKFLSBUF: libc::Ioctl = 0x1261;
+    // SAFETY: open takes a valid string; the others take the descriptor that it gave, and the location
+    // of errno is the thread's.
+    unsafe {
+        let fd = libc::open(path.as_ptr(), FLAGS);
+        if fd < 0 {
+            return (*libc::__errno_location(), 0);
+        }
+        let mut flushed = 0;
+        if libc::fsync(fd) < 0 {
+            flushed = *libc::__errno_location();
+        }
+        if libc::ioctl(fd, BLKFLSBUF, 0) < 0 && flushed == 0 {
+            flushed = *libc::__errno_location();
+        }
+        // The report is not made before the claim is given up.
+        libc::close(fd);
+        (0, flushed)
     }
 }
 
@@ -203,24 +353,10 @@ mod tests {
 
     #[test]
     fn what_never_answers_is_left_at_the_deadline() {
-        let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
-        // SAFETY: the child only waits for the signal that ends it.
-        let child = match unsafe { fork() }.unwrap() {
-            ForkResult::Child => loop {
-                // SAFETY: pause has no arguments.
-                unsafe { libc::pause() };
-            },
-            ForkResult::Parent { child } => child,
-        };
-        let stuck = Reading {
-            child,
-            pipe: ours,
-            skip: 0,
-            len: 1,
-        };
+        let stuck = Reading::stuck().unwrap();
+        let child = stuck.inquiry.child;
         let error = stuck.finish(Instant::now() + Duration::from_millis(30));
         assert_eq!(error.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        drop(theirs);
         // It was killed, and reaped unless the machine was too busy for it to die at once.
         let killed = match waitpid(child, None) {
             Err(nix::errno::Errno::ECHILD) => true,
@@ -235,5 +371,7 @@ mod tests {
         let path = tempfile::tempdir().unwrap().path().join("missing");
         let error = Reading::start(&path, 0, 10).unwrap().finish(soon());
         assert_eq!(error.unwrap_err().kind(), io::ErrorKind::NotFound);
+        let error = claim(&path, soon()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

@@ -82,9 +82,8 @@ impl Socket {
     /// # Errors
     /// If the kernel refuses. That it or its interface is not there is [`Applied::Already`].
     pub fn delete_address(&mut self, address: &Address) -> io::Result<Applied> {
-        self.apply(
+        self.delete(
             RouteNetlinkMessage::DelAddress(write(address)),
-            0,
             &[Errno::EADDRNOTAVAIL, Errno::ENODEV],
             format_args!("delete {address}"),
         )

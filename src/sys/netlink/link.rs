@@ -189,7 +189,9 @@ impl Socket {
             };
             let mode = vec![AfSpecInet6::AddrGenMode(mode)];
             let attribute = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(mode)]);
-            self.set_link(name, LinkMessage::default(), [attribute])?;
+            // A kernel without IPv6 generates none.
+            let without = &[Errno::EAFNOSUPPORT];
+            self.set_link(name, LinkMessage::default(), [attribute], without)?;
         }
         let mut link = LinkMessage::default();
         for (flag, wanted) in [
@@ -200,7 +202,7 @@ impl Socket {
             link.header.change_mask |= flag;
             link.header.flags.set(flag, on);
         }
-        self.set_link(name, link, change.mtu.map(LinkAttribute::Mtu))
+        self.set_link(name, link, change.mtu.map(LinkAttribute::Mtu), &[])
     }
 
     fn set_link(
@@ -208,13 +210,14 @@ impl Socket {
         name: &str,
         mut link: LinkMessage,
         attributes: impl IntoIterator<Item = LinkAttribute>,
+        already: &[Errno],
     ) -> io::Result<()> {
         link.attributes = vec![LinkAttribute::IfName(name.to_owned())];
         link.attributes.extend(attributes);
         self.apply(
             RouteNetlinkMessage::SetLink(link),
             0,
-            &[],
+            already,
             format_args!("change link {name}"),
         )
         .map(|_| ())

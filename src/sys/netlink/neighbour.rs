@@ -42,7 +42,7 @@ impl Socket {
         let content = RouteNetlinkMessage::GetNeighbour(query);
         self.dump(content, format_args!("list {family} proxy entries"))?
             .iter()
-            .map(|m| Ok(read(decode(m)?)))
+            .map(|m| Ok(read(family, decode(m)?)))
             .filter_map(Result::transpose)
             .collect()
     }
@@ -66,9 +66,8 @@ impl Socket {
     /// # Errors
     /// If the kernel refuses. That it or its interface is not there is [`Applied::Already`].
     pub fn delete_proxy(&mut self, proxy: &Proxy) -> io::Result<Applied> {
-        self.apply(
+        self.delete(
             RouteNetlinkMessage::DelNeighbour(write(proxy)),
-            0,
             &[Errno::ENOENT, Errno::ENODEV],
             format_args!("delete {proxy}"),
         )
@@ -92,10 +91,13 @@ fn write(proxy: &Proxy) -> NeighbourMessage {
     content
 }
 
-fn read(content: RouteNetlinkMessage) -> Option<Proxy> {
+fn read(family: Family, content: RouteNetlinkMessage) -> Option<Proxy> {
     let RouteNetlinkMessage::NewNeighbour(content) = content else {
         return None;
     };
+    if content.header.family != family.into() {
+        return None;
+    }
     let (mut address, mut protocol) = (None, 0);
     for attribute in content.attributes {
         match attribute {

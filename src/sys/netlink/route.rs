@@ -134,9 +134,8 @@ impl Socket {
     /// # Errors
     /// If the kernel refuses. That it is not there is [`Applied::Already`].
     pub fn delete_route(&mut self, route: &Route) -> io::Result<Applied> {
-        self.apply(
+        self.delete(
             RouteNetlinkMessage::DelRoute(write(route)),
-            0,
             &[Errno::ESRCH, Errno::ENOENT, Errno::ENODEV],
             format_args!("delete {route}"),
         )
@@ -198,7 +197,7 @@ fn read(family: Family, content: RouteNetlinkMessage) -> Option<Route> {
         return None;
     };
     let header = content.header;
-    if header.flags.contains(RouteFlags::Cloned) {
+    if header.flags.contains(RouteFlags::Cloned) || header.address_family != family.into() {
         return None;
     }
     let any = match family {

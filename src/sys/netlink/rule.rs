@@ -70,9 +70,8 @@ impl Socket {
     /// # Errors
     /// If the kernel refuses. That it is not there is [`Applied::Already`].
     pub fn delete_rule(&mut self, rule: &Rule) -> io::Result<Applied> {
-        self.apply(
+        self.delete(
             RouteNetlinkMessage::DelRule(write(rule)),
-            0,
             &[Errno::ENOENT],
             format_args!("delete {rule}"),
         )
@@ -129,5 +128,6 @@ fn read(family: Family, content: RouteNetlinkMessage) -> Option<Rule> {
         }
     }
     let whole = header.src_len == rule.from.as_ref().map_or(0, full_length);
-    (whole && header.dst_len == 0 && header.action == RuleAction::ToTable).then_some(rule)
+    let right = header.family == family.into();
+    (right && whole && header.dst_len == 0 && header.action == RuleAction::ToTable).then_some(rule)
 }

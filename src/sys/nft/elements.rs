@@ -36,7 +36,7 @@ const NFTA_EXPR_DATA: u16 = 2;
 const NFTA_COUNTER_BYTES: u16 = 1;
 const NFTA_DATA_VALUE: u16 = 1;
 const NLA_F_NESTED: u16 = 0x8000;
-const NLM_F_CREATE: u16 = 0x400;
+pub(super) const NLM_F_CREATE: u16 = 0x400;
 /// An interface's name in a key.
 const IFNAMSIZ: usize = 16;
 /// An Ethernet address in a key of several fields: filled up to whole words of 32 bits.

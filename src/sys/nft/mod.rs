@@ -4,12 +4,15 @@
 //! added, deleted and listed over nfnetlink directly.
 
 mod elements;
+mod foreign;
+mod seal;
 mod table;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 pub use elements::{Element, TABLE};
+pub use foreign::{Barrier, Passage};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork};
 

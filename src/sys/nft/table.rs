@@ -7,6 +7,8 @@ use std::time::Instant;
 use nix::errno::Errno;
 
 use super::elements::{NFPROTO_ARP, NFPROTO_INET, TABLE, message_type, payload, text};
+use super::foreign::{Barrier, foreign};
+use super::seal::own;
 use super::{Socket, Standing};
 use crate::hash::fnv64;
 use crate::sys::command::run_with_input;
@@ -15,11 +17,9 @@ use crate::sys::netlink::wire::{Attributes, Request};
 use crate::sys::program::command;
 
 const DELTABLE: u16 = 2;
-const GETCHAIN: u16 = 4;
+pub(super) const GETCHAIN: u16 = 4;
 const GETRULE: u16 = 7;
 const NFTA_TABLE_NAME: u16 = 1;
-const NFTA_CHAIN_TABLE: u16 = 1;
-const NFTA_CHAIN_USE: u16 = 6;
 const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_USERDATA: u16 = 7;
@@ -183,21 +183,36 @@ impl Socket {
     /// # Errors
     /// If the kernel can't be asked.
     pub fn standing(&mut self) -> io::Result<Standing> {
-        let found = (
-            self.count_rules(NFPROTO_INET)?,
-            self.count_rules(NFPROTO_ARP)?,
-        );
-        if found == (0, 0) {
-            return Ok(Standing::Absent);
+        Ok(self.survey()?.0)
+    }
+
+    /// The same, and the chains of other programs that forwarded packets pass, whatever they do.
+    ///
+    /// # Errors
+    /// If the kernel can't be asked.
+    pub fn survey(&mut self) -> io::Result<(Standing, Vec<Barrier>)> {
+        let chains = self.chains()?;
+        let (others, own) = (foreign(&chains), own(&chains));
+        if own.uses == (0, 0) {
+            return Ok((Standing::Absent, others));
         }
         let mark = self.mark()?;
+        if mark == Some(own_mark()) {
+            let standing = match &*own.seals {
+                // They were made, and whoever made them was ended before they were sealed.
+                [] => Standing::Outdated,
+                [seal] if *seal == self.due_seal(&own)? => Standing::Whole,
+                _ => Standing::Damaged,
+            };
+            return Ok((standing, others));
+        }
         let (inet, arp) = mark.as_deref().and_then(counts).unwrap_or(UNMARKED);
-        let whole = (inet..=inet + 1).contains(&found.0) && found.1 == arp;
-        Ok(match whole {
-            true if mark == Some(own_mark()) => Standing::Whole,
+        let whole = (inet..=inet + 1).contains(&own.uses.0) && own.uses.1 == arp;
+        let standing = match whole {
             true => Standing::Outdated,
             false => Standing::Damaged,
-        })
+        };
+        Ok((standing, others))
     }
 
     /// Makes both tables in one transaction, or makes them whole again; their elements stay.
@@ -211,7 +226,7 @@ impl Socket {
         nft.args(["-f", "-"]);
         run_with_input(nft, ruleset(stop_ipv6).as_bytes(), deadline)?
             .check("create nftables table berth")?;
-        Ok(())
+        self.seal()
     }
 
     /// Deletes both tables with all in them.
@@ -253,29 +268,6 @@ impl Socket {
             Err(no) => Err(no.of(what)),
         }
     }
-
-    /// The rules of the table, and those that lead to its chains once more: the kernel counts both as
-    /// uses of a chain, and tells that with far less ado than the rules themselves.
-    fn count_rules(&mut self, family: u8) -> io::Result<usize> {
-        let what = "list the chains of nftables table berth";
-        let answer = self.wire.dump(message_type(GETCHAIN), payload(family, &[]));
-        // It lists the chains of all tables.
-        match answer.map_err(|e| message(e, what))? {
-            Ok(chains) => Ok(chains
-                .iter()
-                .filter_map(|chain| uses(chain.payload.get(4..)?))
-                .sum()),
-            Err(no) if no.errno == Errno::ENOENT => Ok(0),
-            Err(no) => Err(no.of(what)),
-        }
-    }
-}
-
-/// The uses of a chain, if it is one of berth's.
-fn uses(chain: &[u8]) -> Option<usize> {
-    let value = |kind| Attributes(chain).find(|(k, _)| *k == kind).map(|(_, v)| v);
-    let uses = value(NFTA_CHAIN_USE)?.try_into().ok()?;
-    (value(NFTA_CHAIN_TABLE)? == text(TABLE)).then_some(u32::from_be_bytes(uses) as usize)
 }
 
 /// A rule's comment, as nft writes it (libnftnl's udata.h): types and lengths in a byte each, type 0 is the

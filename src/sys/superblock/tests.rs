@@ -41,7 +41,7 @@ fn ext4_is_recognised() {
             damaged: false
         }
     );
-    assert_eq!(sb.mmp, None);
+    assert_eq!((sb.mmp, sb.beyond), (None, None));
 }
 
 #[test]
@@ -55,6 +55,7 @@ fn xfs_is_recognised() {
         ("alpha", FsKind::Xfs)
     );
     assert!(!sb.condition.damaged);
+    assert_eq!(sb.beyond, None);
 }
 
 #[test]
@@ -66,6 +67,81 @@ fn btrfs_is_recognised() {
         (sb.label.as_str(), sb.condition.kind, sb.condition.replay),
         ("alpha", FsKind::Btrfs, Some(false))
     );
+    assert_eq!(sb.beyond, None);
+}
+
+/// A sparse file, and what a file system on it and another one says.
+fn on_two(program: &str, args: &[&str], size: u64) -> Superblock {
+    let (one, other) = (
+        tempfile::NamedTempFile::new().unwrap(),
+        tempfile::NamedTempFile::new().unwrap(),
+    );
+    for file in [&one, &other] {
+        file.as_file().set_len(size).unwrap();
+    }
+    let (one_path, other_path) = (one.path().display(), other.path().display());
+    let mut c = command(program);
+    c.args(args.iter().map(|arg| {
+        arg.replace("ONE", &one_path.to_string())
+            .replace("OTHER", &other_path.to_string())
+    }));
+    run(c, Instant::now() + Duration::from_secs(60))
+        .unwrap()
+        .check(program)
+        .unwrap();
+    parse(&head(one.as_file())).unwrap()
+}
+
+#[test]
+fn what_lies_on_other_devices_too_shows() {
+    for (program, args, beyond) in [
+        (
+            "/usr/sbin/mkfs.xfs",
+            vec!["-q", "-l", "logdev=OTHER,size=64m", "ONE"],
+            Beyond::Log,
+        ),
+        (
+            "/usr/sbin/mkfs.xfs",
+            vec!["-q", "-r", "rtdev=OTHER", "ONE"],
+            Beyond::Realtime,
+        ),
+        (
+            "/usr/sbin/mkfs.btrfs",
+            vec!["-q", "ONE", "OTHER"],
+            Beyond::Devices(2),
+        ),
+    ] {
+        let sb = on_two(program, &args, 320 << 20);
+        assert_eq!(sb.beyond, Some(beyond), "{program} {args:?}");
+    }
+    assert_eq!(
+        Beyond::Devices(2).to_string(),
+        "has 2 devices: berth serves btrfs on one"
+    );
+
+    let (file, _) = made_by(&["/usr/sbin/mkfs.btrfs", "-q"], 128 << 20);
+    let mut c = command("/usr/bin/btrfstune");
+    c.args(["-S", "1"]).arg(file.path());
+    run(c, Instant::now() + Duration::from_secs(60))
+        .unwrap()
+        .check("btrfstune")
+        .unwrap();
+    let sb = parse(&head(file.as_file())).unwrap();
+    assert_eq!(sb.beyond, Some(Beyond::Seed));
+
+    // mke2fs makes an external journal on a block device alone; what it writes then is the first of these.
+    for value in ["journal_dev 2065", "mount_opts journal_path=/dev/sdb"] {
+        let (file, _) = made_by(&["/usr/sbin/mkfs.ext4", "-q"], 16 << 20);
+        let mut c = command("/usr/sbin/debugfs");
+        c.args(["-w", "-R", &format!("set_super_value {value}")])
+            .arg(file.path());
+        run(c, Instant::now() + Duration::from_secs(60))
+            .unwrap()
+            .check("debugfs")
+            .unwrap();
+        let sb = parse(&head(file.as_file())).unwrap();
+        assert_eq!(sb.beyond, Some(Beyond::Journal), "{value}");
+    }
 }
 
 #[test]
@@ -178,7 +254,7 @@ proptest! {
         let mut block = head[..MMP_SIZE].to_vec();
         block[..4].copy_from_slice(&0x004d_4d50u32.to_le_bytes());
         if let Some(mmp) = Mmp::parse(block, place) {
-            prop_assert!(mmp.watch() <= Duration::from_secs(u64::from(u16::MAX) + 60));
+            prop_assert!(mmp.watch() <= Duration::from_secs(360));
         }
     }
 }

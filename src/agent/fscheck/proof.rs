@@ -1,0 +1,323 @@
+//! The proof that nothing of a file system is left on this node, by what the kernel shows of its device.
+//!
+//! What the resource has attached is on record by its number. Without a record it is what the keeper named,
+//! or else what the parameter means; if a UUID or label means several devices, each of them must be free.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::{DEVICE, SEARCH_LIMIT};
+use crate::cell::attachment::{self, Attachment, Whereabouts};
+use crate::cell::owner::{self, Cell};
+use crate::cell::protocol::{Condition, Reply};
+use crate::ocf::{Context, Error, State, log, step};
+use crate::plan::holding::{self, Claim, Use, Verdict};
+use crate::sys::device::{Device, DeviceSpec, Pause, describe};
+use crate::sys::mounted::{self, Namespace};
+
+/// How long a device may take to be opened that the resource has not had, or where nobody waits for it.
+const OPEN_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a cell that has ended mostly takes until its devices are free.
+const DYING_LIMIT: Duration = Duration::from_millis(50);
+
+/// How long a claim by somebody who does not show may last before it counts as somebody else's. The kernel
+/// needs a moment from a file system's last mount to the end of its claim.
+const UNKNOWN_LIMIT: Duration = Duration::from_secs(2);
+
+/// What is known of a resource's file system without its device.
+pub struct Known {
+    /// Its record.
+    record: io::Result<Option<Attachment>>,
+    /// The virtual servers in whose cell it may be.
+    vservers: Vec<String>,
+    /// Where the keeper says that its device is.
+    told: Option<PathBuf>,
+    /// Whether the keeper, asked for the resource, knows nothing of it.
+    disowned: bool,
+    /// The directory in the cell.
+    directory: Option<PathBuf>,
+}
+
+/// What is to be proven free.
+struct Target {
+    device: Device,
+    /// Nothing leads to it any more.
+    vanished: bool,
+    /// The resource may have had it: then whoever does not show may be its own rest.
+    ours: bool,
+}
+
+impl Known {
+    /// What is on record of the resource. A record that can't be read is no proof of anything.
+    pub fn new(cx: &Context<'_>, vserver: Option<String>) -> Self {
+        let record = Attachment::read(attachment::runtime(), cx.env.instance());
+        if let Err(e) = &record {
+            log::warn(e);
+        }
+        let recorded = record.iter().flatten().map(|r| r.vserver.clone());
+        let mut vservers: Vec<String> = recorded.chain(vserver).collect();
+        vservers.dedup();
+        Self {
+            record,
+            vservers,
+            told: None,
+            disowned: false,
+            directory: super::DIRECTORY.try_get(cx.env),
+        }
+    }
+
+    /// The virtual servers in whose cell it may be, the likeliest first.
+    pub fn vservers(&self) -> &[String] {
+        &self.vservers
+    }
+
+    /// Takes account of what a keeper says of the resource.
+    pub fn heed(&mut self, vserver: &str, reply: &Reply) {
+        match reply {
+            Reply::Member {
+                condition: Condition::Absent,
+                ..
+            }
+            | Reply::NoCell => self.disowned = true,
+            Reply::Member { device, .. } => {
+                self.told = device.clone();
+                if !self.vservers.iter().any(|v| v == vserver) {
+                    self.vservers.push(vserver.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Proves that nothing of the resource is left: [`State::Stopped`], and its record is gone then. Else
+    /// [`State::Failed`] at `patience`, with who has the device. If `ending`, what is left of a cell that has
+    /// ended is ended too: whoever went into it from outside would cost the node.
+    ///
+    /// # Errors
+    /// If the kernel can't be asked.
+    pub fn prove(&self, cx: &Context<'_>, patience: Instant, ending: bool) -> Result<State, Error> {
+        step("looking for the device");
+        let mut targets = match self.targets(cx)? {
+            Ok(targets) => targets,
+            Err(why) => return Ok(State::Failed(why)),
+        };
+        step("looking whether the device is free");
+        let begun = Instant::now();
+        let mut pause = Pause::default();
+        loop {
+            let mut held = None;
+            let mut left = Vec::with_capacity(targets.len());
+            for target in targets {
+                match self.look(&target, cx, begun, ending)? {
+                    (Verdict::Free, _) => {}
+                    (Verdict::Foreign(why), seen)
+                        if seen != Use::default() || begun.elapsed() >= UNKNOWN_LIMIT =>
+                    {
+                        let path = target.device.path.display();
+                        log::warn(format_args!(
+                            "{path} is not used by this resource, but {why}"
+                        ));
+                    }
+                    (Verdict::Foreign(why) | Verdict::Held(why), _) => {
+                        let path = target.device.path.display();
+                        held = Some(format!("{path} is still held: {why}"));
+                        left.push(target);
+                    }
+                }
+            }
+            targets = left;
+            if held.is_none() {
+                held = self.attached(ending)?;
+            }
+            match held {
+                None => break,
+                Some(why) if !pause.until(patience) => return Ok(State::Failed(why)),
+                Some(_) => {}
+            }
+        }
+        if let Err(e) = Attachment::forget(attachment::runtime(), cx.env.instance()) {
+            log::warn(e);
+        }
+        Ok(State::Stopped)
+    }
+
+    /// Whether the resource may have had the device: then whoever does not show may be its own rest.
+    fn is_ours(&self) -> bool {
+        !matches!(self.record, Ok(None)) || self.told.is_some()
+    }
+
+    /// The devices that must be free, or why nobody can say which.
+    fn targets(&self, cx: &Context<'_>) -> Result<Result<Vec<Target>, String>, Error> {
+        let there = |device| Target {
+            device,
+            vanished: false,
+            ours: self.is_ours(),
+        };
+        let gone = |device| Target {
+            vanished: true,
+            ..there(device)
+        };
+        if let Ok(Some(record)) = &self.record {
+            let target = match record.find() {
+                Whereabouts::There(device) => there(device),
+                Whereabouts::Vanished(device) => gone(device),
+                Whereabouts::Replaced(device) => Target {
+                    ours: false,
+                    ..there(device)
+                },
+            };
+            return Ok(Ok(vec![target]));
+        }
+        let path = match (&self.told, DEVICE.try_get(cx.env)) {
+            (Some(path), _) => path.clone(),
+            (None, Some(DeviceSpec::Path(path))) => path,
+            (None, Some(name)) => return self.search(cx, &name),
+            (None, None) => return Ok(Ok(vec![])),
+        };
+        Ok(match Device::at(&path) {
+            Ok(device) => Ok(vec![there(device)]),
+            Err(e) if self.is_ours() && e.kind() != io::ErrorKind::InvalidInput => {
+                let device = Device {
+                    path,
+                    number: 0,
+                    superblock: None,
+                };
+                Ok(vec![gone(device)])
+            }
+            // It never led to a device here.
+            Err(_) => Ok(vec![]),
+        })
+    }
+
+    /// All devices that a UUID or label may mean.
+    fn search(
+        &self,
+        cx: &Context<'_>,
+        name: &DeviceSpec,
+    ) -> Result<Result<Vec<Target>, String>, Error> {
+        let search = name.search(cx.deadline.min(Instant::now() + SEARCH_LIMIT))?;
+        if search.found.is_empty() {
+            if let Some(path) = search.silent.first() {
+                let text = format!(
+                    "{name} not found so far: {} does not answer",
+                    path.display()
+                );
+                if self.is_ours() {
+                    return Ok(Err(text));
+                }
+                // Nothing of berth's has been here: one dead device is no reason to end the node.
+                log::warn(format_args!("{text}; this node has nothing attached by it"));
+            }
+        }
+        let found = search.found.into_iter().map(|device| Target {
+            device,
+            vanished: false,
+            ours: self.is_ours(),
+        });
+        Ok(Ok(found.collect()))
+    }
+
+    /// Looks at a device once.
+    fn look(
+        &self,
+        target: &Target,
+        cx: &Context<'_>,
+        begun: Instant,
+        ending: bool,
+    ) -> Result<(Verdict, Use), Error> {
+        let limit = match ending && target.ours {
+            true => cx.deadline,
+            false => cx.deadline.min(Instant::now() + OPEN_LIMIT),
+        };
+        let claim = match target.vanished {
+            true => Claim::Unusable("it is gone".to_owned()),
+            false => target.device.claim(limit)?,
+        };
+        if claim == Claim::Free {
+            return Ok((Verdict::Free, Use::default()));
+        }
+        if claim == Claim::Busy && target.ours && begun.elapsed() < DYING_LIMIT {
+            // A cell is being cleared away: that takes less than a look at everybody.
+            let text = "its cell has just ended".to_owned();
+            return Ok((Verdict::Held(text), Use::default()));
+        }
+        let namespaces = match mounted::namespaces() {
+            Ok(namespaces) => namespaces,
+            Err(e) if target.ours => return Err(e.into()),
+            Err(e) => return Ok((Verdict::Foreign(e.to_string()), Use::default())),
+        };
+        let own: Vec<&str> = self.vservers.iter().map(String::as_str).collect();
+        let seen = target.device.seen_in(&namespaces, &own, &owner::vserver_of);
+        if ending {
+            self.end_leftovers(&namespaces, |n| {
+                n.mounts_of(&target.device.block()).next().is_some()
+            });
+        }
+        Ok((holding::judge(&claim, &seen, target.ours), seen))
+    }
+
+    /// Without a record, and without a keeper that knows better: what is mounted at the resource's directory
+    /// in its virtual server's cell, or in one that nobody knows. Whatever device it is, it is the resource's.
+    fn attached(&self, ending: bool) -> Result<Option<String>, Error> {
+        let Some(directory) = self
+            .directory
+            .as_ref()
+            .filter(|_| !self.disowned && matches!(self.record, Ok(None)) && self.told.is_none())
+        else {
+            return Ok(None);
+        };
+        let namespaces = match mounted::namespaces() {
+            Ok(namespaces) => namespaces,
+            Err(e) => {
+                // Nothing says that the resource has been here.
+                log::warn(e);
+                return Ok(None);
+            }
+        };
+        let has = |n: &Namespace| {
+            let mut entries = n.entries.iter();
+            entries.any(|e| e.target == *directory && e.source.starts_with('/'))
+        };
+        let mut cells = namespaces.iter().filter(|n| n.is_cell());
+        let Some(cell) = cells.find(|n| has(n) && self.is_own(&owner::cell_of(n))) else {
+            return Ok(None);
+        };
+        let process = cell.processes.first().copied().unwrap_or_default();
+        let text = format!(
+            "{} is still attached in a cell, by process {}",
+            directory.display(),
+            describe(process)
+        );
+        if ending {
+            self.end_leftovers(&namespaces, has);
+        }
+        Ok(Some(text))
+    }
+
+    /// Whether a cell is of a virtual server that the resource may be in, or of one that nobody knows.
+    fn is_own(&self, cell: &Cell) -> bool {
+        let mut vserver = cell.vserver.iter();
+        vserver.all(|vserver| self.vservers.contains(vserver))
+    }
+
+    /// Ends whoever is left in cells of the resource's own that have ended, as far as `concerned`: only from
+    /// outside can anybody be.
+    fn end_leftovers(&self, namespaces: &[Namespace], concerned: impl Fn(&Namespace) -> bool) {
+        let cells = namespaces.iter().filter(|n| n.is_cell() && concerned(n));
+        let ended = cells.filter(|n| {
+            let cell = owner::cell_of(n);
+            cell.ended && self.is_own(&cell)
+        });
+        for namespace in ended {
+            let names: Vec<String> = namespace.processes.iter().map(|p| describe(*p)).collect();
+            if !namespace.kill().is_empty() {
+                log::error(format_args!(
+                    "killed what is left in a cell that has ended: {}",
+                    names.join(", ")
+                ));
+            }
+        }
+    }
+}

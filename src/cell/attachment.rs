@@ -1,0 +1,336 @@
+//! What is on record of the file systems that this node's resources have attached: which device each has, by
+//! its number. What names the device in the parameters may lead nowhere by the time of the stop, or elsewhere.
+//! The records lie under /run: they go with a reboot, as mounts do.
+//!
+//! Beside them there is a lock a device number. Who is about to mount a device has it until the kernel has a
+//! file system on the device: kernels before 6.6 let two who mount at the same time share one.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{FcntlArg, fcntl};
+use serde::{Deserialize, Serialize};
+
+use super::daemon;
+use super::protocol;
+use crate::sys::device::{Device, sysfs};
+use crate::sys::mounted::{Block, Namespace};
+use crate::sys::superblock::Uuid;
+use crate::sys::{message, state};
+
+/// The directory of the records and of the lock; no virtual server has such a name.
+const DIRECTORY: &str = "device.d";
+/// The file in it that the locks are on.
+const LOCK: &str = ".lock";
+/// A record is a few hundred bytes; a longer file is not one of berth's.
+const LIMIT: u64 = 1 << 16;
+/// More file systems than a node can have.
+const RECORDS: usize = 4096;
+
+/// Where the device of a record is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// It can be asked.
+    There(Device),
+    /// Nothing leads to it any more. A file system may still be mounted from it; the path is only a name.
+    Vanished(Device),
+    /// Another device has its number: this one. Drivers give a number away only when nobody has the device of
+    /// that number open any more.
+    Replaced(Device),
+}
+
+/// A record: what a resource has attached, or is about to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The virtual server in whose cell it is.
+    pub vserver: String,
+    /// The device's number (`st_rdev`).
+    pub number: u64,
+    /// What tells it from another device that has the number later on.
+    #[serde(default)]
+    pub sequence: Option<u64>,
+    /// Its node, as it was found.
+    pub path: PathBuf,
+    /// The UUID of the file system on it.
+    #[serde(default)]
+    pub uuid: Option<Uuid>,
+}
+
+fn directory(runtime: &Path) -> PathBuf {
+    runtime.join(DIRECTORY)
+}
+
+fn file(runtime: &Path, resource: &str) -> PathBuf {
+    // Resource ids have no slashes, but nothing here relies on it.
+    directory(runtime).join(resource.replace('/', "_"))
+}
+
+/// Where the records are on a node.
+pub fn runtime() -> &'static Path {
+    Path::new(protocol::RUNTIME_DIRECTORY)
+}
+
+impl Attachment {
+    /// The record of a device that is about to be attached in a cell.
+    pub fn new(vserver: &str, device: &Device) -> Self {
+        Self {
+            vserver: vserver.to_owned(),
+            number: device.number,
+            sequence: sysfs::sequence(Path::new("/sys"), device.number),
+            path: device.path.clone(),
+            uuid: device.superblock.as_ref().map(|sb| sb.uuid),
+        }
+    }
+
+    /// Where the device is now. What lies on it is not asked.
+    pub fn find(&self) -> Whereabouts {
+        let sys = Path::new("/sys");
+        let device = |path: PathBuf| Device {
+            path,
+            number: self.number,
+            superblock: None,
+        };
+        let now = sysfs::sequence(sys, self.number);
+        let is_other = self.sequence.is_some() && now.is_some() && self.sequence != now;
+        let name = sysfs::kernel_name(sys, self.number).map(|name| Path::new("/dev").join(name));
+        let mut paths = std::iter::once(self.path.clone()).chain(name);
+        let leads = |path: &PathBuf| Device::at(path).is_ok_and(|d| d.number == self.number);
+        match paths.find(leads) {
+            Some(path) if is_other => Whereabouts::Replaced(device(path)),
+            Some(path) => Whereabouts::There(device(path)),
+            None => Whereabouts::Vanished(device(self.path.clone())),
+        }
+    }
+
+    /// Whether its device is mounted in a namespace.
+    pub fn is_in(&self, namespace: &Namespace) -> bool {
+        let block = Block {
+            number: self.number,
+            path: &self.path,
+        };
+        namespace.mounts_of(&block).next().is_some()
+    }
+
+    /// Writes it for a resource: readers see the old one or the new one.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn write(&self, runtime: &Path, resource: &str) -> io::Result<()> {
+        daemon::private_directory(&directory(runtime))?;
+        let path = file(runtime, resource);
+        state::replace(&path, &serde_json::to_vec(self)?).inspect_err(|_| {
+            // What there was no room for takes none.
+            let _ = fs::remove_file(path.with_extension("new"));
+        })
+    }
+
+    /// That of a resource; `None` if it has none.
+    ///
+    /// # Errors
+    /// If it has one that can't be read.
+    pub fn read(runtime: &Path, resource: &str) -> io::Result<Option<Self>> {
+        match read(&file(runtime, resource)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// Those of all resources, with their names; what can't be read is left out.
+    pub fn read_all(runtime: &Path) -> Vec<(String, Self)> {
+        let entries = fs::read_dir(directory(runtime)).into_iter().flatten();
+        let names = entries.flatten().map(|e| e.file_name());
+        let finished = names.filter(|name| {
+            let name = name.as_encoded_bytes();
+            !name.starts_with(b".") && !name.ends_with(b".new")
+        });
+        finished
+            .take(RECORDS)
+            .filter_map(|name| {
+                let record = read(&directory(runtime).join(&name)).ok()?;
+                Some((name.into_string().ok()?, record))
+            })
+            .collect()
+    }
+
+    /// Removes that of a resource, if there is one. Takes no room, so it works where none is left.
+    ///
+    /// # Errors
+    /// If it can't be removed.
+    pub fn forget(runtime: &Path, resource: &str) -> io::Result<()> {
+        let path = file(runtime, resource);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(message(e, format_args!("remove {}", path.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn read(path: &Path) -> io::Result<Attachment> {
+    let content = state::read(path, LIMIT)?;
+    serde_json::from_slice(&content).map_err(|e| message(e.into(), path.display()))
+}
+
+/// The locks on device numbers. They are the process's, and end with it at the latest.
+///
+/// Locks by record name who has them. They are all lost when any descriptor of their file is closed, so a
+/// process opens it once.
+#[derive(Debug)]
+pub struct Locks(File);
+
+/// What a lock came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locked {
+    /// It is had.
+    Had,
+    /// This process has it.
+    By(i32),
+}
+
+impl Locks {
+    /// The number of the lock under which records are compared and written; no device has it.
+    pub const RECORDS: u64 = 0;
+
+    /// Opens the locks.
+    ///
+    /// # Errors
+    /// If their file can't be had: no room for it.
+    pub fn open(runtime: &Path) -> io::Result<Self> {
+        daemon::private_directory(&directory(runtime))?;
+        let path = directory(runtime).join(LOCK);
+        File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map(Self)
+            .map_err(|e| message(e, format_args!("open {}", path.display())))
+    }
+
+    /// Locks the device of this number, without waiting.
+    ///
+    /// # Errors
+    /// Whatever the kernel refuses.
+    pub fn take(&self, number: u64) -> io::Result<Locked> {
+        loop {
+            match self.set(number, libc::F_WRLCK) {
+                Ok(()) => return Ok(Locked::Had),
+                Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => {}
+                Err(e) => return Err(message(e.into(), "lock a device")),
+            }
+            let mut lock = range(number, libc::F_WRLCK)?;
+            fcntl(&self.0, FcntlArg::F_GETLK(&mut lock))?;
+            // Without an owner it was given up in this moment.
+            if libc::c_int::from(lock.l_type) != libc::F_UNLCK {
+                return Ok(Locked::By(lock.l_pid));
+            }
+        }
+    }
+
+    /// Gives a lock up.
+    ///
+    /// # Errors
+    /// Whatever the kernel refuses.
+    pub fn release(&self, number: u64) -> io::Result<()> {
+        self.set(number, libc::F_UNLCK)
+            .map_err(|e| message(e.into(), "unlock a device"))
+    }
+
+    fn set(&self, number: u64, kind: libc::c_int) -> nix::Result<()> {
+        let lock = range(number, kind).map_err(|_| nix::errno::Errno::EOVERFLOW)?;
+        fcntl(&self.0, FcntlArg::F_SETLK(&lock)).map(drop)
+    }
+}
+
+/// The byte of the lock's file that stands for a device.
+fn range(number: u64, kind: libc::c_int) -> io::Result<libc::flock> {
+    Ok(libc::flock {
+        l_type: libc::c_short::try_from(kind).map_err(io::Error::other)?,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: libc::off_t::try_from(number).map_err(io::Error::other)?,
+        l_len: 1,
+        l_pid: 0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats;
+
+    fn record(vserver: &str) -> Attachment {
+        Attachment {
+            vserver: vserver.to_owned(),
+            number: libc::makedev(240, 77),
+            sequence: None,
+            path: PathBuf::from("/dev/none-such"),
+            uuid: None,
+        }
+    }
+
+    #[test]
+    fn records_of_all_versions_are_read() {
+        formats::check(
+            "attachment.jsonl",
+            &["bare", "whole"],
+            |record: &Attachment| match (record.sequence, record.uuid) {
+                (None, None) => "bare",
+                _ => "whole",
+            },
+        );
+    }
+
+    #[test]
+    fn a_record_is_read_back_until_it_is_forgotten() {
+        let runtime = tempfile::tempdir().unwrap();
+        let runtime = runtime.path();
+        assert_eq!(Attachment::read(runtime, "a-data").unwrap(), None);
+        record("alpha").write(runtime, "a-data").unwrap();
+        record("beta").write(runtime, "b/data").unwrap();
+        let found = Attachment::read(runtime, "a-data").unwrap();
+        assert_eq!(found, Some(record("alpha")));
+        fs::write(directory(runtime).join("torn"), "{").unwrap();
+        assert!(Attachment::read(runtime, "torn").is_err());
+        let mut all = Attachment::read_all(runtime);
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        let names: Vec<_> = all.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["a-data", "b_data"]);
+        Attachment::forget(runtime, "a-data").unwrap();
+        Attachment::forget(runtime, "a-data").unwrap();
+        assert_eq!(Attachment::read(runtime, "a-data").unwrap(), None);
+    }
+
+    #[test]
+    fn a_device_that_has_vanished_is_looked_for_no_more() {
+        let gone = record("alpha").find();
+        assert!(
+            matches!(&gone, Whereabouts::Vanished(d) if d.number == libc::makedev(240, 77)),
+            "{gone:?}"
+        );
+    }
+
+    #[test]
+    fn a_locked_device_is_told_by_who_has_it_and_others_are_free() {
+        let runtime = tempfile::tempdir().unwrap();
+        let locks = Locks::open(runtime.path()).unwrap();
+        assert_eq!(locks.take(7).unwrap(), Locked::Had);
+        let path = directory(runtime.path()).join(LOCK);
+        let file = File::options().write(true).open(path).unwrap();
+        let ranges = [7, 8].map(|n| range(n, libc::F_WRLCK).unwrap());
+        // Locks by record are a process's: only another one is kept out.
+        // SAFETY: the child makes system calls on memory it has already, and ends by _exit.
+        let child = match unsafe { nix::unistd::fork() }.unwrap() {
+            nix::unistd::ForkResult::Child => {
+                let taken = ranges.map(|r| fcntl(&file, FcntlArg::F_SETLK(&r)).is_ok());
+                let code = i32::from(taken[0]) + 2 * i32::from(taken[1]);
+                // SAFETY: ends this process without running anything of its parent's.
+                unsafe { libc::_exit(code) }
+            }
+            nix::unistd::ForkResult::Parent { child } => child,
+        };
+        let end = nix::sys::wait::waitpid(child, None).unwrap();
+        assert_eq!(end, nix::sys::wait::WaitStatus::Exited(child, 2));
+    }
+}

@@ -1,0 +1,263 @@
+//! A device is taken for a mount: it is a device of its own, nobody else on this node has it or what lies on
+//! it, and it is on record. Blocks, so it runs in the child that mounts.
+
+use std::time::{Duration, Instant};
+
+use crate::cell::attachment::{self, Attachment, Locked, Locks};
+use crate::cell::client::Client;
+use crate::cell::owner;
+use crate::cell::protocol::{Cause, Condition, Member, Reply, Request, Volume};
+use crate::ocf::log;
+use crate::plan::repair::FsKind;
+use crate::plan::twin::{Beside, may_be_beside};
+use crate::sys::device::{Device, DeviceSpec, Pause, Unresolved};
+use crate::sys::mounted;
+
+/// How long a device may take to show what lies on it.
+const READ_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a device that was given up a moment ago may stay claimed: a cell that was killed is
+/// cleared away by the kernel after its processes are gone.
+const SETTLE_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long another keeper may take to answer for its resource.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
+/// Who takes a device.
+#[derive(Debug, Clone, Copy)]
+pub struct Taker<'a> {
+    /// The virtual server.
+    pub vserver: &'a str,
+    /// The resource.
+    pub member: &'a Member,
+    /// What it wants.
+    pub volume: &'a Volume,
+}
+
+/// A device that is kept from everybody else on this node until the kernel has a file system on it, when this
+/// may be dropped.
+#[derive(Debug)]
+pub struct Claimed {
+    _locks: Option<Locks>,
+}
+
+/// Why a device can't be had, and whose fault that is.
+#[derive(Debug)]
+pub struct Refusal(pub Cause, pub String);
+
+fn refused(cause: Cause, why: impl std::fmt::Display) -> Refusal {
+    Refusal(cause, format!("parameter device: {why}"))
+}
+
+/// Finds the device that is meant.
+pub fn find(spec: &DeviceSpec) -> Result<Device, Refusal> {
+    spec.resolve(Instant::now() + READ_LIMIT).map_err(|e| {
+        let cause = match e {
+            // What another node may see otherwise, and this one a moment later.
+            Unresolved::Ambiguous(_) | Unresolved::Silent(_) => Cause::Failed,
+            _ => Cause::Node,
+        };
+        refused(cause, e)
+    })
+}
+
+impl Taker<'_> {
+    /// Takes the device.
+    pub fn claim(self, device: &Device) -> Result<Claimed, Refusal> {
+        let path = device.path.display();
+        let locks = match Locks::open(attachment::runtime()) {
+            Ok(locks) => Some(locks),
+            // Without room under /run a start is better than none: the exclusive open below is left.
+            Err(e) => {
+                log::warn(format_args!("{path} is attached without a lock: {e}"));
+                None
+            }
+        };
+        if let Some(locks) = &locks {
+            self.lock(locks, device)?;
+        }
+        match device.member(Instant::now() + READ_LIMIT) {
+            Ok(None) => {}
+            Ok(Some(of)) => {
+                let hint = "if it is no more, wipefs tells and takes away what says so";
+                return Err(refused(Cause::Node, format_args!("{path} is {of}; {hint}")));
+            }
+            Err(e) => return Err(refused(Cause::Failed, format_args!("{path}: {e}"))),
+        }
+        // Who has it is said by the record, if there is one: it knows the resource's name.
+        await_free(device).or_else(|refusal| self.compare(device).and(Err(refusal)))?;
+        if let Some(locks) = &locks {
+            take_turn(locks)?;
+        }
+        self.compare(device)?;
+        let record = Attachment::new(self.vserver, device);
+        if let Err(e) = record.write(attachment::runtime(), &self.member.resource) {
+            let text = "its stop will have to look for it by its parameter";
+            log::warn(format_args!("{path} is not on record: {e}; {text}"));
+        }
+        if let Some(Err(e)) = locks.as_ref().map(|locks| locks.release(Locks::RECORDS)) {
+            log::warn(e);
+        }
+        Ok(Claimed { _locks: locks })
+    }
+
+    /// Locks the device against everybody else who is about to mount it.
+    fn lock(self, locks: &Locks, device: &Device) -> Result<(), Refusal> {
+        let path = device.path.display();
+        let process = match locks.take(device.number) {
+            Ok(Locked::Had) => return Ok(()),
+            Ok(Locked::By(process)) => process,
+            Err(e) => {
+                log::warn(format_args!("{path} is attached without a lock: {e}"));
+                return Ok(());
+            }
+        };
+        let records = Attachment::read_all(attachment::runtime());
+        let has_it = |(name, record): &&(String, Attachment)| {
+            record.number == device.number && *name != self.member.resource
+        };
+        let who = match (records.iter().find(has_it), owner::vserver_by(process)) {
+            (Some((resource, record)), _) => format!("{resource} of {}", record.vserver),
+            (None, Some(vserver)) => vserver,
+            (None, None) => format!("process {process}"),
+        };
+        let text = format_args!("{path} is being attached by {who}");
+        Err(refused(Cause::Failed, text))
+    }
+
+    /// Makes sure that no other resource of this node has the device, or the same file system by another
+    /// device.
+    fn compare(self, device: &Device) -> Result<(), Refusal> {
+        let records = Attachment::read_all(attachment::runtime());
+        let others = records
+            .iter()
+            .filter(|(resource, _)| *resource != self.member.resource);
+        let same = |record: &Attachment| record.number == device.number;
+        if let Some((resource, record)) = others
+            .clone()
+            .find(|(resource, record)| same(record) && is_kept(resource, record))
+        {
+            let text = format!(
+                "{} is that of {resource} of {} on this node",
+                device.path.display(),
+                record.vserver
+            );
+            return Err(refused(Cause::Failed, text));
+        }
+        let Some(superblock) = &device.superblock else {
+            return Ok(());
+        };
+        let kind = superblock.condition.kind;
+        let mut options = self.volume.options.split(',').map(str::trim);
+        let no_uuid = options.any(|o| o == "nouuid");
+        let namespaces = mounted::namespaces().map_err(|e| refused(Cause::Failed, e))?;
+        let known = records
+            .iter()
+            .filter_map(|(_, record)| Some((record.number, record.uuid?)))
+            .collect();
+        let limit = Instant::now() + ANSWER_LIMIT;
+        let owner = &owner::vserver_of;
+        for twin in device.twins(&namespaces, &known, self.vserver, owner, limit) {
+            if !may_be_beside(kind, no_uuid, twin.beside) {
+                return Err(has_twin(device, &twin.place));
+            }
+        }
+        // One that is repaired or blocked is mounted nowhere.
+        let is_twin = |record: &Attachment| {
+            let beside = Beside {
+                distinct: device.is_distinct_from(record.number),
+                same_cell: record.vserver == self.vserver,
+                no_uuid: false,
+            };
+            record.uuid == Some(superblock.uuid) && !may_be_beside(kind, no_uuid, beside)
+        };
+        match others
+            .clone()
+            .filter(|(_, record)| !namespaces.iter().any(|n| record.is_in(n)))
+            .find(|(resource, record)| is_twin(record) && is_kept(resource, record))
+        {
+            Some((resource, record)) => {
+                let place = format!("{resource} of {}", record.vserver);
+                Err(has_twin(device, &place))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The refusal of a device whose file system is there already, by another device.
+fn has_twin(device: &Device, place: &str) -> Refusal {
+    let hint = match device.superblock.as_ref().map(|sb| sb.condition.kind) {
+        Some(FsKind::Xfs) => "options = nouuid, or xfs_admin -U generate",
+        Some(FsKind::Btrfs) => "if it is a copy, btrfstune -u",
+        _ => "if it is a copy, tune2fs -U random",
+    };
+    let path = device.path.display();
+    refused(
+        Cause::Failed,
+        format_args!("{path} has the UUID of {place} on this node: {hint}"),
+    )
+}
+
+/// Whether the keeper of a record's virtual server has the resource, attached or on the way. One that does not
+/// answer is not known to have let go of it.
+fn is_kept(resource: &str, record: &Attachment) -> bool {
+    let client = match Client::connect(&record.vserver) {
+        Ok(Some(client)) => client,
+        // Nobody keeps it: the device itself was asked before.
+        Ok(None) | Err(_) => return false,
+    };
+    let request = Request::Status {
+        resource: resource.to_owned(),
+    };
+    match client.ask(&request, Instant::now() + ANSWER_LIMIT) {
+        Ok((Reply::Member { condition, .. }, _)) => {
+            !matches!(condition, Condition::Absent | Condition::Failed(_))
+        }
+        Ok(_) => false,
+        Err(e) => e.kind() != std::io::ErrorKind::UnexpectedEof,
+    }
+}
+
+/// Waits until nobody on this node claims the device or writes to it.
+fn await_free(device: &Device) -> Result<(), Refusal> {
+    let limit = Instant::now() + SETTLE_LIMIT;
+    let failed = |e| refused(Cause::Failed, e);
+    device
+        .wait_free(limit, &owner::vserver_of)
+        .map_err(failed)?;
+    let mut pause = Pause::default();
+    loop {
+        let namespaces = mounted::namespaces().map_err(failed)?;
+        let Some(writer) = device.writer(&namespaces) else {
+            return Ok(());
+        };
+        // A tool that registers for fencing is gone in a moment, a virtual machine is not.
+        if !pause.until(limit) {
+            let path = device.path.display();
+            let text = format!("{path} is open for writing by process {writer}");
+            return Err(refused(Cause::Failed, text));
+        }
+    }
+}
+
+/// Waits for the turn to compare the records and to write one: of two that start the same file system at the
+/// same time, one sees the other's record.
+fn take_turn(locks: &Locks) -> Result<(), Refusal> {
+    let limit = Instant::now() + READ_LIMIT;
+    let mut pause = Pause::default();
+    loop {
+        match locks.take(Locks::RECORDS) {
+            Ok(Locked::Had) => return Ok(()),
+            Ok(Locked::By(_)) if pause.until(limit) => {}
+            Ok(Locked::By(process)) => {
+                let text = format!("process {process} does not let go of the records");
+                return Err(refused(Cause::Failed, text));
+            }
+            Err(e) => {
+                log::warn(e);
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What a mount that failed proves: the device is asked, and the mount is tried without what may be to blame.
+//! In the child that mounts, since all of it may block.
+
+use std::fs;
+use std::io;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::ocf::log;
+use crate::plan::repair::{Evidence, Failed, Finding, FsKind, Outcome, Storage, diagnose};
+use crate::sys::device::Device;
+use crate::sys::mount::{self, Failure, Options};
+use crate::sys::twin;
+
+/// How long a device may take to show that it can be read.
+const READ_LIMIT: Duration = Duration::from_secs(10);
+
+/// How many options are tried one by one.
+const OPTIONS_TRIED: usize = 16;
+
+/// What a failed mount has come to.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Examined {
+    /// What it proves.
+    pub finding: Finding,
+    /// The kernel's reason.
+    pub said: String,
+}
+
+/// Finds out why the file system on `device` could not be mounted. Nothing is attached, and nothing is
+/// written but what every mount writes.
+pub fn examine(kind: FsKind, device: &Device, options: &Options, failure: &Failure) -> Examined {
+    let twin = twin::mounted(device, soon()).filter(|_| !options.allows_twin());
+    let mut evidence = Evidence {
+        asked: failed(failure),
+        storage: storage(device),
+        twin: twin.map(|path| path.display().to_string()),
+        plain: None,
+        culprit: None,
+        unreplayed: None,
+    };
+    if evidence.storage == Storage::Readable && evidence.twin.is_none() {
+        let try_with = |options: &Options| match mount::create(kind, device, options) {
+            Ok(_) => Outcome::Mounted,
+            Err(failure) => Outcome::Failed(failed(&failure)),
+        };
+        if options.has_specific() || failure.errno == libc::EIO {
+            evidence.plain = Some(try_with(&options.plain()));
+        }
+        if evidence.plain == Some(Outcome::Mounted) {
+            let mut singly = options.singly().take(OPTIONS_TRIED);
+            evidence.culprit = singly
+                .find(|(_, alone)| try_with(alone) != Outcome::Mounted)
+                .map(|(name, _)| name);
+        } else {
+            evidence.unreplayed = Some(try_with(&options.unreplayed(kind)));
+        }
+    }
+    let finding = diagnose(kind, &evidence);
+    log::warn(format_args!("{failure}: {finding:?}: {evidence:?}"));
+    Examined {
+        finding,
+        said: failure.said(),
+    }
+}
+
+fn failed(failure: &Failure) -> Failed {
+    Failed {
+        errno: failure.errno,
+        words: failure.words.clone(),
+    }
+}
+
+/// What the device answers now. One without a medium, or behind which nothing is any more, has no size.
+pub fn storage(device: &Device) -> Storage {
+    let (major, minor) = (libc::major(device.number), libc::minor(device.number));
+    let size = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/size"));
+    if size.map_or(true, |size| size.trim() == "0") {
+        return Storage::Gone;
+    }
+    match device.read_superblock(soon()) {
+        Ok(_) => Storage::Readable,
+        Err(e) if is_gone(&e) => Storage::Gone,
+        Err(_) => Storage::Unreadable,
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    let numbers = [libc::ENOENT, libc::ENXIO, libc::ENODEV, libc::ENOMEDIUM];
+    error.raw_os_error().is_some_and(|n| numbers.contains(&n))
+}
+
+fn soon() -> Instant {
+    Instant::now() + READ_LIMIT
+}

@@ -1,0 +1,248 @@
+//! The work on one file system that may block: finding its device, claiming it, mounting it, and learning why it
+//! can't be mounted. In children of the keeper.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::claim::{Refusal, Taker, find};
+use super::examine::{Examined, examine, storage};
+use crate::cell::job::Job;
+use crate::cell::protocol::{Cause, Volume};
+use crate::cell::service::XfsIdentity;
+use crate::plan::repair::{FsKind, Storage};
+use crate::sys::device::{Device, DeviceSpec};
+use crate::sys::mount::{self, Options, Step};
+use crate::sys::superblock::{Mmp, MmpState};
+
+/// How long a device may take to show its superblock.
+const READ_LIMIT: Duration = Duration::from_secs(10);
+
+/// A block device with a file system on it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Found {
+    /// The device's node.
+    pub path: PathBuf,
+    /// For XFS, what its handles are made of.
+    pub xfs: Option<XfsIdentity>,
+}
+
+/// What a child that mounts has come to.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Mounted {
+    /// The mount of this block device comes along.
+    Done(Found),
+    /// It is not sound, or at least can't be mounted.
+    Unsound {
+        /// The device's node.
+        path: PathBuf,
+        /// The file system's type.
+        kind: FsKind,
+        /// Whether it has multiple-mount protection.
+        mmp: bool,
+        /// What is wrong.
+        defect: Defect,
+    },
+    /// Its multiple-mount protection says that it is being checked on this node: that takes a while to
+    /// verify.
+    BeingChecked(String),
+    /// It stays as its repair has left it, for this reason: its device can be read, or can't.
+    Unmended(String, bool),
+    /// It can't be attached at all.
+    Refused(Cause, String),
+}
+
+impl From<Refusal> for Mounted {
+    fn from(Refusal(cause, why): Refusal) -> Self {
+        Self::Refused(cause, why)
+    }
+}
+
+/// What is wrong with a file system.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Defect {
+    /// Its superblock says that it is damaged.
+    Noted,
+    /// Its check on this node was cut off.
+    CutOff(String),
+    /// It can't be mounted.
+    Unmountable(Examined),
+}
+
+/// What a child is to do with a file system.
+#[derive(Debug, Clone)]
+pub enum Errand {
+    /// Mount it.
+    Mount,
+    /// Mount it after a repair: what its superblock says of damage was before.
+    MountRepaired,
+    /// See whether anybody is at the check that its multiple-mount protection tells of, then mount it.
+    Watch,
+    /// See whether its device can be read: its repair has failed, for this reason.
+    Look(String),
+}
+
+/// Has a child do this with a file system.
+///
+/// # Errors
+/// If no child can be started.
+pub fn send(taker: Taker<'_>, errand: Errand) -> io::Result<Job<Mounted>> {
+    Job::spawn(c"berth-mount", || match run(taker, errand) {
+        Ok((found, mount)) => (Mounted::Done(found), Some(mount)),
+        Err(other) => (other, None),
+    })
+}
+
+fn refused(cause: Cause) -> impl Fn(String) -> Mounted {
+    move |why| Mounted::Refused(cause, why)
+}
+
+fn run(taker: Taker<'_>, errand: Errand) -> Result<(Found, OwnedFd), Mounted> {
+    let spec: DeviceSpec = taker
+        .volume
+        .device
+        .parse()
+        .map_err(refused(Cause::Parameters))?;
+    match errand {
+        Errand::Mount => try_mount(taker, &find(&spec)?, false),
+        Errand::MountRepaired => try_mount(taker, &find(&spec)?, true),
+        Errand::Watch => {
+            let device = find(&spec)?;
+            watch_check(taker, &device)?;
+            try_mount(taker, &device, false)
+        }
+        Errand::Look(why) => {
+            let readable = find(&spec).is_ok_and(|d| storage(&d) == Storage::Readable);
+            Err(Mounted::Unmended(why, readable))
+        }
+    }
+}
+
+/// Mounts a file system, without attaching it. Blocks, so it runs in a child.
+fn try_mount(
+    taker: Taker<'_>,
+    device: &Device,
+    repaired: bool,
+) -> Result<(Found, OwnedFd), Mounted> {
+    let volume = taker.volume;
+    let options = Options::parse(&volume.options)
+        .map_err(|e| Mounted::Refused(Cause::Parameters, e.to_string()))?;
+    let _claimed = taker.claim(device)?;
+    let kind = kind_of(volume, device)?;
+    let superblock = device.superblock.as_ref();
+    if let Some(beyond) = superblock.and_then(|superblock| superblock.beyond) {
+        let text = format!("parameter device: {} {beyond}", device.path.display());
+        return Err(Mounted::Refused(Cause::Parameters, text));
+    }
+    if let Some(MmpState::Fsck(node)) = read_mmp(device).map(|mmp| mmp.state) {
+        return Err(Mounted::BeingChecked(node));
+    }
+    if !repaired && superblock.is_some_and(|superblock| superblock.condition.damaged) {
+        return Err(unsound(device, kind, Defect::Noted));
+    }
+    let mount = mount::create(kind, device, &options).map_err(|failure| match failure.step {
+        Step::Kernel => Mounted::Refused(Cause::Node, failure.to_string()),
+        // What no kernel takes can't be told from what this one does not.
+        Step::Option => Mounted::Refused(Cause::Node, format!("parameter options: {failure}")),
+        Step::Mount => match mmp_holder(device).filter(|_| failure.errno == libc::EBUSY) {
+            Some(who) => {
+                Mounted::Refused(Cause::Failed, format!("{}: {who}", device.path.display()))
+            }
+            None => {
+                let examined = examine(kind, device, &options, &failure);
+                unsound(device, kind, Defect::Unmountable(examined))
+            }
+        },
+    })?;
+    let xfs = superblock
+        .filter(|_| kind == FsKind::Xfs)
+        .map(|superblock| XfsIdentity {
+            device: device.number,
+            uuid: superblock.uuid,
+        });
+    Ok((
+        Found {
+            path: device.path.clone(),
+            xfs,
+        },
+        mount,
+    ))
+}
+
+fn unsound(device: &Device, kind: FsKind, defect: Defect) -> Mounted {
+    Mounted::Unsound {
+        path: device.path.clone(),
+        kind,
+        mmp: device
+            .superblock
+            .as_ref()
+            .is_some_and(|sb| sb.mmp.is_some()),
+        defect,
+    }
+}
+
+fn kind_of(volume: &Volume, device: &Device) -> Result<FsKind, Mounted> {
+    let found = device.superblock.as_ref().map(|s| s.condition.kind);
+    let place = device.path.display();
+    match (found, volume.fstype) {
+        (Some(found), None) => Ok(found),
+        (Some(found), Some(wanted)) if found == wanted => Ok(found),
+        (Some(found), Some(wanted)) => Err(Mounted::Refused(
+            Cause::Parameters,
+            format!("parameter fstype: {place} has {found} on it, not {wanted}"),
+        )),
+        (None, _) if storage(device) == Storage::Gone => Err(Mounted::Refused(
+            Cause::Node,
+            format!("parameter device: nothing is behind {place} any more"),
+        )),
+        // Its superblock is damaged, or it was never formatted: nothing may be done to it unasked.
+        (None, _) => Err(Mounted::Refused(
+            Cause::Failed,
+            format!("parameter device: {place} has no ext4, XFS or btrfs file system on it"),
+        )),
+    }
+}
+
+fn read_mmp(device: &Device) -> Option<Mmp> {
+    device.read_mmp(Instant::now() + READ_LIMIT).ok()?
+}
+
+/// Who else has an ext4 with multiple-mount protection mounted, if somebody does.
+fn mmp_holder(device: &Device) -> Option<String> {
+    match read_mmp(device)?.state {
+        MmpState::Clean => None,
+        MmpState::Fsck(node) => Some(being_checked(&node)),
+        MmpState::Mounted(node) => Some(format!("it is mounted on node {node}, which is alive")),
+    }
+}
+
+fn being_checked(node: &str) -> String {
+    format!("e2fsck is running on it on node {node}")
+}
+
+/// Watches an ext4's multiple-mount protection for as long as the kernel would: a check that is at work shows
+/// itself. One that was cut off has left the file system as it was in that moment.
+fn watch_check(taker: Taker<'_>, device: &Device) -> Result<(), Mounted> {
+    let Some(before) = read_mmp(device) else {
+        return Ok(());
+    };
+    std::thread::sleep(before.watch());
+    let after = read_mmp(device);
+    let is_alive = after.as_ref().is_some_and(|after| before.is_alive(after));
+    match after.map(|mmp| mmp.state) {
+        Some(MmpState::Fsck(node)) if is_alive => {
+            let text = format!("{}: {}", device.path.display(), being_checked(&node));
+            Err(Mounted::Refused(Cause::Failed, text))
+        }
+        Some(MmpState::Fsck(node)) => {
+            let _claimed = taker.claim(device)?;
+            let kind = kind_of(taker.volume, device)?;
+            Err(unsound(device, kind, Defect::CutOff(node)))
+        }
+        // It is over, or it is mounted, of which the kernel takes care itself.
+        Some(MmpState::Clean | MmpState::Mounted(_)) | None => Ok(()),
+    }
+}

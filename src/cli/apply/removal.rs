@@ -1,0 +1,157 @@
+//! Removing what runs. It is stopped first, in the order of its constraints: as an orphan it would be
+//! stopped without any.
+//!
+//! Until it is removed, an attempt that fails, is interrupted, or can't come to an end leaves nothing
+//! behind: what was set to stop is set back.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::super::Failure;
+use super::super::signals::Signals;
+use super::{Attempt, PAUSE, attempt, change, say, soon};
+use crate::cluster::cib::Cib;
+use crate::cluster::merge;
+use crate::cluster::status::{Instance, Status};
+use crate::config::Config;
+use crate::config::ids::OWNERSHIP;
+use crate::config::problem::listing;
+
+/// For the stop of what is removed; longer than any stop operation may take.
+const PATIENCE: Duration = Duration::from_secs(700);
+
+/// Changes the cluster as the file says, which takes `removed` away.
+pub fn load(config: &Config, cib: &Cib, removed: &[String]) -> Result<Attempt, Failure> {
+    let status = match removed {
+        [] => Status::default(),
+        _ => Status::read(soon())?,
+    };
+    if running(removed, &status).is_empty() {
+        return super::load(config, cib);
+    }
+    if let Some(why) = status.why_unstoppable(removed) {
+        return Err(Failure::Refused(format!(
+            "{why}: {} can't be stopped and removed now; nothing was changed",
+            listing(&running(removed, &status))
+        )));
+    }
+    let signals = Signals::hold()?;
+    let done = stop(config, cib, removed, &signals).and_then(|()| super::load(config, cib));
+    done.map_err(|failure| match signals.wait(Duration::ZERO) {
+        // It has ended the tools too, so this is what the failure is.
+        Ok(Some(name)) => undo(cib, removed, interrupted(name)),
+        _ => undo(cib, removed, failure),
+    })
+}
+
+fn interrupted(signal: &str) -> Failure {
+    Failure::Failed(format!("interrupted by {signal}"))
+}
+
+/// Those of `ids` that run somewhere.
+fn running(ids: &[String], status: &Status) -> Vec<String> {
+    let active = |id: &&String| {
+        let mut instances = status.instances.iter();
+        instances.any(|i| i.id == **id && i.is_active())
+    };
+    ids.iter().filter(active).cloned().collect()
+}
+
+fn stop(config: &Config, cib: &Cib, removed: &[String], signals: &Signals) -> Result<(), Failure> {
+    change(cib, || {
+        let attempt = attempt(config, cib)?;
+        let after = merge::stopping(&attempt.before, &attempt.merged.removed, OWNERSHIP);
+        Ok((attempt.before, after, ()))
+    })?;
+    let deadline = Instant::now() + PATIENCE;
+    let mut told = Vec::new();
+    let mut set = BTreeSet::new();
+    loop {
+        let status = Status::read(soon())?;
+        let left = running(removed, &status);
+        if left.is_empty() {
+            return Ok(());
+        }
+        if left != told {
+            say(format_args!("stopping {}", left.join(", ")));
+            told.clone_from(&left);
+        }
+        if let Some(why) = status.why_unstoppable(removed) {
+            return Err(Failure::Failed(why));
+        }
+        let own = status.instances.iter().filter(|i| left.contains(&i.id));
+        if let Some(id) = set_to_run_again(own, &mut set) {
+            return Err(Failure::Failed(format!(
+                "somebody else has set {id} to run again"
+            )));
+        }
+        if Instant::now() > deadline {
+            return Err(Failure::Failed(format!(
+                "{} not stopped in {} s",
+                left.join(", "),
+                PATIENCE.as_secs()
+            )));
+        }
+        if let Some(name) = signals.wait(PAUSE)? {
+            return Err(interrupted(name));
+        }
+    }
+}
+
+/// One that was seen to be set to stop, and is not any more: another administrator has applied a file that
+/// has it.
+fn set_to_run_again<'s>(
+    instances: impl Iterator<Item = &'s Instance>,
+    set: &mut BTreeSet<String>,
+) -> Option<String> {
+    for instance in instances {
+        if instance.is_kept_stopped() {
+            set.insert(instance.id.clone());
+        } else if set.contains(&instance.id) {
+            return Some(instance.id.clone());
+        }
+    }
+    None
+}
+
+/// Sets back what [`stop`] has set, and adds to the failure how that went.
+fn undo(cib: &Cib, removed: &[String], failure: Failure) -> Failure {
+    let undone = change(cib, || {
+        let before = cib.read(soon())?;
+        let after = merge::resuming(&before, removed, OWNERSHIP);
+        Ok((before, after, ()))
+    });
+    let end = match undone {
+        Ok(()) => "nothing was removed, and what was stopped may start again".to_owned(),
+        Err(why) => format!(
+            "nothing was removed, but target-role could not be set back ({}): apply again",
+            why.text()
+        ),
+    };
+    Failure::Failed(format!(
+        "remove {}: {}; {end}",
+        removed.join(", "),
+        failure.text()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_seen_to_be_set_to_stop_can_be_set_to_run_again() {
+        let instance = |target: Option<&str>| Instance {
+            id: "alpha".into(),
+            role: "Started".into(),
+            target_role: target.map(str::to_owned),
+            ..Instance::default()
+        };
+        let mut set = BTreeSet::new();
+        let mut again = |target| set_to_run_again([instance(target)].iter(), &mut set);
+        // The change has not come to this node yet.
+        assert_eq!(again(None), None);
+        assert_eq!(again(Some("Stopped")), None);
+        assert_eq!(again(None), Some("alpha".to_owned()));
+    }
+}

@@ -1,0 +1,176 @@
+//! Whether a block device is free of a resource on this node, by what the kernel shows of it. Pure: what was
+//! seen comes in, the judgement comes out.
+//!
+//! | the device | seen on this node | ours | not ours |
+//! |---|---|---|---|
+//! | can be claimed | | free | free |
+//! | any | mounted in the cell of the resource, or in one that nobody knows | held | held |
+//! | is claimed | mounted in another cell, swap, part of another device | foreign | foreign |
+//! | is claimed | mounted outside cells, or by whom is not seen | held | foreign |
+//! | can't be opened | a file system lives on it | held | foreign |
+//! | can't be opened | nothing | free | free |
+//! | does not answer | | held | foreign |
+//!
+//! *Ours* is a device that the resource has attached since the node was booted, as far as anybody knows, and
+//! any device while the cell lives. A claim is exclusive: whoever has one of the third row leaves no room for
+//! a mount of ours.
+
+/// What an exclusive open of a device came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// It can be claimed: nobody has it.
+    Free,
+    /// Somebody has claimed it.
+    Busy,
+    /// It can't be opened, for this reason: it is gone, offline, without a medium, another node's.
+    Unusable(String),
+    /// The open has not come back.
+    Silent,
+}
+
+/// What is seen of a device's use, in words. `None`: nothing of the kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Use {
+    /// Mounted in the cell of the resource's virtual server, or in one that nobody knows.
+    pub cell: Option<String>,
+    /// Mounted in another virtual server's cell.
+    pub other_cell: Option<String>,
+    /// Mounted in the node's own tree, or in a container's.
+    pub mounted: Option<String>,
+    /// Swap, or part of another device.
+    pub built_on: Option<String>,
+    /// Whether the kernel has a file system on it, mounted or not.
+    pub file_system: bool,
+    /// Open by a process.
+    pub open: Option<String>,
+}
+
+impl Use {
+    /// The best name for who has the device.
+    pub fn describe(&self) -> String {
+        let seen = [
+            &self.cell,
+            &self.other_cell,
+            &self.mounted,
+            &self.built_on,
+            &self.open,
+        ];
+        match seen.into_iter().flatten().next() {
+            Some(seen) => seen.clone(),
+            None if self.file_system => {
+                "the kernel has not done with its file system yet".to_owned()
+            }
+            None => "claimed by somebody who does not show".to_owned(),
+        }
+    }
+}
+
+/// Whether a device is free of a resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nobody has it, or nobody can.
+    Free,
+    /// Somebody else has it, who is not berth's on behalf of this resource: nothing of the resource is left.
+    Foreign(String),
+    /// The resource's file system may be mounted from it yet.
+    Held(String),
+}
+
+/// Judges a device. `ours`: the resource has had it attached, or its cell lives.
+pub fn judge(claim: &Claim, seen: &Use, ours: bool) -> Verdict {
+    let unless_ours = |why: String| {
+        if ours {
+            Verdict::Held(why)
+        } else {
+            Verdict::Foreign(why)
+        }
+    };
+    match claim {
+        Claim::Free => Verdict::Free,
+        _ if seen.cell.is_some() => Verdict::Held(seen.describe()),
+        Claim::Busy if seen.other_cell.is_some() || seen.built_on.is_some() => {
+            Verdict::Foreign(seen.describe())
+        }
+        Claim::Busy => unless_ours(seen.describe()),
+        Claim::Unusable(_) if seen.other_cell.is_some() => Verdict::Foreign(seen.describe()),
+        Claim::Unusable(why) if seen.mounted.is_some() || seen.file_system => {
+            unless_ours(format!("{}, and can't be opened: {why}", seen.describe()))
+        }
+        Claim::Unusable(_) => Verdict::Free,
+        Claim::Silent => unless_ours("it does not answer".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    /// How free, foreign and held come out for a device that is ours, and for one that is not.
+    fn both(claim: &Claim, seen: &Use) -> [char; 2] {
+        [true, false].map(|ours| match judge(claim, seen, ours) {
+            Verdict::Free => 'f',
+            Verdict::Foreign(_) => 'o',
+            Verdict::Held(_) => 'h',
+        })
+    }
+
+    #[test]
+    fn the_whole_table() {
+        let none = Use::default();
+        let cell = Use {
+            cell: some("mounted in a cell"),
+            ..none.clone()
+        };
+        let other = Use {
+            other_cell: some("mounted in beta's cell"),
+            ..none.clone()
+        };
+        let host = Use {
+            mounted: some("mounted at /mnt"),
+            ..none.clone()
+        };
+        let part = Use {
+            built_on: some("part of dm-0"),
+            ..none.clone()
+        };
+        let alive = Use {
+            file_system: true,
+            ..none.clone()
+        };
+        let opened = Use {
+            open: some("open by e2fsck"),
+            ..none.clone()
+        };
+        let gone = Claim::Unusable("No such device or address".to_owned());
+        // Seen; claimed, can't be opened, does not answer: each ours and not ours.
+        for (seen, busy, unusable, silent) in [
+            (&none, ['h', 'o'], ['f', 'f'], ['h', 'o']),
+            (&cell, ['h', 'h'], ['h', 'h'], ['h', 'h']),
+            (&other, ['o', 'o'], ['o', 'o'], ['h', 'o']),
+            (&host, ['h', 'o'], ['h', 'o'], ['h', 'o']),
+            (&part, ['o', 'o'], ['f', 'f'], ['h', 'o']),
+            (&alive, ['h', 'o'], ['h', 'o'], ['h', 'o']),
+            (&opened, ['h', 'o'], ['f', 'f'], ['h', 'o']),
+        ] {
+            assert_eq!(both(&Claim::Free, seen), ['f', 'f']);
+            assert_eq!(both(&Claim::Busy, seen), busy, "{seen:?}");
+            assert_eq!(both(&gone, seen), unusable, "{seen:?}");
+            assert_eq!(both(&Claim::Silent, seen), silent, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn our_own_cell_is_named_before_everybody_else() {
+        let seen = Use {
+            cell: some("mounted in a cell"),
+            mounted: some("mounted at /mnt"),
+            ..Use::default()
+        };
+        let verdict = judge(&Claim::Busy, &seen, false);
+        assert_eq!(verdict, Verdict::Held("mounted in a cell".to_owned()));
+    }
+}

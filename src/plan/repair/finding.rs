@@ -1,0 +1,407 @@
+//! What a mount that failed proves.
+//!
+//! A kernel refuses a mount for many reasons that are no damage: an option, a feature that it lacks, a copy
+//! of the same file system that is mounted already, storage that can't be read. A repair of a sound file
+//! system destroys what is in its log, so damage has to be proven: by an error number that stands for
+//! nothing else, or by the kernel's own words, and by a mount without any option.
+
+use serde::{Deserialize, Serialize};
+
+use super::FsKind;
+
+/// How a mount on trial ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It could be mounted.
+    Mounted,
+    /// It could not.
+    Failed(Failed),
+}
+
+/// A mount that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// Its error number.
+    pub errno: i32,
+    /// What the kernel said about it.
+    pub words: Vec<String>,
+}
+
+/// What is known of a mount that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// The mount as it was asked for.
+    pub asked: Failed,
+    /// What the device answers since.
+    pub storage: Storage,
+    /// Another device of this node that has the same UUID and is mounted.
+    pub twin: Option<String>,
+    /// The mount again, read-only and without options: if there are any that it may have failed by, or if it
+    /// was EIO, which need not be so the next moment.
+    pub plain: Option<Outcome>,
+    /// Of the options, the one that fails alone where a mount without any does not.
+    pub culprit: Option<String>,
+    /// The mount read-only, without options and without a replay of the log.
+    pub unreplayed: Option<Outcome>,
+}
+
+/// What a device answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Storage {
+    /// Its superblock can be read.
+    Readable,
+    /// It can't be read.
+    Unreadable,
+    /// It is not there any more.
+    Gone,
+}
+
+/// What that proves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Finding {
+    /// The device has gone, or can't be read.
+    Storage(Storage),
+    /// Another device with the same UUID is mounted.
+    Twin(String),
+    /// This node's kernel lacks a feature of the file system, or its device is too small here.
+    Feature,
+    /// One of its options: which, if that shows.
+    Option(Option<String>),
+    /// The file system is damaged.
+    Damage {
+        /// It is the replay of its log that fails: without, it can be mounted.
+        log: bool,
+    },
+    /// Nothing that would justify a change on the device.
+    Unclear,
+}
+
+/// What is proven by a mount that failed.
+pub fn diagnose(kind: FsKind, evidence: &Evidence) -> Finding {
+    let Evidence {
+        asked,
+        storage,
+        twin,
+        plain,
+        culprit,
+        unreplayed,
+    } = evidence;
+    let tried = [plain.as_ref(), unreplayed.as_ref()];
+    let tried = tried
+        .into_iter()
+        .flatten()
+        .filter_map(|outcome| match outcome {
+            Outcome::Mounted => None,
+            Outcome::Failed(failed) => Some(failed),
+        });
+    let all: Vec<&Failed> = [asked].into_iter().chain(tried).collect();
+    let said = |test: fn(FsKind, &str) -> bool| {
+        let mut words = all.iter().flat_map(|failed| &failed.words);
+        words.any(|word| test(kind, &word.to_lowercase()))
+    };
+    if *storage != Storage::Readable {
+        return Finding::Storage(*storage);
+    }
+    // While reads fail, nothing that was read wrongly is a proof.
+    if said(is_of_storage) {
+        return Finding::Storage(Storage::Unreadable);
+    }
+    if let Some(device) = twin {
+        return Finding::Twin(device.clone());
+    }
+    if said(is_of_twin) {
+        return Finding::Twin("another device".to_owned());
+    }
+    // What fails without any option.
+    let bare = match plain {
+        Some(Outcome::Mounted) if asked.errno == EIO && culprit.is_none() => {
+            return Finding::Storage(Storage::Unreadable);
+        }
+        Some(Outcome::Mounted) => return Finding::Option(culprit.clone()),
+        Some(Outcome::Failed(failed)) => failed,
+        None => asked,
+    };
+    if said(is_of_feature) {
+        return Finding::Feature;
+    }
+    // XFS has words of its own for what it reads and can't believe.
+    if kind == FsKind::Xfs && bare.errno == EIO {
+        return Finding::Storage(Storage::Unreadable);
+    }
+    let beneath = match unreplayed {
+        Some(Outcome::Failed(failed)) => Some(failed),
+        Some(Outcome::Mounted) | None => None,
+    };
+    let damaged = shows_damage(kind, bare);
+    if damaged || beneath.is_some_and(|failed| shows_damage(kind, failed)) {
+        let log = damaged && *unreplayed == Some(Outcome::Mounted);
+        return Finding::Damage { log };
+    }
+    Finding::Unclear
+}
+
+// Numbers of asm-generic/errno*.h, here because this module knows only the standard library.
+const ENOENT: i32 = 2;
+const EIO: i32 = 5;
+const EINVAL: i32 = 22;
+const EBADMSG: i32 = 74;
+const ESTALE: i32 = 116;
+const EUCLEAN: i32 = 117;
+
+/// EUCLEAN and EBADMSG are the kernel's EFSCORRUPTED and EFSBADCRC; EIO of a device that can be read is
+/// btrfs's word, and that of older jbd2, for what they read and can't believe. EINVAL can be a superblock that makes
+/// no sense, ENOENT and ESTALE trees of btrfs that are not there, or a dozen other things.
+fn shows_damage(kind: FsKind, failed: &Failed) -> bool {
+    match failed.errno {
+        EUCLEAN | EBADMSG | EIO => true,
+        EINVAL | ENOENT | ESTALE => {
+            let mut words = failed.words.iter();
+            words.any(|word| is_of_damage(kind, &word.to_lowercase()))
+        }
+        _ => false,
+    }
+}
+
+/// `blk_print_req_error`, `buffer_io_error`.
+fn is_of_storage(_: FsKind, word: &str) -> bool {
+    word.contains("error, dev ") || word.contains("buffer i/o error on dev ")
+}
+
+/// `xfs_uuid_mount`; `device_list_add` of btrfs.
+fn is_of_twin(kind: FsKind, word: &str) -> bool {
+    match kind {
+        FsKind::Ext4 => false,
+        FsKind::Xfs => word.contains("duplicate uuid"),
+        FsKind::Btrfs => word.contains("duplicate device"),
+    }
+}
+
+/// `ext4_feature_set_ok` and its neighbours, `xfs_sb_validate_mount`, `xfs_finish_flags`,
+/// `btrfs_check_features`: what another kernel could mount, or another build of this one.
+fn is_of_feature(_: FsKind, word: &str) -> bool {
+    [
+        "unsupported optional features",
+        "unknown incompat",
+        "unknown read-only compat",
+        "unknown compat_ro",
+        "unknown incompatible",
+        "by this kernel",
+        "not supported",
+        "unsupported",
+        "without config_",
+        "not built with config_",
+        "only pagesize",
+        "exceeds size of device",
+    ]
+    .iter()
+    .any(|phrase| word.contains(phrase))
+}
+
+fn is_of_damage(_: FsKind, word: &str) -> bool {
+    // btrfs counts what a device once did under this heading, even where it is nothing.
+    let counts = word.contains(" errs: wr ");
+    let phrases = [
+        "corrupt",
+        "checksum",
+        "crc error",
+        "needs repair",
+        "run e2fsck",
+        "parent transid verify failed",
+        "bad tree block",
+    ];
+    !counts && phrases.iter().any(|phrase| word.contains(phrase))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(errno: i32, words: &[&str]) -> Failed {
+        Failed {
+            errno,
+            words: words.iter().map(|w| (*w).to_owned()).collect(),
+        }
+    }
+
+    fn evidence(asked: Failed) -> Evidence {
+        Evidence {
+            asked,
+            storage: Storage::Readable,
+            twin: None,
+            plain: None,
+            culprit: None,
+            unreplayed: None,
+        }
+    }
+
+    const EBUSY: i32 = 16;
+
+    #[test]
+    fn only_error_numbers_of_damage_prove_it_without_words() {
+        for kind in FsKind::ALL {
+            for (errno, proof) in [
+                (EUCLEAN, true),
+                (EBADMSG, true),
+                (EINVAL, false),
+                (ENOENT, false),
+                (ESTALE, false),
+                (EBUSY, false),
+                (1, false),
+            ] {
+                let finding = diagnose(kind, &evidence(failed(errno, &[])));
+                let expected = match proof {
+                    true => Finding::Damage { log: false },
+                    false => Finding::Unclear,
+                };
+                assert_eq!(finding, expected, "{kind} {errno}");
+            }
+        }
+    }
+
+    #[test]
+    fn eio_is_damage_where_it_stays_and_the_kernel_has_no_other_word_for_it() {
+        let again = |outcome| Evidence {
+            plain: Some(outcome),
+            unreplayed: Some(Outcome::Mounted),
+            ..evidence(failed(EIO, &[]))
+        };
+        let unread = Finding::Storage(Storage::Unreadable);
+        for kind in FsKind::ALL {
+            let once = diagnose(kind, &again(Outcome::Mounted));
+            assert_eq!(once, unread, "{kind}");
+            let twice = diagnose(kind, &again(Outcome::Failed(failed(EIO, &[]))));
+            let expected = match kind {
+                FsKind::Xfs => unread.clone(),
+                FsKind::Ext4 | FsKind::Btrfs => Finding::Damage { log: true },
+            };
+            assert_eq!(twice, expected, "{kind}");
+        }
+    }
+
+    #[test]
+    fn the_kernel_s_own_words_decide_where_the_error_number_does_not() {
+        use FsKind::{Btrfs, Ext4, Xfs};
+        let damage = Finding::Damage { log: false };
+        for (kind, errno, words, expected) in [
+            (
+                Xfs,
+                EINVAL,
+                "XFS (sdb): Filesystem has duplicate UUID 3d1c1ae4 - can't mount",
+                Finding::Twin("another device".to_owned()),
+            ),
+            (
+                Xfs,
+                EINVAL,
+                "XFS (sdb): Superblock has unknown incompatible features (0x400) enabled.",
+                Finding::Feature,
+            ),
+            (
+                Ext4,
+                EINVAL,
+                "EXT4-fs (sdb): couldn't mount because of unsupported optional features (4000000)",
+                Finding::Feature,
+            ),
+            (
+                Ext4,
+                EINVAL,
+                "EXT4-fs (sdb): bad geometry: block count 80 exceeds size of device (7 blocks)",
+                Finding::Feature,
+            ),
+            (
+                Btrfs,
+                EINVAL,
+                "BTRFS error (device sdb): cannot mount because of unknown incompat features (0x10)",
+                Finding::Feature,
+            ),
+            (
+                Ext4,
+                EINVAL,
+                "EXT4-fs (sdb): group descriptors corrupted!",
+                damage.clone(),
+            ),
+            (
+                Btrfs,
+                ESTALE,
+                "BTRFS error (device sdb): parent transid verify failed on logical 30 wanted 9 found 7",
+                damage.clone(),
+            ),
+            (
+                Btrfs,
+                ENOENT,
+                "BTRFS info (device sdb): bdev /dev/sdb errs: wr 0, rd 0, flush 0, corrupt 0, gen 0",
+                Finding::Unclear,
+            ),
+            (
+                Xfs,
+                EUCLEAN,
+                "I/O error, dev sdb, sector 8 op 0x0:(READ) flags 0x1000 phys_seg 1 prio class 2",
+                Finding::Storage(Storage::Unreadable),
+            ),
+            (
+                Xfs,
+                EUCLEAN,
+                "XFS (sdb): Corruption of in-memory data (0x8) detected",
+                damage,
+            ),
+        ] {
+            let finding = diagnose(kind, &evidence(failed(errno, &[words])));
+            assert_eq!(finding, expected, "{words}");
+        }
+    }
+
+    #[test]
+    fn an_option_is_suspected_before_the_file_system() {
+        let with_options = |errno| Evidence {
+            plain: Some(Outcome::Mounted),
+            culprit: Some("subvol=typo".to_owned()),
+            ..evidence(failed(errno, &[]))
+        };
+        for errno in [ENOENT, EINVAL, EIO, EUCLEAN, EBADMSG] {
+            assert_eq!(
+                diagnose(FsKind::Btrfs, &with_options(errno)),
+                Finding::Option(Some("subvol=typo".to_owned())),
+            );
+        }
+        let both = Evidence {
+            plain: Some(Outcome::Failed(failed(EUCLEAN, &[]))),
+            ..evidence(failed(EINVAL, &[]))
+        };
+        assert_eq!(diagnose(FsKind::Xfs, &both), Finding::Damage { log: false });
+    }
+
+    #[test]
+    fn it_is_the_log_if_all_the_rest_can_be_mounted() {
+        let without_log = |asked| Evidence {
+            unreplayed: Some(Outcome::Mounted),
+            ..evidence(asked)
+        };
+        assert_eq!(
+            diagnose(FsKind::Xfs, &without_log(failed(EUCLEAN, &[]))),
+            Finding::Damage { log: true }
+        );
+        // A log that this kernel can't read is none that is broken.
+        assert_eq!(
+            diagnose(FsKind::Xfs, &without_log(failed(EINVAL, &[]))),
+            Finding::Unclear
+        );
+    }
+
+    #[test]
+    fn nothing_is_proven_by_storage_that_cannot_be_read_or_beside_a_twin() {
+        for storage in [Storage::Unreadable, Storage::Gone] {
+            let unread = Evidence {
+                storage,
+                ..evidence(failed(EUCLEAN, &[]))
+            };
+            assert_eq!(diagnose(FsKind::Xfs, &unread), Finding::Storage(storage));
+        }
+        let beside = Evidence {
+            twin: Some("/dev/sdc".to_owned()),
+            ..evidence(failed(EUCLEAN, &["XFS (sdb): Corruption detected"]))
+        };
+        assert_eq!(
+            diagnose(FsKind::Xfs, &beside),
+            Finding::Twin("/dev/sdc".to_owned())
+        );
+    }
+}

@@ -1,0 +1,215 @@
+//! What is mounted anywhere on this node: the mount tables of all living mount namespaces. A cell's file
+//! systems are in none but its own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::mount::{self, Entry};
+use super::namespace;
+
+/// A mount namespace in which somebody lives.
+#[derive(Debug, Clone)]
+pub struct Namespace {
+    /// Its number, as nsfs shows it.
+    pub number: u64,
+    /// The processes in it, as the host numbers them; a thread that is in it by itself stands for itself.
+    pub processes: Vec<i32>,
+    /// Its mount table.
+    pub entries: Vec<Entry>,
+}
+
+impl Namespace {
+    /// Whether it is a cell's, or a copy of a cell's: its root is the tree that the cell's PID 1 has built.
+    pub fn is_cell(&self) -> bool {
+        let mut entries = self.entries.iter().rev();
+        let root = entries.find(|e| e.target == Path::new("/"));
+        root.is_some_and(|e| e.fstype == "tmpfs" && e.source == "berth")
+    }
+
+    /// Where a block device is mounted in it, the last place first. btrfs shows a number of its own in a
+    /// mount table, so there the source counts.
+    pub fn mounts_of<'a>(&'a self, device: &'a Block<'_>) -> impl Iterator<Item = &'a Entry> {
+        self.entries.iter().rev().filter(|e| device.is_in(e))
+    }
+}
+
+/// A block device, as it is looked for in mount tables.
+#[derive(Debug, Clone, Copy)]
+pub struct Block<'a> {
+    /// Its number (`st_rdev`).
+    pub number: u64,
+    /// A path of it.
+    pub path: &'a Path,
+}
+
+impl Block<'_> {
+    fn is_in(&self, entry: &Entry) -> bool {
+        let (major, minor) = entry.device;
+        if libc::makedev(major, minor) == self.number {
+            return true;
+        }
+        // Others' sources are not looked at: they may lie on a server that does not answer.
+        let source = Path::new(&entry.source);
+        entry.fstype == "btrfs"
+            && entry.source.starts_with('/')
+            && (source == self.path
+                || fs::metadata(source).is_ok_and(|m| m.rdev() == self.number && m.rdev() != 0))
+    }
+}
+
+/// All living mount namespaces, that of the caller among them. A process that ends meanwhile is left out.
+///
+/// # Errors
+/// If /proc can't be read, or the table of a namespace in which somebody lives.
+pub fn namespaces() -> io::Result<Vec<Namespace>> {
+    let mut found: BTreeMap<u64, Vec<i32>> = BTreeMap::new();
+    for process in numbers(Path::new("/proc"))? {
+        let tasks = format!("/proc/{process}/task");
+        // Threads may have left their process's namespace.
+        for task in numbers(Path::new(&tasks)).unwrap_or_default() {
+            if let Some(namespace) = namespace_of(&format!("{tasks}/{task}")) {
+                let seen = found.entry(namespace).or_default();
+                if seen.last() != Some(&process) {
+                    let alone = namespace_of(&format!("/proc/{process}")) != Some(namespace);
+                    seen.push(if alone { task } else { process });
+                }
+            }
+        }
+    }
+    let mut all = Vec::with_capacity(found.len());
+    for (namespace, processes) in found {
+        if let Some(entries) = table_of(namespace, &processes)? {
+            all.push(Namespace {
+                number: namespace,
+                processes,
+                entries,
+            });
+        }
+    }
+    Ok(all)
+}
+
+/// The table of a namespace, read at whichever of its processes still lives; `None` if none does.
+fn table_of(namespace: u64, processes: &[i32]) -> io::Result<Option<Vec<Entry>>> {
+    let mut failure = None;
+    for process in processes {
+        let of = format!("/proc/{process}");
+        match mount::read_table(&Path::new(&of).join("mountinfo")) {
+            Ok(entries) if is_in(*process, namespace) => return Ok(Some(entries)),
+            // Its number is another process's by now.
+            Ok(_) => {}
+            Err(e) if is_in(*process, namespace) => failure = Some(e),
+            Err(_) => {}
+        }
+    }
+    failure.map_or(Ok(None), Err)
+}
+
+/// Whether a process is in the mount namespace of this number.
+fn is_in(process: i32, namespace: u64) -> bool {
+    namespace_of(&format!("/proc/{process}")) == Some(namespace)
+}
+
+/// The number of a task's mount namespace; `None` if the task has ended.
+fn namespace_of(task: &str) -> Option<u64> {
+    Some(fs::metadata(format!("{task}/ns/mnt")).ok()?.ino())
+}
+
+impl Namespace {
+    /// Kills the processes in it, and says which; those that have left it meanwhile are spared. The file
+    /// systems that are mounted in it alone are unmounted when the last one has died.
+    pub fn kill(&self) -> Vec<i32> {
+        let kill = |process: &&i32| {
+            let Ok(handle) = namespace::open_process(**process) else {
+                return false;
+            };
+            // The handle was there before this was asked, so it is the process that was asked about.
+            is_in(**process, self.number) && namespace::kill(handle.as_fd()).is_ok()
+        };
+        self.processes.iter().filter(kill).copied().collect()
+    }
+}
+
+/// The entries of a directory that are numbers, sorted.
+fn numbers(directory: &Path) -> io::Result<Vec<i32>> {
+    let mut numbers = vec![];
+    for entry in fs::read_dir(directory)? {
+        if let Some(number) = entry?.file_name().to_str().and_then(|n| n.parse().ok()) {
+            numbers.push(number);
+        }
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    fn entry(device: (u32, u32), target: &str, fstype: &str, source: &str) -> Entry {
+        Entry {
+            id: 0,
+            device,
+            root: PathBuf::from("/"),
+            target: PathBuf::from(target),
+            options: "rw".to_owned(),
+            fstype: fstype.to_owned(),
+            source: source.to_owned(),
+            super_options: "rw".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_mount_is_found_by_number_and_by_source() {
+        let namespace = Namespace {
+            number: 1,
+            processes: vec![1],
+            entries: vec![
+                entry((8, 1), "/", "ext4", "/dev/sda1"),
+                entry((0, 40), "/srv/data", "btrfs", "/dev/none-such"),
+                entry((8, 1), "/mnt", "ext4", "/dev/sda1"),
+            ],
+        };
+        let find = |number, path| {
+            let block = Block {
+                number,
+                path: Path::new(path),
+            };
+            let mut mounts = namespace.mounts_of(&block);
+            mounts.next().map(|e| e.target.clone())
+        };
+        assert_eq!(find(libc::makedev(8, 1), "/dev/x"), Some("/mnt".into()));
+        let btrfs = find(libc::makedev(8, 16), "/dev/none-such");
+        assert_eq!(btrfs, Some("/srv/data".into()));
+        assert_eq!(find(libc::makedev(8, 32), "/dev/sdc"), None);
+        // A number of a file system's own is no device's.
+        assert_eq!(find(0, "/dev/sdc"), None);
+    }
+
+    #[test]
+    fn a_cell_is_known_by_its_root() {
+        let of = |entries| Namespace {
+            number: 1,
+            processes: vec![1],
+            entries,
+        };
+        let root = entry((0, 50), "/", "tmpfs", "berth");
+        let data = entry((8, 1), "/data", "ext4", "/dev/sda1");
+        assert!(of(vec![root.clone(), data.clone()]).is_cell());
+        assert!(!of(vec![data.clone()]).is_cell());
+        let other = entry((8, 2), "/", "ext4", "/dev/sda2");
+        assert!(!of(vec![other, data]).is_cell());
+    }
+
+    #[test]
+    fn the_own_namespace_is_among_all_of_them() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        let all = namespaces().unwrap();
+        assert!(all.iter().any(|n| n.processes.contains(&me)));
+    }
+}

@@ -1,0 +1,274 @@
+//! Other programs' chains that forwarded packets pass: a firewall's that drops VIPs' traffic makes an
+//! address unreachable that is served as it should be, and no rule of berth's can overrule it.
+//!
+//! Their rules are followed for what is known of the packets: by which interfaces they come and go, that
+//! they are TCP, and that their connection is not tracked. A rule that depends on anything else may let
+//! some through, and then nothing is said: only what is certain to be dropped is.
+
+mod walk;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+
+use nix::errno::Errno;
+
+use self::walk::{End, Names, Packet, Set, walk};
+use super::Socket;
+use super::elements::{NFPROTO_INET, TABLE, message_type, payload, text};
+use super::table::GETCHAIN;
+use crate::sys::message;
+use crate::sys::netlink::Family;
+use crate::sys::netlink::wire::{Attributes, Message, text_of};
+
+const GETTABLE: u16 = 1;
+const GETRULE: u16 = 7;
+const GETSETELEM: u16 = 13;
+const NFTA_TABLE_FLAGS: u16 = 2;
+const NFTA_TABLE_NAME: u16 = 1;
+const TABLE_IS_DORMANT: u32 = 1;
+const NFTA_CHAIN_TABLE: u16 = 1;
+const NFTA_CHAIN_NAME: u16 = 3;
+const NFTA_CHAIN_HOOK: u16 = 4;
+const NFTA_CHAIN_POLICY: u16 = 5;
+const NFTA_HOOK_HOOKNUM: u16 = 1;
+const NFTA_RULE_TABLE: u16 = 1;
+const NFTA_RULE_CHAIN: u16 = 2;
+const NFTA_RULE_EXPRESSIONS: u16 = 4;
+const NFTA_SET_TABLE: u16 = 1;
+const NFTA_SET_NAME: u16 = 2;
+const NFTA_ELEMENTS: u16 = 3;
+const NFPROTO_IPV4: u8 = 2;
+const NFPROTO_IPV6: u8 = 10;
+const HOOK_FORWARD: u32 = 2;
+const POLICY_DROP: u32 = 0;
+
+/// Another program's chain that all forwarded packets of its families pass.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Barrier {
+    /// `ip`, `ip6` or `inet`.
+    pub family: &'static str,
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub chain: String,
+    drops: bool,
+}
+
+impl fmt::Display for Barrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "chain {} of nftables table {} {}",
+            self.chain, self.family, self.table
+        )
+    }
+}
+
+/// Two interfaces that packets of VIPs are forwarded between, by their names and numbers; a number may be 0
+/// for one that is still to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passage<'a> {
+    /// The addresses' family.
+    pub family: Family,
+    /// Where clients are.
+    pub port: (&'a str, u32),
+    /// Where the cell is, or the node that has it.
+    pub inward: (&'a str, u32),
+}
+
+impl Barrier {
+    fn proto(&self) -> u8 {
+        match self.family {
+            "ip" => NFPROTO_IPV4,
+            "ip6" => NFPROTO_IPV6,
+            _ => NFPROTO_INET,
+        }
+    }
+
+    fn concerns(&self, family: Family) -> bool {
+        match family {
+            Family::V4 => self.family != "ip6",
+            Family::V6 => self.family != "ip",
+        }
+    }
+}
+
+impl Socket {
+    /// The chains of other programs that drop what is forwarded by one of `passages`, in either direction.
+    /// What is made by iptables in its old form (`iptables-legacy`) can't be seen.
+    ///
+    /// # Errors
+    /// If the kernel can't be asked.
+    pub fn barriers(&mut self, passages: &[Passage<'_>]) -> io::Result<Vec<Barrier>> {
+        let chains = self.chains()?;
+        self.barriers_among(&foreign(&chains), passages)
+    }
+
+    pub(super) fn chains(&mut self) -> io::Result<Vec<Message>> {
+        // Those of all families.
+        self.ask(GETCHAIN, payload(0, &[]), "list the chains of nftables")
+    }
+
+    /// As [`Socket::barriers`], of chains that are known already: see [`Socket::survey`].
+    ///
+    /// # Errors
+    /// If the kernel can't be asked.
+    pub fn barriers_among(
+        &mut self,
+        chains: &[Barrier],
+        passages: &[Passage<'_>],
+    ) -> io::Result<Vec<Barrier>> {
+        let mut found = Vec::new();
+        for barrier in chains {
+            let mut table = Table {
+                socket: self,
+                proto: barrier.proto(),
+                name: text(&barrier.table),
+                chains: BTreeMap::new(),
+                sets: BTreeMap::new(),
+            };
+            let mut drops = false;
+            for passage in passages.iter().filter(|p| barrier.concerns(p.family)) {
+                for (iif, oif) in [
+                    (passage.port, passage.inward),
+                    (passage.inward, passage.port),
+                ] {
+                    let packet = Packet {
+                        family: passage.family,
+                        iif,
+                        oif,
+                    };
+                    let end = walk(&mut table, &barrier.chain, &packet)?;
+                    drops |= match end {
+                        End::Dropped => true,
+                        End::MayPass => false,
+                        End::Through => barrier.drops,
+                    };
+                }
+            }
+            if drops && !self.is_dormant(barrier)? {
+                found.push(barrier.clone());
+            }
+        }
+        Ok(found)
+    }
+
+    fn is_dormant(&mut self, barrier: &Barrier) -> io::Result<bool> {
+        let query = payload(barrier.proto(), &[]);
+        let tables = self.ask(GETTABLE, query, "list the tables of nftables")?;
+        let dormant = |table: &Message| {
+            let table = table.payload.get(4..)?;
+            let name = attribute(table, NFTA_TABLE_NAME).map(text_of)?;
+            let flags = attribute(table, NFTA_TABLE_FLAGS).and_then(number)?;
+            (name == barrier.table).then_some(flags & TABLE_IS_DORMANT != 0)
+        };
+        Ok(tables.iter().find_map(dormant).unwrap_or(false))
+    }
+
+    /// What the kernel lists; nothing of what has gone meanwhile.
+    fn ask(&mut self, verb: u16, query: Vec<u8>, what: &str) -> io::Result<Vec<Message>> {
+        let answer = self.wire.dump(message_type(verb), query);
+        match answer.map_err(|e| message(e, what))? {
+            Ok(found) => Ok(found),
+            Err(no) if no.errno == Errno::ENOENT => Ok(Vec::new()),
+            Err(no) => Err(no.of(what)),
+        }
+    }
+}
+
+/// Those of the chains that are other programs' and on the way of forwarded packets.
+pub(super) fn foreign(chains: &[Message]) -> Vec<Barrier> {
+    let read = |chain: &Message| {
+        let family = match chain.payload.first()? {
+            &NFPROTO_IPV4 => "ip",
+            &NFPROTO_IPV6 => "ip6",
+            &NFPROTO_INET => "inet",
+            _ => return None,
+        };
+        let chain = chain.payload.get(4..)?;
+        let hook = attribute(chain, NFTA_CHAIN_HOOK)?;
+        let forward = attribute(hook, NFTA_HOOK_HOOKNUM).and_then(number) == Some(HOOK_FORWARD);
+        let table = attribute(chain, NFTA_CHAIN_TABLE).map(text_of)?;
+        let policy = attribute(chain, NFTA_CHAIN_POLICY).and_then(number);
+        (forward && !(family == "inet" && table == TABLE)).then_some(Barrier {
+            family,
+            table,
+            chain: attribute(chain, NFTA_CHAIN_NAME).map(text_of)?,
+            drops: policy == Some(POLICY_DROP),
+        })
+    };
+    chains.iter().filter_map(read).collect()
+}
+
+/// A table whose chains and sets are read when they are needed.
+struct Table<'a> {
+    socket: &'a mut Socket,
+    proto: u8,
+    name: Vec<u8>,
+    chains: BTreeMap<String, Rc<Vec<Vec<u8>>>>,
+    sets: BTreeMap<String, Rc<Set>>,
+}
+
+impl Names for Table<'_> {
+    fn rules(&mut self, chain: &str) -> io::Result<Rc<Vec<Vec<u8>>>> {
+        if let Some(rules) = self.chains.get(chain) {
+            return Ok(rules.clone());
+        }
+        let query = payload(
+            self.proto,
+            &[
+                (NFTA_RULE_TABLE, &self.name),
+                (NFTA_RULE_CHAIN, &text(chain)),
+            ],
+        );
+        let found = self.socket.ask(GETRULE, query, "list rules of nftables")?;
+        // Older kernels list the whole table's.
+        let rule = |rule: &Message| {
+            let rule = rule.payload.get(4..)?;
+            let own = attribute(rule, NFTA_RULE_CHAIN).map(text_of)? == chain;
+            own.then(|| {
+                attribute(rule, NFTA_RULE_EXPRESSIONS)
+                    .unwrap_or_default()
+                    .to_vec()
+            })
+        };
+        let rules: Rc<Vec<Vec<u8>>> = Rc::new(found.iter().filter_map(rule).collect());
+        self.chains.insert(chain.to_owned(), rules.clone());
+        Ok(rules)
+    }
+
+    fn set(&mut self, name: &str) -> io::Result<Rc<Set>> {
+        if let Some(set) = self.sets.get(name) {
+            return Ok(set.clone());
+        }
+        let query = payload(
+            self.proto,
+            &[(NFTA_SET_TABLE, &self.name), (NFTA_SET_NAME, &text(name))],
+        );
+        let found = self
+            .socket
+            .ask(GETSETELEM, query, "list a set of nftables")?;
+        let mut set = Set::default();
+        for part in &found {
+            let lists = Attributes(part.payload.get(4..).unwrap_or_default());
+            for (_, list) in lists.filter(|(kind, _)| *kind == NFTA_ELEMENTS) {
+                Attributes(list).for_each(|(_, element)| set.add(element));
+            }
+        }
+        let set = Rc::new(set);
+        self.sets.insert(name.to_owned(), set.clone());
+        Ok(set)
+    }
+}
+
+fn attribute(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+    Attributes(bytes)
+        .find(|(kind, _)| *kind == wanted)
+        .map(|(_, value)| value)
+}
+
+fn number(value: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(value.try_into().ok()?))
+}

@@ -1,0 +1,143 @@
+//! The seal of the tables: a hash of the chains and rules that the kernel had right after they were made, kept as
+//! the name of an empty chain beside them. Rules that somebody has changed by hand are as many as before; by the
+//! seal they are told from those that berth made.
+
+use std::io;
+
+use nix::errno::Errno;
+
+use super::Socket;
+use super::elements::{
+    NFPROTO_ARP, NFPROTO_INET, NLM_F_CREATE, TABLE, message_type, payload, text,
+};
+use crate::hash::Fnv64;
+use crate::sys::message;
+use crate::sys::netlink::wire::{Attributes, Message, Request};
+
+const NEWCHAIN: u16 = 3;
+const DELCHAIN: u16 = 5;
+const GETRULE: u16 = 7;
+const NFTA_CHAIN_TABLE: u16 = 1;
+const NFTA_CHAIN_NAME: u16 = 3;
+const NFTA_CHAIN_HOOK: u16 = 4;
+const NFTA_CHAIN_POLICY: u16 = 5;
+const NFTA_CHAIN_USE: u16 = 6;
+const NFTA_CHAIN_TYPE: u16 = 7;
+const NFTA_RULE_TABLE: u16 = 1;
+const NFTA_RULE_CHAIN: u16 = 2;
+const NFTA_RULE_EXPRESSIONS: u16 = 4;
+/// With it begins the name of the chain that is the seal.
+const SEAL: &str = "seal_";
+
+/// What the kernel says of the chains of both tables.
+#[derive(Debug, Default)]
+pub(super) struct Own {
+    /// The uses of chains in `inet` and in `arp`: the rules, and those that lead to a chain once more. The kernel
+    /// tells that with far less ado than the rules themselves.
+    pub uses: (usize, usize),
+    /// Names of seals: more than one if somebody made another.
+    pub seals: Vec<String>,
+    hash: Fnv64,
+}
+
+/// Those of the chains that are berth's.
+pub(super) fn own(chains: &[Message]) -> Own {
+    let mut own = Own::default();
+    for chain in chains {
+        let (Some(family), Some(chain)) = (chain.payload.first(), chain.payload.get(4..)) else {
+            continue;
+        };
+        let is_own = value(chain, NFTA_CHAIN_TABLE) == Some(&text(TABLE));
+        if is_own && [NFPROTO_INET, NFPROTO_ARP].contains(family) {
+            own.add(*family, chain);
+        }
+    }
+    own
+}
+
+impl Socket {
+    /// The name of the seal that the rules should have, by what the kernel has now.
+    ///
+    /// # Errors
+    /// If the kernel can't be asked.
+    pub(super) fn due_seal(&mut self, own: &Own) -> io::Result<String> {
+        let what = "list the rules of nftables table berth";
+        let mut hash = own.hash;
+        for family in [NFPROTO_INET, NFPROTO_ARP] {
+            let request = payload(family, &[(NFTA_RULE_TABLE, &text(TABLE))]);
+            let answer = self.wire.dump(message_type(GETRULE), request);
+            let rules = match answer.map_err(|e| message(e, what))? {
+                Ok(rules) => rules,
+                Err(no) if no.errno == Errno::ENOENT => continue,
+                Err(no) => return Err(no.of(what)),
+            };
+            // Older kernels list those of other tables, too.
+            let own = rules.iter().filter_map(|rule| rule.payload.get(4..));
+            for rule in own.filter(|r| value(r, NFTA_RULE_TABLE) == Some(&text(TABLE))) {
+                for kind in [NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS] {
+                    hash.add(value(rule, kind).unwrap_or_default());
+                }
+            }
+        }
+        Ok(format!("{SEAL}{:016x}", hash.value()))
+    }
+
+    /// Seals the tables as the kernel has them, in place of any seal that is there.
+    ///
+    /// # Errors
+    /// If the kernel refuses or can't be asked.
+    pub(super) fn seal(&mut self) -> io::Result<()> {
+        let own = own(&self.chains()?);
+        let due = self.due_seal(&own)?;
+        let request = |verb, flags, name: &str| Request {
+            kind: message_type(verb),
+            flags,
+            payload: payload(
+                NFPROTO_INET,
+                &[
+                    (NFTA_CHAIN_TABLE, &text(TABLE)),
+                    (NFTA_CHAIN_NAME, &text(name)),
+                ],
+            ),
+        };
+        let old = own.seals.iter().filter(|name| **name != due);
+        let mut requests: Vec<Request> = old.map(|name| request(DELCHAIN, 0, name)).collect();
+        requests.push(request(NEWCHAIN, NLM_F_CREATE, &due));
+        match self.transaction(&requests)? {
+            Ok(()) => Ok(()),
+            Err((_, no)) => Err(no.of("seal nftables table berth")),
+        }
+    }
+}
+
+impl Own {
+    fn add(&mut self, family: u8, chain: &[u8]) {
+        let name = value(chain, NFTA_CHAIN_NAME).unwrap_or_default();
+        let name = String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name));
+        if family == NFPROTO_INET && name.starts_with(SEAL) {
+            self.seals.push(name.into_owned());
+            return;
+        }
+        let uses = match family {
+            NFPROTO_ARP => &mut self.uses.1,
+            _ => &mut self.uses.0,
+        };
+        *uses += value(chain, NFTA_CHAIN_USE)
+            .and_then(|bytes| bytes.try_into().ok())
+            .map_or(0, |bytes| u32::from_be_bytes(bytes) as usize);
+        for kind in [
+            NFTA_CHAIN_NAME,
+            NFTA_CHAIN_HOOK,
+            NFTA_CHAIN_POLICY,
+            NFTA_CHAIN_TYPE,
+        ] {
+            self.hash.add(value(chain, kind).unwrap_or_default());
+        }
+    }
+}
+
+fn value(attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+    Attributes(attributes)
+        .find(|(kind, _)| *kind == wanted)
+        .map(|(_, value)| value)
+}
