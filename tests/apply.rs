@@ -314,7 +314,8 @@ fn killed_while_stopping(cluster: &Cluster, signal: &str) -> Output {
         cluster.lab.exec(&node, &["sh", "-c", &script]).unwrap();
     }
     let script = format!(
-        "env --default-signal berth apply --file {FILE} >/run/said 2>&1 & apply=$!
+        ": >/run/said
+        env --default-signal berth apply --file {FILE} >>/run/said 2>&1 & apply=$!
         until grep -q '^stopping ' /run/said; do sleep 0.1; done
         kill -{signal} $apply; wait $apply; code=$?; cat /run/said; exit $code"
     );

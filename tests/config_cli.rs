@@ -107,6 +107,32 @@ fn wrong_use_is_exit_code_2_and_one_line() {
 }
 
 #[test]
+#[ignore = "needs root"]
+fn two_names_of_one_device_on_this_node_are_refused() {
+    let dir = workplace();
+    let device = dir.path().join("conf-a");
+    let number = rustix::fs::makedev(1, 77);
+    let made = rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &device,
+        rustix::fs::FileType::BlockDevice,
+        rustix::fs::Mode::RUSR,
+        number,
+    );
+    made.unwrap();
+    let link = dir.path().join("conf-b");
+    std::os::unix::fs::symlink(&device, &link).unwrap();
+    let (device, link) = (device.display().to_string(), link.display().to_string());
+    edit(&dir, "berth.toml", "/dev/vg0/alpha-data", &device);
+    edit(&dir, "berth.toml", "/dev/vg0/beta-data", &link);
+    for arguments in [&["check", "-f", "berth.toml"][..], &DIFF, &APPLY] {
+        at(&dir, arguments).assert().code(3).stdout("").stderr(format!(
+            "berth: berth.toml:57: vserver.beta.filesystem.device: device {link} is {device} of alpha (line 39): both are 1:77 on this node\n"
+        ));
+    }
+}
+
+#[test]
 fn help_and_version_go_to_standard_output() {
     berth(&["--help"])
         .assert()

@@ -170,6 +170,21 @@ const CASES: &[(&str, &str, &[&str])] = &[
             "berth.toml:26: vserver.beta.filesystem.device: device /dev/a2 is used twice, first by alpha in line 20",
         ],
     ),
+    // duplicate device in other words
+    (
+        "UUID=6d8f2f4e-25c1-4f0b-9a55-0f6a3c1d7b10",
+        "/dev/disk/..//a2",
+        &[
+            "berth.toml:26: vserver.beta.filesystem.device: device /dev/disk/..//a2 is used twice, first by alpha in line 20 as /dev/a2",
+        ],
+    ),
+    (
+        r#""/dev/a2""#,
+        r#""UUID=6D8F2F4E-25C1-4F0B-9A55-0F6A3C1D7B10""#,
+        &[
+            "berth.toml:26: vserver.beta.filesystem.device: device UUID=6d8f2f4e-25c1-4f0b-9a55-0f6a3c1d7b10 is used twice, first by alpha in line 20 as UUID=6D8F2F4E-25C1-4F0B-9A55-0F6A3C1D7B10",
+        ],
+    ),
     // duplicate directory
     (
         r#""/more""#,
@@ -931,7 +946,10 @@ fn the_unspoiled_file_is_good() {
         "[nodes.n2]\nports = { eth1 = \"office\", eth2 = \"lab\" }",
     );
     let config = config::parse("berth.toml", &both).unwrap();
-    assert_eq!(config::warnings(&config), [""; 0]);
+    let warnings = config::warnings(&config);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let copied = "the device of beta-data is named by what is written on it, which a clone or a snapshot has too";
+    assert!(warnings[0].starts_with(copied), "{warnings:?}");
 }
 
 #[test]
@@ -968,7 +986,7 @@ fn interfaces_named_differently_on_the_nodes_are_a_warning() {
     let swapped = "[nodes.n2]\nports = { eth1 = \"lab\", eth2 = \"office\" }";
     let config = config::parse("berth.toml", &GOOD.replace("[nodes.n2]", swapped)).unwrap();
     let warnings = config::warnings(&config);
-    assert_eq!(warnings.len(), 2);
+    assert_eq!(warnings.len(), 3);
     assert!(warnings[0].starts_with("ports of subnet office are on another subnet on some node"));
 }
 
@@ -1007,7 +1025,12 @@ fn addresses_that_no_node_could_route_are_a_warning() {
     // The only port that one of them may use is on no node.
     let port = "{ ip = \"fd00:1::50\", ports = [\"e9\"] }";
     let port = elsewhere.replace("\"fd00:1::50\"", port);
-    check(&port, &[warning("fd00:1::50", "n3", "")]);
+    let unwatched =
+        "no node has e9 of fd00:1::50 among its ports, so nobody watches whether it works";
+    check(
+        &port,
+        &[unwatched.to_owned(), warning("fd00:1::50", "n3", "")],
+    );
     // Without ports nothing is rerouted, on purpose.
     let without = toml.lines().filter(|line| !line.starts_with("ports ="));
     check(&without.collect::<Vec<_>>().join("\n"), &[]);

@@ -748,10 +748,8 @@ fn an_address_started_without_room_for_its_record_is_served_and_says_so() {
             let wish = alpha.wide_wish(vip);
             let room = SmallRoom::over(net.runtime.path());
             room.fill();
-            let put_on_record = |state| {
-                net.service(&format!("{vip}"), |s| s.put_on_record(&wish, state))
-                    .unwrap()
-            };
+            let put_on_record =
+                |state| net.service(vip, |s| s.put_on_record(&wish, state)).unwrap();
             let degraded = |state: State| match state {
                 State::Degraded(why) => {
                     let says =

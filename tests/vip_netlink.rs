@@ -247,15 +247,29 @@ fn errors_name_verb_object_and_the_kernels_reason() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_port_of_a_bridge_is_known_as_that() {
-    let (node, cell) = (Namespace::new(), Namespace::new());
-    let mut socket = pair(&node, &cell);
-    node.sh("ip link add br0 type bridge && ip link set b-alpha master br0");
+fn a_port_of_a_bridge_is_known_as_that_and_refused_where_it_is_named() {
+    let node = Namespace::new();
+    let mut socket = Socket::in_netns(&node).unwrap();
+    node.sh("ip link add eth7 type veth peer name eth8 && ip link add br0 type bridge");
+    let agent = env!("CARGO_BIN_EXE_portwatch");
+    let validate = format!(
+        "OCF_RA_VERSION_MAJOR=1 OCF_RA_VERSION_MINOR=1 OCF_RESOURCE_INSTANCE=portwatch OCF_CHECK_LEVEL=10 \
+         OCF_RESKEY_ports='eth7=office eth8=office' {agent} validate-all 2>&1; echo code $?"
+    );
+    let said = node.sh(&validate);
+    assert!(said.ends_with("code 0\n"), "{said}");
+    node.sh("ip link set eth8 master br0");
     let all = socket.links().unwrap();
     let named = |name: &str| all.iter().find(|link| link.name == name).unwrap();
-    assert_eq!(named("b-alpha").taken_by(&all), Some(named("br0")));
+    assert_eq!(named("eth8").taken_by(&all), Some(named("br0")));
     assert_eq!(named("br0").taken_by(&all), None);
-    node.sh("ip link set b-alpha nomaster");
+    let said = node.sh(&validate);
+    assert!(
+        said.contains("parameter ports: eth8 is part of br0: name br0"),
+        "{said}"
+    );
+    assert!(said.ends_with("code 2\n"), "{said}");
+    node.sh("ip link set eth8 nomaster");
     let all = socket.links().unwrap();
     assert!(all.iter().all(|link| link.taken_by(&all).is_none()));
 }

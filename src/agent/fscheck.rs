@@ -9,8 +9,7 @@ use crate::cell::protocol::{Condition, Exported, Reply, Request, Volume};
 use crate::cell::service::{Access, Client, NfsExport, ShareName, SmbShare, Squash, User};
 use crate::ocf::param::{Content, words};
 use crate::ocf::{
-    Action, ActionDecl, Agent, Context, Env, Error, Explain, Fault, Optional, Param, State, log,
-    step,
+    Action, ActionDecl, Agent, Context, Env, Error, Fault, Optional, Param, State, log, step,
 };
 use crate::plan::repair::{FsKind, Policy};
 use crate::plan::{directory, name};
@@ -232,13 +231,7 @@ fn validate(cx: &Context<'_>) -> Result<State, Error> {
 fn validate_host(cx: &Context<'_>) -> Result<State, Error> {
     let wanted = volume(cx.env)?;
     let device = resolve(cx)?;
-    let of = match device.part_of() {
-        Some(of) => Some(of),
-        None => device
-            .member(cx.deadline)
-            .blame(Fault::Host, device.path.display())?,
-    };
-    if let Some(of) = of {
+    if let Some(of) = device.part_of() {
         let text = format!("parameter device: {} is {of}", device.path.display());
         return Err(Error::host(text));
     }
@@ -332,7 +325,7 @@ fn stop(cx: &Context<'_>) -> Result<State, Error> {
             Ok(Some(Err(e))) | Err(e) => log::warn(format_args!("stop by the keeper: {e}")),
         }
     }
-    known.prove(cx, cx.deadline, true)
+    known.prove(cx, cx.remaining(), true)
 }
 
 fn monitor(cx: &Context<'_>) -> Result<State, Error> {
@@ -356,8 +349,7 @@ fn monitor(cx: &Context<'_>) -> Result<State, Error> {
     if let Some(reply) = &reply {
         known.heed(&vserver, reply);
     }
-    let patience = cx.deadline.min(Instant::now() + DYING_LIMIT);
-    known.prove(cx, patience, false)
+    known.prove(cx, DYING_LIMIT, false)
 }
 
 /// What the kernel says about a file system that the keeper says is in service.

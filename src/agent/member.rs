@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cell::client::{Client, PROMPT};
@@ -11,6 +12,8 @@ use crate::ocf::{Context, Error, Fault, State, log, step};
 use crate::plan::name;
 use crate::sys::netlink::Socket;
 
+/// How long after a keeper has ended another one is looked for.
+const NEXT_PAUSE: Duration = Duration::from_millis(10);
 /// How long the kernel may take to clear away a cell whose keeper has died.
 const DYING_LIMIT: Duration = Duration::from_secs(2);
 
@@ -81,7 +84,9 @@ pub fn ask_or_start(cx: &Context<'_>, vserver: &str, request: &Request) -> Resul
         let client = Client::connect_or_start(vserver, cx.deadline)?;
         match client.ask(request, cx.deadline) {
             Ok((reply, _)) => return Ok(reply),
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && !cx.remaining().is_zero() => {}
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && !cx.remaining().is_zero() => {
+                thread::sleep(NEXT_PAUSE);
+            }
             Err(e) => return Err(e.into()),
         }
     }
@@ -91,7 +96,7 @@ pub fn ask_or_start(cx: &Context<'_>, vserver: &str, request: &Request) -> Resul
 /// asked, and not in the way either where the kernel shows no cell.
 fn connect(vserver: &str) -> Result<Option<Client>, Error> {
     match Client::connect(vserver) {
-        Err(e) if Socket::new()?.link(&network::outside(vserver))?.is_none() => {
+        Err(e) if !network::is_connected(&mut Socket::new()?, vserver)? => {
             log::warn(e);
             Ok(None)
         }
@@ -213,13 +218,13 @@ pub fn await_end(vserver: &str) -> Result<(), Error> {
     step("waiting for the end of the cell");
     let (name, deadline) = (network::outside(vserver), Instant::now() + DYING_LIMIT);
     let mut socket = Socket::new()?;
-    while socket.link(&name)?.is_some() && Client::connect(vserver)?.is_none() {
+    while network::is_connected(&mut socket, vserver)? && Client::connect(vserver)?.is_none() {
         if Instant::now() >= deadline {
             // Somebody from outside is still in it: nothing of berth's. The next cell replaces it.
             log::warn(format_args!("{name} is left of a cell that has ended"));
             break;
         }
-        std::thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(5));
     }
     Ok(())
 }

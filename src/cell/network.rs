@@ -127,6 +127,16 @@ pub fn default_route(link: u32, ipv6: bool) -> Route {
     }
 }
 
+/// Whether the host's end of the veth of `vserver`'s cell is there.
+///
+/// # Errors
+/// If the kernel can't be asked.
+pub fn is_connected(host: &mut Socket, vserver: &str) -> io::Result<bool> {
+    Ok(host
+        .link(&outside(vserver))?
+        .is_some_and(|link| is_own(&link)))
+}
+
 /// Removes the host's end, and with it the cell's.
 ///
 /// # Errors

@@ -29,6 +29,8 @@ const DIFFERENT: u8 = 5;
 const TOOL_PATIENCE: Duration = Duration::from_secs(60);
 /// For an unchanging CIB: how long a change that came too late is tried again.
 const LOAD_PATIENCE: Duration = Duration::from_secs(30);
+/// For a cluster that elects a controller: longer than its tools wait for an answer.
+const ELECTION_PATIENCE: Duration = Duration::from_secs(90);
 /// Between two looks at the cluster.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -60,7 +62,7 @@ pub struct Options {
 
 impl Target {
     fn open(&self) -> Result<(Config, Cib), Failure> {
-        let config = self.source.load()?;
+        let config = self.source.load_here()?;
         let file = self.cib.as_ref().map(std::path::absolute).transpose()?;
         Ok((config, Cib { file }))
     }
@@ -170,13 +172,17 @@ pub fn apply(options: &Options) -> Result<ExitCode, Failure> {
         say("no change");
     } else {
         cib.verify(&attempt.merged.cib, soon())?;
-        attempt = match cib.file {
+        let loaded = match cib.file {
             None => removal::load(&config, &cib, &attempt.merged.removed)?,
             Some(_) => load(&config, &cib)?,
         };
-        for change in &attempt.merged.changes {
-            say(change);
-        }
+        // Nothing is left to change where the answer to a first attempt was lost.
+        let told = match loaded.merged.changes.is_empty() {
+            true => &attempt.merged.changes,
+            false => &loaded.merged.changes,
+        };
+        told.iter().for_each(say);
+        attempt = loaded;
     }
     if let Some(patience) = options.wait.filter(|_| cib.file.is_none()) {
         wait::until_started(&attempt.model, Duration::from_secs(patience.into()))?;
@@ -216,23 +222,27 @@ fn load(config: &Config, cib: &Cib) -> Result<Attempt, Failure> {
     })
 }
 
-/// Changes the CIB, again from its newest state when somebody else was faster.
+/// Changes the CIB, again from its newest state when somebody else was faster, or when the cluster had no
+/// controller that would have answered.
 fn change<T>(
     cib: &Cib,
     mut plan: impl FnMut() -> Result<(Element, Element, T), Failure>,
 ) -> Result<T, Failure> {
-    let deadline = Instant::now() + LOAD_PATIENCE;
+    let begin = Instant::now();
     loop {
         let (before, after, result) = plan()?;
-        if cib.load(&before, &after, soon())? == Loaded::Done {
-            return Ok(result);
+        let (patience, why) = match cib.load(&before, &after, soon())? {
+            Loaded::Done => return Ok(result),
+            Loaded::Outdated => {
+                let seconds = LOAD_PATIENCE.as_secs();
+                let why = format!("others change it all the time, no gap in {seconds} s");
+                (LOAD_PATIENCE, format!("change the CIB: {why}"))
+            }
+            Loaded::Unanswered(words) => (ELECTION_PATIENCE, words),
+        };
+        if begin.elapsed() > patience {
+            return Err(Failure::Failed(why));
         }
-        if Instant::now() > deadline {
-            let text = format!(
-                "change the CIB: others change it all the time, no gap in {} s",
-                LOAD_PATIENCE.as_secs()
-            );
-            return Err(Failure::Failed(text));
-        }
+        std::thread::sleep(PAUSE);
     }
 }

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::cluster::cib::Cib;
 use crate::cluster::release;
 use crate::config::{self, Config, Problems};
 
 mod apply;
+mod here;
 mod manual;
 mod nodes;
 mod signals;
@@ -99,6 +101,16 @@ struct Source {
 impl Source {
     fn load(&self) -> Result<Config, Failure> {
         Ok(config::load(&self.file)?)
+    }
+
+    /// The same, compared with what this node has.
+    fn load_here(&self) -> Result<Config, Failure> {
+        let config = self.load()?;
+        let problems = here::problems(&config, Instant::now() + PATIENCE);
+        match problems.is_empty() {
+            true => Ok(config),
+            false => Err(Problems::new(self.file.display().to_string(), problems).into()),
+        }
     }
 }
 
@@ -206,26 +218,34 @@ fn wrong_use(error: &clap::Error) -> ExitCode {
     ExitCode::from(2)
 }
 
+/// Checks a file, and compares it with this node and, where one runs here, with the cluster.
+fn check(source: &Source, out: &mut impl Write) -> Result<(), Failure> {
+    let config = source.load_here()?;
+    let file = source.file.display();
+    let here = here::warnings(&config);
+    for warning in config::warnings(&config).into_iter().chain(here) {
+        complain(&format!("{file}: warning: {warning}"));
+    }
+    if let Some(warning) = release::complaint_about_this_node(Instant::now() + PATIENCE) {
+        complain(&format!("warning: {warning}"));
+    }
+    // That there is no cluster is no complaint: the file may be checked anywhere.
+    if let Ok(cib) = Cib::default().read(Instant::now() + PATIENCE) {
+        let nodes = nodes::Comparison::of(&config, &cib);
+        for warning in nodes.unknown.iter().chain(&nodes.unmentioned) {
+            complain(&format!("{file}: warning: {warning}"));
+        }
+    }
+    writeln!(out, "{file}: {}", config::summary(&config))?;
+    Ok(())
+}
+
 fn run(command: Command) -> Result<ExitCode, Failure> {
     let mut out = io::stdout().lock();
     match command {
         Command::Diff(target) => return apply::diff(&target),
         Command::Apply(options) => return apply::apply(&options),
-        Command::Check(source) => {
-            let config = source.load()?;
-            for warning in config::warnings(&config) {
-                complain(&format!("{}: warning: {warning}", source.file.display()));
-            }
-            if let Some(warning) = release::complaint_about_this_node(Instant::now() + PATIENCE) {
-                complain(&format!("warning: {warning}"));
-            }
-            writeln!(
-                out,
-                "{}: {}",
-                source.file.display(),
-                config::summary(&config)
-            )?;
-        }
+        Command::Check(source) => check(&source, &mut out)?,
         Command::Plan { source, format } => {
             let config = source.load()?;
             let model = config::model::build(

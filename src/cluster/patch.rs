@@ -22,16 +22,22 @@ use crate::sys::command::Output;
 const OLD: i32 = 103;
 /// Its exit code for an invalid argument (CRM_EX_SOFTWARE, what EINVAL becomes).
 const INVALID: i32 = 70;
+/// Its exit codes where nobody has dealt with a patch, or has not said so: the cluster has no controller
+/// at the moment, or another one than a moment ago (`CRM_EX_DISCONNECT`, `CRM_EX_UNSATISFIED`,
+/// `CRM_EX_TIMEOUT`).
+const UNANSWERED: [i32; 3] = [102, 113, 124];
 /// How the count of changes of the cluster's state is called.
 const STATE: &str = "num_updates";
 
 /// How an attempt to change the CIB ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Loaded {
     /// It is changed.
     Done,
     /// Somebody changed it since it was read: nothing was done.
     Outdated,
+    /// Whether it is changed is not known, as these words of the tool say; the CIB itself will tell.
+    Unanswered(String),
 }
 
 /// The version of a CIB.
@@ -133,8 +139,9 @@ impl Patch {
                 return Ok(Loaded::Outdated);
             }
             let output = target.send(&self.for_state_of(read))?;
-            if self.judged(output, target, |now| now == read)? == Loaded::Done {
-                return Ok(Loaded::Done);
+            match self.judged(output, target, |now| now == read)? {
+                Loaded::Outdated => {}
+                end => return Ok(end),
             }
         }
     }
@@ -150,6 +157,11 @@ impl Patch {
         match output.status.code() {
             Some(0) => Ok(Loaded::Done),
             Some(OLD) => Ok(Loaded::Outdated),
+            Some(code) if UNANSWERED.contains(&code) => {
+                let words = output.check("change the CIB").err();
+                let words = words.map_or_else(String::new, |e| e.to_string());
+                Ok(Loaded::Unanswered(words))
+            }
             _ if !still(target.version()?) => Ok(Loaded::Outdated),
             _ => output.check("change the CIB").map(|_| Loaded::Done),
         }
@@ -304,6 +316,23 @@ mod tests {
             let error = loaded(&mut cluster).unwrap_err().to_string();
             assert!(error.ends_with(words), "{error}");
             assert!(cluster.sent <= 2);
+        }
+    }
+
+    #[test]
+    fn what_nobody_has_answered_is_neither_done_nor_refused() {
+        for release in [Release::Lenient, Release::Strict] {
+            for (code, words) in [
+                (124, "Error performing operation: Timeout occurred"),
+                (102, "Could not send request: Not connected"),
+            ] {
+                let mut cluster = Cluster::new(release);
+                cluster.verdict = (code, words);
+                let Loaded::Unanswered(said) = loaded(&mut cluster).unwrap() else {
+                    panic!("{words}");
+                };
+                assert!(said.ends_with(words), "{said}");
+            }
         }
     }
 

@@ -123,7 +123,7 @@ mod tests {
             Some("low")
         );
         let ruled = low.replace("><nvpair", r#"><rule id="r"/><nvpair"#);
-        assert_eq!(value(&[ruled.clone()]), None);
+        assert_eq!(value(std::slice::from_ref(&ruled)), None);
         let cib = cib(&format!("<crm_config>{ruled}</crm_config>"));
         assert_eq!(by_rule(&cib, "p"), [("low", "low")]);
     }

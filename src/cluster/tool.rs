@@ -131,6 +131,19 @@ pub fn delete_attribute(name: &str, deadline: Instant) -> io::Result<()> {
         .map(|_| ())
 }
 
+/// Has the attributes of all nodes that are not private written into the status anew: what Pacemaker's daemon for
+/// attributes knows already is not written because it is told again.
+///
+/// # Errors
+/// What the tool says; `TimedOut` at `deadline`.
+pub fn refresh_attributes(deadline: Instant) -> io::Result<()> {
+    let mut tool = command(ATTRD_UPDATER)?;
+    tool.arg("--refresh");
+    run(tool, deadline)?
+        .check("have the node attributes written anew")
+        .map(|_| ())
+}
+
 /// Has the cluster forget the failed and degraded actions of a resource on a node.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ use super::problem::{hint, listing};
 use super::reader::Reader;
 use crate::plan::directory;
 
+mod device;
 mod duplicate;
 mod network;
 
@@ -25,6 +26,7 @@ pub fn config(reader: &Reader, config: &mut Config) {
             network::vip(reader, config, vserver, vip);
         }
     }
+    device::devices(reader, config);
     duplicate::duplicates(reader, config);
 }
 

@@ -77,7 +77,11 @@ pub static SUBNET: Section = Section {
             "The router of this network; without it, answers stay in the network.",
         ),
         key("cidr6", "IPv6 network", "Such as \"fd00:1::/64\"."),
-        key("gateway6", "IPv6 address", "The router for IPv6."),
+        key(
+            "gateway6",
+            "IPv6 address",
+            "The router for IPv6: an address in the network, or the router's link-local one, such as \"fe80::1\".",
+        ),
         key(
             "targets",
             "list of addresses",
@@ -89,7 +93,7 @@ pub static SUBNET: Section = Section {
 /// A node.
 pub static NODE: Section = Section {
     head: "[nodes.NAME]",
-    text: "A node of the cluster. NAME is its name in Pacemaker (crm_node -n).",
+    text: "A node of the cluster. NAME is its name in Pacemaker (crm_node -n), in quotes if it has dots. In a cluster with symmetric-cluster=false virtual servers run on these nodes only.",
     keys: &[key(
         "ports",
         "table",
@@ -228,7 +232,7 @@ pub static FILESYSTEM: Section = Section {
         key(
             "device",
             "path, UUID=… or LABEL=…",
-            "The block device. Needed.",
+            "The block device. Needed. A path of its own, such as /dev/disk/by-id/… or /dev/vg0/…, is best: UUID and label are on each clone and snapshot too.",
         ),
         key(
             "path",
@@ -290,7 +294,7 @@ pub static SMB: Section = Section {
         key(
             "users",
             "list",
-            "Users and @groups that may use it. Default: all that the server knows.",
+            "Users and @groups that may use it. Default: all that the server knows; an empty list is refused.",
         ),
     ],
 };

@@ -21,9 +21,11 @@ mod portwatch;
 pub mod problem;
 mod reader;
 pub mod render;
+mod warnings;
 
 pub use file::Config;
 pub use problem::Problems;
+pub use warnings::warnings;
 
 /// The largest file that is read, in bytes.
 const SIZE_LIMIT: u64 = 1 << 20;
@@ -102,32 +104,6 @@ pub fn parse(file: &str, text: &str) -> Result<Config, Problems> {
     } else {
         Err(Problems::new(file, problems))
     }
-}
-
-/// What is no error but will not do what one may expect of it.
-pub fn warnings(config: &Config) -> Vec<String> {
-    let on = |subnet: &file::Subnet| {
-        let name = subnet.name.value.as_str();
-        let named = config
-            .nodes
-            .iter()
-            .flat_map(|n| &n.ports)
-            .any(|(_, on)| on.value == name);
-        (named && portwatch::ports_on(config, name).is_empty()).then(|| {
-            format!(
-                "ports of subnet {name} are on another subnet on some node, so its addresses use the ports that have an address in it; name the interfaces alike on all nodes to choose"
-            )
-        })
-    };
-    let mut warnings: Vec<String> = config.subnets.iter().filter_map(on).collect();
-    let watched = config.portwatch != file::Portwatch::default()
-        || config.subnets.iter().any(|s| !s.targets.is_empty());
-    if watched && !portwatch::has_ports(config) {
-        let text = "no node has ports, so nothing is watched: give each node its ports";
-        warnings.push(text.to_owned());
-    }
-    warnings.extend(detour::warnings(config));
-    warnings
 }
 
 /// What the file describes, in one line.

@@ -46,6 +46,13 @@ pub struct Use {
 }
 
 impl Use {
+    /// Whether it shows who has claimed the device. A mere opener may be beside a file system that the kernel
+    /// has not done with.
+    pub fn shows_who(&self) -> bool {
+        let claims = [&self.cell, &self.other_cell, &self.mounted, &self.built_on];
+        claims.into_iter().any(Option::is_some) || self.open.is_some() && !self.file_system
+    }
+
     /// The best name for who has the device.
     pub fn describe(&self) -> String {
         let seen = [
@@ -161,6 +168,25 @@ mod tests {
             assert_eq!(both(&gone, seen), unusable, "{seen:?}");
             assert_eq!(both(&Claim::Silent, seen), silent, "{seen:?}");
         }
+    }
+
+    #[test]
+    fn an_opener_beside_a_file_system_is_not_known_to_be_who_claims() {
+        let opened = Use {
+            open: some("open by smartd"),
+            ..Use::default()
+        };
+        assert!(opened.shows_who());
+        let beside = Use {
+            file_system: true,
+            ..opened
+        };
+        assert!(!beside.shows_who() && !Use::default().shows_who());
+        let mounted = Use {
+            mounted: some("mounted at /mnt"),
+            ..beside
+        };
+        assert!(mounted.shows_who());
     }
 
     #[test]

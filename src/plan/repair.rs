@@ -10,6 +10,8 @@
 //! | ext4 | `e2fsck -p`: what is safe to mend without asking | `e2fsck -y` |
 //! | XFS | `xfs_repair`, which refuses while the log holds something | `xfs_repair -L`: the log is given up |
 //! | btrfs | `btrfs check`: mends nothing, but tells sound from broken | `btrfs check --repair`, or `btrfs rescue zero-log` where only the log is bad |
+//!
+//! A log is given up only where its replay is what fails: all that is in it was confirmed to somebody.
 
 use std::fmt;
 use std::str::FromStr;

@@ -2,6 +2,7 @@
 //! questions to targets that prove that a port forwards.
 
 mod frame;
+mod heard;
 mod question;
 
 use std::io;
@@ -14,9 +15,10 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use self::frame::{
-    ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, claimant,
-    frames, questions,
+    ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, frames,
+    questions,
 };
+use self::heard::claimant;
 pub use self::question::{Answer, Ear, Question};
 use crate::sys::message;
 use crate::sys::netlink::Mac;

@@ -128,18 +128,31 @@ fn open_path(path: &Path, deadline: Instant) -> Result<Device, Unresolved> {
         io::ErrorKind::InvalidInput => Unresolved::Unfit(e.to_string()),
         _ => e.into(),
     })?;
-    let head = Reading::start(&device.path, 0, HEAD)
-        .and_then(|r| r.finish(deadline))
+    let read = || {
+        // Both ends at the same time.
+        let (head, tail) = (Reading::start(&device.path, 0, HEAD)?, device.tail()?);
+        let head = head.finish(deadline)?;
+        let of = device.member(&head, tail, deadline)?;
+        Ok((head, of))
+    };
+    let (head, of) = read()
         .map_err(named)
-        .map_err(|e| match e.kind() {
+        .map_err(|e: io::Error| match e.kind() {
             io::ErrorKind::TimedOut => Unresolved::Silent(e.to_string()),
             _ => e.into(),
         })?;
+    if let Some(of) = of {
+        let path = device.path.display();
+        return Err(Unresolved::Member(format!("{path} is {of}{STALE_HINT}")));
+    }
     Ok(Device {
         superblock: superblock::parse(&head),
         ..device
     })
 }
+
+/// What to do about a device that only looks like a part of something.
+const STALE_HINT: &str = "; if it is no more, see wipefs";
 
 impl Device {
     /// Reads its superblock anew.
@@ -194,29 +207,39 @@ impl Device {
         })
     }
 
-    /// What the device is a part of by what lies on it, in words; `None` if it is its own.
-    ///
-    /// # Errors
-    /// As [`Device::read_superblock`].
-    pub fn member(&self, deadline: Instant) -> io::Result<Option<String>> {
-        let head = Reading::start(&self.path, 0, HEAD)?.finish(deadline)?;
-        self.member_by(&head, deadline)
+    /// Starts to read the device's end; `None` if it has none.
+    fn tail(&self) -> io::Result<Option<Reading>> {
+        let (begin, length) = self.end();
+        match usize::try_from(length).map_err(io::Error::other)? {
+            0 => Ok(None),
+            length => Reading::start(&self.path, begin, length).map(Some),
+        }
     }
 
-    fn member_by(&self, head: &[u8], deadline: Instant) -> io::Result<Option<String>> {
+    /// Where its end begins, and how long it is.
+    fn end(&self) -> (u64, u64) {
         let size = sysfs::size(Path::new("/sys"), self.number).unwrap_or_default();
         let begin = size.saturating_sub(member::TAIL);
-        let length = usize::try_from(size - begin).map_err(io::Error::other)?;
-        let tail = match length {
-            0 => vec![],
-            _ => Reading::start(&self.path, begin, length)?.finish(deadline)?,
+        (begin, size - begin)
+    }
+
+    /// What the device is a part of, in words, by its two ends and by udev; `None` if it is its own.
+    fn member(
+        &self,
+        head: &[u8],
+        tail: Option<Reading>,
+        deadline: Instant,
+    ) -> io::Result<Option<&'static str>> {
+        let tail = match tail {
+            Some(reading) => reading.finish(deadline)?,
+            None => vec![],
         };
-        let by_content = member::member(head, &tail, size);
-        let of = by_content.or_else(|| {
+        let (begin, length) = self.end();
+        let by_content = member::member(head, &tail, begin + length);
+        Ok(by_content.or_else(|| {
             let is_path = udev::Udev::of(self.number).is_path();
             is_path.then_some("a path of a multipath device")
-        });
-        Ok(of.map(str::to_owned))
+        }))
     }
 
     /// Tries to claim the device by an exclusive open, which knows of mounts in every namespace, and gives

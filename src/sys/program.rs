@@ -33,6 +33,7 @@ const ORIGIN: [(&[&str], &str); 7] = [
             "crm_mon",
             "crm_node",
             "crm_resource",
+            "crm_simulate",
             "crm_verify",
             "stonith_admin",
         ],

@@ -85,6 +85,24 @@ fn a_copy_beside_its_mounted_original_is_refused_untouched() {
     beside.run("start").expect(0);
     assert_eq!(count(), "20");
     beside.run("stop").expect(0);
+    // Nor is it repaired: it might be the same disk by another path.
+    let (two, noted) = (node.disk("ext4"), node.disk("ext4"));
+    sh(&format!(
+        "tune2fs -U $(blkid -o value -s UUID {two}) {noted}"
+    ));
+    sh(&format!("debugfs -w -R 'ssv state 2' {noted}"));
+    sh(&format!("mkdir /run/two && mount {two} /run/two"));
+    let before = checksum(&noted);
+    let damaged = node.fs(&vserver, &noted, "/noted");
+    let refused = damaged.run("start");
+    assert!(
+        [1, 2].contains(&refused.code.expect("an exit code")),
+        "{refused}"
+    );
+    assert!(refused.stderr.contains("UUID"), "{refused}");
+    assert_eq!((checksum(&noted), records()), (before, 0));
+    damaged.run("stop").expect(0);
+    sh("umount /run/two");
     sh("umount /run/original");
     fs.run("start").expect(0);
     assert_eq!((count().as_str(), records()), ("20", 0));
@@ -286,7 +304,7 @@ fn a_log_is_given_up_only_where_it_is_what_fails() {
         sh(&format!("umount {original}"));
         break_log(fstype, &other);
         // btrfs knows its devices by their UUID.
-        sh(&format!("losetup --detach {one}"));
+        sh(&format!("wipefs -q --all {one}"));
         let fs = node.fs(&vserver, &other, "/data");
         fs.run("start").expect(0);
         eventually("it is blocked, and says what it would take", || {
@@ -358,22 +376,48 @@ fn a_check_that_was_cut_off_is_done_again_and_a_living_one_left_alone() {
     node.assert_gone(&vserver, &[&device, &alive]);
 }
 
+/// Another path to a device, which can go without the device's number becoming somebody else's.
+struct DiskPath {
+    path: &'static str,
+    number: String,
+}
+
+impl DiskPath {
+    fn to(device: &str) -> Self {
+        let number = sh(&format!("stat -c '0x%t 0x%T' {device}"));
+        let path = Self {
+            path: "/run/disk",
+            number: number.trim().to_owned(),
+        };
+        path.appear();
+        path
+    }
+
+    fn appear(&self) {
+        sh(&format!("mknod {} b {}", self.path, self.number));
+    }
+
+    fn vanish(&self) {
+        sh(&format!("rm {}", self.path));
+    }
+}
+
 #[test]
 #[ignore = "needs root"]
 fn storage_that_fails_during_a_repair_is_tried_again() {
     let node = Node::new("again");
     let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
-    let image = image(&device);
+    let disk = DiskPath::to(&device);
     sh(&format!("debugfs -w -R 'ssv state 2' {device}"));
     node.slow_down("/usr/sbin/e2fsck", 2.0);
-    let fs = node.fs(&vserver, &device, "/data");
+    let fs = node.fs(&vserver, disk.path, "/data");
     fs.run("start").expect(0);
-    sh(&format!("losetup --detach {device}"));
+    disk.vanish();
     eventually("its storage is missed", || {
         let outcome = monitor(&fs).run("monitor");
         outcome.code == Some(190) && outcome.stderr.contains("tried again")
     });
-    sh(&format!("losetup {device} {image}"));
+    disk.appear();
     eventually("it is in service by itself", || {
         monitor(&fs).run("monitor").code == Some(0)
     });
@@ -386,12 +430,12 @@ fn storage_that_fails_during_a_repair_is_tried_again() {
 fn a_start_without_storage_or_program_fails_for_another_node_s_sake() {
     let node = Node::new("away");
     let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
-    let image = image(&device);
-    sh(&format!("losetup --detach {device}"));
-    let fs = node.fs(&vserver, &device, "/data");
+    let disk = DiskPath::to(&device);
+    let fs = node.fs(&vserver, disk.path, "/data");
+    disk.vanish();
     let refused = fs.run("start").expect(2);
-    assert!(refused.stderr.contains(&device), "{refused}");
-    sh(&format!("losetup {device} {image}"));
+    assert!(refused.stderr.contains(disk.path), "{refused}");
+    disk.appear();
     sh(&format!("debugfs -w -R 'ssv state 2' {device}"));
     sh("touch /run/nothing && mount --bind /run/nothing /usr/sbin/e2fsck");
     let refused = fs.run("start").expect(5);

@@ -107,7 +107,7 @@ fn without_a_record_every_device_that_the_uuid_may_mean_is_looked_at() {
     refused(fs.run("monitor"), 1, &["still held"]);
     // Nor does a name that leads nowhere prove anything, where a cell has it attached.
     let nowhere = fs.clone().parameter("device", "LABEL=none-such");
-    refused(nowhere.run("monitor"), 1, &["/data", "still attached"]);
+    refused(nowhere.run("monitor"), 1, &["/data", "still held"]);
     fs.run("stop").expect(0);
     assert!(!lives(stranger));
     node.assert_gone(&vserver, &[&device, &copy]);

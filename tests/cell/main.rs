@@ -5,7 +5,6 @@
 mod common;
 
 mod damage;
-mod degraded;
 mod device;
 mod input;
 mod isolation;

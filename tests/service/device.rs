@@ -10,7 +10,7 @@ use berth::sys::device::{Device, DeviceSpec, Unresolved};
 use berth::sys::mounted;
 use berth::sys::superblock::Uuid;
 
-use crate::loop_device::{Image, must, soon};
+use crate::loop_device::{Image, Loop, must, soon};
 
 fn resolve(path: &Path) -> Device {
     DeviceSpec::Path(path.into()).resolve(soon()).unwrap()
@@ -35,6 +35,30 @@ fn a_device_is_found_by_path_and_uuid_and_two_of_one_uuid_are_both_named() {
         assert!(error.to_string().contains(name), "{error}");
     }
     assert_eq!(by_uuid.search(soon()).unwrap().found.len(), 2);
+
+    // As a virtual machine has its disk open.
+    let mut machine = writer(&twin);
+    assert_eq!(by_uuid.resolve(soon()).unwrap(), by_path);
+    machine.kill().unwrap();
+    machine.wait().unwrap();
+}
+
+/// A process that has a device open for writing, and does not claim it.
+fn writer(device: &Loop) -> std::process::Child {
+    let mut c = berth::sys::command::command("/bin/sh");
+    c.arg("-c");
+    c.arg(format!(
+        "exec 9<>{}; exec sleep 1000",
+        device.path().display()
+    ));
+    let child = c.spawn().unwrap();
+    let path = format!("/proc/{}/comm", child.id());
+    let limit = soon();
+    while fs::read_to_string(&path).unwrap().trim() != "sleep" {
+        assert!(Instant::now() < limit, "no writer in time");
+        std::thread::yield_now();
+    }
+    child
 }
 
 #[test]
@@ -52,6 +76,7 @@ fn half_of_a_mirror_is_neither_found_by_uuid_nor_a_device_of_its_own() {
     // Behind the file system: md of metadata 1.0, and DRBD's internal metadata.
     for name in ["md array", "DRBD"] {
         let image = Image::new(FsKind::Ext4);
+        let whole = resolve(image.attach().path()).superblock.unwrap();
         let file = OpenOptions::new().write(true).open(image.path()).unwrap();
         let size = file.metadata().unwrap().len();
         if name == "DRBD" {
@@ -66,15 +91,14 @@ fn half_of_a_mirror_is_neither_found_by_uuid_nor_a_device_of_its_own() {
             file.write_all_at(&sector, at + 144).unwrap();
         }
         let device = image.attach();
-        let by_path = resolve(device.path());
-        let of = by_path.member(soon()).unwrap().unwrap();
-        assert!(of.contains(name), "{of}");
-        let by_uuid = DeviceSpec::Uuid(by_path.superblock.unwrap().uuid);
-        let error = by_uuid.resolve(soon()).unwrap_err();
-        assert!(
-            matches!(&error, Unresolved::Member(text) if text.contains(name)),
-            "{error:?}"
-        );
+        let by_uuid = DeviceSpec::Uuid(whole.uuid);
+        for spec in [DeviceSpec::Path(device.path().into()), by_uuid.clone()] {
+            let error = spec.resolve(soon()).unwrap_err();
+            assert!(
+                matches!(&error, Unresolved::Member(text) if text.contains(name)),
+                "{error:?}"
+            );
+        }
         assert!(by_uuid.search(soon()).unwrap().found.is_empty());
     }
 }
@@ -153,24 +177,13 @@ fn who_writes_to_a_device_is_named() {
     let image = Image::new(FsKind::Ext4);
     let loop_device = image.attach();
     let device = resolve(loop_device.path());
-    let writer = || device.writer(&mounted::namespaces().unwrap());
-    assert_eq!(writer(), None);
-    let mut c = berth::sys::command::command("/bin/sh");
-    c.arg("-c");
-    c.arg(format!(
-        "exec 9<>{}; exec sleep 1000",
-        device.path.display()
-    ));
-    let mut child = c.spawn().unwrap();
-    let limit = soon();
-    let name = format!("{} (sleep)", child.id());
-    while writer() != Some(name.clone()) {
-        assert!(Instant::now() < limit, "{:?}", writer());
-        std::thread::yield_now();
-    }
+    let named = || device.writer(&mounted::namespaces().unwrap());
+    assert_eq!(named(), None);
+    let mut child = writer(&loop_device);
+    assert_eq!(named(), Some(format!("{} (sleep)", child.id())));
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!(writer(), None);
+    assert_eq!(named(), None);
 }
 
 /// Mounts a device in a mount namespace of its own, and says where.

@@ -92,35 +92,46 @@ impl Known {
     }
 
     /// Proves that nothing of the resource is left: [`State::Stopped`], and its record is gone then. Else
-    /// [`State::Failed`] at `patience`, with who has the device. If `ending`, what is left of a cell that has
+    /// [`State::Failed`] after `patience`, with who has the device. If `ending`, what is left of a cell that has
     /// ended is ended too: whoever went into it from outside would cost the node.
     ///
     /// # Errors
     /// If the kernel can't be asked.
-    pub fn prove(&self, cx: &Context<'_>, patience: Instant, ending: bool) -> Result<State, Error> {
+    pub fn prove(
+        &self,
+        cx: &Context<'_>,
+        patience: Duration,
+        ending: bool,
+    ) -> Result<State, Error> {
         step("looking for the device");
         let mut targets = match self.targets(cx)? {
             Ok(targets) => targets,
             Err(why) => return Ok(State::Failed(why)),
         };
+        if targets.is_empty() && !self.disowned && !self.is_ours() {
+            targets.extend(self.attached());
+        }
         step("looking whether the device is free");
         let begun = Instant::now();
+        let deadline = cx.deadline.min(begun + patience);
         let mut pause = Pause::default();
         loop {
             let mut held = None;
             let mut left = Vec::with_capacity(targets.len());
-            for target in targets {
+            for mut target in targets {
                 match self.look(&target, cx, begun, ending)? {
                     (Verdict::Free, _) => {}
                     (Verdict::Foreign(why), seen)
-                        if seen != Use::default() || begun.elapsed() >= UNKNOWN_LIMIT =>
+                        if seen.shows_who() || begun.elapsed() >= UNKNOWN_LIMIT =>
                     {
                         let path = target.device.path.display();
                         log::warn(format_args!(
                             "{path} is not used by this resource, but {why}"
                         ));
                     }
-                    (Verdict::Foreign(why) | Verdict::Held(why), _) => {
+                    (Verdict::Foreign(why) | Verdict::Held(why), seen) => {
+                        // What has been in a cell of ours may last longer than that.
+                        target.ours |= seen.cell.is_some();
                         let path = target.device.path.display();
                         held = Some(format!("{path} is still held: {why}"));
                         left.push(target);
@@ -128,12 +139,9 @@ impl Known {
                 }
             }
             targets = left;
-            if held.is_none() {
-                held = self.attached(ending)?;
-            }
             match held {
                 None => break,
-                Some(why) if !pause.until(patience) => return Ok(State::Failed(why)),
+                Some(why) if !pause.until(deadline) => return Ok(State::Failed(why)),
                 Some(_) => {}
             }
         }
@@ -251,49 +259,35 @@ impl Known {
         let own: Vec<&str> = self.vservers.iter().map(String::as_str).collect();
         let seen = target.device.seen_in(&namespaces, &own, &owner::vserver_of);
         if ending {
-            self.end_leftovers(&namespaces, |n| {
-                n.mounts_of(&target.device.block()).next().is_some()
-            });
+            self.end_leftovers(&namespaces, &target.device);
         }
         Ok((holding::judge(&claim, &seen, target.ours), seen))
     }
 
-    /// Without a record, and without a keeper that knows better: what is mounted at the resource's directory
-    /// in its virtual server's cell, or in one that nobody knows. Whatever device it is, it is the resource's.
-    fn attached(&self, ending: bool) -> Result<Option<String>, Error> {
-        let Some(directory) = self
-            .directory
-            .as_ref()
-            .filter(|_| !self.disowned && matches!(self.record, Ok(None)) && self.told.is_none())
-        else {
-            return Ok(None);
-        };
-        let namespaces = match mounted::namespaces() {
-            Ok(namespaces) => namespaces,
-            Err(e) => {
-                // Nothing says that the resource has been here.
-                log::warn(e);
-                return Ok(None);
-            }
-        };
-        let has = |n: &Namespace| {
-            let mut entries = n.entries.iter();
-            entries.any(|e| e.target == *directory && e.source.starts_with('/'))
-        };
-        let mut cells = namespaces.iter().filter(|n| n.is_cell());
-        let Some(cell) = cells.find(|n| has(n) && self.is_own(&owner::cell_of(n))) else {
-            return Ok(None);
-        };
-        let process = cell.processes.first().copied().unwrap_or_default();
-        let text = format!(
-            "{} is still attached in a cell, by process {}",
-            directory.display(),
-            describe(process)
-        );
-        if ending {
-            self.end_leftovers(&namespaces, has);
-        }
-        Ok(Some(text))
+    /// Where nothing leads to a device, on record or by a keeper or by the parameter: that of what is mounted at
+    /// the resource's directory in its virtual server's cell, or in one that nobody knows.
+    fn attached(&self) -> Option<Target> {
+        let directory = self.directory.as_ref()?;
+        let namespaces = mounted::namespaces()
+            // Nothing else says that the resource has been here.
+            .inspect_err(|e| log::warn(e))
+            .ok()?;
+        let cells = namespaces.iter().filter(|n| n.is_cell());
+        let own = cells.filter(|n| self.is_own(&owner::cell_of(n)));
+        let mut entries = own.flat_map(|n| n.entries.iter().rev());
+        let entry = entries.find(|e| e.target == *directory && e.source.starts_with('/'))?;
+        let path = PathBuf::from(&entry.source);
+        let (major, minor) = entry.device;
+        let found = Device::at(&path);
+        Some(Target {
+            vanished: found.is_err(),
+            ours: true,
+            device: found.unwrap_or(Device {
+                path,
+                number: libc::makedev(major, minor),
+                superblock: None,
+            }),
+        })
     }
 
     /// Whether a cell is of a virtual server that the resource may be in, or of one that nobody knows.
@@ -302,13 +296,13 @@ impl Known {
         vserver.all(|vserver| self.vservers.contains(vserver))
     }
 
-    /// Ends whoever is left in cells of the resource's own that have ended, as far as `concerned`: only from
-    /// outside can anybody be.
-    fn end_leftovers(&self, namespaces: &[Namespace], concerned: impl Fn(&Namespace) -> bool) {
-        let cells = namespaces.iter().filter(|n| n.is_cell() && concerned(n));
-        let ended = cells.filter(|n| {
+    /// Ends whoever is left in cells of the resource's own that have ended and have its device mounted: only
+    /// from outside can anybody be.
+    fn end_leftovers(&self, namespaces: &[Namespace], device: &Device) {
+        let block = device.block();
+        let ended = namespaces.iter().filter(|n| {
             let cell = owner::cell_of(n);
-            cell.ended && self.is_own(&cell)
+            n.is_cell() && n.mounts_of(&block).next().is_some() && cell.ended && self.is_own(&cell)
         });
         for namespace in ended {
             let names: Vec<String> = namespace.processes.iter().map(|p| describe(*p)).collect();

@@ -54,7 +54,8 @@ pub static AGENT: Agent = Agent {
         that works again is used after a while. Uneven loads are evened out.\n\n\
         Node attributes tell the cluster: berth-ports (number of good ports), berth-net-SUBNET (1 if the node \
         reaches it, else 0), berth-addr-SUBNET (the node's addresses on it, one of each family). A failure is \
-        told at once, a recovery after recover_after. Placement follows them by the constraints that berth \
+        told at once, a recovery after recover_after. What the cluster has forgotten of that, as after an update \
+        of Pacemaker in maintenance mode, is told again. Placement follows them by the constraints that berth \
         plan writes.\n\n\
         Where a node has lost a subnet, another node may route for the addresses of its virtual servers \
         there: see on_subnet_loss of ocf_berth_vip(7). The daemons agree on that by attributes that the \

@@ -58,6 +58,8 @@ pub(super) struct Publisher {
     /// Whether all that is on record is to be read.
     survey: bool,
     surveyed: Option<transient::Values>,
+    /// Whether what is on record has turned out to differ.
+    refresh: bool,
     /// The private attribute that was compared last. They are not on record, so that each takes a question.
     compared: Option<String>,
     /// What to clean up, and how often that has failed.
@@ -252,8 +254,9 @@ impl Publisher {
         let mut work = Work {
             questions: self.questions.clone(),
             whereabouts: self.whereabouts.clone(),
-            survey: self.node.clone().filter(|_| self.survey),
+            survey: self.survey.then(|| self.node.clone().unwrap_or_default()),
             compare: self.next_to_compare().filter(|_| self.survey),
+            refresh: self.refresh,
             ..work
         };
         // One at a time, and only when nothing else is to be done: it is for people's eyes.
@@ -285,6 +288,7 @@ impl Publisher {
             Ok(done) => done,
             Err(e) => return self.fail(&e.to_string(), now),
         };
+        self.refresh &= !done.refreshed;
         if !stale {
             self.compare(&done, now);
             let told = done.published.into_iter();
@@ -330,6 +334,7 @@ impl Publisher {
             let lost = public.filter(|(name, _)| differs(name, all.get(*name)));
             let lost: Vec<String> = lost.map(|(name, _)| name.clone()).collect();
             if !lost.is_empty() {
+                self.refresh = true;
                 let private = self.published.iter().filter(|(_, (v, _))| v.private);
                 forgotten.extend(private.map(|(name, _)| name.clone()));
             }

@@ -16,7 +16,7 @@ use crate::plan::vip::Family;
 pub(super) static PORTS: Optional<BTreeMap<String, String>> = Optional::new(
     "ports",
     "Ports",
-    "The node's network interfaces for clients, each with the name of the subnet that it is on, separated by spaces: eth1=office eth2=office eth3=lab. One that the node does not have counts as failed. Default: the interfaces with an address in one of the subnets.",
+    "The node's network interfaces for clients, each with the name of the subnet that it is on, separated by spaces: eth1=office eth2=office eth3=lab. One that the node does not have counts as failed, and so does one that is part of a bond or a bridge: name that. Default: the interfaces with an address in one of the subnets.",
     ports,
 )
 .node_bound()

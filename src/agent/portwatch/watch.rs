@@ -15,9 +15,10 @@ use super::detour::Surroundings;
 use super::mover::View;
 use super::publisher::Values;
 use super::settings::Settings;
+use crate::cell::network::is_own;
 use crate::ocf::log;
 use crate::plan::port::{Fault, Health, Standing, State, Witness};
-use crate::plan::vip::{Family, is_cell_link, vserver_of};
+use crate::plan::vip::{Family, vserver_of};
 use crate::sys::announce::{Answer, Question};
 use crate::sys::ethtool;
 use crate::sys::netlink::{Address, Link, Mac};
@@ -142,7 +143,7 @@ impl Watch {
     /// Takes note of the node's interfaces and addresses; says whether any of a port or a cell has
     /// changed.
     pub fn look(&mut self, links: Vec<Link>, addresses: &[Address], now: Instant) -> bool {
-        let own = links.iter().filter(|link| is_cell(link));
+        let own = links.iter().filter(|link| is_own(link));
         let cell = |l: &Link| Some((l.index, vserver_of(&l.name)?.to_owned()));
         let cells: BTreeMap<u32, String> = own.filter_map(cell).collect();
         let mut changed = cells != self.cells;
@@ -156,7 +157,7 @@ impl Watch {
         // The node's ends of cells' interfaces are no ports.
         let found: BTreeMap<String, (Link, Vec<IpNetwork>)> = links
             .iter()
-            .filter(|link| !link.loopback && !is_cell(link))
+            .filter(|link| !link.loopback && !is_own(link))
             .map(|link| (link.name.clone(), (link.clone(), of(link))))
             .collect();
         let wanted = self.wanted(&found);
@@ -486,11 +487,6 @@ impl Watch {
 /// The attribute by which nodes tell each other whether they hear a subnet's targets.
 fn heard(subnet: &str) -> String {
     format!("berth-heard-{subnet}")
-}
-
-/// Whether it is the node's end of a cell's interface.
-fn is_cell(link: &Link) -> bool {
-    is_cell_link(&link.name, link.mac.map(|mac| mac.0))
 }
 
 fn is_local(ip: IpAddr) -> bool {

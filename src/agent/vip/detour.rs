@@ -4,9 +4,10 @@
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
+use super::noting::Noted;
 use super::record::{Leg, Path as Way, Record, Role, Wish, detour_name};
 use super::rival::search;
-use super::service::{ATTEMPTS, Lock, Noted, Service, error_of, observe};
+use super::service::{ATTEMPTS, Lock, Service, error_of, observe};
 use crate::cell::network;
 use crate::ocf::{Error, State, log, step};
 use crate::plan::vip::{self, Desired, Family, Object, Observed, Request, Step};

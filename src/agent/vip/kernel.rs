@@ -1,6 +1,6 @@
 //! Between the plan's terms and the kernel's: what is there, and how a step is done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
@@ -9,22 +9,22 @@ use std::time::Instant;
 
 use ipnetwork::IpNetwork;
 
+use super::settings::{read_settings, recall, stops_ipv6};
+use super::terms::{element_of, filter, from_netlink, object_of, own, rule_of, to_netlink};
 use crate::agent::portwatch::report;
 use crate::cell::network::{self, INSIDE, default_route};
 use crate::ocf::log;
 use crate::plan::vip::{
-    Family, Link, Object, Observed, Out, Route, Rule, STAND_IN, Step, TO_TABLE, WAY_TABLES,
+    Element, Family, Link, Object, Observed, Out, Route, Rule, STAND_IN, Step, TO_TABLE,
     setting_keys,
 };
 use crate::sys::announce::Announcement;
-use crate::sys::netlink::{
-    self, Address, Applied, LinkChange, Mac, Proxy, RouteFilter, Scope, Socket, Via,
-};
-use crate::sys::nft::{self, Barrier, Element, Passage, Standing};
-use crate::sys::sysctl::{self, FORWARD_ALL_IPV6, Record};
+use crate::sys::netlink::{self, Applied, LinkChange, Mac, Proxy, RouteFilter, Scope, Socket, Via};
+use crate::sys::nft::{self, Barrier, Passage, Standing};
+use crate::sys::sysctl::{FORWARD_ALL_IPV6, Record};
 
 /// The maker of all that berth makes: `rtm_protocol` and its likes.
-const PROTOCOL: u8 = 190;
+pub(super) const PROTOCOL: u8 = 190;
 /// The maker of the routes that a routing daemon may announce.
 const ANNOUNCED: u8 = 191;
 
@@ -94,7 +94,7 @@ impl Kernel {
         if let Some(vip) = vip {
             self.observe_cell(vip, &mut seen)?;
         }
-        self.recall(&seen, unread.is_some())?;
+        recall(&mut self.record, &seen, unread.is_some())?;
         for (key, before) in self.record.iter() {
             seen.before.insert(key.to_owned(), before);
         }
@@ -104,43 +104,6 @@ impl Kernel {
             keys.into_iter().chain([FORWARD_ALL_IPV6.to_owned()]),
         )?;
         Ok(seen)
-    }
-
-    /// Takes what is not on record, for want of room or because the record is lost, from what is there: a
-    /// port in the set `shut` forwarded nothing before. Without the tables that can't be told, and whatever
-    /// berth's ports forward counts as its doing: no node shall become a router by having forgotten that it
-    /// was none.
-    fn recall(&mut self, seen: &Observed, unread: bool) -> io::Result<()> {
-        let shut = |object: &Object| match object {
-            Object::Shut(family, port) => Some((*family, port.clone())),
-            _ => None,
-        };
-        let used = |object: &Object| match object {
-            Object::Proxy(port, vip) => Some((Family::of(vip), port.clone())),
-            Object::Route(route) if WAY_TABLES.contains(&route.table) => {
-                Some((route.family(), route.out.link()?.to_owned()))
-            }
-            _ => None,
-        };
-        let tables = seen.damaged || seen.objects.contains(&Object::Tables);
-        let lost = unread || self.record.iter().next().is_none();
-        let ports: BTreeSet<(Family, String)> = match lost && !tables {
-            true => seen.objects.iter().filter_map(used).collect(),
-            false => seen.objects.iter().filter_map(shut).collect(),
-        };
-        for (family, port) in ports {
-            let key = match family {
-                Family::V4 => format!("ipv4/conf/{port}/forwarding"),
-                Family::V6 => match format!("ipv6/conf/{port}/force_forwarding") {
-                    key if sysctl::read(&key)?.is_some() => key,
-                    _ => FORWARD_ALL_IPV6.to_owned(),
-                },
-            };
-            if let Some(now) = sysctl::read(&key)?.filter(|now| *now != 0) {
-                self.record.suppose(&key, (0, now));
-            }
-        }
-        Ok(())
     }
 
     /// Of that only what says which port each VIP is served through: links, addresses,
@@ -348,11 +311,11 @@ impl Kernel {
     ) -> io::Result<()> {
         let mut rest = steps;
         while let [first, ..] = rest {
-            let elements = rest.iter().take_while(|s| is_element(s)).count();
-            let (now, later) = rest.split_at(elements.max(1));
-            let result = match elements {
-                0 => self.step(first, deadline),
-                _ => self.change_elements(now),
+            let elements: Vec<Change<'_>> = rest.iter().map_while(Change::of).collect();
+            let (now, later) = rest.split_at(elements.len().max(1));
+            let result = match elements.is_empty() {
+                true => self.step(first, deadline),
+                false => self.change_elements(&elements),
             };
             for step in now {
                 log::debug(step);
@@ -363,13 +326,12 @@ impl Kernel {
         Ok(())
     }
 
-    fn change_elements(&mut self, steps: &[Step]) -> io::Result<()> {
+    fn change_elements(&mut self, changes: &[Change<'_>]) -> io::Result<()> {
         let (mut add, mut delete) = (Vec::new(), Vec::new());
-        for step in steps {
-            match step {
-                Step::Add(object) => add.extend(element_of(object)),
-                Step::Remove(object) => delete.extend(element_of(object)),
-                Step::Set(..) | Step::Restore(_) => {}
+        for change in changes {
+            match change {
+                Change::Add(element) => add.push(element_of(element)),
+                Change::Remove(element) => delete.push(element_of(element)),
             }
         }
         self.nft.change(&delete, &add)
@@ -418,7 +380,7 @@ impl Kernel {
                 let proxy = self.proxy_of(port, *vip)?;
                 self.route.add_proxy(&proxy)
             }
-            element => self.change_elements(&[Step::Add(element.clone())]),
+            Object::Element(element) => self.change_elements(&[Change::Add(element)]),
         }
     }
 
@@ -443,8 +405,13 @@ impl Kernel {
                 let proxy = self.proxy_of(port, *vip)?;
                 self.route.delete_proxy(&proxy)
             }
-            element => self
-                .change_elements(&[Step::Remove(element.clone())])
+            Object::CellRoute(family) => {
+                let (cell, link) = self.inside()?;
+                let ipv6 = *family == Family::V6;
+                cell.delete_route(&default_route(link, ipv6))
+            }
+            Object::Element(element) => self
+                .change_elements(&[Change::Remove(element)])
                 .map(|()| Applied::Changed),
         }
     }
@@ -490,103 +457,19 @@ impl Kernel {
     }
 }
 
-fn filter((table, protocol): (Option<u32>, u8)) -> RouteFilter {
-    RouteFilter {
-        table,
-        protocol: Some(protocol),
-    }
+/// A change to an nftables set.
+enum Change<'a> {
+    Add(&'a Element),
+    Remove(&'a Element),
 }
 
-/// An address of berth's.
-fn own(link: u32, ip: IpAddr, scope: Scope) -> Address {
-    Address {
-        link,
-        address: IpNetwork::from(ip),
-        scope,
-        protocol: PROTOCOL,
-        unusable: false,
-    }
-}
-
-/// Whether all IPv6 but VIPs' has to be stopped: on kernels that forward it on all interfaces or on
-/// none, on a node where it was none.
-fn stops_ipv6(record: &Record) -> io::Result<bool> {
-    if sysctl::read("ipv6/conf/lo/force_forwarding")?.is_some() {
-        return Ok(false);
-    }
-    let recorded = record.iter().find(|(key, _)| *key == FORWARD_ALL_IPV6);
-    let before = match recorded {
-        Some((_, before)) => Some(before),
-        None => sysctl::read(FORWARD_ALL_IPV6)?,
-    };
-    Ok(before == Some(0))
-}
-
-fn read_settings(seen: &mut Observed, keys: impl Iterator<Item = String>) -> io::Result<()> {
-    let new: BTreeSet<String> = keys.filter(|k| !seen.settings.contains_key(k)).collect();
-    for key in new {
-        if let Some(value) = sysctl::read(&key)? {
-            seen.settings.insert(key, value);
+impl<'a> Change<'a> {
+    /// The change that a step is, if it is one.
+    const fn of(step: &'a Step) -> Option<Self> {
+        match step {
+            Step::Add(Object::Element(element)) => Some(Self::Add(element)),
+            Step::Remove(Object::Element(element)) => Some(Self::Remove(element)),
+            Step::Add(_) | Step::Remove(_) | Step::Set(..) | Step::Restore(_) => None,
         }
-    }
-    Ok(())
-}
-
-fn is_element(step: &Step) -> bool {
-    matches!(step, Step::Add(o) | Step::Remove(o) if o.is_element())
-}
-
-fn rule_of(rule: &Rule) -> netlink::Rule {
-    netlink::Rule {
-        family: to_netlink(rule.family),
-        preference: rule.preference,
-        from: rule.from,
-        table: rule.table,
-        protocol: PROTOCOL,
-    }
-}
-
-const fn to_netlink(family: Family) -> netlink::Family {
-    match family {
-        Family::V4 => netlink::Family::V4,
-        Family::V6 => netlink::Family::V6,
-    }
-}
-
-const fn from_netlink(family: netlink::Family) -> Family {
-    match family {
-        netlink::Family::V4 => Family::V4,
-        netlink::Family::V6 => Family::V6,
-    }
-}
-
-fn element_of(object: &Object) -> Option<Element> {
-    Some(match object.clone() {
-        Object::Port(port) => Element::Port(port),
-        Object::Shut(family, port) => Element::Shut(to_netlink(family), port),
-        Object::Cell(link) => Element::Cell(link),
-        Object::Host(ip) => Element::Host(ip),
-        Object::Vip(vip) => Element::Vip(vip),
-        Object::Own(link, vip) => Element::Own(link, vip),
-        Object::To(vip, link) => Element::To(vip, link),
-        Object::Back(port, vip) => Element::Back(port, vip),
-        Object::Via(port, vip, mac) => Element::Via(port, vip, Mac(mac)),
-        Object::Source { port, subnet, vip } => Element::Source { port, subnet, vip },
-        _ => return None,
-    })
-}
-
-fn object_of(element: Element) -> Object {
-    match element {
-        Element::Port(port) => Object::Port(port),
-        Element::Shut(family, port) => Object::Shut(from_netlink(family), port),
-        Element::Cell(link) => Object::Cell(link),
-        Element::Host(ip) => Object::Host(ip),
-        Element::Vip(vip) => Object::Vip(vip),
-        Element::Own(link, vip) => Object::Own(link, vip),
-        Element::To(vip, link) => Object::To(vip, link),
-        Element::Back(port, vip) => Object::Back(port, vip),
-        Element::Via(port, vip, mac) => Object::Via(port, vip, mac.0),
-        Element::Source { port, subnet, vip } => Object::Source { port, subnet, vip },
     }
 }

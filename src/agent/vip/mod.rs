@@ -2,9 +2,12 @@
 
 mod detour;
 pub(super) mod kernel;
+mod noting;
 pub(super) mod record;
 mod rival;
 pub(super) mod service;
+mod settings;
+mod terms;
 
 use std::io;
 use std::net::IpAddr;
@@ -91,8 +94,17 @@ pub static AGENT: Agent = Agent {
     longdesc: "Gives a virtual server an IPv4 or IPv6 address that clients reach it by.\n\n\
         The address lies on the virtual server's own interface, in its own network namespace. One of \
         the node's ports answers for it, and the node routes between the two; it lets through \
-        packets to and from such addresses only. Another user of the address on the network is looked \
-        for before it is used.\n\n\
+        packets to and from such addresses only.\n\n\
+        Another user of the address on the network is looked for before it is used. The first start \
+        on a node is refused for one, with his Ethernet address as the reason; the next one within a \
+        day is done all the same, so that nobody can keep the address down by answering for it. What \
+        still answers for another node of the cluster, such as a switch after that node was fenced, \
+        refuses no start; it takes portwatch to know. As long as somebody claims the address, the \
+        monitor announces it anew and says so (degraded).\n\n\
+        A firewall of the node's own that drops forwarded packets keeps clients from the address: the \
+        monitor then names the nftables table and chain (degraded). Let through there what comes and \
+        goes by interfaces called b-*, or what is not tracked (ct state untracked); accepting the \
+        ports of a service as input is not enough, nor is accepting established connections.\n\n\
         On a node without the virtual server the address is a detour: the node answers for it on its \
         subnet and routes to the virtual server's node over another subnet that works for both, so that \
         a node that loses a subnet need not give up its virtual servers. It takes portwatch on both \

@@ -11,7 +11,7 @@ use crate::ocf::log;
 use crate::plan::repair::FsKind;
 use crate::plan::twin::{Beside, may_be_beside};
 use crate::sys::device::{Device, DeviceSpec, Pause, Unresolved};
-use crate::sys::mounted;
+use crate::sys::mounted::{self, Namespace};
 
 /// How long a device may take to show what lies on it.
 const READ_LIMIT: Duration = Duration::from_secs(10);
@@ -49,6 +49,10 @@ fn refused(cause: Cause, why: impl std::fmt::Display) -> Refusal {
     Refusal(cause, format!("parameter device: {why}"))
 }
 
+fn failed(why: impl std::fmt::Display) -> Refusal {
+    refused(Cause::Failed, why)
+}
+
 /// Finds the device that is meant.
 pub fn find(spec: &DeviceSpec) -> Result<Device, Refusal> {
     spec.resolve(Instant::now() + READ_LIMIT).map_err(|e| {
@@ -76,20 +80,15 @@ impl Taker<'_> {
         if let Some(locks) = &locks {
             self.lock(locks, device)?;
         }
-        match device.member(Instant::now() + READ_LIMIT) {
-            Ok(None) => {}
-            Ok(Some(of)) => {
-                let hint = "if it is no more, wipefs tells and takes away what says so";
-                return Err(refused(Cause::Node, format_args!("{path} is {of}; {hint}")));
-            }
-            Err(e) => return Err(refused(Cause::Failed, format_args!("{path}: {e}"))),
-        }
         // Who has it is said by the record, if there is one: it knows the resource's name.
-        await_free(device).or_else(|refusal| self.compare(device).and(Err(refusal)))?;
+        await_free(device).or_else(|e| self.compare_records(device, &[]).and(Err(e)))?;
+        let namespaces = mounted::namespaces().map_err(failed)?;
+        self.compare_mounts(device, &namespaces)?;
+        let namespaces = await_writers(device, namespaces)?;
         if let Some(locks) = &locks {
             take_turn(locks)?;
         }
-        self.compare(device)?;
+        self.compare_records(device, &namespaces)?;
         let record = Attachment::new(self.vserver, device);
         if let Err(e) = record.write(attachment::runtime(), &self.member.resource) {
             let text = "its stop will have to look for it by its parameter";
@@ -122,66 +121,67 @@ impl Taker<'_> {
             (None, None) => format!("process {process}"),
         };
         let text = format_args!("{path} is being attached by {who}");
-        Err(refused(Cause::Failed, text))
+        Err(failed(text))
     }
 
-    /// Makes sure that no other resource of this node has the device, or the same file system by another
-    /// device.
-    fn compare(self, device: &Device) -> Result<(), Refusal> {
-        let records = Attachment::read_all(attachment::runtime());
-        let others = records
-            .iter()
-            .filter(|(resource, _)| *resource != self.member.resource);
-        let same = |record: &Attachment| record.number == device.number;
-        if let Some((resource, record)) = others
-            .clone()
-            .find(|(resource, record)| same(record) && is_kept(resource, record))
-        {
-            let text = format!(
-                "{} is that of {resource} of {} on this node",
-                device.path.display(),
-                record.vserver
-            );
-            return Err(refused(Cause::Failed, text));
-        }
-        let Some(superblock) = &device.superblock else {
-            return Ok(());
-        };
-        let kind = superblock.condition.kind;
+    /// Whether the file system may be mounted beside another one with its UUID.
+    fn may_be_beside(self, device: &Device, other: Beside) -> bool {
         let mut options = self.volume.options.split(',').map(str::trim);
         let no_uuid = options.any(|o| o == "nouuid");
-        let namespaces = mounted::namespaces().map_err(|e| refused(Cause::Failed, e))?;
-        let known = records
-            .iter()
+        let superblock = device.superblock.as_ref();
+        superblock.is_none_or(|sb| may_be_beside(sb.condition.kind, no_uuid, other))
+    }
+
+    /// Makes sure that the same file system is not mounted on this node by another device.
+    fn compare_mounts(self, device: &Device, namespaces: &[Namespace]) -> Result<(), Refusal> {
+        let known = Attachment::read_all(attachment::runtime())
+            .into_iter()
             .filter_map(|(_, record)| Some((record.number, record.uuid?)))
             .collect();
         let limit = Instant::now() + ANSWER_LIMIT;
         let owner = &owner::vserver_of;
-        for twin in device.twins(&namespaces, &known, self.vserver, owner, limit) {
-            if !may_be_beside(kind, no_uuid, twin.beside) {
-                return Err(has_twin(device, &twin.place));
-            }
-        }
-        // One that is repaired or blocked is mounted nowhere.
-        let is_twin = |record: &Attachment| {
-            let beside = Beside {
-                distinct: device.is_distinct_from(record.number),
-                same_cell: record.vserver == self.vserver,
-                no_uuid: false,
-            };
-            record.uuid == Some(superblock.uuid) && !may_be_beside(kind, no_uuid, beside)
-        };
-        match others
-            .clone()
-            .filter(|(_, record)| !namespaces.iter().any(|n| record.is_in(n)))
-            .find(|(resource, record)| is_twin(record) && is_kept(resource, record))
-        {
-            Some((resource, record)) => {
-                let place = format!("{resource} of {}", record.vserver);
-                Err(has_twin(device, &place))
-            }
+        let twins = device.twins(namespaces, &known, self.vserver, owner, limit);
+        let mut twins = twins.into_iter();
+        match twins.find(|twin| !self.may_be_beside(device, twin.beside)) {
+            Some(twin) => Err(has_twin(device, &twin.place)),
             None => Ok(()),
         }
+    }
+
+    /// Makes sure that no other resource of this node has the device, or the same file system by another
+    /// device, as far as it is mounted in none of `namespaces`: one that is about to be, is repaired or is
+    /// blocked.
+    fn compare_records(self, device: &Device, namespaces: &[Namespace]) -> Result<(), Refusal> {
+        let uuid = device.superblock.as_ref().map(|sb| sb.uuid);
+        for (resource, record) in Attachment::read_all(attachment::runtime()) {
+            let same = record.number == device.number;
+            let is_twin = || {
+                let beside = Beside {
+                    distinct: device.is_distinct_from(record.number),
+                    same_cell: record.vserver == self.vserver,
+                    no_uuid: false,
+                };
+                uuid.is_some()
+                    && record.uuid == uuid
+                    && !self.may_be_beside(device, beside)
+                    && !namespaces.iter().any(|n| record.is_in(n))
+            };
+            if resource == self.member.resource
+                || !(same || is_twin())
+                || !is_kept(&resource, &record)
+            {
+                continue;
+            }
+            let who = format!("{resource} of {}", record.vserver);
+            return Err(match same {
+                true => failed(format_args!(
+                    "{} is that of {who} on this node",
+                    device.path.display()
+                )),
+                false => has_twin(device, &who),
+            });
+        }
+        Ok(())
     }
 }
 
@@ -193,10 +193,9 @@ fn has_twin(device: &Device, place: &str) -> Refusal {
         _ => "if it is a copy, tune2fs -U random",
     };
     let path = device.path.display();
-    refused(
-        Cause::Failed,
-        format_args!("{path} has the UUID of {place} on this node: {hint}"),
-    )
+    failed(format_args!(
+        "{path} has the UUID of {place} on this node: {hint}"
+    ))
 }
 
 /// Whether the keeper of a record's virtual server has the resource, attached or on the way. One that does not
@@ -219,26 +218,31 @@ fn is_kept(resource: &str, record: &Attachment) -> bool {
     }
 }
 
-/// Waits until nobody on this node claims the device or writes to it.
+/// Waits until nobody on this node claims the device.
 fn await_free(device: &Device) -> Result<(), Refusal> {
-    let limit = Instant::now() + SETTLE_LIMIT;
-    let failed = |e| refused(Cause::Failed, e);
     device
-        .wait_free(limit, &owner::vserver_of)
-        .map_err(failed)?;
+        .wait_free(Instant::now() + SETTLE_LIMIT, &owner::vserver_of)
+        .map_err(failed)
+}
+
+/// Waits until nobody on this node has the device open for writing. Returns the last mount tables.
+fn await_writers(
+    device: &Device,
+    mut namespaces: Vec<Namespace>,
+) -> Result<Vec<Namespace>, Refusal> {
+    let limit = Instant::now() + SETTLE_LIMIT;
     let mut pause = Pause::default();
-    loop {
-        let namespaces = mounted::namespaces().map_err(failed)?;
-        let Some(writer) = device.writer(&namespaces) else {
-            return Ok(());
-        };
+    while let Some(writer) = device.writer(&namespaces) {
         // A tool that registers for fencing is gone in a moment, a virtual machine is not.
         if !pause.until(limit) {
             let path = device.path.display();
-            let text = format!("{path} is open for writing by process {writer}");
-            return Err(refused(Cause::Failed, text));
+            return Err(failed(format_args!(
+                "{path} is open for writing by process {writer}"
+            )));
         }
+        namespaces = mounted::namespaces().map_err(failed)?;
     }
+    Ok(namespaces)
 }
 
 /// Waits for the turn to compare the records and to write one: of two that start the same file system at the
@@ -252,7 +256,7 @@ fn take_turn(locks: &Locks) -> Result<(), Refusal> {
             Ok(Locked::By(_)) if pause.until(limit) => {}
             Ok(Locked::By(process)) => {
                 let text = format!("process {process} does not let go of the records");
-                return Err(refused(Cause::Failed, text));
+                return Err(failed(text));
             }
             Err(e) => {
                 log::warn(e);

@@ -31,11 +31,10 @@ pub struct Examined {
 /// Finds out why the file system on `device` could not be mounted. Nothing is attached, and nothing is
 /// written but what every mount writes.
 pub fn examine(kind: FsKind, device: &Device, options: &Options, failure: &Failure) -> Examined {
-    let twin = twin::mounted(device, soon()).filter(|_| !options.allows_twin());
     let mut evidence = Evidence {
         asked: failed(failure),
         storage: storage(device),
-        twin: twin.map(|path| path.display().to_string()),
+        twin: twin_of(device, options),
         plain: None,
         culprit: None,
         unreplayed: None,
@@ -63,6 +62,13 @@ pub fn examine(kind: FsKind, device: &Device, options: &Options, failure: &Failu
         finding,
         said: failure.said(),
     }
+}
+
+/// Another device that has the same UUID and is mounted on this node: it may be the same storage, of which
+/// nobody else may change anything, or a copy that the kernel takes for the same.
+pub fn twin_of(device: &Device, options: &Options) -> Option<String> {
+    let twin = twin::mounted(device, soon()).filter(|_| !options.allows_twin());
+    twin.map(|path| path.display().to_string())
 }
 
 fn failed(failure: &Failure) -> Failed {

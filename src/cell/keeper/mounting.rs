@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::claim::{Refusal, Taker, find};
-use super::examine::{Examined, examine, storage};
+use super::examine::{Examined, examine, storage, twin_of};
 use crate::cell::job::Job;
 use crate::cell::protocol::{Cause, Volume};
 use crate::cell::service::XfsIdentity;
-use crate::plan::repair::{FsKind, Storage};
+use crate::plan::repair::{Finding, FsKind, Storage};
 use crate::sys::device::{Device, DeviceSpec};
 use crate::sys::mount::{self, Options, Step};
 use crate::sys::superblock::{Mmp, MmpState};
@@ -128,8 +128,7 @@ fn try_mount(
     repaired: bool,
 ) -> Result<(Found, OwnedFd), Mounted> {
     let volume = taker.volume;
-    let options = Options::parse(&volume.options)
-        .map_err(|e| Mounted::Refused(Cause::Parameters, e.to_string()))?;
+    let options = parse_options(volume)?;
     let _claimed = taker.claim(device)?;
     let kind = kind_of(volume, device)?;
     let superblock = device.superblock.as_ref();
@@ -141,7 +140,7 @@ fn try_mount(
         return Err(Mounted::BeingChecked(node));
     }
     if !repaired && superblock.is_some_and(|superblock| superblock.condition.damaged) {
-        return Err(unsound(device, kind, Defect::Noted));
+        return Err(noted(device, kind, &options, Defect::Noted));
     }
     let mount = mount::create(kind, device, &options).map_err(|failure| match failure.step {
         Step::Kernel => Mounted::Refused(Cause::Node, failure.to_string()),
@@ -170,6 +169,22 @@ fn try_mount(
         },
         mount,
     ))
+}
+
+fn parse_options(volume: &Volume) -> Result<Options, Mounted> {
+    Options::parse(&volume.options)
+        .map_err(|e| Mounted::Refused(Cause::Parameters, format!("parameter options: {e}")))
+}
+
+/// Damage that was noted on a device that nobody else on this node has to do with.
+fn noted(device: &Device, kind: FsKind, options: &Options, defect: Defect) -> Mounted {
+    let beside = twin_of(device, options).map(|twin| {
+        Defect::Unmountable(Examined {
+            finding: Finding::Twin(twin),
+            said: "it was not tried".to_owned(),
+        })
+    });
+    unsound(device, kind, beside.unwrap_or(defect))
 }
 
 fn unsound(device: &Device, kind: FsKind, defect: Defect) -> Mounted {
@@ -240,7 +255,8 @@ fn watch_check(taker: Taker<'_>, device: &Device) -> Result<(), Mounted> {
         Some(MmpState::Fsck(node)) => {
             let _claimed = taker.claim(device)?;
             let kind = kind_of(taker.volume, device)?;
-            Err(unsound(device, kind, Defect::CutOff(node)))
+            let options = parse_options(taker.volume)?;
+            Err(noted(device, kind, &options, Defect::CutOff(node)))
         }
         // It is over, or it is mounted, of which the kernel takes care itself.
         Some(MmpState::Clean | MmpState::Mounted(_)) | None => Ok(()),

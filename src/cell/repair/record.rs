@@ -22,8 +22,9 @@ const KEPT_SIZE: u64 = 1 << 30;
 /// With less room than this, in bytes, nothing is kept of the damage.
 const LEAST_ROOM: u64 = 64 << 20;
 
-/// What is kept of the programs' words, in bytes.
+/// What is kept of the programs' words, in bytes, where there is room for more and where there is not.
 const LOG_SIZE: usize = 16 << 20;
+const SHORT_LOG_SIZE: usize = 1 << 20;
 
 /// The record of one repair.
 #[derive(Debug)]
@@ -49,10 +50,11 @@ impl Record {
             }
         };
         let room = log.as_ref().map_or(0, |_| room(&directory));
+        let left = if room > 0 { LOG_SIZE } else { SHORT_LOG_SIZE };
         let mut record = Self {
             directory,
             log,
-            left: LOG_SIZE,
+            left,
             room,
         };
         if record.room == 0 {

@@ -26,17 +26,19 @@ pub fn load(config: &Config, cib: &Cib, removed: &[String]) -> Result<Attempt, F
         [] => Status::default(),
         _ => Status::read(soon())?,
     };
-    if running(removed, &status).is_empty() {
+    let running = running(removed, &status);
+    if running.is_empty() {
         return super::load(config, cib);
     }
     if let Some(why) = status.why_unstoppable(removed) {
         return Err(Failure::Refused(format!(
             "{why}: {} can't be stopped and removed now; nothing was changed",
-            listing(&running(removed, &status))
+            listing(&running)
         )));
     }
     let signals = Signals::hold()?;
-    let done = stop(config, cib, removed, &signals).and_then(|()| super::load(config, cib));
+    let done =
+        stop(config, cib, (removed, running), &signals).and_then(|()| super::load(config, cib));
     done.map_err(|failure| match signals.wait(Duration::ZERO) {
         // It has ended the tools too, so this is what the failure is.
         Ok(Some(name)) => undo(cib, removed, interrupted(name)),
@@ -57,7 +59,13 @@ fn running(ids: &[String], status: &Status) -> Vec<String> {
     ids.iter().filter(active).cloned().collect()
 }
 
-fn stop(config: &Config, cib: &Cib, removed: &[String], signals: &Signals) -> Result<(), Failure> {
+/// Stops `removed`, of which some run.
+fn stop(
+    config: &Config,
+    cib: &Cib,
+    (removed, mut left): (&[String], Vec<String>),
+    signals: &Signals,
+) -> Result<(), Failure> {
     change(cib, || {
         let attempt = attempt(config, cib)?;
         let after = merge::stopping(&attempt.before, &attempt.merged.removed, OWNERSHIP);
@@ -66,16 +74,13 @@ fn stop(config: &Config, cib: &Cib, removed: &[String], signals: &Signals) -> Re
     let deadline = Instant::now() + PATIENCE;
     let mut told = Vec::new();
     let mut set = BTreeSet::new();
-    loop {
-        let status = Status::read(soon())?;
-        let left = running(removed, &status);
-        if left.is_empty() {
-            return Ok(());
-        }
+    while !left.is_empty() {
         if left != told {
             say(format_args!("stopping {}", left.join(", ")));
             told.clone_from(&left);
         }
+        let status = Status::read(soon())?;
+        left = running(removed, &status);
         if let Some(why) = status.why_unstoppable(removed) {
             return Err(Failure::Failed(why));
         }
@@ -96,6 +101,7 @@ fn stop(config: &Config, cib: &Cib, removed: &[String], signals: &Signals) -> Re
             return Err(interrupted(name));
         }
     }
+    Ok(())
 }
 
 /// One that was seen to be set to stop, and is not any more: another administrator has applied a file that

@@ -1,4 +1,4 @@
-//! What may be there once: addresses, devices, shares, ids of resources.
+//! What may be there once: addresses, shares, ids of resources.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -35,7 +35,6 @@ impl<'r, 't, K: Ord> Once<'r, 't, K> {
 /// Notes what is there more than once.
 pub fn duplicates(reader: &Reader, config: &Config) {
     let mut addresses: Once<IpAddr> = Once::new(reader);
-    let mut devices: Once<&str> = Once::new(reader);
     let mut resources: Once<String> = Once::new(reader);
     for vserver in &config.vservers {
         let owner = &vserver.name.value;
@@ -59,15 +58,6 @@ pub fn duplicates(reader: &Reader, config: &Config) {
         }
         let mut shares: Once<String> = Once::new(reader);
         for filesystem in &vserver.filesystems {
-            let device = &filesystem.device;
-            let what = format!("device {}", device.value);
-            devices.add(
-                &device.value,
-                &what,
-                owner,
-                key(vserver, ".filesystem.device"),
-                device.line,
-            );
             let id = ids::filesystem(owner, &filesystem.name.value);
             let what = format!("the resource id {id:?}");
             let line = filesystem.name.line;

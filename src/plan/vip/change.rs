@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use super::desired::Item;
 use super::{
-    Desired, FROM_RULE, Family, LAST_TABLE, Object, Observed, Route, Step, WAY_TABLES, Watched,
+    Desired, Element, FROM_RULE, Family, LAST_TABLE, Object, Observed, Route, Step, WAY_TABLES,
+    Watched,
 };
 
 /// The steps that bring a VIP into service, or repair it. What is missing is made first, so that
@@ -45,7 +46,9 @@ pub fn start_all(all: &[Desired], seen: &Observed) -> Vec<Step> {
         let wanted: BTreeSet<&Object> = desired.objects().collect();
         for object in in_stop_order(desired.vip, &state) {
             // A source may be another VIP's in the end; the clean-up sees to that.
-            if !wanted.contains(&object) && !matches!(object, Object::Source { .. }) {
+            if !wanted.contains(&object)
+                && !matches!(object, Object::Element(Element::Source { .. }))
+            {
                 take(&mut state, Step::Remove(object));
             }
         }
@@ -74,7 +77,7 @@ pub fn stop(vip: IpAddr, seen: &Observed) -> Vec<Step> {
 
 /// What takes the place of a source that went: that of another VIP which may leave by the port.
 fn heir(gone: &Object, state: &Observed) -> Option<Object> {
-    let Object::Source { port, subnet, vip } = gone else {
+    let Object::Element(Element::Source { port, subnet, vip }) = gone else {
         return None;
     };
     let leaves_there = |vip: IpAddr| {
@@ -85,12 +88,14 @@ fn heir(gone: &Object, state: &Observed) -> Option<Object> {
         })
     };
     state.objects.iter().find_map(|object| match object {
-        Object::Vip(IpAddr::V4(other)) if other != vip && leaves_there((*other).into()) => {
-            Some(Object::Source {
+        Object::Element(Element::Vip(IpAddr::V4(other)))
+            if other != vip && leaves_there((*other).into()) =>
+        {
+            Some(Object::Element(Element::Source {
                 port: port.clone(),
                 subnet: *subnet,
                 vip: *other,
-            })
+            }))
         }
         _ => None,
     })
@@ -98,10 +103,10 @@ fn heir(gone: &Object, state: &Observed) -> Option<Object> {
 
 /// What is to be taken away before `object` can be added: a map has one value a key.
 fn rival(object: &Object, state: &Observed) -> Option<Object> {
-    let Object::Source { port, subnet, .. } = object else {
+    let Object::Element(Element::Source { port, subnet, .. }) = object else {
         return None;
     };
-    let same = |o: &&Object| matches!(o, Object::Source { port: p, subnet: s, .. } if p == port && s == subnet);
+    let same = |o: &&Object| matches!(o, Object::Element(Element::Source { port: p, subnet: s, .. }) if p == port && s == subnet);
     state.objects.iter().find(same).cloned()
 }
 
@@ -109,7 +114,7 @@ fn rival(object: &Object, state: &Observed) -> Option<Object> {
 fn in_stop_order(vip: IpAddr, state: &Observed) -> Vec<Object> {
     let rank = |object: &Object| match object {
         Object::Proxy(..) => 0,
-        Object::Source { .. } => 1,
+        Object::Element(Element::Source { .. }) => 1,
         Object::Rule(_) => 2,
         Object::Route(route) if route.out.link().is_some() => 3,
         Object::Route(_) => 4,
@@ -210,10 +215,11 @@ impl Needs {
                 Object::Proxy(port, vip) => {
                     needs.ports.insert((Family::of(vip), port.clone()));
                 }
-                Object::Via(port, vip, _) => {
+                Object::Element(Element::Via(port, vip, _)) => {
                     needs.ports.insert((Family::of(vip), port.clone()));
                 }
-                Object::Own(link, vip) | Object::To(vip, link) => {
+                Object::Element(Element::Own(link, vip))
+                | Object::Element(Element::To(vip, link)) => {
                     needs.cells.insert((Family::of(vip), link.clone()));
                 }
                 Object::Route(route) if route.announced => {
@@ -251,13 +257,15 @@ impl Needs {
 
     fn object(&self, object: &Object) -> bool {
         match object {
-            Object::Port(port) => Self::both(&self.ports, port),
-            Object::Shut(family, port) => self.ports.contains(&(*family, port.clone())),
-            Object::StandIn(port) | Object::Source { port, .. } => {
+            Object::Element(Element::Port(port)) => Self::both(&self.ports, port),
+            Object::Element(Element::Shut(family, port)) => {
+                self.ports.contains(&(*family, port.clone()))
+            }
+            Object::StandIn(port) | Object::Element(Element::Source { port, .. }) => {
                 self.ports.contains(&(Family::V4, port.clone()))
             }
-            Object::Cell(link) => Self::both(&self.cells, link),
-            Object::Host(ip) => self.families.contains(&Family::of(ip)),
+            Object::Element(Element::Cell(link)) => Self::both(&self.cells, link),
+            Object::Element(Element::Host(ip)) => self.families.contains(&Family::of(ip)),
             Object::Rule(rule) => self.families.contains(&rule.family),
             Object::Route(route) if WAY_TABLES.contains(&route.table) => self.ways.contains(route),
             Object::Route(route) if route.table == LAST_TABLE => self

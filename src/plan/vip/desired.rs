@@ -9,8 +9,8 @@ use super::place::{
     exits, subnet,
 };
 use super::{
-    BACKUP_METRIC, CELL_METRIC, FIRST_METRIC, FROM_RULE, Family, LAST_RULE, LAST_TABLE, Object,
-    Observed, Out, Route, Rule, TO_RULE, TO_TABLE, UNREACHABLE_METRIC, WAY_TABLES,
+    BACKUP_METRIC, CELL_METRIC, Element, FIRST_METRIC, FROM_RULE, Family, LAST_RULE, LAST_TABLE,
+    Object, Observed, Out, Route, Rule, TO_RULE, TO_TABLE, UNREACHABLE_METRIC, WAY_TABLES,
 };
 use crate::hash::fnv64;
 
@@ -188,13 +188,16 @@ impl List<'_> {
         }
         self.need(Object::Tables);
         for (port, chosen) in &ports {
-            self.want(Object::Port(port.clone()), *chosen);
+            self.want(Object::Element(Element::Port(port.clone())), *chosen);
             if !self.is_open(port) {
-                self.want(Object::Shut(self.family, port.clone()), *chosen);
+                self.want(
+                    Object::Element(Element::Shut(self.family, port.clone())),
+                    *chosen,
+                );
             }
         }
         if let Behind::Cell(veth) = &behind {
-            self.need(Object::Cell(veth.clone()));
+            self.need(Object::Element(Element::Cell(veth.clone())));
         }
         self.hosts();
         for (port, chosen) in &ports {
@@ -205,23 +208,26 @@ impl List<'_> {
                 self.opening(veth, true);
                 self.need(Object::Address(vip));
                 self.need(Object::CellRoute(self.family));
-                self.need(Object::Vip(vip));
-                self.need(Object::Own(veth.clone(), vip));
-                self.need(Object::To(vip, veth.clone()));
+                self.need(Object::Element(Element::Vip(vip)));
+                self.need(Object::Element(Element::Own(veth.clone(), vip)));
+                self.need(Object::Element(Element::To(vip, veth.clone())));
                 self.inward(Out::Link(veth.clone()));
             }
             Behind::Node(hop) => {
                 // First what keeps packets from going round.
                 for port in self.not_its_own() {
-                    self.need(Object::Back(port, vip));
+                    self.need(Object::Element(Element::Back(port, vip)));
                 }
-                self.need(Object::Vip(vip));
+                self.need(Object::Element(Element::Vip(vip)));
                 for (n, crossing) in crossings.iter().enumerate() {
                     for mac in &hop.macs {
-                        self.want(Object::Via(crossing.clone(), vip, *mac), n == 0);
+                        self.want(
+                            Object::Element(Element::Via(crossing.clone(), vip, *mac)),
+                            n == 0,
+                        );
                     }
                 }
-                self.need(Object::To(vip, hop.link.clone()));
+                self.need(Object::Element(Element::To(vip, hop.link.clone())));
                 self.inward(Out::Gateway(hop.link.clone(), hop.address));
             }
         }
@@ -257,7 +263,7 @@ impl List<'_> {
             .filter(|ip| Family::of(ip) == self.family && !ip.is_loopback())
             .collect();
         for ip in hosts {
-            self.want(Object::Host(ip), false);
+            self.want(Object::Element(Element::Host(ip)), false);
         }
     }
 
@@ -434,20 +440,24 @@ impl List<'_> {
             return;
         }
         let present = self.seen.objects.iter().find_map(|object| match object {
-            Object::Source {
+            Object::Element(Element::Source {
                 port: p,
                 subnet: s,
                 vip,
-            } if p == port && *s == subnet => Some(*vip),
+            }) if p == port && *s == subnet => Some(*vip),
             _ => None,
         });
-        let other = present.filter(|p| self.seen.objects.contains(&Object::Vip((*p).into())));
+        let other = present.filter(|p| {
+            self.seen
+                .objects
+                .contains(&Object::Element(Element::Vip((*p).into())))
+        });
         self.want(
-            Object::Source {
+            Object::Element(Element::Source {
                 port: port.clone(),
                 subnet,
                 vip: other.unwrap_or(vip),
-            },
+            }),
             chosen,
         );
     }

@@ -7,6 +7,7 @@
 mod cell_link;
 mod change;
 mod desired;
+mod element;
 mod gateway;
 mod judge;
 mod place;
@@ -17,13 +18,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnetwork::{IpNetwork, Ipv4Network};
+use ipnetwork::IpNetwork;
 
 use super::port::Standing;
 
 pub use cell_link::{cell_link, cell_mac, is_cell_link, vserver_of};
 pub use change::{apply, start, start_all, stop};
 pub use desired::{Desired, setting_keys};
+pub use element::Element;
 pub use gateway::{GatewayFault, gateway_fits};
 pub use judge::{Verdict, judge, judge_without_plan};
 pub use place::{
@@ -160,45 +162,18 @@ pub struct Rule {
 pub enum Object {
     /// The nftables tables with all their rules.
     Tables,
-    /// A set's element: a port that VIPs are served through.
-    Port(String),
-    /// A set's element: a port that forwarded nothing of this family before.
-    Shut(Family, String),
-    /// A set's element: the node's end of a cell's interface.
-    Cell(String),
-    /// A set's element: an address of the node.
-    Host(IpAddr),
+    /// An element of one of their sets.
+    Element(Element),
     /// [`STAND_IN`] on this port.
     StandIn(String),
     /// The VIP, on the cell's interface.
     Address(IpAddr),
     /// The cell's default route. The kernel drops the IPv4 one with the cell's last address.
     CellRoute(Family),
-    /// A set's element: a VIP.
-    Vip(IpAddr),
-    /// A set's element: the cell's interface that a VIP's packets come from.
-    Own(String, IpAddr),
-    /// A set's element: the interface that packets to a VIP go to: the cell's, or the port that the node
-    /// with the cell is reached by.
-    To(IpAddr, String),
-    /// A set's element: a port at which packets to a VIP are not taken, for they can't be its clients'.
-    Back(String, IpAddr),
-    /// A set's element: the port that a VIP's packets come in by from the node with its cell, and that
-    /// node's Ethernet address.
-    Via(String, IpAddr, [u8; 6]),
     /// A route.
     Route(Route),
     /// A rule.
     Rule(Rule),
-    /// A set's element: the VIP in whose name a port without an address asks in a subnet.
-    Source {
-        /// The port.
-        port: String,
-        /// The subnet.
-        subnet: Ipv4Network,
-        /// The VIP.
-        vip: Ipv4Addr,
-    },
     /// The proxy entry that has a port answer for a VIP.
     Proxy(String, IpAddr),
 }
@@ -207,33 +182,17 @@ impl Object {
     /// The VIP that it belongs to alone.
     pub fn vip(&self) -> Option<IpAddr> {
         match self {
-            Self::Address(vip) | Self::Vip(vip) | Self::Own(_, vip) | Self::To(vip, _) => {
-                Some(*vip)
-            }
-            Self::Back(_, vip) | Self::Via(_, vip, _) => Some(*vip),
-            Self::Proxy(_, vip) => Some(*vip),
-            Self::Route(route) if route.table == TO_TABLE => Some(route.to.ip()),
+            Self::Address(vip) | Self::Proxy(_, vip) => Some(*vip),
+            Self::Element(element) => element.vip(),
+            Self::Route(route) => (route.table == TO_TABLE).then(|| route.to.ip()),
             Self::Rule(rule) => rule.from,
-            Self::Source { vip, .. } => Some((*vip).into()),
-            _ => None,
+            Self::Tables | Self::StandIn(_) | Self::CellRoute(_) => None,
         }
     }
 
     /// Whether it is an element of an nftables set.
     pub const fn is_element(&self) -> bool {
-        matches!(
-            self,
-            Self::Port(_)
-                | Self::Shut(..)
-                | Self::Cell(_)
-                | Self::Host(_)
-                | Self::Vip(_)
-                | Self::Own(..)
-                | Self::To(..)
-                | Self::Back(..)
-                | Self::Via(..)
-                | Self::Source { .. }
-        )
+        matches!(self, Self::Element(_))
     }
 }
 
@@ -241,25 +200,14 @@ impl fmt::Display for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tables => f.write_str("nftables table berth"),
-            Self::Port(port) => write!(f, "nft element ports {port}"),
-            Self::Shut(family, port) => write!(f, "nft element shut {} {port}", family.directory()),
-            Self::Cell(link) => write!(f, "nft element cells {link}"),
-            Self::Host(ip) => write!(f, "nft element host {ip}"),
+            Self::Element(element) => element.fmt(f),
             Self::StandIn(port) => write!(f, "address {STAND_IN} on {port}"),
             Self::Address(vip) => write!(f, "address {vip} in the cell"),
             Self::CellRoute(family) => {
                 write!(f, "default route in the cell ({})", family.directory())
             }
-            Self::Vip(vip) => write!(f, "nft element vip {vip}"),
-            Self::Own(link, vip) => write!(f, "nft element own {link} . {vip}"),
-            Self::To(vip, link) => write!(f, "nft element to {vip} . {link}"),
-            Self::Back(port, vip) => write!(f, "nft element back {port} . {vip}"),
-            Self::Via(port, vip, _) => write!(f, "nft element via {port} . {vip}"),
             Self::Route(route) => route.fmt(f),
             Self::Rule(rule) => rule.fmt(f),
-            Self::Source { port, subnet, vip } => {
-                write!(f, "nft element source {port} . {subnet} : {vip}")
-            }
             Self::Proxy(port, vip) => write!(f, "proxy entry {vip} on {port}"),
         }
     }

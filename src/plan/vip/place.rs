@@ -9,8 +9,8 @@ use ipnetwork::IpNetwork;
 use crate::plan::port::Standing;
 
 use super::{
-    FIRST_METRIC, FROM_RULE, Family, Link, Object, Observed, TO_TABLE, Watched, gateway_fits,
-    vserver_of,
+    Element, FIRST_METRIC, FROM_RULE, Family, Link, Object, Observed, TO_TABLE, Watched,
+    gateway_fits, vserver_of,
 };
 
 /// What is asked for.
@@ -183,7 +183,11 @@ pub(super) fn check_free(request: &Request, seen: &Observed) -> Result<(), Probl
 /// what is left of it in nobody's way; so is what leads to another node's cell.
 pub fn holder(vip: IpAddr, seen: &Observed) -> Option<&str> {
     let links = seen.objects.iter().filter_map(|object| match object {
-        Object::To(ip, link) | Object::Own(link, ip) if *ip == vip => Some(link.as_str()),
+        Object::Element(Element::To(ip, link)) | Object::Element(Element::Own(link, ip))
+            if *ip == vip =>
+        {
+            Some(link.as_str())
+        }
         Object::Route(r) if r.table == TO_TABLE && r.to.ip() == vip => r.out.link(),
         _ => None,
     });

@@ -132,7 +132,7 @@ fn the_way_in_is_ready_before_the_port_answers_and_gone_after_it() {
         steps.iter().position(found).unwrap()
     };
     let proxy = Object::Proxy("a0".into(), request.vip);
-    let own = Object::Own("b-alpha".into(), request.vip);
+    let own = Object::Element(Element::Own("b-alpha".into(), request.vip));
     assert_eq!(position(&steps, proxy.clone()), steps.len() - 1);
     assert!(position(&steps, Object::Address(request.vip)) < position(&steps, own.clone()));
     run(&mut state, &steps);
@@ -146,7 +146,7 @@ fn forwarding_is_on_only_while_the_filter_stands() {
     let (mut state, request) = (node(), wide("2001:db8:1::50"));
     let key = "ipv6/conf/a0/force_forwarding";
     let check = |state: &Observed| {
-        let shut = Object::Shut(Family::V6, "a0".into());
+        let shut = Object::Element(Element::Shut(Family::V6, "a0".into()));
         let filtered = state.objects.contains(&Object::Tables) && state.objects.contains(&shut);
         assert!(state.settings[key] == 0 || filtered);
     };
@@ -167,7 +167,7 @@ fn a_port_that_forwarded_before_stays_open_to_others() {
     let mut state = node();
     state.settings.insert("ipv4/conf/a0/forwarding".into(), 1);
     started(&mut state, &wide("10.1.0.50"));
-    let shut = |port: &str| Object::Shut(Family::V4, port.into());
+    let shut = |port: &str| Object::Element(Element::Shut(Family::V4, port.into()));
     assert!(!state.objects.contains(&shut("a0")));
     assert!(state.objects.contains(&shut("a1")));
 }
@@ -253,7 +253,7 @@ fn each_missing_piece_is_a_failure_that_names_it() {
         state.objects.remove(&object);
         let verdict = verdict(&state, &request);
         match object {
-            Object::Host(_) | Object::CellRoute(Family::V6) => {
+            Object::Element(Element::Host(_)) | Object::CellRoute(Family::V6) => {
                 assert_eq!(verdict, Verdict::Running);
             }
             _ => assert_eq!(verdict, Verdict::Failed(format!("{object} is missing"))),
@@ -292,7 +292,9 @@ fn a_port_without_address_asks_in_the_name_of_a_vip_that_is_there() {
     started(&mut state, &second);
     let source = |state: &Observed| {
         let mut sources = state.objects.iter().filter_map(|o| match o {
-            Object::Source { port, vip, .. } => Some((port.clone(), vip.to_string())),
+            Object::Element(Element::Source { port, vip, .. }) => {
+                Some((port.clone(), vip.to_string()))
+            }
             _ => None,
         });
         let one = sources.next();
@@ -474,7 +476,7 @@ proptest! {
         let vips: BTreeSet<IpAddr> = state.objects.iter().filter_map(Object::vip).collect();
         for vip in vips {
             let others = |s: &Observed| -> BTreeSet<Object> {
-                let others = |o: &&Object| o.vip().is_some_and(|v| v != vip) && !matches!(o, Object::Source { .. });
+                let others = |o: &&Object| o.vip().is_some_and(|v| v != vip) && !matches!(o, Object::Element(Element::Source { .. }));
                 s.objects.iter().filter(others).cloned().collect()
             };
             let before = others(&state);

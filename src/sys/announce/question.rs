@@ -8,8 +8,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 
 use super::frame::{
-    ARP_REPLY, ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, answer, question,
+    ARP_REPLY, ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, question,
 };
+use super::heard::answer;
 use super::{
     ADDRESS_LENGTH, END, EQUAL, FRAME, LOAD_BYTE, LOAD_HALF, Wire, hear, link_address, op, send,
 };

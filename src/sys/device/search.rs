@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 
 use super::read::{Reading, poll_until};
 use super::udev::Udev;
-use super::{Device, DeviceSpec, Unresolved, sysfs};
+use super::{Device, DeviceSpec, STALE_HINT, Unresolved, sysfs};
+use crate::sys::mounted;
 use crate::sys::superblock::{self, HEAD, Superblock};
 
 /// How many devices are read at once.
@@ -31,7 +32,7 @@ pub struct Search {
     /// The devices with the UUID or label that are devices of their own.
     pub found: Vec<Device>,
     /// Those that are part of something: a mirror, a volume group.
-    pub members: Vec<(PathBuf, String)>,
+    pub members: Vec<(PathBuf, &'static str)>,
     /// Those that have not answered.
     pub silent: Vec<PathBuf>,
 }
@@ -84,7 +85,10 @@ impl DeviceSpec {
                 number,
                 superblock: Some(superblock),
             };
-            match device.member_by(&head, deadline) {
+            let of = device
+                .tail()
+                .and_then(|tail| device.member(&head, tail, deadline));
+            match of {
                 Ok(None) => search.found.push(device),
                 Ok(Some(of)) => search.members.push((device.path, of)),
                 // Its beginning could be read and its end not: it is not known to be anybody's part.
@@ -108,6 +112,15 @@ impl DeviceSpec {
                 found.truncate(1);
             }
         }
+        if found.len() > 1 {
+            // A virtual machine can give its disk any UUID, and must not keep a file system from its server.
+            let namespaces = mounted::namespaces()?;
+            let unwritten = |d: &&Device| d.writer(&namespaces).is_none();
+            let mut others = found.iter().filter(unwritten);
+            if let (Some(one), None) = (others.next(), others.next()) {
+                found = vec![one.clone()];
+            }
+        }
         match (&found[..], silent.first(), members.first()) {
             ([one, other, ..], ..) => Err(self.ambiguous(&one.path, &other.path)),
             ([one], ..) => match silent.iter().find(|path| self.is_remembered(path)) {
@@ -119,7 +132,7 @@ impl DeviceSpec {
                 path.display()
             ))),
             ([], None, Some((path, of))) => Err(Unresolved::Member(format!(
-                "{} has {self}, but is {of}",
+                "{} has {self}, but is {of}{STALE_HINT}",
                 path.display()
             ))),
             ([], None, None) => Err(Unresolved::NotFound(format!(

@@ -181,10 +181,10 @@ impl Socket {
 /// Those of the chains that are other programs' and on the way of forwarded packets.
 pub(super) fn foreign(chains: &[Message]) -> Vec<Barrier> {
     let read = |chain: &Message| {
-        let family = match chain.payload.first()? {
-            &NFPROTO_IPV4 => "ip",
-            &NFPROTO_IPV6 => "ip6",
-            &NFPROTO_INET => "inet",
+        let family = match *chain.payload.first()? {
+            NFPROTO_IPV4 => "ip",
+            NFPROTO_IPV6 => "ip6",
+            NFPROTO_INET => "inet",
             _ => return None,
         };
         let chain = chain.payload.get(4..)?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use common::pinging::Pinging;
 use common::{STATE, difference, processes, run};
 use lab::protocol::Cable;
-use lab::{Lab, holds, ports, scene, wait_for, wire};
+use lab::{Error, Lab, holds, ports, scene, status, wait_for, wire};
 
 const VIPS: [&str; 2] = ["10.1.0.50", "fd00:1::50"];
 const LIMIT: Duration = Duration::from_secs(60);
@@ -39,6 +39,7 @@ fn addresses_outlive_the_daemon_and_what_others_do_to_them_is_mended() {
     killed_while_a_port_fails(&lab, &node);
     moved_while_an_agent_has_the_lock(&lab, &node);
     meddled_with(&lab, &node);
+    stopped_while_degraded(&lab, &node);
     assert_eq!(processes(&lab, &node, "alpha"), servers);
     lab.down().unwrap();
 }
@@ -186,6 +187,44 @@ fn meddled_with(lab: &Lab, node: &str) {
         ports::wait_usable(lab, node, &["eth1", "eth2"], true, LIMIT).unwrap();
     }
     assert_eq!(run(lab, node, stops), before, "a resource was restarted");
+}
+
+/// What it told the cluster of its ports does not stay on show when it watches them no more.
+fn stopped_while_degraded(lab: &Lab, node: &str) {
+    let degraded = || {
+        let all = status::complaints(lab, node)?.into_iter();
+        let own = all.filter(|c| c.degraded && c.resource.starts_with("portwatch"));
+        Ok::<_, Error>(
+            own.map(|c| format!("{}: {}", c.node, c.reason))
+                .collect::<Vec<_>>(),
+        )
+    };
+    lab.set_cable(node, "eth1", Cable::Pulled).unwrap();
+    wait_for("the lost port to be shown", LIMIT, || {
+        let seen = degraded()?;
+        let is = |line: &String| line.starts_with(&format!("{node}: eth1 down"));
+        holds(seen.iter().any(is), Error::new(seen.join("; ")))
+    })
+    .unwrap();
+    let role = "crm_resource -r portwatch-clone --meta";
+    run(lab, node, &format!("{role} -p target-role -v Stopped"));
+    wait_for("nothing to be shown", LIMIT, || {
+        let seen = degraded()?;
+        holds(
+            seen.is_empty() && daemon(lab, node).is_err(),
+            Error::new(seen.join("; ")),
+        )
+    })
+    .unwrap();
+    run(lab, node, &format!("{role} -d target-role"));
+    wait_for("the daemon to run", LIMIT, || daemon(lab, node)).unwrap();
+    lab.set_cable(node, "eth1", Cable::Good).unwrap();
+    ports::wait_usable(lab, node, &["eth1", "eth2"], true, LIMIT).unwrap();
+    wait_for("nothing to be shown again", LIMIT, || {
+        let seen = degraded()?;
+        holds(seen.is_empty(), Error::new(seen.join("; ")))
+    })
+    .unwrap();
 }
 
 fn begin(lab: &Lab) -> Vec<Pinging> {

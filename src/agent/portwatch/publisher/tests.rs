@@ -196,6 +196,7 @@ fn what_is_not_on_record_any_more_is_told_again_and_what_may_be_lost_with_it() {
         publisher.take(Ok(done), later);
         assert_eq!(changes(&publisher), again, "{found:?}");
         assert!(publisher.work().survey.is_none() && publisher.surveyed().is_some());
+        assert_eq!(publisher.work().refresh, !again.is_empty());
         // At once: what the scheduler goes by is missing.
         let work = publisher.work();
         assert!(

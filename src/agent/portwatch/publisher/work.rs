@@ -34,6 +34,8 @@ pub(super) struct Work {
     /// A private attribute to be read only for comparison.
     pub compare: Option<String>,
     pub clean_up: Option<(String, String)>,
+    /// What is on record is not what it was told: what it knows already it would not write again.
+    pub refresh: bool,
     /// Pacemaker's process that keeps the attributes is to be found.
     pub find_keeper: bool,
     /// It has just ended: the next one is worth waiting for.
@@ -49,6 +51,7 @@ pub(super) struct Done {
     pub surveyed: Option<transient::Values>,
     pub compared: Option<(String, Values)>,
     pub cleaned: bool,
+    pub refreshed: bool,
     pub error: Option<String>,
 }
 
@@ -61,6 +64,7 @@ impl Work {
             survey,
             compare: _,
             clean_up,
+            refresh,
             find_keeper: _,
             keeper_lost: _,
         } = self;
@@ -69,6 +73,7 @@ impl Work {
             && whereabouts.is_empty()
             && survey.is_none()
             && clean_up.is_none()
+            && !refresh
     }
 
     /// Does it. A descriptor is that of the process that keeps the attributes.
@@ -101,6 +106,12 @@ impl Work {
                         return (done, keeper);
                     }
                 }
+            }
+        }
+        if self.refresh {
+            match tool::refresh_attributes(Instant::now() + PATIENCE) {
+                Ok(()) => done.refreshed = true,
+                Err(e) => note(&mut done, e),
             }
         }
         for name in self.questions {

@@ -552,3 +552,30 @@ fn an_interface_of_the_administrators_is_no_cells_whatever_its_name() {
     assert_eq!(node.watch.surroundings().cells, ["alpha".to_owned()].into());
     assert!(node.watch.concerns(7) && !node.watch.concerns(8));
 }
+
+#[test]
+fn attributes_of_a_subnet_that_is_not_named_any_more_are_stray() {
+    let mut node = Node::new();
+    let names: Vec<String> = node
+        .watch
+        .attributes()
+        .into_iter()
+        .map(|(n, _)| n)
+        .collect();
+    assert!(names.iter().all(|name| !node.watch.is_stray(name)));
+    let mut settings = settings();
+    settings.subnets.retain(|subnet| subnet.name == "office");
+    settings.ports.as_mut().unwrap().remove("eth3");
+    node.watch.configure(&settings, node.now);
+    node.look();
+    let stray: Vec<&str> = names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| node.watch.is_stray(name))
+        .collect();
+    assert_eq!(
+        stray,
+        ["berth-net-lab", "berth-addr-lab", "berth-heard-lab"]
+    );
+    assert!(!node.watch.is_stray("berth-ports") && !node.watch.is_stray("berth-spare"));
+}

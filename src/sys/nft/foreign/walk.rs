@@ -102,9 +102,8 @@ enum Verdict {
 impl Verdict {
     fn read(data: &[u8]) -> Option<Self> {
         let verdict = attribute(data, NFTA_DATA_VERDICT)?;
-        let code = attribute(verdict, NFTA_VERDICT_CODE)
-            .and_then(number)?
-            .cast_signed();
+        let code = attribute(verdict, NFTA_VERDICT_CODE)?.try_into().ok()?;
+        let code = i32::from_be_bytes(code);
         let chain = || attribute(verdict, NFTA_VERDICT_CHAIN).map(text_of);
         Some(match code {
             NF_DROP => Self::Drop,

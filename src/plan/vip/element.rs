@@ -1,0 +1,75 @@
+//! The elements of the nftables tables' sets: what the rules apply to.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnetwork::Ipv4Network;
+
+use super::Family;
+
+/// An element of a set of berth's tables.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Element {
+    /// A port that VIPs are served through.
+    Port(String),
+    /// A port that forwarded nothing of this family before.
+    Shut(Family, String),
+    /// The node's end of a cell's interface.
+    Cell(String),
+    /// An address of the node.
+    Host(IpAddr),
+    /// A VIP.
+    Vip(IpAddr),
+    /// The cell's interface that a VIP's packets come from.
+    Own(String, IpAddr),
+    /// The interface that packets to a VIP go to: the cell's, or the port that the node with the cell is
+    /// reached by.
+    To(IpAddr, String),
+    /// A port at which packets to a VIP are not taken, for they can't be its clients'.
+    Back(String, IpAddr),
+    /// The port that a VIP's packets come in by from the node with its cell, and that node's Ethernet
+    /// address.
+    Via(String, IpAddr, [u8; 6]),
+    /// The VIP in whose name a port without an address asks in a subnet.
+    Source {
+        /// The port.
+        port: String,
+        /// The subnet.
+        subnet: Ipv4Network,
+        /// The VIP.
+        vip: Ipv4Addr,
+    },
+}
+
+impl Element {
+    /// The VIP that it belongs to alone.
+    pub fn vip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Vip(vip)
+            | Self::Own(_, vip)
+            | Self::To(vip, _)
+            | Self::Back(_, vip)
+            | Self::Via(_, vip, _) => Some(*vip),
+            Self::Source { vip, .. } => Some((*vip).into()),
+            Self::Port(_) | Self::Shut(..) | Self::Cell(_) | Self::Host(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nft element ")?;
+        match self {
+            Self::Port(port) => write!(f, "ports {port}"),
+            Self::Shut(family, port) => write!(f, "shut {} {port}", family.directory()),
+            Self::Cell(link) => write!(f, "cells {link}"),
+            Self::Host(ip) => write!(f, "host {ip}"),
+            Self::Vip(vip) => write!(f, "vip {vip}"),
+            Self::Own(link, vip) => write!(f, "own {link} . {vip}"),
+            Self::To(vip, link) => write!(f, "to {vip} . {link}"),
+            Self::Back(port, vip) => write!(f, "back {port} . {vip}"),
+            Self::Via(port, vip, _) => write!(f, "via {port} . {vip}"),
+            Self::Source { port, subnet, vip } => write!(f, "source {port} . {subnet} : {vip}"),
+        }
+    }
+}
