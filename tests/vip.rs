@@ -190,7 +190,7 @@ fn a_stranger_on_the_wire_does_not_keep_an_address_down_for_ever() {
         net.client_a.ip(&format!("addr add {theirs} nodad"));
         let wish = alpha.wish(vip);
         let error = net.start(&alpha, &wish).unwrap_err().to_string();
-        assert!(error.contains("start it again"), "{error}");
+        assert!(error.contains("the next start takes it"), "{error}");
         // Pacemaker stops it and, when it has forgotten the failure, starts it again.
         assert_eq!(net.stop(&alpha, &wish), State::Stopped);
         let claimed = State::Degraded(format!(
@@ -629,6 +629,31 @@ fn a_firewall_that_drops_what_is_forwarded_is_named_and_one_that_lets_it_through
             net.node.sh("nft flush ruleset");
         }
     }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_port_on_which_ipv6_is_switched_off_is_left_out_for_ipv6() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    net.node
+        .sh("echo 1 > /proc/sys/net/ipv6/conf/a1/disable_ipv6");
+    let [v4, v6] = VIPS.map(|vip| alpha.wide_wish(vip));
+    for wish in [&v4, &v6] {
+        assert_eq!(net.start(&alpha, wish).unwrap(), State::Running);
+        serve(&alpha.namespace, &wish.vip.to_string(), 2049, "alpha", 1);
+        let at = wish.vip.to_string();
+        assert_eq!(call(&net.client_a, &at, 2049).as_deref(), Some("alpha"));
+    }
+    let on_a1 = Wish {
+        ports: Some(vec!["a1".into()]),
+        ..alpha.wide_wish("2001:db8:1::51")
+    };
+    assert_eq!(
+        net.start(&alpha, &on_a1).unwrap_err().to_string(),
+        "parameter ports: IPv6 is switched off on a1 (net.ipv6.conf.a1.disable_ipv6)"
+    );
+    assert_eq!(net.stop(&alpha, &on_a1), State::Stopped);
 }
 
 #[test]

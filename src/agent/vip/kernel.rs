@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use ipnetwork::IpNetwork;
 
-use super::settings::{read_settings, recall, stops_ipv6};
+use super::settings::{read_settings, recall, stops_ipv6, without_ipv6};
 use super::terms::{element_of, filter, from_netlink, object_of, own, rule_of, to_netlink};
 use crate::agent::portwatch::report;
 use crate::cell::network::{self, INSIDE, default_route};
@@ -77,6 +77,10 @@ impl Kernel {
         }
         let mut seen = self.observe_ways(families)?;
         seen.no_ipv6 = !network::has_ipv6();
+        if families.contains(&Family::V6) {
+            let ports = seen.links.iter().filter(|l| l.eligible);
+            seen.without_ipv6 = without_ipv6(ports.map(|l| l.name.as_str()))?;
+        }
         seen.watched = report::read(&self.runtime);
         let (standing, foreign) = self.nft.survey()?;
         self.foreign = foreign;

@@ -21,7 +21,7 @@ use super::record::{Record, Role};
 use super::service::{Service, announce, error_of, observe, own};
 use crate::agent::portwatch::peers;
 use crate::ocf::{Error, State, log, step};
-use crate::plan::vip::{Desired, Family, Object, Observed};
+use crate::plan::vip::{Desired, Object, Observed};
 use crate::sys::announce::{Probe, Search, Wire};
 use crate::sys::netlink::Mac;
 use crate::sys::state;
@@ -267,13 +267,9 @@ fn probe<'a>(
 }
 
 fn in_use(desired: &Desired, other: Mac) -> Error {
-    let family = match Family::of(&desired.vip) {
-        Family::V4 => "IPv4",
-        Family::V6 => "IPv6",
-    };
     let port = desired.port.as_deref().unwrap_or_default();
     Error::failed(format!(
-        "parameter ip: {family} address {} is already in use on the network of {port}, by {other}; if that is no mistake of yours, start it again: then it is started all the same",
+        "parameter ip: {} is already in use by {other} at {port}; the next start takes it",
         desired.vip
     ))
 }

@@ -57,6 +57,19 @@ pub(super) fn stops_ipv6(record: &Record) -> io::Result<bool> {
     Ok(before == Some(0))
 }
 
+/// Those of the interfaces on which IPv6 is switched off.
+pub(super) fn without_ipv6<'a>(
+    links: impl Iterator<Item = &'a str>,
+) -> io::Result<BTreeSet<String>> {
+    let mut off = BTreeSet::new();
+    for link in links {
+        if sysctl::read(&format!("ipv6/conf/{link}/disable_ipv6"))?.is_some_and(|v| v != 0) {
+            off.insert(link.to_owned());
+        }
+    }
+    Ok(off)
+}
+
 pub(super) fn read_settings(
     seen: &mut Observed,
     keys: impl Iterator<Item = String>,

@@ -39,7 +39,9 @@ pub fn examine(kind: FsKind, device: &Device, options: &Options, failure: &Failu
         culprit: None,
         unreplayed: None,
     };
-    if evidence.storage == Storage::Readable && evidence.twin.is_none() {
+    // What is busy says nothing of itself, and may be free the next moment.
+    let is_busy = failure.errno == libc::EBUSY;
+    if evidence.storage == Storage::Readable && evidence.twin.is_none() && !is_busy {
         let try_with = |options: &Options| match mount::create(kind, device, options) {
             Ok(_) => Outcome::Mounted,
             Err(failure) => Outcome::Failed(failed(&failure)),

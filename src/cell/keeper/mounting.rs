@@ -51,6 +51,8 @@ pub enum Mounted {
     BeingChecked(String),
     /// It stays as its repair has left it, for this reason: its device can be read, or can't.
     Unmended(String, bool),
+    /// Another node has it.
+    Elsewhere(String),
     /// It can't be attached at all.
     Refused(Cause, String),
 }
@@ -147,9 +149,7 @@ fn try_mount(
         // What no kernel takes can't be told from what this one does not.
         Step::Option => Mounted::Refused(Cause::Node, format!("parameter options: {failure}")),
         Step::Mount => match mmp_holder(device).filter(|_| failure.errno == libc::EBUSY) {
-            Some(who) => {
-                Mounted::Refused(Cause::Failed, format!("{}: {who}", device.path.display()))
-            }
+            Some(who) => Mounted::Elsewhere(format!("{}: {who}", device.path.display())),
             None => {
                 let examined = examine(kind, device, &options, &failure);
                 unsound(device, kind, Defect::Unmountable(examined))
@@ -250,7 +250,7 @@ fn watch_check(taker: Taker<'_>, device: &Device) -> Result<(), Mounted> {
     match after.map(|mmp| mmp.state) {
         Some(MmpState::Fsck(node)) if is_alive => {
             let text = format!("{}: {}", device.path.display(), being_checked(&node));
-            Err(Mounted::Refused(Cause::Failed, text))
+            Err(Mounted::Elsewhere(text))
         }
         Some(MmpState::Fsck(node)) => {
             let _claimed = taker.claim(device)?;

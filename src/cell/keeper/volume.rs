@@ -160,8 +160,12 @@ impl Held {
             Ok((Mounted::Unmended(why, false), _)) => {
                 self.wait(format!("its storage cannot be read: {why}"))
             }
-            // What is lacking here may be back before long, once nobody waits for it any more.
-            Ok((Mounted::Refused(Cause::Node, why), _)) if self.kept.is_some() => self.wait(why),
+            Ok((Mounted::Elsewhere(why), _)) => Phase::Failed(Cause::Failed, why),
+            // What is lacking here, or in somebody's hands for a moment, may be back before long, once nobody
+            // waits for it any more.
+            Ok((Mounted::Refused(Cause::Node | Cause::Failed, why), _)) if self.kept.is_some() => {
+                self.wait(why)
+            }
             Ok((Mounted::Refused(cause, why), _)) => Phase::Failed(cause, why),
             Err(e) => Phase::Failed(Cause::Failed, format!("the child that mounts: {e}")),
         };

@@ -36,8 +36,8 @@ pub struct Evidence {
     pub storage: Storage,
     /// Another device of this node that has the same UUID and is mounted.
     pub twin: Option<String>,
-    /// The mount again, read-only and without options: if there are any that it may have failed by, or if it
-    /// was EIO, which need not be so the next moment.
+    /// The mount again, without options: if there are any that it may have failed by, or if it was EIO, which
+    /// need not be so the next moment.
     pub plain: Option<Outcome>,
     /// Of the options, the one that fails alone where a mount without any does not.
     pub culprit: Option<String>,

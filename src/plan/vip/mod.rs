@@ -300,6 +300,8 @@ pub struct Observed {
     pub outdated: bool,
     /// Whether the kernel has no IPv6.
     pub no_ipv6: bool,
+    /// The interfaces on which IPv6 is switched off, where that matters.
+    pub without_ipv6: BTreeSet<String>,
     /// The kernel settings that exist, by their names under /proc/sys/net.
     pub settings: BTreeMap<String, i64>,
     /// What the settings that berth changed were before.

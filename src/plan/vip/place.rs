@@ -299,6 +299,21 @@ fn is_astray(vip: IpAddr, link: &Link, seen: &Observed) -> bool {
     nets.peek().is_some() && !nets.any(|(net, _)| net.contains(vip))
 }
 
+/// Whether a port can't carry the VIP, as IPv6 is switched off on it.
+fn is_mute(vip: IpAddr, link: &Link, seen: &Observed) -> bool {
+    vip.is_ipv6() && seen.without_ipv6.contains(&link.name)
+}
+
+/// The first of the VIP's ports that can't carry it, as a problem.
+fn mute(request: &Request, seen: &Observed) -> Option<Problem> {
+    let mut links = request.ports.iter().flatten().filter_map(|p| seen.link(p));
+    let link = links.find(|link| is_mute(request.vip, link, seen))?;
+    Some(Problem::Host(format!(
+        "parameter ports: IPv6 is switched off on {0} (net.ipv6.conf.{0}.disable_ipv6)",
+        link.name
+    )))
+}
+
 /// The first of the VIP's ports that is on another subnet, as a problem.
 fn astray(request: &Request, seen: &Observed) -> Option<Problem> {
     let mut links = request.ports.iter().flatten().filter_map(|p| seen.link(p));
@@ -336,8 +351,10 @@ pub(super) fn candidates<'a>(
     let vip = request.vip;
     if let Some(names) = &request.ports {
         let links = names.iter().filter_map(|name| seen.link(name));
-        let found: Vec<&Link> = links.filter(|l| !is_astray(vip, l, seen)).collect();
-        return match (found.is_empty(), astray(request, seen)) {
+        let fits = |l: &&Link| !is_astray(vip, l, seen) && !is_mute(vip, l, seen);
+        let found: Vec<&Link> = links.filter(fits).collect();
+        let wrong = || astray(request, seen).or_else(|| mute(request, seen));
+        return match (found.is_empty(), wrong()) {
             (true, Some(problem)) if !request.routed => Err(problem),
             _ => Ok(found),
         };
@@ -351,6 +368,7 @@ pub(super) fn candidates<'a>(
     let answers = |link: &Link| seen.proxies().any(|p| p == (link.name.as_str(), vip));
     let inside = |link: &&Link| {
         link.eligible
+            && !is_mute(vip, link, seen)
             && (link.addresses.iter().any(|a| subnet.contains(a.ip()))
                 || watched(link)
                 || answers(link))
@@ -389,6 +407,7 @@ pub(super) fn exits<'a>(
     if request.routed && request.detour.is_none() {
         exits.extend(elsewhere(request, own, seen));
     }
+    exits.retain(|exit| !is_mute(request.vip, exit.link, seen));
     let present = present_port(request.vip, seen);
     let taken = taken(request.vip, seen);
     let vips = |name: &str| taken.get(name).copied().unwrap_or(0);

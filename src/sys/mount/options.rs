@@ -141,18 +141,20 @@ impl Options {
         self.specific.iter().any(|option| !is_identity(option))
     }
 
-    /// Read-only and without any option that the file system may refuse.
+    /// Without any option that the file system may refuse.
     pub fn plain(&self) -> Self {
         Self {
-            read_only: true,
             specific: self.identity(),
             ..self.clone()
         }
     }
 
-    /// As [`Options::plain`], and without a replay of the log.
+    /// As [`Options::plain`], but read-only and without a replay of the log.
     pub fn unreplayed(&self, kind: FsKind) -> Self {
-        let mut options = self.plain();
+        let mut options = Self {
+            read_only: true,
+            ..self.plain()
+        };
         options.specific.push(match kind {
             FsKind::Ext4 => ("noload".to_owned(), None),
             FsKind::Xfs => ("norecovery".to_owned(), None),
@@ -372,7 +374,7 @@ mod tests {
         assert!(options.has_specific() && options.allows_twin());
         assert!(!parse("nouuid,noatime").has_specific());
         assert_eq!(options.plain().told(FsKind::Xfs), [("nouuid", None)]);
-        assert!(options.plain().read_only);
+        assert!(!options.plain().read_only && options.unreplayed(FsKind::Xfs).read_only);
         assert_eq!(
             options.unreplayed(FsKind::Xfs).told(FsKind::Xfs),
             [("nouuid", None), ("norecovery", None)]
