@@ -23,6 +23,9 @@ const INTERVAL: Duration = Duration::from_millis(5);
 /// How long a server that was just started may take to answer one question, before it is asked again.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
+/// How long servers may take to say what they serve; each answer takes a millisecond or some more.
+const INSPECTION_LIMIT: Duration = Duration::from_secs(10);
+
 /// How long a program that answers nothing must live to count as started: one that is not installed, or
 /// does not like its arguments, ends at once.
 const STARTED: Duration = Duration::from_millis(100);
@@ -153,12 +156,14 @@ pub fn run(argv: &[String], rights: CapabilitySet, limit: Duration) -> Result<()
 /// says what is not.
 pub fn inspect(spec: &ServerSpec, exports: &[Export], patience: Duration) -> Vec<Refused> {
     let end = Instant::now() + patience;
+    let limit = end + INSPECTION_LIMIT;
     let mut refused = Vec::new();
     for export in exports {
         for (protocol, name) in export.served(spec) {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, protocol.port()));
             let error = loop {
-                match probe::find(protocol, name, address, Instant::now() + ANSWER_LIMIT) {
+                let deadline = limit.min(Instant::now() + ANSWER_LIMIT);
+                match probe::find(protocol, name, address, deadline) {
                     Ok(()) => break None,
                     Err(e) if Instant::now() >= end => break Some(e.to_string()),
                     Err(_) => pause(INTERVAL),

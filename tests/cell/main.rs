@@ -6,6 +6,7 @@ mod common;
 
 mod damage;
 mod device;
+mod full;
 mod input;
 mod isolation;
 mod killed;

@@ -10,6 +10,7 @@ mod examine;
 mod mounting;
 mod names;
 mod reconcile;
+mod report;
 mod requests;
 mod servers;
 mod start;
@@ -27,12 +28,12 @@ use nix::unistd::Pid;
 
 use super::announcing::Announcing;
 use super::channel::{Channel, Received};
-use super::guard::{self, Guard};
+use super::guard::Guard;
 use super::job::{self, Job};
 use super::listener::Listener;
 use super::network;
 use super::order::Event;
-use super::protocol::{Cause, Condition, Member, Reply, Request};
+use super::protocol::{Cause, Reply, Request};
 use super::refused::Refused;
 use crate::ocf::log;
 use cell::Cell;
@@ -322,63 +323,6 @@ impl Keeper {
     fn announce(&mut self) {
         if let Err(e) = self.announcing.send(Instant::now()) {
             log::warn(e);
-        }
-    }
-
-    /// Reports failures to Pacemaker, in a child.
-    fn report(&mut self, members: Vec<Member>, why: &'static str) {
-        if members.is_empty() {
-            return;
-        }
-        self.tell(move || {
-            for member in &members {
-                guard::report(member, why);
-            }
-        });
-    }
-
-    /// Tells Pacemaker something, in a child.
-    fn tell(&mut self, work: impl FnOnce()) {
-        let work = || {
-            work();
-            ((), None)
-        };
-        match Job::spawn(c"berth-report", work) {
-            Ok(job) => self.reports.push(job),
-            Err(e) => log::error(format_args!("tell the cluster: {e}")),
-        }
-    }
-
-    /// Pacemaker is being told how this member is: what it was told of its degradation is cleaned up
-    /// when that is over.
-    fn note_condition(&mut self, resource: &str, condition: &Condition) {
-        match condition {
-            Condition::Degraded(_) => {
-                self.degraded.insert(resource.to_owned());
-            }
-            Condition::Running if self.degraded.remove(resource) => {
-                let volume = self.volumes.get(resource).map(|held| &held.member);
-                let servers = self.servers.as_ref().map(|servers| &servers.member);
-                let servers = servers.filter(|member| member.resource == resource);
-                if let Some(member) = volume.or(servers).cloned() {
-                    self.tell(move || guard::clean_up(&member));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// These have left. Where one was degraded, Pacemaker would go on showing that.
-    pub(super) fn clean_up_after(&mut self, left: Vec<Member>) {
-        for member in left {
-            if !self.degraded.remove(&member.resource) {
-                continue;
-            }
-            // SAFETY: a keeper has one thread.
-            match unsafe { guard::clean_up_later(member) } {
-                Ok(pid) => self.leftover.push(pid),
-                Err(e) => log::warn(format_args!("clean up: {e}")),
-            }
         }
     }
 

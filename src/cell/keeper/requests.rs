@@ -28,6 +28,8 @@ pub enum Until {
     Served(String),
     /// The servers have taken up what is to be exported, or not, and have been asked for it.
     Exported(String),
+    /// The servers have been asked for what they are to serve.
+    Inspected(String),
     /// The cell is built.
     Found,
     /// Nothing: it came too late, and is to start the next keeper.
@@ -63,7 +65,7 @@ impl Keeper {
                 if let Some(servers) = &mut self.servers {
                     servers.inspect();
                 }
-                (Until::Exported(resource), now + budget)
+                (Until::Inspected(resource), now + budget)
             }
             Request::CleanUp { member } => {
                 self.tell(move || guard::clean_up(&member));
@@ -292,7 +294,7 @@ impl Keeper {
                 },
                 None => Reply::refused(Cause::Failed, "was stopped meanwhile"),
             },
-            Until::Exported(resource) => match &self.servers {
+            Until::Exported(resource) | Until::Inspected(resource) => match &self.servers {
                 Some(servers) if !servers.has_settled(&self.exports()) => return None,
                 _ => self.member(resource),
             },
@@ -343,6 +345,7 @@ impl Keeper {
             Until::Attached(resource) if self.condition(resource) == Condition::Running => {
                 return self.member(resource);
             }
+            Until::Inspected(resource) => return self.member(resource),
             Until::Attached(resource)
             | Until::Gone(resource)
             | Until::Served(resource)

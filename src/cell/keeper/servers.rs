@@ -193,12 +193,13 @@ impl Servers {
     /// Tries again what they did not take, if that was a while ago: what was in the way may be gone.
     pub fn retry(&mut self, now: Instant) {
         let lately = |since: Instant| now.duration_since(since) < RETRY;
-        if !self.is_idle() || self.refused.is_empty() || self.inspected.is_some_and(lately) {
+        if !self.is_idle() || self.inspected.is_some_and(lately) {
             return;
         }
-        match self.trouble {
-            Some(_) => self.change(&self.target.clone()),
-            None => self.look(Duration::ZERO),
+        if self.trouble.is_some() {
+            self.change(&self.target.clone());
+        } else if !self.refused.is_empty() {
+            self.look(Duration::ZERO);
         }
     }
 
