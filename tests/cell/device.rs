@@ -435,7 +435,7 @@ fn a_full_run_fails_no_start_and_no_stop() {
     let node = Node::new("full");
     let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
     let fs = node.fs(&vserver, &device, "/data");
-    sh("mount -o remount,size=1M /run");
+    sh("mount -o remount,size=$(($(df -k --output=used /run | tail -1) + 512))k /run");
     for uuid in [false, true] {
         try_sh("cat /dev/zero >/run/filler");
         let fs = match uuid {
