@@ -50,7 +50,7 @@ fn killed(lab: &Lab, node: &str) {
     let pings = begin(lab);
     let heard = wire::arp_senders(lab, "n2", "eth1").unwrap();
     let since = Instant::now();
-    let old = daemon(lab, node).unwrap();
+    let old = the_daemon(lab, node);
     run(lab, node, &format!("kill -9 {old}"));
     wait_for_another(lab, node, old);
     let now = run(lab, node, STATE);
@@ -96,7 +96,7 @@ fn killed_while_a_port_fails(lab: &Lab, node: &str) {
         .zip(["eth1", "eth2"].iter().cycle())
     {
         let pings = begin(lab);
-        let old = daemon(lab, node).unwrap();
+        let old = the_daemon(lab, node);
         thread::scope(|scope| {
             let kill = format!("sleep {delay}; kill -9 {old}");
             scope.spawn(move || run(lab, node, &kill));
@@ -245,6 +245,11 @@ fn daemon(lab: &Lab, node: &str) -> Result<u32, String> {
     let output = lab.exec(node, &["pgrep", "-x", "berth-portwatch"]);
     let text = output.map_err(|e| e.to_string())?.stdout;
     text.trim().parse().map_err(|e| format!("{text:?}: {e}"))
+}
+
+/// The same; one that takes over is there beside the one before it for a moment.
+fn the_daemon(lab: &Lab, node: &str) -> u32 {
+    wait_for("one daemon", LIMIT, || daemon(lab, node)).unwrap()
 }
 
 fn wait_for_another(lab: &Lab, node: &str, old: u32) {
