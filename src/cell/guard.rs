@@ -20,7 +20,7 @@ const REPORT_LIMIT: Duration = Duration::from_secs(20);
 enum Word {
     /// These are to be reported if the keeper dies.
     Watch(Vec<Member>),
-    /// The keeper ends in good order; or who cleans up for it goes on alone.
+    /// The keeper ends in good order.
     Goodbye,
 }
 
@@ -110,8 +110,8 @@ pub fn clean_up(member: &Member) {
 /// it anew.
 const ARRIVED: Duration = Duration::from_secs(3);
 
-/// How long it may take a process to part from the one that it was forked by.
-const PARTING: Duration = Duration::from_secs(1);
+/// How long a child may take to part from its parent, which takes some microseconds.
+const PARTED: Duration = Duration::from_secs(1);
 
 /// Has Pacemaker forget, in a while, that `member` was degraded here, which has left: nobody else would. Whoever
 /// calls this may end meanwhile.
@@ -126,13 +126,13 @@ pub unsafe fn clean_up_later(member: Member) -> io::Result<Pid> {
     let work = || {
         let _ = nix::sys::prctl::set_pdeathsig(None);
         let _ = nix::unistd::setsid();
+        let _ = there.send(&(), None);
         // Pacemaker waits for the end of what an agent says, and so does the agent that stops a daemon.
         if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
             let _ = nix::unistd::dup2_stdin(&null);
             let _ = nix::unistd::dup2_stdout(&null);
             let _ = nix::unistd::dup2_stderr(&null);
         }
-        let _ = there.send(&Word::Goodbye, None);
         std::thread::sleep(ARRIVED);
         clean_up(&member);
         0
@@ -140,6 +140,6 @@ pub unsafe fn clean_up_later(member: Member) -> io::Result<Pid> {
     // SAFETY: the caller's promise.
     let pid = unsafe { job::fork(c"berth-clean-up", &[&there], work) }?;
     // This process may end at once, and a child that has not parted from it would end with it.
-    let _ = wait_readable(&here, Instant::now() + PARTING);
+    let _ = wait_readable(&here, Instant::now() + PARTED);
     Ok(pid)
 }
