@@ -1,5 +1,6 @@
 //! The Ethernet addresses of the cluster's nodes, those that are down included: what a switch or a proxy
-//! still says of a node that was fenced is told from a stranger's claim by them.
+//! still says of a node that was fenced is told from a stranger's claim by them, and from that of a node that
+//! is up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::publisher::{Publisher, Value, Values};
+use crate::cluster::tool;
 use crate::ocf::log;
 use crate::sys::netlink::Mac;
 use crate::sys::state;
@@ -43,6 +45,15 @@ pub(in crate::agent) fn node_of(runtime: &Path, mac: [u8; 6]) -> Option<String> 
     known
         .find(|(_, macs)| macs.contains(&mac))
         .map(|(node, _)| node)
+}
+
+/// Whether the cluster still has what `node` said of its ports, and this address is one of them: the cluster
+/// forgets that of a node that is down. `None`: it does not answer. Blocks.
+pub(in crate::agent) fn is_member(node: &str, mac: [u8; 6], deadline: Instant) -> Option<bool> {
+    let values = tool::read_attribute(ATTRIBUTE, deadline);
+    let values = values.map_err(log::warn).ok()?;
+    let ports = values.get(node).map(String::as_str).unwrap_or_default();
+    Some(ports.split(',').filter_map(parse).any(|port| port == mac))
 }
 
 /// What the daemon does for that: it tells the other nodes this one's, and keeps theirs on record.

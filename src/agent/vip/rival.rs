@@ -3,15 +3,15 @@
 //! The cluster says where a VIP is, and another node has been stopped or fenced before this one starts
 //! it. Who claims it all the same is a ghost (a switch, a proxy, or a node cut off from its disks alone
 //! that goes on answering for it), or a stranger who was given the same address by mistake. A ghost must
-//! not keep the address down, on this node and then on all others. So the address of a node of this
-//! cluster is no reason to refuse a start, and a stranger is one once: the administrator is told, and
-//! what the cluster starts again it means. From then on the address is defended (RFC 5227, 2.4 c).
+//! not keep the address down, on this node and then on all others. So the address of a node that is down
+//! is no reason to refuse a start. A stranger is one once, and so is a node that is up, which may be about
+//! to give the address up: the administrator is told, and what the cluster starts again it means. From then on the address is defended (RFC 5227, 2.4 c).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,8 @@ use crate::sys::state;
 /// How long a start waits for an answer to its first probe before it changes anything. Who lives on the
 /// network answers within a fraction of it; late answers are waited for meanwhile.
 const FIRST_ANSWER: Duration = Duration::from_millis(10);
+/// How long the cluster may take to say whether a node is up.
+const MEMBER_LIMIT: Duration = Duration::from_secs(2);
 /// How long a refusal is remembered: a stranger who comes later is told of anew.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 /// Refusals are some dozens of bytes each; a longer file is not one of berth's.
@@ -93,13 +95,18 @@ impl Service<'_> {
     /// If it does not.
     pub(super) fn admit(&self, desired: &Desired, other: Mac) -> Result<(), Error> {
         let vip = desired.vip;
-        let _lock = self.lock()?;
-        if let Some(node) = peers::node_of(&self.runtime, other.0) {
-            log::warn(format_args!(
-                "{vip} is also answered for by {other}, which is node {node}: it is started, since the cluster has it here"
-            ));
-            return Ok(());
+        let node = peers::node_of(&self.runtime, other.0);
+        if let Some(node) = &node {
+            step("asking the cluster for the address's other user");
+            let limit = self.deadline.min(Instant::now() + MEMBER_LIMIT);
+            if peers::is_member(node, other.0, limit) != Some(true) {
+                log::warn(format_args!(
+                    "{vip} is also answered for by {other}, which is what was node {node}: it is started, since the cluster has it here"
+                ));
+                return Ok(());
+            }
         }
+        let _lock = self.lock()?;
         let now = since_boot();
         let mut refusals = Refusals::read(&self.runtime, now);
         if refusals.0.contains_key(&vip) {
@@ -119,7 +126,7 @@ impl Service<'_> {
             },
         );
         match refusals.write(&self.runtime) {
-            Ok(()) => Err(in_use(desired, other)),
+            Ok(()) => Err(in_use(desired, other, node.as_deref())),
             Err(e) => {
                 // It would be refused for ever.
                 log::warn(format_args!(
@@ -266,10 +273,14 @@ fn probe<'a>(
     }))
 }
 
-fn in_use(desired: &Desired, other: Mac) -> Error {
+fn in_use(desired: &Desired, other: Mac, node: Option<&str>) -> Error {
     let port = desired.port.as_deref().unwrap_or_default();
+    let who = node.map_or_else(
+        || other.to_string(),
+        |node| format!("{other} of node {node}"),
+    );
     Error::failed(format!(
-        "parameter ip: {} is already in use by {other} at {port}; the next start takes it",
+        "parameter ip: {} is already in use by {who} at {port}; the next start takes it",
         desired.vip
     ))
 }

@@ -286,7 +286,13 @@ impl Scene<'_> {
         let routing = States::of(lab, std::slice::from_ref(&router));
         let idle = States::of(lab, std::slice::from_ref(&third));
         let one = (RESOURCE, "alpha", VIP);
-        // The one that answers for it is a node of the cluster, which alone knows where it should be.
+        assert_eq!(
+            self.agent(&third, one, "start"),
+            1,
+            "the address has a user"
+        );
+        idle.wait_for(lab);
+        // It is told once; what is started all the same is meant.
         assert!([0, 190].contains(&self.agent(&third, one, "start")));
         wait_for("two routers", LIMIT, || ports::port_of(lab, &third, VIP)).unwrap();
         let begun = Instant::now();
