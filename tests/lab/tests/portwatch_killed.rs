@@ -49,17 +49,27 @@ fn killed(lab: &Lab, node: &str) {
     let state = run(lab, node, STATE);
     let pings = begin(lab);
     let heard = wire::arp_senders(lab, "n2", "eth1").unwrap();
+    let announced = |since: Instant| {
+        let mut frames = heard.since(since);
+        frames.retain(|(_, (ip, _))| VIPS.contains(&ip.to_string().as_str()));
+        frames
+    };
+    // Announcements of the addresses' start go on for a second.
+    wait_for("silence", LIMIT, || {
+        let since = Instant::now();
+        thread::sleep(Duration::from_millis(1500));
+        let left = announced(since);
+        holds(left.is_empty(), Error::new(format!("{left:?}")))
+    })
+    .unwrap();
     let since = Instant::now();
     let old = the_daemon(lab, node);
     run(lab, node, &format!("kill -9 {old}"));
     wait_for_another(lab, node, old);
     let now = run(lab, node, STATE);
     assert!(now == state, "{}", difference(&state, &now));
-    let announced = heard.since(since).into_iter();
-    let announced: Vec<_> = announced
-        .filter(|(_, (ip, _))| VIPS.contains(&ip.to_string().as_str()))
-        .collect();
-    assert!(announced.is_empty(), "{announced:?}");
+    let left = announced(since);
+    assert!(left.is_empty(), "{left:?}");
     end(pings, "killed");
 }
 
