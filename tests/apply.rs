@@ -90,6 +90,7 @@ fn apply_adds_keeps_changes_and_removes_what_is_its_own() {
     what_is_kept_stopped_is_said_to_be_so(&cluster);
     nothing_is_removed_that_the_cluster_would_not_stop(&cluster);
     an_interrupted_removal_leaves_everything_as_it_was(&cluster);
+    a_second_interrupt_does_not_reach_what_sets_things_back(&cluster);
     a_killed_removal_is_put_right_by_the_next_apply(&cluster);
     a_removed_server_is_stopped_in_order(&cluster);
     let cib = cluster.good("cibadmin --query --scope configuration");
@@ -307,6 +308,11 @@ fn nothing_is_removed_that_the_cluster_would_not_stop(cluster: &Cluster) {
 
 /// An apply that removes beta, whose addresses take their time to stop; ended by a signal meanwhile.
 fn killed_while_stopping(cluster: &Cluster, signal: &str) -> Output {
+    interrupted_while_stopping(cluster, &format!("kill -{signal} $apply"))
+}
+
+/// Such an apply, the leader of a process group, and what a script does to it.
+fn interrupted_while_stopping(cluster: &Cluster, interrupt: &str) -> Output {
     cluster.lab.write("n1", FILE, without_beta()).unwrap();
     for node in cluster.lab.plan().node_names() {
         let file = "/run/answer-beta-ip1-stop";
@@ -315,9 +321,9 @@ fn killed_while_stopping(cluster: &Cluster, signal: &str) -> Output {
     }
     let script = format!(
         ": >/run/said
-        env --default-signal berth apply --file {FILE} >>/run/said 2>&1 & apply=$!
+        setsid env --default-signal berth apply --file {FILE} >>/run/said 2>&1 & apply=$!
         until grep -q '^stopping ' /run/said; do sleep 0.1; done
-        kill -{signal} $apply; wait $apply; code=$?; cat /run/said; exit $code"
+        {interrupt}; wait $apply; code=$?; cat /run/said; exit $code"
     );
     let output = cluster.run(&script);
     for node in cluster.lab.plan().node_names() {
@@ -344,6 +350,47 @@ fn an_interrupted_removal_leaves_everything_as_it_was(cluster: &Cluster) {
         assert!(said.starts_with("no change\n"), "{said}");
         assert!(said.contains("all 11 resources started"), "{said}");
     }
+    cluster.recorded();
+}
+
+/// ^C goes to the whole group in front of a terminal: also to the tool that makes the change.
+fn a_second_interrupt_does_not_reach_what_sets_things_back(cluster: &Cluster) {
+    let before = resources(cluster);
+    // Of the patches after the first interrupt, the first one meets the second interrupt, and the next one a
+    // cluster that fails in an unknown way.
+    let interrupting =
+        "cd /usr/sbin && mv cibadmin cibadmin.real && cat >cibadmin <<'E' && chmod 755 cibadmin
+#!/bin/sh
+case \"$*\" in *--patch*)
+    if [ -e /run/interrupted ] && [ ! -e /run/again ]; then
+        : >/run/again
+        kill -INT -- -$(cat /run/group)
+        kill -INT -- -$(cat /run/group)
+    elif [ -e /run/again ] && [ ! -e /run/failed ]; then
+        : >/run/failed
+        exit 1
+    fi
+esac
+exec /usr/sbin/cibadmin.real \"$@\"
+E";
+    cluster.good(interrupting);
+    let output = interrupted_while_stopping(
+        cluster,
+        ": >/run/interrupted; echo $apply >/run/group; kill -INT -- -$apply",
+    );
+    cluster.good("mv /usr/sbin/cibadmin.real /usr/sbin/cibadmin; test -e /run/again");
+    let said = &output.stdout;
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("interrupted by SIGINT; setting back what was set to stop\n"),
+        "{said}"
+    );
+    assert!(
+        said.contains("; nothing was removed, and what was stopped may start again"),
+        "{said}"
+    );
+    assert_eq!(resources(cluster), before);
+    cluster.apply(EXAMPLE);
     cluster.recorded();
 }
 

@@ -89,8 +89,8 @@ struct Attempt {
     merged: Merged,
 }
 
-fn attempt(config: &Config, cib: &Cib) -> Result<Attempt, Failure> {
-    let before = cib.read(soon())?;
+/// What `config` makes of a CIB.
+fn attempt(config: &Config, before: Element) -> Result<Attempt, Failure> {
     release::check(&before).map_err(Failure::Failed)?;
     let mut model = model::build(config, Features::CURRENT, &known(&before));
     if properties::is_opt_in(&before) {
@@ -134,7 +134,7 @@ fn known(cib: &Element) -> Known {
 /// Prints what [`apply`] would change.
 pub fn diff(target: &Target) -> Result<ExitCode, Failure> {
     let (config, cib) = target.open()?;
-    let attempt = attempt(&config, &cib)?;
+    let attempt = attempt(&config, cib.read(soon())?)?;
     let nodes = Comparison::of(&config, &attempt.before);
     nodes
         .unknown
@@ -159,7 +159,7 @@ pub fn apply(options: &Options) -> Result<ExitCode, Failure> {
         return diff(&options.target);
     }
     let (config, cib) = options.target.open()?;
-    let mut attempt = attempt(&config, &cib)?;
+    let mut attempt = attempt(&config, cib.read(soon())?)?;
     let nodes = Comparison::of(&config, &attempt.before);
     if !nodes.unknown.is_empty() {
         return Err(Failure::Refused(nodes.unknown.join("; ")));
@@ -216,29 +216,34 @@ fn check_fencing(cib: &Cib, live: &Element) -> Result<(), Failure> {
 }
 
 fn load(config: &Config, cib: &Cib) -> Result<Attempt, Failure> {
-    change(cib, || {
-        let attempt = attempt(config, cib)?;
-        Ok((attempt.before.clone(), attempt.merged.cib.clone(), attempt))
+    change(cib, |before| {
+        let attempt = attempt(config, before)?;
+        Ok((attempt.merged.cib.clone(), attempt))
     })
 }
 
-/// Changes the CIB, again from its newest state when somebody else was faster, or when the cluster had no
-/// controller that would have answered.
+/// Changes the CIB to what `plan` makes of it, again from its newest state when somebody else was faster, or when
+/// the cluster had no controller that would have answered.
 fn change<T>(
     cib: &Cib,
-    mut plan: impl FnMut() -> Result<(Element, Element, T), Failure>,
+    mut plan: impl FnMut(Element) -> Result<(Element, T), Failure>,
 ) -> Result<T, Failure> {
     let begin = Instant::now();
     loop {
-        let (before, after, result) = plan()?;
-        let (patience, why) = match cib.load(&before, &after, soon())? {
-            Loaded::Done => return Ok(result),
-            Loaded::Outdated => {
-                let seconds = LOAD_PATIENCE.as_secs();
-                let why = format!("others change it all the time, no gap in {seconds} s");
-                (LOAD_PATIENCE, format!("change the CIB: {why}"))
+        let (patience, why) = match cib.read(soon()) {
+            Err(unread) => (ELECTION_PATIENCE, unread.to_string()),
+            Ok(before) => {
+                let (after, result) = plan(before.clone())?;
+                match cib.load(&before, &after, soon())? {
+                    Loaded::Done => return Ok(result),
+                    Loaded::Outdated => {
+                        let seconds = LOAD_PATIENCE.as_secs();
+                        let why = format!("others change it all the time, no gap in {seconds} s");
+                        (LOAD_PATIENCE, format!("change the CIB: {why}"))
+                    }
+                    Loaded::Unanswered(words) => (ELECTION_PATIENCE, words),
+                }
             }
-            Loaded::Unanswered(words) => (ELECTION_PATIENCE, words),
         };
         if begin.elapsed() > patience {
             return Err(Failure::Failed(why));
