@@ -87,6 +87,8 @@ fn apply_adds_keeps_changes_and_removes_what_is_its_own() {
     a_busy_cluster_is_no_obstacle(&cluster);
     what_is_degraded_runs_and_is_said_to_be_degraded(&cluster);
     what_does_not_start_is_no_success(&cluster);
+    what_was_refused_once_is_waited_for(&cluster);
+    what_is_not_in_force_is_no_success(&cluster);
     what_is_kept_stopped_is_said_to_be_so(&cluster);
     nothing_is_removed_that_the_cluster_would_not_stop(&cluster);
     an_interrupted_removal_leaves_everything_as_it_was(&cluster);
@@ -248,9 +250,67 @@ fn what_does_not_start_is_no_success(cluster: &Cluster) {
         said.contains(reason) && said.contains(": options: bogus is not known)"),
         "{said}"
     );
+    // The cluster has tried it on each node, and on one of them once more when it had forgotten the failure.
+    let recorded = cluster.recorded();
+    let starts = recorded.iter().filter(|l| *l == "start beta-data");
+    let nodes = cluster.lab.plan().node_names().len();
+    assert!(starts.count() > nodes, "{recorded:?}");
     // It is not about what is new: it does not run now either.
-    assert_eq!(failed(cluster, &other, "--wait").0, Some(1));
-    answer_well(cluster, "beta-data-start");
+    let (code, said) = failed(cluster, &other, "--wait 3");
+    assert_eq!(code, Some(1), "{said}");
+    let late = "after 3 s not started: beta-data (stopped; start failed on n";
+    assert!(said.contains(late), "{said}");
+}
+
+fn what_was_refused_once_is_waited_for(cluster: &Cluster) {
+    let script = format!(
+        ": >/run/said
+        berth apply --file {FILE} --wait >/run/said 2>&1 & apply=$!
+        until grep -q '^waiting for .*the next attempt with beta-data (' /run/said; do sleep 0.1; done
+        : >/run/seen; until [ -e /run/mended ]; do sleep 0.1; done
+        crm_resource --cleanup --resource beta-data
+        wait $apply; code=$?; cat /run/said; exit $code"
+    );
+    std::thread::scope(|scope| {
+        let applied = scope.spawn(|| cluster.good(&script));
+        cluster.good("until [ -e /run/seen ]; do sleep 0.1; done");
+        answer_well(cluster, "beta-data-start");
+        cluster.good(": >/run/mended");
+        let said = applied.join().unwrap();
+        assert!(said.contains("all 11 resources started"), "{said}");
+    });
+    cluster.apply(EXAMPLE);
+    cluster.recorded();
+}
+
+fn what_is_not_in_force_is_no_success(cluster: &Cluster) {
+    let device = "device = \"/dev/vg0/beta-data\"";
+    let other = EXAMPLE.replace(device, "device = \"/dev/vg0/beta-other\"");
+    cluster.good("crm_attribute --name maintenance-mode --update true");
+    // Also of a change that was made before.
+    for toml in [&other, &other] {
+        let (code, said) = failed(cluster, toml, "--wait");
+        assert_eq!(code, Some(1), "{said}");
+        let why = "changes are not in force yet: the cluster is in maintenance mode\n";
+        assert!(said.ends_with(why), "{said}");
+    }
+    assert_eq!(cluster.recorded(), [""; 0]);
+    cluster.good("crm_attribute --name maintenance-mode --delete");
+    cluster.apply(&other);
+    let managed = "crm_resource --meta --resource beta-data";
+    cluster.good(&format!(
+        "{managed} --set-parameter is-managed --parameter-value false"
+    ));
+    let (code, said) = failed(cluster, EXAMPLE, "--wait");
+    assert_eq!(code, Some(1), "{said}");
+    let why = "changes are not in force yet: not managed by the cluster: beta-data on n";
+    assert!(said.contains(why), "{said}");
+    // What is somebody's wish, and nothing new, is told.
+    let said = cluster.apply(EXAMPLE);
+    assert!(said.contains("all 11 resources started"), "{said}");
+    let note = said.lines().find(|line| line.starts_with("beta-data on n"));
+    assert!(note.is_some_and(|n| n.contains("not managed")), "{said}");
+    cluster.good(&format!("{managed} --delete-parameter is-managed"));
     cluster.apply(EXAMPLE);
     cluster.recorded();
 }

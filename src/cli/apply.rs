@@ -168,6 +168,7 @@ pub fn apply(options: &Options) -> Result<ExitCode, Failure> {
     if !options.without_fencing {
         check_fencing(&cib, &attempt.before)?;
     }
+    let mut touched = Vec::new();
     if attempt.merged.changes.is_empty() {
         say("no change");
     } else {
@@ -177,15 +178,17 @@ pub fn apply(options: &Options) -> Result<ExitCode, Failure> {
             Some(_) => load(&config, &cib)?,
         };
         // Nothing is left to change where the answer to a first attempt was lost.
-        let told = match loaded.merged.changes.is_empty() {
-            true => &attempt.merged.changes,
-            false => &loaded.merged.changes,
+        let made = match loaded.merged.changes.is_empty() {
+            true => &attempt.merged,
+            false => &loaded.merged,
         };
-        told.iter().for_each(say);
+        made.changes.iter().for_each(say);
+        touched.clone_from(&made.touched);
         attempt = loaded;
     }
     if let Some(patience) = options.wait.filter(|_| cib.file.is_none()) {
-        wait::until_started(&attempt.model, Duration::from_secs(patience.into()))?;
+        let patience = Duration::from_secs(patience.into());
+        wait::until_started(&attempt.model, &touched, patience)?;
     }
     Ok(ExitCode::SUCCESS)
 }

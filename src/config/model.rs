@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-pub use super::build::build;
+pub use super::build::{FAILURE_TIMEOUT, build};
 use super::ids;
 
 /// What the cluster shall have.
