@@ -15,13 +15,17 @@ use crate::cluster::cib::Cib;
 use crate::cluster::element::Element;
 use crate::cluster::merge::{self, Merged};
 use crate::cluster::patch::Loaded;
+use crate::cluster::status::Status;
 use crate::cluster::{fencing, properties, release};
 use crate::config::ids::{Known, OWNERSHIP};
 use crate::config::model::{self, Agent, Features, Model};
 use crate::config::{Config, render};
 
+mod opt_in;
 mod removal;
 mod wait;
+
+use opt_in::OptIn;
 
 /// Exit code of [`diff`] and of a dry run when something would change.
 const DIFFERENT: u8 = 5;
@@ -85,27 +89,40 @@ fn warn(text: &String) {
 /// A CIB as it was read, and what the file makes of it.
 struct Attempt {
     model: Model,
+    /// Where it may run, if that has to be said.
+    opt_in: Option<OptIn>,
     before: Element,
     merged: Merged,
+}
+
+impl Attempt {
+    fn opt_in_warning(&self) -> Option<&String> {
+        self.opt_in.as_ref()?.warning.as_ref()
+    }
+
+    /// What would be stopped in the running cluster, as it runs where it may not.
+    fn stops(&self, cib: &Cib) -> Result<Vec<String>, Failure> {
+        match &self.opt_in {
+            Some(opt_in) if cib.file.is_none() => Ok(opt_in.stops(&Status::read(soon())?)),
+            _ => Ok(Vec::new()),
+        }
+    }
 }
 
 /// What `config` makes of a CIB.
 fn attempt(config: &Config, before: Element) -> Result<Attempt, Failure> {
     release::check(&before).map_err(Failure::Failed)?;
     let mut model = model::build(config, Features::CURRENT, &known(&before));
-    if properties::is_opt_in(&before) {
-        let nodes: Vec<&str> = config.nodes.iter().map(|n| n.name.value.as_str()).collect();
-        if nodes.is_empty() {
-            let text = "the cluster is opt-in (symmetric-cluster is false), and the file names no nodes: give each node that may run virtual servers a table [nodes.NAME]";
-            return Err(Failure::Refused(text.to_owned()));
-        }
-        model.allow_only_on(&nodes);
-    }
+    let opt_in = match properties::is_opt_in(&before) {
+        true => Some(OptIn::settle(&mut model, config, &before)?),
+        false => None,
+    };
     let wanted = render::xml::configuration(&model);
     let merged = merge::merge(&before, &wanted, OWNERSHIP)
         .map_err(|conflict| Failure::Failed(conflict.to_string()))?;
     Ok(Attempt {
         model,
+        opt_in,
         before,
         merged,
     })
@@ -140,6 +157,8 @@ pub fn diff(target: &Target) -> Result<ExitCode, Failure> {
         .unknown
         .iter()
         .chain(&nodes.unmentioned)
+        .chain(attempt.opt_in_warning())
+        .chain(&attempt.stops(&cib)?)
         .for_each(warn);
     let mut out = io::stdout().lock();
     for change in &attempt.merged.changes {
@@ -164,7 +183,15 @@ pub fn apply(options: &Options) -> Result<ExitCode, Failure> {
     if !nodes.unknown.is_empty() {
         return Err(Failure::Refused(nodes.unknown.join("; ")));
     }
-    nodes.unmentioned.iter().for_each(warn);
+    let stops = attempt.stops(&cib)?;
+    if !stops.is_empty() {
+        return Err(Failure::Refused(stops.join("; ")));
+    }
+    nodes
+        .unmentioned
+        .iter()
+        .chain(attempt.opt_in_warning())
+        .for_each(warn);
     if !options.without_fencing {
         check_fencing(&cib, &attempt.before)?;
     }
