@@ -479,6 +479,14 @@ fn a_removed_server_is_stopped_in_order(cluster: &Cluster) {
 }
 
 fn an_opt_in_cluster_stops_nothing_that_the_file_does_not_allow_unasked(cluster: &Cluster) {
+    let allow = |rsc: &str, node: &str| {
+        cluster.good(&format!(
+            "cibadmin --create --scope constraints --xml-text '<rsc_location id=\"others-{rsc}-{node}\" rsc=\"{rsc}\" node=\"{node}\" score=\"0\"/>'"
+        ));
+    };
+    for node in cluster.lab.plan().node_names() {
+        allow("power", &node);
+    }
     cluster.good("crm_attribute --name symmetric-cluster --update false");
     let all = without_beta();
     cluster.apply(all);
@@ -492,9 +500,7 @@ fn an_opt_in_cluster_stops_nothing_that_the_file_does_not_allow_unasked(cluster:
         "berth: node n2 runs portwatch and is not in the file, nor allowed by another constraint: ";
     assert!(said.starts_with(why), "{said}");
     assert_eq!(configuration(), there);
-    cluster.good(
-        "cibadmin --create --scope constraints --xml-text '<rsc_location id=\"others\" rsc=\"portwatch-clone\" node=\"n2\" score=\"0\"/>'",
-    );
+    allow("portwatch-clone", "n2");
     cluster.apply(&without_n2);
     let runs = cluster.good("crm_resource --locate --resource portwatch-clone");
     assert!(runs.contains(": n2"), "{runs}");

@@ -29,21 +29,23 @@ pub fn until_started(model: &Model, touched: &[String], patience: Duration) -> R
         if let Some(why) = not_in_force(&progress, &obstacles, touched) {
             return Err(Failure::Failed(why));
         }
-        let good = |progress: &Progress| {
+        let good = |progress: &Progress, obstacles: &[String]| {
             obstacles.is_empty()
                 && (progress.waiting.is_empty() || (late && progress.is_only_monitored()))
         };
         let hopeless = given_up.is_overdue(&progress, Instant::now()) || progress.is_stuck();
-        if good(&progress) || hopeless {
+        if good(&progress, &obstacles) || hopeless {
             let prospect = prospect(&ids, soon())?;
             // What was seen may be over: only what is the same before and after that is believed.
-            let (again, _) = look()?;
+            let (again, still) = look()?;
             match prospect {
                 Prospect::Act(actions) if late => {
                     let text = format!("to come: {}", actions.join(", "));
                     return Err(failure(&again, &[text], patience));
                 }
-                Prospect::Nothing | Prospect::Forget if good(&progress) && good(&again) => {
+                Prospect::Nothing | Prospect::Forget
+                    if good(&progress, &obstacles) && good(&again, &still) =>
+                {
                     succeed(&ids, &again, begin.elapsed());
                     return Ok(());
                 }
