@@ -45,7 +45,11 @@ pub fn load(config: &Config, cib: &Cib, removed: &[String]) -> Result<Attempt, F
                 Ok((attempt.merged.cib.clone(), attempt))
             })
         })
-        .map_err(|failure| undo(cib, removed, failure));
+        .map_err(|failure| match signals.wait(Duration::ZERO) {
+            // Whoever ends all of a session ends the tools too, so this is what the failure is.
+            Ok(Some(name)) => undo(cib, removed, interrupted(name)),
+            _ => undo(cib, removed, failure),
+        });
     if done.is_err() {
         // It has ended already, as was asked, and says what was left.
         while let Ok(Some(_)) = signals.wait(Duration::ZERO) {}
