@@ -87,11 +87,15 @@ fn apply_adds_keeps_changes_and_removes_what_is_its_own() {
     a_busy_cluster_is_no_obstacle(&cluster);
     what_is_degraded_runs_and_is_said_to_be_degraded(&cluster);
     what_does_not_start_is_no_success(&cluster);
+    what_was_refused_once_is_waited_for(&cluster);
+    what_is_not_in_force_is_no_success(&cluster);
     what_is_kept_stopped_is_said_to_be_so(&cluster);
     nothing_is_removed_that_the_cluster_would_not_stop(&cluster);
     an_interrupted_removal_leaves_everything_as_it_was(&cluster);
+    a_second_interrupt_does_not_reach_what_sets_things_back(&cluster);
     a_killed_removal_is_put_right_by_the_next_apply(&cluster);
     a_removed_server_is_stopped_in_order(&cluster);
+    an_opt_in_cluster_stops_nothing_that_the_file_does_not_allow_unasked(&cluster);
     let cib = cluster.good("cibadmin --query --scope configuration");
     assert!(cib.contains("\"foreign\"") && cib.contains("\"power\"") && !cib.contains("beta"));
     cluster.lab.down().unwrap();
@@ -247,9 +251,66 @@ fn what_does_not_start_is_no_success(cluster: &Cluster) {
         said.contains(reason) && said.contains(": options: bogus is not known)"),
         "{said}"
     );
+    // Such an answer counts for all nodes, until the cluster has forgotten it: then it was tried once more.
+    let recorded = cluster.recorded();
+    let starts = recorded.iter().filter(|l| *l == "start beta-data");
+    assert!(starts.count() > 1, "{recorded:?}");
     // It is not about what is new: it does not run now either.
-    assert_eq!(failed(cluster, &other, "--wait").0, Some(1));
-    answer_well(cluster, "beta-data-start");
+    let (code, said) = failed(cluster, &other, "--wait 3");
+    assert_eq!(code, Some(1), "{said}");
+    let late = "after 3 s not started: beta-data (stopped; start failed on n";
+    assert!(said.contains(late), "{said}");
+}
+
+fn what_was_refused_once_is_waited_for(cluster: &Cluster) {
+    let script = format!(
+        ": >/run/said
+        berth apply --file {FILE} --wait >/run/said 2>&1 & apply=$!
+        until grep -q '^waiting for .*the next attempt with beta-data (' /run/said; do sleep 0.1; done
+        : >/run/seen; until [ -e /run/mended ]; do sleep 0.1; done
+        crm_resource --cleanup --resource beta-data
+        wait $apply; code=$?; cat /run/said; exit $code"
+    );
+    std::thread::scope(|scope| {
+        let applied = scope.spawn(|| cluster.good(&script));
+        cluster.good("until [ -e /run/seen ]; do sleep 0.1; done");
+        answer_well(cluster, "beta-data-start");
+        cluster.good(": >/run/mended");
+        let said = applied.join().unwrap();
+        assert!(said.contains("all 11 resources started"), "{said}");
+    });
+    cluster.apply(EXAMPLE);
+    cluster.recorded();
+}
+
+fn what_is_not_in_force_is_no_success(cluster: &Cluster) {
+    let device = "device = \"/dev/vg0/beta-data\"";
+    let other = EXAMPLE.replace(device, "device = \"/dev/vg0/beta-other\"");
+    cluster.good("crm_attribute --name maintenance-mode --update true");
+    // Also of a change that was made before.
+    for toml in [&other, &other] {
+        let (code, said) = failed(cluster, toml, "--wait");
+        assert_eq!(code, Some(1), "{said}");
+        let why = "changes are not in force yet: the cluster is in maintenance mode\n";
+        assert!(said.ends_with(why), "{said}");
+    }
+    assert_eq!(cluster.recorded(), [""; 0]);
+    cluster.good("crm_attribute --name maintenance-mode --delete");
+    cluster.apply(&other);
+    let managed = "crm_resource --meta --resource beta-data";
+    cluster.good(&format!(
+        "{managed} --set-parameter is-managed --parameter-value false"
+    ));
+    let (code, said) = failed(cluster, EXAMPLE, "--wait");
+    assert_eq!(code, Some(1), "{said}");
+    let why = "changes are not in force yet: not managed by the cluster: beta-data on n";
+    assert!(said.contains(why), "{said}");
+    // What is somebody's wish, and nothing new, is told.
+    let said = cluster.apply(EXAMPLE);
+    assert!(said.contains("all 11 resources started"), "{said}");
+    let note = said.lines().find(|line| line.starts_with("beta-data on n"));
+    assert!(note.is_some_and(|n| n.contains("not managed")), "{said}");
+    cluster.good(&format!("{managed} --delete-parameter is-managed"));
     cluster.apply(EXAMPLE);
     cluster.recorded();
 }
@@ -307,6 +368,11 @@ fn nothing_is_removed_that_the_cluster_would_not_stop(cluster: &Cluster) {
 
 /// An apply that removes beta, whose addresses take their time to stop; ended by a signal meanwhile.
 fn killed_while_stopping(cluster: &Cluster, signal: &str) -> Output {
+    interrupted_while_stopping(cluster, &format!("kill -{signal} $apply"))
+}
+
+/// Such an apply, the leader of a process group, and what a script does to it.
+fn interrupted_while_stopping(cluster: &Cluster, interrupt: &str) -> Output {
     cluster.lab.write("n1", FILE, without_beta()).unwrap();
     for node in cluster.lab.plan().node_names() {
         let file = "/run/answer-beta-ip1-stop";
@@ -315,9 +381,9 @@ fn killed_while_stopping(cluster: &Cluster, signal: &str) -> Output {
     }
     let script = format!(
         ": >/run/said
-        env --default-signal berth apply --file {FILE} >>/run/said 2>&1 & apply=$!
+        setsid env --default-signal berth apply --file {FILE} >>/run/said 2>&1 & apply=$!
         until grep -q '^stopping ' /run/said; do sleep 0.1; done
-        kill -{signal} $apply; wait $apply; code=$?; cat /run/said; exit $code"
+        {interrupt}; wait $apply; code=$?; cat /run/said; exit $code"
     );
     let output = cluster.run(&script);
     for node in cluster.lab.plan().node_names() {
@@ -347,6 +413,47 @@ fn an_interrupted_removal_leaves_everything_as_it_was(cluster: &Cluster) {
     cluster.recorded();
 }
 
+/// ^C goes to the whole group in front of a terminal: also to the tool that makes the change.
+fn a_second_interrupt_does_not_reach_what_sets_things_back(cluster: &Cluster) {
+    let before = resources(cluster);
+    // Of the patches after the first interrupt, the first one meets the second interrupt, and the next one a
+    // cluster that fails in an unknown way.
+    let interrupting =
+        "cd /usr/sbin && mv cibadmin cibadmin.real && cat >cibadmin <<'E' && chmod 755 cibadmin
+#!/bin/sh
+case \"$*\" in *--patch*)
+    if [ -e /run/interrupted ] && [ ! -e /run/again ]; then
+        : >/run/again
+        kill -s INT -- -$(cat /run/group)
+        kill -s INT -- -$(cat /run/group)
+    elif [ -e /run/again ] && [ ! -e /run/failed ]; then
+        : >/run/failed
+        exit 1
+    fi
+esac
+exec /usr/sbin/cibadmin.real \"$@\"
+E";
+    cluster.good(interrupting);
+    let output = interrupted_while_stopping(
+        cluster,
+        ": >/run/interrupted; echo $apply >/run/group; kill -s INT -- -$apply",
+    );
+    cluster.good("mv /usr/sbin/cibadmin.real /usr/sbin/cibadmin; test -e /run/again");
+    let said = &output.stdout;
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("interrupted by SIGINT; setting back what was set to stop\n"),
+        "{said}"
+    );
+    assert!(
+        said.contains("; nothing was removed, and what was stopped may start again"),
+        "{said}"
+    );
+    assert_eq!(resources(cluster), before);
+    cluster.apply(EXAMPLE);
+    cluster.recorded();
+}
+
 fn a_killed_removal_is_put_right_by_the_next_apply(cluster: &Cluster) {
     killed_while_stopping(cluster, "KILL");
     assert!(resources(cluster).contains("berth-stopping"));
@@ -369,4 +476,33 @@ fn a_removed_server_is_stopped_in_order(cluster: &Cluster) {
     assert!(stop("beta-ip1") < stop("beta") && stop("beta-ip2") < stop("beta"));
     assert!(stop("beta") < stop("beta-home") && stop("beta") < stop("beta-data"));
     assert_eq!(recorded.len(), 5, "{recorded:?}");
+}
+
+fn an_opt_in_cluster_stops_nothing_that_the_file_does_not_allow_unasked(cluster: &Cluster) {
+    let allow = |rsc: &str, node: &str| {
+        cluster.good(&format!(
+            "cibadmin --create --scope constraints --xml-text '<rsc_location id=\"others-{rsc}-{node}\" rsc=\"{rsc}\" node=\"{node}\" score=\"0\"/>'"
+        ));
+    };
+    for node in cluster.lab.plan().node_names() {
+        allow("power", &node);
+    }
+    cluster.good("crm_attribute --name symmetric-cluster --update false");
+    let all = without_beta();
+    cluster.apply(all);
+    let (before, rest) = all.split_once("[nodes.n2]\n").unwrap();
+    let without_n2 = [before, rest.split_once('\n').unwrap().1].concat();
+    let configuration = || cluster.good("cibadmin --query --scope configuration");
+    let there = configuration();
+    let (code, said) = failed(cluster, &without_n2, "");
+    assert_eq!(code, Some(4), "{said}");
+    let why =
+        "berth: node n2 runs portwatch and is not in the file, nor allowed by another constraint: ";
+    assert!(said.starts_with(why), "{said}");
+    assert_eq!(configuration(), there);
+    allow("portwatch-clone", "n2");
+    cluster.apply(&without_n2);
+    let runs = cluster.good("crm_resource --locate --resource portwatch-clone");
+    assert!(runs.contains(": n2"), "{runs}");
+    cluster.recorded();
 }

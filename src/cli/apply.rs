@@ -15,13 +15,17 @@ use crate::cluster::cib::Cib;
 use crate::cluster::element::Element;
 use crate::cluster::merge::{self, Merged};
 use crate::cluster::patch::Loaded;
+use crate::cluster::status::Status;
 use crate::cluster::{fencing, properties, release};
 use crate::config::ids::{Known, OWNERSHIP};
 use crate::config::model::{self, Agent, Features, Model};
 use crate::config::{Config, render};
 
+mod opt_in;
 mod removal;
 mod wait;
+
+use opt_in::OptIn;
 
 /// Exit code of [`diff`] and of a dry run when something would change.
 const DIFFERENT: u8 = 5;
@@ -85,27 +89,40 @@ fn warn(text: &String) {
 /// A CIB as it was read, and what the file makes of it.
 struct Attempt {
     model: Model,
+    /// Where it may run, if that has to be said.
+    opt_in: Option<OptIn>,
     before: Element,
     merged: Merged,
 }
 
-fn attempt(config: &Config, cib: &Cib) -> Result<Attempt, Failure> {
-    let before = cib.read(soon())?;
+impl Attempt {
+    fn opt_in_warning(&self) -> Option<&String> {
+        self.opt_in.as_ref()?.warning.as_ref()
+    }
+
+    /// What would be stopped in the running cluster, as it runs where it may not.
+    fn stops(&self, cib: &Cib) -> Result<Vec<String>, Failure> {
+        match &self.opt_in {
+            Some(opt_in) if cib.file.is_none() => Ok(opt_in.stops(&Status::read(soon())?)),
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+/// What `config` makes of a CIB.
+fn attempt(config: &Config, before: Element) -> Result<Attempt, Failure> {
     release::check(&before).map_err(Failure::Failed)?;
     let mut model = model::build(config, Features::CURRENT, &known(&before));
-    if properties::is_opt_in(&before) {
-        let nodes: Vec<&str> = config.nodes.iter().map(|n| n.name.value.as_str()).collect();
-        if nodes.is_empty() {
-            let text = "the cluster is opt-in (symmetric-cluster is false), and the file names no nodes: give each node that may run virtual servers a table [nodes.NAME]";
-            return Err(Failure::Refused(text.to_owned()));
-        }
-        model.allow_only_on(&nodes);
-    }
+    let opt_in = match properties::is_opt_in(&before) {
+        true => Some(OptIn::settle(&mut model, config, &before)?),
+        false => None,
+    };
     let wanted = render::xml::configuration(&model);
     let merged = merge::merge(&before, &wanted, OWNERSHIP)
         .map_err(|conflict| Failure::Failed(conflict.to_string()))?;
     Ok(Attempt {
         model,
+        opt_in,
         before,
         merged,
     })
@@ -134,12 +151,14 @@ fn known(cib: &Element) -> Known {
 /// Prints what [`apply`] would change.
 pub fn diff(target: &Target) -> Result<ExitCode, Failure> {
     let (config, cib) = target.open()?;
-    let attempt = attempt(&config, &cib)?;
+    let attempt = attempt(&config, cib.read(soon())?)?;
     let nodes = Comparison::of(&config, &attempt.before);
     nodes
         .unknown
         .iter()
         .chain(&nodes.unmentioned)
+        .chain(attempt.opt_in_warning())
+        .chain(&attempt.stops(&cib)?)
         .for_each(warn);
     let mut out = io::stdout().lock();
     for change in &attempt.merged.changes {
@@ -159,15 +178,24 @@ pub fn apply(options: &Options) -> Result<ExitCode, Failure> {
         return diff(&options.target);
     }
     let (config, cib) = options.target.open()?;
-    let mut attempt = attempt(&config, &cib)?;
+    let mut attempt = attempt(&config, cib.read(soon())?)?;
     let nodes = Comparison::of(&config, &attempt.before);
     if !nodes.unknown.is_empty() {
         return Err(Failure::Refused(nodes.unknown.join("; ")));
     }
-    nodes.unmentioned.iter().for_each(warn);
+    let stops = attempt.stops(&cib)?;
+    if !stops.is_empty() {
+        return Err(Failure::Refused(stops.join("; ")));
+    }
+    nodes
+        .unmentioned
+        .iter()
+        .chain(attempt.opt_in_warning())
+        .for_each(warn);
     if !options.without_fencing {
         check_fencing(&cib, &attempt.before)?;
     }
+    let mut touched = Vec::new();
     if attempt.merged.changes.is_empty() {
         say("no change");
     } else {
@@ -177,15 +205,17 @@ pub fn apply(options: &Options) -> Result<ExitCode, Failure> {
             Some(_) => load(&config, &cib)?,
         };
         // Nothing is left to change where the answer to a first attempt was lost.
-        let told = match loaded.merged.changes.is_empty() {
-            true => &attempt.merged.changes,
-            false => &loaded.merged.changes,
+        let made = match loaded.merged.changes.is_empty() {
+            true => &attempt.merged,
+            false => &loaded.merged,
         };
-        told.iter().for_each(say);
+        made.changes.iter().for_each(say);
+        touched.clone_from(&made.touched);
         attempt = loaded;
     }
     if let Some(patience) = options.wait.filter(|_| cib.file.is_none()) {
-        wait::until_started(&attempt.model, Duration::from_secs(patience.into()))?;
+        let patience = Duration::from_secs(patience.into());
+        wait::until_started(&attempt.model, &touched, patience)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -216,29 +246,34 @@ fn check_fencing(cib: &Cib, live: &Element) -> Result<(), Failure> {
 }
 
 fn load(config: &Config, cib: &Cib) -> Result<Attempt, Failure> {
-    change(cib, || {
-        let attempt = attempt(config, cib)?;
-        Ok((attempt.before.clone(), attempt.merged.cib.clone(), attempt))
+    change(cib, |before| {
+        let attempt = attempt(config, before)?;
+        Ok((attempt.merged.cib.clone(), attempt))
     })
 }
 
-/// Changes the CIB, again from its newest state when somebody else was faster, or when the cluster had no
-/// controller that would have answered.
+/// Changes the CIB to what `plan` makes of it, again from its newest state when somebody else was faster, or when
+/// the cluster had no controller that would have answered.
 fn change<T>(
     cib: &Cib,
-    mut plan: impl FnMut() -> Result<(Element, Element, T), Failure>,
+    mut plan: impl FnMut(Element) -> Result<(Element, T), Failure>,
 ) -> Result<T, Failure> {
     let begin = Instant::now();
     loop {
-        let (before, after, result) = plan()?;
-        let (patience, why) = match cib.load(&before, &after, soon())? {
-            Loaded::Done => return Ok(result),
-            Loaded::Outdated => {
-                let seconds = LOAD_PATIENCE.as_secs();
-                let why = format!("others change it all the time, no gap in {seconds} s");
-                (LOAD_PATIENCE, format!("change the CIB: {why}"))
+        let (patience, why) = match cib.read(soon()) {
+            Err(unread) => (ELECTION_PATIENCE, unread.to_string()),
+            Ok(before) => {
+                let (after, result) = plan(before.clone())?;
+                match cib.load(&before, &after, soon())? {
+                    Loaded::Done => return Ok(result),
+                    Loaded::Outdated => {
+                        let seconds = LOAD_PATIENCE.as_secs();
+                        let why = format!("others change it all the time, no gap in {seconds} s");
+                        (LOAD_PATIENCE, format!("change the CIB: {why}"))
+                    }
+                    Loaded::Unanswered(words) => (ELECTION_PATIENCE, words),
+                }
             }
-            Loaded::Unanswered(words) => (ELECTION_PATIENCE, words),
         };
         if begin.elapsed() > patience {
             return Err(Failure::Failed(why));

@@ -37,9 +37,15 @@ impl Comparison {
                 ));
             }
         }
+        let who = match properties::is_opt_in(cib) {
+            false => "virtual servers may come to it, and its ports are found by their addresses",
+            true => {
+                "in this opt-in cluster (symmetric-cluster is false) virtual servers come to it only where other constraints allow it"
+            }
+        };
         for name in live.iter().filter(|live| !named.contains(&live.as_str())) {
             comparison.unmentioned.push(format!(
-                "the cluster's node {name} is not in the file: virtual servers may come to it, and its ports are found by their addresses"
+                "the cluster's node {name} is not in the file: {who}"
             ));
         }
         comparison
@@ -98,6 +104,20 @@ mod tests {
             );
             assert_eq!(found, [expected]);
         }
+    }
+
+    #[test]
+    fn in_an_opt_in_cluster_nothing_comes_to_a_node_that_the_file_does_not_mention_by_itself() {
+        let toml = "[nodes.n1]\n[subnets]\na = { cidr = \"10.1.0.0/24\" }\n";
+        let cib = r#"<cib><configuration><crm_config><cluster_property_set id="o"><nvpair id="s" name="symmetric-cluster" value="false"/></cluster_property_set></crm_config>
+            <nodes><node id="1" uname="n1"/><node id="2" uname="n2"/></nodes></configuration></cib>"#;
+        let found = Comparison::of(&parse("f", toml).unwrap(), &Element::parse(cib).unwrap());
+        let end = "only where other constraints allow it";
+        assert!(
+            found.unmentioned[0].ends_with(end),
+            "{:?}",
+            found.unmentioned
+        );
     }
 
     #[test]

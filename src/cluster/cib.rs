@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::element::Element;
 use super::patch::{Loaded, Patch, Target, Version};
+use super::tool::command;
 use crate::sys::command::{Output, run, run_with_input};
-use crate::sys::program::command;
 
 const CIBADMIN: &str = "cibadmin";
 const CRM_DIFF: &str = "crm_diff";

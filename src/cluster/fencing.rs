@@ -7,8 +7,8 @@ use super::canonical::pairs;
 use super::element::Element;
 use super::properties::{by_rule, is_true, property};
 use super::release::FeatureSet;
+use super::tool::command;
 use crate::sys::command::run;
-use crate::sys::program::command;
 
 const STONITH_ADMIN: &str = "stonith_admin";
 

@@ -4,8 +4,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::element::Element;
+use super::tool::command;
 use crate::sys::command::run;
-use crate::sys::program::command;
 
 const CIBADMIN: &str = "cibadmin";
 /// cibadmin's exit code where nothing is found (CRM_EX_NOSUCH).

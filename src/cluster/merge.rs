@@ -96,6 +96,8 @@ pub struct Merged {
     pub cib: Element,
     /// What differs from the one before.
     pub changes: Vec<Change>,
+    /// Ids of the primitives that are added or changed.
+    pub touched: Vec<String>,
     /// Ids of the primitives that are taken away.
     pub removed: Vec<String>,
 }
@@ -120,8 +122,12 @@ pub fn merge(live: &Element, wanted: &Element, owner: Ownership) -> Result<Merge
         }
         !goes
     });
+    let mut touched = Vec::new();
     for new in section(wanted, "resources") {
+        let before = changes.len();
         place_resource(resources, new, (owner, &own), &mut changes)?;
+        let primitive = primitive_of(new).filter(|_| changes.len() > before);
+        touched.extend(primitive.map(|p| p.id().to_owned()));
     }
     let constraints = configuration.child_mut("constraints");
     merge_constraints(constraints, wanted, owner, &mut changes);
@@ -133,6 +139,7 @@ pub fn merge(live: &Element, wanted: &Element, owner: Ownership) -> Result<Merge
     Ok(Merged {
         cib,
         changes,
+        touched,
         removed,
     })
 }

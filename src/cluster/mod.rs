@@ -1,5 +1,6 @@
 //! Pacemaker: node attributes, resource failures and the CIB, through its own tools.
 
+pub mod allowance;
 pub mod canonical;
 pub mod cib;
 pub mod element;

@@ -4,8 +4,8 @@ use std::io;
 use std::time::Instant;
 
 use super::element::Element;
+use super::tool::command;
 use crate::sys::command::run;
-use crate::sys::program::command;
 
 const CRM_MON: &str = "crm_mon";
 

@@ -5,8 +5,8 @@ use std::io;
 use std::time::Instant;
 
 use super::element::Element;
+use super::tool::command;
 use crate::sys::command::run;
-use crate::sys::program::command;
 
 mod progress;
 

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::element::Element;
 use crate::sys::command::{Output, run};
-use crate::sys::program::command;
+use crate::sys::program;
 
 const CRM_RESOURCE: &str = "crm_resource";
 const CRM_NODE: &str = "crm_node";
@@ -14,6 +16,17 @@ const ATTRD_UPDATER: &str = "attrd_updater";
 /// attrd_updater's exit codes when asked for an attribute that no node has: up to Pacemaker 2.1.4
 /// (CRM_EX_NOSUCH), and since (CRM_EX_CONFIG).
 const NO_SUCH_ATTRIBUTE: [i32; 2] = [105, 78];
+
+/// One of Pacemaker's tools, in a process group of its own: ^C in a terminal is for whoever uses the tool, who may
+/// be putting something in order that must not end half-way. The tool still dies with its parent.
+///
+/// # Errors
+/// As [`program::command`].
+pub(super) fn command(name: &str) -> io::Result<Command> {
+    let mut command = program::command(name)?;
+    command.process_group(0);
+    Ok(command)
+}
 
 /// Reports to Pacemaker that `resource` has failed on `node`, as if a monitor had found it.
 ///

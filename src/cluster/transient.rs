@@ -7,9 +7,9 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use super::element::Element;
+use super::tool::command;
 use crate::sys::command::run;
 use crate::sys::process;
-use crate::sys::program::command;
 
 const CIBADMIN: &str = "cibadmin";
 /// cibadmin's exit code where nothing is found (CRM_EX_NOSUCH).

@@ -35,7 +35,7 @@ const KNOWN: Score = Score::Points(55);
 /// ([`portwatch::SPARE`]), and with that still less than the pull home.
 const ROUTER_STICKINESS: u32 = 50;
 /// Seconds after which a failure is forgotten and the node may be tried again.
-const FAILURE_TIMEOUT: u32 = 60;
+pub const FAILURE_TIMEOUT: u32 = 60;
 
 /// Makes the model of `config`, with the rules that `features` allow. `known` are ids that a live
 /// cluster has already given to addresses.

@@ -93,7 +93,7 @@ pub static SUBNET: Section = Section {
 /// A node.
 pub static NODE: Section = Section {
     head: "[nodes.NAME]",
-    text: "A node of the cluster. NAME is its name in Pacemaker (crm_node -n), in quotes if it has dots. In a cluster with symmetric-cluster=false virtual servers run on these nodes only.",
+    text: "A node of the cluster. NAME is its name in Pacemaker (crm_node -n), in quotes if it has dots. In a cluster with symmetric-cluster=false virtual servers run on these nodes and on those that location constraints of others allow them, and nowhere else.",
     keys: &[key(
         "ports",
         "table",

@@ -3,8 +3,9 @@
 
 use std::fmt;
 
-pub use super::build::build;
+pub use super::build::{FAILURE_TIMEOUT, build};
 use super::ids;
+use crate::cluster::allowance::Allowance;
 
 /// What the cluster shall have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,9 +55,14 @@ impl Model {
             })
     }
 
-    /// Has every resource run on these nodes and on no others, for a cluster where none may run anywhere
-    /// unless it is allowed to. A reward for a state that any node can be in would allow others too.
-    pub fn allow_only_on(&mut self, nodes: &[&str]) {
+    /// Has every resource run on these nodes, where `others` allow it, and nowhere else, for a cluster where none
+    /// may run anywhere unless it is allowed to: a reward for a state that any node can be in allows others too.
+    /// Nothing is forbidden to a resource of which only the cluster knows what others allow it.
+    pub fn allow_on<'o>(
+        &mut self,
+        nodes: &[impl AsRef<str>],
+        others: impl Fn(&Resource) -> &'o Allowance,
+    ) {
         for resource in &self.resources {
             let mut location = |purpose: &str, score, conditions| {
                 self.constraints.push(Constraint {
@@ -68,12 +74,17 @@ impl Model {
                     },
                 });
             };
-            for node in nodes {
-                let here = vec![Condition::NodeIs((*node).to_owned())];
+            for node in nodes.iter().map(AsRef::as_ref) {
+                let here = vec![Condition::NodeIs(node.to_owned())];
                 location(&format!("on-{node}"), Score::Points(0), here);
             }
-            let elsewhere = nodes.iter().map(|n| Condition::NodeIsNot((*n).to_owned()));
-            location("elsewhere", Score::Never, elsewhere.collect());
+            if let Allowance::Nodes(more) = others(resource) {
+                let own = nodes.iter().map(AsRef::as_ref);
+                let more = more.iter().map(String::as_str);
+                let more = more.filter(|more| !nodes.iter().any(|n| n.as_ref() == *more));
+                let elsewhere = own.chain(more).map(|n| Condition::NodeIsNot(n.to_owned()));
+                location("elsewhere", Score::Never, elsewhere.collect());
+            }
         }
     }
 

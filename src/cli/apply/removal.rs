@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::super::Failure;
 use super::super::signals::Signals;
-use super::{Attempt, PAUSE, attempt, change, say, soon};
+use super::{Attempt, ELECTION_PATIENCE, PAUSE, attempt, change, say, soon};
 use crate::cluster::cib::Cib;
 use crate::cluster::merge;
 use crate::cluster::status::{Instance, Status};
@@ -37,13 +37,32 @@ pub fn load(config: &Config, cib: &Cib, removed: &[String]) -> Result<Attempt, F
         )));
     }
     let signals = Signals::hold()?;
-    let done =
-        stop(config, cib, (removed, running), &signals).and_then(|()| super::load(config, cib));
-    done.map_err(|failure| match signals.wait(Duration::ZERO) {
-        // It has ended the tools too, so this is what the failure is.
-        Ok(Some(name)) => undo(cib, removed, interrupted(name)),
-        _ => undo(cib, removed, failure),
-    })
+    let done = stop(config, cib, (removed, running), &signals)
+        .and_then(|()| {
+            change(cib, |before| {
+                heed(&signals)?;
+                let attempt = attempt(config, before)?;
+                Ok((attempt.merged.cib.clone(), attempt))
+            })
+        })
+        .map_err(|failure| match signals.wait(Duration::ZERO) {
+            // Whoever ends all of a session ends the tools too, so this is what the failure is.
+            Ok(Some(name)) => undo(cib, removed, interrupted(name)),
+            _ => undo(cib, removed, failure),
+        });
+    if done.is_err() {
+        // It has ended already, as was asked, and says what was left.
+        while let Ok(Some(_)) = signals.wait(Duration::ZERO) {}
+    }
+    done
+}
+
+/// An error if somebody asked for an end.
+fn heed(signals: &Signals) -> Result<(), Failure> {
+    match signals.wait(Duration::ZERO)? {
+        Some(name) => Err(interrupted(name)),
+        None => Ok(()),
+    }
 }
 
 fn interrupted(signal: &str) -> Failure {
@@ -66,10 +85,11 @@ fn stop(
     (removed, mut left): (&[String], Vec<String>),
     signals: &Signals,
 ) -> Result<(), Failure> {
-    change(cib, || {
-        let attempt = attempt(config, cib)?;
+    change(cib, |before| {
+        heed(signals)?;
+        let attempt = attempt(config, before)?;
         let after = merge::stopping(&attempt.before, &attempt.merged.removed, OWNERSHIP);
-        Ok((attempt.before, after, ()))
+        Ok((after, ()))
     })?;
     let deadline = Instant::now() + PATIENCE;
     let mut told = Vec::new();
@@ -120,15 +140,29 @@ fn set_to_run_again<'s>(
     None
 }
 
-/// Sets back what [`stop`] has set, and adds to the failure how that went.
+/// Sets back what [`stop`] has set, and adds to the failure how that went. Whatever is in the way, it is tried for
+/// a time: what stays set keeps a virtual server down.
 fn undo(cib: &Cib, removed: &[String], failure: Failure) -> Failure {
-    let undone = change(cib, || {
-        let before = cib.read(soon())?;
-        let after = merge::resuming(&before, removed, OWNERSHIP);
-        Ok((before, after, ()))
-    });
+    say(format_args!(
+        "{}; setting back what was set to stop",
+        failure.text()
+    ));
+    let begin = Instant::now();
+    let undone = loop {
+        let undone = change(cib, |before| {
+            let own = OWNERSHIP.owned(&before);
+            let are_there = removed.iter().any(|id| own.contains(id));
+            Ok((merge::resuming(&before, removed, OWNERSHIP), are_there))
+        });
+        if undone.is_ok() || begin.elapsed() > ELECTION_PATIENCE {
+            break undone;
+        }
+        std::thread::sleep(PAUSE);
+    };
     let end = match undone {
-        Ok(()) => "nothing was removed, and what was stopped may start again".to_owned(),
+        Ok(true) => "nothing was removed, and what was stopped may start again".to_owned(),
+        // The answer to the last change was lost, and it was made.
+        Ok(false) => "they were removed before that".to_owned(),
         Err(why) => format!(
             "nothing was removed, but target-role could not be set back ({}): apply again",
             why.text()

@@ -7,6 +7,8 @@ use super::{Failure, Instance, MONITORING, Status};
 /// A resource that is not as it shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
+    /// Its id.
+    pub id: String,
     /// What it is and why, in a few words.
     pub text: String,
     /// What the state is waiting for.
@@ -20,7 +22,9 @@ pub enum Until {
     Started,
     /// It runs, and the result of its first monitor is not there yet.
     Monitored,
-    /// Somebody has to do something: the cluster has given up on it, or leaves it alone.
+    /// The cluster has given up on it until it forgets the failure.
+    Forgotten,
+    /// Somebody has to do something: it is blocked, or the cluster leaves it alone.
     Mended,
 }
 
@@ -31,6 +35,8 @@ pub struct Progress {
     pub waiting: Vec<Waiting>,
     /// Those that are set to stay stopped.
     pub kept_stopped: Vec<String>,
+    /// Those that run and that the cluster leaves alone, whatever is changed of them: the id, and the node.
+    pub unmanaged: Vec<(String, String)>,
     /// What is to be said of those that run.
     pub notes: Vec<String>,
 }
@@ -49,6 +55,7 @@ impl Progress {
             let mut own = status.instances.iter().filter(|i| i.id == *id).peekable();
             if own.peek().is_none() {
                 progress.waiting.push(Waiting {
+                    id: id.clone(),
                     text: format!("{id} (unknown to the cluster yet)"),
                     until: Until::Started,
                 });
@@ -69,18 +76,33 @@ impl Progress {
         let idle = instance.pending.is_none() || (monitored && degraded.is_some());
         if instance.role != "Started" || instance.failed || !idle {
             self.waiting.push(Waiting {
+                id: id.clone(),
                 text: format!("{id} ({})", state(instance, status)),
                 until: until(instance, status, monitored),
             });
-        } else if let Some(reason) = degraded {
+            return;
+        }
+        if let Some(reason) = degraded {
             self.notes
                 .push(format!("{id} on {node} is degraded: {reason}"));
+        }
+        if instance.unmanaged {
+            self.unmanaged.push((id.clone(), node.to_owned()));
+            self.notes.push(format!(
+                "{id} on {node} is not managed by the cluster (is-managed or maintenance is set)"
+            ));
         }
     }
 
     /// Their words.
     pub fn texts(&self) -> Vec<String> {
         self.waiting.iter().map(|w| w.text.clone()).collect()
+    }
+
+    /// The ids of those on which the cluster has given up until it forgets their failures.
+    pub fn given_up(&self) -> impl Iterator<Item = &str> {
+        let own = self.waiting.iter().filter(|w| w.until == Until::Forgotten);
+        own.map(|w| w.id.as_str())
     }
 
     /// Whether nothing will change by itself once the cluster has nothing to do.
@@ -139,7 +161,7 @@ fn until(instance: &Instance, status: &Status, monitored: bool) -> Until {
             unmanaged: true, ..
         }
         | Instance { blocked: true, .. } => Until::Mended,
-        _ if given_up => Until::Mended,
+        _ if given_up => Until::Forgotten,
         _ => Until::Started,
     }
 }

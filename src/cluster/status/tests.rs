@@ -88,9 +88,21 @@ fn a_degraded_service_is_started_and_a_refused_start_says_why() {
             both.notes,
             ["alpha-ip1 on n1 is degraded: no path to the subnet"]
         );
-        assert!(both.is_stuck());
+        // The cluster will try it again by itself.
+        assert!(!both.is_stuck());
+        assert_eq!(both.given_up().collect::<Vec<_>>(), ["beta-data"]);
         assert_eq!(progress(&["alpha-ip1"], &status).waiting, []);
     }
+}
+
+#[test]
+fn what_the_cluster_leaves_alone_is_told_where_it_runs_and_is_stuck_where_not() {
+    let managed = with_failures("", "").replace(" pending=\"Monitoring\"", "");
+    let answer = managed.replace("managed=\"true\"", "managed=\"false\"");
+    let both = progress(&["alpha-ip1", "beta-data"], &status(&answer));
+    assert_eq!(both.unmanaged, [("alpha-ip1".to_owned(), "n1".to_owned())]);
+    assert!(both.is_stuck() && both.given_up().next().is_none());
+    assert_eq!(progress(&["alpha-ip1"], &status(&managed)).unmanaged, []);
 }
 
 #[test]
