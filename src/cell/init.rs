@@ -300,7 +300,7 @@ impl<'a> Init<'a> {
                 server.starting = None;
             }
             let mut result = outcome.map_or_else(|e| Err(e.to_string()), |(result, _)| result);
-            for refused in result.iter_mut().flatten() {
+            for refused in result.iter_mut().flatten().filter(|r| r.definite) {
                 if let Ok(server) = self.running(service::server_of(refused.protocol)) {
                     server.explain(refused);
                 }

@@ -1,8 +1,13 @@
 //! Real servers in cells.
 
+use std::time::Instant;
+
+use berth::cell::client::Client;
+use berth::cell::protocol::Request;
 use nix::sys::signal::Signal;
 
-use crate::node::{Node, eventually, in_network, inside, sh, signal};
+use crate::common::AgentCall;
+use crate::node::{LIMIT, Node, eventually, in_network, inside, sh, signal};
 
 #[test]
 #[ignore = "needs root"]
@@ -296,6 +301,78 @@ fn an_export_that_is_refused_at_the_start_does_not_take_the_others_along() {
         .run("monitor")
         .expect(190);
     assert!(outcome.stderr.contains("/data"), "{outcome}");
+    servers.run("stop").expect(0);
+    data.run("stop").expect(0);
+    home.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&one, &other]);
+}
+
+/// A server may wait for the node's name services, or for the machine.
+#[test]
+#[ignore = "needs root"]
+fn what_a_slow_server_does_not_answer_for_counts_as_it_was_before() {
+    let node = Node::new("slow");
+    let vserver = node.vserver('a');
+    let (one, other) = (node.disk("ext4"), node.disk("ext4"));
+    sh("mount -t tmpfs none /opt && mkdir /opt/own");
+    let write = |text: &str| std::fs::write("/opt/own/smb.conf", text).expect("a file");
+    write("");
+    let home = node
+        .fs(&vserver, &one, "/home2")
+        .parameter("nfs_clients", "10.0.0.0/8")
+        .parameter("smb_share", "home");
+    let data = node.fs(&vserver, &other, "/data");
+    let servers = node
+        .servers(&vserver, "nfs smb")
+        .parameter("home", "/home2")
+        .parameter("config_dir", "/opt/own");
+    home.run("start").expect(0);
+    servers.run("start").expect(0);
+    let monitor = |call: &AgentCall, code| {
+        let call = call.clone().parameter("CRM_meta_interval", "10000");
+        call.run("monitor").expect(code)
+    };
+    // Helpers of Samba may come and go.
+    let signal_all = |signal: &str| {
+        let line = format!(
+            "for comm in /proc/[0-9]*/comm; do
+                 read -r name <$comm && process=${{comm#/proc/}} || continue
+                 case $name in smbd*|ganesha*) kill -{signal} ${{process%/comm}} ;; esac
+             done; true"
+        );
+        inside(&vserver, &line);
+    };
+    let inspect = || {
+        signal_all("STOP");
+        let keeper = Client::connect(&vserver).expect("an answer");
+        let keeper = keeper.expect("a keeper");
+        let request = Request::Inspect {
+            resource: vserver.clone(),
+            budget: LIMIT,
+        };
+        let answer = keeper.ask(&request, Instant::now() + LIMIT);
+        signal_all("CONT");
+        answer.expect("an answer");
+    };
+    inspect();
+    monitor(&home, 0);
+    monitor(&servers, 0);
+    assert_eq!(node.reports(), Vec::<String>::new());
+
+    // What they have refused is refused until they say otherwise.
+    write("[nonsense\n");
+    let shared = data.clone().parameter("smb_share", "files");
+    shared.run("start").expect(0);
+    monitor(&shared, 190);
+    inspect();
+    let outcome = monitor(&shared, 190);
+    assert!(
+        outcome.stderr.contains("there is no share files"),
+        "{outcome}"
+    );
+    write("");
+    let shared = shared.parameter("CRM_meta_interval", "10000");
+    eventually("it is served", || shared.run("monitor").code == Some(0));
     servers.run("stop").expect(0);
     data.run("stop").expect(0);
     home.run("stop").expect(0);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::cell::Cell;
 use crate::cell::order::Order;
+use crate::cell::probe::Protocol;
 use crate::cell::protocol::{Cause, Condition, Member};
 use crate::cell::refused::Refused;
 use crate::cell::service::{self, Change, Export, Launch, Ready, ServerSpec};
@@ -58,6 +59,10 @@ pub struct Servers {
     changed: BTreeSet<String>,
     /// What is not served as it should be: why, by directory.
     refused: BTreeMap<String, String>,
+    /// What the servers have said that they do not serve, and not taken back since.
+    unserved: BTreeMap<(String, Protocol), String>,
+    /// Whether they left something unanswered when they were asked last.
+    silent: bool,
     /// The order to look what is served, and when it was given last.
     inspection: Option<u64>,
     inspected: Option<Instant>,
@@ -95,6 +100,8 @@ impl Servers {
             trouble: None,
             changed: BTreeSet::new(),
             refused: BTreeMap::new(),
+            unserved: BTreeMap::new(),
+            silent: false,
             inspection: None,
             inspected: None,
             applied: Vec::new(),
@@ -269,7 +276,29 @@ impl Servers {
     /// Takes note of what they do not serve as they should.
     fn take_note(&mut self, refused: &[Refused]) {
         let before = std::mem::take(&mut self.refused);
-        for Refused { directory, why, .. } in refused {
+        let mut said = std::mem::take(&mut self.unserved);
+        for thing in refused {
+            let key = (thing.directory.clone(), thing.protocol);
+            // Of what they do not answer for, what they said last holds.
+            let why = match thing.definite {
+                true => Some(thing.why.clone()),
+                false => said.remove(&key),
+            };
+            self.unserved.extend(why.map(|why| (key, why)));
+        }
+        let mut unanswered = refused.iter().filter(|thing| !thing.definite);
+        let was_silent = self.silent;
+        let first = unanswered.next();
+        self.silent = first.is_some();
+        if let Some(first) = first.filter(|_| !was_silent) {
+            log::warn(format_args!(
+                "{}: whether it is served is not known, nor of {} more: {}",
+                first.directory,
+                unanswered.count(),
+                first.why
+            ));
+        }
+        for ((directory, _), why) in &self.unserved {
             let whys = self.refused.entry(directory.clone()).or_default();
             let separator = if whys.is_empty() { "" } else { "; " };
             *whys = format!("{whys}{separator}{why}");
@@ -385,6 +414,9 @@ impl Servers {
         };
         changed.extend(differs(&self.applied, exports));
         changed.extend(differs(exports, &self.applied));
+        // What was said of it as it was says nothing of it as it will be.
+        self.unserved
+            .retain(|(directory, _), _| !changed.contains(directory));
         self.changed = changed;
         self.steps = VecDeque::from([vec![Order::Configure {
             spec,
