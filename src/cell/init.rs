@@ -176,7 +176,8 @@ impl<'a> Init<'a> {
             }
             Order::Show { directory } => {
                 let view = fd.ok_or_else(|| io::Error::other("no view came with the order"));
-                let shown = view.and_then(|view| names::show(&view, &directory));
+                let nobodies = self.root.nobodies();
+                let shown = view.and_then(|view| names::show(&view, &directory, nobodies));
                 let result = shown.map_err(|e| format!("{}: {e}", directory.display()));
                 self.done(number, result)
             }
