@@ -481,6 +481,33 @@ fn what_was_degraded_when_it_left_is_cleaned_up_and_nothing_waits_for_that() {
     node.assert_gone(&vserver, &[&device]);
 }
 
+/// To clean up would have the cluster forget a start that has failed meanwhile, and try it again.
+#[test]
+#[ignore = "needs root"]
+fn what_was_degraded_when_it_left_and_could_not_start_again_is_not_cleaned_up() {
+    let node = Node::new("again");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    sh(&format!("debugfs -w -R 'set_super_value state 2' {device}"));
+    node.slow_down("/usr/sbin/e2fsck", 60.0);
+    node.set_attribute(&format!("fail-count-{vserver}#start_0"), "INFINITY");
+    let fs = node.fs(&vserver, &device, "/data");
+    let servers = node
+        .servers(&vserver, "none")
+        .parameter("command", "/bin/sleep 600");
+    fs.run("start").expect(0);
+    servers.run("start").expect(0);
+    for resource in [&fs, &servers] {
+        let monitor = resource.clone().parameter("CRM_meta_interval", "10000");
+        monitor.run("monitor").expect(190);
+    }
+    servers.run("stop").expect(0);
+    fs.run("stop").expect(0);
+    eventually("nothing is left", || node.processes(&vserver).is_empty());
+    let of_file_system = format!("--cleanup -r {vserver}-data -N n1");
+    assert_eq!(node.reports(), [of_file_system]);
+    node.assert_gone(&vserver, &[&device]);
+}
+
 #[test]
 #[ignore = "needs root"]
 fn servers_whose_home_is_being_repaired_start_after_it_and_never_count_as_failed() {
