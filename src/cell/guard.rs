@@ -106,6 +106,22 @@ pub fn clean_up(member: &Member) {
     }
 }
 
+/// Whether Pacemaker counts a failed start of `member` on its node, which to clean up would have it forget: it may have
+/// been tried again since it left. That it was degraded is a line too much then. Blocks.
+fn start_has_failed(member: &Member) -> bool {
+    let Some(node) = &member.node else {
+        return false;
+    };
+    let name = format!("fail-count-{}#start_0", member.resource);
+    match tool::read_attribute(&name, Instant::now() + REPORT_LIMIT) {
+        Ok(counts) => counts.get(node).is_some_and(|count| count != "0"),
+        Err(e) => {
+            log::warn(e);
+            false
+        }
+    }
+}
+
 /// How long after a resource has left it has surely arrived elsewhere: to clean up after it has the cluster look at
 /// it anew.
 const ARRIVED: Duration = Duration::from_secs(3);
@@ -134,7 +150,9 @@ pub unsafe fn clean_up_later(member: Member) -> io::Result<Pid> {
             let _ = nix::unistd::dup2_stderr(&null);
         }
         std::thread::sleep(ARRIVED);
-        clean_up(&member);
+        if !start_has_failed(&member) {
+            clean_up(&member);
+        }
         0
     };
     // SAFETY: the caller's promise.

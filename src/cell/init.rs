@@ -176,7 +176,8 @@ impl<'a> Init<'a> {
             }
             Order::Show { directory } => {
                 let view = fd.ok_or_else(|| io::Error::other("no view came with the order"));
-                let shown = view.and_then(|view| names::show(&view, &directory));
+                let nobodies = self.root.nobodies();
+                let shown = view.and_then(|view| names::show(&view, &directory, nobodies));
                 let result = shown.map_err(|e| format!("{}: {e}", directory.display()));
                 self.done(number, result)
             }
@@ -300,7 +301,7 @@ impl<'a> Init<'a> {
                 server.starting = None;
             }
             let mut result = outcome.map_or_else(|e| Err(e.to_string()), |(result, _)| result);
-            for refused in result.iter_mut().flatten() {
+            for refused in result.iter_mut().flatten().filter(|r| r.definite) {
                 if let Ok(server) = self.running(service::server_of(refused.protocol)) {
                     server.explain(refused);
                 }

@@ -2,62 +2,90 @@
 //! sssd, LDAP or winbind know him.
 //!
 //! The C library's modules (nsswitch.conf(5)) ask through sockets and read caches at fixed places under /run and
-//! /var, of which a cell has its own. So directories of the node's are shown there, read-only: connecting to a
+//! /var, of which a cell has its own. So those of the node are shown there, read-only: connecting to a
 //! socket writes nothing. Directories, because a daemon that is restarted makes its sockets anew; one that is made
 //! anew itself, as systemd does with those of some daemons, is shown again.
+//!
+//! What not everybody may read there is no business of a server's, some of which have root's rights over files. A
+//! cover over such a file would not do: the kernel takes it away when the host puts another file in its place by
+//! renaming, which is how password files are written. So files are shown as owned by nobody, and root's rights don't
+//! reach them. Nobody could connect to a socket that is shown like that: where there is one that not everybody may
+//! use, the others are shown one by one, and one that is made anew is shown again like a directory.
 
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
+use std::time::SystemTime;
 
 use rustix::fs::CWD;
 use rustix::mount::{UnmountFlags, unmount};
 
 use crate::sys::{message, mount};
 
-/// A directory that a name service answers in.
+/// Where a name service answers.
 #[derive(Debug)]
 pub struct Place {
     /// Where it is, in the node as in the cell.
     pub path: &'static str,
-    /// What in it is no business of a server's.
-    pub hidden: &'static [&'static str],
+    kind: Kind,
 }
 
-const fn place(path: &'static str) -> Place {
-    Place { path, hidden: &[] }
+/// Which file it is that is in a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    device: u64,
+    /// May be that of a file which has just been removed.
+    inode: u64,
+    /// When it was made, where the file system knows.
+    born: Option<SystemTime>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A directory of files, some of which may be secret.
+    Files,
+    /// A directory of sockets that everybody may use.
+    Sockets,
+    /// A socket.
+    Socket,
+}
+
+const fn place(path: &'static str, kind: Kind) -> Place {
+    Place { path, kind }
 }
 
 /// All that are known. Those of services that a node does not have are not there.
 pub const PLACES: [Place; 7] = [
-    // sssd (src/util/util.h, src/sss_client): what only root may ask lies apart.
-    Place {
-        path: "/var/lib/sss/pipes",
-        hidden: &["private"],
-    },
-    place("/var/lib/sss/mc"),
+    // sssd (src/util/util.h, src/sss_client). Beside the socket there are those for PAM and for root.
+    place("/var/lib/sss/pipes/nss", Kind::Socket),
+    place("/var/lib/sss/mc", Kind::Files),
     // glibc's nscd (nscd/nscd-client.h), and unscd.
-    place("/run/nscd"),
+    place("/run/nscd", Kind::Sockets),
     // nss-pam-ldapd's nslcd.
-    place("/run/nslcd"),
+    place("/run/nslcd", Kind::Sockets),
     // winbindd (nsswitch/libwbclient): not its privileged pipe, which lies elsewhere.
-    place("/run/samba/winbindd"),
+    place("/run/samba/winbindd", Kind::Sockets),
     // systemd's user and group records: systemd.io/USER_GROUP_API.
-    place("/run/systemd/userdb"),
-    // libnss-extrausers.
-    Place {
-        path: "/var/lib/extrausers",
-        hidden: &["shadow", "shadow-", "gshadow", "gshadow-"],
-    },
+    place("/run/systemd/userdb", Kind::Sockets),
+    // libnss-extrausers: with a shadow file.
+    place("/var/lib/extrausers", Kind::Files),
 ];
 
 impl Place {
-    /// Which directory is there now: device and inode; `None` if there is none.
-    pub fn identity(&self) -> Option<(u64, u64)> {
+    /// What is there now; `None` if there is nothing of its kind.
+    pub fn identity(&self) -> Option<Identity> {
         let found = fs::metadata(self.path).ok()?;
-        found.is_dir().then(|| (found.dev(), found.ino()))
+        let fits = match self.kind {
+            Kind::Files | Kind::Sockets => found.is_dir(),
+            Kind::Socket => found.file_type().is_socket(),
+        };
+        fits.then(|| Identity {
+            device: found.dev(),
+            inode: found.ino(),
+            born: found.created().ok(),
+        })
     }
 
     /// A view of it, to be given to [`show`].
@@ -74,28 +102,35 @@ impl Place {
     }
 }
 
-/// Shows a view at its place in the cell, instead of one that is there. Runs in PID 1, when the cell is built
-/// before there is a server.
+/// Shows a view at its place in the cell, instead of one that is there. Runs in PID 1. `nobodies` is
+/// [`Root::nobodies`](super::root::Root::nobodies).
 ///
 /// # Errors
-/// The step that failed.
-pub fn show(view: &OwnedFd, path: &Path) -> io::Result<()> {
+/// The step that failed. Files are not shown where they can't be shown as nobody's.
+pub fn show(view: &OwnedFd, path: &Path, nobodies: Option<&OwnedFd>) -> io::Result<()> {
     let place = PLACES.iter().find(|place| Path::new(place.path) == path);
     let place = place.ok_or_else(|| io::Error::other("no name service is known to be there"))?;
-    fs::create_dir_all(path)?;
+    if place.kind == Kind::Files {
+        let nobodies = nobodies.ok_or_else(|| io::Error::other("no user namespace was made"));
+        nobodies
+            .and_then(|nobodies| mount::set_owners(view, nobodies))
+            .map_err(|e| {
+                message(
+                    e,
+                    "not shown, since what is secret there would be shown too",
+                )
+            })?;
+    }
+    let directory = match place.kind {
+        Kind::Files | Kind::Sockets => path,
+        Kind::Socket => path.parent().unwrap_or(path),
+    };
+    fs::create_dir_all(directory)?;
     // Who still reads from it keeps what he has open. There may be none.
     let _ = unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
-    mount::attach(view, CWD, path)?;
-    for name in place.hidden {
-        let hidden = path.join(name);
-        let cover = match fs::symlink_metadata(&hidden) {
-            Ok(found) if found.is_dir() => mount::create_tmpfs(4096, 0o555)?,
-            Ok(found) if found.is_symlink() => continue,
-            Ok(_) => mount::clone_tree(CWD, "/dev/null")?,
-            Err(_) => continue,
-        };
-        mount::set_read_only(&cover)?;
-        mount::attach(cover, CWD, &hidden)?;
+    if place.kind == Kind::Socket {
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).open(path)?;
     }
-    Ok(())
+    mount::attach(view, CWD, path)
 }

@@ -25,7 +25,7 @@ pub enum Order {
         /// Where.
         directory: PathBuf,
     },
-    /// Show the node's directory of a name service, a view of which comes along: see [`super::names`].
+    /// Show where a name service of the node answers, a view of which comes along: see [`super::names`].
     Show {
         /// Where.
         directory: PathBuf,

@@ -68,24 +68,62 @@ pub fn ask_at(protocol: Protocol, address: SocketAddr, deadline: Instant) -> io:
     ask(protocol, &connect(protocol, address, deadline)?, deadline)
 }
 
-/// Connects to the server at `address` and asks it for `what` it is to serve: the directory of an export, the
-/// name of a share. The asker must be in the server's cell: see [`super::service`].
-///
-/// # Errors
-/// `NotFound` if the server says that it has no such thing; as [`ask_at`].
-pub fn find(
-    protocol: Protocol,
-    what: &str,
-    address: SocketAddr,
-    deadline: Instant,
-) -> io::Result<()> {
-    let stream = &connect(protocol, address, deadline)?;
-    let mut peer = Peer { stream, deadline };
-    let answered = match protocol {
-        Protocol::Nfs => nfs::find(&mut peer, what),
-        Protocol::Smb => smb::find(&mut peer, what),
-    };
-    answered.map_err(|e| named(protocol, e))
+/// A connection to a server that is asked for one thing after the other: each new one costs Samba a process.
+#[derive(Debug)]
+pub struct Inquiry {
+    stream: TcpStream,
+    progress: Progress,
+}
+
+/// How far an inquiry has come.
+#[derive(Debug)]
+enum Progress {
+    /// The number of the last call.
+    Nfs(u32),
+    /// What was agreed on; `None` if the server can't be asked for shares.
+    Smb(Option<smb::Session>),
+}
+
+impl Inquiry {
+    /// Connects to the server at `address`. The asker must be in the server's cell: see [`super::service`].
+    ///
+    /// # Errors
+    /// As [`ask_at`].
+    pub fn begin(protocol: Protocol, address: SocketAddr, deadline: Instant) -> io::Result<Self> {
+        let stream = connect(protocol, address, deadline)?;
+        let mut peer = Peer {
+            stream: &stream,
+            deadline,
+        };
+        let progress = match protocol {
+            Protocol::Nfs => Progress::Nfs(nfs::first_number()),
+            Protocol::Smb => Progress::Smb(smb::open(&mut peer).map_err(|e| named(protocol, e))?),
+        };
+        Ok(Self { stream, progress })
+    }
+
+    /// Asks for `what` the server is to serve: the directory of an export, the name of a share. A server that lets
+    /// nobody ask counts as one that serves it.
+    ///
+    /// # Errors
+    /// `NotFound` if the server says that it does not serve it. Any other one says nothing of that, and the server
+    /// is to be asked anew: `ResourceBusy` if it is too busy, else as [`ask`].
+    pub fn find(&mut self, what: &str, deadline: Instant) -> io::Result<()> {
+        let peer = &mut Peer {
+            stream: &self.stream,
+            deadline,
+        };
+        match &mut self.progress {
+            Progress::Nfs(number) => {
+                *number = number.wrapping_add(1);
+                nfs::find(peer, *number, what).map_err(|e| named(Protocol::Nfs, e))
+            }
+            Progress::Smb(Some(session)) => session
+                .find(peer, what)
+                .map_err(|e| named(Protocol::Smb, e)),
+            Progress::Smb(None) => Ok(()),
+        }
+    }
 }
 
 fn connect(protocol: Protocol, address: SocketAddr, deadline: Instant) -> io::Result<TcpStream> {

@@ -11,13 +11,15 @@ use serde::{Deserialize, Serialize};
 use super::last_words::{Ganesha, is_reason};
 use super::probe::Protocol;
 
-/// Something that a server is to serve and does not.
+/// Something that a server is to serve and does not, as far as is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// Where the file system is attached that it is about.
     pub directory: String,
     /// The server's protocol.
     pub protocol: Protocol,
+    /// Whether the server said so. Else it did not answer, and nothing is known.
+    pub definite: bool,
     /// What was seen, and what the server said.
     pub why: String,
 }

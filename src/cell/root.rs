@@ -69,6 +69,8 @@ const OWNERS_LIMIT: Duration = Duration::from_secs(5);
 pub struct Root {
     /// A detached copy of the root's mount that is still writable.
     skeleton: OwnedFd,
+    /// See [`Root::nobodies`].
+    nobodies: Option<OwnedFd>,
 }
 
 impl Root {
@@ -98,11 +100,19 @@ impl Root {
         mount::attach(mount::create_proc()?, &top, "proc")?;
         make_devices(&top)?;
         make_directories(&top)?;
-        show_etc(&top)?;
+        let nobodies = nobodies_namespace().ok();
+        show_etc(&top, nobodies.as_ref())?;
         enter(&top)?;
         let skeleton = mount::clone_tree(&top, "")?;
         mount::set_read_only(&top)?;
-        Ok(Self { skeleton })
+        Ok(Self { skeleton, nobodies })
+    }
+
+    /// A user namespace in which only nobody exists, if the kernel could make one. Seen through it, the host's
+    /// files are readable as far as everybody may read them: not even root in the cell can open what only its owner
+    /// may.
+    pub fn nobodies(&self) -> Option<&OwnedFd> {
+        self.nobodies.as_ref()
     }
 
     /// Attaches the detached `mount` at `target`, an absolute path, making the directory if needed.
@@ -213,11 +223,11 @@ fn make_directories(top: &OwnedFd) -> io::Result<()> {
 /// Makes /etc: links to what the host has there, except for what is hidden and what is the cell's own.
 ///
 /// Links, because programs replace files there by renaming: a mount would go on showing the old one.
-fn show_etc(top: &OwnedFd) -> io::Result<()> {
+fn show_etc(top: &OwnedFd, nobodies: Option<&OwnedFd>) -> io::Result<()> {
     make_directory(top, Path::new(HOST_ETC))?;
     let host = mount::clone_tree(CWD, "/etc")?;
     // Where the kernel or the file system can't do this, there is still what mask() hides by name.
-    let _ = nobodies_namespace().and_then(|owners| mount::set_owners(&host, owners));
+    let _ = nobodies.map(|owners| mount::set_owners(&host, owners));
     mount::set_read_only(&host)?;
     mount::attach(host, top, HOST_ETC)?;
     mask(top)?;
@@ -240,8 +250,7 @@ fn show_etc(top: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// A user namespace in which only nobody exists. Seen through it, the host's files are readable as far
-/// as everybody may read them: not even root in the cell can open what only its owner may.
+/// Makes the namespace of [`Root::nobodies`].
 fn nobodies_namespace() -> io::Result<OwnedFd> {
     let make = || -> io::Result<OwnedFd> {
         // SAFETY: this flag does not unshare the descriptor table, which is what may be unsound.

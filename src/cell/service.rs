@@ -332,6 +332,19 @@ pub fn launches(spec: &ServerSpec) -> Vec<Launch> {
     launches
 }
 
+/// What running servers must be told when they did not take what they were told last, and nobody knows which of the
+/// exports `old` they still have: they are to have `new` ones.
+pub fn changes_anew(spec: &ServerSpec, old: &[Export], new: &[Export]) -> Vec<Change> {
+    let mut changes = vec![];
+    if spec.nfs {
+        changes.push(nfs::change());
+    }
+    if spec.smb {
+        changes.extend(smb::changes_anew(old, new));
+    }
+    changes
+}
+
 /// What running servers must be told when their exports were `old` and are `new` now.
 pub fn changes(spec: &ServerSpec, old: &[Export], new: &[Export]) -> Vec<Change> {
     let mut changes = vec![];

@@ -1,5 +1,6 @@
 //! What PID 1's children do: the work that may block.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::thread::CapabilitySet;
 
-use super::probe;
+use super::probe::{self, Inquiry, Protocol};
 use super::refused::Refused;
 use super::server;
 use super::service::{Export, Ready, ServerSpec};
@@ -25,6 +26,10 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long servers may take to say what they serve; each answer takes a millisecond or some more.
 const INSPECTION_LIMIT: Duration = Duration::from_secs(10);
+
+/// How many questions a server may leave unanswered before it is not asked any more for now: it may be waiting for
+/// the node's name services, and each try costs it a process.
+const UNANSWERED_LIMIT: u32 = 3;
 
 /// How long a program that answers nothing must live to count as started: one that is not installed, or
 /// does not like its arguments, ends at once.
@@ -153,30 +158,88 @@ pub fn run(argv: &[String], rights: CapabilitySet, limit: Duration) -> Result<()
 }
 
 /// Asks the servers for all that they are to serve, each thing until it is there or the patience is over, and
-/// says what is not.
+/// says what is not, and what they do not answer for.
 pub fn inspect(spec: &ServerSpec, exports: &[Export], patience: Duration) -> Vec<Refused> {
     let end = Instant::now() + patience;
-    let limit = end + INSPECTION_LIMIT;
+    let mut inspection = Inspection {
+        end,
+        limit: end + INSPECTION_LIMIT,
+        inquiries: BTreeMap::new(),
+        unanswered: BTreeMap::new(),
+    };
     let mut refused = Vec::new();
     for export in exports {
         for (protocol, name) in export.served(spec) {
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, protocol.port()));
-            let error = loop {
-                let deadline = limit.min(Instant::now() + ANSWER_LIMIT);
-                match probe::find(protocol, name, address, deadline) {
-                    Ok(()) => break None,
-                    Err(e) if Instant::now() >= end => break Some(e.to_string()),
-                    Err(_) => pause(INTERVAL),
-                }
-            };
-            refused.extend(error.map(|why| Refused {
+            let error = inspection.find(protocol, name).err();
+            refused.extend(error.map(|e| Refused {
                 directory: export.directory.clone(),
                 protocol,
-                why,
+                definite: e.kind() == io::ErrorKind::NotFound,
+                why: e.to_string(),
             }));
         }
     }
     refused
+}
+
+/// The servers being asked for what they serve.
+struct Inspection {
+    /// Until then they are asked again.
+    end: Instant,
+    /// Until then they are asked at all.
+    limit: Instant,
+    inquiries: BTreeMap<Protocol, Inquiry>,
+    /// How many questions they left unanswered.
+    unanswered: BTreeMap<Protocol, u32>,
+}
+
+impl Inspection {
+    /// Asks for one thing, until it is there or the patience is over.
+    ///
+    /// # Errors
+    /// As [`Inquiry::find`]; `TimedOut` if there was no time to ask.
+    fn find(&mut self, protocol: Protocol, name: &str) -> io::Result<()> {
+        loop {
+            let unanswered = self.unanswered.get(&protocol).copied().unwrap_or(0);
+            if Instant::now() >= self.limit || unanswered >= UNANSWERED_LIMIT {
+                let text = format!("{protocol}: not asked, for want of answers");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+            }
+            let error = match self.ask(protocol, name) {
+                Ok(()) => return Ok(()),
+                Err(e) => e,
+            };
+            if Instant::now() >= self.end {
+                if error.kind() != io::ErrorKind::NotFound {
+                    *self.unanswered.entry(protocol).or_default() += 1;
+                }
+                return Err(error);
+            }
+            // A process of Samba that serves this connection may be the last one to read what is new.
+            self.inquiries.remove(&protocol);
+            pause(INTERVAL);
+        }
+    }
+
+    /// Asks once. The connection serves on if the server has answered, whatever it said.
+    fn ask(&mut self, protocol: Protocol, name: &str) -> io::Result<()> {
+        let deadline = self.limit.min(Instant::now() + ANSWER_LIMIT);
+        let mut inquiry = match self.inquiries.remove(&protocol) {
+            Some(inquiry) => inquiry,
+            None => {
+                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, protocol.port()));
+                Inquiry::begin(protocol, address, deadline)?
+            }
+        };
+        let found = inquiry.find(name, deadline);
+        match &found {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {}
+            _ => {
+                self.inquiries.insert(protocol, inquiry);
+            }
+        }
+        found
+    }
 }
 
 /// Waits until a server that was just started answers. Ended from outside if it never does.

@@ -138,6 +138,18 @@ impl Node {
         replace(&self.directory.path().join("slow"), program, &line);
     }
 
+    /// Has the cluster know this attribute of the node, and no other one.
+    pub fn set_attribute(&self, name: &str, value: &str) {
+        let xml = format!(
+            "<pacemaker-result><attribute name=\\\"{name}\\\" host=\\\"{NAME}\\\" value=\\\"{value}\\\"/>\
+             </pacemaker-result>"
+        );
+        let line =
+            format!("case \" $* \" in *\" {name} \"*) echo \"{xml}\" ;; *) exit 105 ;; esac");
+        let script = self.directory.path().join("attrd_updater");
+        replace(&script, "/usr/sbin/attrd_updater", &line);
+    }
+
     /// A file system's resource.
     pub fn fs(&self, vserver: &str, device: &str, directory: &str) -> AgentCall {
         let name = directory.replace('/', "-");

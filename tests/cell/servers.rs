@@ -1,8 +1,13 @@
 //! Real servers in cells.
 
+use std::time::Instant;
+
+use berth::cell::client::Client;
+use berth::cell::protocol::Request;
 use nix::sys::signal::Signal;
 
-use crate::node::{Node, eventually, in_network, inside, sh, signal};
+use crate::common::AgentCall;
+use crate::node::{LIMIT, Node, eventually, in_network, inside, sh, signal};
 
 #[test]
 #[ignore = "needs root"]
@@ -79,7 +84,8 @@ fn exports_come_and_go_while_the_servers_run() {
         .parameter("home", "/home2");
     home.run("start").expect(0);
     servers.run("start").expect(0);
-    let server = sh("pgrep -n -x ganesha.nfsd");
+    let server = || inside(&vserver, "grep -l ganesha.nfsd /proc/[0-9]*/comm").1;
+    let first = server();
     let sees_nfs = || {
         in_network(&vserver, "nfs-ls 'nfs://127.0.0.1/?version=4'")
             .1
@@ -104,7 +110,7 @@ fn exports_come_and_go_while_the_servers_run() {
     assert!(!sees_nfs() && !sees_smb());
     servers.run("monitor").expect(0);
     assert!(
-        std::path::Path::new(&format!("/proc/{}", server.trim())).exists(),
+        first.contains("comm") && server() == first,
         "it was restarted"
     );
     servers.run("stop").expect(0);
@@ -302,6 +308,80 @@ fn an_export_that_is_refused_at_the_start_does_not_take_the_others_along() {
     node.assert_gone(&vserver, &[&one, &other]);
 }
 
+/// A server may wait for the node's name services, or for the machine.
+#[test]
+#[ignore = "needs root"]
+fn what_a_slow_server_does_not_answer_for_counts_as_it_was_before() {
+    let node = Node::new("slow");
+    let vserver = node.vserver('a');
+    let (one, other) = (node.disk("ext4"), node.disk("ext4"));
+    sh("mount -t tmpfs none /opt && mkdir /opt/own");
+    let write = |text: &str| std::fs::write("/opt/own/smb.conf", text).expect("a file");
+    write("");
+    let home = node
+        .fs(&vserver, &one, "/home2")
+        .parameter("nfs_clients", "10.0.0.0/8")
+        .parameter("smb_share", "home");
+    let data = node.fs(&vserver, &other, "/data");
+    let servers = node
+        .servers(&vserver, "nfs smb")
+        .parameter("home", "/home2")
+        .parameter("config_dir", "/opt/own");
+    home.run("start").expect(0);
+    servers.run("start").expect(0);
+    let monitor = |call: &AgentCall, code| {
+        let call = call.clone().parameter("CRM_meta_interval", "10000");
+        call.run("monitor").expect(code)
+    };
+    // Helpers of Samba may come and go.
+    let signal_all = |signal: &str| {
+        let line = format!(
+            "for comm in /proc/[0-9]*/comm; do
+                 read -r name <$comm && process=${{comm#/proc/}} || continue
+                 case $name in smbd*|ganesha*) kill -{signal} ${{process%/comm}} ;; esac
+             done; true"
+        );
+        inside(&vserver, &line);
+    };
+    let inspect = || {
+        signal_all("STOP");
+        let keeper = Client::connect(&vserver).expect("an answer");
+        let keeper = keeper.expect("a keeper");
+        let request = Request::Inspect {
+            resource: vserver.clone(),
+            budget: LIMIT,
+        };
+        let answer = keeper.ask(&request, Instant::now() + LIMIT);
+        signal_all("CONT");
+        answer.expect("an answer");
+    };
+    inspect();
+    monitor(&home, 0);
+    monitor(&servers, 0);
+    assert_eq!(node.reports(), Vec::<String>::new());
+
+    // What they have refused is refused until they say otherwise.
+    write("[nonsense\n");
+    let shared = data.clone().parameter("smb_share", "files");
+    shared.run("start").expect(0);
+    monitor(&shared, 190);
+    inspect();
+    let outcome = monitor(&shared, 190);
+    assert!(
+        outcome.stderr.contains("there is no share files"),
+        "{outcome}"
+    );
+    write("");
+    let shared = shared.parameter("CRM_meta_interval", "10000");
+    eventually("it is served", || shared.run("monitor").code == Some(0));
+    monitor(&home, 0);
+    monitor(&servers, 0);
+    servers.run("stop").expect(0);
+    data.run("stop").expect(0);
+    home.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&one, &other]);
+}
+
 #[test]
 #[ignore = "needs root"]
 fn servers_need_a_home_and_a_program_that_stays() {
@@ -401,6 +481,33 @@ fn what_was_degraded_when_it_left_is_cleaned_up_and_nothing_waits_for_that() {
     let wanted = [&vserver, &format!("{vserver}-data")].map(|r| format!("--cleanup -r {r} -N n1"));
     assert_eq!(reports, wanted);
     eventually("nothing is left", || node.processes(&vserver).is_empty());
+    node.assert_gone(&vserver, &[&device]);
+}
+
+/// To clean up would have the cluster forget a start that has failed meanwhile, and try it again.
+#[test]
+#[ignore = "needs root"]
+fn what_was_degraded_when_it_left_and_could_not_start_again_is_not_cleaned_up() {
+    let node = Node::new("again");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    sh(&format!("debugfs -w -R 'set_super_value state 2' {device}"));
+    node.slow_down("/usr/sbin/e2fsck", 60.0);
+    node.set_attribute(&format!("fail-count-{vserver}#start_0"), "INFINITY");
+    let fs = node.fs(&vserver, &device, "/data");
+    let servers = node
+        .servers(&vserver, "none")
+        .parameter("command", "/bin/sleep 600");
+    fs.run("start").expect(0);
+    servers.run("start").expect(0);
+    for resource in [&fs, &servers] {
+        let monitor = resource.clone().parameter("CRM_meta_interval", "10000");
+        monitor.run("monitor").expect(190);
+    }
+    servers.run("stop").expect(0);
+    fs.run("stop").expect(0);
+    eventually("nothing is left", || node.processes(&vserver).is_empty());
+    let of_file_system = format!("--cleanup -r {vserver}-data -N n1");
+    assert_eq!(node.reports(), [of_file_system]);
     node.assert_gone(&vserver, &[&device]);
 }
 

@@ -111,23 +111,85 @@ fn users_whom_only_a_name_service_knows_exist_in_a_cell() {
 fn a_cell_sees_no_more_of_the_name_services_than_it_needs() {
     let node = Node::new("names");
     let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    // One that gives the number of a file that went to the next that comes, as that of a node does.
+    sh(&format!("mount {} /var/lib", node.disk("ext4")));
     sh(
-        "mount -t tmpfs none /var/lib && cd /var/lib && mkdir -p berth extrausers sss/mc sss/pipes/private \
-        && echo one:x:48124:48124::/:/bin/false >extrausers/passwd && echo one:hash:::::: >extrausers/shadow \
-        && touch sss/pipes/private/pam sss/mc/passwd",
+        "cd /var/lib && mkdir -p berth extrausers sss/mc sss/pipes/private \
+        && echo one:x:48124:48124::/:/bin/false >extrausers/passwd && touch sss/mc/passwd \
+        && umask 027 && echo one:hash:::::: >extrausers/shadow && chgrp shadow extrausers/shadow",
     );
+    let answer_at = |name: &str| {
+        let path = format!("/var/lib/sss/pipes/{name}");
+        let listener = UnixListener::bind(&path).expect("a socket");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("its permissions");
+        listener
+    };
+    let answering = ["nss", "pam", "private/pam"].map(answer_at);
     let fs = node.fs(&vserver, &device, "/data");
     fs.run("start").expect(0);
     let seen = |line: &str| inside(&vserver, line);
-    assert!(seen("cat /var/lib/extrausers/passwd").1.contains("one:x"));
-    assert!(seen("test -e /var/lib/sss/mc/passwd").0);
-    assert!(!seen("cat /var/lib/extrausers/shadow").1.contains("hash"));
-    assert_eq!(seen("ls -A /var/lib/sss/pipes/private").1, "");
-    for place in ["extrausers", "sss/pipes", "sss/mc"] {
+    let answers = || {
+        let connect = "socket(S, AF_UNIX, SOCK_STREAM, 0) \
+            && connect(S, sockaddr_un('/var/lib/sss/pipes/nss')) or die $!";
+        seen(&format!("perl -MSocket -e \"{connect}\"")).0
+    };
+    eventually("the name services are shown", || {
+        seen("test -e /var/lib/sss/mc/passwd -a -e /var/lib/extrausers/passwd").0 && answers()
+    });
+    // With all of root's rights, which is more than a server has.
+    let keeps_secrets = || {
+        assert!(seen("cat /var/lib/extrausers/passwd").1.contains("one:x"));
+        for secret in ["shadow", "gshadow"] {
+            let (readable, text) = seen(&format!("cat /var/lib/extrausers/{secret}"));
+            assert!(!readable && !text.contains("hash"), "{text}");
+        }
+        assert_eq!(seen("ls -A /var/lib/sss/pipes").1, "nss\n");
+    };
+    keeps_secrets();
+    // As programs write such files: a mount over one would be gone. The other was not there before.
+    sh(
+        "cd /var/lib/extrausers && umask 027 && echo one:hash2:::::: >new && chgrp shadow new \
+        && mv new shadow && echo one:hash:: >new && mv new gshadow",
+    );
+    keeps_secrets();
+    for place in ["extrausers", "sss/mc"] {
         let (good, text) = seen(&format!("touch /var/lib/{place}/new"));
         assert!(!good && text.contains("Read-only"), "{text}");
     }
+    // As sssd does it at its start.
+    sh("rm /var/lib/sss/pipes/nss");
+    let again = answer_at("nss");
+    eventually("the new one is shown", || {
+        fs.run("monitor").expect(0);
+        answers()
+    });
+    keeps_secrets();
     fs.run("stop").expect(0);
     node.assert_gone(&vserver, &[&device]);
+    drop((answering, again));
     sh("umount /var/lib");
+}
+
+/// A file system whose files can't be shown as another's: what is secret on it would be shown, too.
+#[test]
+#[ignore = "needs root"]
+fn a_place_whose_secrets_can_t_be_kept_is_not_shown() {
+    let node = Node::new("keep");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    sh(
+        "mount -t tmpfs none /var/lib && cd /var/lib && mkdir -p berth extrausers sss/mc \
+        && mount -t ramfs none extrausers && touch extrausers/passwd sss/mc/passwd",
+    );
+    let fs = node.fs(&vserver, &device, "/data");
+    fs.run("start").expect(0);
+    eventually("the other is shown", || {
+        inside(&vserver, "test -e /var/lib/sss/mc/passwd").0
+    });
+    eventually("it is said", || {
+        node.logged().contains("/var/lib/extrausers: not shown")
+    });
+    assert!(!inside(&vserver, "test -e /var/lib/extrausers/passwd").0);
+    fs.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&device]);
+    sh("umount /var/lib/extrausers /var/lib");
 }

@@ -1,12 +1,12 @@
 //! The node's name services in the keeper's care: shown to the cell before its servers start, and again when
-//! their directories are new.
+//! their directories or sockets are new.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use super::Keeper;
-use crate::cell::names::PLACES;
+use crate::cell::names::{Identity, PLACES};
 use crate::cell::order::Order;
 use crate::ocf::log;
 
@@ -16,8 +16,8 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// What the cell was shown.
 #[derive(Debug, Default)]
 pub struct Names {
-    /// Which directory at which place: device and inode.
-    shown: BTreeMap<&'static str, (u64, u64)>,
+    /// What, at which place.
+    shown: BTreeMap<&'static str, Identity>,
     /// When it was last looked whether these are still the ones.
     looked: Option<Instant>,
     /// The orders to show some.

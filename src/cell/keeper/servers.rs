@@ -1,7 +1,7 @@
 //! The servers in the keeper's care: started when their home file system is attached, told when what
 //! they export changes, ended.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,6 +12,9 @@ use crate::cell::protocol::{Cause, Condition, Member};
 use crate::cell::refused::Refused;
 use crate::cell::service::{self, Change, Export, Launch, Ready, ServerSpec};
 use crate::ocf::log;
+use notes::Notes;
+
+mod notes;
 
 /// How long a command that tells a server of a change may take.
 const CHANGE_LIMIT: Duration = Duration::from_secs(10);
@@ -56,11 +59,13 @@ pub struct Servers {
     /// Why the last change of exports was not made, and the directories that it was about.
     trouble: Option<String>,
     changed: BTreeSet<String>,
-    /// What is not served as it should be: why, by directory.
-    refused: BTreeMap<String, String>,
+    /// What is not served as it should be.
+    notes: Notes,
     /// The order to look what is served, and when it was given last.
     inspection: Option<u64>,
     inspected: Option<Instant>,
+    /// All that they may have exported since the last change that they took.
+    former: Vec<Export>,
     /// What is exported now, and what will be when `steps` are done.
     applied: Vec<Export>,
     target: Vec<Export>,
@@ -94,9 +99,10 @@ impl Servers {
             fault: None,
             trouble: None,
             changed: BTreeSet::new(),
-            refused: BTreeMap::new(),
+            notes: Notes::default(),
             inspection: None,
             inspected: None,
+            former: Vec::new(),
             applied: Vec::new(),
             target: Vec::new(),
             steps: VecDeque::new(),
@@ -128,11 +134,10 @@ impl Servers {
             }
             (Phase::Running, _) => match &self.trouble {
                 Some(why) => Condition::Degraded(format!("exports not changed: {why}")),
-                None if self.refused.is_empty() => Condition::Running,
-                None => {
-                    let whys: Vec<&str> = self.refused.values().map(String::as_str).collect();
-                    Condition::Degraded(whys.join("; "))
-                }
+                None => match self.notes.all() {
+                    None => Condition::Running,
+                    Some(whys) => Condition::Degraded(whys),
+                },
             },
             (Phase::Halting | Phase::Halted, _) => Condition::Failed("not running".to_owned()),
         }
@@ -140,10 +145,9 @@ impl Servers {
 
     /// Why the file system at `directory` is not served as it should be, if it is not.
     pub fn refusal(&self, directory: &Path) -> Option<&str> {
-        self.refused
-            .get(directory.to_str()?)
+        self.notes
+            .about(directory.to_str()?)
             .filter(|_| self.phase == Phase::Running && self.leaving.is_none())
-            .map(String::as_str)
     }
 
     /// Why they have failed.
@@ -198,7 +202,7 @@ impl Servers {
         }
         if self.trouble.is_some() {
             self.change(&self.target.clone());
-        } else if !self.refused.is_empty() {
+        } else if self.notes.all().is_some() {
             self.look(Duration::ZERO);
         }
     }
@@ -249,7 +253,10 @@ impl Servers {
         let inspected = self.inspection.take_if(|order| *order == number).is_some();
         match (self.phase, result) {
             (Phase::Halting, _) => self.phase = Phase::Halted,
-            (_, Ok(refused)) if inspected => self.take_note(refused),
+            (_, Ok(refused)) if inspected => {
+                let trouble = self.trouble.as_deref();
+                self.notes.take(refused, trouble.zip(Some(&self.changed)));
+            }
             (_, Err(why)) if inspected => {
                 log::warn(format_args!("look what is served: {why}"));
             }
@@ -264,27 +271,6 @@ impl Servers {
             _ => {}
         }
         true
-    }
-
-    /// Takes note of what they do not serve as they should.
-    fn take_note(&mut self, refused: &[Refused]) {
-        let before = std::mem::take(&mut self.refused);
-        for Refused { directory, why, .. } in refused {
-            let whys = self.refused.entry(directory.clone()).or_default();
-            let separator = if whys.is_empty() { "" } else { "; " };
-            *whys = format!("{whys}{separator}{why}");
-        }
-        if let Some(why) = &self.trouble {
-            for directory in &self.changed {
-                let text = format!("exports not changed: {why}");
-                self.refused.entry(directory.clone()).or_insert(text);
-            }
-        }
-        for (directory, why) in &self.refused {
-            if before.get(directory) != Some(why) {
-                log::error(format_args!("{directory}: {why}"));
-            }
-        }
     }
 
     /// Does the next step towards what is wanted.
@@ -374,18 +360,27 @@ impl Servers {
     fn change(&mut self, exports: &[Export]) {
         let spec = self.spec.clone();
         // Of a change that they did not take nobody knows how much was made.
-        let (known, mut changed) = match self.trouble.take() {
-            Some(_) => (&[][..], std::mem::take(&mut self.changed)),
-            None => (self.applied.as_slice(), BTreeSet::new()),
+        let missed = self.trouble.take().is_some();
+        if !missed {
+            self.former.clear();
+            self.changed.clear();
+        }
+        for export in &self.applied {
+            if !self.former.contains(export) {
+                self.former.push(export.clone());
+            }
+        }
+        let changes = match missed {
+            true => service::changes_anew(&spec, &self.former, exports),
+            false => service::changes(&spec, &self.former, exports),
         };
-        let changes = service::changes(&spec, known, exports);
         let differs = |one: &[Export], other: &[Export]| -> Vec<String> {
             let differing = one.iter().filter(|export| !other.contains(export));
             differing.map(|export| export.directory.clone()).collect()
         };
-        changed.extend(differs(&self.applied, exports));
-        changed.extend(differs(exports, &self.applied));
-        self.changed = changed;
+        self.changed.extend(differs(&self.applied, exports));
+        self.changed.extend(differs(exports, &self.applied));
+        self.notes.forget(&self.changed);
         self.steps = VecDeque::from([vec![Order::Configure {
             spec,
             exports: exports.to_vec(),
@@ -407,3 +402,6 @@ impl Servers {
         self.look(TAKE_UP_LIMIT);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,9 +2,11 @@
 //! an export (RFC 7530).
 
 use std::io::{self, Read, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{ANSWER_LIMIT, read_bounded, wrong};
 
+/// The number of a call that is the only one on its connection.
 const XID: u32 = 0x6265_7274;
 const LAST_FRAGMENT: u32 = 1 << 31;
 
@@ -16,22 +18,29 @@ const COMPOUND: u32 = 1;
 const NOBODY: u32 = 65534;
 
 pub fn ask(peer: &mut (impl Read + Write)) -> io::Result<()> {
-    peer.write_all(&call(NULL, &auth_none(), &[]))?;
+    peer.write_all(&call(XID, NULL, &auth_none(), &[]))?;
     judge(&read_record(peer)?)
 }
 
-/// Walks from the root of the server's tree to `directory`, which is absolute.
-pub fn find(peer: &mut (impl Read + Write), directory: &str) -> io::Result<()> {
-    peer.write_all(&call(COMPOUND, &auth_sys(), &walk(directory)))?;
-    judge_walk(&read_record(peer)?, directory)
+/// A number for calls to begin with. A server answers what it takes for a repetition, by number, sender and
+/// contents, as it did the first time: so that of an earlier connection must not come again.
+pub fn first_number() -> u32 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(XID, |now| now.as_micros() as u32)
+}
+
+/// Walks from the root of the server's tree to `directory`, which is absolute, by call `number`.
+pub fn find(peer: &mut (impl Read + Write), number: u32, directory: &str) -> io::Result<()> {
+    peer.write_all(&call(number, COMPOUND, &auth_sys(), &walk(directory)))?;
+    judge_walk(&read_record(peer)?, number, directory)
 }
 
 /// RFC 5531, 9: a CALL of program 100003, version 4.
-fn call(procedure: u32, credentials: &[u8], arguments: &[u8]) -> Vec<u8> {
+fn call(number: u32, procedure: u32, credentials: &[u8], arguments: &[u8]) -> Vec<u8> {
     const CALL: u32 = 0;
     const RPC_VERSION: u32 = 2;
     const NFS: u32 = 100_003;
-    let mut body = words(&[XID, CALL, RPC_VERSION, NFS, 4, procedure]);
+    let mut body = words(&[number, CALL, RPC_VERSION, NFS, 4, procedure]);
     body.extend_from_slice(credentials);
     body.extend(auth_none());
     body.extend_from_slice(arguments);
@@ -110,14 +119,14 @@ impl Reply<'_> {
 
 /// Whether the reply says that the procedure ran.
 pub(super) fn judge(reply: &[u8]) -> io::Result<()> {
-    accepted(reply).map(|_| ())
+    accepted(reply, XID).map(|_| ())
 }
 
 /// The results of a procedure that ran.
-fn accepted(reply: &[u8]) -> io::Result<Reply<'_>> {
+fn accepted(reply: &[u8], number: u32) -> io::Result<Reply<'_>> {
     const REPLY: u32 = 1;
     let mut reply = Reply(reply.chunks_exact(4));
-    if (reply.word()?, reply.word()?) != (XID, REPLY) {
+    if (reply.word()?, reply.word()?) != (number, REPLY) {
         return Err(wrong("no answer to the call"));
     }
     if reply.word()? != 0 {
@@ -137,19 +146,20 @@ fn accepted(reply: &[u8]) -> io::Result<Reply<'_>> {
 }
 
 /// Whether the walk has led to `directory`.
-pub(super) fn judge_walk(reply: &[u8], directory: &str) -> io::Result<()> {
+pub(super) fn judge_walk(reply: &[u8], number: u32, directory: &str) -> io::Result<()> {
     const NOENT: u32 = 2;
-    // It is busy (DELAY, GRACE), or the admin has switched this minor version off (MINOR_VERS_MISMATCH).
-    const SAYS_NOTHING: [u32; 3] = [10008, 10013, 10021];
-    match accepted(reply)?.word()? {
-        0 => Ok(()),
-        status if SAYS_NOTHING.contains(&status) => Ok(()),
-        NOENT => Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("{directory} is not exported"),
+    // DELAY, GRACE, RESOURCE.
+    const BUSY: [u32; 3] = [10008, 10013, 10018];
+    // The admin has switched this minor version off: nobody can ask.
+    const MINOR_VERS_MISMATCH: u32 = 10021;
+    let not_found = |text: String| Err(io::Error::new(io::ErrorKind::NotFound, text));
+    match accepted(reply, number)?.word()? {
+        0 | MINOR_VERS_MISMATCH => Ok(()),
+        status if BUSY.contains(&status) => Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            format!("the server is busy: NFS status {status}"),
         )),
-        status => Err(wrong(format!(
-            "{directory} can't be reached: NFS status {status}"
-        ))),
+        NOENT => not_found(format!("{directory} is not exported")),
+        status => not_found(format!("{directory} can't be reached: NFS status {status}")),
     }
 }

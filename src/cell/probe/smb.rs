@@ -37,16 +37,29 @@ pub fn ask(peer: &mut (impl Read + Write)) -> io::Result<()> {
     negotiate(peer).map(|_| ())
 }
 
-/// Connects to the share `name`, as nobody.
-pub fn find(peer: &mut (impl Read + Write), name: &str) -> io::Result<()> {
-    if negotiate(peer)? == Agreed::No {
-        return Ok(());
+/// A session of nobody's.
+#[derive(Debug)]
+pub struct Session {
+    id: u64,
+    /// The number of its next message.
+    next: u64,
+}
+
+/// Begins a session; `None` if the server lets nobody ask for shares in this way.
+pub fn open(peer: &mut (impl Read + Write)) -> io::Result<Option<Session>> {
+    match negotiate(peer)? {
+        Agreed::Yes => log_on(peer),
+        Agreed::No => Ok(None),
     }
-    let Some(session) = log_on(peer)? else {
-        return Ok(());
-    };
-    send(peer, TREE_CONNECT, 3, session, &tree_connect(name))?;
-    judge_tree(&receive(peer)?, name)
+}
+
+impl Session {
+    /// Connects to the share `name`. Each answer allows one more message (MS-SMB2 3.2.5.1.4).
+    pub fn find(&mut self, peer: &mut (impl Read + Write), name: &str) -> io::Result<()> {
+        send(peer, TREE_CONNECT, self.next, self.id, &tree_connect(name))?;
+        self.next += 1;
+        judge_tree(&receive(peer)?, name)
+    }
 }
 
 fn negotiate(peer: &mut (impl Read + Write)) -> io::Result<Agreed> {
@@ -61,7 +74,7 @@ fn negotiate(peer: &mut (impl Read + Write)) -> io::Result<Agreed> {
 }
 
 /// An anonymous session (MS-NLMP 3.2.5.1.2); `None` if the server wants none, which is its right.
-fn log_on(peer: &mut (impl Read + Write)) -> io::Result<Option<u64>> {
+fn log_on(peer: &mut (impl Read + Write)) -> io::Result<Option<Session>> {
     send(peer, SESSION_SETUP, 1, 0, &session_setup(&ntlm_negotiate()))?;
     let challenge = receive(peer)?;
     let Answer {
@@ -74,6 +87,10 @@ fn log_on(peer: &mut (impl Read + Write)) -> io::Result<Option<u64>> {
     send(peer, SESSION_SETUP, 2, session, &session_setup(&token))?;
     let outcome = receive(peer)?;
     let Answer { status, .. } = Answer::parse(&outcome, SESSION_SETUP)?;
+    let session = Session {
+        id: session,
+        next: 3,
+    };
     Ok((status == SUCCESS).then_some(session))
 }
 

@@ -96,16 +96,31 @@ fn a_server_that_wants_a_newer_dialect_serves_smb() {
 
 #[test]
 fn an_export_is_missed_only_where_the_walk_to_it_ends_short_of_it() {
-    let walked = |status| nfs::judge_walk(&rpc(&[XID, 1, 0, 0, 0, 0, status, 0, 0]), "/data");
-    for good in [0, 10008, 10013, 10021] {
+    let walked = |status| nfs::judge_walk(&rpc(&[XID, 1, 0, 0, 0, 0, status, 0, 0]), XID, "/data");
+    for good in [0, 10021] {
         walked(good).unwrap();
+    }
+    for busy in [10008, 10013, 10018] {
+        assert_eq!(
+            walked(busy).unwrap_err().kind(),
+            io::ErrorKind::ResourceBusy
+        );
     }
     let error = walked(2).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
     assert_eq!(error.to_string(), "/data is not exported");
     let error = walked(5).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
     assert_eq!(error.to_string(), "/data can't be reached: NFS status 5");
-    assert!(nfs::judge_walk(&rpc(&[XID, 1, 0, 0, 0, 0]), "/data").is_err());
+    // Of the call as a whole, or not understood: this says nothing of the export.
+    for reply in [
+        &[XID, 1, 0, 0, 0, 0][..],
+        &[XID, 1, 0, 0, 0, 5],
+        &[XID, 1, 1, 0],
+    ] {
+        let error = nfs::judge_walk(&rpc(reply), XID, "/data").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
 }
 
 #[test]
@@ -137,12 +152,57 @@ fn a_silent_server_is_left_at_the_deadline_and_an_endless_one_at_once() {
     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
 }
 
+/// A server that answers request after request.
+fn patient_server(answers: Vec<Vec<u8>>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut buffer = [0; 1024];
+        for answer in answers {
+            let _ = stream.read(&mut buffer).unwrap();
+            let mut packet = (answer.len() as u32).to_be_bytes().to_vec();
+            packet.extend(answer);
+            stream.write_all(&packet).unwrap();
+        }
+        // The next question is left unanswered.
+        let _ = stream.read(&mut buffer);
+        let _ = stream.read(&mut buffer);
+    });
+    address
+}
+
+#[test]
+fn one_session_asks_for_many_shares() {
+    let answer = |command: u8, status: u32| {
+        let mut answer = smb_answer(status, 0x0302);
+        answer[12] = command;
+        answer
+    };
+    let address = patient_server(vec![
+        answer(0, 0),
+        answer(1, 0xc000_0016),
+        answer(1, 0),
+        answer(3, 0xc000_0022),
+        answer(3, 0xc000_00cc),
+        answer(3, 0),
+    ]);
+    let mut inquiry = Inquiry::begin(Protocol::Smb, address, soon()).unwrap();
+    inquiry.find("one", soon()).unwrap();
+    let error = inquiry.find("two", soon()).unwrap_err();
+    assert_eq!(error.to_string(), "SMB: there is no share two");
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    inquiry.find("three", soon()).unwrap();
+    let error = inquiry.find("four", Instant::now() + Duration::from_millis(50));
+    assert_eq!(error.unwrap_err().kind(), io::ErrorKind::TimedOut);
+}
+
 proptest! {
     #[test]
     fn garbage_is_refused_without_a_panic(answer in prop::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(nfs::judge(&answer).is_err());
         prop_assert!(smb::judge(&answer).is_err());
-        prop_assert!(nfs::judge_walk(&answer, "/data").is_err());
+        prop_assert!(nfs::judge_walk(&answer, XID, "/data").is_err());
         prop_assert!(smb::judge_tree(&answer, "data").is_err());
     }
 }

@@ -3,6 +3,7 @@
 //! Answers some 50 ms after its start, most of it spent on linking. What would delay it is switched off:
 //! NetBIOS (broadcasts never reach a cell), printing, user shares.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -96,22 +97,36 @@ pub fn launch() -> Launch {
 /// this order nobody can come back in between.
 pub fn changes(spec: &ServerSpec, old: &[Export], new: &[Export]) -> Vec<Change> {
     let settings_differ = shares_with_nfs(spec, old) != shares_with_nfs(spec, new);
-    let shares = |exports: &[Export]| -> Vec<(String, SmbShare)> {
-        exports
-            .iter()
-            .filter_map(|e| Some((e.directory.clone(), e.smb.clone()?)))
-            .collect()
-    };
     let (old, new) = (shares(old), shares(new));
     let gone: Vec<_> = old.iter().filter(|share| !new.contains(share)).collect();
     if !settings_differ && gone.is_empty() && new.iter().all(|share| old.contains(share)) {
         return vec![];
     }
-    let mut changes = vec![control(&["reload-config"])];
-    for (_, share) in gone {
-        changes.push(control(&["close-share", share.name.as_str()]));
-    }
-    changes
+    take_up(gone.into_iter().map(|(_, share)| *share))
+}
+
+/// The same where it may have missed a part of it. Who uses a share that is still there is left in peace: this may be
+/// tried again and again, for want of something else.
+pub fn changes_anew(old: &[Export], new: &[Export]) -> Vec<Change> {
+    let new = shares(new);
+    let is_there = |share: &SmbShare| new.iter().any(|(_, other)| other.name == share.name);
+    let old = shares(old).into_iter().map(|(_, share)| share);
+    take_up(old.filter(|share| !is_there(share)))
+}
+
+fn take_up<'a>(closed: impl Iterator<Item = &'a SmbShare>) -> Vec<Change> {
+    let closed: BTreeSet<&str> = closed.map(|share| share.name.as_str()).collect();
+    let close = |name| control(&["close-share", name]);
+    std::iter::once(control(&["reload-config"]))
+        .chain(closed.into_iter().map(close))
+        .collect()
+}
+
+fn shares(exports: &[Export]) -> Vec<(&str, &SmbShare)> {
+    exports
+        .iter()
+        .filter_map(|e| Some((e.directory.as_str(), e.smb.as_ref()?)))
+        .collect()
 }
 
 fn control(message: &[&str]) -> Change {

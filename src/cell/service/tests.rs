@@ -262,6 +262,22 @@ fn only_the_servers_concerned_hear_of_a_change() {
 }
 
 #[test]
+fn a_change_that_was_not_taken_is_told_again_as_a_whole() {
+    let (one, other) = (share("/one", "one"), share("/other", "other"));
+    let argv = |change: &Change| match change {
+        Change::Run { argv, .. } => argv.last().cloned().unwrap_or_default(),
+        Change::Signal { server, .. } => (*server).to_owned(),
+    };
+    let told = |old: &[Export], new: &[Export]| -> Vec<String> {
+        changes_anew(&spec(), old, new).iter().map(argv).collect()
+    };
+    let both = [one.clone(), other.clone(), one.clone()];
+    assert_eq!(told(&both, &[]), ["nfs", "reload-config", "one", "other"]);
+    assert_eq!(told(&both, &[other]), ["nfs", "reload-config", "one"]);
+    assert_eq!(told(&[], &[one]), ["nfs", "reload-config"]);
+}
+
+#[test]
 fn the_order_of_exports_is_no_change() {
     let both = [export("/a"), export("/b")];
     let turned = [export("/b"), export("/a")];

@@ -1,0 +1,135 @@
+//! What is known of what the servers do not serve as they should.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::cell::probe::Protocol;
+use crate::cell::refused::Refused;
+use crate::ocf::log;
+
+/// What was said when the servers were asked last.
+#[derive(Debug, Default)]
+pub struct Notes {
+    /// What they have said that they do not serve, and not taken back since.
+    unserved: BTreeMap<(String, Protocol), String>,
+    /// What is wrong, by directory.
+    wrong: BTreeMap<String, String>,
+    /// Whether they left something unanswered.
+    silent: bool,
+}
+
+impl Notes {
+    /// What is wrong with the file system at `directory`.
+    pub fn about(&self, directory: &str) -> Option<&str> {
+        self.wrong.get(directory).map(String::as_str)
+    }
+
+    /// All that is wrong, if anything is.
+    pub fn all(&self) -> Option<String> {
+        let whys: Vec<&str> = self.wrong.values().map(String::as_str).collect();
+        (!whys.is_empty()).then(|| whys.join("; "))
+    }
+
+    /// These directories are to be exported in another way: what was said of them as they were says nothing any more.
+    pub fn forget(&mut self, changed: &BTreeSet<String>) {
+        self.unserved
+            .retain(|(directory, _), _| !changed.contains(directory));
+    }
+
+    /// Takes note of what they said: of what they do not answer for, what they said last holds. `trouble` is why the
+    /// last change of exports was not made, and the directories that it was about.
+    pub fn take(&mut self, refused: &[Refused], trouble: Option<(&str, &BTreeSet<String>)>) {
+        let mut said = std::mem::take(&mut self.unserved);
+        for thing in refused {
+            let key = (thing.directory.clone(), thing.protocol);
+            let why = match thing.definite {
+                true => Some(thing.why.clone()),
+                false => said.remove(&key),
+            };
+            self.unserved.extend(why.map(|why| (key, why)));
+        }
+        self.mark_silence(refused);
+
+        let before = std::mem::take(&mut self.wrong);
+        for ((directory, _), why) in &self.unserved {
+            let whys = self.wrong.entry(directory.clone()).or_default();
+            let separator = if whys.is_empty() { "" } else { "; " };
+            *whys = format!("{whys}{separator}{why}");
+        }
+        if let Some((why, changed)) = trouble {
+            for directory in changed {
+                let text = format!("exports not changed: {why}");
+                self.wrong.entry(directory.clone()).or_insert(text);
+            }
+        }
+        for (directory, why) in &self.wrong {
+            if before.get(directory) != Some(why) {
+                log::error(format_args!("{directory}: {why}"));
+            }
+        }
+    }
+
+    /// Says once that they leave something unanswered, until they answer for everything.
+    fn mark_silence(&mut self, refused: &[Refused]) {
+        let unanswered: Vec<&Refused> = refused.iter().filter(|thing| !thing.definite).collect();
+        if let Some(first) = unanswered.first().filter(|_| !self.silent) {
+            log::warn(format_args!(
+                "{}: whether it is served is not known ({}), nor of {} more",
+                first.directory,
+                first.why,
+                unanswered.len() - 1
+            ));
+        }
+        self.silent = !unanswered.is_empty();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn thing(directory: &str, protocol: Protocol, refusal: Option<&str>) -> Refused {
+        Refused {
+            directory: directory.to_owned(),
+            protocol,
+            definite: refusal.is_some(),
+            why: refusal.unwrap_or("no answer").to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_is_not_answered_for_is_as_it_was_until_it_is_or_changes() {
+        let mut notes = Notes::default();
+        let unknown = ["/a", "/b"].map(|at| thing(at, Protocol::Smb, None));
+        notes.take(&unknown, None);
+        assert_eq!(notes.all(), None);
+        notes.take(&[thing("/a", Protocol::Smb, Some("no share"))], None);
+        assert_eq!(notes.about("/a"), Some("no share"));
+        for _ in 0..2 {
+            notes.take(&unknown, None);
+            assert_eq!(notes.all().as_deref(), Some("no share"));
+        }
+        // It is no answer of the other protocol's.
+        notes.take(&[thing("/a", Protocol::Nfs, None)], None);
+        assert_eq!(notes.all(), None);
+
+        notes.take(&[thing("/a", Protocol::Smb, Some("no share"))], None);
+        notes.forget(&BTreeSet::from(["/a".to_owned()]));
+        notes.take(&unknown, None);
+        assert_eq!(notes.all(), None);
+    }
+
+    #[test]
+    fn a_change_that_was_not_made_is_said_of_what_it_was_about() {
+        let mut notes = Notes::default();
+        let changed = BTreeSet::from(["/a".to_owned(), "/b".to_owned()]);
+        let refused = [
+            thing("/a", Protocol::Nfs, Some("one")),
+            thing("/a", Protocol::Smb, Some("two")),
+        ];
+        notes.take(&refused, Some(("full", &changed)));
+        assert_eq!(notes.about("/a"), Some("one; two"));
+        assert_eq!(notes.about("/b"), Some("exports not changed: full"));
+        notes.take(&[], None);
+        assert_eq!(notes.all(), None);
+    }
+}
