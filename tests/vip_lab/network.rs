@@ -127,10 +127,11 @@ impl Network {
     /// Everything that a VIP may change on the node, as other programs print it.
     pub fn dump(&self) -> String {
         let node = &self.node;
+        // Multicast routes of links are the kernel's alone; it makes them when IPv6 gets round to it.
         let mut all = String::new();
         for line in [
             "ip rule; ip -6 rule",
-            "ip route show table all; ip -6 route show table all | grep -v expires",
+            "ip route show table all; ip -6 route show table all | grep -v -e expires -e '^multicast ff00::/8'",
             "ip neigh show proxy; ip -6 neigh show proxy",
             "ip -o addr | sed 's/valid_lft.*//'",
             "nft list ruleset",
