@@ -36,11 +36,14 @@ fn a_device_is_found_by_path_and_uuid_and_two_of_one_uuid_are_both_named() {
     }
     assert_eq!(by_uuid.search(soon()).unwrap().found.len(), 2);
 
-    // As a virtual machine has its disk open.
-    let mut machine = writer(&twin);
-    assert_eq!(by_uuid.resolve(soon()).unwrap(), by_path);
-    machine.kill().unwrap();
-    machine.wait().unwrap();
+    // Who has one of them open for writing does not make the other one the one that is meant.
+    for open in [&device, &twin] {
+        let mut machine = writer(open);
+        let error = by_uuid.resolve(soon()).unwrap_err();
+        assert!(matches!(error, Unresolved::Ambiguous(_)), "{error:?}");
+        machine.kill().unwrap();
+        machine.wait().unwrap();
+    }
 }
 
 /// A process that has a device open for writing, and does not claim it.

@@ -205,7 +205,12 @@ fn is_kept(resource: &str, record: &Attachment) -> bool {
     let client = match Client::connect(&record.vserver) {
         Ok(Some(client)) => client,
         // Nobody keeps it: the device itself was asked before.
-        Ok(None) | Err(_) => return false,
+        Ok(None) => return false,
+        // Somebody may: a keeper that hangs takes no more connections once its queue is full.
+        Err(e) => {
+            log::warn(e);
+            return true;
+        }
     };
     let request = Request::Status {
         resource: resource.to_owned(),
