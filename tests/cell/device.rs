@@ -195,9 +195,113 @@ fn a_passive_node_leaves_others_alone_with_the_device_and_only_its_start_is_refu
     writer.kill().expect("a process");
     writer.wait().expect("its end");
 
+    // The kernel's own file system on it, and nobody who shows. A probe that fails has the server stopped that
+    // runs elsewhere.
+    let mut user = node.shell(&format!(
+        "mount {device} /run/look && exec 9>/run/look/file && umount -l /run/look && echo && exec sleep 1000"
+    ));
+    fs.run("monitor").expect(7);
+    fs.clone()
+        .parameter("CRM_meta_timeout", "6000")
+        .run("stop")
+        .expect(0);
+    user.kill().expect("a process");
+    user.wait().expect("its end");
+
     fs.run("start").expect(0);
     fs.run("stop").expect(0);
     node.assert_gone(&vserver, &[&device]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn without_a_record_a_monitor_makes_one_up_and_a_stop_waits_for_what_the_kernel_still_writes() {
+    let node = Node::new("late");
+    let vserver = node.vserver('a');
+    let (base, device) = freezable(&node, &vserver);
+    let fs = node
+        .fs(&vserver, &device, "/data")
+        .parameter("CRM_meta_timeout", "60000");
+    let record = format!("/run/berth/device.d/{vserver}-data");
+    fs.run("start").expect(0);
+    let number = || {
+        let text = sh(&format!("cat {record}"));
+        let record: serde_json::Value = serde_json::from_str(&text).expect("a record");
+        record["number"].clone()
+    };
+    let had = number();
+    // As a keeper of an older version has left it.
+    sh(&format!("rm {record}"));
+    fs.run("monitor").expect(0);
+    assert_eq!(number(), had);
+
+    let (good, text) = inside(
+        &vserver,
+        "dd if=/dev/urandom of=/data/x bs=1M count=8 status=none",
+    );
+    assert!(good, "{text}");
+    sh(&format!("rm {record} && fsfreeze --freeze {base}"));
+    signal(node.process(&vserver, "berth-keeper"), Signal::SIGKILL);
+    let mut thaw = node.shell(&format!("echo; sleep 4; fsfreeze --unfreeze {base}"));
+    fs.run("stop").expect(0);
+    thaw.wait().expect("its end");
+    let logged = node.logged();
+    assert!(!logged.contains("is not used by this resource"), "{logged}");
+    node.assert_gone(&vserver, &[&device]);
+    sh(&format!("losetup --detach {device} && umount {base}"));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_somebody_shows_in_a_namespace_of_his_own_keeps_nobody_waiting_and_is_no_cell() {
+    let node = Node::new("fake");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    let fs = node.fs(&vserver, "LABEL=none-such", "/data");
+    let there = fs.clone().parameter("device", &device);
+    // The tree that a cell has, with a name that keeps its reader waiting, and what looks like the file system.
+    let root = format!("/run/{vserver}-root");
+    let cell = format!(
+        "mount -t tmpfs berth {root} && cd {root} && mkdir -p usr proc run/berth data old && \
+         mount --rbind /usr usr && ln -s usr/bin bin && ln -s usr/lib lib && ln -s usr/lib64 lib64 && \
+         mount -t tmpfs {device} data && mkfifo run/berth/vserver && pivot_root . old && \
+         echo && exec /usr/bin/sleep 1000"
+    );
+    sh(&format!("mkdir {root}"));
+    let mut forger = node.shell(&format!("exec unshare -Urm sh -c '{cell}'"));
+    fs.run("monitor").expect(7);
+    fs.run("stop").expect(0);
+    there.run("start").expect(0);
+    there.run("monitor").expect(0);
+    there.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&device]);
+    forger.kill().expect("a process");
+    forger.wait().expect("its end");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_mount_table_too_large_to_be_read_keeps_no_file_system_from_its_server() {
+    let node = Node::new("huge");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    let fs = node.fs(&vserver, &device, "/data");
+    let script = format!("/run/{vserver}.py");
+    let text = "import ctypes, time\n\
+                mount = ctypes.CDLL(None).mount\n\
+                for _ in range(4500):\n    \
+                    assert mount(b'x' * 4000, b'/run/full', b'tmpfs', 0, b'size=4k') == 0\n\
+                print(flush=True)\n\
+                time.sleep(1000)\n";
+    fs::write(Path::new("/proc/thread-self/root").join(&script[1..]), text).expect("a script");
+    let mut other = node.shell(&format!(
+        "mkdir /run/full && exec unshare --mount --propagation private /usr/bin/env python3 {script}"
+    ));
+    fs.run("monitor").expect(7);
+    fs.run("start").expect(0);
+    fs.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&device]);
+    assert!(node.logged().contains("too large"), "{}", node.logged());
+    other.kill().expect("a process");
+    other.wait().expect("its end");
 }
 
 #[test]

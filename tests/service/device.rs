@@ -112,14 +112,14 @@ fn a_held_device_is_told_and_free_again_when_let_go() {
     let image = Image::new(FsKind::Ext4);
     let loop_device = image.attach();
     let device = resolve(loop_device.path());
-    assert_eq!(device.claim(soon()).unwrap(), Claim::Free);
+    assert_eq!(device.claim(soon()), Claim::Free);
 
     let claim = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_EXCL)
         .open(&device.path)
         .unwrap();
-    assert_eq!(device.claim(soon()).unwrap(), Claim::Busy);
+    assert_eq!(device.claim(soon()), Claim::Busy);
     let error = device
         .wait_free(Instant::now() + Duration::from_millis(20), &|_| None)
         .unwrap_err();
@@ -168,7 +168,7 @@ fn a_device_without_a_driver_can_t_be_opened_and_nothing_is_on_it() {
     // Local and experimental use (Documentation/admin-guide/devices.txt).
     nix::sys::stat::mknod(&path, block, mode, libc::makedev(240, 211)).unwrap();
     let device = Device::at(&path).unwrap();
-    let claim = device.claim(soon()).unwrap();
+    let claim = device.claim(soon());
     assert!(matches!(claim, Claim::Unusable(_)), "{claim:?}");
     let seen = device.seen(&[], &|_| None).unwrap();
     assert_eq!(seen, berth::plan::holding::Use::default());
@@ -226,7 +226,7 @@ fn a_mount_in_another_namespace_holds_the_device_whatever_its_type() {
         let loop_device = image.attach();
         let device = resolve(loop_device.path());
         let mut child = mount_apart(&image, &device);
-        assert_eq!(device.claim(soon()).unwrap(), Claim::Busy);
+        assert_eq!(device.claim(soon()), Claim::Busy);
         let seen = device.seen(&[], &|_| None).unwrap();
         assert!(seen.file_system, "{seen:?}");
         let place = seen.mounted.unwrap();

@@ -84,6 +84,11 @@ impl Taker<'_> {
         // Who has it is said by the record, if there is one: it knows the resource's name.
         await_free(device).or_else(|e| self.compare_records(device, &[]).and(Err(e)))?;
         let namespaces = mounted::namespaces().map_err(failed)?;
+        for why in namespaces.iter().filter_map(|n| n.unread.as_ref()) {
+            log::warn(format_args!(
+                "{path} is attached, though a mount table can't be read: {why}"
+            ));
+        }
         self.compare_mounts(device, &namespaces)?;
         let namespaces = await_writers(device, namespaces)?;
         if let Some(locks) = &locks {

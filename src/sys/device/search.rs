@@ -182,7 +182,8 @@ fn read_heads(
             let Some(path) = waiting.next() else { break };
             match start(&path) {
                 Ok(reading) => asked.push((path, reading)),
-                Err(e) => heads.push((path, Some(Err(e)))),
+                // Nobody has asked it: it is the one as likely as one that does not answer.
+                Err(_) => heads.push((path, None)),
             }
         }
         if asked.is_empty() {
