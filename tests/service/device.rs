@@ -77,11 +77,20 @@ fn a_label_nobody_has_is_not_found() {
 #[ignore = "needs root"]
 fn half_of_a_mirror_is_neither_found_by_uuid_nor_a_device_of_its_own() {
     // Behind the file system: md of metadata 1.0, and DRBD's internal metadata.
-    for name in ["md array", "DRBD"] {
+    for (name, behind) in [
+        ("md array", true),
+        ("DRBD", true),
+        ("md array", false),
+        ("DRBD", false),
+    ] {
         let image = Image::new(FsKind::Ext4);
         let whole = resolve(image.attach().path()).superblock.unwrap();
         let file = OpenOptions::new().write(true).open(image.path()).unwrap();
-        let size = file.metadata().unwrap().len();
+        let mut size = file.metadata().unwrap().len();
+        if behind {
+            size += 64 << 10;
+            file.set_len(size).unwrap();
+        }
         if name == "DRBD" {
             let magic = 0x8374_026du32.to_be_bytes();
             file.write_all_at(&magic, size - 4096 + 60).unwrap();
@@ -95,6 +104,11 @@ fn half_of_a_mirror_is_neither_found_by_uuid_nor_a_device_of_its_own() {
         }
         let device = image.attach();
         let by_uuid = DeviceSpec::Uuid(whole.uuid);
+        if !behind {
+            // What a client has written, or the rest of an array that is no more.
+            assert_eq!(by_uuid.resolve(soon()).unwrap(), resolve(device.path()));
+            continue;
+        }
         for spec in [DeviceSpec::Path(device.path().into()), by_uuid.clone()] {
             let error = spec.resolve(soon()).unwrap_err();
             assert!(

@@ -70,9 +70,10 @@ impl Taker<'_> {
     /// Takes the device.
     pub fn claim(self, device: &Device) -> Result<Claimed, Refusal> {
         let path = device.path.display();
-        let locks = match Locks::open(attachment::runtime()) {
+        let limit = Instant::now() + READ_LIMIT;
+        let locks = match Locks::open(attachment::runtime(), limit) {
             Ok(locks) => Some(locks),
-            // Without room under /run a start is better than none: the exclusive open below is left.
+            // A start is better than none: the exclusive open below is left.
             Err(e) => {
                 log::warn(format_args!("{path} is attached without a lock: {e}"));
                 None
