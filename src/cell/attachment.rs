@@ -155,13 +155,13 @@ impl Attachment {
             .collect()
     }
 
-    /// Removes that of a resource, if there is one. Takes no room, so it works where none is left.
+    /// Removes that of a resource, if there is one. Takes no room, and gives its own to the next one's.
     ///
     /// # Errors
     /// If it can't be removed.
     pub fn forget(runtime: &Path, resource: &str) -> io::Result<()> {
         let path = file(runtime, resource);
-        match fs::remove_file(&path) {
+        match state::remove(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 Err(message(e, format_args!("remove {}", path.display())))
             }
@@ -223,7 +223,12 @@ impl Locks {
         let mut pause = Pause::default();
         loop {
             whole = match Flock::lock(whole, how) {
-                Ok(_directory) => return Ok(Self { _directory, file }),
+                Ok(lock) => {
+                    return Ok(Self {
+                        _directory: lock,
+                        file,
+                    });
+                }
                 Err((whole, Errno::EWOULDBLOCK | Errno::EINTR)) if pause.until(deadline) => whole,
                 Err((_, Errno::EWOULDBLOCK)) => {
                     let text = format!("{}: another one still holds it", what());

@@ -93,7 +93,8 @@ pub enum Doubt {
     /// Who has it does not show. A moment may clear that up.
     Some,
     /// Nor does it show that it is not the resource's own file system, which the kernel writes to its end after
-    /// its last mount, however long that takes; or nothing could be asked.
+    /// its last mount, or what a repair that was killed has written, however long that takes; or nothing could be
+    /// asked.
     Grave,
 }
 
@@ -101,7 +102,7 @@ pub enum Doubt {
 pub fn doubt(claim: &Claim, seen: &Use) -> Doubt {
     match claim {
         _ if seen.shows_who() => Doubt::None,
-        Claim::Unasked(_) => Doubt::Grave,
+        Claim::Unasked(_) | Claim::Silent => Doubt::Grave,
         _ if seen.file_system => Doubt::Grave,
         _ => Doubt::Some,
     }
@@ -212,7 +213,9 @@ mod tests {
         assert_eq!(doubt(&Claim::Busy, &beside), Doubt::Grave);
         assert_eq!(doubt(&Claim::Busy, &Use::default()), Doubt::Some);
         let unasked = Claim::Unasked(String::new());
-        assert_eq!(doubt(&unasked, &Use::default()), Doubt::Grave);
+        for claim in [&unasked, &Claim::Silent] {
+            assert_eq!(doubt(claim, &Use::default()), Doubt::Grave);
+        }
         let mounted = Use {
             mounted: some("mounted at /mnt"),
             ..beside

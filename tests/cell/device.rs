@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use berth::cell::attachment::{Locked, Locks};
+use berth::cell::protocol::socket;
 use nix::sys::signal::Signal;
 
 use crate::common::Outcome;
@@ -376,6 +377,30 @@ fn a_blocked_file_system_keeps_its_device() {
         &["is that of", &format!("{one}-data")],
     );
     second.run("stop").expect(0);
+
+    // Nor does its keeper take a connection.
+    let keeper = node.process(&one, "berth-keeper");
+    signal(keeper, Signal::SIGSTOP);
+    let script = format!("/run/{one}.py");
+    let text = format!(
+        "import socket, time\n\
+         all = []\n\
+         try:\n    \
+             while True:\n        \
+                 all.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK))\n        \
+                 all[-1].connect('{}')\n\
+         except BlockingIOError:\n    \
+             print(flush=True)\n    \
+             time.sleep(1000)\n",
+        socket(&one).display()
+    );
+    fs::write(Path::new("/proc/thread-self/root").join(&script[1..]), text).expect("a script");
+    let mut queue = node.shell(&format!("exec /usr/bin/env python3 {script}"));
+    refused(second.run("start"), 1, &["is that of"]);
+    queue.kill().expect("a process");
+    queue.wait().expect("its end");
+    signal(keeper, Signal::SIGCONT);
+    second.run("stop").expect(0);
     fs.run("stop").expect(0);
     node.assert_gone(&one, &[&device]);
 }
@@ -569,6 +594,55 @@ fn a_full_run_fails_no_start_and_no_stop() {
         fs.run("stop").expect(0);
         node.assert_gone(&vserver, &[&device]);
         fs::remove_file(Path::new("/proc/thread-self/root/run/filler")).expect("the filler");
+    }
+
+    // The room of one record is the next one's.
+    fs.run("start").expect(0);
+    fs.run("stop").expect(0);
+    try_sh("cat /dev/zero >/run/filler");
+    for _ in 0..3 {
+        fs.run("start").expect(0);
+        assert_eq!(records(), [format!("{vserver}-data")]);
+        fs.run("stop").expect(0);
+        assert_eq!(records(), [""; 0]);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn keepers_that_hang_cost_the_stop_of_another_one_s_resource_no_more_than_one_does() {
+    let node = Node::new("hang");
+    let all = ['a', 'b', 'c'].map(|which| node.vserver(which));
+    let devices = [(); 3].map(|()| node.disk("ext4"));
+    // A directory lists what is newest first.
+    let calls: Vec<_> = (0..3)
+        .map(|n| node.fs(&all[n], &devices[n], "/data"))
+        .collect();
+    for call in &calls {
+        call.run("start").expect(0);
+    }
+    let hung = [1, 2].map(|n| node.process(&all[n], "berth-keeper"));
+    for keeper in hung {
+        signal(keeper, Signal::SIGSTOP);
+    }
+    sh(&format!("rm /run/berth/device.d/{}-data", all[0]));
+    calls[0]
+        .clone()
+        .parameter("vserver", "hang-none")
+        .parameter("CRM_meta_timeout", "13000")
+        .run("stop")
+        .expect(0);
+    for keeper in hung {
+        signal(keeper, Signal::SIGCONT);
+    }
+    let logged = node.logged();
+    assert!(!logged.contains("killing it"), "{logged}");
+    for n in [1, 2] {
+        calls[n].run("monitor").expect(0);
+        calls[n].run("stop").expect(0);
+    }
+    for n in 0..3 {
+        node.assert_gone(&all[n], &[&devices[n]]);
     }
 }
 

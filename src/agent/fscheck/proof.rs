@@ -59,6 +59,8 @@ struct Target {
     vanished: bool,
     /// The resource may have had it: then whoever does not show may be its own rest.
     ours: bool,
+    /// When it was last seen in a state that may well be the resource's own rest.
+    graver: Option<Instant>,
 }
 
 impl Known {
@@ -141,15 +143,19 @@ impl Known {
             let mut left = Vec::with_capacity(targets.len());
             for mut target in targets {
                 let look = self.look(&target, cx, begun, ending);
-                let limit = match look.doubt {
-                    Doubt::None => Duration::ZERO,
-                    Doubt::Some => unknown.0,
-                    Doubt::Grave => unknown.1,
+                let is_sure = match look.doubt {
+                    Doubt::None => true,
+                    // The kernel shows a file system's end a moment before it lets go of the device.
+                    Doubt::Some => target.graver.unwrap_or(begun).elapsed() >= unknown.0,
+                    Doubt::Grave => begun.elapsed() >= unknown.1,
                 };
+                if look.doubt == Doubt::Grave {
+                    target.graver = Some(Instant::now());
+                }
                 let path = target.device.path.display();
                 match look.verdict {
                     Verdict::Free => continue,
-                    Verdict::Foreign(why) if begun.elapsed() >= limit => {
+                    Verdict::Foreign(why) if is_sure => {
                         log::warn(format_args!(
                             "{path} is not used by this resource, but {why}"
                         ));
@@ -197,6 +203,7 @@ impl Known {
             device,
             vanished: false,
             ours: self.is_ours(),
+            graver: None,
         };
         let gone = |device| Target {
             vanished: true,
@@ -259,6 +266,7 @@ impl Known {
             device,
             vanished: false,
             ours: self.is_ours(),
+            graver: None,
         });
         // What only looks like a part of something may have been attached before it did. What is one is not the
         // resource's.
@@ -267,6 +275,7 @@ impl Known {
                 device: Device::at(path).ok()?,
                 vanished: false,
                 ours: false,
+                graver: None,
             })
         });
         Ok(Ok(found.chain(members).collect()))
@@ -335,6 +344,7 @@ impl Known {
         Some(Target {
             vanished: found.is_err(),
             ours: true,
+            graver: None,
             device: found.unwrap_or(Device {
                 path,
                 number: libc::makedev(major, minor),
