@@ -174,8 +174,8 @@ fn a_full_run_fails_no_start_and_no_stop() {
     // The room of one record is the next one's.
     fs.run("start").expect(0);
     fs.run("stop").expect(0);
-    try_sh("cat /dev/zero >/run/filler");
     for _ in 0..3 {
+        try_sh("cat /dev/zero >>/run/filler");
         fs.run("start").expect(0);
         assert_eq!(records(), [format!("{vserver}-data")]);
         fs.run("stop").expect(0);
