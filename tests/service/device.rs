@@ -46,6 +46,18 @@ fn a_device_is_found_by_path_and_uuid_and_two_of_one_uuid_are_both_named() {
     }
 }
 
+#[test]
+#[ignore = "needs root"]
+fn a_superblock_tells_how_far_the_file_system_goes() {
+    for kind in [FsKind::Ext4, FsKind::Xfs, FsKind::Btrfs] {
+        let image = Image::new(kind);
+        let size = fs::metadata(image.path()).unwrap().len();
+        let device = image.attach();
+        let length = resolve(device.path()).superblock.unwrap().length;
+        assert!(length <= size && size - length < 1 << 20, "{kind} {length}");
+    }
+}
+
 /// A process that has a device open for writing, and does not claim it.
 fn writer(device: &Loop) -> std::process::Child {
     let mut c = berth::sys::command::command("/bin/sh");
