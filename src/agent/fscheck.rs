@@ -14,9 +14,10 @@ use crate::ocf::{
 use crate::plan::repair::{FsKind, Policy};
 use crate::plan::{directory, name};
 use crate::sys::device::{Device, DeviceSpec, Unresolved};
-use crate::sys::mount::{self, Options};
+use crate::sys::mount::{self, Entry, Options};
 
 mod proof;
+mod record;
 
 use proof::Known;
 
@@ -336,11 +337,30 @@ fn monitor(cx: &Context<'_>) -> Result<State, Error> {
         Some(Reply::Member {
             condition: Condition::Running,
             init: Some(init),
+            device,
             ..
-        }) => return verify(*init, &DIRECTORY.get(cx.env)?),
+        }) => {
+            let entry = mounted(*init, &DIRECTORY.get(cx.env)?)?;
+            if let (Some(path), Ok(entry)) = (device, &entry) {
+                record::make_up(cx, &vserver, path, Some(entry.device));
+            }
+            return Ok(entry.map_or_else(State::Failed, |entry| verify(&entry)));
+        }
         Some(reply) => match member::judge(reply.clone())? {
             Condition::Absent => {}
-            other => return Ok(member::state(other)),
+            condition => {
+                // A repair has the device as a mount has.
+                if let (
+                    Condition::Changing(_) | Condition::Degraded(_),
+                    Reply::Member {
+                        device: Some(path), ..
+                    },
+                ) = (&condition, reply)
+                {
+                    record::make_up(cx, &vserver, path, None);
+                }
+                return Ok(member::state(condition));
+            }
         },
         None => {}
     }
@@ -352,20 +372,22 @@ fn monitor(cx: &Context<'_>) -> Result<State, Error> {
     known.prove(cx, DYING_LIMIT, false)
 }
 
-/// What the kernel says about a file system that the keeper says is in service.
-fn verify(init: i32, directory: &Path) -> Result<State, Error> {
+/// What is mounted at the directory in a cell, by its PID 1, or that nothing is.
+fn mounted(init: i32, directory: &Path) -> Result<Result<Entry, String>, Error> {
     let table = mount::read_table(Path::new(&format!("/proc/{init}/mountinfo")))?;
-    let Some(entry) = table.iter().rev().find(|entry| entry.target == directory) else {
-        let text = format!("{} is not attached any more", directory.display());
-        return Ok(State::Failed(text));
-    };
+    let mut entries = table.into_iter().rev();
+    let entry = entries.find(|entry| entry.target == directory);
+    Ok(entry.ok_or_else(|| format!("{} is not attached any more", directory.display())))
+}
+
+/// What the kernel says about a file system that the keeper says is in service.
+fn verify(entry: &Entry) -> State {
     let wanted = entry.options.split(',').any(|option| option == "ro");
     if entry.is_read_only() && !wanted {
-        let text = format!(
+        return State::Failed(format!(
             "{} has turned read-only after an error",
-            directory.display()
-        );
-        return Ok(State::Failed(text));
+            entry.target.display()
+        ));
     }
-    Ok(State::Running)
+    State::Running
 }

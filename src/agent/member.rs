@@ -155,19 +155,29 @@ pub fn owner(cx: &Context<'_>, likely: &[String]) -> Option<(String, Option<Repl
     recall(cx, likely).or(first)
 }
 
-/// Which keeper on this node, other than those asked before, has this resource.
+/// Which keeper on this node, other than those asked before, has this resource. All are asked at the same time:
+/// one that hangs is no reason to wait for the next one as long again.
 fn recall(cx: &Context<'_>, asked: &[String]) -> Option<(String, Option<Reply>)> {
+    let request = Request::Status {
+        resource: cx.env.instance().to_owned(),
+    };
     let names = fs::read_dir(protocol::RUNTIME_DIRECTORY).ok()?;
-    names
+    let keepers: Vec<(String, Client)> = names
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
         // Other things of berth's lie there, too.
         .filter(|name| name::vserver(name).is_ok() && !asked.contains(name))
-        .find_map(|vserver| {
-            let reply = ask_status(cx, &vserver).ok().flatten();
-            let reply = reply.filter(is_member)?;
-            Some((vserver, Some(reply)))
+        .filter_map(|vserver| {
+            let client = connect(&vserver).ok()??;
+            client.send(&request, None).ok()?;
+            Some((vserver, client))
         })
+        .collect();
+    let deadline = cx.deadline.min(Instant::now() + PROMPT);
+    keepers.into_iter().find_map(|(vserver, client)| {
+        let (reply, _) = client.answer(deadline).ok()?;
+        is_member(&reply).then_some((vserver, Some(reply)))
+    })
 }
 
 /// Whether a keeper says that the resource is a member of its cell.

@@ -8,13 +8,15 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 use serde::{Deserialize, Serialize};
 
 use super::daemon;
 use super::protocol;
-use crate::sys::device::{Device, sysfs};
+use crate::sys::device::{Device, Pause, sysfs};
 use crate::sys::mounted::{Block, Namespace};
 use crate::sys::superblock::Uuid;
 use crate::sys::{message, state};
@@ -153,13 +155,13 @@ impl Attachment {
             .collect()
     }
 
-    /// Removes that of a resource, if there is one. Takes no room, so it works where none is left.
+    /// Removes that of a resource, if there is one. Takes no room, and gives its own to the next one's.
     ///
     /// # Errors
     /// If it can't be removed.
     pub fn forget(runtime: &Path, resource: &str) -> io::Result<()> {
         let path = file(runtime, resource);
-        match fs::remove_file(&path) {
+        match state::remove(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 Err(message(e, format_args!("remove {}", path.display())))
             }
@@ -177,8 +179,15 @@ fn read(path: &Path) -> io::Result<Attachment> {
 ///
 /// Locks by record name who has them. They are all lost when any descriptor of their file is closed, so a
 /// process opens it once.
+///
+/// Where there is no room for the file, the directory is locked as a whole. Who has locks by record shares the
+/// directory's meanwhile, so that the two ways keep each other out.
 #[derive(Debug)]
-pub struct Locks(File);
+pub struct Locks {
+    _directory: Flock<File>,
+    /// `None`: the directory's lock is all there is.
+    file: Option<File>,
+}
 
 /// What a lock came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,20 +202,41 @@ impl Locks {
     /// The number of the lock under which records are compared and written; no device has it.
     pub const RECORDS: u64 = 0;
 
-    /// Opens the locks.
+    /// Opens the locks, and waits until `deadline` for somebody who has all of them for want of room.
     ///
     /// # Errors
-    /// If their file can't be had: no room for it.
-    pub fn open(runtime: &Path) -> io::Result<Self> {
-        daemon::private_directory(&directory(runtime))?;
+    /// `TimedOut` if somebody still has them all; whatever the kernel refuses.
+    pub fn open(runtime: &Path, deadline: Instant) -> io::Result<Self> {
         let path = directory(runtime).join(LOCK);
-        File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map(Self)
-            .map_err(|e| message(e, format_args!("open {}", path.display())))
+        let made = daemon::private_directory(&directory(runtime)).and_then(|()| {
+            let mut options = File::options();
+            options.create(true).truncate(false).write(true).open(&path)
+        });
+        let (file, how) = match made {
+            Ok(file) => (Some(file), FlockArg::LockSharedNonblock),
+            Err(e) if state::is_full(&e) => (None, FlockArg::LockExclusiveNonblock),
+            Err(e) => return Err(message(e, format_args!("open {}", path.display()))),
+        };
+        let opened = File::open(directory(runtime)).or_else(|_| File::open(runtime));
+        let what = || format!("lock {}", directory(runtime).display());
+        let mut whole = opened.map_err(|e| message(e, what()))?;
+        let mut pause = Pause::default();
+        loop {
+            whole = match Flock::lock(whole, how) {
+                Ok(lock) => {
+                    return Ok(Self {
+                        _directory: lock,
+                        file,
+                    });
+                }
+                Err((whole, Errno::EWOULDBLOCK | Errno::EINTR)) if pause.until(deadline) => whole,
+                Err((_, Errno::EWOULDBLOCK)) => {
+                    let text = format!("{}: another one still holds it", what());
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+                }
+                Err((_, e)) => return Err(message(e.into(), what())),
+            };
+        }
     }
 
     /// Locks the device of this number, without waiting.
@@ -214,14 +244,17 @@ impl Locks {
     /// # Errors
     /// Whatever the kernel refuses.
     pub fn take(&self, number: u64) -> io::Result<Locked> {
+        let Some(file) = &self.file else {
+            return Ok(Locked::Had);
+        };
         loop {
-            match self.set(number, libc::F_WRLCK) {
+            match set(file, number, libc::F_WRLCK) {
                 Ok(()) => return Ok(Locked::Had),
-                Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => {}
+                Err(Errno::EAGAIN | Errno::EACCES) => {}
                 Err(e) => return Err(message(e.into(), "lock a device")),
             }
             let mut lock = range(number, libc::F_WRLCK)?;
-            fcntl(&self.0, FcntlArg::F_GETLK(&mut lock))?;
+            fcntl(file, FcntlArg::F_GETLK(&mut lock))?;
             // Without an owner it was given up in this moment.
             if libc::c_int::from(lock.l_type) != libc::F_UNLCK {
                 return Ok(Locked::By(lock.l_pid));
@@ -234,14 +267,18 @@ impl Locks {
     /// # Errors
     /// Whatever the kernel refuses.
     pub fn release(&self, number: u64) -> io::Result<()> {
-        self.set(number, libc::F_UNLCK)
-            .map_err(|e| message(e.into(), "unlock a device"))
+        match &self.file {
+            Some(file) => {
+                set(file, number, libc::F_UNLCK).map_err(|e| message(e.into(), "unlock a device"))
+            }
+            None => Ok(()),
+        }
     }
+}
 
-    fn set(&self, number: u64, kind: libc::c_int) -> nix::Result<()> {
-        let lock = range(number, kind).map_err(|_| nix::errno::Errno::EOVERFLOW)?;
-        fcntl(&self.0, FcntlArg::F_SETLK(&lock)).map(drop)
-    }
+fn set(file: &File, number: u64, kind: libc::c_int) -> nix::Result<()> {
+    let lock = range(number, kind).map_err(|_| Errno::EOVERFLOW)?;
+    fcntl(file, FcntlArg::F_SETLK(&lock)).map(drop)
 }
 
 /// The byte of the lock's file that stands for a device.
@@ -314,7 +351,7 @@ mod tests {
     #[test]
     fn a_locked_device_is_told_by_who_has_it_and_others_are_free() {
         let runtime = tempfile::tempdir().unwrap();
-        let locks = Locks::open(runtime.path()).unwrap();
+        let locks = Locks::open(runtime.path(), Instant::now()).unwrap();
         assert_eq!(locks.take(7).unwrap(), Locked::Had);
         let path = directory(runtime.path()).join(LOCK);
         let file = File::options().write(true).open(path).unwrap();

@@ -153,29 +153,48 @@ impl Client {
         fd: Option<BorrowedFd<'_>>,
         deadline: Instant,
     ) -> io::Result<(Reply, Option<OwnedFd>)> {
+        self.send(request, fd)?;
+        self.answer(deadline)
+    }
+
+    /// Asks without waiting: [`Client::answer`] does. So several keepers can be asked at the same time.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub fn send(&self, request: &Request, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let sent = self.channel.send(request, fd);
+        sent.map_err(|e| match e.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                self.named(io::ErrorKind::UnexpectedEof.into())
+            }
+            _ => self.named(e),
+        })
+    }
+
+    /// Waits for the answer to what was sent. One that is there already is had after `deadline`, too.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub fn answer(&self, deadline: Instant) -> io::Result<(Reply, Option<OwnedFd>)> {
+        self.channel.wait(deadline).map_err(|e| self.named(e))
+    }
+
+    /// An error with the keeper that it is about.
+    fn named(&self, e: io::Error) -> io::Error {
         let vserver = &self.vserver;
-        self.channel
-            .send(request, fd)
-            .map_err(|e| match e.kind() {
-                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
-                    io::ErrorKind::UnexpectedEof.into()
-                }
-                _ => e,
-            })
-            .and_then(|()| self.channel.wait(deadline))
-            .map_err(|e| match e.kind() {
-                // What it was asked would be taken for done with the cell, which is still there.
-                io::ErrorKind::UnexpectedEof if self.has_hung_up() => io::Error::other(format!(
-                    "the keeper of {vserver} does not answer this, it may be of another version"
-                )),
-                io::ErrorKind::TimedOut => {
-                    message(e, format_args!("the keeper of {vserver} does not answer"))
-                }
-                io::ErrorKind::UnexpectedEof => {
-                    message(e, format_args!("the keeper of {vserver} has ended"))
-                }
-                _ => message(e, format_args!("ask the keeper of {vserver}")),
-            })
+        match e.kind() {
+            // What it was asked would be taken for done with the cell, which is still there.
+            io::ErrorKind::UnexpectedEof if self.has_hung_up() => io::Error::other(format!(
+                "the keeper of {vserver} does not answer this, it may be of another version"
+            )),
+            io::ErrorKind::TimedOut => {
+                message(e, format_args!("the keeper of {vserver} does not answer"))
+            }
+            io::ErrorKind::UnexpectedEof => {
+                message(e, format_args!("the keeper of {vserver} has ended"))
+            }
+            _ => message(e, format_args!("ask the keeper of {vserver}")),
+        }
     }
 
     /// Whether the keeper has closed the connection and lives on. One that ends in good order has taken its

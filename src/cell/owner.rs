@@ -1,13 +1,14 @@
 //! Whose a cell is, from outside and without its keeper.
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::protocol::KEEPER;
 use crate::plan::name;
+use crate::sys::message;
 use crate::sys::mounted::Namespace;
-use crate::sys::{message, state};
 
 /// A cell, by its mount namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,16 +46,25 @@ pub fn cell_of(namespace: &Namespace) -> Cell {
             ended: false,
         };
     }
-    let left = |process: &i32| {
-        let path = format!("/proc/{process}/root{NAME}");
-        let text = state::read(Path::new(&path), NAME_LIMIT).ok()?;
-        let text = String::from_utf8(text).ok()?;
-        name::vserver(&text).is_ok().then_some(text)
-    };
+    let left = |process: &i32| name_in(Path::new(&format!("/proc/{process}/root{NAME}")));
     Cell {
         vserver: namespace.processes.iter().find_map(left),
         ended: true,
     }
+}
+
+/// The name that a cell's PID 1 has left in this file. Whoever was in the cell may have put something else in its
+/// place, which must not keep the reader waiting.
+fn name_in(path: &Path) -> Option<String> {
+    let mut options = OpenOptions::new();
+    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY;
+    let file = options.read(true).custom_flags(flags).open(path).ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut text = String::new();
+    file.take(NAME_LIMIT).read_to_string(&mut text).ok()?;
+    name::vserver(&text).is_ok().then_some(text)
 }
 
 /// The virtual server whose cell a mount namespace is that is one, if it is known.
@@ -75,4 +85,25 @@ pub fn vserver_by(process: i32) -> Option<String> {
     (words.next()? == KEEPER.as_bytes())
         .then(|| words.next())?
         .and_then(|name| String::from_utf8(name.to_owned()).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_read_of_a_plain_file_and_of_nothing_that_keeps_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("good"), "alpha").unwrap();
+        assert_eq!(name_in(&path("good")), Some("alpha".to_owned()));
+        std::os::unix::fs::symlink(path("good"), path("link")).unwrap();
+        nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        fs::write(path("long"), "a".repeat(1 << 20)).unwrap();
+        fs::write(path("wrong"), "../alpha").unwrap();
+        for name in ["link", "fifo", "long", "wrong", "missing"] {
+            assert_eq!(name_in(&path(name)), None, "{name}");
+        }
+        assert_eq!(name_in(dir.path()), None);
+    }
 }

@@ -9,7 +9,7 @@
 //! | is claimed | mounted outside cells, or by whom is not seen | held | foreign |
 //! | can't be opened | a file system lives on it | held | foreign |
 //! | can't be opened | nothing | free | free |
-//! | does not answer | | held | foreign |
+//! | does not answer, or can't be asked | | held | foreign |
 //!
 //! *Ours* is a device that the resource has attached since the node was booted, as far as anybody knows, and
 //! any device while the cell lives. A claim is exclusive: whoever has one of the third row leaves no room for
@@ -26,6 +26,8 @@ pub enum Claim {
     Unusable(String),
     /// The open has not come back.
     Silent,
+    /// It could not be asked, for this reason, which is this node's: there may be memory a moment later.
+    Unasked(String),
 }
 
 /// What is seen of a device's use, in words. `None`: nothing of the kind.
@@ -83,6 +85,29 @@ pub enum Verdict {
     Held(String),
 }
 
+/// How well it is known that who has a device is somebody else, where the resource is not known to have had it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// It shows who has it.
+    None,
+    /// Who has it does not show. A moment may clear that up.
+    Some,
+    /// Nor does it show that it is not the resource's own file system, which the kernel writes to its end after
+    /// its last mount, or what a repair that was killed has written, however long that takes; or nothing could be
+    /// asked.
+    Grave,
+}
+
+/// How far to doubt that somebody else has a device.
+pub fn doubt(claim: &Claim, seen: &Use) -> Doubt {
+    match claim {
+        _ if seen.shows_who() => Doubt::None,
+        Claim::Unasked(_) | Claim::Silent => Doubt::Grave,
+        _ if seen.file_system => Doubt::Grave,
+        _ => Doubt::Some,
+    }
+}
+
 /// Judges a device. `ours`: the resource has had it attached, or its cell lives.
 pub fn judge(claim: &Claim, seen: &Use, ours: bool) -> Verdict {
     let unless_ours = |why: String| {
@@ -105,6 +130,7 @@ pub fn judge(claim: &Claim, seen: &Use, ours: bool) -> Verdict {
         }
         Claim::Unusable(_) => Verdict::Free,
         Claim::Silent => unless_ours("it does not answer".to_owned()),
+        Claim::Unasked(why) => unless_ours(format!("it can't be asked: {why}")),
     }
 }
 
@@ -167,6 +193,8 @@ mod tests {
             assert_eq!(both(&Claim::Busy, seen), busy, "{seen:?}");
             assert_eq!(both(&gone, seen), unusable, "{seen:?}");
             assert_eq!(both(&Claim::Silent, seen), silent, "{seen:?}");
+            let unasked = Claim::Unasked("Cannot allocate memory".to_owned());
+            assert_eq!(both(&unasked, seen), silent, "{seen:?}");
         }
     }
 
@@ -182,11 +210,18 @@ mod tests {
             ..opened
         };
         assert!(!beside.shows_who() && !Use::default().shows_who());
+        assert_eq!(doubt(&Claim::Busy, &beside), Doubt::Grave);
+        assert_eq!(doubt(&Claim::Busy, &Use::default()), Doubt::Some);
+        let unasked = Claim::Unasked(String::new());
+        for claim in [&unasked, &Claim::Silent] {
+            assert_eq!(doubt(claim, &Use::default()), Doubt::Grave);
+        }
         let mounted = Use {
             mounted: some("mounted at /mnt"),
             ..beside
         };
         assert!(mounted.shows_who());
+        assert_eq!(doubt(&Claim::Busy, &mounted), Doubt::None);
     }
 
     #[test]

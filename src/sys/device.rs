@@ -243,12 +243,9 @@ impl Device {
     }
 
     /// Tries to claim the device by an exclusive open, which knows of mounts in every namespace, and gives
-    /// the claim up again. It has a moment to answer even if `deadline` is near. Where it can be claimed, nothing of what this node has written to it is left to
-    /// be written, and nothing that was read before is remembered.
-    ///
-    /// # Errors
-    /// If the question can't be asked, or what was written does not get to the medium in time.
-    pub fn claim(&self, deadline: Instant) -> io::Result<Claim> {
+    /// the claim up again. It has a moment to answer even if `deadline` is near. Where it can be claimed, nothing
+    /// of what this node has written to it is left to be written, and nothing that was read before is remembered.
+    pub fn claim(&self, deadline: Instant) -> Claim {
         // What only says something about this process says nothing about the device.
         const OWN: [i32; 6] = [
             libc::EMFILE,
@@ -260,15 +257,15 @@ impl Device {
         ];
         let limit = deadline.max(Instant::now() + ANSWER_LIMIT);
         match read::claim(&self.path, limit) {
-            Ok(Ok(())) => Ok(Claim::Free),
+            Ok(Ok(())) => Claim::Free,
             // Nobody has it, and the kernel has given up what could not be written: nothing of it can
             // reach the medium any more.
-            Ok(Err(_)) => Ok(Claim::Free),
-            Err(e) if e.kind() == io::ErrorKind::TimedOut => Ok(Claim::Silent),
+            Ok(Err(_)) => Claim::Free,
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => Claim::Silent,
             Err(e) => match e.raw_os_error() {
-                Some(libc::EBUSY) => Ok(Claim::Busy),
-                Some(errno) if !OWN.contains(&errno) => Ok(Claim::Unusable(e.to_string())),
-                _ => Err(message(e, format_args!("open {}", self.path.display()))),
+                Some(libc::EBUSY) => Claim::Busy,
+                Some(errno) if !OWN.contains(&errno) => Claim::Unusable(e.to_string()),
+                _ => Claim::Unasked(e.to_string()),
             },
         }
     }
@@ -281,10 +278,11 @@ impl Device {
     pub fn wait_free(&self, deadline: Instant, owner: Owner<'_>) -> io::Result<()> {
         let mut pause = Pause::default();
         loop {
-            let holder = match self.claim(deadline)? {
+            let holder = match self.claim(deadline) {
                 Claim::Free => return Ok(()),
                 Claim::Busy => None,
                 Claim::Silent => Some("it does not answer".to_owned()),
+                Claim::Unasked(why) => Some(format!("it can't be asked: {why}")),
                 Claim::Unusable(why) => {
                     let text = format!("open {}: {why}", self.path.display());
                     return Err(io::Error::other(text));

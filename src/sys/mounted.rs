@@ -2,9 +2,9 @@
 //! systems are in none but its own.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -18,8 +18,10 @@ pub struct Namespace {
     pub number: u64,
     /// The processes in it, as the host numbers them; a thread that is in it by itself stands for itself.
     pub processes: Vec<i32>,
-    /// Its mount table.
+    /// Its mount table. Empty if it could not be read, and where it does not count: see [`namespaces`].
     pub entries: Vec<Entry>,
+    /// Why its table could not be read.
+    pub unread: Option<String>,
 }
 
 impl Namespace {
@@ -63,8 +65,12 @@ impl Block<'_> {
 
 /// All living mount namespaces, that of the caller among them. A process that ends meanwhile is left out.
 ///
+/// Whoever can log in can have mount namespaces of his own by way of a user namespace: with what he likes in
+/// their tables, as large and as many as he likes. No device's file system can be mounted from there, so those
+/// tables are not read; the processes are told, which may have a device open all the same.
+///
 /// # Errors
-/// If /proc can't be read, or the table of a namespace in which somebody lives.
+/// If /proc can't be read, or the caller's own table. Another one that can't is empty, and says so.
 pub fn namespaces() -> io::Result<Vec<Namespace>> {
     let mut found: BTreeMap<u64, Vec<i32>> = BTreeMap::new();
     for process in numbers(Path::new("/proc"))? {
@@ -80,17 +86,53 @@ pub fn namespaces() -> io::Result<Vec<Namespace>> {
             }
         }
     }
+    let own = namespace_of("/proc/thread-self");
+    let users = number_of("/proc/thread-self/ns/user");
     let mut all = Vec::with_capacity(found.len());
-    for (namespace, processes) in found {
-        if let Some(entries) = table_of(namespace, &processes)? {
-            all.push(Namespace {
-                number: namespace,
-                processes,
-                entries,
-            });
-        }
+    for (number, processes) in found {
+        let table = match is_of_others(number, &processes, users) {
+            true => Ok(Some(vec![])),
+            false => table_of(number, &processes),
+        };
+        let (entries, unread) = match table {
+            Ok(Some(entries)) => (entries, None),
+            Ok(None) => continue,
+            Err(e) if own == Some(number) => return Err(e),
+            Err(e) => (vec![], Some(e.to_string())),
+        };
+        all.push(Namespace {
+            number,
+            processes,
+            entries,
+            unread,
+        });
     }
     Ok(all)
+}
+
+/// Whether a mount namespace was made in another user namespace than this one, `users`, or one above it.
+fn is_of_others(namespace: u64, processes: &[i32], users: Option<u64>) -> bool {
+    let owner = |process: &i32| {
+        let file = File::open(format!("/proc/{process}/ns/mnt")).ok()?;
+        (file.metadata().ok()?.ino() == namespace).then(|| owner_of(&file))
+    };
+    match processes.iter().find_map(owner) {
+        Some(Ok(owner)) => Some(owner) != users,
+        // What is above this one does not show; nobody lives there any more.
+        Some(Err(_)) | None => false,
+    }
+}
+
+/// The number of the user namespace that a namespace belongs to: ioctl_ns(2).
+fn owner_of(namespace: &File) -> io::Result<u64> {
+    // SAFETY: the ioctl takes no argument, and the descriptor lives through the call.
+    let fd = unsafe { libc::ioctl(namespace.as_raw_fd(), libc::NS_GET_USERNS) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for the caller, and nobody else knows it.
+    let owner = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    Ok(owner.metadata()?.ino())
 }
 
 /// The table of a namespace, read at whichever of its processes still lives; `None` if none does.
@@ -102,6 +144,8 @@ fn table_of(namespace: u64, processes: &[i32]) -> io::Result<Option<Vec<Entry>>>
             Ok(entries) if is_in(*process, namespace) => return Ok(Some(entries)),
             // Its number is another process's by now.
             Ok(_) => {}
+            // It is on its way out: its root has gone before its namespace.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) if is_in(*process, namespace) => failure = Some(e),
             Err(_) => {}
         }
@@ -116,7 +160,12 @@ fn is_in(process: i32, namespace: u64) -> bool {
 
 /// The number of a task's mount namespace; `None` if the task has ended.
 fn namespace_of(task: &str) -> Option<u64> {
-    Some(fs::metadata(format!("{task}/ns/mnt")).ok()?.ino())
+    number_of(&format!("{task}/ns/mnt"))
+}
+
+/// The number of a namespace, by its file.
+fn number_of(file: &str) -> Option<u64> {
+    Some(fs::metadata(file).ok()?.ino())
 }
 
 impl Namespace {
@@ -169,6 +218,7 @@ mod tests {
         let namespace = Namespace {
             number: 1,
             processes: vec![1],
+            unread: None,
             entries: vec![
                 entry((8, 1), "/", "ext4", "/dev/sda1"),
                 entry((0, 40), "/srv/data", "btrfs", "/dev/none-such"),
@@ -196,6 +246,7 @@ mod tests {
         let of = |entries| Namespace {
             number: 1,
             processes: vec![1],
+            unread: None,
             entries,
         };
         let root = entry((0, 50), "/", "tmpfs", "berth");

@@ -47,6 +47,25 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes a file. Where its directory has no spare file, it becomes that, so that its room is the next one's.
+///
+/// # Errors
+/// `NotFound` if there is none; whatever else the kernel refuses.
+pub fn remove(path: &Path) -> io::Result<()> {
+    let spare = beside(path, SPARE.as_ref());
+    match renameat2(
+        AT_FDCWD,
+        path,
+        AT_FDCWD,
+        &spare,
+        RenameFlags::RENAME_NOREPLACE,
+    ) {
+        Ok(()) => Ok(()),
+        // There is one, or the file system knows nothing of this.
+        Err(_) => fs::remove_file(path),
+    }
+}
+
 /// Whether an error says that there is no room for more.
 pub fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
@@ -174,6 +193,16 @@ mod tests {
         }
         assert!(use_spare(&path, &[b'x'; 3 * PAGE]).is_err());
         assert_eq!(read(&path, 1 << 16).unwrap().trim_ascii_end(), b"[]");
+        // One that is removed is the next spare.
+        remove(&path).unwrap();
+        fs::remove_file(dir.path().join(SPARE)).unwrap();
+        use_spare(&path, b"[3]").unwrap_err();
+        replace(&path, b"[3]").unwrap();
+        fs::remove_file(dir.path().join(SPARE)).unwrap();
+        remove(&path).unwrap();
+        assert_eq!(remove(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        use_spare(&path, b"[4]").unwrap();
+        replace(&path, b"[5]").unwrap();
         // A file that was not there yet uses it up.
         let other = dir.path().join("other");
         use_spare(&other, b"[4]").unwrap();

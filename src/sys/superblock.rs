@@ -81,6 +81,8 @@ pub struct Superblock {
     pub mmp: Option<MmpPlace>,
     /// What of it lies on other devices than this one.
     pub beyond: Option<Beyond>,
+    /// How far it goes from the device's beginning, in bytes.
+    pub length: u64,
 }
 
 /// What keeps a file system from being one on one device. Only one device is claimed, moved and proven to
@@ -188,6 +190,7 @@ fn ext4(head: &[u8]) -> Option<Superblock> {
     const COMPAT_HAS_JOURNAL: u32 = 0x4;
     const INCOMPAT_RECOVER: u32 = 0x4;
     const INCOMPAT_JOURNAL_DEV: u32 = 0x8;
+    const INCOMPAT_64BIT: u32 = 0x80;
     const INCOMPAT_MMP: u32 = 0x100;
 
     let sb = Fields::at(head, EXT4_OFFSET, EXT4_SIZE)?;
@@ -223,6 +226,14 @@ fn ext4(head: &[u8]) -> Option<Superblock> {
         },
         mmp,
         beyond: (journal && journal_device != 0 || names_journal).then_some(Beyond::Journal),
+        length: {
+            let high = match incompat & INCOMPAT_64BIT {
+                0 => 0,
+                _ => u64::from(sb.le32(0x150)?) << 32,
+            };
+            let block_size = 1024u64.checked_shl(sb.le32(0x18)?).unwrap_or(u64::MAX);
+            (high | u64::from(sb.le32(0x4)?)).saturating_mul(block_size)
+        },
     })
 }
 
@@ -258,6 +269,7 @@ fn xfs(head: &[u8]) -> Option<Superblock> {
             (_, 0) => None,
             _ => (!inside).then_some(Beyond::Realtime),
         },
+        length: sb.be64(8)?.saturating_mul(sb.be32(4)?.into()),
     })
 }
 
@@ -284,6 +296,7 @@ fn btrfs(head: &[u8]) -> Option<Superblock> {
             0 | 1 => (flags & FLAG_SEEDING != 0).then_some(Beyond::Seed),
             several => Some(Beyond::Devices(several)),
         },
+        length: sb.le64(0x70)?,
     })
 }
 

@@ -12,5 +12,6 @@ mod isolation;
 mod killed;
 mod lifecycle;
 mod node;
+mod proof;
 mod servers;
 mod users;

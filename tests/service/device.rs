@@ -36,11 +36,26 @@ fn a_device_is_found_by_path_and_uuid_and_two_of_one_uuid_are_both_named() {
     }
     assert_eq!(by_uuid.search(soon()).unwrap().found.len(), 2);
 
-    // As a virtual machine has its disk open.
-    let mut machine = writer(&twin);
-    assert_eq!(by_uuid.resolve(soon()).unwrap(), by_path);
-    machine.kill().unwrap();
-    machine.wait().unwrap();
+    // Who has one of them open for writing does not make the other one the one that is meant.
+    for open in [&device, &twin] {
+        let mut machine = writer(open);
+        let error = by_uuid.resolve(soon()).unwrap_err();
+        assert!(matches!(error, Unresolved::Ambiguous(_)), "{error:?}");
+        machine.kill().unwrap();
+        machine.wait().unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_superblock_tells_how_far_the_file_system_goes() {
+    for kind in [FsKind::Ext4, FsKind::Xfs, FsKind::Btrfs] {
+        let image = Image::new(kind);
+        let size = fs::metadata(image.path()).unwrap().len();
+        let device = image.attach();
+        let length = resolve(device.path()).superblock.unwrap().length;
+        assert!(length <= size && size - length < 1 << 20, "{kind} {length}");
+    }
 }
 
 /// A process that has a device open for writing, and does not claim it.
@@ -74,11 +89,20 @@ fn a_label_nobody_has_is_not_found() {
 #[ignore = "needs root"]
 fn half_of_a_mirror_is_neither_found_by_uuid_nor_a_device_of_its_own() {
     // Behind the file system: md of metadata 1.0, and DRBD's internal metadata.
-    for name in ["md array", "DRBD"] {
+    for (name, behind) in [
+        ("md array", true),
+        ("DRBD", true),
+        ("md array", false),
+        ("DRBD", false),
+    ] {
         let image = Image::new(FsKind::Ext4);
         let whole = resolve(image.attach().path()).superblock.unwrap();
         let file = OpenOptions::new().write(true).open(image.path()).unwrap();
-        let size = file.metadata().unwrap().len();
+        let mut size = file.metadata().unwrap().len();
+        if behind {
+            size += 64 << 10;
+            file.set_len(size).unwrap();
+        }
         if name == "DRBD" {
             let magic = 0x8374_026du32.to_be_bytes();
             file.write_all_at(&magic, size - 4096 + 60).unwrap();
@@ -92,6 +116,11 @@ fn half_of_a_mirror_is_neither_found_by_uuid_nor_a_device_of_its_own() {
         }
         let device = image.attach();
         let by_uuid = DeviceSpec::Uuid(whole.uuid);
+        if !behind {
+            // What a client has written, or the rest of an array that is no more.
+            assert_eq!(by_uuid.resolve(soon()).unwrap(), resolve(device.path()));
+            continue;
+        }
         for spec in [DeviceSpec::Path(device.path().into()), by_uuid.clone()] {
             let error = spec.resolve(soon()).unwrap_err();
             assert!(
@@ -109,14 +138,14 @@ fn a_held_device_is_told_and_free_again_when_let_go() {
     let image = Image::new(FsKind::Ext4);
     let loop_device = image.attach();
     let device = resolve(loop_device.path());
-    assert_eq!(device.claim(soon()).unwrap(), Claim::Free);
+    assert_eq!(device.claim(soon()), Claim::Free);
 
     let claim = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_EXCL)
         .open(&device.path)
         .unwrap();
-    assert_eq!(device.claim(soon()).unwrap(), Claim::Busy);
+    assert_eq!(device.claim(soon()), Claim::Busy);
     let error = device
         .wait_free(Instant::now() + Duration::from_millis(20), &|_| None)
         .unwrap_err();
@@ -165,7 +194,7 @@ fn a_device_without_a_driver_can_t_be_opened_and_nothing_is_on_it() {
     // Local and experimental use (Documentation/admin-guide/devices.txt).
     nix::sys::stat::mknod(&path, block, mode, libc::makedev(240, 211)).unwrap();
     let device = Device::at(&path).unwrap();
-    let claim = device.claim(soon()).unwrap();
+    let claim = device.claim(soon());
     assert!(matches!(claim, Claim::Unusable(_)), "{claim:?}");
     let seen = device.seen(&[], &|_| None).unwrap();
     assert_eq!(seen, berth::plan::holding::Use::default());
@@ -223,7 +252,7 @@ fn a_mount_in_another_namespace_holds_the_device_whatever_its_type() {
         let loop_device = image.attach();
         let device = resolve(loop_device.path());
         let mut child = mount_apart(&image, &device);
-        assert_eq!(device.claim(soon()).unwrap(), Claim::Busy);
+        assert_eq!(device.claim(soon()), Claim::Busy);
         let seen = device.seen(&[], &|_| None).unwrap();
         assert!(seen.file_system, "{seen:?}");
         let place = seen.mounted.unwrap();

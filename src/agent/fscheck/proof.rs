@@ -3,6 +3,7 @@
 //! What the resource has attached is on record by its number. Without a record it is what the keeper named,
 //! or else what the parameter means; if a UUID or label means several devices, each of them must be free.
 
+use std::cell::Cell as Remembered;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -12,8 +13,9 @@ use crate::cell::attachment::{self, Attachment, Whereabouts};
 use crate::cell::owner::{self, Cell};
 use crate::cell::protocol::{Condition, Reply};
 use crate::ocf::{Context, Error, State, log, step};
-use crate::plan::holding::{self, Claim, Use, Verdict};
-use crate::sys::device::{Device, DeviceSpec, Pause, describe};
+use crate::plan::holding::{self, Claim, Doubt, Use, Verdict};
+use crate::plan::repair::FsKind;
+use crate::sys::device::{Device, DeviceSpec, Pause, Search, describe};
 use crate::sys::mounted::{self, Namespace};
 
 /// How long a device may take to be opened that the resource has not had, or where nobody waits for it.
@@ -22,8 +24,7 @@ const OPEN_LIMIT: Duration = Duration::from_secs(5);
 /// How long a cell that has ended mostly takes until its devices are free.
 const DYING_LIMIT: Duration = Duration::from_millis(50);
 
-/// How long a claim by somebody who does not show may last before it counts as somebody else's. The kernel
-/// needs a moment from a file system's last mount to the end of its claim.
+/// How long a claim by somebody who does not show may last in a stop before it counts as somebody else's.
 const UNKNOWN_LIMIT: Duration = Duration::from_secs(2);
 
 /// What is known of a resource's file system without its device.
@@ -38,6 +39,17 @@ pub struct Known {
     disowned: bool,
     /// The directory in the cell.
     directory: Option<PathBuf>,
+    /// Whether it was said that a mount table can't be read.
+    complained: Remembered<bool>,
+}
+
+/// What a look at a device came to.
+struct Look {
+    verdict: Verdict,
+    /// How far to doubt that it is somebody else's, if the verdict says so.
+    doubt: Doubt,
+    /// It is mounted in a cell of the resource's own, or in one that nobody knows.
+    in_cell: bool,
 }
 
 /// What is to be proven free.
@@ -47,6 +59,8 @@ struct Target {
     vanished: bool,
     /// The resource may have had it: then whoever does not show may be its own rest.
     ours: bool,
+    /// When it was last seen in a state that may well be the resource's own rest.
+    graver: Option<Instant>,
 }
 
 impl Known {
@@ -65,6 +79,7 @@ impl Known {
             told: None,
             disowned: false,
             directory: super::DIRECTORY.try_get(cx.env),
+            complained: Remembered::new(false),
         }
     }
 
@@ -95,6 +110,10 @@ impl Known {
     /// [`State::Failed`] after `patience`, with who has the device. If `ending`, what is left of a cell that has
     /// ended is ended too: whoever went into it from outside would cost the node.
     ///
+    /// Who does not show may be the resource's own rest even where nothing is known of it. A stop waits for that
+    /// long, as the file system is written by another node next. Anything else takes it for somebody else: a node
+    /// that says of what it never had that it fails there has it stopped where it is well.
+    ///
     /// # Errors
     /// If the kernel can't be asked.
     pub fn prove(
@@ -115,34 +134,56 @@ impl Known {
         let begun = Instant::now();
         let deadline = cx.deadline.min(begun + patience);
         let mut pause = Pause::default();
+        let unknown = match ending {
+            true => (UNKNOWN_LIMIT, UNKNOWN_LIMIT.max(patience * 2 / 3)),
+            false => (patience, patience),
+        };
         loop {
-            let mut held = None;
+            let (mut held, mut doubted) = (None, None);
             let mut left = Vec::with_capacity(targets.len());
             for mut target in targets {
-                match self.look(&target, cx, begun, ending)? {
-                    (Verdict::Free, _) => {}
-                    (Verdict::Foreign(why), seen)
-                        if seen.shows_who() || begun.elapsed() >= UNKNOWN_LIMIT =>
-                    {
-                        let path = target.device.path.display();
+                let look = self.look(&target, cx, begun, ending);
+                let is_sure = match look.doubt {
+                    Doubt::None => true,
+                    // The kernel shows a file system's end a moment before it lets go of the device.
+                    Doubt::Some => target.graver.unwrap_or(begun).elapsed() >= unknown.0,
+                    Doubt::Grave => begun.elapsed() >= unknown.1,
+                };
+                if look.doubt == Doubt::Grave {
+                    target.graver = Some(Instant::now());
+                }
+                let path = target.device.path.display();
+                match look.verdict {
+                    Verdict::Free => continue,
+                    Verdict::Foreign(why) if is_sure => {
                         log::warn(format_args!(
                             "{path} is not used by this resource, but {why}"
                         ));
+                        continue;
                     }
-                    (Verdict::Foreign(why) | Verdict::Held(why), seen) => {
-                        // What has been in a cell of ours may last longer than that.
-                        target.ours |= seen.cell.is_some();
-                        let path = target.device.path.display();
-                        held = Some(format!("{path} is still held: {why}"));
-                        left.push(target);
-                    }
+                    Verdict::Foreign(why) => doubted = Some(format!("{path}: {why}")),
+                    Verdict::Held(why) => held = Some(format!("{path} is still held: {why}")),
                 }
+                // What has been in a cell of ours may last longer than that.
+                target.ours |= look.in_cell;
+                left.push(target);
             }
             targets = left;
-            match held {
-                None => break,
-                Some(why) if !pause.until(deadline) => return Ok(State::Failed(why)),
-                Some(_) => {}
+            if targets.is_empty() {
+                break;
+            }
+            if pause.until(deadline) {
+                continue;
+            }
+            match (held, doubted) {
+                (None, Some(why)) if !ending => {
+                    log::warn(format_args!(
+                        "{why}; not by this resource, for all that shows"
+                    ));
+                    break;
+                }
+                (Some(why), _) | (None, Some(why)) => return Ok(State::Failed(why)),
+                (None, None) => break,
             }
         }
         if let Err(e) = Attachment::forget(attachment::runtime(), cx.env.instance()) {
@@ -162,6 +203,7 @@ impl Known {
             device,
             vanished: false,
             ours: self.is_ours(),
+            graver: None,
         };
         let gone = |device| Target {
             vanished: true,
@@ -205,7 +247,8 @@ impl Known {
         cx: &Context<'_>,
         name: &DeviceSpec,
     ) -> Result<Result<Vec<Target>, String>, Error> {
-        let search = name.search(cx.deadline.min(Instant::now() + SEARCH_LIMIT))?;
+        let deadline = cx.deadline.min(Instant::now() + SEARCH_LIMIT);
+        let search = search_until(name, deadline)?;
         if search.found.is_empty() {
             if let Some(path) = search.silent.first() {
                 let text = format!(
@@ -223,45 +266,61 @@ impl Known {
             device,
             vanished: false,
             ours: self.is_ours(),
+            graver: None,
         });
-        Ok(Ok(found.collect()))
+        // What only looks like a part of something may have been attached before it did. What is one is not the
+        // resource's.
+        let members = search.members.iter().filter_map(|(path, _)| {
+            Some(Target {
+                device: Device::at(path).ok()?,
+                vanished: false,
+                ours: false,
+                graver: None,
+            })
+        });
+        Ok(Ok(found.chain(members).collect()))
     }
 
-    /// Looks at a device once.
-    fn look(
-        &self,
-        target: &Target,
-        cx: &Context<'_>,
-        begun: Instant,
-        ending: bool,
-    ) -> Result<(Verdict, Use), Error> {
+    /// Looks at a device once. What can't be asked now may be a moment later: it proves nothing, and ends nothing.
+    fn look(&self, target: &Target, cx: &Context<'_>, begun: Instant, ending: bool) -> Look {
         let limit = match ending && target.ours {
             true => cx.deadline,
             false => cx.deadline.min(Instant::now() + OPEN_LIMIT),
         };
         let claim = match target.vanished {
             true => Claim::Unusable("it is gone".to_owned()),
-            false => target.device.claim(limit)?,
+            false => target.device.claim(limit),
+        };
+        let look = |claim: &Claim, seen: &Use| Look {
+            verdict: holding::judge(claim, seen, target.ours),
+            doubt: holding::doubt(claim, seen),
+            in_cell: seen.cell.is_some(),
         };
         if claim == Claim::Free {
-            return Ok((Verdict::Free, Use::default()));
+            return look(&claim, &Use::default());
         }
         if claim == Claim::Busy && target.ours && begun.elapsed() < DYING_LIMIT {
             // A cell is being cleared away: that takes less than a look at everybody.
-            let text = "its cell has just ended".to_owned();
-            return Ok((Verdict::Held(text), Use::default()));
+            return Look {
+                verdict: Verdict::Held("its cell has just ended".to_owned()),
+                ..look(&claim, &Use::default())
+            };
         }
         let namespaces = match mounted::namespaces() {
             Ok(namespaces) => namespaces,
-            Err(e) if target.ours => return Err(e.into()),
-            Err(e) => return Ok((Verdict::Foreign(e.to_string()), Use::default())),
+            Err(e) => return look(&Claim::Unasked(e.to_string()), &Use::default()),
         };
+        for why in namespaces.iter().filter_map(|n| n.unread.as_ref()) {
+            if !self.complained.replace(true) {
+                log::warn(format_args!("a mount table can't be read: {why}"));
+            }
+        }
         let own: Vec<&str> = self.vservers.iter().map(String::as_str).collect();
         let seen = target.device.seen_in(&namespaces, &own, &owner::vserver_of);
         if ending {
             self.end_leftovers(&namespaces, &target.device);
         }
-        Ok((holding::judge(&claim, &seen, target.ours), seen))
+        look(&claim, &seen)
     }
 
     /// Where nothing leads to a device, on record or by a keeper or by the parameter: that of what is mounted at
@@ -275,13 +334,17 @@ impl Known {
         let cells = namespaces.iter().filter(|n| n.is_cell());
         let own = cells.filter(|n| self.is_own(&owner::cell_of(n)));
         let mut entries = own.flat_map(|n| n.entries.iter().rev());
-        let entry = entries.find(|e| e.target == *directory && e.source.starts_with('/'))?;
+        let entry = entries.find(|e| {
+            let kind: Result<FsKind, _> = e.fstype.parse();
+            e.target == *directory && e.source.starts_with('/') && kind.is_ok()
+        })?;
         let path = PathBuf::from(&entry.source);
         let (major, minor) = entry.device;
         let found = Device::at(&path);
         Some(Target {
             vanished: found.is_err(),
             ours: true,
+            graver: None,
             device: found.unwrap_or(Device {
                 path,
                 number: libc::makedev(major, minor),
@@ -300,9 +363,11 @@ impl Known {
     /// from outside can anybody be.
     fn end_leftovers(&self, namespaces: &[Namespace], device: &Device) {
         let block = device.block();
-        let ended = namespaces.iter().filter(|n| {
+        let cells = namespaces.iter().filter(|n| n.is_cell());
+        let with_it = cells.filter(|n| n.mounts_of(&block).next().is_some());
+        let ended = with_it.filter(|n| {
             let cell = owner::cell_of(n);
-            n.is_cell() && n.mounts_of(&block).next().is_some() && cell.ended && self.is_own(&cell)
+            cell.ended && self.is_own(&cell)
         });
         for namespace in ended {
             let names: Vec<String> = namespace.processes.iter().map(|p| describe(*p)).collect();
@@ -312,6 +377,17 @@ impl Known {
                     names.join(", ")
                 ));
             }
+        }
+    }
+}
+
+/// Searches until the devices can be listed.
+fn search_until(name: &DeviceSpec, deadline: Instant) -> io::Result<Search> {
+    let mut pause = Pause::default();
+    loop {
+        match name.search(deadline) {
+            Err(_) if pause.until(deadline) => {}
+            other => return other,
         }
     }
 }

@@ -70,9 +70,10 @@ impl Taker<'_> {
     /// Takes the device.
     pub fn claim(self, device: &Device) -> Result<Claimed, Refusal> {
         let path = device.path.display();
-        let locks = match Locks::open(attachment::runtime()) {
+        let limit = Instant::now() + READ_LIMIT;
+        let locks = match Locks::open(attachment::runtime(), limit) {
             Ok(locks) => Some(locks),
-            // Without room under /run a start is better than none: the exclusive open below is left.
+            // A start is better than none: the exclusive open below is left.
             Err(e) => {
                 log::warn(format_args!("{path} is attached without a lock: {e}"));
                 None
@@ -84,6 +85,11 @@ impl Taker<'_> {
         // Who has it is said by the record, if there is one: it knows the resource's name.
         await_free(device).or_else(|e| self.compare_records(device, &[]).and(Err(e)))?;
         let namespaces = mounted::namespaces().map_err(failed)?;
+        for why in namespaces.iter().filter_map(|n| n.unread.as_ref()) {
+            log::warn(format_args!(
+                "{path} is attached, though a mount table can't be read: {why}"
+            ));
+        }
         self.compare_mounts(device, &namespaces)?;
         let namespaces = await_writers(device, namespaces)?;
         if let Some(locks) = &locks {
@@ -205,7 +211,12 @@ fn is_kept(resource: &str, record: &Attachment) -> bool {
     let client = match Client::connect(&record.vserver) {
         Ok(Some(client)) => client,
         // Nobody keeps it: the device itself was asked before.
-        Ok(None) | Err(_) => return false,
+        Ok(None) => return false,
+        // Somebody may: a keeper that hangs takes no more connections once its queue is full.
+        Err(e) => {
+            log::warn(e);
+            return true;
+        }
     };
     let request = Request::Status {
         resource: resource.to_owned(),

@@ -2,7 +2,13 @@
 //! show the whole's superblock, as their own metadata lies behind it or beside it. Mounted by itself, such
 //! a part comes apart from the rest.
 //!
+//! A file system that fills its device leaves no room for anything behind it. What looks like metadata there is
+//! what a client has written into a file, or the rest of an array that is no more. Where a file system is longer
+//! than the device, it is one of the whole's, and the device a part.
+//!
 //! What is read was written by anyone: every field is taken as untrusted.
+
+use crate::sys::superblock;
 
 /// How much of a device's end [`member`] wants to see: md's superblock of version 0.90 may begin 128 KiB
 /// before it.
@@ -11,7 +17,14 @@ pub const TAIL: u64 = 128 << 10;
 /// What a device of `size` bytes is a part of, in words; `None` if it is its own. `head` is its beginning,
 /// as for [`crate::sys::superblock::parse`], and `tail` its last bytes, [`TAIL`] of them or all.
 pub fn member(head: &[u8], tail: &[u8], size: u64) -> Option<&'static str> {
-    let device = Ends { head, tail, size };
+    let used = superblock::parse(head).map_or(0, |sb| sb.length);
+    let used = if used > size { 0 } else { used };
+    let device = Ends {
+        head,
+        tail,
+        size,
+        used,
+    };
     md(device)
         .or_else(|| drbd(device))
         .or_else(|| lvm(device))
@@ -26,6 +39,8 @@ struct Ends<'a> {
     head: &'a [u8],
     tail: &'a [u8],
     size: u64,
+    /// How far the file system on it goes; 0 if there is none, or one that is not the device's own.
+    used: u64,
 }
 
 impl Ends<'_> {
@@ -37,6 +52,11 @@ impl Ends<'_> {
         };
         let tail = self.size.checked_sub(self.tail.len() as u64)?;
         within(self.head, 0).or_else(|| within(self.tail, tail))
+    }
+
+    /// An offset near the end, unless the file system has it.
+    fn behind(self, offset: Option<u64>) -> Option<u64> {
+        offset.filter(|offset| *offset >= self.used)
     }
 
     fn has(self, offset: u64, magic: &[u8]) -> bool {
@@ -56,7 +76,8 @@ fn md(device: Ends<'_>) -> Option<&'static str> {
     const RESERVED: u64 = 64 << 10;
 
     let old = || {
-        let at = (device.size & !(RESERVED - 1)).checked_sub(RESERVED)?;
+        let at = (device.size & !(RESERVED - 1)).checked_sub(RESERVED);
+        let at = device.behind(at)?;
         let magic = device.bytes(at)?;
         let order = if u32::from_le_bytes(magic) == MAGIC {
             u32::from_le_bytes
@@ -78,7 +99,7 @@ fn md(device: Ends<'_>) -> Option<&'static str> {
         let is = u32::from_le_bytes(device.bytes(at)?) == MAGIC && major == 1 && place == at / 512;
         is.then_some(text)
     };
-    let end = (device.size & !4095).checked_sub(8192);
+    let end = device.behind((device.size & !4095).checked_sub(8192));
     old()
         .or_else(|| new(end, "a member of an md array (metadata 1.0)"))
         .or_else(|| new(Some(0), "a member of an md array (metadata 1.1)"))
@@ -90,7 +111,7 @@ fn md(device: Ends<'_>) -> Option<&'static str> {
 fn drbd(device: Ends<'_>) -> Option<&'static str> {
     const MAGIC: u32 = 0x8374_0267;
 
-    let at = (device.size & !4095).checked_sub(4096)?;
+    let at = device.behind((device.size & !4095).checked_sub(4096))?;
     let magic = u32::from_be_bytes(device.bytes(at + 60)?);
     // 8: since DRBD 8.0, its unclean form: since 8.4, 9: since 9.0.
     [MAGIC + 4, MAGIC + 5, MAGIC + 6]
@@ -129,13 +150,13 @@ fn bcache(device: Ends<'_>) -> Option<&'static str> {
 /// RAID of a host adapter that Linux assembles by md: Intel's (`struct imsm_super` of mdadm, super-intel.c)
 /// in the last sector but one, and SNIA's DDF (Common RAID Disk Data Format, "DDF header") in the last one.
 fn firmware_raid(device: Ends<'_>) -> Option<&'static str> {
-    let sectors = device.size / 512;
-    let imsm = sectors
-        .checked_sub(2)
-        .is_some_and(|at| device.has(at * 512, b"Intel Raid ISM Cfg Sig. "));
-    let ddf = sectors
-        .checked_sub(1)
-        .and_then(|at| device.bytes(at * 512))
+    let sector_from_end = |n: u64| {
+        let sector = (device.size / 512).checked_sub(n)?;
+        device.behind(Some(sector * 512))
+    };
+    let imsm = sector_from_end(2).is_some_and(|at| device.has(at, b"Intel Raid ISM Cfg Sig. "));
+    let ddf = sector_from_end(1)
+        .and_then(|at| device.bytes(at))
         .is_some_and(|b| [u32::from_be_bytes(b), u32::from_le_bytes(b)].contains(&0xde11_de11));
     (imsm || ddf).then_some("a member of a host adapter's RAID")
 }
@@ -217,6 +238,59 @@ mod tests {
                 .unwrap()
                 .contains("RAID")
         );
+    }
+
+    /// A superblock of each kind, of a file system of `length` bytes.
+    fn superblocks(length: u64) -> [Vec<(u64, Vec<u8>)>; 3] {
+        let blocks = length / 4096;
+        [
+            vec![
+                (1024 + 0x38, vec![0x53, 0xef]),
+                (1024 + 0x18, vec![2]),
+                (1024 + 4, (blocks as u32).to_le_bytes().to_vec()),
+            ],
+            vec![
+                (0, b"XFSB".to_vec()),
+                (4, 4096u32.to_be_bytes().to_vec()),
+                (8, blocks.to_be_bytes().to_vec()),
+            ],
+            vec![
+                ((64 << 10) + 0x40, b"_BHRfS_M".to_vec()),
+                ((64 << 10) + 0x70, (blocks * 4096).to_le_bytes().to_vec()),
+            ],
+        ]
+    }
+
+    #[test]
+    fn nothing_that_lies_in_a_file_system_is_metadata_of_something_else() {
+        let size: u64 = 1 << 20;
+        let place = ((size - 8192) / 512).to_le_bytes();
+        let kib = (((15 << 16) >> 10) as u32).to_le_bytes();
+        let drbd = 0x8374_026du32.to_be_bytes();
+        type Bytes<'a> = (u64, &'a [u8]);
+        let metadata: [Vec<Bytes<'_>>; 5] = [
+            vec![(15 << 16, &MD), ((15 << 16) + 32, &kib)],
+            vec![
+                (size - 8192, &MD),
+                (size - 8192 + 4, &[1]),
+                (size - 8192 + 144, &place),
+            ],
+            vec![(size - 4096 + 60, &drbd)],
+            vec![(size - 1024, b"Intel Raid ISM Cfg Sig. 1.1.00")],
+            vec![(size - 512, b"\xde\x11\xde\x11")],
+        ];
+        for found in &metadata {
+            // The whole device, as much as the metadata leaves, and more than there is.
+            let begin = found[0].0 & !4095;
+            for (length, is_part) in [(size, false), (begin, true), (4 * size, true)] {
+                for superblock in superblocks(length) {
+                    let own = superblock.iter().map(|(at, bytes)| (*at, &bytes[..]));
+                    let all: Vec<Bytes<'_>> = own.chain(found.iter().copied()).collect();
+                    let seen = look(size, &all);
+                    assert_eq!(seen.is_some(), is_part, "{length}: {all:?}: {seen:?}");
+                }
+            }
+        }
     }
 
     #[test]

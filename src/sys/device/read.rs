@@ -12,6 +12,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
+use crate::sys::message;
+
 /// Direct I/O wants offset, length and memory in multiples of the device's block.
 const ALIGNMENT: usize = 4096;
 
@@ -224,7 +226,8 @@ impl Reading {
 /// node has written since would not be seen. Returns what the flush came to.
 ///
 /// # Errors
-/// Those of the open: `ResourceBusy` if somebody claims the device; `TimedOut` at `deadline`.
+/// Those of the open, by number: `ResourceBusy` if somebody claims the device; `TimedOut` at `deadline`, and
+/// whatever keeps this process from asking, without a number.
 pub fn claim(path: &Path, deadline: Instant) -> io::Result<io::Result<()>> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: only open, fsync, ioctl and write, on memory that is there.
@@ -234,8 +237,13 @@ pub fn claim(path: &Path, deadline: Instant) -> io::Result<io::Result<()>> {
             write_all(pipe, &opened.to_ne_bytes());
             write_all(pipe, &flushed.to_ne_bytes());
         })
-    }?;
-    inquiry.wait(deadline)?;
+    }
+    // That there can be no more processes says nothing about the device.
+    .map_err(|e| message(e, "start a child"))?;
+    inquiry.wait(deadline).map_err(|e| match e.kind() {
+        io::ErrorKind::TimedOut => e,
+        _ => message(e, "wait for the child that asks the device"),
+    })?;
     let flushed = inquiry.outcome()?.first_chunk().copied();
     Ok(match i32::from_ne_bytes(flushed.unwrap_or_default()) {
         0 => Ok(()),

@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 use super::read::{Reading, poll_until};
 use super::udev::Udev;
 use super::{Device, DeviceSpec, STALE_HINT, Unresolved, sysfs};
-use crate::sys::mounted;
 use crate::sys::superblock::{self, HEAD, Superblock};
 
 /// How many devices are read at once.
@@ -112,15 +111,8 @@ impl DeviceSpec {
                 found.truncate(1);
             }
         }
-        if found.len() > 1 {
-            // A virtual machine can give its disk any UUID, and must not keep a file system from its server.
-            let namespaces = mounted::namespaces()?;
-            let unwritten = |d: &&Device| d.writer(&namespaces).is_none();
-            let mut others = found.iter().filter(unwritten);
-            if let (Some(one), None) = (others.next(), others.next()) {
-                found = vec![one.clone()];
-            }
-        }
+        // Who writes to one of them decides nothing: what registers for fencing, or serves the true one to others
+        // for a moment, would have its clone mounted.
         match (&found[..], silent.first(), members.first()) {
             ([one, other, ..], ..) => Err(self.ambiguous(&one.path, &other.path)),
             ([one], ..) => match silent.iter().find(|path| self.is_remembered(path)) {
@@ -190,7 +182,8 @@ fn read_heads(
             let Some(path) = waiting.next() else { break };
             match start(&path) {
                 Ok(reading) => asked.push((path, reading)),
-                Err(e) => heads.push((path, Some(Err(e)))),
+                // Nobody has asked it: it is the one as likely as one that does not answer.
+                Err(_) => heads.push((path, None)),
             }
         }
         if asked.is_empty() {
