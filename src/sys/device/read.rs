@@ -36,11 +36,17 @@ impl Inquiry {
     /// memory that it has already, and nothing else.
     unsafe fn start(work: impl FnOnce(RawFd)) -> io::Result<Self> {
         let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let parent = Pid::this();
         // SAFETY: the child makes system calls only, as the caller vouches for, and ends by _exit.
         match unsafe { fork() }? {
             ForkResult::Child => {
                 close_all_but(theirs.as_raw_fd());
-                work(theirs.as_raw_fd());
+                // One whose parent was killed would open the device at any later time, when it was said to be
+                // free.
+                let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+                if Pid::parent() == parent {
+                    work(theirs.as_raw_fd());
+                }
                 // SAFETY: ends this process without running anything of its parent's.
                 unsafe { libc::_exit(0) }
             }
