@@ -130,6 +130,31 @@ impl Node {
         child
     }
 
+    /// A partition, over most of a new disk of this size in MiB, from its first MiB on: the disk and the
+    /// partition.
+    pub fn partition(&self, size: u64) -> (String, String) {
+        let number = self.disks.borrow().len();
+        let image = self.directory.path().join(format!("parted{number}"));
+        fs::File::create(&image)
+            .and_then(|f| f.set_len(size << 20))
+            .expect("an image");
+        let image = image.display().to_string();
+        let disk = sh(&format!("losetup --find --show --partscan {image}"));
+        let disk = disk.trim().to_owned();
+        self.disks.borrow_mut().push(disk.clone());
+        let sectors = (size - 1) * 2048;
+        sh(&format!("addpart {disk} 1 2048 {sectors}"));
+        (disk.clone(), format!("{disk}p1"))
+    }
+
+    /// Has this program say this, whatever it is asked for.
+    pub fn have_say(&self, program: &str, text: &str) {
+        let answer = self.directory.path().join("answer");
+        fs::write(&answer, text).expect("an answer");
+        let script = self.directory.path().join("says");
+        replace(&script, program, &format!("cat {}", answer.display()));
+    }
+
     /// Has this program wait for some seconds before it does anything.
     pub fn slow_down(&self, program: &str, seconds: f64) {
         let real = self.directory.path().join("real");
