@@ -407,8 +407,7 @@ fn a_check_on_another_node_is_left_alone_unless_that_node_is_known_to_be_down() 
         .parameter("repair", "full");
     let refused = || {
         let refused = fs.run("start").expect(1);
-        let command = format!("tune2fs -f -E clear_mmp {device}");
-        for words in ["n7.example.com", &command] {
+        for words in [&device, "node n7.example.com", "tune2fs -f -E clear_mmp"] {
             assert!(refused.stderr.contains(words), "{words}: {refused}");
         }
         fs.run("stop").expect(0);

@@ -238,22 +238,18 @@ fn read_mmp(device: &Device) -> Option<Mmp> {
 fn mmp_holder(device: &Device) -> Option<String> {
     match read_mmp(device)?.state {
         MmpState::Clean => None,
-        MmpState::Fsck(node) => Some(being_checked(device, &node)),
+        MmpState::Fsck(node) => Some(being_checked(&node)),
         MmpState::Mounted(node) => Some(format!("it is mounted on node {node}, which is alive")),
     }
 }
 
 /// What is known of a file system that bears the mark of a check, and what a person can do about it.
-fn being_checked(device: &Device, node: &str) -> String {
-    let path = device.path.display();
-    format!(
-        "e2fsck on node {node} has it, or was cut off there: if that node is off, or none runs on it: \
-         tune2fs -f -E clear_mmp {path}, then e2fsck -f {path}"
-    )
+fn being_checked(node: &str) -> String {
+    format!("e2fsck on node {node} has it; if none runs there: tune2fs -f -E clear_mmp, e2fsck -f")
 }
 
 fn marked(device: &Device, node: &str) -> Mounted {
-    let (path, why) = (device.path.display(), being_checked(device, node));
+    let (path, why) = (device.path.display(), being_checked(node));
     Mounted::Elsewhere(format!("{path}: {why}"))
 }
 
