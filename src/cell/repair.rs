@@ -227,6 +227,11 @@ impl Repair {
             self.record.give_up_keeping();
             return self.begin(self.stage);
         }
+        if said.needs_backup() && undo(kind, self.stage).is_some() && self.record.room() > 0 {
+            self.record
+                .write("# e2fsck keeps nothing where it needs a backup of the superblock");
+            self.record.give_up_keeping();
+        }
         let verdict = verdict(kind, self.stage, exit, said);
         match after_stage(kind, policy, proof, self.stage, &verdict) {
             Decision::Run(stage, _) => self.begin(stage),

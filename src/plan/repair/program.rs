@@ -90,6 +90,12 @@ impl Said {
         }
         self.superblock |= has(&SUPERBLOCK);
     }
+
+    /// Whether e2fsck has to use a backup of the superblock. While it keeps what it overwrites (`-z`) it finds
+    /// each backup as bad as the first one (seen with e2fsprogs 1.47.0).
+    pub const fn needs_backup(&self) -> bool {
+        self.superblock
+    }
 }
 
 /// A program to run.
