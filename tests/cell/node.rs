@@ -130,21 +130,17 @@ impl Node {
         child
     }
 
-    /// A partition, over most of a new disk of this size in MiB, from its first MiB on: the disk and the
-    /// partition.
-    pub fn partition(&self, size: u64) -> (String, String) {
-        let number = self.disks.borrow().len();
-        let image = self.directory.path().join(format!("parted{number}"));
-        fs::File::create(&image)
-            .and_then(|f| f.set_len(size << 20))
-            .expect("an image");
+    /// A partition on this image, over all but its first MiB: the disk and the partition.
+    pub fn partition(&self, image: &Path) -> (String, String) {
+        let size = fs::metadata(image).expect("an image").len();
         let image = image.display().to_string();
         let disk = sh(&format!("losetup --find --show --partscan {image}"));
         let disk = disk.trim().to_owned();
         self.disks.borrow_mut().push(disk.clone());
-        let sectors = (size - 1) * 2048;
+        let sectors = size / 512 - 2048;
         sh(&format!("addpart {disk} 1 2048 {sectors}"));
-        (disk.clone(), format!("{disk}p1"))
+        let partition = format!("{disk}p1");
+        (disk, partition)
     }
 
     /// Has this program say this, whatever it is asked for.
