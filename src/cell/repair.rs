@@ -13,8 +13,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit};
 
 use crate::plan::repair::{
-    Decision, Exit, FsKind, IMAGE, Policy, Program, Proof, Stage, Subject, after_stage, program,
-    progress, undo, verdict,
+    Decision, Exit, FsKind, IMAGE, Policy, Program, Proof, Said, Stage, Subject, after_stage,
+    program, progress, undo, verdict,
 };
 use crate::sys::program::command;
 use record::Record;
@@ -60,6 +60,7 @@ struct Running {
     child: Child,
     exit: OwnedFd,
     words: Lines,
+    said: Said,
     progress: Lines,
     deadline: Option<Instant>,
 }
@@ -122,15 +123,18 @@ impl Repair {
         }
         for line in running.words.read()? {
             self.percent = progress::phases(&line).or(self.percent);
+            running.said.add(&line);
             self.record.write(&line);
         }
         if let Some(status) = running.child.try_wait()? {
             // Its last words may have come since.
             for line in running.words.read()? {
+                running.said.add(&line);
                 self.record.write(&line);
             }
+            let said = std::mem::take(&mut running.said);
             self.running = None;
-            self.end(status)?;
+            self.end(status, &said)?;
             return Ok(self.over.clone());
         }
         if running.deadline.is_some_and(|d| d <= now) {
@@ -145,7 +149,9 @@ impl Repair {
     pub fn describe(&self) -> String {
         match (self.stage, self.percent) {
             (Stage::Preserve, _) => "saving its metadata before the repair".to_owned(),
-            (Stage::Release, _) => "clearing the mark of a check that was cut off".to_owned(),
+            (Stage::Release | Stage::Note, _) => {
+                "clearing the mark of a check that was cut off".to_owned()
+            }
             (_, Some(percent)) => format!("repairing {percent} %"),
             (_, None) => "repairing".to_owned(),
         }
@@ -188,7 +194,7 @@ impl Repair {
                 self.running = Some(Running::start(&program, stage, most, progress, told)?);
                 return Ok(());
             }
-            let nothing_done = verdict(kind, stage, Exit::Code(0));
+            let nothing_done = verdict(kind, stage, Exit::Code(0), &Said::default());
             next = after_stage(kind, policy, proof, stage, &nothing_done);
         }
         self.record.write(&format!("# {next:?}"));
@@ -196,7 +202,7 @@ impl Repair {
         Ok(())
     }
 
-    fn end(&mut self, status: ExitStatus) -> io::Result<()> {
+    fn end(&mut self, status: ExitStatus, said: &Said) -> io::Result<()> {
         let exit = match status.signal() {
             Some(signal) => Exit::Signal(signal),
             None => Exit::Code(status.code().unwrap_or(-1)),
@@ -221,7 +227,12 @@ impl Repair {
             self.record.give_up_keeping();
             return self.begin(self.stage);
         }
-        let verdict = verdict(kind, self.stage, exit);
+        if said.needs_backup() && undo(kind, self.stage).is_some() && self.record.room() > 0 {
+            self.record
+                .write("# e2fsck keeps nothing where it needs a backup of the superblock");
+            self.record.give_up_keeping();
+        }
+        let verdict = verdict(kind, self.stage, exit, said);
         match after_stage(kind, policy, proof, self.stage, &verdict) {
             Decision::Run(stage, _) => self.begin(stage),
             over => {
@@ -286,6 +297,7 @@ impl Running {
             child,
             exit,
             words: Lines::new(words),
+            said: Said::default(),
             progress: Lines::new(progress),
             deadline: (stage == Stage::Preserve).then(|| Instant::now() + IMAGE_TIME),
         })

@@ -94,6 +94,16 @@ impl Failure {
     }
 }
 
+/// A node of the cluster itself, which runs Pacemaker: none that is merely reached from one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// Whether it is known to be down: fenced, or stopped in good order. A cluster that does not fence, or has
+    /// no quorum, calls down whom it has lost sight of; of such a one nothing is known.
+    pub down: bool,
+}
+
 /// The state of a cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
@@ -101,6 +111,8 @@ pub struct Status {
     pub instances: Vec<Instance>,
     /// What has failed and was not forgotten.
     pub failures: Vec<Failure>,
+    /// Its nodes.
+    pub members: Vec<Member>,
     /// Nodes that are in maintenance.
     pub maintained: Vec<String>,
     /// What holds up the whole cluster, in a few words each.
@@ -129,6 +141,7 @@ impl Status {
         Self {
             instances: without_nodes_that_rest(instances(answer), resting_nodes(nodes)),
             failures: failures.iter().filter_map(Failure::from_element).collect(),
+            members: members(answer, nodes),
             maintained: maintained
                 .filter_map(|node| node.get("name").map(str::to_owned))
                 .collect(),
@@ -225,19 +238,45 @@ fn instances(answer: &Element) -> Vec<Instance> {
     instances.collect()
 }
 
+/// An option of the cluster that crm_mon shows.
+fn option<'a>(answer: &'a Element, name: &str) -> Option<&'a str> {
+    answer.child("summary")?.child("cluster_options")?.get(name)
+}
+
+/// Whether this part of the cluster has quorum.
+fn quorum(answer: &Element) -> Option<&str> {
+    let dc = answer.child("summary")?.child("current_dc")?;
+    dc.get("with_quorum")
+}
+
+fn members(answer: &Element, nodes: &[Element]) -> Vec<Member> {
+    let fences = ["stonith-enabled", "fencing-enabled"]
+        .iter()
+        .any(|name| option(answer, name) == Some("true"));
+    let knows = fences && quorum(answer) == Some("true");
+    // A remote node that is offline may only have lost the node that it was reached from.
+    let members = nodes
+        .iter()
+        .filter(|node| node.get("type") == Some("member"));
+    let member = |node: &Element| {
+        // One that is joining is in nobody's hands yet.
+        let down = node.get("online") == Some("false") && node.get("unclean") == Some("false");
+        Some(Member {
+            name: node.get("name")?.to_owned(),
+            down: knows && down && !is(node, "pending"),
+        })
+    };
+    members.filter_map(member).collect()
+}
+
 /// What keeps the cluster from acting at all.
 fn obstacles(answer: &Element) -> Vec<String> {
-    let summary = answer.child("summary");
-    let options = summary.and_then(|s| s.child("cluster_options"));
-    let option = |name| options.and_then(|o| o.get(name)).unwrap_or_default();
-    let quorum = summary
-        .and_then(|s| s.child("current_dc"))
-        .and_then(|dc| dc.get("with_quorum"));
+    let option = |name| option(answer, name).unwrap_or_default();
     let mut found = Vec::new();
     if option("maintenance-mode") == "true" {
         found.push("the cluster is in maintenance mode".to_owned());
     }
-    if quorum == Some("false") && option("no-quorum-policy") != "ignore" {
+    if quorum(answer) == Some("false") && option("no-quorum-policy") != "ignore" {
         found.push("this part of the cluster has no quorum".to_owned());
     }
     found

@@ -20,11 +20,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 mod finding;
+pub mod mark;
 mod program;
 pub mod progress;
 
 pub use finding::{Evidence, Failed, Finding, Outcome, Storage, diagnose};
-pub use program::{Exit, IMAGE, Program, Stage, Subject, Verdict, program, undo, verdict};
+pub use program::{Exit, IMAGE, Program, Said, Stage, Subject, Verdict, program, undo, verdict};
 
 /// A kind of file system that berth serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -165,11 +166,11 @@ pub fn before_attach(condition: Condition, policy: Policy) -> Decision {
     )
 }
 
-/// What it needs when its multiple-mount protection tells of a check that nobody is at any more: `node` is
-/// where it ran.
+/// What it needs when its multiple-mount protection tells of a check that nobody is at any more, for certain
+/// ([`mark`]): `node` is where it ran.
 pub fn after_cut_off(policy: Policy, node: &str) -> Decision {
     let why = format!("its check on node {node} was cut off");
-    first_stage(policy, Stage::Release, Proof::CutOff, &why)
+    first_stage(policy, Stage::Note, Proof::CutOff, &why)
 }
 
 /// What it needs after a mount failed. `after` is the last stage of repair that had ended before it was
@@ -264,7 +265,12 @@ pub fn after_stage(
     match (stage, verdict) {
         // The image is a precaution: that it cannot be had is no reason to leave the data blocked.
         (Stage::Preserve, _) => Decision::Run(Stage::Preen, proof),
+        // Without the note the check is as good; only that it was begun could be forgotten.
+        (Stage::Note, _) => Decision::Run(Stage::Release, proof),
         (Stage::Release, Verdict::Sound) => Decision::Run(Stage::Preen, proof),
+        (Stage::Release, Verdict::Hindered(why)) => Decision::Wait(format!(
+            "its mark of a check that was cut off cannot be cleared now: {why}"
+        )),
         (Stage::Release, _) => Decision::Block(format!(
             "its mark of a check that was cut off cannot be cleared: {verdict:?}"
         )),
@@ -298,6 +304,7 @@ pub fn after_stage(
         (_, Verdict::MoreNeeded | Verdict::LogHolds) => {
             Decision::Block(format!("{name} could not mend it"))
         }
+        (_, Verdict::Hindered(why)) => Decision::Wait(format!("{name} could not begin: {why}")),
         (_, Verdict::Failed(why)) => Decision::Block(format!("{name} failed: {why}")),
     }
 }

@@ -17,14 +17,15 @@ use rustix::mount::{
 };
 
 mod create;
+mod names;
 mod options;
 mod table;
 mod words;
 
 pub use create::{Failure, Step, create};
+pub use names::kernel_name;
 pub use options::{BadOption, Options};
 pub use table::{Entry, id_of, read_table};
-pub use words::kernel_name;
 
 /// A detached tmpfs of at most `size` bytes, its root directory with permissions `mode`, without
 /// device nodes and set-user-ID.

@@ -351,12 +351,25 @@ impl Mmp {
         })
     }
 
-    /// How long the block must have stayed the same before who wrote it may be held dead: the kernel's
-    /// own rule (`ext4_multi_mount_protect`).
+    /// How long the block must have stayed the same before the mount that wrote it may be held dead: the
+    /// kernel's own rule (`ext4_multi_mount_protect`). It proves nothing of a check.
     pub fn watch(&self) -> Duration {
-        // `EXT4_MMP_MIN_CHECK_INTERVAL` and `EXT4_MMP_MAX_CHECK_INTERVAL`: tune2fs sets no longer one.
-        const INTERVALS: (u64, u64) = (5, 300);
-        let interval = u64::from(self.interval).clamp(INTERVALS.0, INTERVALS.1);
+        // `EXT4_MMP_MIN_CHECK_INTERVAL`.
+        const LEAST: u64 = 5;
+        self.watch_at(LEAST)
+    }
+
+    /// How long the block must be watched to see a check at work that writes it anew whenever it may.
+    pub fn watch_check(&self) -> Duration {
+        // `EXT2_MIN_MMP_UPDATE_INTERVAL` of libext2fs.
+        const LEAST: u64 = 60;
+        self.watch_at(LEAST)
+    }
+
+    fn watch_at(&self, least: u64) -> Duration {
+        // `EXT4_MMP_MAX_CHECK_INTERVAL`: tune2fs sets no longer one.
+        const MOST: u64 = 300;
+        let interval = u64::from(self.interval).clamp(least, MOST);
         Duration::from_secs((2 * interval + 1).min(interval + 60))
     }
 

@@ -1,17 +1,14 @@
 //! File systems that can't be mounted: what is damage, and what is not.
 
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::time::Instant;
-
-use berth::sys::device::DeviceSpec;
 
 use crate::common::AgentCall;
-use crate::node::{LIMIT, Node, eventually, inside, sh, try_sh};
+use crate::node::{Node, eventually, inside, sh, try_sh};
 
 /// What has been kept of repairs: there was one if there is any.
-fn records() -> usize {
+pub fn records() -> usize {
     fs::read_dir("/var/lib/berth/repair").map_or(0, Iterator::count)
 }
 
@@ -21,12 +18,12 @@ fn image(device: &str) -> String {
     path.trim().to_owned()
 }
 
-fn checksum(device: &str) -> String {
+pub fn checksum(device: &str) -> String {
     sh(&format!("sha256sum < {device}"))
 }
 
 /// A monitor as the cluster calls it again and again.
-fn monitor(call: &AgentCall) -> AgentCall {
+pub fn monitor(call: &AgentCall) -> AgentCall {
     call.clone().parameter("CRM_meta_interval", "10000")
 }
 
@@ -328,58 +325,6 @@ fn a_log_is_given_up_only_where_it_is_what_fails() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_check_that_was_cut_off_is_done_again_and_a_living_one_left_alone() {
-    let node = Node::new("mark");
-    let vserver = node.vserver('a');
-    let (device, alive) = (node.disk("ext4"), node.disk("ext4"));
-    let write = |disk: &str, at: u64, what: &[u8]| {
-        let spec = DeviceSpec::Path(disk.into());
-        let found = spec.resolve(Instant::now() + LIMIT).expect("the device");
-        let place = found.superblock.and_then(|sb| sb.mmp).expect("MMP").offset;
-        let file = fs::OpenOptions::new()
-            .write(true)
-            .open(disk)
-            .expect("the device");
-        file.write_all_at(what, place + at).expect("a mark");
-        file.sync_all().expect("it is written");
-    };
-    for disk in [&device, &alive] {
-        // Without checksums the mark can be forged: `struct mmp_struct`, fs/ext4/ext4.h.
-        let features = "mmp,^metadata_csum";
-        sh(&format!(
-            "mkfs.ext4 -q -F -O {features} -E mmp_update_interval=1 {disk}"
-        ));
-        write(disk, 4, &0xe24d_4d50_u32.to_le_bytes());
-        write(disk, 16, b"n7\0");
-    }
-    let fs = node.fs(&vserver, &device, "/data");
-    let busy = node.fs(&vserver, &alive, "/busy");
-    let never = fs.clone().parameter("repair", "never");
-    never.run("start").expect(0);
-    eventually("it is blocked", || {
-        let outcome = monitor(&never).run("monitor");
-        outcome.code == Some(190) && outcome.stderr.contains("n7 was cut off")
-    });
-    never.run("stop").expect(0);
-    fs.run("start").expect(0);
-    busy.run("start").expect(0);
-    monitor(&fs).run("monitor").expect(190);
-    // As e2fsck shows that it is at work.
-    let seen = std::cell::Cell::new(0);
-    eventually("the dead one is in service, the living one is not", || {
-        seen.set(seen.get() + 1_u64);
-        write(&alive, 8, &seen.get().to_le_bytes());
-        let refused = monitor(&busy).run("monitor");
-        let named = refused.stderr.contains("running on it on node n7");
-        monitor(&fs).run("monitor").code == Some(0) && refused.code == Some(1) && named
-    });
-    fs.run("stop").expect(0);
-    busy.run("stop").expect(0);
-    node.assert_gone(&vserver, &[&device, &alive]);
-}
-
-#[test]
-#[ignore = "needs root"]
 fn what_cannot_be_read_is_no_damage() {
     let node = Node::new("dead");
     let vserver = node.vserver('a');
@@ -415,6 +360,93 @@ fn what_cannot_be_read_is_no_damage() {
         assert_eq!(records(), 0, "{fstype}");
         node.assert_gone(&vserver, &[&device]);
     }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_log_that_cannot_be_read_is_no_damage_on_a_partition_either() {
+    let node = Node::new("part");
+    let vserver = node.vserver('a');
+    // A disk with bad sectors: its image is a file of btrfs, which reads nothing that it can't believe.
+    let outer = node.disk_of("btrfs", 512);
+    sh(&format!("mkdir /run/outer && mount {outer} /run/outer"));
+    let image = Path::new("/run/outer/disk");
+    let file = fs::File::create(image).expect("an image");
+    file.set_len(100 << 20).expect("its size");
+    drop(file);
+    let (disk, device) = node.partition(image);
+    sh(&format!(
+        "mkfs.ext4 -q {device} && blockdev --flushbufs {device}"
+    ));
+    sh(&format!(
+        "losetup --detach {disk} && cp /run/outer/disk /run/whole && umount /run/outer"
+    ));
+    // `journal_superblock_t`: JBD2's magic number and the type of its superblock.
+    let mark = [0xc0, 0x3b, 0x39, 0x98, 0, 0, 0, 4];
+    let mut bytes = fs::read(&outer).expect("what is on the disk");
+    let found = bytes
+        .chunks(1024)
+        .position(|block| block.starts_with(&mark));
+    let place = found.expect("a journal") * 1024;
+    bytes.truncate(0);
+    let options = fs::OpenOptions::new().write(true).open(&outer);
+    let raw = options.expect("the disk");
+    raw.write_all_at(&[0xff; 64], place as u64 + 512)
+        .expect("a bad sector");
+    raw.sync_all().expect("it is written");
+    sh(&format!(
+        "blockdev --flushbufs {outer} && mount {outer} /run/outer"
+    ));
+    let (disk, device) = node.partition(image);
+    let fs = node
+        .fs(&vserver, &device, "/data")
+        .parameter("repair", "full");
+    let refused = fs.run("start").expect(2);
+    assert!(
+        refused.stderr.contains("its storage cannot be read"),
+        "{refused}"
+    );
+    fs.run("stop").expect(0);
+    assert_eq!(records(), 0);
+    sh(&format!(
+        "dd if=/run/whole of=/run/outer/disk bs=1M conv=notrunc status=none && \
+         sync && blockdev --flushbufs {device} && blockdev --flushbufs {disk}"
+    ));
+    fs.run("start").expect(0);
+    fs.run("stop").expect(0);
+    assert_eq!(records(), 0);
+    node.assert_gone(&vserver, &[&device]);
+    sh(&format!("losetup --detach {disk} && umount /run/outer"));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_device_that_somebody_opens_before_its_repair_is_no_damage() {
+    let node = Node::new("hand");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    sh(&format!("debugfs -w -R 'ssv state 2' {device}"));
+    node.slow_down("/usr/sbin/e2fsck", 2.0);
+    let fs = node
+        .fs(&vserver, &device, "/data")
+        .parameter("repair", "full");
+    fs.run("start").expect(0);
+    let hand = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_EXCL)
+        .open(&device)
+        .expect("the device");
+    eventually("it waits", || {
+        let outcome = monitor(&fs).run("monitor");
+        let says = ["tried again", "in use"];
+        outcome.code == Some(190) && says.iter().all(|w| outcome.stderr.contains(w))
+    });
+    drop(hand);
+    eventually("it is in service by itself", || {
+        monitor(&fs).run("monitor").code == Some(0)
+    });
+    assert!(!node.logged().contains("Run(Full"), "{}", node.logged());
+    fs.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&device]);
 }
 
 /// Another path to a device, which can go without the device's number becoming somebody else's.

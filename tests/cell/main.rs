@@ -11,6 +11,7 @@ mod input;
 mod isolation;
 mod killed;
 mod lifecycle;
+mod mark;
 mod node;
 mod proof;
 mod servers;

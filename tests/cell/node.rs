@@ -130,6 +130,27 @@ impl Node {
         child
     }
 
+    /// A partition on this image, over all but its first MiB: the disk and the partition.
+    pub fn partition(&self, image: &Path) -> (String, String) {
+        let size = fs::metadata(image).expect("an image").len();
+        let image = image.display().to_string();
+        let disk = sh(&format!("losetup --find --show --partscan {image}"));
+        let disk = disk.trim().to_owned();
+        self.disks.borrow_mut().push(disk.clone());
+        let sectors = size / 512 - 2048;
+        sh(&format!("addpart {disk} 1 2048 {sectors}"));
+        let partition = format!("{disk}p1");
+        (disk, partition)
+    }
+
+    /// Has this program say this, whatever it is asked for.
+    pub fn have_say(&self, program: &str, text: &str) {
+        let answer = self.directory.path().join("answer");
+        fs::write(&answer, text).expect("an answer");
+        let script = self.directory.path().join("says");
+        replace(&script, program, &format!("cat {}", answer.display()));
+    }
+
     /// Has this program wait for some seconds before it does anything.
     pub fn slow_down(&self, program: &str, seconds: f64) {
         let real = self.directory.path().join("real");

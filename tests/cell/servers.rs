@@ -384,6 +384,42 @@ fn what_a_slow_server_does_not_answer_for_counts_as_it_was_before() {
 
 #[test]
 #[ignore = "needs root"]
+fn a_start_whose_time_is_up_is_good_where_an_export_is_refused() {
+    let node = Node::new("late");
+    let vserver = node.vserver('a');
+    let (one, other, third) = (node.disk("ext4"), node.disk("ext4"), node.disk("ext4"));
+    let fs = |device: &str, directory: &str| {
+        node.fs(&vserver, device, directory)
+            .parameter("nfs_clients", "10.0.0.0/8")
+    };
+    let (home, data) = (fs(&one, "/home2"), fs(&other, "/data"));
+    let servers = node.servers(&vserver, "nfs").parameter("home", "/home2");
+    home.run("start").expect(0);
+    data.run("start").expect(0);
+    assert!(inside(&vserver, "mount -t proc -o subset=pid none /data").0);
+    servers.run("start").expect(0);
+    // A server that hangs takes up nothing more.
+    assert!(inside(&vserver, "pkill -STOP ganesha").0);
+    let more = fs(&third, "/more");
+    let begun = more.start("start");
+    eventually("it is attached, and waits for the server", || {
+        inside(&vserver, "mountpoint -q /more").0
+    });
+    let again = data.clone().parameter("CRM_meta_timeout", "3000");
+    let outcome = again.run("start").expect(0);
+    assert!(outcome.stderr.contains("NFS"), "{outcome}");
+    assert!(inside(&vserver, "pkill -CONT ganesha").0);
+    begun.wait().expect(0);
+    assert!(inside(&vserver, "umount /data").0);
+    servers.run("stop").expect(0);
+    for fs in [more, data, home] {
+        fs.run("stop").expect(0);
+    }
+    node.assert_gone(&vserver, &[&one, &other, &third]);
+}
+
+#[test]
+#[ignore = "needs root"]
 fn servers_need_a_home_and_a_program_that_stays() {
     let node = Node::new("home");
     let vserver = node.vserver('a');

@@ -1,5 +1,5 @@
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -230,6 +230,91 @@ fn a_sound_btrfs_is_attached_after_its_check_and_a_broken_one_is_not() {
         matches!(decision, Decision::Block(_)),
         "{decision:?}\n{log}"
     );
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_device_in_somebody_s_hands_is_not_repaired_by_force() {
+    for kind in FsKind::ALL {
+        let image = Image::new(kind);
+        let device = image.attach();
+        let hand = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_EXCL)
+            .open(device.path())
+            .unwrap();
+        let (decision, log) = repair(&image, device.path(), kind, Policy::Full);
+        assert!(
+            matches!(&decision, Decision::Wait(why) if why.contains(device.path().to_str().unwrap())),
+            "{kind}: {decision:?}\n{log}"
+        );
+        for drastic in [" -y ", " -L ", "--repair", "zero-log"] {
+            assert!(!log.contains(drastic), "{kind}: {log}");
+        }
+        drop(hand);
+        let (decision, log) = repair(&image, device.path(), kind, Policy::Full);
+        assert_eq!(decision, Decision::Attach, "{kind}: {log}");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_superblock_of_ext4_that_makes_no_sense_is_mended_by_a_full_repair_alone() {
+    let image = Image::new(FsKind::Ext4);
+    let device = image.attach();
+    let path = device.path().to_str().unwrap();
+    // There is a copy of it in the second group of blocks, which has to begin on the device.
+    must("/usr/sbin/mkfs.ext4", &["-q", "-F", "-b", "1024", path]);
+    // Its label, which its checksum covers.
+    overwrite(device.path(), 1024 + 0x78, 8);
+    let (decision, log) = repair(&image, device.path(), FsKind::Ext4, Policy::Preen);
+    assert!(
+        matches!(&decision, Decision::Block(why) if why.contains("full")),
+        "{decision:?}\n{log}"
+    );
+    let (decision, log) = repair(&image, device.path(), FsKind::Ext4, Policy::Full);
+    assert_eq!(decision, Decision::Attach, "{log}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_check_that_was_cut_off_is_noted_before_its_mark_is_cleared() {
+    let image = Image::new(FsKind::Ext4);
+    let device = image.attach();
+    let path = device.path().to_str().unwrap();
+    let features = "mmp,^metadata_csum";
+    must("/usr/sbin/mkfs.ext4", &["-q", "-F", "-O", features, path]);
+    let spec = berth::sys::device::DeviceSpec::Path(device.path().into());
+    let superblock = || {
+        let found = spec.resolve(crate::loop_device::soon()).unwrap();
+        found.superblock.unwrap()
+    };
+    // The mark, as `struct mmp_struct` of fs/ext4/ext4.h has it.
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    let mark = superblock().mmp.unwrap().offset + 4;
+    file.write_all_at(&0xe24d_4d50_u32.to_le_bytes(), mark)
+        .unwrap();
+    file.sync_all().unwrap();
+    let patient = Patient {
+        kind: FsKind::Ext4,
+        policy: Policy::Preen,
+        proof: Proof::CutOff,
+        device: device.path().to_owned(),
+        mmp: true,
+        records: image.beside("records"),
+    };
+    let hand = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_EXCL)
+        .open(device.path())
+        .unwrap();
+    let (decision, log) = drive(Repair::start(patient.clone(), Stage::Note).unwrap());
+    assert!(matches!(decision, Decision::Wait(_)), "{decision:?}\n{log}");
+    drop(hand);
+    assert!(superblock().condition.damaged, "{log}");
+    let (decision, log) = drive(Repair::start(patient, Stage::Preen).unwrap());
+    assert_eq!(decision, Decision::Attach, "{log}");
+    assert!(!superblock().condition.damaged, "{log}");
 }
 
 #[test]

@@ -13,6 +13,9 @@ use super::examine::{Examined, examine, storage, twin_of};
 use crate::cell::job::Job;
 use crate::cell::protocol::{Cause, Volume};
 use crate::cell::service::XfsIdentity;
+use crate::cluster::status::Status;
+use crate::ocf::log;
+use crate::plan::repair::mark::{Checker, Peer, checker};
 use crate::plan::repair::{Finding, FsKind, Storage};
 use crate::sys::device::{Device, DeviceSpec};
 use crate::sys::mount::{self, Options, Step};
@@ -20,6 +23,9 @@ use crate::sys::superblock::{Mmp, MmpState};
 
 /// How long a device may take to show its superblock.
 const READ_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the cluster may take to tell how its nodes are.
+const CLUSTER_LIMIT: Duration = Duration::from_secs(10);
 
 /// A block device with a file system on it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,8 +52,8 @@ pub enum Mounted {
         /// What is wrong.
         defect: Defect,
     },
-    /// Its multiple-mount protection says that it is being checked on this node: that takes a while to
-    /// verify.
+    /// Its multiple-mount protection says that it is being checked, on a node that can't be at it: that takes a
+    /// while to verify.
     BeingChecked(String),
     /// It stays as its repair has left it, for this reason: its device can be read, or can't.
     Unmended(String, bool),
@@ -68,7 +74,7 @@ impl From<Refusal> for Mounted {
 pub enum Defect {
     /// Its superblock says that it is damaged.
     Noted,
-    /// Its check on this node was cut off.
+    /// Its check was cut off, on the node of this name.
     CutOff(String),
     /// It can't be mounted.
     Unmountable(Examined),
@@ -139,7 +145,10 @@ fn try_mount(
         return Err(Mounted::Refused(Cause::Parameters, text));
     }
     if let Some(MmpState::Fsck(node)) = read_mmp(device).map(|mmp| mmp.state) {
-        return Err(Mounted::BeingChecked(node));
+        return Err(match find_checker(&node) {
+            Checker::Here | Checker::Down => Mounted::BeingChecked(node),
+            Checker::Unknown => marked(device, &node),
+        });
     }
     if !repaired && superblock.is_some_and(|superblock| superblock.condition.damaged) {
         return Err(noted(device, kind, &options, Defect::Noted));
@@ -234,23 +243,52 @@ fn mmp_holder(device: &Device) -> Option<String> {
     }
 }
 
+/// What is known of a file system that bears the mark of a check, and what a person can do about it.
 fn being_checked(node: &str) -> String {
-    format!("e2fsck is running on it on node {node}")
+    format!("e2fsck on node {node} has it; if none runs there: tune2fs -f -E clear_mmp, e2fsck -f")
 }
 
-/// Watches an ext4's multiple-mount protection for as long as the kernel would: a check that is at work shows
-/// itself. One that was cut off has left the file system as it was in that moment.
+fn marked(device: &Device, node: &str) -> Mounted {
+    let (path, why) = (device.path.display(), being_checked(node));
+    Mounted::Elsewhere(format!("{path}: {why}"))
+}
+
+/// Where the node stands that a check's mark names.
+fn find_checker(node: &str) -> Checker {
+    let here = nix::unistd::gethostname().unwrap_or_default();
+    let here = here.to_string_lossy();
+    if checker(node, &here, []) == Checker::Here {
+        return Checker::Here;
+    }
+    let status = Status::read(Instant::now() + CLUSTER_LIMIT);
+    let members = status.map(|status| status.members).unwrap_or_else(|e| {
+        log::warn(format_args!("nothing is known of node {node}: {e}"));
+        vec![]
+    });
+    let peers = members.iter().map(|member| Peer {
+        name: &member.name,
+        down: member.down,
+    });
+    checker(node, &here, peers)
+}
+
+/// Watches the mark of a check whose node can't be at it, as far as that is known: one that is at work all the
+/// same shows itself. One that was cut off has left the file system as it was in that moment.
 fn watch_check(taker: Taker<'_>, device: &Device) -> Result<(), Mounted> {
     let Some(before) = read_mmp(device) else {
         return Ok(());
     };
-    std::thread::sleep(before.watch());
+    std::thread::sleep(match &before.state {
+        MmpState::Fsck(node) if find_checker(node) == Checker::Down => before.watch_check(),
+        // Nobody has it open here: a namesake elsewhere is all that there could be.
+        _ => before.watch(),
+    });
     let after = read_mmp(device);
     let is_alive = after.as_ref().is_some_and(|after| before.is_alive(after));
     match after.map(|mmp| mmp.state) {
-        Some(MmpState::Fsck(node)) if is_alive => {
-            let text = format!("{}: {}", device.path.display(), being_checked(&node));
-            Err(Mounted::Elsewhere(text))
+        // The node may have come back meanwhile.
+        Some(MmpState::Fsck(node)) if is_alive || find_checker(&node) == Checker::Unknown => {
+            Err(marked(device, &node))
         }
         Some(MmpState::Fsck(node)) => {
             let _claimed = taker.claim(device)?;

@@ -341,8 +341,13 @@ impl Keeper {
 
     fn too_late(&self, until: &Until) -> Reply {
         let state = match until {
-            // It is in service; only whether the servers serve it is not known yet.
-            Until::Attached(resource) if self.condition(resource) == Condition::Running => {
+            // It is in service; only what all the servers make of it is not known yet.
+            Until::Attached(resource)
+                if matches!(
+                    self.condition(resource),
+                    Condition::Running | Condition::Degraded(_)
+                ) =>
+            {
                 return self.member(resource);
             }
             Until::Inspected(resource) => return self.member(resource),

@@ -263,7 +263,8 @@ impl Held {
         self.repaired = Some(repair.stage());
         self.phase = match ended {
             Ok(Decision::Attach | Decision::Run(..)) => self.mount_repaired(),
-            Ok(Decision::Block(why) | Decision::Leave(why) | Decision::Wait(why)) => {
+            Ok(Decision::Wait(why)) => self.wait(why),
+            Ok(Decision::Block(why) | Decision::Leave(why)) => {
                 let now = format!("access blocked: {why}");
                 self.begin(now, Errand::Look(why))
             }

@@ -227,3 +227,35 @@ fn a_monitor_is_nothing_that_the_cluster_has_to_do() {
         assert_eq!(prospect, Prospect::Act(vec![said.to_owned()]));
     }
 }
+
+#[test]
+fn a_node_is_down_only_where_the_cluster_can_know() {
+    let down = |quorum: bool, fencing: &str, node: &str| {
+        let answer = format!(
+            r#"<pacemaker-result><summary><current_dc present="true" name="n1" with_quorum="{quorum}"/><cluster_options {fencing}/></summary><nodes>
+            <node name="n1" id="1" online="true" standby="false" unclean="false" pending="false" type="member"/>
+            <node name="n2" id="2" {node}/>
+            </nodes></pacemaker-result>"#
+        );
+        let members = status(&answer).members.into_iter();
+        let down: Vec<String> = members.filter(|m| m.down).map(|m| m.name).collect();
+        assert!(down.iter().all(|name| name == "n2"), "{down:?}");
+        !down.is_empty()
+    };
+    let fences = r#"stonith-enabled="true""#;
+    let off = r#"online="false" standby="false" unclean="false" pending="false" type="member""#;
+    assert!(down(true, fences, off));
+    assert!(down(true, r#"fencing-enabled="true""#, off));
+    assert!(!down(false, fences, off));
+    assert!(!down(true, r#"stonith-enabled="false""#, off));
+    assert!(!down(true, "", off));
+    for (is, other) in [
+        (r#"online="false""#, r#"online="true""#),
+        (r#"unclean="false""#, r#"unclean="true""#),
+        (r#"unclean="false""#, ""),
+        (r#"pending="false""#, r#"pending="true""#),
+        (r#"type="member""#, r#"type="remote""#),
+    ] {
+        assert!(!down(true, fences, &off.replace(is, other)), "{other}");
+    }
+}

@@ -148,13 +148,13 @@ const EBADMSG: i32 = 74;
 const ESTALE: i32 = 116;
 const EUCLEAN: i32 = 117;
 
-/// EUCLEAN and EBADMSG are the kernel's EFSCORRUPTED and EFSBADCRC; EIO of a device that can be read is
-/// btrfs's word, and that of older jbd2, for what they read and can't believe. EINVAL can be a superblock that makes
-/// no sense, ENOENT and ESTALE trees of btrfs that are not there, or a dozen other things.
+/// EUCLEAN and EBADMSG are the kernel's EFSCORRUPTED and EFSBADCRC. EIO is btrfs's word for what it reads and
+/// can't believe, and everybody's for what can't be read. EINVAL can be a superblock that makes no sense, ENOENT
+/// and ESTALE trees of btrfs that are not there, or a dozen other things.
 fn shows_damage(kind: FsKind, failed: &Failed) -> bool {
     match failed.errno {
-        EUCLEAN | EBADMSG | EIO => true,
-        EINVAL | ENOENT | ESTALE => {
+        EUCLEAN | EBADMSG => true,
+        EIO | EINVAL | ENOENT | ESTALE => {
             let mut words = failed.words.iter();
             words.any(|word| is_of_damage(kind, &word.to_lowercase()))
         }
@@ -208,6 +208,11 @@ fn is_of_damage(_: FsKind, word: &str) -> bool {
         "run e2fsck",
         "parent transid verify failed",
         "bad tree block",
+        // What btrfs reads is not the block that it looked for (`btrfs_verify_level_key`, `check_tree_block_fsid`).
+        "level verify failed",
+        "level mismatch",
+        "key mismatch",
+        "bad fsid",
     ];
     !counts && phrases.iter().any(|phrase| word.contains(phrase))
 }
@@ -259,22 +264,31 @@ mod tests {
     }
 
     #[test]
-    fn eio_is_damage_where_it_stays_and_the_kernel_has_no_other_word_for_it() {
-        let again = |outcome| Evidence {
-            plain: Some(outcome),
-            unreplayed: Some(Outcome::Mounted),
-            ..evidence(failed(EIO, &[]))
-        };
+    fn eio_is_damage_where_it_stays_and_the_kernel_has_words_for_it() {
+        let corrupt =
+            "BTRFS error (device sdb): bad tree block start, mirror 1 want 30408704 have 0";
         let unread = Finding::Storage(Storage::Unreadable);
         for kind in FsKind::ALL {
-            let once = diagnose(kind, &again(Outcome::Mounted));
-            assert_eq!(once, unread, "{kind}");
-            let twice = diagnose(kind, &again(Outcome::Failed(failed(EIO, &[]))));
-            let expected = match kind {
-                FsKind::Xfs => unread.clone(),
-                FsKind::Ext4 | FsKind::Btrfs => Finding::Damage { log: true },
+            let again = |words: &[&str], outcome| Evidence {
+                plain: Some(outcome),
+                unreplayed: Some(Outcome::Mounted),
+                ..evidence(failed(EIO, words))
             };
-            assert_eq!(twice, expected, "{kind}");
+            let once = diagnose(kind, &again(&[], Outcome::Mounted));
+            assert_eq!(once, unread, "{kind}");
+            let twice =
+                |words: &[&str]| diagnose(kind, &again(words, Outcome::Failed(failed(EIO, words))));
+            let (silent, named) = match kind {
+                FsKind::Xfs => (unread.clone(), unread.clone()),
+                FsKind::Ext4 | FsKind::Btrfs => (Finding::Unclear, Finding::Damage { log: true }),
+            };
+            assert_eq!(twice(&[]), silent, "{kind}");
+            // ext4 tells that it could not, and not why.
+            let journal = ["EXT4-fs (sdb1): error loading journal"];
+            assert_eq!(twice(&journal), silent, "{kind}");
+            assert_eq!(twice(&[corrupt]), named, "{kind}");
+            let medium = "critical medium error, dev sdb, sector 486801495 op 0x0:(READ)";
+            assert_eq!(twice(&[medium, corrupt]), unread, "{kind}");
         }
     }
 

@@ -11,7 +11,10 @@ pub const IMAGE: &str = "metadata.image";
 /// A stage of a repair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// Clear the mark of a check that was cut off, which keeps everybody out.
+    /// Note in the superblock that it has to be checked, before the mark of a check that was cut off is cleared:
+    /// nothing else would tell so, if this one were cut off too.
+    Note,
+    /// Clear that mark, which keeps everybody out.
     Release,
     /// Keep an image of the metadata as it is, so that the repair can be understood and taken back.
     Preserve,
@@ -25,7 +28,8 @@ pub enum Stage {
 
 impl Stage {
     /// All stages.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
+        Self::Note,
         Self::Release,
         Self::Preserve,
         Self::Preen,
@@ -54,8 +58,44 @@ pub enum Verdict {
     MoreNeeded,
     /// Nothing was done because the log holds changes that only a mount can replay.
     LogHolds,
+    /// The program could not begin, which may be otherwise the next moment: why.
+    Hindered(String),
     /// The program could not do its work: why.
     Failed(String),
+}
+
+/// What a program's words say of why it ended as it did, where its exit code does not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Said {
+    busy: Option<String>,
+    superblock: bool,
+}
+
+impl Said {
+    /// Takes note of a line of it.
+    pub fn add(&mut self, line: &str) {
+        // Others say that they can't open the device; e2fsck looks before it tries.
+        const BUSY: [&str; 3] = ["Device or resource busy", " is in use.", " is mounted."];
+        // Of libext2fs, when it opens a file system.
+        const SUPERBLOCK: [&str; 5] = [
+            "Bad magic number in super-block",
+            "checksum does not match superblock",
+            "superblock is corrupt while",
+            "orrupt group descriptor",
+            "roup descriptors look bad",
+        ];
+        let has = |phrases: &[&str]| phrases.iter().any(|phrase| line.contains(phrase));
+        if self.busy.is_none() && has(&BUSY) {
+            self.busy = Some(line.trim().to_owned());
+        }
+        self.superblock |= has(&SUPERBLOCK);
+    }
+
+    /// Whether e2fsck has to use a backup of the superblock. While it keeps what it overwrites (`-z`) it finds
+    /// each backup as bad as the first one (seen with e2fsprogs 1.47.0).
+    pub const fn needs_backup(&self) -> bool {
+        self.superblock
+    }
 }
 
 /// A program to run.
@@ -105,9 +145,10 @@ pub fn program(kind: FsKind, stage: Stage, subject: Subject) -> Option<Program> 
     let progress = subject.progress.to_string();
     let (name, args): (_, Vec<&str>) = match (kind, stage) {
         (FsKind::Ext4, Stage::Preserve | Stage::DropLog)
-        | (FsKind::Xfs, Stage::Release | Stage::Full)
-        | (FsKind::Btrfs, Stage::Release) => return None,
-        // The mark is cleared without a look at who has set it; that was done before.
+        | (FsKind::Xfs, Stage::Release | Stage::Note | Stage::Full)
+        | (FsKind::Btrfs, Stage::Release | Stage::Note) => return None,
+        // -f: without a look at the mark and who has set it; that was done before.
+        (FsKind::Ext4, Stage::Note) => ("tune2fs", vec!["-f", "-E", "force_fsck", &device]),
         (FsKind::Ext4, Stage::Release) => ("tune2fs", vec!["-f", "-E", "clear_mmp", &device]),
         (FsKind::Ext4, Stage::Preen | Stage::Full) => {
             let how = if stage == Stage::Full { "-y" } else { "-p" };
@@ -148,50 +189,68 @@ pub const fn undo(kind: FsKind, stage: Stage) -> Option<&'static str> {
     }
 }
 
-/// What it means that `stage` ended so.
-pub fn verdict(kind: FsKind, stage: Stage, exit: Exit) -> Verdict {
+/// What it means that `stage` ended so, with these words.
+pub fn verdict(kind: FsKind, stage: Stage, exit: Exit, said: &Said) -> Verdict {
     let code = match exit {
         Exit::Code(code) => code,
         Exit::Signal(signal) => return Verdict::Failed(format!("ended by signal {signal}")),
     };
     match (kind, stage) {
-        (_, Stage::Preserve | Stage::Release) | (FsKind::Btrfs, Stage::DropLog) => match code {
-            0 => Verdict::Sound,
-            code => Verdict::Failed(format!("exit code {code}")),
-        },
-        (FsKind::Ext4, _) => e2fsck(code),
-        (FsKind::Xfs, _) => xfs_repair(code),
+        (_, Stage::Preserve | Stage::Release | Stage::Note) | (FsKind::Btrfs, Stage::DropLog) => {
+            match code {
+                0 => Verdict::Sound,
+                code => failed(code, said),
+            }
+        }
+        (FsKind::Ext4, _) => e2fsck(code, said),
+        (FsKind::Xfs, _) => xfs_repair(code, said),
         (FsKind::Btrfs, _) => match code {
             0 if stage == Stage::Full => Verdict::Mended,
             0 => Verdict::Sound,
-            1 => Verdict::MoreNeeded,
-            code => Verdict::Failed(format!("exit code {code}")),
+            // For whatever is wrong, somebody's open of a moment included.
+            1 if said.busy.is_none() => Verdict::MoreNeeded,
+            code => failed(code, said),
         },
+    }
+}
+
+/// The end of a program that is no word about the file system.
+fn failed(code: i32, said: &Said) -> Verdict {
+    match &said.busy {
+        Some(why) => Verdict::Hindered(why.clone()),
+        None => Verdict::Failed(format!("exit code {code}")),
     }
 }
 
 /// e2fsck(8), "EXIT CODE": a sum of conditions.
-fn e2fsck(code: i32) -> Verdict {
+fn e2fsck(code: i32, said: &Said) -> Verdict {
     const MENDED: i32 = 1;
     const REBOOT: i32 = 2; // only matters where the file system is mounted
     const LEFT: i32 = 4;
     const OPERATIONAL: i32 = 8;
-    match code {
-        0 => Verdict::Sound,
-        c if c & !(MENDED | REBOOT) == 0 => Verdict::Mended,
+    let rest = code & !(MENDED | REBOOT);
+    match rest {
+        0 if code == 0 => Verdict::Sound,
+        0 => Verdict::Mended,
         // A superblock beyond what -p will mend ends it with 8; -y goes on with a backup of it.
-        c if c & !(MENDED | REBOOT | LEFT | OPERATIONAL) == 0 => Verdict::MoreNeeded,
-        c => Verdict::Failed(format!("exit code {c}")),
+        OPERATIONAL if said.superblock => Verdict::MoreNeeded,
+        // And so do a device in somebody's hands, memory that is short, storage that is not there.
+        OPERATIONAL => {
+            let why = said.busy.clone();
+            Verdict::Hindered(why.unwrap_or_else(|| format!("exit code {code}")))
+        }
+        _ if rest & !(LEFT | OPERATIONAL) == 0 => Verdict::MoreNeeded,
+        _ => Verdict::Failed(format!("exit code {code}")),
     }
 }
 
 /// xfs_repair(8), "EXIT STATUS", with -e.
-fn xfs_repair(code: i32) -> Verdict {
+fn xfs_repair(code: i32, said: &Said) -> Verdict {
     match code {
         0 => Verdict::Sound,
         2 => Verdict::LogHolds,
         4 => Verdict::Mended,
-        code => Verdict::Failed(format!("exit code {code}")),
+        code => failed(code, said),
     }
 }
 
@@ -230,7 +289,7 @@ mod tests {
     #[test]
     fn no_stage_before_full_gives_anything_up() {
         for kind in FsKind::ALL {
-            for stage in [Stage::Release, Stage::Preserve, Stage::Preen] {
+            for stage in [Stage::Release, Stage::Note, Stage::Preserve, Stage::Preen] {
                 let args = call(kind, stage).map_or(vec![], |p| p.args);
                 for drastic in ["-y", "-L", "--repair", "zero-log"] {
                     assert!(!args.iter().any(|a| a == drastic), "{kind} {stage:?}");
@@ -269,7 +328,12 @@ mod tests {
             (FsKind::Ext4, Stage::Preen, 3, Verdict::Mended),
             (FsKind::Ext4, Stage::Preen, 4, Verdict::MoreNeeded),
             (FsKind::Ext4, Stage::Preen, 5, Verdict::MoreNeeded),
-            (FsKind::Ext4, Stage::Preen, 8, Verdict::MoreNeeded),
+            (
+                FsKind::Ext4,
+                Stage::Preen,
+                8,
+                Verdict::Hindered("exit code 8".to_owned()),
+            ),
             (FsKind::Ext4, Stage::Full, 12, Verdict::MoreNeeded),
             (FsKind::Ext4, Stage::Full, 16, failed(16)),
             (FsKind::Ext4, Stage::Preen, 32, failed(32)),
@@ -282,10 +346,70 @@ mod tests {
             (FsKind::Btrfs, Stage::Full, 0, Verdict::Mended),
             (FsKind::Btrfs, Stage::DropLog, 1, failed(1)),
         ] {
-            let seen = verdict(kind, stage, Exit::Code(code));
+            let seen = verdict(kind, stage, Exit::Code(code), &Said::default());
             assert_eq!(seen, expected, "{kind} {stage:?} {code}");
         }
-        let killed = verdict(FsKind::Xfs, Stage::Preen, Exit::Signal(9));
+        let killed = verdict(FsKind::Xfs, Stage::Preen, Exit::Signal(9), &Said::default());
         assert_eq!(killed, Verdict::Failed("ended by signal 9".to_owned()));
+    }
+
+    fn said(words: &str) -> Said {
+        let mut said = Said::default();
+        words.lines().for_each(|line| said.add(line));
+        said
+    }
+
+    #[test]
+    fn a_device_in_somebody_s_hands_is_no_damage() {
+        let busy = [
+            (
+                FsKind::Ext4,
+                8,
+                "/dev/x is in use.\ne2fsck: Cannot continue, aborting.\n",
+            ),
+            (FsKind::Ext4, 8, "/dev/x is mounted."),
+            (
+                FsKind::Ext4,
+                8,
+                "e2fsck: Device or resource busy while trying to open /dev/x",
+            ),
+            (
+                FsKind::Xfs,
+                1,
+                "xfs_repair: cannot open /dev/x: Device or resource busy",
+            ),
+            (
+                FsKind::Btrfs,
+                1,
+                "ERROR: cannot open device '/dev/x': Device or resource busy\n\
+                 ERROR: cannot open file system",
+            ),
+        ];
+        for (kind, code, words) in busy {
+            for stage in [Stage::Preen, Stage::Full, Stage::DropLog] {
+                let seen = verdict(kind, stage, Exit::Code(code), &said(words));
+                let first = words.lines().next().unwrap().to_owned();
+                assert_eq!(seen, Verdict::Hindered(first), "{kind} {stage:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_superblock_that_e2fsck_cannot_believe_is_damage() {
+        for words in [
+            "e2fsck: Bad magic number in super-block while trying to open /dev/x",
+            "e2fsck: Superblock checksum does not match superblock while trying to open /dev/x",
+            "e2fsck: The ext2 superblock is corrupt while trying to open /dev/x",
+        ] {
+            let seen = verdict(FsKind::Ext4, Stage::Preen, Exit::Code(8), &said(words));
+            assert_eq!(seen, Verdict::MoreNeeded, "{words}");
+        }
+        // Which it says of whatever it could not open.
+        let unread = "e2fsck: Input/output error while trying to open /dev/x\n\
+                      The superblock could not be read or does not describe a valid ext2/ext3/ext4\n\
+                      filesystem (and not swap or ufs or something else), then the superblock\n\
+                      is corrupt, and you might try running e2fsck with an alternate superblock:\n";
+        let seen = verdict(FsKind::Ext4, Stage::Preen, Exit::Code(8), &said(unread));
+        assert_eq!(seen, Verdict::Hindered("exit code 8".to_owned()));
     }
 }

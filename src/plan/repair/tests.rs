@@ -113,24 +113,37 @@ fn a_sound_check_alone_gives_nothing_up() {
 fn a_check_that_was_cut_off_is_done_again() {
     assert_eq!(
         after_cut_off(Policy::Preen, "n1"),
-        Decision::Run(Stage::Release, Proof::CutOff)
+        Decision::Run(Stage::Note, Proof::CutOff)
     );
     assert!(matches!(after_cut_off(Policy::Never, "n1"), Decision::Block(w) if w.contains("n1")));
-    let released = |verdict| {
-        after_stage(
-            FsKind::Ext4,
-            Policy::Preen,
-            Proof::CutOff,
-            Stage::Release,
-            &verdict,
-        )
+    let next = |stage, verdict: &Verdict| {
+        after_stage(FsKind::Ext4, Policy::Preen, Proof::CutOff, stage, verdict)
     };
-    assert_eq!(
-        released(Verdict::Sound),
-        Decision::Run(Stage::Preen, Proof::CutOff)
-    );
     let failed = Verdict::Failed("exit code 1".to_owned());
-    assert!(matches!(released(failed), Decision::Block(_)));
+    for verdict in [&Verdict::Sound, &failed] {
+        let noted = next(Stage::Note, verdict);
+        assert_eq!(noted, Decision::Run(Stage::Release, Proof::CutOff));
+    }
+    let released = next(Stage::Release, &Verdict::Sound);
+    assert_eq!(released, Decision::Run(Stage::Preen, Proof::CutOff));
+    let kept = next(Stage::Release, &failed);
+    assert!(matches!(kept, Decision::Block(_)));
+}
+
+#[test]
+fn a_program_that_could_not_begin_is_tried_again_and_leads_to_nothing_more() {
+    let hindered = Verdict::Hindered("/dev/x is in use.".to_owned());
+    for kind in FsKind::ALL {
+        for stage in [Stage::Release, Stage::Preen, Stage::Full, Stage::DropLog] {
+            for proof in PROOFS {
+                let next = after_stage(kind, Policy::Full, proof, stage, &hindered);
+                assert!(
+                    matches!(&next, Decision::Wait(why) if why.contains("in use")),
+                    "{kind} {stage:?} {proof:?}: {next:?}"
+                );
+            }
+        }
+    }
 }
 
 #[test]
@@ -235,8 +248,8 @@ fn evidence() -> impl Strategy<Value = Evidence> {
 /// Whether this error number, or these words, can stand for damage at all.
 fn can_be_damage(failed: &Failed) -> bool {
     match failed.errno {
-        5 | 74 | 117 => true,
-        2 | 22 | 116 => failed.words.iter().any(|w| w.contains("Corruption")),
+        74 | 117 => true,
+        2 | 5 | 22 | 116 => failed.words.iter().any(|w| w.contains("Corruption")),
         _ => false,
     }
 }
@@ -294,7 +307,7 @@ proptest! {
         stage in select(Stage::ALL.to_vec()),
         code in -1..40i32,
     ) {
-        let verdict = verdict(kind, stage, Exit::Code(code));
+        let verdict = verdict(kind, stage, Exit::Code(code), &Said::default());
         let next = after_stage(kind, policy, proof, stage, &verdict);
         if let Decision::Run(stage, kept) = &next {
             prop_assert_eq!(*kept, proof);

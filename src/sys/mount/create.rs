@@ -10,7 +10,8 @@ use rustix::mount::{
 };
 
 use super::Options;
-use super::words::{KernelLog, kernel_name};
+use super::names::Names;
+use super::words::KernelLog;
 use crate::plan::repair::FsKind;
 use crate::sys::device::Device;
 
@@ -113,8 +114,8 @@ pub fn create(kind: FsKind, device: &Device, options: &Options) -> Result<OwnedF
     })
     .map_err(|e| {
         let mut words = read_log(&context);
-        if let Ok(name) = kernel_name(device.number) {
-            words.extend(log.about(&name));
+        if let Some(names) = Names::of(device.number) {
+            words.extend(log.about(&names));
         }
         failure(e, Step::Mount, "mount".to_owned(), words)
     })

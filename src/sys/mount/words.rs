@@ -6,7 +6,8 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+
+use super::names::Names;
 
 /// How many lines are kept: the first ones, which name the cause.
 const KEPT: usize = 12;
@@ -37,8 +38,8 @@ impl KernelLog {
         Self(open().ok())
     }
 
-    /// The warnings and errors since then that name `device`, by its name in the kernel, oldest first.
-    pub fn about(mut self, device: &str) -> Vec<String> {
+    /// The warnings and errors since then about the device of these names, oldest first.
+    pub fn about(mut self, device: &Names) -> Vec<String> {
         let mut words: Vec<String> = Vec::new();
         let Some(log) = &mut self.0 else {
             return words;
@@ -48,7 +49,7 @@ impl KernelLog {
             match log.read(&mut record) {
                 Ok(length) => {
                     let text = String::from_utf8_lossy(&record[..length]);
-                    let said = complaint(&text).filter(|said| names(said, device));
+                    let said = complaint(&text).filter(|said| device.are_in(said));
                     match said {
                         Some(said) if words.len() < KEPT && !words.iter().any(|w| w == said) => {
                             words.push(said.to_owned());
@@ -73,31 +74,6 @@ fn complaint(record: &str) -> Option<&str> {
     (level & 7 <= u32::from(WARNING)).then(|| text.lines().next().unwrap_or_default().trim())
 }
 
-/// Whether a message is about this device: `XFS (sda1): …`, `BTRFS error (device sda1 state E): …`,
-/// `I/O error, dev sda1, sector 8 …`.
-fn names(said: &str, device: &str) -> bool {
-    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '!' | '.');
-    said.match_indices(device).any(|(at, _)| {
-        let before = &said[..at];
-        let after = &said[at + device.len()..];
-        let ends = !after.starts_with(is_name);
-        ends && ["(", "(device ", "dev "]
-            .iter()
-            .any(|p| before.ends_with(p))
-    })
-}
-
-/// The kernel's name of a block device: that of its directory in sysfs.
-///
-/// # Errors
-/// Whatever the kernel refuses; the device may have gone.
-pub fn kernel_name(number: u64) -> io::Result<String> {
-    let (major, minor) = (libc::major(number), libc::minor(number));
-    let target = std::fs::read_link(format!("/sys/dev/block/{major}:{minor}"))?;
-    let name = Path::new(&target).file_name().unwrap_or_default();
-    Ok(name.to_string_lossy().into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,25 +94,5 @@ mod tests {
         ] {
             assert_eq!(complaint(other), None, "{other}");
         }
-    }
-
-    #[test]
-    fn a_message_is_about_the_device_that_it_names() {
-        for said in [
-            "XFS (sda1): log mount failed",
-            "EXT4-fs error (device sda1): ext4_fill_super",
-            "BTRFS error (device sda1 state E): open_ctree failed: -5",
-            "I/O error, dev sda1, sector 8 op 0x0:(READ)",
-            "Buffer I/O error on dev sda1, logical block 0",
-        ] {
-            assert!(names(said, "sda1"), "{said}");
-            assert!(!names(said, "sda"), "{said}");
-            assert!(!names(said, "a1"), "{said}");
-        }
-        assert!(!names("XFS (sda10): log mount failed", "sda1"));
-        assert!(!names(
-            "EXT4-fs: journaled quota format not specified",
-            "sda1"
-        ));
     }
 }

@@ -189,6 +189,8 @@ fn the_mmp_block_of_a_new_ext4_is_clean_and_shows_life_when_it_changes() {
     let clean = read();
     assert_eq!(clean.state, MmpState::Clean);
     assert_eq!(clean.watch(), Duration::from_secs(11));
+    // Twice in which a check may write.
+    assert_eq!(clean.watch_check(), Duration::from_secs(120));
 
     file.as_file()
         .write_all_at(&7u32.to_le_bytes(), place.offset + 4)

@@ -1,0 +1,97 @@
+//! The mark that e2fsck leaves on an ext4 with multiple-mount protection while it is at work, and for ever
+//! where it is cut off.
+//!
+//! Nothing on the device tells the one from the other: a check writes the mark anew once a minute at the most,
+//! at some places of its work, and not at all while it waits for an answer. The kernel and e2fsprogs never go
+//! beyond it, so it takes the certainty that its node is not at it.
+
+/// Where the node stands whose name is in a mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checker {
+    /// It is this node: who has a device here is known.
+    Here,
+    /// The cluster has fenced it, or stopped it in good order.
+    Down,
+    /// Anywhere else.
+    Unknown,
+}
+
+/// A node of the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer<'a> {
+    /// Its name in the cluster, which need not be that of its host.
+    pub name: &'a str,
+    /// Whether it is known to be down.
+    pub down: bool,
+}
+
+/// Where the node stands that calls itself `node`: `here` is what this one calls itself.
+pub fn checker<'a>(node: &str, here: &str, peers: impl IntoIterator<Item = Peer<'a>>) -> Checker {
+    if is_anybody(node) {
+        return Checker::Unknown;
+    }
+    if node.eq_ignore_ascii_case(here) {
+        return Checker::Here;
+    }
+    let mut meant = peers
+        .into_iter()
+        .filter(|peer| is_same_host(node, peer.name))
+        .peekable();
+    // Of two that may be meant, the living one may be at it.
+    match meant.peek().is_some() && meant.all(|peer| peer.down) {
+        true => Checker::Down,
+        false => Checker::Unknown,
+    }
+}
+
+/// Whether nobody's host has this name for itself: it was never given one.
+fn is_anybody(node: &str) -> bool {
+    let first = node.split('.').next().unwrap_or_default();
+    ["", "(none)", "localhost"].contains(&first.to_ascii_lowercase().as_str())
+}
+
+/// Whether two names may be one host's: one of them in full, the other in short.
+fn is_same_host(one: &str, other: &str) -> bool {
+    let short = |name: &str, full: &str| {
+        let first = full.split('.').next().unwrap_or_default();
+        !name.contains('.') && name.eq_ignore_ascii_case(first)
+    };
+    one.eq_ignore_ascii_case(other) || short(one, other) || short(other, one)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn peer(name: &str, down: bool) -> Peer<'_> {
+        Peer { name, down }
+    }
+
+    #[test]
+    fn a_mark_is_this_node_s_by_its_own_name_alone() {
+        for node in ["n1.example.com", "N1.Example.com"] {
+            assert_eq!(checker(node, "n1.example.com", []), Checker::Here);
+        }
+        for node in ["n1", "n1.example.org", "n2"] {
+            assert_eq!(checker(node, "n1.example.com", []), Checker::Unknown);
+        }
+        for nameless in ["", "(none)", "localhost", "localhost.localdomain"] {
+            let down = [peer(nameless, true)];
+            assert_eq!(checker(nameless, nameless, down), Checker::Unknown);
+        }
+    }
+
+    #[test]
+    fn another_node_is_down_only_if_the_cluster_says_so_of_all_that_may_be_meant() {
+        let seen = |node, peers: &[Peer]| checker(node, "n1", peers.iter().copied());
+        let (up, down) = (peer("n2", false), peer("n2", true));
+        for node in ["n2", "n2.example.com", "N2"] {
+            assert_eq!(seen(node, &[peer("n1", false), down]), Checker::Down);
+            assert_eq!(seen(node, &[peer("n1", false), up]), Checker::Unknown);
+        }
+        assert_eq!(seen("n3", &[down]), Checker::Unknown);
+        let two = [peer("n2.a.example", true), peer("n2.b.example", false)];
+        assert_eq!(seen("n2", &two), Checker::Unknown);
+        assert_eq!(seen("n2.a.example", &two), Checker::Down);
+    }
+}
