@@ -281,7 +281,7 @@ fn monitor(context: &Context<'_>) -> Result<State, Error> {
     }
     if let Some(cell) = &cell {
         state = service.put_on_record(&wish, state)?;
-        state = service.defend(cell.netns.as_fd(), state)?;
+        state = service.defend(cell.netns.as_fd(), state);
     }
     if service.note(&state)? {
         let member = member::member(context);

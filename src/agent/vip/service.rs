@@ -168,10 +168,7 @@ impl<'a> Service<'a> {
                 &steps[..before_proxy(steps, wish.vip)]
             })?;
             match search.finish()? {
-                None => {
-                    record.claimed = None;
-                    self.forget_rival(wish.vip);
-                }
+                None => record.claimed = None,
                 Some(other) => {
                     if let Err(e) = self.admit(desired, other) {
                         self.clear(&wish.vserver, wish.vip, place.cell())?;
