@@ -642,6 +642,53 @@ fn a_firewall_that_drops_what_is_forwarded_is_named_and_one_that_lets_it_through
 
 #[test]
 #[ignore = "needs root"]
+fn what_others_keep_in_large_sets_is_not_read_to_the_end() {
+    let net = Network::new();
+    let alpha = net.cell("alpha");
+    let wish = alpha.wish("10.1.0.50");
+    let block: Vec<String> = (0..20_000)
+        .map(|n| format!("10.9.{}.{}", n / 250, n % 250))
+        .collect();
+    let names: Vec<String> = (0..5000).map(|n| format!("\"d{n}\"")).collect();
+    let rules = format!(
+        "table inet large {{
+            set block {{ type ipv4_addr; elements = {{ {} }}; }}
+            set names {{ type ifname; elements = {{ {}, \"a0\" }}; }}
+            map leads {{ type ipv4_addr : verdict; elements = {{ 10.9.0.1 : drop }}; }}
+            chain forward {{
+                type filter hook forward priority 10; policy accept;
+                ip saddr @block drop
+                ip saddr vmap @leads
+                iifname @names drop
+            }}
+        }}",
+        block.join(", "),
+        names.join(", ")
+    );
+    let file = net.runtime.path().join("rules");
+    std::fs::write(&file, rules).unwrap();
+    net.node.sh(&format!("nft -f {}", file.display()));
+    // It is dropped, but that is not looked for.
+    assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
+    assert_eq!(net.monitor(&alpha, &wish), State::Running);
+    net.service("10.1.0.50", |s| s.validate(&wish)).unwrap();
+    net.node
+        .sh("nft 'flush set inet large names; add element inet large names { \"a0\" }'");
+    let state = net.monitor(&alpha, &wish);
+    assert_eq!(
+        state,
+        State::Running,
+        "what the map leads to may let it pass"
+    );
+    net.node.sh(
+        "nft flush chain inet large forward; nft add rule inet large forward iifname @names drop",
+    );
+    let why = "chain forward of nftables table inet large drops packets of 10.1.0.50 between a0 and b-alpha";
+    assert_eq!(net.monitor(&alpha, &wish), State::Degraded(why.into()));
+}
+
+#[test]
+#[ignore = "needs root"]
 fn a_port_on_which_ipv6_is_switched_off_is_left_out_for_ipv6() {
     let net = Network::new();
     let alpha = net.cell("alpha");

@@ -1,6 +1,7 @@
 //! `ocf:berth:vip`: a virtual IP address of one vserver.
 
 mod detour;
+mod hindrance;
 pub(super) mod kernel;
 mod noting;
 pub(super) mod record;
