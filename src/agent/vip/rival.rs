@@ -31,8 +31,8 @@ use crate::sys::state;
 const FIRST_ANSWER: Duration = Duration::from_millis(10);
 /// How long the cluster may take to say whether a node is up.
 const MEMBER_LIMIT: Duration = Duration::from_secs(2);
-/// How long a refusal is remembered: a stranger who comes later is told of anew. That nobody answers meanwhile
-/// ends it not, or whoever falls silent now and then could have each start refused.
+/// How long a refusal is remembered: a stranger who comes later is told of anew. A silence in between does not end
+/// it, or whoever falls silent now and then could have each failover's first start refused.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 /// Refusals are some dozens of bytes each; a longer file is not one of berth's.
 const LIMIT: u64 = 1 << 20;
