@@ -168,6 +168,35 @@ fn rules_that_somebody_has_changed_are_no_longer_whole() {
 
 #[test]
 #[ignore = "needs root"]
+fn chains_that_others_have_put_into_the_tables_go_when_these_are_made_anew() {
+    let (node, mut socket) = node();
+    socket.change(&[], &elements()).unwrap();
+    let own = node.sh("nft list chains");
+    for chains in [
+        "chain inet berth mine { type filter hook forward priority -1; policy drop; }",
+        "chain inet berth one; add chain inet berth two; add rule inet berth one jump two; \
+         add chain inet berth three { type filter hook input priority 5; }; add rule inet berth three jump one",
+        "chain arp berth mine { type filter hook input priority 0; policy drop; }; \
+         add rule arp berth mine accept",
+    ] {
+        node.sh(&format!("nft 'add {chains}'"));
+        assert_eq!(socket.standing().unwrap(), Standing::Damaged, "{chains}");
+        create(&node, &mut socket);
+        assert_eq!(socket.standing().unwrap(), Standing::Whole, "{chains}");
+        assert_eq!(node.sh("nft list chains"), own);
+    }
+    let left = socket.elements(&Family::BOTH).unwrap().len();
+    assert_eq!(left, elements().len());
+    // What can't go is empty, and doesn't keep the tables from being made.
+    node.sh("nft 'add chain inet berth theirs; add rule inet berth theirs drop; \
+             add map inet berth leads { type inet_service : verdict; elements = { 25 : jump theirs }; }'");
+    create(&node, &mut socket);
+    assert_eq!(socket.standing().unwrap(), Standing::Whole);
+    assert!(!node.sh("nft list chain inet berth theirs").contains("drop"));
+}
+
+#[test]
+#[ignore = "needs root"]
 fn rules_of_another_version_serve_until_they_are_made_anew() {
     let (node, mut socket) = node();
     socket.change(&[], &elements()).unwrap();

@@ -73,7 +73,10 @@ impl<T: Serialize + DeserializeOwned> Job<T> {
     /// `work` and its sending use no lock that another thread of the test may hold at this moment, but for the
     /// allocator's, which the C library puts in order in the child.
     #[cfg(test)]
-    unsafe fn spawn_for_test(name: &CStr, work: impl FnOnce() -> Outcome<T>) -> io::Result<Self> {
+    pub(crate) unsafe fn spawn_for_test(
+        name: &CStr,
+        work: impl FnOnce() -> Outcome<T>,
+    ) -> io::Result<Self> {
         // SAFETY: the caller's promise.
         Self::begin(work, |keep, work| unsafe { fork_anyhow(name, keep, work) })
     }

@@ -6,6 +6,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
+use nix::unistd::{Uid, User};
+
 use super::element::Element;
 use super::tool::command;
 use crate::sys::command::run;
@@ -18,6 +20,8 @@ const NO_SUCH: i32 = 105;
 const XPATH: &str = "/cib/configuration/nodes/node | /cib/status/node_state/transient_attributes";
 /// Pacemaker's daemon that keeps the attributes of its node.
 const KEEPER: &str = "pacemaker-attrd";
+/// Whom it runs as; root's is one, too.
+const DAEMON_USER: &str = "hacluster";
 
 /// The values of attributes, by the attribute's name and the node's.
 pub type Values = BTreeMap<String, BTreeMap<String, String>>;
@@ -70,7 +74,14 @@ fn values(found: &Element) -> Values {
 /// # Errors
 /// If it can't be looked for.
 pub fn keeper() -> io::Result<Option<OwnedFd>> {
-    process::find(KEEPER)
+    // Where that user can't be looked up, nobody else's process is taken for it all the same.
+    let daemons = User::from_name(DAEMON_USER).ok().flatten();
+    let users: Vec<Uid> = daemons
+        .map(|user| user.uid)
+        .into_iter()
+        .chain([Uid::from_raw(0)])
+        .collect();
+    process::find(KEEPER, &users)
 }
 
 #[cfg(test)]

@@ -123,11 +123,12 @@ fn keep_spare(spare: &Path, length: usize) -> io::Result<()> {
     })
 }
 
-/// Opens a spare file that nobody else writes to meanwhile: several processes write files of one directory.
+/// Opens a spare file that nobody else writes to meanwhile: several processes write files of one directory. Who
+/// has it keeps it for as long as it likes, and may be stopped: it is not waited for.
 fn claim(spare: &Path, options: &OpenOptions) -> io::Result<Flock<File>> {
     loop {
-        let file =
-            Flock::lock(options.open(spare)?, FlockArg::LockExclusive).map_err(|(_, e)| e)?;
+        let file = Flock::lock(options.open(spare)?, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, e)| e)?;
         // Whoever had it may have given it another place.
         let (own, there) = (file.metadata()?, fs::metadata(spare));
         if there.is_ok_and(|there| there.ino() == own.ino()) {
@@ -174,6 +175,26 @@ mod tests {
             .collect();
         names.sort();
         assert_eq!(names, [SPARE, "state"]);
+    }
+
+    #[test]
+    fn a_spare_file_that_somebody_keeps_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let spare = dir.path().join(SPARE);
+        let file = File::create(&spare).unwrap();
+        let _kept = Flock::lock(file, FlockArg::LockExclusive).unwrap();
+        let path = dir.path().join("state");
+        let (say, hear) = std::sync::mpsc::channel();
+        let writing = path.clone();
+        std::thread::spawn(move || {
+            let written = replace(&writing, b"[1]");
+            say.send((written, use_spare(&writing, b"[2]"))).unwrap();
+        });
+        let limit = std::time::Duration::from_secs(20);
+        let (written, spared) = hear.recv_timeout(limit).expect("it waits for the spare");
+        written.unwrap();
+        assert_eq!(spared.unwrap_err().raw_os_error(), Some(libc::EWOULDBLOCK));
+        assert_eq!(read(&path, 3).unwrap(), b"[1]");
     }
 
     #[test]

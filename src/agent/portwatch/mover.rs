@@ -366,6 +366,7 @@ impl Mover {
     ) -> io::Result<()> {
         let mut seen = self.kernel.observe(None, &Family::BOTH)?;
         seen.watched.clone_from(&view.report);
+        let targets = &still_good(targets, &seen);
         records.retain(|r| matches!(r.role, Role::Router(_)) || has_cell(r, &seen));
         let mut requests: Vec<Request> = Vec::new();
         for record in &records {
@@ -421,6 +422,14 @@ impl Mover {
     }
 }
 
+/// Of the ports that VIPs have moved to, those that are still worth to be at: the lock may have been waited for,
+/// and what was decided on comes before all else.
+fn still_good(targets: &BTreeMap<IpAddr, String>, seen: &Observed) -> BTreeMap<IpAddr, String> {
+    let good = |port: &str| seen.link(port).is_some_and(|link| seen.is_usable(link));
+    let kept = targets.iter().filter(|(_, port)| good(port));
+    kept.map(|(vip, port)| (*vip, port.clone())).collect()
+}
+
 /// Whether the cell of a VIP's vserver is on this node.
 fn has_cell(record: &Record, seen: &Observed) -> bool {
     let veth = network::outside(&record.wish.vserver);
@@ -462,6 +471,43 @@ impl Loads {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::port::Standing;
+    use crate::plan::vip::{Link, Watched};
+
+    #[test]
+    fn a_port_that_has_failed_since_it_was_decided_on_is_no_target_any_more() {
+        let link = |name: &str, carrier| Link {
+            name: name.to_owned(),
+            up: true,
+            carrier,
+            eligible: true,
+            addresses: Vec::new(),
+        };
+        let watched = |standing| Watched {
+            standing,
+            load: 0,
+            nets: Vec::new(),
+        };
+        let seen = Observed {
+            links: [("p0", true), ("p1", true), ("p2", false), ("p3", true)]
+                .map(|(name, carrier)| link(name, carrier))
+                .into(),
+            watched: [
+                ("p0".to_owned(), watched(Standing::Good)),
+                ("p1".to_owned(), watched(Standing::Failed)),
+                ("p2".to_owned(), watched(Standing::Good)),
+                ("p3".to_owned(), watched(Standing::Held)),
+            ]
+            .into(),
+            ..Observed::default()
+        };
+        // The last one is not there at all.
+        let targets: BTreeMap<IpAddr, String> = (0..5u8)
+            .map(|n| ([10, 1, 0, n].into(), format!("p{n}")))
+            .collect();
+        let left = still_good(&targets, &seen);
+        assert_eq!(left.into_values().collect::<Vec<_>>(), ["p0", "p3"]);
+    }
 
     #[test]
     fn a_load_is_what_a_counter_has_grown_by() {

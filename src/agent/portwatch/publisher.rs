@@ -174,9 +174,10 @@ impl Publisher {
             .chain(self.keeper.as_ref().map(AsFd::as_fd))
     }
 
-    /// When it is to be called again although nothing happens.
+    /// When it is to be called again although nothing happens. While a child is at work nothing is tried again:
+    /// its end can be waited for.
     pub fn next(&self) -> Option<Instant> {
-        self.retry
+        self.retry.filter(|_| self.job.is_none())
     }
 
     /// Goes on: takes what a child has done, and has the next one do what is left.

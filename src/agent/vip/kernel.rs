@@ -264,7 +264,7 @@ impl Kernel {
     /// Another program's chain that drops what VIPs of `family` receive and send between a port and an
     /// interface that leads inwards, which need not be there yet.
     pub fn barrier(
-        &mut self,
+        &self,
         family: Family,
         (port, inward): (&str, &str),
     ) -> io::Result<Option<Barrier>> {
@@ -277,7 +277,8 @@ impl Kernel {
             port: (port, index(port)),
             inward: (inward, index(inward)),
         };
-        let found = self.nft.barriers_among(&self.foreign, &[passage])?;
+        // A reading that is given up leaves a socket that can't be read by any more: not the one of the tables.
+        let found = nft::Socket::new()?.barriers_among(&self.foreign, &[passage])?;
         Ok(found.into_iter().next())
     }
 

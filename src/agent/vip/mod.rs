@@ -1,6 +1,7 @@
 //! `ocf:berth:vip`: a virtual IP address of one vserver.
 
 mod detour;
+mod hindrance;
 pub(super) mod kernel;
 mod noting;
 pub(super) mod record;
@@ -281,7 +282,7 @@ fn monitor(context: &Context<'_>) -> Result<State, Error> {
     }
     if let Some(cell) = &cell {
         state = service.put_on_record(&wish, state)?;
-        state = service.defend(cell.netns.as_fd(), state)?;
+        state = service.defend(cell.netns.as_fd(), state);
     }
     if service.note(&state)? {
         let member = member::member(context);

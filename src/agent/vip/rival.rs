@@ -31,7 +31,8 @@ use crate::sys::state;
 const FIRST_ANSWER: Duration = Duration::from_millis(10);
 /// How long the cluster may take to say whether a node is up.
 const MEMBER_LIMIT: Duration = Duration::from_secs(2);
-/// How long a refusal is remembered: a stranger who comes later is told of anew.
+/// How long a refusal is remembered: a stranger who comes later is told of anew. A silence in between does not end
+/// it, or whoever falls silent now and then could have each failover's first start refused.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 /// Refusals are some dozens of bytes each; a longer file is not one of berth's.
 const LIMIT: u64 = 1 << 20;
@@ -137,26 +138,29 @@ impl Service<'_> {
         }
     }
 
-    /// Nobody claims the VIP: the next who does is told of anew.
-    pub(super) fn forget_rival(&self, vip: IpAddr) {
-        let Ok(_lock) = self.lock() else { return };
-        let mut refusals = Refusals::read(&self.runtime, since_boot());
-        if refusals.0.remove(&vip).is_some() {
-            refusals.write(&self.runtime).unwrap_or_else(log::warn);
-        }
-    }
-
     /// Where somebody claimed the VIP too when it was started, looks whether that is over; if not,
-    /// announces the VIP once more, and says who it is.
-    ///
-    /// # Errors
-    /// If the network or the kernel can't be asked.
-    pub fn defend(&self, cell: BorrowedFd<'_>, state: State) -> Result<State, Error> {
+    /// announces the VIP once more, and says who it is. That the network can't be asked is no fault of a VIP that
+    /// is served: then its state is as it was.
+    pub fn defend(&self, cell: BorrowedFd<'_>, state: State) -> State {
         let record = Record::read(&self.runtime, self.instance);
         let claimed = record.filter(|r| r.claimed.is_some() && r.role == Role::Home);
         let (Some(record), State::Running) = (claimed, &state) else {
-            return Ok(state);
+            return state;
         };
+        match self.contest(cell, &record) {
+            Ok(contested) => contested.unwrap_or(state),
+            Err(e) => {
+                log::warn(format_args!(
+                    "look for another user of {}: {e}",
+                    record.wish.vip
+                ));
+                state
+            }
+        }
+    }
+
+    /// How the VIP on `record` is, if somebody still claims it, too.
+    fn contest(&self, cell: BorrowedFd<'_>, record: &Record) -> Result<Option<State>, Error> {
         let request = record.request();
         let mut kernel = self.kernel(Some(cell))?;
         let seen = observe(&mut kernel, &request, &own(&request))?;
@@ -164,7 +168,7 @@ impl Service<'_> {
         let (wire, macs) = (Wire::open()?, kernel.macs());
         let probe = probe(&kernel, &desired, &seen, (desired.vip, &macs))?;
         let Some(probe) = probe else {
-            return Ok(state);
+            return Ok(None);
         };
         step("looking for another user of the address");
         let other = Search::begin(&wire, probe)?.finish()?;
@@ -174,19 +178,13 @@ impl Service<'_> {
         let claimed = other.map(|mac| mac.0);
         let lock = self.lock()?;
         let now = Record::read(&self.runtime, self.instance);
-        if let Some(now) = now.filter(|now| *now == record && now.claimed != claimed) {
+        if let Some(now) = now.filter(|now| now == record && now.claimed != claimed) {
             let changed = Record { claimed, ..now };
             let written = changed.write(&self.runtime, self.instance);
             written.unwrap_or_else(log::warn);
         }
         drop(lock);
-        Ok(match other {
-            Some(other) => contested(&desired, other),
-            None => {
-                self.forget_rival(desired.vip);
-                state
-            }
-        })
+        Ok(other.map(|other| contested(&desired, other)))
     }
 }
 

@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::detour::{Place, routing};
+use super::hindrance::{Found, barrier, unhindered};
 use super::kernel::Kernel;
 use super::record::{Record, Role, Wish, detour_name};
 use super::rival::{self, Sought};
@@ -125,7 +126,8 @@ impl<'a> Service<'a> {
         let seen = observe(&mut kernel, &request, &Family::BOTH)?;
         let desired = Desired::new(&request, &seen).map_err(error_of)?;
         if vip::start(&desired, &seen).is_empty() {
-            let state = judged(&mut kernel, &request, &desired, &seen)?;
+            let state = state_of(judge(&desired, &seen));
+            let state = unhindered(&kernel, &request, &desired, state);
             let state = self.served(record, place, (&desired, state))?;
             return Ok(Started {
                 state,
@@ -168,10 +170,7 @@ impl<'a> Service<'a> {
                 &steps[..before_proxy(steps, wish.vip)]
             })?;
             match search.finish()? {
-                None => {
-                    record.claimed = None;
-                    self.forget_rival(wish.vip);
-                }
+                None => record.claimed = None,
                 Some(other) => {
                     if let Err(e) = self.admit(desired, other) {
                         self.clear(&wish.vserver, wish.vip, place.cell())?;
@@ -189,7 +188,8 @@ impl<'a> Service<'a> {
                 port.clone_from(&done.desired.port);
             }
             if !done.changed || !matches!(done.state, State::Failed(_)) {
-                let state = self.served(record, place, (&done.desired, done.state))?;
+                let state = unhindered(kernel, &request, &done.desired, done.state);
+                let state = self.served(record, place, (&done.desired, state))?;
                 return Ok((state, port));
             }
         }
@@ -240,9 +240,8 @@ impl<'a> Service<'a> {
         let steps = vip::start(&desired, &seen);
         let steps = choose(&steps);
         let Some(next) = steps.first() else {
-            let state = judged(kernel, request, &desired, &seen)?;
             return Ok(Applied {
-                state,
+                state: state_of(judge(&desired, &seen)),
                 desired,
                 changed: false,
             });
@@ -254,9 +253,8 @@ impl<'a> Service<'a> {
             .context(format!("start {}", request.vip))?;
         fit(kernel, request);
         let seen = observe(kernel, request, &own(request))?;
-        let state = judged(kernel, request, &desired, &seen)?;
         Ok(Applied {
-            state,
+            state: state_of(judge(&desired, &seen)),
             desired,
             changed: true,
         })
@@ -374,9 +372,9 @@ impl<'a> Service<'a> {
     pub fn monitor(&self, wish: &Wish, cell: Option<BorrowedFd<'_>>) -> Result<State, Error> {
         let mut kernel = self.kernel(cell)?;
         let alive = cell.is_some();
-        let state = self.examine(wish, &mut kernel, alive)?;
-        if !matches!(state, State::Failed(_)) {
-            return Ok(state);
+        let found = self.examine(wish, &mut kernel, alive)?;
+        if !matches!(found.state, State::Failed(_)) {
+            return Ok(found.conclude(&kernel));
         }
         // It may have been in the middle of a move to another port, or portwatch can mend what
         // somebody else took away: a restart would only take longer.
@@ -391,16 +389,17 @@ impl<'a> Service<'a> {
         let until = Instant::now() + if mends { MENDING } else { Duration::ZERO };
         loop {
             let lock = self.lock()?;
-            let state = self.examine(wish, &mut kernel, alive)?;
+            let found = self.examine(wish, &mut kernel, alive)?;
             drop(lock);
-            if !matches!(state, State::Failed(_)) || Instant::now() >= until.min(self.deadline) {
-                return Ok(state);
+            let is_over = Instant::now() >= until.min(self.deadline);
+            if is_over || !matches!(found.state, State::Failed(_)) {
+                return Ok(found.conclude(&kernel));
             }
             thread::sleep(MENDING_PAUSE);
         }
     }
 
-    fn examine(&self, wish: &Wish, kernel: &mut Kernel, alive: bool) -> Result<State, Error> {
+    fn examine(&self, wish: &Wish, kernel: &mut Kernel, alive: bool) -> Result<Found, Error> {
         let role = match Record::read(&self.runtime, self.instance) {
             Some(record) => record.role,
             None => {
@@ -414,25 +413,27 @@ impl<'a> Service<'a> {
         let there = match &role {
             Role::Home => None,
             Role::Router(way) => Some(way),
-            Role::Stranded(why) => return Ok(State::Degraded(why.clone())),
-            Role::Ending(_) | Role::Detour(_) => return Ok(State::Stopped),
+            Role::Stranded(why) => return Ok(State::Degraded(why.clone()).into()),
+            Role::Ending(_) | Role::Detour(_) => return Ok(State::Stopped.into()),
         };
         let own = network::outside(&wish.vserver);
         if vip::holder(wish.vip, &seen).is_some_and(|link| there.is_some() || link != own) {
-            return Ok(State::Stopped);
+            return Ok(State::Stopped.into());
         }
         if !alive && there.is_none() {
             let reason = format!("vserver {}'s cell does not run on this node", wish.vserver);
-            return Ok(state_of(judge_without_plan(wish.vip, &reason, &seen)));
+            return Ok(state_of(judge_without_plan(wish.vip, &reason, &seen)).into());
         }
         fit(kernel, &request);
-        let state = match Desired::new(&request, &seen) {
-            Ok(desired) => judged(kernel, &request, &desired, &seen)?,
-            Err(problem) => state_of(judge_without_plan(wish.vip, &problem.to_string(), &seen)),
-        };
-        Ok(match (state, there) {
-            (State::Running, Some(way)) => State::Degraded(routing(wish.vip, way)),
-            (state, _) => state,
+        Ok(match Desired::new(&request, &seen) {
+            Ok(desired) => Found {
+                state: state_of(judge(&desired, &seen)),
+                routing: there.map(|way| routing(wish.vip, way)),
+                plan: Some((request, desired)),
+            },
+            Err(problem) => {
+                state_of(judge_without_plan(wish.vip, &problem.to_string(), &seen)).into()
+            }
         })
     }
 
@@ -446,7 +447,7 @@ impl<'a> Service<'a> {
         let seen = observe(&mut kernel, &request, &own(&request))?;
         let desired = Desired::new(&request, &seen).map_err(error_of)?;
         vip::check_places(&request, &seen).map_err(error_of)?;
-        match barrier(&mut kernel, &request, &desired)? {
+        match barrier(&kernel, &request, &desired) {
             Some(why) => Err(Error::host(why)),
             None => Ok(()),
         }
@@ -529,40 +530,6 @@ pub(super) fn observe(
     let links = request.links(&seen);
     kernel.observe_settings(request.vip, &links, &mut seen)?;
     Ok(seen)
-}
-
-/// How a VIP is that is to be as `desired`.
-fn judged(
-    kernel: &mut Kernel,
-    request: &Request,
-    desired: &Desired,
-    seen: &Observed,
-) -> Result<State, Error> {
-    let state = state_of(judge(desired, seen));
-    if state != State::Running {
-        return Ok(state);
-    }
-    let barrier = barrier(kernel, request, desired)?;
-    Ok(barrier.map_or(state, State::Degraded))
-}
-
-/// Which other program's firewall keeps clients from the VIP, if one does.
-fn barrier(
-    kernel: &mut Kernel,
-    request: &Request,
-    desired: &Desired,
-) -> Result<Option<String>, Error> {
-    let Some(port) = desired.port.as_deref() else {
-        return Ok(None);
-    };
-    let inward = request.behind.link();
-    let found = kernel.barrier(Family::of(&request.vip), (port, inward))?;
-    Ok(found.map(|chain| {
-        format!(
-            "{chain} drops packets of {} between {port} and {inward}",
-            request.vip
-        )
-    }))
 }
 
 /// Has the cell's interface follow what the ports carry. That it can't costs speed only.

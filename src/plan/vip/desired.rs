@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 
 use super::place::{
     Behind, Exit, Problem, Request, beside, candidates, check_free, check_ports, check_subnet,
-    exits, subnet,
+    doubt, exits, subnet,
 };
 use super::{
     BACKUP_METRIC, CELL_METRIC, Element, FIRST_METRIC, FROM_RULE, Family, LAST_RULE, LAST_TABLE,
@@ -34,6 +34,8 @@ pub struct Desired {
     pub elsewhere: bool,
     /// All ports of its subnet that it might be served through.
     pub candidates: Vec<String>,
+    /// Why clients may not be where it is served.
+    pub(super) doubt: Option<String>,
     /// What it needs, in the order in which it is made, and whether it is served without it.
     pub(super) items: Vec<(Item, bool)>,
 }
@@ -55,6 +57,7 @@ impl Desired {
                 (subnet, candidates(request, subnet, seen)?)
             }
         };
+        let doubt = doubt(request, &candidates, seen);
         let candidates: Vec<String> = candidates.iter().map(|p| p.name.clone()).collect();
         let mut exits = exits(request, subnet, seen)?;
         exits.retain(|exit| exit.link.up);
@@ -85,6 +88,7 @@ impl Desired {
             subnet,
             port,
             elsewhere,
+            doubt,
             items: list.items,
             candidates,
         })

@@ -54,7 +54,10 @@ pub fn judge(desired: &Desired, seen: &Observed) -> Verdict {
             "no port of {} works ({ports}): reached through {port} by its announced route",
             desired.subnet
         )),
-        Some(_) => Verdict::Running,
+        Some(_) => match &desired.doubt {
+            Some(doubt) => Verdict::Degraded(doubt.clone()),
+            None => Verdict::Running,
+        },
     }
 }
 

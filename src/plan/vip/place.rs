@@ -9,8 +9,8 @@ use ipnetwork::IpNetwork;
 use crate::plan::port::Standing;
 
 use super::{
-    Element, FIRST_METRIC, FROM_RULE, Family, Link, Object, Observed, TO_TABLE, Watched,
-    gateway_fits, vserver_of,
+    Element, FIRST_METRIC, FROM_RULE, Family, GatewayFault, Link, Object, Observed, TO_TABLE,
+    Watched, gateway_fits, vserver_of,
 };
 
 /// What is asked for.
@@ -285,12 +285,27 @@ fn check_gateway(request: &Request, subnet: IpNetwork) -> Result<(), Problem> {
     let Some(gateway) = request.gateway else {
         return Ok(());
     };
-    gateway_fits(gateway, subnet, Some(request.vip))
-        .map_err(|fault| Problem::Config(format!("parameter gateway: {gateway} {fault}")))
+    match gateway_fits(gateway, subnet, Some(request.vip)) {
+        // The first of IPv6 is all routers' (RFC 4291, 2.6.1): where a file is written it is taken for a mistake, but
+        // it leads out.
+        Ok(()) | Err(GatewayFault::Reserved(IpNetwork::V6(_))) => Ok(()),
+        Err(fault) => Err(Problem::Config(format!(
+            "parameter gateway: {gateway} {fault}"
+        ))),
+    }
 }
 
-/// Whether a port is on other subnets than the VIP's, by portwatch's parameters.
-fn is_astray(vip: IpAddr, link: &Link, seen: &Observed) -> bool {
+/// Whether a port is on other subnets than the VIP's, by portwatch's parameters. These name one subnet of a family
+/// for each port; one that has an address beside the VIP is there, too.
+fn is_astray(request: &Request, link: &Link, seen: &Observed) -> bool {
+    let vip = request.vip;
+    let beside = |address: &IpNetwork| {
+        let named = request.subnet.is_some_and(|s| s.contains(address.ip()));
+        named || (address.contains(vip) && !is_single(address))
+    };
+    if link.addresses.iter().any(beside) {
+        return false;
+    }
     let nets = seen.watched.get(&link.name).into_iter();
     let mut nets = nets
         .flat_map(|w| &w.nets)
@@ -317,7 +332,7 @@ fn mute(request: &Request, seen: &Observed) -> Option<Problem> {
 /// The first of the VIP's ports that is on another subnet, as a problem.
 fn astray(request: &Request, seen: &Observed) -> Option<Problem> {
     let mut links = request.ports.iter().flatten().filter_map(|p| seen.link(p));
-    let link = links.find(|link| is_astray(request.vip, link, seen))?;
+    let link = links.find(|link| is_astray(request, link, seen))?;
     let nets = seen.watched.get(&link.name).into_iter();
     let nets: Vec<String> = nets
         .flat_map(|w| &w.nets)
@@ -331,8 +346,16 @@ fn astray(request: &Request, seen: &Observed) -> Option<Problem> {
     )))
 }
 
+/// Why clients may not reach the VIP by `candidates`: all of its ports were named, and are on other subnets as
+/// portwatch has it.
+pub(super) fn doubt(request: &Request, candidates: &[&Link], seen: &Observed) -> Option<String> {
+    let named = request.ports.is_some() && !candidates.is_empty();
+    let all = named && candidates.iter().all(|l| is_astray(request, l, seen));
+    Some(astray(request, seen).filter(|_| all)?.to_string())
+}
+
 /// Whether all of the VIP's ports that the node has are on its subnet, as far as portwatch knows; a start
-/// does with those that are.
+/// does with those that are, or else with all.
 ///
 /// # Errors
 /// The first that is not.
@@ -351,12 +374,17 @@ pub(super) fn candidates<'a>(
     let vip = request.vip;
     if let Some(names) = &request.ports {
         let links = names.iter().filter_map(|name| seen.link(name));
-        let fits = |l: &&Link| !is_astray(vip, l, seen) && !is_mute(vip, l, seen);
-        let found: Vec<&Link> = links.filter(fits).collect();
-        let wrong = || astray(request, seen).or_else(|| mute(request, seen));
-        return match (found.is_empty(), wrong()) {
-            (true, Some(problem)) if !request.routed => Err(problem),
-            _ => Ok(found),
+        let able = links.filter(|link| !is_mute(vip, link, seen));
+        let (strays, found): (Vec<&Link>, Vec<&Link>) =
+            able.partition(|link| is_astray(request, link, seen));
+        // By a route that is announced it is reached through other subnets' ports, as such.
+        if !found.is_empty() || request.routed {
+            return Ok(found);
+        }
+        // The administrator may know better than portwatch's parameters.
+        return match mute(request, seen).filter(|_| strays.is_empty()) {
+            Some(problem) => Err(problem),
+            None => Ok(strays),
         };
     }
     // What portwatch knows to be on the subnet is, with or without an address. And without portwatch

@@ -546,20 +546,74 @@ fn a_port_of_another_subnet_is_not_taken_and_is_named() {
         subnet: "10.1.0.0/24".parse().ok(),
         ..request("10.1.0.50")
     };
-    let why = "host: parameter ports: c0 is on 10.2.0.0/24, where clients of 10.1.0.50 are not";
-    assert_eq!(problem(&state, &on(&["c0"])), why);
+    let why = "parameter ports: c0 is on 10.2.0.0/24, where clients of 10.1.0.50 are not";
+    // Where there is no other it is taken, as it was before portwatch knew of it: the administrator may know better.
+    let mut only = state.clone();
+    let stray = on(&["c0"]);
+    assert_eq!(started(&mut only, &stray).as_deref(), Some("c0"));
+    assert_eq!(verdict(&only, &stray), Verdict::Degraded(why.into()));
+    assert!(!is_lost(&stray, &only));
+    assert_eq!(check_places(&stray, &state).unwrap_err().to_string(), why);
     // One that fits will do, but what is wrong is told to who asks.
     let both = on(&["c0", "a1"]);
-    assert_eq!(
-        check_places(&both, &state).unwrap_err().to_string(),
-        why[6..]
-    );
+    assert_eq!(check_places(&both, &state).unwrap_err().to_string(), why);
     assert_eq!(started(&mut state, &both).as_deref(), Some("a1"));
     check_places(&on(&["a0", "a1"]), &state).unwrap();
     // Of what portwatch does not know, the administrator knows better.
     state.watched.clear();
     check_places(&on(&["c0"]), &state).unwrap();
     assert!(Desired::new(&on(&["c0"]), &state).is_ok());
+}
+
+#[test]
+fn a_port_with_an_address_beside_the_vip_is_on_its_subnet_whatever_portwatch_was_told() {
+    let mut state = node();
+    // A second subnet on the same wire: portwatch's parameters have one of a family for a port.
+    state.links[2].addresses = ["10.2.0.1/24", "10.1.0.1/24", "2001:db8:2::1/64"]
+        .map(|a| a.parse().unwrap())
+        .into();
+    watch(
+        &mut state,
+        "c0",
+        Standing::Good,
+        "10.2.0.0/24",
+        "10.2.0.254",
+    );
+    let named = |subnet: Option<&str>| Request {
+        ports: Some(vec!["c0".into()]),
+        subnet: subnet.map(|s| s.parse().unwrap()),
+        ..request("10.1.0.50")
+    };
+    for request in [named(None), named(Some("10.1.0.0/24"))] {
+        check_places(&request, &state).unwrap();
+        assert_eq!(started(&mut state, &request).as_deref(), Some("c0"));
+        assert_eq!(verdict(&state, &request), Verdict::Running);
+    }
+    // An address that is alone on its wire is beside nobody.
+    state.links[2].addresses = vec!["10.1.0.49/32".parse().unwrap()];
+    assert!(check_places(&named(None), &state).is_err());
+}
+
+#[test]
+fn all_routers_address_leads_out_for_the_agents() {
+    let wish = |gateway: &str, vip: &str, subnet: &str| Request {
+        gateway: Some(ip(gateway)),
+        subnet: subnet.parse().ok(),
+        ..request(vip)
+    };
+    wish("2001:db8:1::", "2001:db8:1::50", "2001:db8:1::/64")
+        .check()
+        .unwrap();
+    assert!(
+        wish("10.1.0.0", "10.1.0.50", "10.1.0.0/24")
+            .check()
+            .is_err()
+    );
+    assert!(
+        wish("2001:db8:2::", "2001:db8:1::50", "2001:db8:1::/64")
+            .check()
+            .is_err()
+    );
 }
 
 #[test]

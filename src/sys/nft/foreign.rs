@@ -14,16 +14,17 @@ use std::rc::Rc;
 
 use nix::errno::Errno;
 
-use self::walk::{End, Names, Packet, Set, walk};
+use self::walk::{End, Names, Packet, Set, Shape, walk};
 use super::Socket;
 use super::elements::{NFPROTO_INET, TABLE, message_type, payload, text};
 use super::table::GETCHAIN;
 use crate::sys::message;
 use crate::sys::netlink::Family;
-use crate::sys::netlink::wire::{Attributes, Message, text_of};
+use crate::sys::netlink::wire::{Attributes, Message, Request, text_of};
 
 const GETTABLE: u16 = 1;
 const GETRULE: u16 = 7;
+const GETSET: u16 = 10;
 const GETSETELEM: u16 = 13;
 const NFTA_TABLE_FLAGS: u16 = 2;
 const NFTA_TABLE_NAME: u16 = 1;
@@ -38,6 +39,9 @@ const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
 const NFTA_SET_TABLE: u16 = 1;
 const NFTA_SET_NAME: u16 = 2;
+const NFTA_SET_FLAGS: u16 = 3;
+const NFTA_SET_KEY_LEN: u16 = 5;
+const NFT_SET_CONSTANT: u32 = 2;
 const NFTA_ELEMENTS: u16 = 3;
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
@@ -127,6 +131,7 @@ impl Socket {
                 proto: barrier.proto(),
                 name: text(&barrier.table),
                 chains: BTreeMap::new(),
+                shapes: BTreeMap::new(),
                 sets: BTreeMap::new(),
             };
             let mut drops = false;
@@ -208,7 +213,18 @@ struct Table<'a> {
     proto: u8,
     name: Vec<u8>,
     chains: BTreeMap<String, Rc<Vec<Vec<u8>>>>,
+    shapes: BTreeMap<String, Option<Shape>>,
     sets: BTreeMap<String, Rc<Set>>,
+}
+
+impl Table<'_> {
+    /// What asks for a set by its name.
+    fn named(&self, set: &str) -> Vec<u8> {
+        payload(
+            self.proto,
+            &[(NFTA_SET_TABLE, &self.name), (NFTA_SET_NAME, &text(set))],
+        )
+    }
 }
 
 impl Names for Table<'_> {
@@ -239,28 +255,51 @@ impl Names for Table<'_> {
         Ok(rules)
     }
 
-    fn set(&mut self, name: &str) -> io::Result<Rc<Set>> {
+    fn shape(&mut self, set: &str) -> Option<Shape> {
+        if let Some(shape) = self.shapes.get(set) {
+            return *shape;
+        }
+        let request = Request {
+            kind: message_type(GETSET),
+            flags: 0,
+            payload: self.named(set),
+        };
+        let answer = self.socket.wire.query(&request);
+        let shape = answer.ok().and_then(Result::ok).flatten().and_then(|set| {
+            let set = set.payload.get(4..)?;
+            let word = |kind| attribute(set, kind).and_then(number);
+            Some(Shape {
+                key: word(NFTA_SET_KEY_LEN)?.try_into().ok()?,
+                constant: word(NFTA_SET_FLAGS).unwrap_or(0) & NFT_SET_CONSTANT != 0,
+            })
+        });
+        self.shapes.insert(set.to_owned(), shape);
+        shape
+    }
+
+    fn set(&mut self, name: &str) -> Rc<Set> {
         if let Some(set) = self.sets.get(name) {
-            return Ok(set.clone());
+            return set.clone();
         }
-        let query = payload(
-            self.proto,
-            &[(NFTA_SET_TABLE, &self.name), (NFTA_SET_NAME, &text(name))],
-        );
-        let found = self
-            .socket
-            .ask(GETSETELEM, query, "list a set of nftables")?;
-        let mut set = Set::default();
-        for part in &found {
-            let lists = Attributes(part.payload.get(4..).unwrap_or_default());
-            for (_, list) in lists.filter(|(kind, _)| *kind == NFTA_ELEMENTS) {
-                Attributes(list).for_each(|(_, element)| set.add(element));
-            }
-        }
+        let query = self.named(name);
+        let found = self.socket.ask(GETSETELEM, query, "list a set of nftables");
+        let set = found.map_or_else(|_| Set::unread(), |parts| elements(&parts));
         let set = Rc::new(set);
         self.sets.insert(name.to_owned(), set.clone());
-        Ok(set)
+        set
     }
+}
+
+/// The set whose elements these messages have.
+fn elements(parts: &[Message]) -> Set {
+    let mut set = Set::default();
+    for part in parts {
+        let lists = Attributes(part.payload.get(4..).unwrap_or_default());
+        for (_, list) in lists.filter(|(kind, _)| *kind == NFTA_ELEMENTS) {
+            Attributes(list).for_each(|(_, element)| set.add(element));
+        }
+    }
+    set
 }
 
 fn attribute(bytes: &[u8], wanted: u16) -> Option<&[u8]> {

@@ -9,7 +9,7 @@ mod seal;
 mod table;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 pub use elements::{Element, TABLE};
 pub use foreign::{Barrier, Passage};
@@ -60,24 +60,10 @@ impl Socket {
     /// processors have let go of that, some 20 ms: a process does it that nobody waits for and that is nobody's
     /// child to reap, as the caller may live for long.
     pub fn close_aside(self) {
-        let Ok((ours, theirs)) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC) else {
-            return;
-        };
-        // SAFETY: the child makes a few system calls and ends; no lock matters to it.
-        match unsafe { fork() } {
-            // SAFETY: this is that child, and it has the descriptors that it is told of.
-            Ok(ForkResult::Child) => unsafe {
-                hold(self.wire.as_fd().as_raw_fd(), theirs.as_raw_fd())
-            },
-            Ok(ForkResult::Parent { child }) => {
-                // It has only made the one that holds the socket: that is the system's PID 1's to reap.
-                let _ = waitpid(child, None);
-                // Not the last one yet: the other side waits for the pipe to be closed after it.
-                drop(self);
-                drop(ours);
-            }
-            Err(_) => {}
-        }
+        let release = hold_aside(self.wire.as_fd());
+        // Not the last one yet: the other side waits for the pipe to be closed after it.
+        drop(self);
+        drop(release);
     }
 
     /// Has the kernel do all of `requests` or none.
@@ -86,6 +72,23 @@ impl Socket {
         self.wire
             .batch(&begin, requests, &end)
             .map_err(|e| message(e, "change nftables table berth"))
+    }
+}
+
+/// Has a process that is nobody's child keep `socket` open, too, until what is returned is closed; `None` if there
+/// can't be one.
+fn hold_aside(socket: BorrowedFd<'_>) -> Option<OwnedFd> {
+    let (wait, release) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).ok()?;
+    // SAFETY: the child makes a few system calls and ends; no lock matters to it.
+    match unsafe { fork() } {
+        // SAFETY: this is that child, and it has the descriptors that it is told of.
+        Ok(ForkResult::Child) => unsafe { hold(socket.as_raw_fd(), wait.as_raw_fd()) },
+        Ok(ForkResult::Parent { child }) => {
+            // It has only made the one that holds the socket: that is the system's PID 1's to reap.
+            let _ = waitpid(child, None);
+            Some(release)
+        }
+        Err(_) => None,
     }
 }
 
@@ -119,4 +122,61 @@ unsafe fn hold(socket: RawFd, wait: RawFd) -> ! {
     }
     // SAFETY: ends the process at once.
     unsafe { libc::_exit(0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::fd::OwnedFd;
+    use std::path::Path;
+    use std::time::{Duration, Instant};
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    use super::*;
+
+    /// The other processes that have this file open, by their directories in /proc.
+    fn holders(file: &Path) -> Vec<std::path::PathBuf> {
+        let processes = fs::read_dir("/proc").unwrap().flatten().map(|p| p.path());
+        let own = format!("/proc/{}", std::process::id());
+        let others = processes.filter(|p| *p != Path::new(&own));
+        let has = |process: &std::path::PathBuf| {
+            let fds = fs::read_dir(process.join("fd")).into_iter().flatten();
+            let mut files = fds.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
+            files.any(|open| open == file)
+        };
+        others.filter(has).collect()
+    }
+
+    /// Whether a process waits for something.
+    fn sleeps(process: &Path) -> bool {
+        let status = fs::read_to_string(process.join("status")).unwrap_or_default();
+        status.contains("State:\tS")
+    }
+
+    #[test]
+    fn whoever_closes_aside_does_so_last() {
+        // What is held is a pipe's writing end: the other one tells when nobody has that any more.
+        let (told, held) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let ended = |limit: Duration| {
+            let mut fds = [PollFd::new(&told, PollFlags::IN)];
+            let limit = Timespec::try_from(limit).unwrap();
+            poll(&mut fds, Some(&limit)).unwrap() == 1
+        };
+        let name = fs::read_link(format!("/proc/self/fd/{}", held.as_raw_fd())).unwrap();
+        let release: OwnedFd = hold_aside(held.as_fd()).unwrap();
+        drop(held);
+        // It has got as far as where it waits, with the socket still open.
+        let limit = Instant::now() + Duration::from_secs(20);
+        while !holders(&name).iter().any(|process| sleeps(process)) {
+            assert!(
+                !ended(Duration::ZERO),
+                "it was closed before the parent let go"
+            );
+            assert!(Instant::now() < limit, "it does not wait");
+        }
+        assert!(!ended(Duration::ZERO));
+        drop(release);
+        assert!(ended(Duration::from_secs(20)), "it is still held");
+    }
 }

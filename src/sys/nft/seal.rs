@@ -15,10 +15,10 @@ use crate::sys::message;
 use crate::sys::netlink::wire::{Attributes, Message, Request};
 
 const NEWCHAIN: u16 = 3;
-const DELCHAIN: u16 = 5;
+pub(super) const DELCHAIN: u16 = 5;
 const GETRULE: u16 = 7;
-const NFTA_CHAIN_TABLE: u16 = 1;
-const NFTA_CHAIN_NAME: u16 = 3;
+pub(super) const NFTA_CHAIN_TABLE: u16 = 1;
+pub(super) const NFTA_CHAIN_NAME: u16 = 3;
 const NFTA_CHAIN_HOOK: u16 = 4;
 const NFTA_CHAIN_POLICY: u16 = 5;
 const NFTA_CHAIN_USE: u16 = 6;
@@ -37,6 +37,8 @@ pub(super) struct Own {
     pub uses: (usize, usize),
     /// Names of seals: more than one if somebody made another.
     pub seals: Vec<String>,
+    /// All others, by their families and their names as the kernel has them.
+    pub chains: Vec<(u8, Vec<u8>)>,
     hash: Fnv64,
 }
 
@@ -118,6 +120,8 @@ impl Own {
             self.seals.push(name.into_owned());
             return;
         }
+        let raw = value(chain, NFTA_CHAIN_NAME).unwrap_or_default();
+        self.chains.push((family, raw.to_vec()));
         let uses = match family {
             NFPROTO_ARP => &mut self.uses.1,
             _ => &mut self.uses.0,

@@ -1,5 +1,6 @@
 //! The tables themselves: their text, their creation, and whether they are still whole.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::io;
 use std::time::Instant;
@@ -8,12 +9,12 @@ use nix::errno::Errno;
 
 use super::elements::{NFPROTO_ARP, NFPROTO_INET, TABLE, message_type, payload, text};
 use super::foreign::{Barrier, foreign};
-use super::seal::own;
+use super::seal::{DELCHAIN, NFTA_CHAIN_NAME, NFTA_CHAIN_TABLE, own};
 use super::{Socket, Standing};
 use crate::hash::fnv64;
 use crate::sys::command::run_with_input;
 use crate::sys::message;
-use crate::sys::netlink::wire::{Attributes, Request};
+use crate::sys::netlink::wire::{Attributes, Request, text_of};
 use crate::sys::program::command;
 
 const DELTABLE: u16 = 2;
@@ -177,6 +178,21 @@ fn text_of_rules(stop_ipv6: bool) -> String {
     out
 }
 
+/// The chains of the text, by their families and their names as the kernel has them.
+fn chains_of_text() -> BTreeSet<(u8, Vec<u8>)> {
+    let mut family = NFPROTO_INET;
+    let mut chains = BTreeSet::new();
+    for line in text_of_rules(false).lines() {
+        match line.split_whitespace().collect::<Vec<_>>()[..] {
+            ["table", "arp", ..] => family = NFPROTO_ARP,
+            ["table", ..] => family = NFPROTO_INET,
+            ["chain", name, ..] => drop(chains.insert((family, text(name)))),
+            _ => {}
+        }
+    }
+    chains
+}
+
 impl Socket {
     /// Whether both tables are there with all their rules.
     ///
@@ -226,7 +242,36 @@ impl Socket {
         nft.args(["-f", "-"]);
         run_with_input(nft, ruleset(stop_ipv6).as_bytes(), deadline)?
             .check("create nftables table berth")?;
+        self.sweep()?;
         self.seal()
+    }
+
+    /// Deletes the chains that are in the tables but not of the text: somebody's or another version's, which has
+    /// no rules any more but may drop what passes it all the same.
+    fn sweep(&mut self) -> io::Result<()> {
+        let known = chains_of_text();
+        let mut strays = own(&self.chains()?).chains;
+        strays.retain(|chain| !known.contains(chain));
+        for (family, name) in strays {
+            let request = Request {
+                kind: message_type(DELCHAIN),
+                flags: 0,
+                payload: payload(
+                    family,
+                    &[(NFTA_CHAIN_TABLE, &text(TABLE)), (NFTA_CHAIN_NAME, &name)],
+                ),
+            };
+            match self.transaction(&[request])? {
+                // What somebody's map leads to stays, empty as it is: no packet enters it by itself.
+                Ok(()) => {}
+                Err((_, no)) if [Errno::ENOENT, Errno::EBUSY].contains(&no.errno) => {}
+                Err((_, no)) => {
+                    let name = text_of(&name);
+                    return Err(no.of(format_args!("delete chain {name} of nftables table berth")));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Deletes both tables with all in them.

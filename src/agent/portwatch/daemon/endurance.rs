@@ -10,6 +10,9 @@ use crate::ocf::log;
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long it may go on before another daemon shall try.
 const LIMIT: Duration = Duration::from_secs(30);
+/// How long after it may be read again a failure belongs to the same trouble: nothing may have been there to be
+/// read meanwhile, so that nothing says that the trouble was over.
+const CLOSE: Duration = Duration::from_millis(400);
 
 /// Trouble with what the daemon reads of the kernel.
 #[derive(Debug, Default)]
@@ -43,9 +46,10 @@ impl Endurance {
         let Err(e) = result else {
             return Ok(self.trouble.take().is_some());
         };
+        let close = |until: Instant| now.saturating_duration_since(until) < CLOSE;
         let since = match self.trouble {
-            Some((since, _)) => since,
-            None => {
+            Some((since, until)) if close(until) => since,
+            _ => {
                 log::error(format_args!("{e}: trying again"));
                 now
             }
@@ -70,10 +74,29 @@ mod tests {
         assert!(!endurance.note(failed(), start).unwrap());
         assert!(!endurance.permits(start) && !endurance.is_over(start));
         assert!(endurance.is_over(start + PAUSE));
-        assert!(!endurance.note(failed(), start + LIMIT - PAUSE).unwrap());
-        assert!(endurance.note(Ok(()), start + LIMIT).unwrap());
-        assert!(endurance.permits(start + LIMIT) && endurance.next().is_none());
-        endurance.note(failed(), start).unwrap();
-        endurance.note(failed(), start + LIMIT).unwrap_err();
+        let mut now = start;
+        let mut fail_until = |endurance: &mut Endurance, end| {
+            while now < end {
+                assert!(!endurance.note(failed(), now).unwrap());
+                now += PAUSE;
+            }
+            now
+        };
+        let now = fail_until(&mut endurance, start + LIMIT);
+        assert!(endurance.note(Ok(()), now).unwrap());
+        assert!(endurance.permits(now) && endurance.next().is_none());
+        let now = fail_until(&mut endurance, now + LIMIT);
+        endurance.note(failed(), now).unwrap_err();
+    }
+
+    #[test]
+    fn failures_far_apart_are_no_trouble_that_goes_on() {
+        let (mut endurance, start) = (Endurance::default(), Instant::now());
+        let failed = || Err(io::ErrorKind::OutOfMemory.into());
+        for hours in 0..3 {
+            let now = start + Duration::from_secs(hours * 3600);
+            assert!(!endurance.note(failed(), now).unwrap());
+            assert!(!endurance.permits(now) && endurance.permits(now + PAUSE));
+        }
     }
 }

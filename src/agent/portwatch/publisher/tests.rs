@@ -321,3 +321,20 @@ fn what_is_of_the_past_is_deleted_and_stays_so() {
     publisher.take(Ok(done), later + SETTLED);
     assert!(changes(&publisher).contains(&"berth-net-office".to_owned()));
 }
+
+#[test]
+#[ignore = "needs root"]
+fn while_a_child_is_at_work_its_end_is_waited_for_and_nothing_else() {
+    let (mut publisher, later) = settled(&TOLD);
+    // SAFETY: the work takes no lock.
+    let job = unsafe { Job::spawn_for_test(c"berth-test", || (Done::default(), None)) };
+    publisher.job = job.ok();
+    publisher.retry = Some(later);
+    assert!(publisher.fd().is_some() && publisher.next().is_none());
+    let limit = Instant::now() + Duration::from_secs(20);
+    while publisher.job.is_some() || !publisher.leftover.is_empty() {
+        assert!(Instant::now() < limit, "its end is not noticed");
+        publisher.advance(later);
+    }
+    assert_eq!(publisher.next(), None);
+}

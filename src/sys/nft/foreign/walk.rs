@@ -1,6 +1,9 @@
 //! Following a chain's rules as far as a packet is known. The expressions are those of nfnetlink
 //! (`linux/netfilter/nf_tables.h`), and of iptables' matches in them.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::rc::Rc;
 
@@ -12,6 +15,8 @@ use crate::sys::netlink::wire::{Attributes, text_of};
 const DEPTH: usize = 16;
 /// How many rules are looked at; where that is not enough, the packet may pass.
 const RULES: usize = 20_000;
+/// How many elements of a set are looked at; where that is not enough, any may be in it.
+const ELEMENTS: usize = 4096;
 /// The registers of a rule, in bytes.
 const REGISTERS: usize = 64;
 /// `NF_CT_STATE_UNTRACKED_BIT`: what berth's own chain makes of VIPs' packets.
@@ -59,8 +64,19 @@ pub(super) enum End {
 pub(super) trait Names {
     /// A chain's rules, each as the list of its expressions.
     fn rules(&mut self, chain: &str) -> io::Result<Rc<Vec<Vec<u8>>>>;
-    /// A set.
-    fn set(&mut self, name: &str) -> io::Result<Rc<Set>>;
+    /// What a set is like; `None` if that can't be told.
+    fn shape(&mut self, set: &str) -> Option<Shape>;
+    /// A set's elements. Of what can't be read any may be in it.
+    fn set(&mut self, name: &str) -> Rc<Set>;
+}
+
+/// What is known of a set without its elements, which may be very many, and change all the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// The bytes of a key.
+    pub key: usize,
+    /// Whether it is part of a rule, as it is written.
+    pub constant: bool,
 }
 
 /// A set's elements, or a map's with what they stand for.
@@ -69,15 +85,37 @@ pub(super) struct Set {
     elements: Vec<(Vec<u8>, Option<Verdict>)>,
     /// Whether there are intervals or the like, which a key need not be equal to.
     inexact: bool,
+    /// Whether there are more.
+    partial: bool,
 }
 
 impl Set {
+    /// A set that could not be read.
+    pub fn unread() -> Self {
+        Self {
+            partial: true,
+            ..Self::default()
+        }
+    }
+
+    /// What its elements stand for.
+    fn verdicts(&self) -> Vec<Verdict> {
+        let known = self.elements.iter().filter_map(|(_, v)| v.clone());
+        known
+            .chain(self.partial.then_some(Verdict::Other))
+            .collect()
+    }
+
     /// Adds an element as nfnetlink has it.
     pub fn add(&mut self, element: &[u8]) {
         const KEY: u16 = 1;
         const DATA: u16 = 2;
         const FLAGS: u16 = 3;
         const KEY_END: u16 = 10;
+        if self.elements.len() >= ELEMENTS {
+            self.partial = true;
+            return;
+        }
         let key = attribute(element, KEY).and_then(|key| attribute(key, NFTA_DATA_VALUE));
         let flags = attribute(element, FLAGS).and_then(number).unwrap_or(0);
         self.inexact |= flags != 0 || key.is_none() || attribute(element, KEY_END).is_some();
@@ -152,7 +190,7 @@ fn follow(
         *left = fewer;
         let mut state = State::new(packet);
         for (_, expression) in Attributes(rule) {
-            state.meet(names, expression)?;
+            state.meet(names, expression);
             if state.matched == Match::No {
                 break;
             }
@@ -249,7 +287,7 @@ impl<'a> State<'a> {
             .collect()
     }
 
-    fn meet(&mut self, names: &mut impl Names, expression: &[u8]) -> io::Result<()> {
+    fn meet(&mut self, names: &mut impl Names, expression: &[u8]) {
         let name = attribute(expression, NFTA_EXPR_NAME).map(text_of);
         let data = attribute(expression, NFTA_EXPR_DATA).unwrap_or_default();
         let word = |kind: u16| attribute(data, kind).and_then(number);
@@ -265,7 +303,7 @@ impl<'a> State<'a> {
             },
             "bitwise" => self.mask(data),
             "cmp" => self.compare(data),
-            "lookup" => return self.look_up(names, data),
+            "lookup" => self.look_up(names, data),
             "reject" => self.verdicts.push(Verdict::Drop),
             "match" => self.iptables_match(data),
             "target" => match attribute(data, 1).map(text_of).as_deref() {
@@ -284,7 +322,6 @@ impl<'a> State<'a> {
             }
             _ => self.and(Match::Maybe),
         }
-        Ok(())
     }
 
     fn meta(&mut self, register: Option<u32>, key: Option<u32>) {
@@ -361,37 +398,37 @@ impl<'a> State<'a> {
         });
     }
 
-    fn look_up(&mut self, names: &mut impl Names, data: &[u8]) -> io::Result<()> {
+    fn look_up(&mut self, names: &mut impl Names, data: &[u8]) {
         let word = |kind: u16| attribute(data, kind).and_then(number);
-        let Some(name) = attribute(data, 1).map(text_of) else {
-            self.and(Match::Maybe);
-            return Ok(());
+        let (map, inverted) = (word(3), word(5).unwrap_or(0) & 1 != 0);
+        let name = attribute(data, 1).map(text_of).unwrap_or_default();
+        let shape = names.shape(&name);
+        let key = shape.and_then(|shape| self.load(word(2), shape.key));
+        let wanted = key.is_some() || (map == Some(0) && shape.is_some_and(|s| s.constant));
+        let set = match wanted {
+            true => names.set(&name),
+            false => Rc::new(Set::unread()),
         };
-        let (set, inverted) = (names.set(&name)?, word(5).unwrap_or(0) & 1 != 0);
-        let map = word(3);
-        let length = set.elements.first().map_or(0, |(key, _)| key.len());
-        let key = self.load(word(2), length).filter(|_| !set.inexact);
-        let Some(key) = key.filter(|_| !set.elements.is_empty()) else {
+        let found = match key {
             // An empty set has nothing in it, whatever is looked for.
-            match set.elements.is_empty() {
-                true => self.and(is(inverted)),
-                false => self.and(Match::Maybe),
+            _ if set.elements.is_empty() && !set.partial => None,
+            Some(key) if !set.inexact && !set.partial => {
+                set.elements.iter().find(|(k, _)| *k == key)
             }
-            if map == Some(0) {
-                let verdicts = set.elements.iter().filter_map(|(_, v)| v.clone());
-                self.verdicts.extend(verdicts);
-            } else {
-                self.store(map, None);
+            _ => {
+                self.and(Match::Maybe);
+                match map {
+                    Some(0) => self.verdicts.extend(set.verdicts()),
+                    other => self.store(other, None),
+                }
+                return;
             }
-            return Ok(());
         };
-        let found = set.elements.iter().find(|(k, _)| *k == key);
         self.and(is(found.is_some() != inverted));
         match map {
             Some(0) => self.verdicts.extend(found.and_then(|(_, v)| v.clone())),
             other => self.store(other, None),
         }
-        Ok(())
     }
 
     /// A match of iptables: what it says of connections' states is known, the rest is not.
@@ -431,62 +468,5 @@ const fn is(yes: bool) -> Match {
     match yes {
         true => Match::Yes,
         false => Match::No,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn matched(name: &str, revision: u32, info: &[u8]) -> Match {
-        let packet = Packet {
-            family: Family::V4,
-            iif: ("eth1", 2),
-            oif: ("b-alpha", 3),
-        };
-        let mut data = Vec::new();
-        for (kind, value) in [
-            (1u16, [name.as_bytes(), b"\0"].concat()),
-            (2, revision.to_be_bytes().to_vec()),
-            (3, info.to_vec()),
-        ] {
-            let length = u16::try_from(value.len() + 4).unwrap();
-            data.extend(length.to_ne_bytes());
-            data.extend(kind.to_ne_bytes());
-            data.extend(&value);
-            data.resize(data.len().next_multiple_of(4), 0);
-        }
-        let mut state = State::new(&packet);
-        state.iptables_match(&data);
-        state.matched
-    }
-
-    /// `struct xt_conntrack_mtinfo3`.
-    fn conntrack(flags: u16, inverted: u16, states: u16) -> Vec<u8> {
-        let mut info = vec![0; 164];
-        for (at, value) in [(146, flags), (148, inverted), (150, states)] {
-            info[at..at + 2].copy_from_slice(&value.to_ne_bytes());
-        }
-        info
-    }
-
-    #[test]
-    fn what_iptables_asks_of_connections_is_known_of_those_that_are_not_tracked() {
-        let (established, untracked, invalid) = (2, XT_UNTRACKED, 1);
-        let ask =
-            |inverted, states| matched("conntrack", 3, &conntrack(XT_STATE, inverted, states));
-        assert_eq!(ask(0, established | 4), Match::No);
-        assert_eq!(ask(0, invalid), Match::No);
-        assert_eq!(ask(0, established | untracked), Match::Yes);
-        assert_eq!(ask(XT_STATE, established), Match::Yes);
-        assert_eq!(ask(XT_STATE, untracked), Match::No);
-        let more = conntrack(XT_STATE | 2, 0, untracked);
-        assert_eq!(matched("conntrack", 3, &more), Match::Maybe);
-        assert_eq!(matched("conntrack", 1, &more), Match::Maybe);
-        assert_eq!(matched("conntrack", 3, &more[..40]), Match::Maybe);
-        assert_eq!(matched("state", 0, &2u32.to_ne_bytes()), Match::No);
-        assert_eq!(matched("state", 0, &(1u32 << 6).to_ne_bytes()), Match::Yes);
-        assert_eq!(matched("comment", 0, b"x"), Match::Yes);
-        assert_eq!(matched("recent", 0, b"x"), Match::Maybe);
     }
 }
