@@ -510,19 +510,22 @@ impl Scene<'_> {
         run(self.lab, self.node, script)
     }
 
-    /// What is dampened is on record a moment later.
+    /// What is dampened is on record a moment later, and what another scene has broken elsewhere is good again
+    /// after a while. `number` are this node's.
     #[track_caller]
     fn wait_for_good_ports(&self, number: u8) {
-        let node = self.node;
-        let script = format!(
-            "cibadmin --query --xpath \"//node_state[@uname='{node}']//nvpair[@name='berth-ports']\""
-        );
-        wait_for("the good ports to be on record", LIMIT, || {
-            let seen = run(self.lab, node, &script);
-            let is = seen.contains(&format!("value=\"{number}\""));
-            holds(is, Error::new(seen))
-        })
-        .unwrap();
+        for node in self.lab.plan().node_names() {
+            let number = if node == self.node { number } else { 3 };
+            let script = format!(
+                "cibadmin --query --xpath \"//node_state[@uname='{node}']//nvpair[@name='berth-ports']\""
+            );
+            wait_for("the good ports to be on record", LIMIT, || {
+                let seen = run(self.lab, self.node, &script);
+                let is = seen.contains(&format!("value=\"{number}\""));
+                holds(is, Error::new(seen))
+            })
+            .unwrap();
+        }
     }
 
     #[track_caller]
