@@ -157,6 +157,11 @@ fn rules_that_somebody_has_changed_are_no_longer_whole() {
     assert_eq!(socket.standing().unwrap(), Standing::Whole);
     socket.change(&elements(), &[]).unwrap();
     assert_eq!(socket.standing().unwrap(), Standing::Whole);
+    // One table made anew is as it was, though the kernel lists it after the other.
+    let ruleset = node.sh("nft list table inet berth");
+    node.sh("nft delete table inet berth");
+    create(&node, &mut socket);
+    assert_eq!(node.sh("nft list table inet berth"), ruleset);
     // Whoever makes them is ended before they are sealed.
     let seal = "nft list chains inet | sed -n 's/.*chain \\(seal_[0-9a-f]*\\) .*/\\1/p'";
     assert_eq!(node.sh(seal).lines().count(), 1, "{}", node.sh(seal));

@@ -127,8 +127,7 @@ impl Taker<'_> {
             (None, Some(vserver)) => vserver,
             (None, None) => format!("process {process}"),
         };
-        let text = format_args!("{path} is being attached by {who}");
-        Err(failed(text))
+        Err(failed(format_args!("{path} is being attached by {who}")))
     }
 
     /// Whether the file system may be mounted beside another one with its UUID.

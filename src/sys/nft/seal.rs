@@ -39,7 +39,9 @@ pub(super) struct Own {
     pub seals: Vec<String>,
     /// All others, by their families and their names as the kernel has them.
     pub chains: Vec<(u8, Vec<u8>)>,
-    hash: Fnv64,
+    /// A hash of each chain. The kernel lists a table that was made anew after the others, so their order tells
+    /// nothing.
+    hashes: Vec<u64>,
 }
 
 /// Those of the chains that are berth's.
@@ -64,7 +66,12 @@ impl Socket {
     /// If the kernel can't be asked.
     pub(super) fn due_seal(&mut self, own: &Own) -> io::Result<String> {
         let what = "list the rules of nftables table berth";
-        let mut hash = own.hash;
+        let mut hash = Fnv64::default();
+        let mut chains = own.hashes.clone();
+        chains.sort_unstable();
+        for chain in chains {
+            hash.add(&chain.to_be_bytes());
+        }
         for family in [NFPROTO_INET, NFPROTO_ARP] {
             let request = payload(family, &[(NFTA_RULE_TABLE, &text(TABLE))]);
             let answer = self.wire.dump(message_type(GETRULE), request);
@@ -129,14 +136,17 @@ impl Own {
         *uses += value(chain, NFTA_CHAIN_USE)
             .and_then(|bytes| bytes.try_into().ok())
             .map_or(0, |bytes| u32::from_be_bytes(bytes) as usize);
+        let mut hash = Fnv64::default();
+        hash.add(&[family]);
         for kind in [
             NFTA_CHAIN_NAME,
             NFTA_CHAIN_HOOK,
             NFTA_CHAIN_POLICY,
             NFTA_CHAIN_TYPE,
         ] {
-            self.hash.add(value(chain, kind).unwrap_or_default());
+            hash.add(value(chain, kind).unwrap_or_default());
         }
+        self.hashes.push(hash.value());
     }
 }
 
