@@ -262,8 +262,9 @@ fn the_daemon(lab: &Lab, node: &str) -> u32 {
     wait_for("one daemon", LIMIT, || daemon(lab, node)).unwrap()
 }
 
+/// One that is killed in the middle of its start is started again after the time for which failures count.
 fn wait_for_another(lab: &Lab, node: &str, old: u32) {
-    wait_for("another daemon", LIMIT, || {
+    wait_for("another daemon", LIMIT * 3, || {
         let now = daemon(lab, node)?;
         holds(now != old, "the old one".to_owned())
     })
