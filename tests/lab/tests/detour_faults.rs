@@ -604,7 +604,10 @@ impl Scene<'_> {
                 &other,
                 &format!("crm_attribute -n maintenance-mode -v {on}"),
             );
-            status::settle(lab, &other).unwrap();
+            // Pacemaker may lose an action that it cancels for this, and waits for that up to its time and
+            // cluster-delay, 60 s.
+            let idle = (0..3).any(|_| status::settle(lab, &other).is_ok());
+            assert!(idle, "the cluster is never idle");
         };
         maintenance(true);
         let restart = "pkill -x pacemakerd; while pgrep -x pacemakerd; do sleep 0.1; done > /dev/null; \
