@@ -17,26 +17,20 @@ use nix::errno::Errno;
 use self::walk::{End, Names, Packet, Set, Shape, walk};
 use super::Socket;
 use super::elements::{NFPROTO_INET, TABLE, message_type, payload, text};
-use super::table::GETCHAIN;
+use super::protocol::{
+    GETCHAIN, GETRULE, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TABLE,
+    NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_TABLE, NFTA_TABLE_NAME, attribute,
+};
 use crate::sys::message;
 use crate::sys::netlink::Family;
 use crate::sys::netlink::wire::{Attributes, Message, Request, text_of};
 
 const GETTABLE: u16 = 1;
-const GETRULE: u16 = 7;
 const GETSET: u16 = 10;
 const GETSETELEM: u16 = 13;
 const NFTA_TABLE_FLAGS: u16 = 2;
-const NFTA_TABLE_NAME: u16 = 1;
 const TABLE_IS_DORMANT: u32 = 1;
-const NFTA_CHAIN_TABLE: u16 = 1;
-const NFTA_CHAIN_NAME: u16 = 3;
-const NFTA_CHAIN_HOOK: u16 = 4;
-const NFTA_CHAIN_POLICY: u16 = 5;
 const NFTA_HOOK_HOOKNUM: u16 = 1;
-const NFTA_RULE_TABLE: u16 = 1;
-const NFTA_RULE_CHAIN: u16 = 2;
-const NFTA_RULE_EXPRESSIONS: u16 = 4;
 const NFTA_SET_TABLE: u16 = 1;
 const NFTA_SET_NAME: u16 = 2;
 const NFTA_SET_FLAGS: u16 = 3;
@@ -300,12 +294,6 @@ fn elements(parts: &[Message]) -> Set {
         }
     }
     set
-}
-
-fn attribute(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
-    Attributes(bytes)
-        .find(|(kind, _)| *kind == wanted)
-        .map(|(_, value)| value)
 }
 
 fn number(value: &[u8]) -> Option<u32> {

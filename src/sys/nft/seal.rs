@@ -10,22 +10,18 @@ use super::Socket;
 use super::elements::{
     NFPROTO_ARP, NFPROTO_INET, NLM_F_CREATE, TABLE, message_type, payload, text,
 };
+use super::protocol::{
+    GETRULE, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TABLE,
+    NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_TABLE, attribute,
+};
 use crate::hash::Fnv64;
 use crate::sys::message;
-use crate::sys::netlink::wire::{Attributes, Message, Request};
+use crate::sys::netlink::wire::{Message, Request};
 
 const NEWCHAIN: u16 = 3;
 pub(super) const DELCHAIN: u16 = 5;
-const GETRULE: u16 = 7;
-pub(super) const NFTA_CHAIN_TABLE: u16 = 1;
-pub(super) const NFTA_CHAIN_NAME: u16 = 3;
-const NFTA_CHAIN_HOOK: u16 = 4;
-const NFTA_CHAIN_POLICY: u16 = 5;
 const NFTA_CHAIN_USE: u16 = 6;
 const NFTA_CHAIN_TYPE: u16 = 7;
-const NFTA_RULE_TABLE: u16 = 1;
-const NFTA_RULE_CHAIN: u16 = 2;
-const NFTA_RULE_EXPRESSIONS: u16 = 4;
 /// With it begins the name of the chain that is the seal.
 const SEAL: &str = "seal_";
 
@@ -51,7 +47,7 @@ pub(super) fn own(chains: &[Message]) -> Own {
         let (Some(family), Some(chain)) = (chain.payload.first(), chain.payload.get(4..)) else {
             continue;
         };
-        let is_own = value(chain, NFTA_CHAIN_TABLE) == Some(&text(TABLE));
+        let is_own = attribute(chain, NFTA_CHAIN_TABLE) == Some(&text(TABLE));
         if is_own && [NFPROTO_INET, NFPROTO_ARP].contains(family) {
             own.add(*family, chain);
         }
@@ -82,9 +78,9 @@ impl Socket {
             };
             // Older kernels list those of other tables, too.
             let own = rules.iter().filter_map(|rule| rule.payload.get(4..));
-            for rule in own.filter(|r| value(r, NFTA_RULE_TABLE) == Some(&text(TABLE))) {
+            for rule in own.filter(|r| attribute(r, NFTA_RULE_TABLE) == Some(&text(TABLE))) {
                 for kind in [NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS] {
-                    hash.add(value(rule, kind).unwrap_or_default());
+                    hash.add(attribute(rule, kind).unwrap_or_default());
                 }
             }
         }
@@ -121,19 +117,19 @@ impl Socket {
 
 impl Own {
     fn add(&mut self, family: u8, chain: &[u8]) {
-        let name = value(chain, NFTA_CHAIN_NAME).unwrap_or_default();
+        let name = attribute(chain, NFTA_CHAIN_NAME).unwrap_or_default();
         let name = String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name));
         if family == NFPROTO_INET && name.starts_with(SEAL) {
             self.seals.push(name.into_owned());
             return;
         }
-        let raw = value(chain, NFTA_CHAIN_NAME).unwrap_or_default();
+        let raw = attribute(chain, NFTA_CHAIN_NAME).unwrap_or_default();
         self.chains.push((family, raw.to_vec()));
         let uses = match family {
             NFPROTO_ARP => &mut self.uses.1,
             _ => &mut self.uses.0,
         };
-        *uses += value(chain, NFTA_CHAIN_USE)
+        *uses += attribute(chain, NFTA_CHAIN_USE)
             .and_then(|bytes| bytes.try_into().ok())
             .map_or(0, |bytes| u32::from_be_bytes(bytes) as usize);
         let mut hash = Fnv64::default();
@@ -144,14 +140,8 @@ impl Own {
             NFTA_CHAIN_POLICY,
             NFTA_CHAIN_TYPE,
         ] {
-            hash.add(value(chain, kind).unwrap_or_default());
+            hash.add(attribute(chain, kind).unwrap_or_default());
         }
         self.hashes.push(hash.value());
     }
-}
-
-fn value(attributes: &[u8], wanted: u16) -> Option<&[u8]> {
-    Attributes(attributes)
-        .find(|(kind, _)| *kind == wanted)
-        .map(|(_, value)| value)
 }

@@ -9,20 +9,19 @@ use nix::errno::Errno;
 
 use super::elements::{NFPROTO_ARP, NFPROTO_INET, TABLE, message_type, payload, text};
 use super::foreign::{Barrier, foreign};
-use super::seal::{DELCHAIN, NFTA_CHAIN_NAME, NFTA_CHAIN_TABLE, own};
+use super::protocol::{
+    GETRULE, NFTA_CHAIN_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_CHAIN, NFTA_RULE_TABLE, NFTA_TABLE_NAME,
+    attribute,
+};
+use super::seal::{DELCHAIN, own};
 use super::{Socket, Standing};
 use crate::hash::fnv64;
 use crate::sys::command::run_with_input;
 use crate::sys::message;
-use crate::sys::netlink::wire::{Attributes, Request, text_of};
+use crate::sys::netlink::wire::{Request, text_of};
 use crate::sys::program::command;
 
 const DELTABLE: u16 = 2;
-pub(super) const GETCHAIN: u16 = 4;
-const GETRULE: u16 = 7;
-const NFTA_TABLE_NAME: u16 = 1;
-const NFTA_RULE_TABLE: u16 = 1;
-const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_USERDATA: u16 = 7;
 const UDATA_COMMENT: u8 = 0;
 
@@ -318,7 +317,7 @@ impl Socket {
 /// A rule's comment, as nft writes it (libnftnl's udata.h): types and lengths in a byte each, type 0 is the
 /// comment, with a NUL at its end.
 fn comment(rule: &[u8]) -> Option<String> {
-    let (_, mut data) = Attributes(rule).find(|(kind, _)| *kind == NFTA_RULE_USERDATA)?;
+    let mut data = attribute(rule, NFTA_RULE_USERDATA)?;
     while let [kind, length, rest @ ..] = data {
         let value = rest.get(..usize::from(*length))?;
         if *kind == UDATA_COMMENT {

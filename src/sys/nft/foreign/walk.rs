@@ -7,9 +7,10 @@ mod tests;
 use std::io;
 use std::rc::Rc;
 
-use super::{attribute, number};
+use super::number;
 use crate::sys::netlink::Family;
 use crate::sys::netlink::wire::{Attributes, text_of};
+use crate::sys::nft::protocol::attribute;
 
 /// How deep chains may lead to chains: the kernel allows 16.
 const DEPTH: usize = 16;

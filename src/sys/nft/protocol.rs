@@ -1,0 +1,21 @@
+//! What tables, seals and the look at other programs' chains share of nfnetlink (linux/netfilter/nf_tables.h).
+
+use crate::sys::netlink::wire::Attributes;
+
+pub(super) const GETCHAIN: u16 = 4;
+pub(super) const GETRULE: u16 = 7;
+pub(super) const NFTA_TABLE_NAME: u16 = 1;
+pub(super) const NFTA_CHAIN_TABLE: u16 = 1;
+pub(super) const NFTA_CHAIN_NAME: u16 = 3;
+pub(super) const NFTA_CHAIN_HOOK: u16 = 4;
+pub(super) const NFTA_CHAIN_POLICY: u16 = 5;
+pub(super) const NFTA_RULE_TABLE: u16 = 1;
+pub(super) const NFTA_RULE_CHAIN: u16 = 2;
+pub(super) const NFTA_RULE_EXPRESSIONS: u16 = 4;
+
+/// The value of the first attribute of this kind.
+pub(super) fn attribute(attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+    Attributes(attributes)
+        .find(|(kind, _)| *kind == wanted)
+        .map(|(_, value)| value)
+}
