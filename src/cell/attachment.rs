@@ -140,19 +140,7 @@ impl Attachment {
 
     /// Those of all resources, with their names; what can't be read is left out.
     pub fn read_all(runtime: &Path) -> Vec<(String, Self)> {
-        let entries = fs::read_dir(directory(runtime)).into_iter().flatten();
-        let names = entries.flatten().map(|e| e.file_name());
-        let finished = names.filter(|name| {
-            let name = name.as_encoded_bytes();
-            !name.starts_with(b".") && !name.ends_with(b".new")
-        });
-        finished
-            .take(RECORDS)
-            .filter_map(|name| {
-                let record = read(&directory(runtime).join(&name)).ok()?;
-                Some((name.into_string().ok()?, record))
-            })
-            .collect()
+        state::read_all(&directory(runtime), RECORDS, read)
     }
 
     /// Removes that of a resource, if there is one. Takes no room, and gives its own to the next one's.

@@ -13,7 +13,9 @@ use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
 
 use crate::sys::message;
 
-/// What the spare file is called. Readers of directories leave out what ends like that.
+/// How the names of files end that are being written. Readers of directories leave them out.
+const NEW: &str = ".new";
+/// What the spare file is called.
 const SPARE: &str = ".spare.new";
 /// A spare has room for a whole number of these, one more than what it was made beside.
 const PAGE: usize = 4096;
@@ -27,7 +29,7 @@ const PAGE: usize = 4096;
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = beside(path, &{
         let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".new");
+        name.push(NEW);
         name
     });
     let write = || {
@@ -153,6 +155,22 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         }
     };
     read().map_err(|e| message(e, format_args!("read {}", path.display())))
+}
+
+/// What `read` makes of at most `limit` files of a directory, by their names. Those that are hidden, are being
+/// written or can't be read are left out.
+pub fn read_all<T, C: FromIterator<(String, T)>>(
+    directory: &Path,
+    limit: usize,
+    read: impl Fn(&Path) -> io::Result<T>,
+) -> C {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names
+        .filter(|name| !name.starts_with('.') && !name.ends_with(NEW))
+        .take(limit)
+        .filter_map(|name| Some((name.clone(), read(&directory.join(name)).ok()?)))
+        .collect()
 }
 
 #[cfg(test)]

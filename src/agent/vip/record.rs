@@ -192,18 +192,7 @@ impl Record {
 
     /// Those of all resources, by their names; what can't be read is left out.
     pub fn read_all(runtime: &std::path::Path) -> BTreeMap<String, Self> {
-        let Ok(entries) = fs::read_dir(directory(runtime)) else {
-            return BTreeMap::new();
-        };
-        let names = entries.flatten().map(|e| e.file_name());
-        let finished = names.filter(|name| !name.as_encoded_bytes().ends_with(b".new"));
-        finished
-            .take(RECORDS)
-            .filter_map(|name| {
-                let record = read(&directory(runtime).join(&name)).ok()?;
-                Some((name.into_string().ok()?, record))
-            })
-            .collect()
+        state::read_all(&directory(runtime), RECORDS, read)
     }
 
     /// Removes that of the resource `instance`, whether or not there is one.

@@ -9,6 +9,7 @@ use ipnetwork::Ipv4Network;
 use nix::errno::Errno;
 
 use super::Socket;
+use super::protocol::{GETSETELEM, NFTA_DATA_VALUE, NFTA_EXPR_DATA};
 use crate::sys::message;
 use crate::sys::netlink::wire::{Attributes, Request, malformed, text_of};
 use crate::sys::netlink::{Family, Mac};
@@ -22,7 +23,6 @@ const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 const NFNL_MSG_BATCH_END: u16 = 0x11;
 const NEWSETELEM: u16 = 12;
-const GETSETELEM: u16 = 13;
 const DELSETELEM: u16 = 14;
 const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
 const NFTA_SET_ELEM_LIST_SET: u16 = 2;
@@ -32,9 +32,7 @@ const NFTA_SET_ELEM_KEY: u16 = 1;
 const NFTA_SET_ELEM_DATA: u16 = 2;
 const NFTA_SET_ELEM_EXPR: u16 = 7;
 const NFTA_SET_ELEM_KEY_END: u16 = 10;
-const NFTA_EXPR_DATA: u16 = 2;
 const NFTA_COUNTER_BYTES: u16 = 1;
-const NFTA_DATA_VALUE: u16 = 1;
 const NLA_F_NESTED: u16 = 0x8000;
 pub(super) const NLM_F_CREATE: u16 = 0x400;
 /// An interface's name in a key.

@@ -18,8 +18,9 @@ use self::walk::{End, Names, Packet, Set, Shape, walk};
 use super::Socket;
 use super::elements::{NFPROTO_INET, TABLE, message_type, payload, text};
 use super::protocol::{
-    GETCHAIN, GETRULE, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TABLE,
-    NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_TABLE, NFTA_TABLE_NAME, attribute,
+    GETCHAIN, GETRULE, GETSETELEM, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY,
+    NFTA_CHAIN_TABLE, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_TABLE, NFTA_TABLE_NAME,
+    attribute,
 };
 use crate::sys::message;
 use crate::sys::netlink::Family;
@@ -27,7 +28,6 @@ use crate::sys::netlink::wire::{Attributes, Message, Request, text_of};
 
 const GETTABLE: u16 = 1;
 const GETSET: u16 = 10;
-const GETSETELEM: u16 = 13;
 const NFTA_TABLE_FLAGS: u16 = 2;
 const TABLE_IS_DORMANT: u32 = 1;
 const NFTA_HOOK_HOOKNUM: u16 = 1;

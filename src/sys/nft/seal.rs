@@ -40,6 +40,12 @@ pub(super) struct Own {
     hashes: Vec<u64>,
 }
 
+/// A rule of one of the tables, as the kernel tells it.
+pub(super) struct OwnRule {
+    pub family: u8,
+    message: Message,
+}
+
 /// Those of the chains that are berth's.
 pub(super) fn own(chains: &[Message]) -> Own {
     let mut own = Own::default();
@@ -56,18 +62,13 @@ pub(super) fn own(chains: &[Message]) -> Own {
 }
 
 impl Socket {
-    /// The name of the seal that the rules should have, by what the kernel has now.
+    /// The rules of both tables, in the kernel's order.
     ///
     /// # Errors
     /// If the kernel can't be asked.
-    pub(super) fn due_seal(&mut self, own: &Own) -> io::Result<String> {
+    pub(super) fn own_rules(&mut self) -> io::Result<Vec<OwnRule>> {
         let what = "list the rules of nftables table berth";
-        let mut hash = Fnv64::default();
-        let mut chains = own.hashes.clone();
-        chains.sort_unstable();
-        for chain in chains {
-            hash.add(&chain.to_be_bytes());
-        }
+        let mut own = Vec::new();
         for family in [NFPROTO_INET, NFPROTO_ARP] {
             let request = payload(family, &[(NFTA_RULE_TABLE, &text(TABLE))]);
             let answer = self.wire.dump(message_type(GETRULE), request);
@@ -76,15 +77,11 @@ impl Socket {
                 Err(no) if no.errno == Errno::ENOENT => continue,
                 Err(no) => return Err(no.of(what)),
             };
+            let rules = rules.into_iter().map(|message| OwnRule { family, message });
             // Older kernels list those of other tables, too.
-            let own = rules.iter().filter_map(|rule| rule.payload.get(4..));
-            for rule in own.filter(|r| attribute(r, NFTA_RULE_TABLE) == Some(&text(TABLE))) {
-                for kind in [NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS] {
-                    hash.add(attribute(rule, kind).unwrap_or_default());
-                }
-            }
+            own.extend(rules.filter(OwnRule::is_own));
         }
-        Ok(format!("{SEAL}{:016x}", hash.value()))
+        Ok(own)
     }
 
     /// Seals the tables as the kernel has them, in place of any seal that is there.
@@ -93,7 +90,7 @@ impl Socket {
     /// If the kernel refuses or can't be asked.
     pub(super) fn seal(&mut self) -> io::Result<()> {
         let own = own(&self.chains()?);
-        let due = self.due_seal(&own)?;
+        let due = own.due_seal(&self.own_rules()?);
         let request = |verb, flags, name: &str| Request {
             kind: message_type(verb),
             flags,
@@ -115,7 +112,33 @@ impl Socket {
     }
 }
 
+impl OwnRule {
+    pub fn attributes(&self) -> &[u8] {
+        self.message.payload.get(4..).unwrap_or_default()
+    }
+
+    fn is_own(&self) -> bool {
+        attribute(self.attributes(), NFTA_RULE_TABLE) == Some(&text(TABLE))
+    }
+}
+
 impl Own {
+    /// The name of the seal that the tables should have, by their chains and these rules of theirs.
+    pub fn due_seal(&self, rules: &[OwnRule]) -> String {
+        let mut hash = Fnv64::default();
+        let mut chains = self.hashes.clone();
+        chains.sort_unstable();
+        for chain in chains {
+            hash.add(&chain.to_be_bytes());
+        }
+        for rule in rules {
+            for kind in [NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS] {
+                hash.add(attribute(rule.attributes(), kind).unwrap_or_default());
+            }
+        }
+        format!("{SEAL}{:016x}", hash.value())
+    }
+
     fn add(&mut self, family: u8, chain: &[u8]) {
         let name = attribute(chain, NFTA_CHAIN_NAME).unwrap_or_default();
         let name = String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name));

@@ -9,15 +9,11 @@ use nix::errno::Errno;
 
 use super::elements::{NFPROTO_ARP, NFPROTO_INET, TABLE, message_type, payload, text};
 use super::foreign::{Barrier, foreign};
-use super::protocol::{
-    GETRULE, NFTA_CHAIN_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_CHAIN, NFTA_RULE_TABLE, NFTA_TABLE_NAME,
-    attribute,
-};
-use super::seal::{DELCHAIN, own};
+use super::protocol::{NFTA_CHAIN_NAME, NFTA_CHAIN_TABLE, NFTA_TABLE_NAME, attribute};
+use super::seal::{DELCHAIN, OwnRule, own};
 use super::{Socket, Standing};
 use crate::hash::fnv64;
 use crate::sys::command::run_with_input;
-use crate::sys::message;
 use crate::sys::netlink::wire::{Request, text_of};
 use crate::sys::program::command;
 
@@ -211,12 +207,13 @@ impl Socket {
         if own.uses == (0, 0) {
             return Ok((Standing::Absent, others));
         }
-        let mark = self.mark()?;
+        let rules = self.own_rules()?;
+        let mark = mark(&rules);
         if mark == Some(own_mark()) {
             let standing = match &*own.seals {
                 // They were made, and whoever made them was ended before they were sealed.
                 [] => Standing::Outdated,
-                [seal] if *seal == self.due_seal(&own)? => Standing::Whole,
+                [seal] if *seal == own.due_seal(&rules) => Standing::Whole,
                 _ => Standing::Damaged,
             };
             return Ok((standing, others));
@@ -293,25 +290,13 @@ impl Socket {
         }
         Ok(())
     }
+}
 
-    /// The mark of the rules, if they have one.
-    fn mark(&mut self) -> io::Result<Option<String>> {
-        let what = "list the rules of nftables table berth";
-        let chain = [
-            (NFTA_RULE_TABLE, &*text(TABLE)),
-            (NFTA_RULE_CHAIN, &*text("out")),
-        ];
-        let request = payload(NFPROTO_ARP, &chain);
-        let answer = self.wire.dump(message_type(GETRULE), request);
-        match answer.map_err(|e| message(e, what))? {
-            Ok(rules) => Ok(rules
-                .iter()
-                .filter_map(|rule| comment(rule.payload.get(4..)?))
-                .find(|comment| comment.starts_with(MARK))),
-            Err(no) if no.errno == Errno::ENOENT => Ok(None),
-            Err(no) => Err(no.of(what)),
-        }
-    }
+/// The mark of these rules, if they have one.
+fn mark(rules: &[OwnRule]) -> Option<String> {
+    let arp = rules.iter().filter(|rule| rule.family == NFPROTO_ARP);
+    arp.filter_map(|rule| comment(rule.attributes()))
+        .find(|comment| comment.starts_with(MARK))
 }
 
 /// A rule's comment, as nft writes it (libnftnl's udata.h): types and lengths in a byte each, type 0 is the

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use super::number;
 use crate::sys::netlink::Family;
 use crate::sys::netlink::wire::{Attributes, text_of};
-use crate::sys::nft::protocol::attribute;
+use crate::sys::nft::protocol::{NFTA_DATA_VALUE, NFTA_EXPR_DATA, attribute};
 
 /// How deep chains may lead to chains: the kernel allows 16.
 const DEPTH: usize = 16;
@@ -31,8 +31,6 @@ const TCP: u8 = 6;
 const IFNAMSIZ: usize = 16;
 
 const NFTA_EXPR_NAME: u16 = 1;
-const NFTA_EXPR_DATA: u16 = 2;
-const NFTA_DATA_VALUE: u16 = 1;
 const NFTA_DATA_VERDICT: u16 = 2;
 const NFTA_VERDICT_CODE: u16 = 1;
 const NFTA_VERDICT_CHAIN: u16 = 2;
