@@ -340,6 +340,10 @@ fn what_others_take_away_is_named_and_a_restart_mends_it() {
             "nft flush chain inet berth forward",
             "nftables table berth lacks rules",
         ),
+        (
+            "nft insert rule inet berth forward4 drop",
+            "nftables table berth lacks rules",
+        ),
         ("nft flush ruleset", "nftables table berth is missing"),
         (
             "echo 0 > /proc/sys/net/ipv4/conf/a1/forwarding",
@@ -351,6 +355,8 @@ fn what_others_take_away_is_named_and_a_restart_mends_it() {
             State::Running,
             "{sabotage}"
         );
+        // Whatever it may keep in mind for the next one.
+        assert_eq!(net.monitor(&alpha, &wish), State::Running);
         net.node.sh(sabotage);
         match net.monitor(&alpha, &wish) {
             State::Failed(why) => assert!(why.contains(words), "{why}"),
@@ -617,6 +623,7 @@ fn a_firewall_that_drops_what_is_forwarded_is_named_and_one_that_lets_it_through
             ),
         ] {
             assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
+            assert_eq!(net.monitor(&alpha, &wish), State::Running);
             let rules = ruleset.replace("ALLOW", allow);
             std::fs::write(net.runtime.path().join("rules"), &rules).unwrap();
             let file = net.runtime.path().join("rules").display().to_string();

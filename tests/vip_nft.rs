@@ -277,3 +277,35 @@ fn closing_aside_leaves_no_child_behind() {
     }
     assert_eq!(children("nft-aside"), Vec::<String>::new());
 }
+
+#[test]
+#[ignore = "needs root"]
+fn each_change_makes_another_generation_and_looking_makes_none() {
+    let (node, mut socket) = node();
+    let mut seen = vec![];
+    let mut next = |socket: &mut Socket, changed: &str| {
+        let now = socket.generation().unwrap();
+        let now = now.expect("this kernel tells namespaces apart");
+        assert_eq!(socket.standing().unwrap(), socket.standing().unwrap());
+        socket.elements(&Family::BOTH).unwrap();
+        assert_eq!(socket.generation().unwrap().as_ref(), Some(&now));
+        assert!(!seen.contains(&now), "{changed}: {now} after {seen:?}");
+        seen.push(now);
+    };
+    next(&mut socket, "created");
+    socket.change(&[], &elements()).unwrap();
+    next(&mut socket, "elements");
+    for change in [
+        "add table ip theirs",
+        "add chain ip theirs forward { type filter hook forward priority 0; policy drop; }",
+        "add rule inet berth input accept",
+        "flush chain inet berth forward",
+        "flush ruleset",
+    ] {
+        node.sh(&format!("nft '{change}'"));
+        next(&mut socket, change);
+    }
+    // The same number of changes elsewhere is not the same.
+    let (_other, mut socket) = self::node();
+    next(&mut socket, "another namespace");
+}

@@ -27,6 +27,23 @@ const PAGE: usize = 4096;
 /// # Errors
 /// If it can't be written. Nothing has changed then.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let written = write(path, content).or_else(|e| match is_full(&e) {
+        true => use_spare(path, content).map_err(|_| e),
+        false => Err(e),
+    });
+    written.map_err(|e| message(e, format_args!("write {}", path.display())))?;
+    // Without one, the next writing may fail where there is no room: nothing to say now.
+    let _ = keep_spare(&beside(path, SPARE.as_ref()), content.len());
+    Ok(())
+}
+
+/// Writes a file that only spares work, as [`replace`] does; where there is no room for it, nothing changes and
+/// the spare file is left to what matters.
+pub fn note(path: &Path, content: &[u8]) {
+    let _ = write(path, content);
+}
+
+fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = beside(path, &{
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(NEW);
@@ -36,17 +53,9 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         File::create(&new)?.write_all(content)?;
         fs::rename(&new, path)
     };
-    let written = write().or_else(|e| {
+    write().inspect_err(|_| {
         let _ = fs::remove_file(&new);
-        match is_full(&e) {
-            true => use_spare(path, content).map_err(|_| e),
-            false => Err(e),
-        }
-    });
-    written.map_err(|e| message(e, format_args!("write {}", path.display())))?;
-    // Without one, the next writing may fail where there is no room: nothing to say now.
-    let _ = keep_spare(&beside(path, SPARE.as_ref()), content.len());
-    Ok(())
+    })
 }
 
 /// Removes a file. Where its directory has no spare file, it becomes that, so that its room is the next one's.
@@ -145,7 +154,8 @@ fn claim(spare: &Path, options: &OpenOptions) -> io::Result<Flock<File>> {
 /// `NotFound` if there is none; if it is longer, or can't be read.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let read = || {
-        let mut content = Vec::new();
+        // Most are short: read at once.
+        let mut content = Vec::with_capacity(PAGE);
         File::open(path)?
             .take(limit + 1)
             .read_to_end(&mut content)?;

@@ -1,6 +1,7 @@
 //! Between the plan's terms and the kernel's: what is there, and how a step is done.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
@@ -21,12 +22,17 @@ use crate::plan::vip::{
 use crate::sys::announce::Announcement;
 use crate::sys::netlink::{self, Applied, LinkChange, Mac, Proxy, RouteFilter, Scope, Socket, Via};
 use crate::sys::nft::{self, Barrier, Passage, Standing};
+use crate::sys::state;
 use crate::sys::sysctl::{FORWARD_ALL_IPV6, Record};
 
 /// The maker of all that berth makes: `rtm_protocol` and its likes.
 pub(super) const PROTOCOL: u8 = 190;
 /// The maker of the routes that a routing daemon may announce.
 const ANNOUNCED: u8 = 191;
+
+/// Where it is noted at which of the kernel's changes the tables were found whole.
+const WHOLE: &str = "nft.whole";
+const WHOLE_LIMIT: u64 = 4096;
 
 /// The kernel, as seen from this node and from one cell.
 pub(in crate::agent) struct Kernel {
@@ -82,9 +88,7 @@ impl Kernel {
             seen.without_ipv6 = without_ipv6(ports.map(|l| l.name.as_str()))?;
         }
         seen.watched = report::read(&self.runtime);
-        let (standing, foreign) = self.nft.survey()?;
-        self.foreign = foreign;
-        match standing {
+        match self.survey()? {
             standing @ (Standing::Whole | Standing::Outdated) => {
                 seen.objects.insert(Object::Tables);
                 seen.outdated = standing == Standing::Outdated;
@@ -108,6 +112,27 @@ impl Kernel {
             keys.into_iter().chain([FORWARD_ALL_IPV6.to_owned()]),
         )?;
         Ok(seen)
+    }
+
+    /// How the tables are. While the kernel says that nothing has changed since they were found whole, without
+    /// chains of others in the way, they are not read again: that is the dearest part of a monitor.
+    fn survey(&mut self) -> io::Result<Standing> {
+        let now = self.nft.generation()?;
+        let file = self.runtime.join(WHOLE);
+        let is_noted = |now: &String| {
+            state::read(&file, WHOLE_LIMIT).is_ok_and(|noted| noted == now.as_bytes())
+        };
+        if now.as_ref().is_some_and(is_noted) {
+            self.foreign = Vec::new();
+            return Ok(Standing::Whole);
+        }
+        let (standing, foreign) = self.nft.survey()?;
+        if let (Some(now), Standing::Whole, true) = (now, standing, foreign.is_empty()) {
+            // Without it the next one reads the tables, too.
+            state::note(&file, now.as_bytes());
+        }
+        self.foreign = foreign;
+        Ok(standing)
     }
 
     /// Of that only what says which port each VIP is served through: links, addresses,
@@ -391,7 +416,11 @@ impl Kernel {
 
     fn remove(&mut self, object: &Object) -> io::Result<Applied> {
         match object {
-            Object::Tables => self.nft.delete().map(|()| Applied::Changed),
+            Object::Tables => {
+                // One that stays is of a state that does not come back.
+                let _ = fs::remove_file(self.runtime.join(WHOLE));
+                self.nft.delete().map(|()| Applied::Changed)
+            }
             Object::StandIn(port) => {
                 let link = self.link(port)?.index;
                 let address = own(link, STAND_IN.into(), Scope::Host);

@@ -8,6 +8,8 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 /// What is read of a mount table; a larger one is refused rather than half read.
 const TABLE_LIMIT: u64 = 16 << 20;
+/// Few tables are longer than this.
+const TABLE_USUAL: usize = 16 << 10;
 
 /// One line of a mount table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +45,7 @@ impl Entry {
 /// # Errors
 /// What reading gives; `InvalidData` for a line that is not a mount table's.
 pub fn read_table(path: &Path) -> io::Result<Vec<Entry>> {
-    let mut text = Vec::new();
+    let mut text = Vec::with_capacity(TABLE_USUAL);
     fs::File::open(path)?
         .take(TABLE_LIMIT + 1)
         .read_to_end(&mut text)?;

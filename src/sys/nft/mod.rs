@@ -5,6 +5,7 @@
 
 mod elements;
 mod foreign;
+mod generation;
 mod protocol;
 mod seal;
 mod table;

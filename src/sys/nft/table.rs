@@ -98,7 +98,7 @@ const MARK_PLACE: &str = "{mark}";
 
 /// The mark of this version's rules. What runs now may have been made by another version: as long as all of
 /// that is there it serves as well, and is made anew when something is to be done anyway.
-fn own_mark() -> String {
+pub(super) fn own_mark() -> String {
     let (inet, arp) = RULES;
     let hash = fnv64(&text_of_rules(false)) >> 32;
     format!("{MARK} {inet} {arp} {hash:08x}")
