@@ -20,13 +20,15 @@ use crate::rootfs::{self, bind, tmpfs};
 pub const SWITCH: &str = "/run/lab-power.sock";
 const LOOP_MAJOR: u64 = 7;
 /// Character devices of the machine: name, major, minor.
-const DEVICES: [(&str, u64, u64); 6] = [
+const DEVICES: [(&str, u64, u64); 7] = [
     ("null", 1, 3),
     ("zero", 1, 5),
     ("full", 1, 7),
     ("random", 1, 8),
     ("urandom", 1, 9),
     ("tty", 5, 0),
+    // What the kernel says of a device that can't be mounted.
+    ("kmsg", 1, 11),
 ];
 /// Builds the root of the machine and makes it this process's own.
 pub fn build(setup: &Setup) -> Result<()> {
