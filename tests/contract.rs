@@ -116,6 +116,18 @@ fn right_parameters_are_valid_where_nothing_of_them_exists() {
 }
 
 #[test]
+fn a_link_local_address_may_be_the_gateway_of_an_ipv6_address() {
+    let vip = AGENTS.iter().find(|subject| subject.agent.name == "vip");
+    let call = complete(*vip.expect("it is installed"))
+        .parameter("ip", "2001:db8::50")
+        .parameter("subnet", "2001:db8::/64");
+    let at = |gateway| call.clone().parameter("gateway", gateway);
+    at("fe80::1").run("validate-all").expect(0);
+    let outcome = at("192.0.2.254").run("validate-all").expect(6);
+    outcome.expect_reason(&["gateway", "192.0.2.254"]);
+}
+
+#[test]
 fn further_arguments_are_ignored() {
     for subject in AGENTS {
         let call = complete(subject).argument("start").argument("--force");

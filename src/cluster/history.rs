@@ -1,5 +1,6 @@
 //! What the cluster has on record of the actions of a resource.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ const CIBADMIN: &str = "cibadmin";
 const NO_SUCH: i32 = 105;
 /// `op-status` of an action that has begun and not ended (PCMK_EXEC_PENDING).
 const PENDING: &str = "-1";
+/// `rc-code` of what is degraded (OCF_RA 1.1, PCMK_OCF_DEGRADED).
+const DEGRADED: &str = "190";
 
 /// A recurring monitor of a resource on a node.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +74,34 @@ impl Monitor<'_> {
             "/cib/status/node_state[@uname='{node}']/lrm/lrm_resources/lrm_resource[@id='{resource}']"
         ))
     }
+}
+
+/// What finds, in a query, the resources on `node` that [`unmonitored`] is about; `None` if the node's name can't be
+/// asked for.
+pub(super) fn xpath_of_unmonitored(node: &str) -> Option<String> {
+    let quotable = !node.contains(['\'', '"', '&', '<']);
+    quotable.then(|| {
+        format!(
+            "/cib/status/node_state[@uname='{node}']/lrm/lrm_resources/lrm_resource[@provider='berth']\
+             [lrm_rsc_op[@rc-code='{DEGRADED}']]\
+             [not(lrm_rsc_op[@operation='monitor'][@interval!='0'][not(contains(@id,'_last_failure_'))])]"
+        )
+    })
+}
+
+/// berth's resources, among what a query has found, that were degraded when their monitor was cancelled, by
+/// maintenance mode for instance. Of the monitor nothing is left on record but its last "failure"; by that the
+/// scheduler takes it for active and never begins it anew (seen with 2.1.5 and 3.0.0).
+///
+/// A node that has another controller than before writes what it has anew, and then the same is on record of a
+/// resource that is degraded and monitored. What makes the cluster look at it anew does no harm there.
+pub(super) fn unmonitored(found: &Element) -> BTreeSet<String> {
+    let own = found.walk().filter(|e| e.name == "lrm_resource");
+    // An instance of a clone goes by its resource's name.
+    own.filter_map(|e| e.id().split(':').next())
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]

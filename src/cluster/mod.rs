@@ -11,5 +11,6 @@ pub mod patch;
 pub mod properties;
 pub mod release;
 pub mod status;
+pub mod survey;
 pub mod tool;
 pub mod transient;

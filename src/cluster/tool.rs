@@ -169,6 +169,21 @@ pub fn clean_up(resource: &str, node: &str, deadline: Instant) -> io::Result<()>
         .map(|_| ())
 }
 
+/// Has the cluster forget all that it has on record of a resource on a node, and look at it anew: its monitor
+/// begins anew, too.
+///
+/// # Errors
+/// What the tool says; `TimedOut` at `deadline`.
+pub fn renew(resource: &str, node: &str, deadline: Instant) -> io::Result<()> {
+    let mut tool = command(CRM_RESOURCE)?;
+    tool.args(["--refresh", "-r", resource, "-N", node]);
+    run(tool, deadline)?
+        .check(format_args!(
+            "have the cluster look anew at {resource} on {node}"
+        ))
+        .map(|_| ())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

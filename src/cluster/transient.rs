@@ -4,20 +4,15 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
 
 use nix::unistd::{Uid, User};
 
 use super::element::Element;
-use super::tool::command;
-use crate::sys::command::run;
 use crate::sys::process;
 
-const CIBADMIN: &str = "cibadmin";
-/// cibadmin's exit code where nothing is found (CRM_EX_NOSUCH).
-const NO_SUCH: i32 = 105;
-/// On record a node's attributes go by its number, so the names are asked for too.
-const XPATH: &str = "/cib/configuration/nodes/node | /cib/status/node_state/transient_attributes";
+/// What a query has to ask for. On record a node's attributes go by its number, so the names are asked for too.
+pub(super) const XPATH: &str =
+    "/cib/configuration/nodes/node | /cib/status/node_state/transient_attributes";
 /// Pacemaker's daemon that keeps the attributes of its node.
 const KEEPER: &str = "pacemaker-attrd";
 /// Whom it runs as; root's is one, too.
@@ -26,24 +21,8 @@ const DAEMON_USER: &str = "hacluster";
 /// The values of attributes, by the attribute's name and the node's.
 pub type Values = BTreeMap<String, BTreeMap<String, String>>;
 
-/// Reads all attributes of all nodes that are not private, with one query.
-///
-/// # Errors
-/// What the tool says, or that it is not understood; `TimedOut` at `deadline`.
-pub fn read(deadline: Instant) -> io::Result<Values> {
-    let what = "read the node attributes on record";
-    let mut query = command(CIBADMIN)?;
-    query.args(["--query", "--local", "--xpath", XPATH]);
-    let output = run(query, deadline)?;
-    if output.status.code() == Some(NO_SUCH) {
-        return Ok(Values::new());
-    }
-    let text = output.check(what)?.text();
-    let found = Element::parse(&text).map_err(|e| io::Error::other(format!("{what}: {e}")))?;
-    Ok(values(&found))
-}
-
-fn values(found: &Element) -> Values {
+/// Those among what a query for [`XPATH`] has found.
+pub(super) fn values(found: &Element) -> Values {
     // One that is found alone comes without anything around it.
     let all = match found.name.as_str() {
         "xpath-query" => &found.children[..],

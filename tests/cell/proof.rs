@@ -23,6 +23,23 @@ fn freezable(node: &Node, vserver: &str) -> (String, String) {
     (base, node.attach(Path::new(&image)))
 }
 
+/// A file system that is frozen for as long as this is there: one that stays so holds up all who look for devices.
+struct Frozen<'a>(&'a str);
+
+impl<'a> Frozen<'a> {
+    fn new(directory: &'a str) -> Self {
+        sh(&format!("fsfreeze --freeze {directory}"));
+        Self(directory)
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        // Somebody else may have done so.
+        let _ = try_sh(&format!("fsfreeze --unfreeze {}", self.0));
+    }
+}
+
 #[test]
 #[ignore = "needs root"]
 fn without_a_record_every_device_that_the_uuid_may_mean_is_looked_at() {
@@ -73,11 +90,13 @@ fn without_a_record_a_monitor_makes_one_up_and_a_stop_waits_for_what_the_kernel_
         "dd if=/dev/urandom of=/data/x bs=1M count=8 status=none",
     );
     assert!(good, "{text}");
-    sh(&format!("rm {record} && fsfreeze --freeze {base}"));
+    sh(&format!("rm {record}"));
+    let frozen = Frozen::new(&base);
     signal(node.process(&vserver, "berth-keeper"), Signal::SIGKILL);
     let mut thaw = node.shell(&format!("echo; sleep 4; fsfreeze --unfreeze {base}"));
     fs.run("stop").expect(0);
     thaw.wait().expect("its end");
+    drop(frozen);
     let logged = node.logged();
     assert!(!logged.contains("is not used by this resource"), "{logged}");
     node.assert_gone(&vserver, &[&device]);
@@ -262,7 +281,7 @@ fn a_device_that_does_not_answer_is_held_where_it_was_attached_and_nowhere_else(
     let mut writer = node.shell(&format!(
         "exec 9<>{device}; printf x >&9; echo; exec sleep 1000"
     ));
-    sh(&format!("fsfreeze --freeze {base}"));
+    let frozen = Frozen::new(&base);
     fs.run("monitor").expect(7);
     fs.run("stop").expect(0);
     assert!(
@@ -270,7 +289,7 @@ fn a_device_that_does_not_answer_is_held_where_it_was_attached_and_nowhere_else(
         "{}",
         node.logged()
     );
-    sh(&format!("fsfreeze --unfreeze {base}"));
+    drop(frozen);
     writer.kill().expect("a process");
     writer.wait().expect("its end");
 
@@ -280,10 +299,10 @@ fn a_device_that_does_not_answer_is_held_where_it_was_attached_and_nowhere_else(
         "dd if=/dev/urandom of=/data/x bs=1M count=8 status=none",
     );
     assert!(good, "{text}");
-    sh(&format!("fsfreeze --freeze {base}"));
+    let frozen = Frozen::new(&base);
     refused(fs.run("stop"), 1, &["still held"]);
     refused(fs.run("monitor"), 1, &["still"]);
-    sh(&format!("fsfreeze --unfreeze {base}"));
+    drop(frozen);
     fs.run("stop").expect(0);
     node.assert_gone(&vserver, &[&device]);
     sh(&format!("losetup --detach {device} && umount {base}"));

@@ -26,6 +26,9 @@ use crate::sys::namespace::is_alive;
 
 /// How often cleaning up is tried again: the resource may be gone.
 const CLEAN_UPS: u8 = 3;
+/// For how long a resource has to be on record as not monitored, and how often it is made to be looked at anew.
+const LINGERING: Duration = Duration::from_secs(30);
+const RENEWALS: u8 = 3;
 /// How long after a failure it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long after a value was told it is surely on record: dampening and writing take their time.
@@ -62,6 +65,11 @@ pub(super) struct Publisher {
     refresh: bool,
     /// The private attribute that was compared last. They are not on record, so that each takes a question.
     compared: Option<String>,
+    /// This node's resources that are degraded and not monitored, when that was seen or heeded last, and how often
+    /// they were made to be looked at anew.
+    unmonitored: BTreeMap<String, (Instant, u8)>,
+    /// What the cluster is to look at anew.
+    renew: BTreeSet<String>,
     /// What to clean up, and how often that has failed.
     clean_up: BTreeMap<(String, String), u8>,
     /// What a child is cleaning up: a wish that comes meanwhile is another one.
@@ -204,6 +212,9 @@ impl Publisher {
             .clean_up
             .as_ref()
             .and_then(|one| self.clean_up.remove_entry(one));
+        if let Some((resource, _)) = &work.renew {
+            self.renew.remove(resource);
+        }
         self.lost = false;
         match Job::spawn(c"berth-publish", move || work.run()) {
             Ok(job) => self.job = Some(job),
@@ -264,6 +275,9 @@ impl Publisher {
         if work.is_empty() {
             work.clean_up = self.clean_up.keys().next().cloned();
         }
+        if work.is_empty() {
+            work.renew = self.renew.first().cloned().zip(self.node.clone());
+        }
         work
     }
 
@@ -307,6 +321,9 @@ impl Publisher {
         if let Some(all) = done.surveyed {
             self.survey = false;
             self.surveyed = Some(all);
+        }
+        if let Some(found) = done.unmonitored {
+            self.heed_unmonitored(found, now);
         }
         self.compared = done.compared.map(|(name, _)| name).or(self.compared.take());
         match done.error {
@@ -352,6 +369,24 @@ impl Publisher {
             "the cluster has other values than it was told: telling it again: {}",
             names.join(", ")
         ));
+    }
+
+    /// Has the cluster look anew at what it has not monitored for a while. What has just been degraded, stopped or
+    /// cleaned up may be on record like that for a moment.
+    fn heed_unmonitored(&mut self, found: BTreeSet<String>, now: Instant) {
+        self.unmonitored.retain(|name, _| found.contains(name));
+        for name in found {
+            let (since, times) = self.unmonitored.entry(name.clone()).or_insert((now, 0));
+            if *times == RENEWALS || now.saturating_duration_since(*since) < LINGERING {
+                continue;
+            }
+            (*since, *times) = (now, *times + 1);
+            log::warn(format_args!(
+                "{name} was degraded when its monitor was cancelled, and is not monitored since: the cluster is to \
+                 look at it anew"
+            ));
+            self.renew.insert(name);
+        }
     }
 
     fn fail(&mut self, error: &str, now: Instant) {

@@ -90,7 +90,7 @@ fn whatever_goes_wrong_with_a_detour_it_ends_and_leaves_nothing_behind() {
 
 /// However many detours have ended, portwatch has no dead children left.
 fn no_zombies(lab: &Lab) {
-    let dead = "ps --ppid $(pgrep -x berth-portwatch) -o stat=,comm= | grep '^Z'; true";
+    let dead = "ps -e -o stat=,ppid=,comm= | awk '/^Z.* berth/'";
     for node in lab.plan().node_names() {
         wait_for(format!("no dead children on {node}"), LIMIT, || {
             let seen = run(lab, &node, dead);

@@ -40,6 +40,7 @@ fn addresses_outlive_the_daemon_and_what_others_do_to_them_is_mended() {
     moved_while_an_agent_has_the_lock(&lab, &node);
     meddled_with(&lab, &node);
     stopped_while_degraded(&lab, &node);
+    degraded_when_maintenance_begins(&lab, &node);
     assert_eq!(processes(&lab, &node, "alpha"), servers);
     lab.down().unwrap();
 }
@@ -201,25 +202,11 @@ fn meddled_with(lab: &Lab, node: &str) {
 
 /// What it told the cluster of its ports does not stay on show when it watches them no more.
 fn stopped_while_degraded(lab: &Lab, node: &str) {
-    let degraded = || {
-        let all = status::complaints(lab, node)?.into_iter();
-        let own = all.filter(|c| c.degraded && c.resource.starts_with("portwatch"));
-        Ok::<_, Error>(
-            own.map(|c| format!("{}: {}", c.node, c.reason))
-                .collect::<Vec<_>>(),
-        )
-    };
-    lab.set_cable(node, "eth1", Cable::Pulled).unwrap();
-    wait_for("the lost port to be shown", LIMIT, || {
-        let seen = degraded()?;
-        let is = |line: &String| line.starts_with(&format!("{node}: eth1 down"));
-        holds(seen.iter().any(is), Error::new(seen.join("; ")))
-    })
-    .unwrap();
+    degrade(lab, node);
     let role = "crm_resource -r portwatch-clone --meta";
     run(lab, node, &format!("{role} -p target-role -v Stopped"));
     wait_for("nothing to be shown", LIMIT, || {
-        let seen = degraded()?;
+        let seen = degraded(lab, node)?;
         holds(
             seen.is_empty() && daemon(lab, node).is_err(),
             Error::new(seen.join("; ")),
@@ -231,10 +218,64 @@ fn stopped_while_degraded(lab: &Lab, node: &str) {
     lab.set_cable(node, "eth1", Cable::Good).unwrap();
     ports::wait_usable(lab, node, &["eth1", "eth2"], true, LIMIT).unwrap();
     wait_for("nothing to be shown again", LIMIT, || {
-        let seen = degraded()?;
+        let seen = degraded(lab, node)?;
         holds(seen.is_empty(), Error::new(seen.join("; ")))
     })
     .unwrap();
+}
+
+/// Pacemaker cancels its monitors, and does not begin those anew by itself that found something degraded.
+fn degraded_when_maintenance_begins(lab: &Lab, node: &str) {
+    degrade(lab, node);
+    let maintenance = |on: bool| {
+        let script = format!("crm_attribute -n maintenance-mode -v {on}");
+        run(lab, node, &script);
+    };
+    maintenance(true);
+    wait_for("the monitor to be cancelled", LIMIT, || {
+        holds(!is_monitored(lab, node)?, Error::new("it is on record"))
+    })
+    .unwrap();
+    lab.set_cable(node, "eth1", Cable::Good).unwrap();
+    ports::wait_usable(lab, node, &["eth1", "eth2"], true, LIMIT).unwrap();
+    maintenance(false);
+    // What is on record is looked at once a minute.
+    wait_for("another monitor", 4 * LIMIT, || {
+        holds(is_monitored(lab, node)?, Error::new("none is on record"))
+    })
+    .unwrap();
+    let seen = degraded(lab, node).unwrap();
+    assert!(seen.is_empty(), "{seen:?}");
+    let old = the_daemon(lab, node);
+    run(lab, node, &format!("kill -9 {old}"));
+    wait_for_another(lab, node, old);
+}
+
+/// Whether the cluster has a monitor of portwatch on record on `node`, whatever it found.
+fn is_monitored(lab: &Lab, node: &str) -> Result<bool, Error> {
+    let record = format!(
+        "/cib/status/node_state[@uname='{node}']//lrm_rsc_op[@id='portwatch_monitor_10000']"
+    );
+    let words = ["cibadmin", "--query", "--xpath", &record];
+    Ok(lab.exec(node, &words)?.status.success())
+}
+
+/// The first port is lost, and the cluster shows it.
+fn degrade(lab: &Lab, node: &str) {
+    lab.set_cable(node, "eth1", Cable::Pulled).unwrap();
+    wait_for("the lost port to be shown", LIMIT, || {
+        let seen = degraded(lab, node)?;
+        let is = |line: &String| line.starts_with(&format!("{node}: eth1 down"));
+        holds(seen.iter().any(is), Error::new(seen.join("; ")))
+    })
+    .unwrap();
+}
+
+/// What the cluster shows of portwatch.
+fn degraded(lab: &Lab, node: &str) -> Result<Vec<String>, Error> {
+    let all = status::complaints(lab, node)?.into_iter();
+    let own = all.filter(|c| c.degraded && c.resource.starts_with("portwatch"));
+    Ok(own.map(|c| format!("{}: {}", c.node, c.reason)).collect())
 }
 
 fn begin(lab: &Lab) -> Vec<Pinging> {

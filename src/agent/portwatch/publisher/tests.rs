@@ -338,3 +338,61 @@ fn while_a_child_is_at_work_its_end_is_waited_for_and_nothing_else() {
     }
     assert_eq!(publisher.next(), None);
 }
+
+#[test]
+fn what_is_not_monitored_for_a_while_is_looked_at_anew_a_few_times() {
+    let (mut publisher, mut now) = settled(&TOLD);
+    let found = |publisher: &mut Publisher, names: &[&str], now: Instant| {
+        let done = Done {
+            unmonitored: Some(names.iter().map(|&name| name.to_owned()).collect()),
+            ..Done::default()
+        };
+        publisher.take(Ok(done), now);
+        let work = publisher.work();
+        let asked = work.renew.map(|(resource, node)| {
+            assert_eq!(node, "n1");
+            resource
+        });
+        publisher.renew.clear();
+        asked
+    };
+    assert_eq!(
+        found(&mut publisher, &["alpha-ip1"], now),
+        None,
+        "it may be on its way"
+    );
+    // What is gone meanwhile begins anew.
+    now += LINGERING;
+    assert_eq!(found(&mut publisher, &["alpha"], now), None);
+    for _ in 0..RENEWALS {
+        now += LINGERING / 2;
+        assert_eq!(found(&mut publisher, &["alpha", "alpha-ip1"], now), None);
+        now += LINGERING / 2;
+        let asked = found(&mut publisher, &["alpha"], now);
+        assert_eq!(asked.as_deref(), Some("alpha"));
+    }
+    now += LINGERING;
+    assert_eq!(
+        found(&mut publisher, &["alpha"], now),
+        None,
+        "it is of no use"
+    );
+    found(&mut publisher, &[], now);
+    found(&mut publisher, &["alpha"], now);
+    now += LINGERING;
+    assert_eq!(
+        found(&mut publisher, &["alpha"], now).as_deref(),
+        Some("alpha")
+    );
+}
+
+#[test]
+fn looking_anew_waits_for_all_else_and_is_one_at_a_time() {
+    let (mut publisher, _) = settled(&TOLD);
+    publisher.renew = ["alpha".to_owned(), "beta".to_owned()].into();
+    publisher.clean_up("portwatch", "n1");
+    assert_eq!(publisher.work().renew, None);
+    publisher.clean_up.clear();
+    let asked = publisher.work().renew;
+    assert_eq!(asked, Some(("alpha".to_owned(), "n1".to_owned())));
+}

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Value, Values};
 use crate::cluster::status;
+use crate::cluster::survey;
 use crate::cluster::tool::{self, Attribute};
 use crate::cluster::transient;
 use crate::ocf::log;
@@ -34,6 +35,8 @@ pub(super) struct Work {
     /// A private attribute to be read only for comparison.
     pub compare: Option<String>,
     pub clean_up: Option<(String, String)>,
+    /// A resource that is to be looked at anew on the node of this name.
+    pub renew: Option<(String, String)>,
     /// What is on record is not what it was told: what it knows already it would not write again.
     pub refresh: bool,
     /// Pacemaker's process that keeps the attributes is to be found.
@@ -49,6 +52,8 @@ pub(super) struct Done {
     pub answers: BTreeMap<String, Values>,
     pub located: BTreeMap<String, Vec<String>>,
     pub surveyed: Option<transient::Values>,
+    /// This node's resources that are not monitored, if that was looked for.
+    pub unmonitored: Option<BTreeSet<String>>,
     pub compared: Option<(String, Values)>,
     pub cleaned: bool,
     pub refreshed: bool,
@@ -64,6 +69,7 @@ impl Work {
             survey,
             compare: _,
             clean_up,
+            renew,
             refresh,
             find_keeper: _,
             keeper_lost: _,
@@ -73,6 +79,7 @@ impl Work {
             && whereabouts.is_empty()
             && survey.is_none()
             && clean_up.is_none()
+            && renew.is_none()
             && !refresh
     }
 
@@ -121,8 +128,11 @@ impl Work {
             }
         }
         if let Some(node) = self.survey {
-            match transient::read(Instant::now() + PATIENCE) {
-                Ok(all) => done.surveyed = Some(of_interest(all, &node)),
+            match survey::read(&node, Instant::now() + PATIENCE) {
+                Ok(found) => {
+                    done.surveyed = Some(of_interest(found.values, &node));
+                    done.unmonitored = Some(found.unmonitored);
+                }
                 Err(e) => note(&mut done, e),
             }
         }
@@ -144,6 +154,9 @@ impl Work {
                 // Nothing else has to wait for another attempt.
                 Err(e) => log::warn(e),
             }
+        }
+        if let Some((resource, node)) = self.renew {
+            tool::renew(&resource, &node, Instant::now() + PATIENCE).unwrap_or_else(log::warn);
         }
         (done, keeper)
     }
