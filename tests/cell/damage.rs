@@ -378,9 +378,8 @@ fn a_log_that_cannot_be_read_is_no_damage_on_a_partition_either() {
     sh(&format!(
         "mkfs.ext4 -q {device} && blockdev --flushbufs {device}"
     ));
-    sh(&format!(
-        "losetup --detach {disk} && cp /run/outer/disk /run/whole && umount /run/outer"
-    ));
+    node.detach(&disk);
+    sh("cp /run/outer/disk /run/whole && umount /run/outer");
     // `journal_superblock_t`: JBD2's magic number and the type of its superblock.
     let mark = [0xc0, 0x3b, 0x39, 0x98, 0, 0, 0, 4];
     let mut bytes = fs::read(&outer).expect("what is on the disk");
@@ -416,7 +415,8 @@ fn a_log_that_cannot_be_read_is_no_damage_on_a_partition_either() {
     fs.run("stop").expect(0);
     assert_eq!(records(), 0);
     node.assert_gone(&vserver, &[&device]);
-    sh(&format!("losetup --detach {disk} && umount /run/outer"));
+    node.detach(&disk);
+    sh("umount /run/outer");
 }
 
 #[test]

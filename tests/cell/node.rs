@@ -120,6 +120,12 @@ impl Node {
         device
     }
 
+    /// Detaches a device, whose number somebody else may have from then on.
+    pub fn detach(&self, device: &str) {
+        self.disks.borrow_mut().retain(|disk| disk != device);
+        sh(&format!("losetup --detach {device}"));
+    }
+
     /// A shell line in the background that has said something.
     pub fn shell(&self, line: &str) -> std::process::Child {
         let mut c = shell(line);

@@ -100,7 +100,8 @@ fn without_a_record_a_monitor_makes_one_up_and_a_stop_waits_for_what_the_kernel_
     let logged = node.logged();
     assert!(!logged.contains("is not used by this resource"), "{logged}");
     node.assert_gone(&vserver, &[&device]);
-    sh(&format!("losetup --detach {device} && umount {base}"));
+    node.detach(&device);
+    sh(&format!("umount {base}"));
 }
 
 #[test]
@@ -305,7 +306,8 @@ fn a_device_that_does_not_answer_is_held_where_it_was_attached_and_nowhere_else(
     drop(frozen);
     fs.run("stop").expect(0);
     node.assert_gone(&vserver, &[&device]);
-    sh(&format!("losetup --detach {device} && umount {base}"));
+    node.detach(&device);
+    sh(&format!("umount {base}"));
 }
 
 #[test]

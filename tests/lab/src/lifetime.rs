@@ -92,7 +92,7 @@ fn clear(name: &str) -> Result<()> {
     for number in noted.lines().filter_map(|line| line.parse().ok()) {
         if loop_device::belongs_to(number, &prefix) {
             wait_for(format_args!("loop{number} to be free"), END_LIMIT, || {
-                loop_device::detach(number)
+                loop_device::detach(number, &prefix)
             })?;
         }
     }

@@ -63,11 +63,6 @@ impl Info {
         encrypt_key: [0; 32],
         init: [0; 2],
     };
-
-    fn label(&self) -> String {
-        let end = self.label.iter().position(|b| *b == 0);
-        String::from_utf8_lossy(&self.label[..end.unwrap_or(LABEL_SIZE)]).into_owned()
-    }
 }
 
 /// Attaches a free loop device, with direct I/O, to `file`, and returns its number.
@@ -107,20 +102,25 @@ pub fn attach(file: &File, label: &str) -> Result<u32> {
     )))
 }
 
-/// Detaches loop device `number`.
+/// Detaches loop device `number`, if it is still the one whose label begins with `prefix`: when the kernel has
+/// detached it, somebody else may have got the number.
 ///
 /// # Errors
 /// While something has it open. The kernel then detaches it when the last one closes it.
-pub fn detach(number: u32) -> Result<()> {
+pub fn detach(number: u32, prefix: &str) -> Result<()> {
     if !is_attached(number) {
         return Ok(());
     }
+    // As long as it is open here it can't become another one.
     let file = open(device(number))?;
+    if !is_labelled(&file, prefix) {
+        return Ok(());
+    }
     // SAFETY: takes no argument.
     let done = unsafe { libc::ioctl(file.as_raw_fd(), LOOP_CLR_FD) };
     drop(file);
     match Errno::result(done) {
-        Ok(_) | Err(Errno::ENXIO) if !is_attached(number) => Ok(()),
+        Ok(_) | Err(Errno::ENXIO) if !belongs_to(number, prefix) => Ok(()),
         Ok(_) | Err(Errno::ENXIO) => Err(Error::new("still in use")),
         Err(e) => Err(e).context(format!("detach loop{number}")),
     }
@@ -133,14 +133,20 @@ fn is_attached(number: u32) -> bool {
 /// Whether loop device `number` is attached and its label begins with `prefix`. The label of one
 /// whose file is out of reach, its server having been killed, can't be read: it counts too.
 pub fn belongs_to(number: u32, prefix: &str) -> bool {
-    let Some(file) = open(device(number)).ok().filter(|_| is_attached(number)) else {
-        return false;
-    };
+    let file = open(device(number)).ok().filter(|_| is_attached(number));
+    file.is_some_and(|file| is_labelled(&file, prefix))
+}
+
+fn is_labelled(file: &File, prefix: &str) -> bool {
     let mut info = Info::EMPTY;
     // SAFETY: `info` is a valid loop_info64 to be filled.
     let done = unsafe { libc::ioctl(file.as_raw_fd(), LOOP_GET_STATUS64, &raw mut info) };
     match Errno::result(done) {
-        Ok(_) => info.label().starts_with(prefix),
+        // A longer one was cut off when it was attached.
+        Ok(_) => {
+            let length = prefix.len().min(LABEL_SIZE - 1);
+            info.label.starts_with(&prefix.as_bytes()[..length])
+        }
         Err(e) => e != Errno::ENXIO,
     }
 }

@@ -21,6 +21,7 @@ pub struct DiskPath {
     export: Export,
     at: PathBuf,
     loop_number: u32,
+    label: String,
 }
 
 impl DiskPath {
@@ -38,6 +39,7 @@ impl DiskPath {
             .context(at.display())?;
         Ok(Self {
             loop_number: loop_device::attach(&file, label)?,
+            label: label.to_owned(),
             export,
             at: at.to_owned(),
         })
@@ -62,7 +64,7 @@ impl DiskPath {
         wait_for(
             format_args!("loop{} to be free", self.loop_number),
             RELEASE_LIMIT,
-            || loop_device::detach(self.loop_number),
+            || loop_device::detach(self.loop_number, &self.label),
         )?;
         drop(self.export);
         fs::remove_file(&self.at).context(self.at.display())
