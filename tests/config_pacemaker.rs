@@ -515,11 +515,9 @@ proptest! {
 fn on_record(resource: &str, provider: &str, operations: &[(&str, u32, u32)]) -> Element {
     let operation = |(id, code, interval): &(&str, u32, u32)| {
         let id = format!("{}_{id}", resource.split(':').next().unwrap_or_default());
-        let verb = ["start", "stop", "monitor"].into_iter();
-        let verb = verb.clone().find(|v| id.contains(v)).unwrap_or("monitor");
         Element::new("lrm_rsc_op")
             .with("id", id)
-            .with("operation", verb)
+            .with("operation", "monitor")
             .with("call-id", 7)
             .with("rc-code", code)
             .with("op-status", 0)

@@ -5,12 +5,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::element::Element;
-use super::tool::command;
-use crate::sys::command::run;
+use super::tool::query;
 
-const CIBADMIN: &str = "cibadmin";
-/// cibadmin's exit code where nothing is found (CRM_EX_NOSUCH).
-const NO_SUCH: i32 = 105;
 /// `op-status` of an action that has begun and not ended (PCMK_EXEC_PENDING).
 const PENDING: &str = "-1";
 /// `rc-code` of what is degraded (OCF_RA 1.1, PCMK_OCF_DEGRADED).
@@ -36,16 +32,8 @@ impl Monitor<'_> {
     /// What the tool says; `TimedOut` at `deadline`.
     pub fn has_result(&self, deadline: Instant) -> io::Result<bool> {
         let what = "read the record of the monitor";
-        let mut query = command(CIBADMIN)?;
-        query.args(["--query", "--local", "--xpath", &self.xpath()?]);
-        let output = run(query, deadline)?;
-        if output.status.code() == Some(NO_SUCH) {
-            return Ok(false);
-        }
-        let text = output.check(what)?.text();
-        let resource =
-            Element::parse(&text).map_err(|e| io::Error::other(format!("{what}: {e}")))?;
-        Ok(self.is_result_in(&resource))
+        let resource = query(&self.xpath()?, what, deadline)?;
+        Ok(resource.is_some_and(|resource| self.is_result_in(&resource)))
     }
 
     /// Whether the record of the resource's actions has it.

@@ -7,13 +7,9 @@ use std::time::Instant;
 
 use super::element::Element;
 use super::history;
-use super::tool::command;
+use super::tool::query;
 use super::transient::{self, Values};
-use crate::sys::command::run;
 
-const CIBADMIN: &str = "cibadmin";
-/// cibadmin's exit code where nothing is found (CRM_EX_NOSUCH).
-const NO_SUCH: i32 = 105;
 const WHAT: &str = "read what is on record of the nodes";
 
 /// What is on record.
@@ -30,13 +26,8 @@ pub struct Survey {
 /// # Errors
 /// What the tool says, or that it is not understood; `TimedOut` at `deadline`.
 pub fn read(node: &str, deadline: Instant) -> io::Result<Survey> {
-    let mut query = command(CIBADMIN)?;
-    query.args(["--query", "--local", "--xpath", &xpath(node)]);
-    let output = run(query, deadline)?;
-    if output.status.code() == Some(NO_SUCH) {
-        return Ok(Survey::default());
-    }
-    parse(&output.check(WHAT)?.text())
+    let found = query(&xpath(node), WHAT, deadline)?;
+    Ok(found.as_ref().map(survey).unwrap_or_default())
 }
 
 /// What is asked for.
@@ -53,8 +44,12 @@ pub fn xpath(node: &str) -> String {
 /// If it is not understood.
 pub fn parse(answer: &str) -> io::Result<Survey> {
     let found = Element::parse(answer).map_err(|e| io::Error::other(format!("{WHAT}: {e}")))?;
-    Ok(Survey {
-        values: transient::values(&found),
-        unmonitored: history::unmonitored(&found),
-    })
+    Ok(survey(&found))
+}
+
+fn survey(found: &Element) -> Survey {
+    Survey {
+        values: transient::values(found),
+        unmonitored: history::unmonitored(found),
+    }
 }

@@ -12,6 +12,9 @@ use crate::sys::program;
 
 const CRM_RESOURCE: &str = "crm_resource";
 const CRM_NODE: &str = "crm_node";
+const CIBADMIN: &str = "cibadmin";
+/// cibadmin's exit code where nothing is found (CRM_EX_NOSUCH).
+const NO_SUCH: i32 = 105;
 const ATTRD_UPDATER: &str = "attrd_updater";
 /// attrd_updater's exit codes when asked for an attribute that no node has: up to Pacemaker 2.1.4
 /// (CRM_EX_NOSUCH), and since (CRM_EX_CONFIG).
@@ -26,6 +29,23 @@ pub(super) fn command(name: &str) -> io::Result<Command> {
     let mut command = program::command(name)?;
     command.process_group(0);
     Ok(command)
+}
+
+/// What the cluster has on record that `xpath` finds, from this node's copy; `None` if there is nothing. `what` is
+/// for messages.
+///
+/// # Errors
+/// What the tool says, or that it is not understood; `TimedOut` at `deadline`.
+pub(super) fn query(xpath: &str, what: &str, deadline: Instant) -> io::Result<Option<Element>> {
+    let mut tool = command(CIBADMIN)?;
+    tool.args(["--query", "--local", "--xpath", xpath]);
+    let output = run(tool, deadline)?;
+    if output.status.code() == Some(NO_SUCH) {
+        return Ok(None);
+    }
+    let text = output.check(what)?.text();
+    let found = Element::parse(&text).map_err(|e| io::Error::other(format!("{what}: {e}")))?;
+    Ok(Some(found))
 }
 
 /// Reports to Pacemaker that `resource` has failed on `node`, as if a monitor had found it.
