@@ -14,5 +14,6 @@ mod lifecycle;
 mod mark;
 mod node;
 mod proof;
+mod repair;
 mod servers;
 mod users;

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -91,6 +91,30 @@ impl Record {
                 let _ = writeln!(log, "{line}");
             }
             None => log::info(format_args!("repair: {line}")),
+        }
+    }
+
+    /// Makes an empty file, for root alone, in the place of one that may be there.
+    ///
+    /// # Errors
+    /// If it can't be made.
+    pub(super) fn make_file(&self, name: &str) -> io::Result<PathBuf> {
+        self.drop_file(name);
+        let path = self.directory.join(name);
+        let mut options = File::options();
+        options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        Ok(path)
+    }
+
+    /// Drops a file that nothing came to be kept in, or `anyhow`.
+    pub(super) fn settle_file(&self, name: &str, anyhow: bool) {
+        let is_empty = || fs::metadata(self.directory.join(name)).is_ok_and(|file| file.len() == 0);
+        if anyhow || is_empty() {
+            self.drop_file(name);
         }
     }
 
