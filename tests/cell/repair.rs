@@ -31,8 +31,8 @@ def call(name, *arguments):
 def open_for(path, flags):
     os.close(os.open(path, flags))
 
-def create(path):
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+def create_in(directory):
+    os.close(os.open(directory, os.O_WRONLY | os.O_TMPFILE, 0o600))
 
 def node(path):
     os.mknod(path, 0o600 | 0o060000, NUMBER)
@@ -53,19 +53,19 @@ def allocate():
 attempt("shadow", lambda: open_for("/etc/shadow", os.O_RDONLY))
 attempt("secret", lambda: open_for(SECRET, os.O_RDONLY))
 attempt("disk by its path", lambda: open_for("@DISK@", os.O_RDONLY))
-for place in ["/dev/disk", "/tmp/disk", "/disk", os.path.dirname(kept) + "/disk"]:
+for place in ["/tmp/disk", "/run/disk", os.path.dirname(kept) + "/disk"]:
     attempt("disk at " + place, lambda: node(place))
 attempt("tcp", lambda: reach(socket.AF_INET, ("127.0.0.1", int(TCP))))
 attempt("abstract", lambda: reach(socket.AF_UNIX, "\0@NAME@"))
 attempt("netlink", lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0))
-attempt("keeper", lambda: os.kill(KEEPER, 9))
-for place in ["/x", "/usr/x", "/etc/x", "/tmp/x", "/dev/x", os.path.dirname(kept) + "/x"]:
-    attempt("file " + place, lambda: create(place))
+attempt("keeper", lambda: os.kill(KEEPER, 0))
+for place in ["/", "/usr", "/etc", "/tmp", "/run", "/dev", os.path.dirname(kept)]:
+    attempt("file in " + place, lambda: create_in(place))
 attempt("log", lambda: open_for(os.path.dirname(kept) + "/log", os.O_RDWR))
 attempt("unlink", lambda: os.unlink(kept))
 attempt("core_pattern", lambda: open_for("/proc/sys/kernel/core_pattern", os.O_WRONLY))
 attempt("sysfs", lambda: os.listdir("/sys/block"))
-attempt("mount", lambda: call("mount", b"x", b"/dev", b"tmpfs", 0, None))
+attempt("mount", lambda: call("mount", b"x", b"/usr/games", b"tmpfs", 0, None))
 attempt("remount", lambda: call("mount", b"x", b"/usr", None, 32 | 4096, None))
 attempt("user namespace", lambda: call("unshare", 0x10000000))
 attempt("user namespace by clone", lambda: call("syscall", @CLONE@, 0x10000000 | 17, 0, 0, 0, 0))
@@ -75,7 +75,7 @@ with open("/proc/self/oom_score_adj", "wb", buffering=0) as score:
     attempt("oom", lambda: score.write(b"-500"))
 attempt("keys", lambda: call("syscall", @KEYCTL@, 11, -4, 0, 0))
 attempt("memory", allocate)
-attempt("first", lambda: call("syscall", @PTRACE@, 16, 1, 0, 0))
+attempt("trace", lambda: call("syscall", @PTRACE@, 0, 0, 0, 0))
 own = os.open(device, os.O_RDWR | os.O_EXCL)
 attempt("device", lambda: (os.pwrite(own, b"repaired", 512), os.fsync(own)))
 attempt("kept", lambda: open(kept, "w").write("kept"))
