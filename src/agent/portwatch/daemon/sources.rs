@@ -7,6 +7,7 @@ use std::time::Instant;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Daemon;
+use super::endurance::PAUSE;
 use crate::cell::channel::Channel;
 use crate::sys::netlink::Change;
 
@@ -79,6 +80,11 @@ impl Daemon {
         match poll(&mut fds, timeout) {
             Ok(_) => {}
             Err(nix::errno::Errno::EINTR) => return Ok(Ready::default()),
+            // For want of memory, which may be there again the next moment.
+            Err(nix::errno::Errno::ENOMEM | nix::errno::Errno::EAGAIN) => {
+                std::thread::sleep(PAUSE);
+                return Ok(Ready::default());
+            }
             Err(e) => return Err(e.into()),
         }
         let any = |range: &[PollFd<'_>]| range.iter().any(|fd| fd.any().unwrap_or(true));
