@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod changed;
 mod damage;
 mod device;
 mod full;
