@@ -37,8 +37,7 @@ impl Cell {
         let home = File::open("/proc/self/ns/pid")?;
         // This is about children only: this process stays in its own PID namespace.
         unshare(CloneFlags::CLONE_NEWPID)?;
-        // SAFETY: a keeper has one thread.
-        let pid = unsafe { job::fork(c"berth-init", &[&there], || init::run(vserver, &there)) };
+        let pid = job::fork_alone(c"berth-init", &[&there], || init::run(vserver, &there));
         if setns(&home, CloneFlags::CLONE_NEWPID).is_err() {
             // Every later child would be born into the cell.
             std::process::abort();

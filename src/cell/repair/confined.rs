@@ -76,14 +76,13 @@ impl Confined {
             told: told.as_raw_fd(),
         };
         let confine = move || {
-            confinement.confine().inspect_err(|e| {
+            // SAFETY: this is between fork and exec, and the descriptors are those of here.
+            unsafe { confinement.confine() }.inspect_err(|e| {
                 // All that comes through to the parent otherwise is an error number.
                 let _ = rustix::io::write(&said, e.to_string().as_bytes());
             })
         };
-        // SAFETY: this is a process of its own with one thread. What it does between fork and exec takes no lock but
-        // the allocator's, which the C library puts in order in the child of a fork. It uses the descriptors that
-        // were opened here, which are open until it has ended.
+        // SAFETY: it takes no lock but the allocator's, which the C library puts in order in the child of a fork.
         unsafe { command.pre_exec(confine) };
         let child = in_new_processes(|| command.spawn());
         // With it goes the writing end of `why`, which the command has.
@@ -176,7 +175,10 @@ struct Confinement {
 impl Confinement {
     /// Gives up whatever the program has no use for. In PID 1, this does not return; it does in its child, which
     /// is to execute the program.
-    fn confine(&self) -> io::Result<()> {
+    ///
+    /// # Safety
+    /// The calling process has just been forked, and is to execute a program. Both descriptors are open.
+    unsafe fn confine(&self) -> io::Result<()> {
         self.limit()?;
         let apart = UnshareFlags::NEWNS
             | UnshareFlags::NEWNET
@@ -192,7 +194,8 @@ impl Confinement {
         rustix::thread::set_name(c"berth-repair")?;
         // SAFETY: this process has one thread.
         match unsafe { fork() }? {
-            ForkResult::Parent { child } => self.attend(child),
+            // SAFETY: it executes nothing, and what has been opened in it is its parent's.
+            ForkResult::Parent { child } => unsafe { self.attend(child) },
             ForkResult::Child => {
                 // SAFETY: it only marks them: whoever owns them finds them open.
                 unsafe {
@@ -231,9 +234,12 @@ impl Confinement {
 
     /// Waits for the program, has its device take what was written, and tells how it has ended. What it has left
     /// behind ends with this process.
-    fn attend(&self, program: Pid) -> ! {
-        // SAFETY: nothing in this process uses another descriptor any more. The end of the pipe on which the parent
-        // waits for an exec is among them: it would wait for this process.
+    ///
+    /// # Safety
+    /// Nothing else in this process uses a descriptor any more.
+    unsafe fn attend(&self, program: Pid) -> ! {
+        // The end of the pipe on which the parent waits for an exec is among them: it would wait for this process.
+        // SAFETY: the caller's promise.
         unsafe {
             let told = self.told.unsigned_abs();
             libc::close_range(0, told - 1, 0);
