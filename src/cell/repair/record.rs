@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::ocf::log;
+use crate::plan::text::plain;
 
 /// The name of the log in a record. While the repair is under way it is locked.
 const LOG: &str = "log";
@@ -91,8 +92,10 @@ impl Record {
         self.keeps = false;
     }
 
-    /// Adds a line, up to a limit. A log that can't be written must not end a repair that can be done.
+    /// Adds a line, up to a limit: it comes from a program that may be in somebody's hands, and is read on a
+    /// terminal. A log that can't be written must not end a repair that can be done.
     pub(super) fn write(&mut self, line: &str) {
+        let line = plain(line);
         let Some(left) = self.left.checked_sub(line.len() + 1) else {
             return;
         };
@@ -297,6 +300,15 @@ mod tests {
         assert_eq!(others(last.directory()), 1);
         drop(running);
         assert_eq!(others(last.directory()), 0);
+    }
+
+    #[test]
+    fn what_a_program_says_is_harmless_to_who_reads_it() {
+        let place = tempfile::tempdir().unwrap();
+        let mut record = Record::new(&place.path().join("records"));
+        record.write("one\u{1b}[2J\n# Attach");
+        let log = fs::read_to_string(record.directory().join(LOG)).unwrap();
+        assert_eq!(log.lines().last(), Some("one [2J # Attach"));
     }
 
     #[test]
