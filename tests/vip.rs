@@ -731,8 +731,12 @@ fn a_vip_of_another_vserver_is_neither_taken_nor_stopped() {
         error,
         "parameter ip: 10.1.0.50 is already in use by vserver alpha on this node"
     );
-    assert_eq!(net.monitor(&beta, &second), State::Stopped);
-    assert_eq!(net.stop(&beta, &second), State::Stopped);
+    // A resource of its own, of which nothing is on record.
+    let (resource, cell) = ("10.1.0.50 of beta", Some(beta.namespace.as_fd()));
+    let monitored = net.service(resource, |s| s.monitor(&second, cell));
+    assert_eq!(monitored.unwrap(), State::Stopped);
+    let stopped = net.service(resource, |s| s.stop("beta", second.vip, cell));
+    assert_eq!(stopped.unwrap(), State::Stopped);
     assert_eq!(net.monitor(&alpha, &first), State::Running);
     let error = net.start(&beta, &beta.wish("10.1.0.1")).unwrap_err();
     assert_eq!(
