@@ -8,12 +8,15 @@ use std::path::Path;
 
 use rustix::fs::CWD;
 
-use super::root::{OWN_ETC, STATE_DIRECTORY};
+use super::root::{COVER_ROOM, OWN_ETC, STATE_DIRECTORY};
 use super::service::{self, Entry, Export, ServerSpec, Surroundings};
-use crate::sys::mount;
+use crate::sys::mount::{self, Room};
 
-/// Room for device nodes, which take none.
-const NODES_SIZE: u64 = 1 << 16;
+/// Room for device nodes: one for each XFS.
+const NODES_ROOM: Room = Room {
+    bytes: 1 << 16,
+    inodes: 1024,
+};
 
 /// What covers the state directory at the place where it lies: an empty directory in it.
 const COVER: &str = "empty";
@@ -49,7 +52,7 @@ fn settle_at(state: &Path) -> io::Result<()> {
         Ok(()) => mount::clone_tree(CWD, &empty)?,
         // A server that was there before, on a file system that has become full, goes on; only that its root
         // can't be listed with a newer Ganesha until there is room again at a start.
-        Err(e) if is_full(&e) => mount::create_tmpfs(4096, 0o700)?,
+        Err(e) if is_full(&e) => mount::create_tmpfs(COVER_ROOM, 0o700)?,
         Err(e) => return Err(e),
     };
     mount::set_read_only(&cover)?;
@@ -136,7 +139,7 @@ fn write(path: &Path, content: &str, mode: u32) -> io::Result<()> {
 fn make_node(path: &Path, device: u64) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     if !is_mounted(directory)? {
-        let nodes = mount::create_tmpfs(NODES_SIZE, 0o755)?;
+        let nodes = mount::create_tmpfs(NODES_ROOM, 0o755)?;
         mount::attach(nodes, CWD, directory)?;
     }
     remove(path)?;

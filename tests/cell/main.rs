@@ -4,6 +4,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod attack_host;
+mod attack_memory;
 mod damage;
 mod device;
 mod full;
@@ -15,4 +17,5 @@ mod mark;
 mod node;
 mod proof;
 mod servers;
+mod thread;
 mod users;
