@@ -27,4 +27,5 @@ pub mod root;
 pub mod server;
 pub mod service;
 pub mod settle;
+pub mod state_directory;
 pub mod task;

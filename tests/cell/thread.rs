@@ -128,3 +128,47 @@ impl Handle {
         }
     }
 }
+
+/// From now on the calling thread, and all that it starts, can make no user namespace: as on a node where that is
+/// switched off (user.max_user_namespaces).
+pub fn forbid_user_namespaces() {
+    let unshare = u32::try_from(libc::SYS_unshare).expect("a number");
+    let load = |at: usize| statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, at as u32);
+    let give = |value: u32| statement(libc::BPF_RET | libc::BPF_K, value);
+    let jump = |kind: u32, value: u32, no: u8| libc::sock_filter {
+        jf: no,
+        ..statement(libc::BPF_JMP | kind | libc::BPF_K, value)
+    };
+    let mut filter = [
+        load(std::mem::offset_of!(libc::seccomp_data, nr)),
+        jump(libc::BPF_JEQ, unshare, 3),
+        // The lower half of the first argument, on machines that begin with it.
+        load(std::mem::offset_of!(libc::seccomp_data, args)),
+        jump(libc::BPF_JSET, libc::CLONE_NEWUSER as u32, 1),
+        give(libc::SECCOMP_RET_ERRNO | libc::ENOSPC as u32),
+        give(libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: the kernel copies the program, which lives through the call and is as long as it says.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0,
+            &raw const program,
+        )
+    };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+}
+
+fn statement(code: u32, value: u32) -> libc::sock_filter {
+    libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: 0,
+        k: value,
+    }
+}
