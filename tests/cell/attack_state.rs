@@ -294,58 +294,60 @@ fn a_home_that_changes_while_the_cell_lives_takes_no_state_along_and_comes_back_
 #[ignore = "needs root"]
 fn where_owners_can_t_be_mapped_clients_with_root_s_rights_are_not_served_the_home_alone() {
     let node = Node::new("nomap");
-    let vserver = node.vserver('a');
-    let (device, other) = (node.disk("ext4"), node.disk("ext4"));
-    let calls = serve(&node, &vserver, &device);
-    let look_up = || in_cell(&vserver, || nfs4::look_up("/data/open/file"));
-    let before = look_up().expect("a file");
-    stop(&node, &vserver, &device, &calls);
-    let [servers, fs] = &calls;
-    let servers = servers.clone().parameter("home", "/data");
-    let fs = fs.clone().parameter("CRM_meta_interval", "10000");
-    let data = node
-        .fs(&vserver, &other, "/other")
-        .parameter("nfs_clients", "*")
-        .parameter("nfs_squash", "none");
-    // The trees of the host are another matter.
-    for tree in ["/usr", "/opt", "/etc"] {
-        overlay(tree);
-    }
-    let without = || {
-        forbid_user_namespaces();
-        fs.run("start").expect(0);
-        data.run("start").expect(0);
-        servers.run("start").expect(0);
-        refused(
-            fs.run("monitor"),
-            190,
-            &["nfs_squash=none", "No space left"],
-        );
-        data.run("monitor").expect(0);
-        let list = "nfs-ls 'nfs://127.0.0.1/?version=4'";
-        let (_, text) = in_network(&vserver, list);
-        assert!(text.contains("other") && !text.contains("data"), "{text}");
-        let (good, text) = inside(
-            &vserver,
-            "smbclient -U games%secret //127.0.0.1/data -c ls && ls -A /data/.berth",
-        );
-        assert!(good && !text.contains("smb"), "{text}");
-        let squashed = fs.clone().parameter("nfs_squash", "root");
-        squashed.run("reload-agent").expect(0);
-        squashed.run("monitor").expect(0);
+    for (which, fstype) in [('a', "ext4"), ('b', "xfs"), ('c', "btrfs")] {
+        let vserver = node.vserver(which);
+        let (device, other) = (node.disk(fstype), node.disk("ext4"));
+        let calls = serve(&node, &vserver, &device);
+        let look_up = || in_cell(&vserver, || nfs4::look_up("/data/open/file"));
+        let before = look_up().expect("a file");
+        stop(&node, &vserver, &device, &calls);
+        let [servers, fs] = &calls;
+        let servers = servers.clone().parameter("home", "/data");
+        let fs = fs.clone().parameter("CRM_meta_interval", "10000");
+        let data = node
+            .fs(&vserver, &other, "/other")
+            .parameter("nfs_clients", "*")
+            .parameter("nfs_squash", "none");
+        // The trees of the host are another matter.
+        for tree in ["/usr", "/opt", "/etc"] {
+            overlay(tree);
+        }
+        let without = || {
+            forbid_user_namespaces();
+            fs.run("start").expect(0);
+            data.run("start").expect(0);
+            servers.run("start").expect(0);
+            refused(
+                fs.run("monitor"),
+                190,
+                &["nfs_squash=none", "No space left"],
+            );
+            data.run("monitor").expect(0);
+            let list = "nfs-ls 'nfs://127.0.0.1/?version=4'";
+            let (_, text) = in_network(&vserver, list);
+            assert!(text.contains("other") && !text.contains("data"), "{text}");
+            let (good, text) = inside(
+                &vserver,
+                "smbclient -U games%secret //127.0.0.1/data -c ls && ls -A /data/.berth",
+            );
+            assert!(good && !text.contains("smb"), "{text}");
+            let squashed = fs.clone().parameter("nfs_squash", "root");
+            squashed.run("reload-agent").expect(0);
+            squashed.run("monitor").expect(0);
+            assert_eq!(look_up().expect("a file"), before);
+            servers.run("stop").expect(0);
+            data.run("stop").expect(0);
+            fs.run("stop").expect(0);
+        };
+        std::thread::scope(|scope| scope.spawn(without).join().expect("its end"));
+        node.assert_gone(&vserver, &[&device, &other]);
+        assert_eq!(owners(&device), "0:0\n", "{fstype}");
+        for tree in ["/usr", "/opt", "/etc"] {
+            sh(&format!("umount --lazy {tree}"));
+        }
+        let calls = serve(&node, &vserver, &device);
         assert_eq!(look_up().expect("a file"), before);
-        servers.run("stop").expect(0);
-        data.run("stop").expect(0);
-        fs.run("stop").expect(0);
-    };
-    std::thread::scope(|scope| scope.spawn(without).join().expect("its end"));
-    node.assert_gone(&vserver, &[&device, &other]);
-    assert_eq!(owners(&device), "0:0\n");
-    for tree in ["/usr", "/opt", "/etc"] {
-        sh(&format!("umount --lazy {tree}"));
+        stop(&node, &vserver, &device, &calls);
+        assert_eq!(owners(&device), format!("{RESERVED}:{RESERVED}\n"));
     }
-    let calls = serve(&node, &vserver, &device);
-    assert_eq!(look_up().expect("a file"), before);
-    stop(&node, &vserver, &device, &calls);
-    assert_eq!(owners(&device), format!("{RESERVED}:{RESERVED}\n"));
 }
