@@ -146,6 +146,10 @@ fn no_handle_leads_a_client_with_root_s_rights_to_the_servers_state() {
             let shown = fs::read_dir("/data/.berth").expect("an empty directory");
             assert_eq!(shown.count(), 0);
             assert!(fs::write("/data/.berth/evil", "x").is_err());
+            // Whatever a server opens to everybody in its state.
+            let new = "/var/lib/berth/smb/state/new";
+            fs::write(new, "x").expect("a file");
+            assert_eq!(fs::metadata(new).expect("it").mode() & 0o077, 0);
         });
         in_cell(&vserver, || {
             let set = |name: &str, value: &[u8]| {
@@ -335,6 +339,19 @@ fn where_owners_can_t_be_mapped_clients_with_root_s_rights_are_not_served_the_ho
             squashed.run("reload-agent").expect(0);
             squashed.run("monitor").expect(0);
             assert_eq!(look_up().expect("a file"), before);
+            // What everybody may do, a made-up handle allows.
+            in_cell(&vserver, || {
+                let handle = |path: &str| Handle::of(Path::new(path)).expect(path);
+                let own = handle("/data/open/file");
+                for path in ["", "/nfs", "/smb", "/smb/state", "/smb/private/passdb.tdb"] {
+                    let of_state = handle(&format!("/var/lib/berth{path}"));
+                    let forged = forge(&before.handle, &own, &of_state);
+                    for attempt in [Attempt::Read, Attempt::List, Attempt::Make("evil")] {
+                        let status = nfs4::attempt(&forged, attempt);
+                        assert_ne!(status, OK, "{fstype}: {attempt:?} of {path:?}");
+                    }
+                }
+            });
             servers.run("stop").expect(0);
             data.run("stop").expect(0);
             fs.run("stop").expect(0);
