@@ -3,7 +3,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../service/nfs4.rs"]
+mod nfs4;
 
+mod attack_host;
+mod attack_memory;
+mod attack_state;
 mod changed;
 mod damage;
 mod device;
@@ -17,4 +22,5 @@ mod node;
 mod proof;
 mod repair;
 mod servers;
+mod thread;
 mod users;

@@ -15,8 +15,11 @@ use crate::sys::mount;
 /// What the programs read of /etc: their own settings, and where libraries are.
 const SETTINGS: [&str; 3] = ["/etc/e2fsck.conf", "/etc/mke2fs.conf", "/etc/ld.so.cache"];
 
-/// Room for directories and links, in bytes.
-const SIZE: u64 = 1 << 20;
+/// Room for directories, links and nodes.
+const SKELETON: mount::Room = mount::Room {
+    bytes: 1 << 20,
+    inodes: 256,
+};
 
 /// What there is in it beside programs and libraries.
 #[derive(Debug)]
@@ -38,7 +41,7 @@ impl Room {
             "/",
             MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
         )?;
-        let top = mount::create_device_directory(SIZE)?;
+        let top = mount::create_device_directory(SKELETON)?;
         // Taken first: what is attached hides what is below.
         let kept = self.kept.as_deref();
         let kept = kept.map(|path| Ok::<_, io::Error>((mount::clone_tree(CWD, path)?, path)));
