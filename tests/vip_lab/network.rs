@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use berth::agent::vip::{Place, Service, Wish};
+use berth::cell::network::bar;
 use berth::ocf::{Error, State};
 use berth::plan::vip::{cell_link, cell_mac};
 use berth::sys::netlink::{LinkChange, Mac, Socket, Veth};
@@ -77,6 +78,7 @@ impl Network {
             mtu: None,
         };
         let _ = host.create_veth(&veth).unwrap();
+        bar(&mut host, vserver).unwrap();
         let change = LinkChange {
             up: Some(true),
             arp: Some(false),
