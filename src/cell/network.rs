@@ -14,6 +14,7 @@ use crate::sys::namespace;
 use crate::sys::netlink::{
     Action, Family, Incoming, Link, LinkChange, Mac, Route, Rule, Socket, Veth, Via,
 };
+use crate::sys::nft::CellFilter;
 
 /// The cell's end of the veth.
 pub const INSIDE: &str = "eth0";
@@ -52,15 +53,17 @@ pub fn mtu(links: &[Link]) -> u32 {
     largest.clamp(SMALLEST_MTU, u32::from(u16::MAX))
 }
 
-/// Connects the network namespace of a new cell with the caller's.
+/// Connects the network namespace of a new cell with the caller's. What is returned keeps the cell from the
+/// node's own ports for as long as it lives.
 ///
 /// # Errors
 /// The step that failed.
-pub fn connect(vserver: &str, namespace: &OwnedFd) -> io::Result<()> {
+pub fn connect(vserver: &str, namespace: &OwnedFd) -> io::Result<CellFilter> {
     let name = outside(vserver);
     let mut host = Socket::new()?;
     // That of a cell which died a moment ago may not have been cleared away yet.
     remove(&mut host, &name)?;
+    let filter = CellFilter::new(vserver, &name)?;
     let mtu = mtu(&host.links()?);
     let _ = host.create_veth(&Veth {
         name: &name,
@@ -99,7 +102,7 @@ pub fn connect(vserver: &str, namespace: &OwnedFd) -> io::Result<()> {
             let _ = cell.add_route(&default_route(link, ipv6))?;
         }
     }
-    Ok(())
+    Ok(filter)
 }
 
 /// Has the node forward nothing that comes from `vserver`'s cell but its VIPs' packets, whose own rules come

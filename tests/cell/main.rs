@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod attack_network;
 mod damage;
 mod device;
 mod full;
