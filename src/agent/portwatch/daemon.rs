@@ -53,6 +53,9 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// one time to the next.
 const MEND_AFTER: Duration = Duration::from_millis(200);
 const MEND_PAUSE: Duration = Duration::from_secs(1);
+/// The same when the nftables tables are gone, which is what a firewall's reload does to them: they are made again
+/// at once.
+const TABLE_PAUSE: Duration = Duration::from_millis(100);
 
 /// The whole life of the process; its result is its exit code.
 ///
@@ -275,12 +278,15 @@ impl Daemon {
         concerned |= changes.iter().any(|change| match change {
             Change::Loss | Change::Setting(None) => true,
             Change::Setting(Some(index)) => self.watch.concerns(*index),
-            Change::Link | Change::Address => false,
+            Change::Link | Change::Address | Change::Table => false,
         });
-        if concerned {
-            let at = (now + MEND_AFTER).max(self.mended + MEND_PAUSE);
-            self.mend_at.get_or_insert(at);
-        }
+        let later = (now + MEND_AFTER).max(self.mended + MEND_PAUSE);
+        let soon = now.max(self.mended + TABLE_PAUSE);
+        let dues = [
+            concerned.then_some(later),
+            changes.contains(&Change::Table).then_some(soon),
+        ];
+        self.mend_at = dues.into_iter().chain([self.mend_at]).flatten().min();
         Ok(())
     }
 

@@ -30,7 +30,8 @@ impl Daemon {
                 .and_then(|changes| self.heed(&changes, now));
             if self.endurance.note(heeded, now)? {
                 // Nothing is known of what came meanwhile.
-                let everything = [Change::Link, Change::Address, Change::Loss].into();
+                let everything = [Change::Link, Change::Address, Change::Loss, Change::Table];
+                let everything = everything.into();
                 let heeded = self.heed(&everything, now);
                 self.endurance.note(heeded, now)?;
             }
