@@ -8,6 +8,7 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use berth::ocf::State;
+use berth::sys::netlink::{Action, Family, Incoming, Rule, Socket};
 use vip_lab::Namespace;
 use vip_lab::network::{Cell, Network, call, differences, pings, serve};
 
@@ -185,5 +186,44 @@ fn a_cell_without_a_vip_reaches_nobody_through_a_node_that_forwards() {
         net.node.sh("nft flush ruleset");
         assert!(pings(&net.client_a, on.clients[1]));
         assert!(!sends());
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_node_that_has_to_forward_ipv6_on_all_interfaces_does_so_for_vips_only() {
+    let on = &FAMILIES[1];
+    let net = Network::new();
+    let (alpha, beta) = (net.cell("alpha"), net.cell("beta"));
+    route_through_the_node(&net, on);
+    start(&net, &alpha, on);
+    // As with a kernel that has no other switch: what this one would be told by itself is another setting.
+    net.node
+        .sh("ip -6 rule del pref 400; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding; nft flush ruleset");
+    while net.node.run("ip -6 rule del pref 400").status.success() {}
+    let own = format!("addr add {}/{} dev eth0", on.foreign, on.length);
+    beta.namespace.ip(&format!("{own} nodad"));
+    let there = (&net.client_c, on.clients[1]);
+    let sends = || arrives((&beta.namespace, on.foreign), there);
+    assert!(sends() && pings(&net.client_a, on.clients[1]));
+    let mut socket = Socket::in_netns(&net.node).unwrap();
+    let rule = Rule {
+        family: Family::V6,
+        preference: 400,
+        from: None,
+        incoming: Incoming::Forwarded,
+        action: Action::Blackhole,
+        protocol: 190,
+    };
+    let _ = socket.add_rule(&rule).unwrap();
+    assert!(!sends() && !pings(&net.client_a, on.clients[1]));
+    // The node itself is a host as before, and VIPs are served, near and far.
+    for (client, at) in [&net.client_a, &net.client_c].iter().zip(on.clients) {
+        assert!(pings(&net.node, at));
+        for vip in on.vips {
+            assert!(pings(client, vip), "{vip} from {at}");
+            assert!(pings(&net.node, vip));
+        }
+        assert!(pings(client, on.node[0]));
     }
 }

@@ -133,7 +133,7 @@ impl Network {
         let mut all = String::new();
         for line in [
             "ip rule; ip -6 rule",
-            "ip route show table all; ip -6 route show table all | grep -v -e expires -e '^multicast ff00::/8'",
+            "ip -4 route show table all; ip -6 route show table all | grep -v -e expires -e '^multicast ff00::/8'",
             "ip neigh show proxy; ip -6 neigh show proxy",
             "ip -o addr | sed 's/valid_lft.*//'",
             "nft list ruleset",

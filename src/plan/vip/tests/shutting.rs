@@ -66,3 +66,31 @@ fn a_kernel_that_forwards_ipv6_on_all_interfaces_or_on_none_is_shut_as_a_whole()
     started(&mut state, &request);
     assert!(!state.objects.contains(&all));
 }
+
+#[test]
+fn a_node_that_another_version_has_brought_into_service_is_well_and_is_shut_by_the_next_start() {
+    for vip in ["10.1.0.50", "2001:db8:1::50"] {
+        for request in [request(vip), wide(vip)] {
+            let mut state = node();
+            started(&mut state, &request);
+            let whole = state.objects.clone();
+            let new = |object: &Object| match object {
+                Object::Rule(rule) => (PASS_RULE..=GO_ON_RULE).contains(&rule.preference),
+                _ => false,
+            };
+            state.objects.retain(|object| !new(object));
+            assert_eq!(verdict(&state, &request), Verdict::Running);
+            started(&mut state, &request);
+            // Without the other cell's, which is not this VIP's.
+            let others = |object: &&Object| matches!(object, Object::Rule(rule) if rule.incoming == Incoming::By("b-beta".into()));
+            let family = Family::of(&request.vip);
+            let bar = Object::Rule(Rule::shut(family, Incoming::By("b-alpha".into())));
+            assert!(state.objects.contains(&bar));
+            let missing: Vec<_> = whole.difference(&state.objects).collect();
+            let left = missing.iter().filter(|object| !others(object));
+            let left =
+                left.filter(|object| matches!(object, Object::Rule(rule) if rule.family == family));
+            assert_eq!(left.count(), 0, "{missing:?}");
+        }
+    }
+}
