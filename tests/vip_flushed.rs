@@ -156,7 +156,17 @@ fn a_cell_sends_from_its_own_addresses_only() {
             for cell in [&alpha, &beta] {
                 assert!(!arrives((&cell.namespace, on.foreign), (client, at)));
             }
+            // Nor does the other cell, or a client to another one, pass for the VIP.
+            let theirs = format!("addr add {}/{} dev eth0 nodad", on.vips[0], on.length);
+            beta.namespace.ip(&theirs);
+            assert!(!arrives((&beta.namespace, on.vips[0]), (client, at)));
+            let theirs = format!("addr del {}/{} dev eth0", on.vips[0], on.length);
+            beta.namespace.ip(&theirs);
         }
+        let theirs = format!("addr add {}/{} dev eth0 nodad", on.vips[0], on.length);
+        net.client_a.ip(&theirs);
+        let there = (&net.client_c, on.clients[1]);
+        assert!(!arrives((&net.client_a, on.vips[0]), there));
     }
 }
 

@@ -245,10 +245,10 @@ impl Needs {
 
     fn rule(&self, rule: &Rule) -> bool {
         match &rule.incoming {
-            Incoming::By(link) => {
+            Incoming::By(link) if rule.from.is_none() => {
                 self.kept.contains(link) || self.ports.contains(&(rule.family, link.clone()))
             }
-            Incoming::Any | Incoming::Forwarded => self.families.contains(&rule.family),
+            _ => self.families.contains(&rule.family),
         }
     }
 

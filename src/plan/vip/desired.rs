@@ -11,9 +11,9 @@ use super::place::{
     doubt, exits, subnet,
 };
 use super::{
-    Action, BACKUP_METRIC, CELL_METRIC, Element, FIRST_METRIC, FROM_RULE, Family, Incoming,
-    LAST_RULE, LAST_TABLE, Object, Observed, Out, Route, Rule, TO_RULE, TO_TABLE,
-    UNREACHABLE_METRIC, WAY_TABLES,
+    Action, BACKUP_METRIC, CELL_METRIC, Element, FIRST_METRIC, FROM_RULE, Family, LAST_RULE,
+    LAST_TABLE, Object, Observed, Out, Route, Rule, TO_RULE, TO_TABLE, UNREACHABLE_METRIC,
+    WAY_TABLES,
 };
 use crate::hash::fnv64;
 
@@ -361,7 +361,7 @@ impl List<'_> {
             family: self.family,
             preference: FROM_RULE,
             from: Some(vip),
-            incoming: Incoming::Any,
+            incoming: self.sender(),
             action: Action::Lookup(table),
         }));
         if chosen.own {

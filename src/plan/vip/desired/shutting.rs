@@ -27,6 +27,15 @@ impl List<'_> {
         }
     }
 
+    /// Where a VIP's own packets come in: from its cell. Those of another node's may come in by any port of the
+    /// subnet between the two.
+    pub(super) fn sender(&self) -> Incoming {
+        match &self.request.behind {
+            Behind::Cell(veth) => Incoming::By(veth.clone()),
+            Behind::Node(_) => Incoming::Any,
+        }
+    }
+
     /// A VIP without a gateway reaches other subnets by the node's own tables: it gets past the rules that drop
     /// the rest.
     fn pass(&mut self) {
@@ -47,6 +56,7 @@ impl List<'_> {
         let pass = Rule {
             preference: PASS_RULE,
             from: Some(self.request.vip),
+            incoming: self.sender(),
             action: Action::Goto(GO_ON_RULE),
             ..target.clone()
         };

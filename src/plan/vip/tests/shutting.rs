@@ -79,8 +79,18 @@ fn a_node_that_another_version_has_brought_into_service_is_well_and_is_shut_by_t
                 _ => false,
             };
             state.objects.retain(|object| !new(object));
+            // Its rule for what the VIP sends does not say where that comes in.
+            let is_from = |rule: &&Rule| rule.from == Some(request.vip);
+            let from = state.rules().find(is_from).unwrap().clone();
+            let general = Rule {
+                incoming: Incoming::Any,
+                ..from.clone()
+            };
+            state.objects.remove(&Object::Rule(from));
+            state.objects.insert(Object::Rule(general.clone()));
             assert_eq!(verdict(&state, &request), Verdict::Running);
             started(&mut state, &request);
+            assert!(!state.objects.contains(&Object::Rule(general)));
             // Without the other cell's, which is not this VIP's.
             let others = |object: &&Object| matches!(object, Object::Rule(rule) if rule.incoming == Incoming::By("b-beta".into()));
             let family = Family::of(&request.vip);
