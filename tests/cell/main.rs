@@ -3,8 +3,13 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../service/nfs4.rs"]
+mod nfs4;
 
+mod attack_host;
+mod attack_memory;
 mod attack_network;
+mod attack_state;
 mod damage;
 mod device;
 mod full;
@@ -16,4 +21,5 @@ mod mark;
 mod node;
 mod proof;
 mod servers;
+mod thread;
 mod users;
