@@ -884,28 +884,32 @@ fn an_address_started_without_room_for_its_record_is_served_and_says_so() {
 fn settings_of_which_nothing_is_known_any_more_count_as_berths() {
     let net = Network::new();
     let alpha = net.cell("alpha");
-    let wish = alpha.wide_wish("10.1.0.50");
     let settings = net.runtime.path().join("vip.settings");
-    let forwarding = "cat /proc/sys/net/ipv4/conf/a1/forwarding";
-    for (lose, flush) in [
-        ("{", "true"),
-        ("", "true"),
-        ("{", "nft flush ruleset"),
-        ("", "nft flush ruleset"),
+    let no_ways = "nft flush ruleset; \
+        for option in -4 -6; do ip $option route flush table all proto 190; \
+        ip $option neigh show proxy | while read ip dev port rest; do ip neigh del proxy $ip dev $port; done; done";
+    for (vip, switch, set) in [
+        (VIPS[0], "ipv4/conf/a1/forwarding", "shut4"),
+        (VIPS[1], "ipv6/conf/a1/force_forwarding", "shut6"),
     ] {
-        net.start(&alpha, &wish).unwrap();
-        match lose {
-            "" => std::fs::remove_file(&settings).unwrap(),
-            text => std::fs::write(&settings, text).unwrap(),
+        let (wish, switch) = (alpha.wide_wish(vip), format!("cat /proc/sys/net/{switch}"));
+        for flush in ["true", "nft flush ruleset", no_ways] {
+            for lose in ["{", ""] {
+                net.start(&alpha, &wish).unwrap();
+                match lose {
+                    "" => std::fs::remove_file(&settings).unwrap(),
+                    text => std::fs::write(&settings, text).unwrap(),
+                }
+                net.node.sh(flush);
+                // The node's own traffic passes no port that berth opened.
+                net.start(&alpha, &wish).unwrap();
+                let shut = net.node.sh(&format!("nft list set inet berth {set}"));
+                assert!(shut.contains("\"a1\""), "{lose} {flush}: {shut}");
+                assert_eq!(net.node.sh(&switch).trim(), "1");
+                assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+                assert_eq!(net.node.sh(&switch).trim(), "0", "{lose} {flush}");
+            }
         }
-        net.node.sh(flush);
-        // The node's own traffic passes no port that berth opened.
-        net.start(&alpha, &wish).unwrap();
-        let shut = net.node.sh("nft list set inet berth shut4");
-        assert!(shut.contains("\"a1\""), "{lose} {flush}: {shut}");
-        assert_eq!(net.node.sh(forwarding).trim(), "1");
-        assert_eq!(net.stop(&alpha, &wish), State::Stopped);
-        assert_eq!(net.node.sh(forwarding).trim(), "0", "{lose} {flush}");
     }
 }
 

@@ -8,6 +8,7 @@ mod nfs4;
 
 mod attack_host;
 mod attack_memory;
+mod attack_network;
 mod attack_state;
 mod changed;
 mod damage;
