@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod attack_clients;
 mod damage;
 mod device;
 mod full;
@@ -12,6 +13,7 @@ mod isolation;
 mod killed;
 mod lifecycle;
 mod mark;
+mod nfs4;
 mod node;
 mod proof;
 mod servers;

@@ -1,8 +1,9 @@
 //! As much of an NFSv4.0 client (RFC 7530) as shows a file handle.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
+
+use berth::sys::reserved_port;
 
 const PUTFH: u32 = 22;
 const PUTROOTFH: u32 = 24;
@@ -61,7 +62,8 @@ fn compound(ops: &[Vec<u8>]) -> Reply {
     call.extend(opaque(&auth_sys));
     call.extend(words(&[0, 0, 0, 0, ops.len() as u32]));
     call.extend(ops.concat());
-    let mut stream = TcpStream::connect("127.0.0.1:2049").unwrap();
+    let server = ([127, 0, 0, 1], 2049).into();
+    let mut stream = reserved_port::connect(server, Duration::from_secs(30)).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_secs(30)))
         .unwrap();

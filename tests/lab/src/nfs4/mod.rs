@@ -4,6 +4,7 @@
 
 mod client;
 mod compound;
+mod port;
 mod probe;
 mod rpc;
 mod writer;
