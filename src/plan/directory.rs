@@ -15,7 +15,7 @@ const LENGTH_LIMIT: usize = 255;
 pub enum Refusal {
     /// It does not begin with `/`.
     Relative,
-    /// It has `.`, `..`, an empty part, or a `/` at its end; the text is how it should be written.
+    /// It has `.`, `..`, an empty part, or a `/` or a blank at its end; the text is how it should be written.
     NotNormal(Option<String>),
     /// It is `/` itself.
     Root,
@@ -76,9 +76,11 @@ pub fn check(directory: &str) -> Result<(), Refusal> {
     let Some(top) = parts.first() else {
         return Err(Refusal::Root);
     };
+    // Samba takes the blanks at a value's end for none of it: it would serve another directory.
     let normal = format!("/{}", parts.join("/"));
+    let normal = normal.trim_end();
     if normal != directory {
-        return Err(Refusal::NotNormal(Some(normal)));
+        return Err(Refusal::NotNormal(Some(normal.to_owned())));
     }
     // lib, lib32, lib64, libx32: which of them exist differs between nodes.
     if RESERVED.contains(top) || top.starts_with("lib") {
@@ -125,6 +127,7 @@ mod tests {
             ("//", Refusal::Root),
             ("/./", Refusal::Root),
             ("/data/", Refusal::NotNormal(Some("/data".into()))),
+            ("/data  ", Refusal::NotNormal(Some("/data".into()))),
             ("/data//x", Refusal::NotNormal(Some("/data/x".into()))),
             ("/data/./x", Refusal::NotNormal(Some("/data/x".into()))),
             ("/data/..", Refusal::NotNormal(None)),

@@ -342,6 +342,42 @@ fn hold_within(vserver: &str, count: u32, port: u16) -> Vec<TcpStream> {
 
 #[test]
 #[ignore = "needs root"]
+fn where_the_kernel_refuses_to_let_clients_in_the_start_fails_softly_and_a_change_is_said_of() {
+    const WORDS: &str = "Error: on purpose";
+    let scene = Scene::new("shut", "nfs smb", &[("nfs_clients", "10.9.3.1")], &[]);
+    let refused = |outcome: crate::common::Outcome| {
+        assert!(outcome.stderr.contains(WORDS), "{}", outcome.stderr);
+        outcome
+    };
+    scene.node.have_fail("/usr/sbin/nft", WORDS);
+    let other = scene.fs.clone().parameter("nfs_clients", "10.9.4.1");
+    refused(other.run("reload-agent")).expect(0);
+    refused(monitor(&scene.fs).run("monitor")).expect(190);
+    refused(monitor(&scene.servers).run("monitor")).expect(190);
+    // Who was let in before can't do any harm: the server has its own list.
+    assert_refused(call("10.9.4.1", 700, NFS));
+    sh("umount /usr/sbin/nft");
+    eventually("it is tried again", || {
+        monitor(&scene.fs).run("monitor").code == Some(0)
+    });
+    assert!(call("10.9.4.1", 700, NFS).is_ok());
+    assert_refused(call("10.9.3.1", 700, NFS));
+
+    scene.servers.run("stop").expect(0);
+    scene.node.have_fail("/usr/sbin/nft", WORDS);
+    // With the rules of before it would be open to those: nothing has to be changed for the same ones.
+    scene.servers.run("start").expect(0);
+    scene.servers.run("stop").expect(0);
+    let more = scene.servers.clone().parameter("max_connections", "7");
+    refused(more.run("start")).expect(1);
+    assert_eq!(scene.count("ganesha.nfsd"), 0);
+    sh("umount /usr/sbin/nft");
+    more.run("start").expect(0);
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root"]
 fn a_server_that_takes_no_more_connections_is_not_failed_over() {
     // However somebody has got past what counts the clients' connections.
     let exported = [("smb_share", "data"), ("nfs_clients", "*")];

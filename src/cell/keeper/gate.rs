@@ -31,8 +31,10 @@ pub struct Gate {
     rules: Option<Rules>,
     /// What is being put in force.
     job: Option<(Rules, Job<Outcome>)>,
-    /// What could not be, since when, and why not.
+    /// What could not be, since when, and why not: until it is.
     failed: Option<(Rules, Instant, (Cause, String))>,
+    /// It is to be tried again.
+    again: bool,
 }
 
 /// Whether it lets in what is wanted.
@@ -50,9 +52,10 @@ impl Gate {
     /// Begins what leads to these rules, unless something is going on already.
     pub fn advance(&mut self, cell: &Cell, wanted: &Rules) {
         let known = self.failed.as_ref().is_some_and(|(of, ..)| of == wanted);
-        if self.job.is_some() || known || self.rules.as_ref() == Some(wanted) {
+        if self.job.is_some() || (known && !self.again) || self.rules.as_ref() == Some(wanted) {
             return;
         }
+        self.again = false;
         let script = wanted.script(self.rules.as_ref());
         let pid = cell.pid.as_raw();
         // The number stays this cell's as long as the keeper has not reaped it.
@@ -93,11 +96,11 @@ impl Gate {
 
     /// Has what did not work tried again if that was a while ago: what was in the way may be gone.
     pub fn retry(&mut self, now: Instant) {
-        self.failed
-            .take_if(|(_, since, _)| now.duration_since(*since) >= RETRY);
+        let failed = self.failed.as_ref();
+        self.again |= failed.is_some_and(|(_, since, _)| now.duration_since(*since) >= RETRY);
     }
 
-    /// Has it tried again at once.
+    /// Has it tried again at once, for servers that are yet to be started.
     pub fn retry_now(&mut self) {
         self.failed = None;
     }
