@@ -15,7 +15,7 @@ const LENGTH_LIMIT: usize = 255;
 pub enum Refusal {
     /// It does not begin with `/`.
     Relative,
-    /// It has `.`, `..`, an empty part, or a `/` or a blank at its end; the text is how it should be written.
+    /// It has `.`, `..`, an empty part, a `/` or a blank at its end, or two blanks in a row; the text is how it should be written.
     NotNormal(Option<String>),
     /// It is `/` itself.
     Root,
@@ -76,11 +76,12 @@ pub fn check(directory: &str) -> Result<(), Refusal> {
     let Some(top) = parts.first() else {
         return Err(Refusal::Root);
     };
-    // Samba takes the blanks at a value's end for none of it: it would serve another directory.
     let normal = format!("/{}", parts.join("/"));
-    let normal = normal.trim_end();
+    // Samba makes one blank of several, and none of those at the end: it would serve another directory.
+    let words: Vec<&str> = normal.split(' ').filter(|word| !word.is_empty()).collect();
+    let normal = words.join(" ");
     if normal != directory {
-        return Err(Refusal::NotNormal(Some(normal.to_owned())));
+        return Err(Refusal::NotNormal(Some(normal)));
     }
     // lib, lib32, lib64, libx32: which of them exist differs between nodes.
     if RESERVED.contains(top) || top.starts_with("lib") {
@@ -128,6 +129,10 @@ mod tests {
             ("/./", Refusal::Root),
             ("/data/", Refusal::NotNormal(Some("/data".into()))),
             ("/data  ", Refusal::NotNormal(Some("/data".into()))),
+            (
+                "/my  own data",
+                Refusal::NotNormal(Some("/my own data".into())),
+            ),
             ("/data//x", Refusal::NotNormal(Some("/data/x".into()))),
             ("/data/./x", Refusal::NotNormal(Some("/data/x".into()))),
             ("/data/..", Refusal::NotNormal(None)),

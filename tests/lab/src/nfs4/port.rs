@@ -15,6 +15,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect as begin
 const PORTS: RangeInclusive<u16> = 600..=1023;
 
 /// Connects within `limit`, from the first of these ports that is free.
+///
+/// # Errors
+/// If nobody is there, or none of these ports is free.
 pub fn connect(address: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
     let any: IpAddr = match address {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
