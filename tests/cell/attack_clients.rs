@@ -14,7 +14,7 @@ use nix::sys::socket::{
 
 use crate::common::AgentCall;
 use crate::damage::monitor;
-use crate::nfs4::Peer;
+use crate::nfs_peer::Peer;
 use crate::node::{LIMIT, Node, eventually, in_network, inside, sh};
 
 const NFS: u16 = 2049;

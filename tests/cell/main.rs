@@ -3,8 +3,13 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../service/nfs4.rs"]
+mod nfs4;
 
 mod attack_clients;
+mod attack_host;
+mod attack_memory;
+mod attack_state;
 mod damage;
 mod device;
 mod full;
@@ -13,8 +18,9 @@ mod isolation;
 mod killed;
 mod lifecycle;
 mod mark;
-mod nfs4;
+mod nfs_peer;
 mod node;
 mod proof;
 mod servers;
+mod thread;
 mod users;
