@@ -1,5 +1,6 @@
 //! `ocf:berth:vserver`: the servers of a virtual server, in its cell.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -9,13 +10,13 @@ use super::member;
 use crate::cell::probe::{self, Protocol};
 use crate::cell::protocol::{Condition, Reply, Request};
 use crate::cell::root::STATE_DIRECTORY;
-use crate::cell::service::{self, ServerSpec};
+use crate::cell::service::{self, Limits, ServerSpec};
 use crate::ocf::param::{Content, integer, text, words};
 use crate::ocf::{
     Action, ActionDecl, Agent, Context, Env, Error, Optional, Param, State, log, step,
 };
 use crate::plan::directory;
-use crate::sys::{namespace, program};
+use crate::sys::{namespace, program, sockets};
 
 const NAME: Param<String> = Param::required(
     "name",
@@ -88,6 +89,26 @@ const NFS_GRACE: Param<u32> = Param::with_default(
 )
 .content(Content::Integer);
 
+const MAX_CONNECTIONS: Param<u32> = Param::with_default(
+    "max_connections",
+    "1000",
+    "Connections at once",
+    "How many connections clients may have at once by each protocol, all together; more are refused. It is also the \
+     number of NFS clients that are kept on record.",
+    integer::<1, { Limits::MOST }>,
+)
+.content(Content::Integer);
+
+const MAX_CONNECTIONS_PER_CLIENT: Param<u32> = Param::with_default(
+    "max_connections_per_client",
+    "100",
+    "Connections at once of one client",
+    "How many of them may come from one IPv4 address, or from one IPv6 network of 64 bits. Clients behind an address \
+     translation are one.",
+    integer::<1, { Limits::MOST }>,
+)
+.content(Content::Integer);
+
 const STOP_TIMEOUT: Param<u32> = Param::with_default(
     "stop_timeout",
     "10",
@@ -116,6 +137,8 @@ pub static AGENT: Agent = Agent {
         &CONFIG_DIR,
         &NFS_LEASE,
         &NFS_GRACE,
+        &MAX_CONNECTIONS,
+        &MAX_CONNECTIONS_PER_CLIENT,
         &STOP_TIMEOUT,
     ],
     actions: &[
@@ -187,6 +210,10 @@ fn spec(env: &Env) -> Result<ServerSpec, Error> {
         lease,
         grace,
         config_dir: CONFIG_DIR.get(env)?,
+        limits: Limits {
+            connections: MAX_CONNECTIONS.get(env)?,
+            per_client: MAX_CONNECTIONS_PER_CLIENT.get(env)?,
+        },
     })
 }
 
@@ -295,6 +322,23 @@ fn look(cx: &Context<'_>) -> Result<(State, Option<Living>), Error> {
     })
 }
 
+/// Whether a server that hangs up on whoever asks does so for want of room. To restart it, or to move it, would be
+/// what somebody wants who has filled it.
+fn is_full(
+    cx: &Context<'_>,
+    init: i32,
+    protocol: Protocol,
+    why: &io::Error,
+) -> Result<bool, Error> {
+    let hung_up = [
+        io::ErrorKind::ConnectionReset,
+        io::ErrorKind::BrokenPipe,
+        io::ErrorKind::UnexpectedEof,
+    ];
+    let most = MAX_CONNECTIONS.get(cx.env)?;
+    Ok(hung_up.contains(&why.kind()) && sockets::has_connections(init, protocol.port(), most)?)
+}
+
 fn monitor_protocols(cx: &Context<'_>) -> Result<State, Error> {
     let (state, living) = look(cx)?;
     let Some(Living { init, inspects }) = living else {
@@ -310,7 +354,12 @@ fn monitor_protocols(cx: &Context<'_>) -> Result<State, Error> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, protocol.port()));
         let answer = namespace::inside(&process, || probe::ask_at(protocol, address, cx.deadline));
         if let Err(e) = answer {
-            return Ok(State::Failed(e.to_string()));
+            return Ok(match is_full(cx, init, protocol, &e)? {
+                true => {
+                    State::Degraded(format!("{protocol} has all the connections that it takes"))
+                }
+                false => State::Failed(e.to_string()),
+            });
         }
     }
     if !inspects {

@@ -33,13 +33,15 @@ use crate::plan;
 use crate::sys::superblock::Uuid;
 
 mod handle;
+mod limits;
 mod nfs;
 mod smb;
 mod value;
 mod version;
 
+pub use limits::Limits;
 pub use nfs::{config as nfs_config, export_id, lines_about as nfs_lines_about};
-pub use value::{Access, Client, ShareName, Squash, User};
+pub use value::{Access, Client, Ports, ShareName, Squash, User};
 pub use version::Version;
 
 /// Where the generated configuration lies in the cell.
@@ -64,6 +66,9 @@ pub struct ServerSpec {
     pub grace: u32,
     /// A directory of the admin's own configuration: see [`Surroundings`].
     pub config_dir: Option<PathBuf>,
+    /// How many connections they take.
+    #[serde(default, skip_serializing_if = "Limits::is_default")]
+    pub limits: Limits,
 }
 
 impl ServerSpec {
@@ -125,6 +130,9 @@ pub struct NfsExport {
     pub access: Access,
     /// Whose rights they have.
     pub squash: Squash,
+    /// From which ports they may come.
+    #[serde(default, skip_serializing_if = "Ports::is_default")]
+    pub ports: Ports,
 }
 
 /// A share over SMB.

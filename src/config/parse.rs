@@ -12,7 +12,7 @@ use super::file::{
 };
 use super::keys;
 use super::reader::{Reader, Table};
-use crate::cell::service::{Client, ShareName, User};
+use crate::cell::service::{Client, Limits, ShareName, User};
 use crate::plan::{directory, name};
 use crate::sys::device::DeviceSpec;
 use crate::sys::mount;
@@ -175,6 +175,8 @@ fn vserver(reader: &Reader, name: At<String>, table: &Table) -> Vserver {
         config_dir: config_dir(table),
         nfs_lease: table.number("nfs_lease", 5..=300),
         nfs_grace: table.number("nfs_grace", 5..=600),
+        max_connections: table.number("max_connections", 1..=Limits::MOST),
+        max_connections_per_client: table.number("max_connections_per_client", 1..=Limits::MOST),
         stop_timeout: table.number("stop_timeout", 1..=600),
         vips: vips(reader, table),
         filesystems: filesystems(reader, table),
@@ -369,6 +371,7 @@ fn nfs(table: &Table) -> Option<Nfs> {
             "squash",
             &[("root", "root"), ("all", "all"), ("none", "none")],
         ),
+        ports: nfs.choice("ports", &[("privileged", "privileged"), ("any", "any")]),
     })
 }
 

@@ -15,6 +15,8 @@ pub mod nft;
 pub mod process;
 pub mod processor;
 pub mod program;
+pub mod reserved_port;
+pub mod sockets;
 pub mod state;
 pub mod superblock;
 pub mod sysctl;

@@ -122,7 +122,7 @@ fn add(text: &mut String, n: usize, server: &Server) {
     let vips: Vec<String> = vips.collect();
     let _ = writeln!(
         text,
-        "[vserver.v{n}]\npriority = {}\nvips = [{}]\nservices = [\"nfs\", \"smb\"]",
+        "[vserver.v{n}]\npriority = {}\nvips = [{}]\nservices = [\"nfs\", \"smb\"]\nmax_connections = 200\nmax_connections_per_client = 20",
         server.priority,
         vips.join(", ")
     );
@@ -142,7 +142,7 @@ fn add(text: &mut String, n: usize, server: &Server) {
         if *nfs {
             let _ = writeln!(
                 text,
-                "nfs = {{ clients = [\"10.0.0.0/8\", \"fd00::/16\"], squash = \"none\" }}"
+                "nfs = {{ clients = [\"10.0.0.0/8\", \"fd00::/16\"], squash = \"none\", ports = \"any\" }}"
             );
         }
         if *smb {

@@ -6,6 +6,7 @@ mod common;
 #[path = "../service/nfs4.rs"]
 mod nfs4;
 
+mod attack_clients;
 mod attack_host;
 mod attack_memory;
 mod attack_network;
@@ -19,6 +20,7 @@ mod isolation;
 mod killed;
 mod lifecycle;
 mod mark;
+mod nfs_peer;
 mod node;
 mod proof;
 mod repair;

@@ -157,6 +157,12 @@ impl Node {
         replace(&script, program, &format!("cat {}", answer.display()));
     }
 
+    /// Has this program fail and say this, until what is mounted over it is unmounted.
+    pub fn have_fail(&self, program: &str, text: &str) {
+        let script = self.directory.path().join("fails");
+        replace(&script, program, &format!("echo '{text}' >&2; exit 1"));
+    }
+
     /// Has this program wait for some seconds before it does anything.
     pub fn slow_down(&self, program: &str, seconds: f64) {
         // Where those see it, too, that see no more of the machine than its programs.

@@ -282,6 +282,7 @@ pub fn spec(nfs: bool, smb: bool) -> ServerSpec {
         lease: ServerSpec::LEASE,
         grace: ServerSpec::GRACE,
         config_dir: None,
+        limits: Default::default(),
     }
 }
 
@@ -300,6 +301,7 @@ pub fn export(device: &Loop, kind: FsKind) -> Export {
             clients: vec!["*".parse().unwrap()],
             access: Default::default(),
             squash: Default::default(),
+            ports: Default::default(),
         }),
         smb: None,
     }

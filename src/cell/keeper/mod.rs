@@ -7,6 +7,7 @@
 mod cell;
 mod claim;
 mod examine;
+mod gate;
 mod mounting;
 mod names;
 mod reconcile;
@@ -37,6 +38,7 @@ use super::protocol::{Cause, Reply, Request};
 use super::refused::Refused;
 use crate::ocf::log;
 use cell::Cell;
+use gate::Gate;
 use names::Names;
 use requests::Until;
 use servers::Servers;
@@ -67,6 +69,8 @@ struct Keeper {
     /// Where the home of the servers was the last time it was found.
     last_home: Option<PathBuf>,
     cell: Option<Cell>,
+    /// What the cell's network lets in.
+    gate: Gate,
     /// What the cell was shown of the node's name services.
     names: Names,
     /// When the cell that is being built must be ready.
@@ -127,6 +131,7 @@ impl Keeper {
                 _ => {}
             }
         }
+        fds.extend(self.gate.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         if let Some(cell) = &self.cell {
             fds.push(PollFd::new(cell.channel(), PollFlags::POLLIN));
             fds.push(PollFd::new(cell.process(), PollFlags::POLLIN));
@@ -296,6 +301,7 @@ impl Keeper {
     fn lose_cell(&mut self, why: &str) {
         let cell = self.cell.take();
         self.leftover.extend(cell.as_ref().map(|cell| cell.pid));
+        self.leftover.extend(self.gate.lose());
         self.build_until = None;
         if let Err(e) = network::disconnect(&self.vserver) {
             log::warn(e);
@@ -331,6 +337,7 @@ impl Keeper {
     }
 
     fn finish_jobs(&mut self) {
+        self.leftover.extend(self.gate.finish());
         for held in self.volumes.values_mut() {
             held.go_on();
             let Phase::Mounting(job) = &held.phase else {

@@ -69,6 +69,7 @@ fn begin(vserver: &str) -> io::Result<(Keeper, Flock<File>)> {
         servers: None,
         last_home: None,
         cell: None,
+        gate: super::Gate::default(),
         names: super::Names::default(),
         build_until: None,
         announcing: Announcing::default(),

@@ -12,6 +12,7 @@ fn spec() -> ServerSpec {
         lease: ServerSpec::LEASE,
         grace: ServerSpec::GRACE,
         config_dir: None,
+        limits: Default::default(),
     }
 }
 
@@ -33,6 +34,7 @@ fn export(directory: &str) -> Export {
             clients: vec!["10.1.0.0/24".parse().unwrap()],
             access: Access::Rw,
             squash: Squash::Root,
+            ports: Ports::Privileged,
         }),
         smb: None,
     }
@@ -70,7 +72,9 @@ fn each_export_is_a_block_for_its_clients_alone() {
     let text = ganesha(&[export("/data"), export("/srv/a b")]);
     assert_eq!(text.matches("EXPORT {").count(), 2);
     assert_eq!(text.matches("\tAccess_Type = None;\n").count(), 2);
-    assert!(text.contains("CLIENT { Clients = 10.1.0.0/24; Protocols = 4; Access_Type = RW; }"));
+    assert!(text.contains(
+        "CLIENT { Clients = 10.1.0.0/24; Protocols = 4; Access_Type = RW; PrivilegedPort = true; }"
+    ));
     assert!(text.contains("Path = \"/srv/a b\";"));
     assert!(text.contains("Server_Scope = \"alpha\";"));
 }
