@@ -23,7 +23,7 @@ use super::order::{Event, Numbered, Order};
 use super::refused::Refused;
 use super::root::Root;
 use super::service::{self, ServerSpec};
-use super::{names, owner, server, settle, task};
+use super::{ipc, names, owner, server, settle, task};
 use crate::ocf::log;
 use running::Server;
 
@@ -69,6 +69,7 @@ fn build(vserver: &str, channel: &Channel) -> io::Result<Root> {
     unsafe { rustix::thread::unshare_unsafe(flags)? };
     nix::unistd::sethostname(vserver)?;
     network::harden()?;
+    ipc::limit()?;
     channel.send(&Event::Separate, None)?;
     let root = Root::build()?;
     owner::leave_name(vserver)?;

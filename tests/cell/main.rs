@@ -3,7 +3,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../service/nfs4.rs"]
+mod nfs4;
 
+mod attack_host;
+mod attack_memory;
+mod attack_state;
 mod damage;
 mod device;
 mod full;
@@ -15,4 +20,5 @@ mod mark;
 mod node;
 mod proof;
 mod servers;
+mod thread;
 mod users;
