@@ -25,6 +25,7 @@ use super::root::Root;
 use super::service::{self, ServerSpec};
 use super::{ipc, names, owner, server, settle, task};
 use crate::ocf::log;
+use crate::sys::keyring;
 use running::Server;
 
 mod running;
@@ -63,6 +64,7 @@ fn report_panics(channel: &Channel) {
 }
 
 fn build(vserver: &str, channel: &Channel) -> io::Result<Root> {
+    keyring::leave()?;
     let flags =
         UnshareFlags::NEWNS | UnshareFlags::NEWNET | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
     // SAFETY: none of these flags unshares the descriptor table, which is what may be unsound.
@@ -73,6 +75,8 @@ fn build(vserver: &str, channel: &Channel) -> io::Result<Root> {
     channel.send(&Event::Separate, None)?;
     let root = Root::build()?;
     owner::leave_name(vserver)?;
+    // Its memory and descriptors are nobody's business in the cell, whatever rights a program has there.
+    nix::sys::prctl::set_dumpable(false)?;
     Ok(root)
 }
 

@@ -112,6 +112,16 @@ pub fn set_read_only(mount: impl AsFd) -> io::Result<()> {
         .map_err(|e| crate::sys::message(e, "make a mount read-only"))
 }
 
+/// Makes a mount read-only as [`set_read_only`] does, but for its device nodes, which go on working.
+///
+/// # Errors
+/// Whatever the kernel refuses.
+pub fn set_entries_read_only(mount: impl AsFd) -> io::Result<()> {
+    let flags = u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits());
+    set_attributes(mount.as_fd(), flags, 0)
+        .map_err(|e| crate::sys::message(e, "make a mount's entries read-only"))
+}
+
 /// Shows the files of a detached mount as owned by whom the user namespace `owners` maps their owners
 /// to. Whose owner it does not map belong to nobody, and root's capabilities don't reach them.
 ///

@@ -130,7 +130,8 @@ impl Server {
     /// Adds what it said of something that it does not serve.
     pub fn explain(&self, refused: &mut Refused) {
         let block = match refused.protocol {
-            Protocol::Nfs => state::read(service::nfs_config().as_ref(), CONFIG_LIMIT)
+            // The servers may write there too.
+            Protocol::Nfs => state::read_plain(service::nfs_config().as_ref(), CONFIG_LIMIT)
                 .ok()
                 .and_then(|config| {
                     let config = String::from_utf8_lossy(&config);
