@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::member;
+use crate::cell::filter::{self, Call};
 use crate::cell::probe::{self, Protocol};
 use crate::cell::protocol::{Condition, Reply, Request};
 use crate::cell::root::STATE_DIRECTORY;
@@ -88,6 +89,18 @@ const NFS_GRACE: Param<u32> = Param::with_default(
 )
 .content(Content::Integer);
 
+const ALLOW_CALLS: Param<Vec<Call>> = Param::with_default(
+    "allow_calls",
+    "",
+    "Further system calls for the servers",
+    "Names of system calls, separated by blanks, that the servers and the command may make although berth refuses \
+     them to programs in a cell. The log names each call that was refused: \"nfs: refused bpf (process 17, allow_calls \
+     would allow it)\". What makes namespaces or mounts, reads the kernel's keyrings or is about the whole node can't \
+     be allowed. Each one that is allowed is one more way to attack the kernel; io_uring_setup, io_uring_enter and \
+     io_uring_register together also have sockets made that berth would refuse.",
+    calls,
+);
+
 const STOP_TIMEOUT: Param<u32> = Param::with_default(
     "stop_timeout",
     "10",
@@ -116,6 +129,7 @@ pub static AGENT: Agent = Agent {
         &CONFIG_DIR,
         &NFS_LEASE,
         &NFS_GRACE,
+        &ALLOW_CALLS,
         &STOP_TIMEOUT,
     ],
     actions: &[
@@ -164,6 +178,14 @@ fn config_dir(value: &str) -> Result<PathBuf, String> {
     }
 }
 
+fn calls(value: &str) -> Result<Vec<Call>, String> {
+    let call = |word: String| {
+        word.parse()
+            .map_err(|why| format!("has {word:?} in it, which {why}"))
+    };
+    words(value)?.into_iter().map(call).collect()
+}
+
 fn spec(env: &Env) -> Result<ServerSpec, Error> {
     let Services { nfs, smb } = SERVICES.get(env)?;
     let commands: Vec<String> = COMMAND.get(env)?.into_iter().collect();
@@ -187,6 +209,7 @@ fn spec(env: &Env) -> Result<ServerSpec, Error> {
         lease,
         grace,
         config_dir: CONFIG_DIR.get(env)?,
+        allow_calls: ALLOW_CALLS.get(env)?,
     })
 }
 
@@ -200,6 +223,7 @@ fn validate_host(cx: &Context<'_>) -> Result<State, Error> {
 
 /// Whether this node has what the servers need.
 fn check_host(spec: &ServerSpec) -> Result<(), Error> {
+    filter::check_kernel().map_err(|e| Error::host(e.to_string()))?;
     for launch in service::launches(spec) {
         let program = launch.argv.first().map_or("", String::as_str);
         program::find(program).map_err(|e| Error::missing(format!("{}: {e}", launch.name)))?;

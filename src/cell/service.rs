@@ -28,6 +28,7 @@ use std::time::Duration;
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
+use super::filter::Call;
 use super::probe::Protocol;
 use crate::plan;
 use crate::sys::superblock::Uuid;
@@ -64,6 +65,9 @@ pub struct ServerSpec {
     pub grace: u32,
     /// A directory of the admin's own configuration: see [`Surroundings`].
     pub config_dir: Option<PathBuf>,
+    /// System calls that the servers may make beyond what every server may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_calls: Vec<Call>,
 }
 
 impl ServerSpec {
@@ -218,6 +222,8 @@ pub struct Launch {
     pub environment: Vec<(String, String)>,
     /// All the capabilities it gets.
     pub capabilities: CapabilitySet,
+    /// System calls that it may make beyond what every server may.
+    pub calls: Vec<Call>,
     /// How to see that it serves.
     pub ready: Ready,
     /// The signal that asks it to end.
@@ -306,6 +312,9 @@ fn check(spec: &ServerSpec, exports: &[Export]) -> Result<(), String> {
     Ok(())
 }
 
+/// The capabilities of a file server, whichever protocol it speaks.
+pub const CAPABILITIES: CapabilitySet = nfs::CAPABILITIES.union(smb::CAPABILITIES);
+
 /// The servers, in the order of starting. They are stopped in the reverse order.
 pub fn launches(spec: &ServerSpec) -> Vec<Launch> {
     let mut launches = vec![];
@@ -323,11 +332,15 @@ pub fn launches(spec: &ServerSpec) -> Vec<Launch> {
                 .map(str::to_owned)
                 .to_vec(),
             environment: vec![],
-            capabilities: nfs::CAPABILITIES | smb::CAPABILITIES,
+            capabilities: CAPABILITIES,
+            calls: vec![],
             ready: Ready::Started,
             stop: libc::SIGTERM,
             patience: Duration::from_secs(5),
         });
+    }
+    for launch in &mut launches {
+        launch.calls.extend(&spec.allow_calls);
     }
     launches
 }

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 struct Server {
     priority: u32,
     stay: bool,
+    calls: Vec<&'static str>,
     vips: Vec<(u8, bool, bool)>,
     filesystems: Vec<(u8, bool, bool)>,
     home: prop::sample::Index,
@@ -18,10 +19,13 @@ fn server() -> impl Strategy<Value = Server> {
     let vips = prop::collection::vec((0..4_u8, any::<bool>(), any::<bool>()), 1..4);
     let filesystems = prop::collection::vec((0..4_u8, any::<bool>(), any::<bool>()), 1..4);
     let home = any::<prop::sample::Index>();
-    (0..4_u32, prop::bool::weighted(0.2), vips, filesystems, home).prop_map(
-        |(priority, stay, vips, filesystems, home)| Server {
+    let calls = prop::sample::subsequence(vec!["bpf", "ptrace", "socket"], 0..=3);
+    let stay = prop::bool::weighted(0.2);
+    (0..4_u32, stay, calls, vips, filesystems, home).prop_map(
+        |(priority, stay, calls, vips, filesystems, home)| Server {
             priority,
             stay,
+            calls,
             vips,
             filesystems,
             home,
@@ -100,6 +104,9 @@ fn add(text: &mut String, n: usize, server: &Server) {
     );
     if server.stay {
         let _ = writeln!(text, "stay_on = \"n{}\"", n % 2 + 1);
+    }
+    if !server.calls.is_empty() {
+        let _ = writeln!(text, "allow_calls = {:?}", server.calls);
     }
     let home = server.home.index(server.filesystems.len());
     for (i, (unit, nfs, smb)) in server.filesystems.iter().enumerate() {

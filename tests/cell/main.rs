@@ -6,6 +6,7 @@ mod common;
 #[path = "../service/nfs4.rs"]
 mod nfs4;
 
+mod attack;
 mod attack_host;
 mod attack_memory;
 mod attack_state;
