@@ -12,6 +12,7 @@ mod attack_memory;
 mod attack_state;
 mod damage;
 mod device;
+mod exec;
 mod full;
 mod input;
 mod isolation;
