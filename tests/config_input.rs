@@ -46,6 +46,22 @@ const CASES: &[(&str, &str, &[&str])] = &[
             "berth.toml:10: vserver.alpha.prioritty: unknown key, did you mean priority? (known here: priority, stay_on, services, command, vips, filesystem, config_dir, allow_calls, nfs_lease, nfs_grace and stop_timeout)",
         ],
     ),
+    // a value of several lines
+    (
+        "priority = 100",
+        r#"command = "/bin/true\nprimitive x ocf:evil""#,
+        &[
+            r#"berth.toml:10: vserver.alpha.command: "/bin/true\nprimitive x ocf:evil" has a control character in it"#,
+        ],
+    ),
+    // one that is not shown as it is
+    (
+        r#"path = "/more""#,
+        r#"path = "/m\u202eero""#,
+        &[
+            r#"berth.toml:21: vserver.alpha.filesystem.path: "/m\u{202e}ero" has a control character in it"#,
+        ],
+    ),
     // strange key
     (
         "priority = 100",

@@ -277,7 +277,17 @@ fn stop(cx: &Context<'_>) -> Result<State, Error> {
 }
 
 fn monitor(cx: &Context<'_>) -> Result<State, Error> {
-    look(cx).map(|(state, _)| state)
+    let (state, _) = look(cx)?;
+    if state != State::Stopped {
+        return Ok(state);
+    }
+    // Whoever says that it does not run has it started elsewhere, beside what runs here.
+    let name = NAME.get(cx.env)?;
+    Ok(member::elsewhere(cx, &name).map_or(state, |other| {
+        State::Failed(format!(
+            "runs in the cell of {other}, where it was started, not of {name}"
+        ))
+    }))
 }
 
 /// A cell that lives: its PID 1, and whether its keeper can say what is served.

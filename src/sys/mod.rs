@@ -6,6 +6,7 @@ pub mod command;
 pub mod device;
 pub mod ethtool;
 pub mod keyring;
+pub mod locks;
 pub mod memory;
 pub mod mount;
 pub mod mounted;

@@ -13,6 +13,24 @@ struct Server {
     vips: Vec<(u8, bool, bool)>,
     filesystems: Vec<(u8, bool, bool)>,
     home: prop::sample::Index,
+    command: Option<String>,
+}
+
+/// A command of anything that a person can see, and more often of what means something to a shell or in XML.
+fn command() -> impl Strategy<Value = String> {
+    let special = prop::sample::select(
+        "\"'\\`$!{}()[]<>&|;#*?~=%^, \u{e9}\u{1f600}"
+            .chars()
+            .collect::<Vec<_>>(),
+    );
+    let visible = any::<char>().prop_filter("not seen", |c| berth::plan::text::is_plain(*c));
+    let c = prop_oneof![3 => special, 1 => visible];
+    prop::collection::vec(c, 0..24).prop_map(|text| format!("/bin/{}", String::from_iter(text)))
+}
+
+/// As a basic string of TOML.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn server() -> impl Strategy<Value = Server> {
@@ -20,17 +38,26 @@ fn server() -> impl Strategy<Value = Server> {
     let filesystems = prop::collection::vec((0..4_u8, any::<bool>(), any::<bool>()), 1..4);
     let home = any::<prop::sample::Index>();
     let calls = prop::sample::subsequence(vec!["bpf", "ptrace", "socket"], 0..=3);
-    let stay = prop::bool::weighted(0.2);
-    (0..4_u32, stay, calls, vips, filesystems, home).prop_map(
-        |(priority, stay, calls, vips, filesystems, home)| Server {
-            priority,
-            stay,
-            calls,
-            vips,
-            filesystems,
-            home,
-        },
+    let command = prop::option::of(command());
+    (
+        0..4_u32,
+        prop::bool::weighted(0.2),
+        vips,
+        filesystems,
+        home,
+        (command, calls),
     )
+        .prop_map(
+            |(priority, stay, vips, filesystems, home, (command, calls))| Server {
+                priority,
+                stay,
+                vips,
+                filesystems,
+                home,
+                command,
+                calls,
+            },
+        )
 }
 
 /// A table of settings, of which each may be missing.
@@ -107,6 +134,9 @@ fn add(text: &mut String, n: usize, server: &Server) {
     }
     if !server.calls.is_empty() {
         let _ = writeln!(text, "allow_calls = {:?}", server.calls);
+    }
+    if let Some(command) = &server.command {
+        let _ = writeln!(text, "command = {}", quoted(command));
     }
     let home = server.home.index(server.filesystems.len());
     for (i, (unit, nfs, smb)) in server.filesystems.iter().enumerate() {

@@ -10,7 +10,9 @@ use nix::unistd::Pid;
 use crate::cell::channel::{Channel, Received};
 use crate::cell::order::{Event, Numbered, Order};
 use crate::cell::{init, job, network};
+use crate::ocf::log;
 use crate::sys::namespace;
+use crate::sys::nft::CellFilter;
 
 /// A cell, from the fork of its PID 1 on.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct Cell {
     process: OwnedFd,
     channel: Channel,
     network: Option<OwnedFd>,
+    /// What it may send to the node itself, from before its interface is there until that is gone.
+    filter: Option<CellFilter>,
     orders: u64,
 }
 
@@ -37,8 +41,7 @@ impl Cell {
         let home = File::open("/proc/self/ns/pid")?;
         // This is about children only: this process stays in its own PID namespace.
         unshare(CloneFlags::CLONE_NEWPID)?;
-        // SAFETY: a keeper has one thread.
-        let pid = unsafe { job::fork(c"berth-init", &[&there], || init::run(vserver, &there)) };
+        let pid = job::fork_alone(c"berth-init", &[&there], || init::run(vserver, &there));
         if setns(&home, CloneFlags::CLONE_NEWPID).is_err() {
             // Every later child would be born into the cell.
             std::process::abort();
@@ -52,6 +55,7 @@ impl Cell {
             process,
             channel: here,
             network: None,
+            filter: None,
             orders: 0,
         })
     }
@@ -82,8 +86,13 @@ impl Cell {
     /// The step that failed.
     pub fn connect(&mut self, vserver: &str) -> io::Result<()> {
         let network = namespace::open_network_of(self.pid.as_raw(), self.process.as_fd())?;
-        network::connect(vserver, &network)?;
-        self.network = Some(network);
+        let filter = network::connect(vserver, &network)?;
+        if !filter.is_owned() {
+            log::warn(format_args!(
+                "{filter:?} can be flushed: this kernel has no tables with an owner"
+            ));
+        }
+        (self.network, self.filter) = (Some(network), Some(filter));
         Ok(())
     }
 

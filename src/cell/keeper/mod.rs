@@ -295,13 +295,14 @@ impl Keeper {
 
     /// PID 1 is dead, and with it everything in the cell.
     fn lose_cell(&mut self, why: &str) {
-        if let Some(cell) = self.cell.take() {
-            self.leftover.push(cell.pid);
-        }
+        let cell = self.cell.take();
+        self.leftover.extend(cell.as_ref().map(|cell| cell.pid));
         self.build_until = None;
         if let Err(e) = network::disconnect(&self.vserver) {
             log::warn(e);
         }
+        // Its filter ends after its interface.
+        drop(cell);
         let mut lost = Vec::new();
         for held in self.volumes.values_mut().filter(|h| h.is_in_cell()) {
             held.phase = Phase::Failed(Cause::Failed, format!("the cell has ended: {why}"));
