@@ -150,7 +150,7 @@ _berth() {
             return 0
             ;;
         berth__subcmd__exec)
-            opts="-h --help"
+            opts="-h --privileged --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -49,6 +49,7 @@ complete -c berth -n "__fish_berth_using_subcommand apply" -l wait -d 'Wait unti
 complete -c berth -n "__fish_berth_using_subcommand apply" -l dry-run -d 'Only print what would change'
 complete -c berth -n "__fish_berth_using_subcommand apply" -l without-fencing -d 'Apply to a cluster that can\'t fence its nodes: two nodes may then write to one file system'
 complete -c berth -n "__fish_berth_using_subcommand apply" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c berth -n "__fish_berth_using_subcommand exec" -l privileged -d 'With root\'s full rights'
 complete -c berth -n "__fish_berth_using_subcommand exec" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c berth -n "__fish_berth_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c berth -n "__fish_berth_using_subcommand manual" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -43,7 +43,7 @@ const CASES: &[(&str, &str, &[&str])] = &[
         "priority = 100",
         "prioritty = 100",
         &[
-            "berth.toml:10: vserver.alpha.prioritty: unknown key, did you mean priority? (known here: priority, stay_on, services, command, vips, filesystem, config_dir, nfs_lease, nfs_grace, max_connections, max_connections_per_client and stop_timeout)",
+            "berth.toml:10: vserver.alpha.prioritty: unknown key, did you mean priority? (known here: priority, stay_on, services, command, vips, filesystem, config_dir, allow_calls, nfs_lease, nfs_grace, max_connections, max_connections_per_client and stop_timeout)",
         ],
     ),
     // a value of several lines
@@ -67,7 +67,7 @@ const CASES: &[(&str, &str, &[&str])] = &[
         "priority = 100",
         r#"colour = "red""#,
         &[
-            "berth.toml:10: vserver.alpha.colour: unknown key (known here: priority, stay_on, services, command, vips, filesystem, config_dir, nfs_lease, nfs_grace, max_connections, max_connections_per_client and stop_timeout)",
+            "berth.toml:10: vserver.alpha.colour: unknown key (known here: priority, stay_on, services, command, vips, filesystem, config_dir, allow_calls, nfs_lease, nfs_grace, max_connections, max_connections_per_client and stop_timeout)",
         ],
     ),
     // unknown top table
@@ -509,6 +509,15 @@ options = "noatime,suid""#,
             r#"berth.toml:20: vserver.alpha.filesystem.device: "UUID=12": "12" is no UUID: 8-4-4-4-12 hexadecimal digits"#,
         ],
     ),
+    // a call that there is none of, and one that leads out of the cell
+    (
+        "priority = 100",
+        r#"allow_calls = ["bpf", "ptrcae", "mount"]"#,
+        &[
+            r#"berth.toml:10: vserver.alpha.allow_calls: "mount" can't be allowed: it leads out of the cell, or is about the whole node"#,
+            r#"berth.toml:10: vserver.alpha.allow_calls: "ptrcae" is no system call that berth knows, did you mean ptrace?"#,
+        ],
+    ),
     // config_dir elsewhere
     (
         "priority = 100",
@@ -735,7 +744,7 @@ options = "noatime,suid""#,
         "vips = [\"fd00:1::50\"]",
         "vip = [\"fd00:1::50\"]",
         &[
-            "berth.toml:24: vserver.beta.vip: unknown key, did you mean vips? (known here: priority, stay_on, services, command, vips, filesystem, config_dir, nfs_lease, nfs_grace, max_connections, max_connections_per_client and stop_timeout)",
+            "berth.toml:24: vserver.beta.vip: unknown key, did you mean vips? (known here: priority, stay_on, services, command, vips, filesystem, config_dir, allow_calls, nfs_lease, nfs_grace, max_connections, max_connections_per_client and stop_timeout)",
         ],
     ),
     (
@@ -959,7 +968,7 @@ servces = ["nfs", "smb"]
 stop_timeout = 0"#,
         &[
             "berth.toml:10: vserver.alpha.priority: number -1 instead of a whole number from 0 to 9999",
-            "berth.toml:11: vserver.alpha.servces: unknown key, did you mean services? (known here: priority, stay_on, services, command, vips, filesystem, config_dir, nfs_lease, nfs_grace, max_connections, max_connections_per_client and stop_timeout)",
+            "berth.toml:11: vserver.alpha.servces: unknown key, did you mean services? (known here: priority, stay_on, services, command, vips, filesystem, config_dir, allow_calls, nfs_lease, nfs_grace, max_connections, max_connections_per_client and stop_timeout)",
             "berth.toml:12: vserver.alpha.stop_timeout: number 0 instead of a whole number from 1 to 600",
         ],
     ),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::member;
+use crate::cell::filter::{self, Call};
 use crate::cell::probe::{self, Protocol};
 use crate::cell::protocol::{Condition, Reply, Request};
 use crate::cell::root::STATE_DIRECTORY;
@@ -108,6 +109,17 @@ const MAX_CONNECTIONS_PER_CLIENT: Param<u32> = Param::with_default(
     integer::<1, { Limits::MOST }>,
 )
 .content(Content::Integer);
+const ALLOW_CALLS: Param<Vec<Call>> = Param::with_default(
+    "allow_calls",
+    "",
+    "Further system calls for the servers",
+    "Names of system calls, separated by blanks, that the servers and the command may make although berth refuses \
+     them to programs in a cell. The log names each call that was refused: \"nfs: refused bpf (process 17, allow_calls \
+     would allow it)\". What makes namespaces or mounts, reads the kernel's keyrings or is about the whole node can't \
+     be allowed. Each one that is allowed is one more way to attack the kernel; io_uring_setup, io_uring_enter and \
+     io_uring_register together also have sockets made that berth would refuse.",
+    calls,
+);
 
 const STOP_TIMEOUT: Param<u32> = Param::with_default(
     "stop_timeout",
@@ -139,6 +151,7 @@ pub static AGENT: Agent = Agent {
         &NFS_GRACE,
         &MAX_CONNECTIONS,
         &MAX_CONNECTIONS_PER_CLIENT,
+        &ALLOW_CALLS,
         &STOP_TIMEOUT,
     ],
     actions: &[
@@ -187,6 +200,14 @@ fn config_dir(value: &str) -> Result<PathBuf, String> {
     }
 }
 
+fn calls(value: &str) -> Result<Vec<Call>, String> {
+    let call = |word: String| {
+        word.parse()
+            .map_err(|why| format!("has {word:?} in it, which {why}"))
+    };
+    words(value)?.into_iter().map(call).collect()
+}
+
 fn spec(env: &Env) -> Result<ServerSpec, Error> {
     let Services { nfs, smb } = SERVICES.get(env)?;
     let commands: Vec<String> = COMMAND.get(env)?.into_iter().collect();
@@ -214,6 +235,7 @@ fn spec(env: &Env) -> Result<ServerSpec, Error> {
             connections: MAX_CONNECTIONS.get(env)?,
             per_client: MAX_CONNECTIONS_PER_CLIENT.get(env)?,
         },
+        allow_calls: ALLOW_CALLS.get(env)?,
     })
 }
 
@@ -227,6 +249,7 @@ fn validate_host(cx: &Context<'_>) -> Result<State, Error> {
 
 /// Whether this node has what the servers need.
 fn check_host(spec: &ServerSpec) -> Result<(), Error> {
+    filter::check_kernel().map_err(|e| Error::host(e.to_string()))?;
     for launch in service::launches(spec) {
         let program = launch.argv.first().map_or("", String::as_str);
         program::find(program).map_err(|e| Error::missing(format!("{}: {e}", launch.name)))?;

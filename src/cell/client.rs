@@ -4,17 +4,15 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::sched::{CloneFlags, setns};
 
 use super::channel::{Channel, wait_readable};
 use super::daemon::{self, Call};
 use super::network;
 use super::protocol::{self, KEEPER, Reply, Request};
-use crate::sys::{command::command, message, namespace};
+use crate::sys::{message, namespace};
 
 /// How long a keeper may take to answer what it can answer at once.
 pub const PROMPT: Duration = Duration::from_secs(5);
@@ -218,32 +216,6 @@ impl Client {
             daemon::kill(&process);
         }
     }
-}
-
-/// Runs `argv` in the cell of `vserver`, with this process's standard streams and rights.
-///
-/// # Errors
-/// `NotFound` if there is no such cell; whatever the kernel refuses.
-pub fn exec(vserver: &str, argv: &[String]) -> io::Result<ExitStatus> {
-    let Some(cell) = find(vserver)? else {
-        return Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("{vserver} has no cell on this node"),
-        ));
-    };
-    let process = namespace::open_process(cell.init_pid)?;
-    let all = CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWNET
-        | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWPID;
-    setns(&process, all)
-        .map_err(|e| message(e.into(), format_args!("enter the cell of {vserver}")))?;
-    command("/usr/bin/env")
-        .args(argv)
-        .stdin(Stdio::inherit())
-        .spawn()?
-        .wait()
 }
 
 /// The directory of all keepers, and that of this one. What is not root's own is not used.

@@ -221,6 +221,7 @@ mod tests {
             grace: ServerSpec::GRACE,
             config_dir: None,
             limits: Limits::default(),
+            allow_calls: vec![],
         }
     }
 

@@ -4,6 +4,7 @@
 //! children, so that an order is always heard; when PID 1 is killed, the kernel ends everything here.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use super::root::Root;
 use super::service::{self, ServerSpec};
 use super::{ipc, names, owner, server, settle, task};
 use crate::ocf::log;
+use crate::sys::keyring;
 use running::Server;
 
 mod running;
@@ -63,6 +65,7 @@ fn report_panics(channel: &Channel) {
 }
 
 fn build(vserver: &str, channel: &Channel) -> io::Result<Root> {
+    keyring::leave()?;
     let flags =
         UnshareFlags::NEWNS | UnshareFlags::NEWNET | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
     // SAFETY: none of these flags unshares the descriptor table, which is what may be unsound.
@@ -73,6 +76,8 @@ fn build(vserver: &str, channel: &Channel) -> io::Result<Root> {
     channel.send(&Event::Separate, None)?;
     let root = Root::build()?;
     owner::leave_name(vserver)?;
+    // Its memory and descriptors are nobody's business in the cell, whatever rights a program has there.
+    nix::sys::prctl::set_dumpable(false)?;
     Ok(root)
 }
 
@@ -93,6 +98,8 @@ struct Init<'a> {
     root: Root,
     channel: &'a Channel,
     signals: SignalFd,
+    /// `/dev/null`, opened before anything else ran in the cell.
+    null: OwnedFd,
     servers: Vec<Server>,
     tasks: Vec<Task>,
     /// Directories being detached, by order.
@@ -110,6 +117,7 @@ impl<'a> Init<'a> {
             root,
             channel,
             signals: SignalFd::with_flags(&children, flags)?,
+            null: File::open("/dev/null")?.into(),
             servers: Vec::new(),
             tasks: Vec::new(),
             detaching: HashMap::new(),
@@ -122,7 +130,9 @@ impl<'a> Init<'a> {
         loop {
             self.wait()?;
             while let Ok(Some(_)) = self.signals.read_signal() {}
+            let now = Instant::now();
             for server in &mut self.servers {
+                server.refuse(self.channel, now);
                 server.hear(self.channel);
             }
             self.finish_rereading()?;
@@ -146,8 +156,13 @@ impl<'a> Init<'a> {
         fds.extend(self.tasks.iter().map(|t| readable(&t.job)));
         let outputs = self.servers.iter().filter_map(|s| s.output.as_ref());
         fds.extend(outputs.map(readable));
+        let now = Instant::now();
+        let refusals = self.servers.iter().filter_map(|s| s.refusals.as_ref());
+        let asking = refusals.clone().filter_map(|refusals| refusals.fd(now));
+        fds.extend(asking.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let waiting = refusals.filter_map(|refusals| refusals.waits_until(now));
         let rereading = self.servers.iter().filter_map(Server::rereads_until);
-        let timeout = match (&self.halting, rereading.min()) {
+        let timeout = match (&self.halting, rereading.chain(waiting).min()) {
             // Strays are looked for at short intervals: they are nobody's children, so their end
             // is told to nobody.
             (Some(_), _) => PollTimeout::from(5_u8),
@@ -200,8 +215,8 @@ impl<'a> Init<'a> {
                 limit,
             } => match self.running(&server) {
                 Ok(server) => {
-                    let rights = server.launch.capabilities;
-                    self.task(number, move || task::run(&argv, rights, limit))
+                    let like = server.launch.clone();
+                    self.task(number, move || task::run(&argv, &like, limit))
                 }
                 Err(e) => self.done(number, Err(e)),
             },
@@ -256,12 +271,11 @@ impl<'a> Init<'a> {
         let Some(launch) = service::launches(spec).into_iter().find(|l| l.name == name) else {
             return self.done(number, Err(format!("{name} is none of the servers")));
         };
-        match server::spawn(&launch) {
-            Ok((child, output)) => {
+        let started = self.null.try_clone();
+        match started.and_then(|null| server::spawn(&launch, null)) {
+            Ok(started) => {
                 let ready = launch.ready;
-                // Pids are far below 2^31 (kernel.pid_max). Reaped in reap(), with all others.
-                let pid = Pid::from_raw(child.id() as i32);
-                self.servers.push(Server::new(launch, pid, output, number));
+                self.servers.push(Server::new(launch, started, number));
                 // The keeper has the deadline: it ends the wait by an order to halt.
                 self.task(number, move || task::await_ready(ready))
             }

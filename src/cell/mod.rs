@@ -5,6 +5,8 @@ pub mod attachment;
 pub mod channel;
 pub mod client;
 pub mod daemon;
+pub mod exec;
+pub mod filter;
 pub mod gate;
 pub mod guard;
 pub mod host_tree;

@@ -113,6 +113,13 @@ pub enum Event {
         /// Its exit code or signal.
         how: String,
     },
+    /// A server was refused a system call.
+    Refused {
+        /// Its name.
+        server: String,
+        /// Which, and by which process.
+        what: String,
+    },
     /// A server has written a line.
     Said {
         /// Its name.

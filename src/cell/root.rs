@@ -64,10 +64,14 @@ const SKELETON_ROOM: Room = Room {
     bytes: 1 << 20,
     inodes: 16 << 10,
 };
-/// /dev, where there is `shm` for servers to write to.
+/// /dev, which nobody writes to, and `shm` in it, for servers.
 const DEVICES_ROOM: Room = Room {
-    bytes: 1 << 20,
-    inodes: 256,
+    bytes: 1 << 16,
+    inodes: 64,
+};
+const SHARED_MEMORY_ROOM: Room = Room {
+    bytes: 16 << 20,
+    inodes: 1 << 10,
 };
 /// What covers something: an empty directory.
 pub const COVER_ROOM: Room = Room {
@@ -199,9 +203,14 @@ fn make_devices(top: &OwnedFd) -> io::Result<()> {
     ] {
         rustix::fs::symlinkat(target, &dev, name)?;
     }
-    rustix::fs::mkdirat(&dev, "shm", Mode::from_raw_mode(0o1777))?;
-    rustix::fs::chmodat(&dev, "shm", Mode::from_raw_mode(0o1777), AtFlags::empty())?;
-    Ok(())
+    rustix::fs::mkdirat(&dev, "shm", Mode::from_raw_mode(0o755))?;
+    mount::attach(
+        mount::create_tmpfs(SHARED_MEMORY_ROOM, 0o1777)?,
+        &dev,
+        "shm",
+    )?;
+    // A server that put something else in the place of /dev/null could keep PID 1 and others waiting.
+    mount::freeze(&dev)
 }
 
 fn make_directories(top: &OwnedFd) -> io::Result<()> {

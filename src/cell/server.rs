@@ -1,7 +1,7 @@
 //! How a server is started in a cell: with fewer rights, its own session, its output in the log.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
@@ -9,38 +9,66 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
+use super::filter::{Call, Filter, Refusals, Sender, handover};
 use super::service::Launch;
 use crate::sys::program;
 
 /// Open files of a server: a Samba process and Ganesha hold one for each that a client has open.
 const FILES: u64 = 1 << 20;
 
-/// Starts a server with its standard output and error on a pipe, whose reading end never blocks.
+/// A server that was started.
+#[derive(Debug)]
+pub struct Started {
+    /// Its process.
+    pub child: Child,
+    /// Its standard output and error, which never block.
+    pub output: OwnedFd,
+    /// The system calls that it is refused, where the kernel can tell of them.
+    pub refusals: Option<Refusals>,
+}
+
+/// Starts a server with its standard output and error on a pipe and `input` as its standard input.
 ///
 /// # Errors
 /// `NotFound` if the program is not installed; what else the kernel refuses. Names the program.
-pub fn spawn(launch: &Launch) -> io::Result<(Child, OwnedFd)> {
-    let (output, input) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+pub fn spawn(launch: &Launch, input: OwnedFd) -> io::Result<Started> {
+    let (output, written) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let flags = rustix::fs::fcntl_getfl(&output)?;
     rustix::fs::fcntl_setfl(&output, flags | rustix::fs::OFlags::NONBLOCK)?;
-    let mut command = restricted(&launch.argv, launch.capabilities)?;
+    let (sender, receiver) = handover()?;
+    let filter = Filter::new(&launch.calls)?;
+    let mut command = prepared(&launch.argv, launch.capabilities, filter, Some(sender))?;
     command
         .envs(launch.environment.iter().map(|(k, v)| (k, v)))
         .current_dir("/")
-        .stdout(input.try_clone()?)
-        .stderr(input);
+        .stdin(input)
+        .stdout(written.try_clone()?)
+        .stderr(written);
     let child = command
         .spawn()
         .map_err(|e| crate::sys::message(e, format_args!("start {}", launch.argv[0])))?;
-    Ok((child, output))
+    Ok(Started {
+        child,
+        output,
+        refusals: receiver.receive().map(Refusals::new),
+    })
 }
 
-/// A command that runs with these capabilities and no others, in a session of its own. It begins with the
-/// name of a program, which [`program::find`] knows the place of.
+/// A command that runs with these capabilities and system calls and no others, in a session of its own. It begins
+/// with the name of a program, which [`program::find`] knows the place of.
 ///
 /// # Errors
 /// `InvalidInput` if there is no such name; `NotFound` if the program is not installed.
-pub fn restricted(argv: &[String], rights: CapabilitySet) -> io::Result<Command> {
+pub fn restricted(argv: &[String], rights: CapabilitySet, calls: &[Call]) -> io::Result<Command> {
+    prepared(argv, rights, Filter::new(calls)?, None)
+}
+
+fn prepared(
+    argv: &[String],
+    rights: CapabilitySet,
+    filter: Filter,
+    refusals_to: Option<Sender>,
+) -> io::Result<Command> {
     let mut command = program::command(argv.first().map_or("", String::as_str))?;
     command.args(argv.iter().skip(1));
     // SAFETY: between fork and exec only system calls are made; nothing is allocated, and this
@@ -54,10 +82,28 @@ pub fn restricted(argv: &[String], rights: CapabilitySet) -> io::Result<Command>
             };
             // The host's own limit may be lower (fs.nr_open); then it is the server's too.
             let _ = rustix::process::setrlimit(Resource::Nofile, files);
-            restrict(rights)
+            restrict(rights)?;
+            // Last, as a refused call would wait for an answer, and who gives it waits for the exec.
+            confine(&filter, refusals_to.as_ref())
         });
     }
     Ok(command)
+}
+
+/// Puts the filter on this process and hands its descriptor over, if there is one and somebody to have it.
+///
+/// Makes system calls only, so it may be called between fork and exec.
+///
+/// # Errors
+/// Whatever the kernel refuses.
+pub fn confine(filter: &Filter, refusals_to: Option<&Sender>) -> io::Result<()> {
+    let Some(sender) = refusals_to else {
+        return filter.install();
+    };
+    match filter.install_told()? {
+        Some(refusals) => sender.send(refusals.as_fd()),
+        None => Ok(()),
+    }
 }
 
 /// Gives up all capabilities but `rights`, for this process and whatever it executes.

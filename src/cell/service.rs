@@ -28,6 +28,7 @@ use std::time::Duration;
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
+use super::filter::Call;
 use super::probe::Protocol;
 use crate::plan;
 use crate::sys::superblock::Uuid;
@@ -69,6 +70,9 @@ pub struct ServerSpec {
     /// How many connections they take.
     #[serde(default, skip_serializing_if = "Limits::is_default")]
     pub limits: Limits,
+    /// System calls that the servers may make beyond what every server may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_calls: Vec<Call>,
 }
 
 impl ServerSpec {
@@ -226,6 +230,8 @@ pub struct Launch {
     pub environment: Vec<(String, String)>,
     /// All the capabilities it gets.
     pub capabilities: CapabilitySet,
+    /// System calls that it may make beyond what every server may.
+    pub calls: Vec<Call>,
     /// How to see that it serves.
     pub ready: Ready,
     /// The signal that asks it to end.
@@ -314,6 +320,9 @@ fn check(spec: &ServerSpec, exports: &[Export]) -> Result<(), String> {
     Ok(())
 }
 
+/// The capabilities of a file server, whichever protocol it speaks.
+pub const CAPABILITIES: CapabilitySet = nfs::CAPABILITIES.union(smb::CAPABILITIES);
+
 /// The servers, in the order of starting. They are stopped in the reverse order.
 pub fn launches(spec: &ServerSpec) -> Vec<Launch> {
     let mut launches = vec![];
@@ -331,11 +340,15 @@ pub fn launches(spec: &ServerSpec) -> Vec<Launch> {
                 .map(str::to_owned)
                 .to_vec(),
             environment: vec![],
-            capabilities: nfs::CAPABILITIES | smb::CAPABILITIES,
+            capabilities: CAPABILITIES,
+            calls: vec![],
             ready: Ready::Started,
             stop: libc::SIGTERM,
             patience: Duration::from_secs(5),
         });
+    }
+    for launch in &mut launches {
+        launch.calls.extend(&spec.allow_calls);
     }
     launches
 }

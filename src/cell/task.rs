@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rustix::thread::CapabilitySet;
 
 use super::probe::{self, Inquiry, Protocol};
 use super::refused::Refused;
 use super::server;
-use super::service::{Export, Ready, ServerSpec};
+use super::service::{Export, Launch, Ready, ServerSpec};
 use super::settle;
 use crate::sys::command;
 use crate::sys::mount::{self, Entry};
@@ -149,9 +148,9 @@ fn state_and_parent(stat: &str) -> Option<(char, i32)> {
     Some((words.next()?.chars().next()?, words.next()?.parse().ok()?))
 }
 
-/// Runs a program to its end.
-pub fn run(argv: &[String], rights: CapabilitySet, limit: Duration) -> Result<(), String> {
-    server::restricted(argv, rights)
+/// Runs a program to its end, with the rights of a server that was launched like this.
+pub fn run(argv: &[String], like: &Launch, limit: Duration) -> Result<(), String> {
+    server::restricted(argv, like.capabilities, &like.calls)
         .and_then(|program| command::run(program, Instant::now() + limit))
         .and_then(|output| output.check(argv.join(" ")))
         .map(|_| ())

@@ -67,6 +67,7 @@ fn command(command: clap::Command) -> io::Result<String> {
         let (code, meaning) = line.trim().split_once("  ").unwrap_or((line, ""));
         let _ = writeln!(text, ".TP\n.B {code}\n{}", escaped(meaning));
     }
+    text.push_str(IN_A_CELL);
     text.push_str(NOTES);
     let _ = writeln!(
         text,
@@ -75,6 +76,22 @@ fn command(command: clap::Command) -> io::Result<String> {
     );
     Ok(text)
 }
+
+/// What a program of `berth exec` is to count on.
+const IN_A_CELL: &str = r#".SH "PROGRAMS IN A CELL"
+.B berth exec
+gives a program the cell's network, mounts, processes and host name. It has the capabilities of the NFS and the SMB
+server and is refused the same system calls as they are, since it reads what they may have written, such as Samba's
+databases. A call that it is refused is named on standard error: "berth: refused unshare".
+.PP
+Of its caller's it has the standard streams alone: no other descriptor, no key, and not the terminal. Each of the
+standard streams that is a terminal is replaced by a new one, which keys and output are passed on to and from.
+.PP
+With
+.B \-\-privileged
+it has all of root's rights. Whatever it then trusts of what it finds in the cell, a server that was taken over can use
+against the node.
+"#;
 
 /// What the shells and their users should know.
 const NOTES: &str = r#".SH NOTES

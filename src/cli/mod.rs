@@ -1,7 +1,7 @@
 //! The command for people: its arguments, its messages and its exit codes.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::cell::exec::{Rights, exec};
 use crate::cluster::cib::Cib;
 use crate::cluster::release;
 use crate::config::{self, Config, Problems};
@@ -68,9 +69,17 @@ enum Command {
     Apply(apply::Options),
     /// Run a program inside a virtual server's cell on this node
     ///
-    /// With the cell's network, mounts, processes and host name, and with root's full rights: for
-    /// looking around, and for what has to be done in there, such as smbpasswd.
+    /// With the cell's network, mounts, processes and host name, and with the rights of its servers: for
+    /// looking around, and for what has to be done in there, such as smbpasswd. It gets a terminal of its own
+    /// where the caller has one, and nothing else of the caller's but the standard streams. A system call that it is
+    /// refused is named on standard error.
     Exec {
+        /// With root's full rights
+        ///
+        /// Whatever the program reads in the cell may have been written by its servers: a program with full rights
+        /// that trusts it hands them the node.
+        #[arg(long)]
+        privileged: bool,
         /// The virtual server
         vserver: String,
         /// The program and its arguments
@@ -185,6 +194,13 @@ fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "berth: {text}");
 }
 
+/// Says which system call the program in a cell was refused. While it runs, a terminal does not go to the beginning
+/// of a new line by itself.
+fn complain_of_refusal(call: &str) {
+    let back = if io::stderr().is_terminal() { "\r" } else { "" };
+    let _ = writeln!(io::stderr(), "berth: refused {call}{back}");
+}
+
 /// Runs the command that `arguments` ask for; the first is the program's name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
@@ -260,8 +276,16 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             };
             out.write_all(text.as_bytes())?;
         }
-        Command::Exec { vserver, command } => {
-            let status = crate::cell::client::exec(&vserver, &command)?;
+        Command::Exec {
+            privileged,
+            vserver,
+            command,
+        } => {
+            let rights = match privileged {
+                true => Rights::Full,
+                false => Rights::Server,
+            };
+            let status = exec(&vserver, &command, rights, complain_of_refusal)?;
             let code = status.code().or(status.signal().map(|signal| 128 + signal));
             return Ok(ExitCode::from(
                 code.map_or(1, |code| code.clamp(0, 255) as u8),

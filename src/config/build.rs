@@ -367,6 +367,9 @@ fn vserver_params(vserver: &Vserver) -> Vec<Pair> {
     optional(&mut params, "command", vserver.command.as_ref());
     optional(&mut params, "home", vserver.home().map(|f| &f.path.value));
     optional(&mut params, "config_dir", vserver.config_dir.as_ref());
+    let calls: Vec<&str> = vserver.allow_calls.iter().map(|call| call.name()).collect();
+    let calls = (!calls.is_empty()).then(|| calls.join(" "));
+    optional(&mut params, "allow_calls", calls);
     optional(&mut params, "nfs_lease", vserver.nfs_lease);
     optional(&mut params, "nfs_grace", vserver.nfs_grace);
     optional(&mut params, "max_connections", vserver.max_connections);

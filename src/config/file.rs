@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 pub use super::reader::At;
+use crate::cell::filter::Call;
 
 /// The whole file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -96,6 +97,8 @@ pub struct Vserver {
     pub command: Option<String>,
     /// The admin's snippets.
     pub config_dir: Option<String>,
+    /// System calls that its servers may make besides.
+    pub allow_calls: Vec<Call>,
     /// NFSv4 lease, seconds.
     pub nfs_lease: Option<u32>,
     /// NFSv4 grace period, seconds.

@@ -180,6 +180,11 @@ pub static VSERVER: Section = Section {
             "directory",
             "Where the admin's own snippets of server configuration are, the same on every node, under /etc, /opt or /usr.",
         ),
+        key(
+            "allow_calls",
+            "list of names",
+            "System calls that the servers and the command may make although berth refuses them to programs in a cell.",
+        ),
         key("nfs_lease", "5 to 300 seconds", "NFSv4 lease. Default 15."),
         key(
             "nfs_grace",

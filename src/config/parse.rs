@@ -12,6 +12,7 @@ use super::file::{
 };
 use super::keys;
 use super::reader::{Reader, Table};
+use crate::cell::filter::Call;
 use crate::cell::service::{Client, Limits, ShareName, User};
 use crate::plan::{directory, name};
 use crate::sys::device::DeviceSpec;
@@ -173,6 +174,7 @@ fn vserver(reader: &Reader, name: At<String>, table: &Table) -> Vserver {
         services,
         command: absolute(table, "command"),
         config_dir: config_dir(table),
+        allow_calls: allow_calls(table),
         nfs_lease: table.number("nfs_lease", 5..=300),
         nfs_grace: table.number("nfs_grace", 5..=600),
         max_connections: table.number("max_connections", 1..=Limits::MOST),
@@ -208,6 +210,18 @@ fn config_dir(table: &Table) -> Option<String> {
         table.problem(key, text.line, what);
     }
     Some(text.value)
+}
+
+fn allow_calls(table: &Table) -> Vec<Call> {
+    let key = "allow_calls";
+    let call = |name: At<String>| match name.value.parse() {
+        Ok(call) => Some(call),
+        Err(why) => {
+            table.problem(key, name.line, format!("{:?} {why}", name.value));
+            None
+        }
+    };
+    table.strings(key).into_iter().filter_map(call).collect()
 }
 
 fn vips<'t>(reader: &Reader<'t>, table: &Table<'_, 't>) -> Vec<Vip> {

@@ -7,6 +7,7 @@ pub mod holding;
 pub mod name;
 pub mod port;
 pub mod repair;
+pub mod slip;
 pub mod text;
 pub mod twin;
 pub mod vip;

@@ -5,6 +5,7 @@ pub mod announce;
 pub mod command;
 pub mod device;
 pub mod ethtool;
+pub mod keyring;
 pub mod locks;
 pub mod memory;
 pub mod mount;

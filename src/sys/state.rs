@@ -167,6 +167,30 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read().map_err(|e| message(e, format_args!("read {}", path.display())))
 }
 
+/// Reads a whole file of at most `limit` bytes at a place where others may have put something else: only a plain one,
+/// through no link as its last part, and without waiting for anybody.
+///
+/// # Errors
+/// `InvalidInput` if it is no plain file; whatever else the kernel refuses.
+pub fn read_plain(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let read = || {
+        let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY;
+        let mut options = OpenOptions::new();
+        let file = options.read(true).custom_flags(flags).open(path)?;
+        if !file.metadata()?.is_file() {
+            let text = "it is no plain file";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let mut content = Vec::new();
+        file.take(limit + 1).read_to_end(&mut content)?;
+        match content.len() as u64 > limit {
+            true => Err(io::Error::other("it is too long")),
+            false => Ok(content),
+        }
+    };
+    read().map_err(|e| message(e, format_args!("read {}", path.display())))
+}
+
 /// What `read` makes of at most `limit` files of a directory, by their names. Those that are hidden, are being
 /// written or can't be read are left out.
 pub fn read_all<T, C: FromIterator<(String, T)>>(
@@ -186,6 +210,22 @@ pub fn read_all<T, C: FromIterator<(String, T)>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_what_others_may_have_put_there_only_a_plain_file_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("file"), "abc").unwrap();
+        assert_eq!(read_plain(&path("file"), 3).unwrap(), b"abc");
+        assert!(read_plain(&path("file"), 2).is_err());
+        std::os::unix::fs::symlink(path("file"), path("link")).unwrap();
+        // Without a writer, opening it would wait for one.
+        nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for name in ["link", "fifo", "missing"] {
+            assert!(read_plain(&path(name), 3).is_err(), "{name}");
+        }
+        assert!(read_plain(dir.path(), 3).is_err());
+    }
 
     #[test]
     fn a_file_is_replaced_as_a_whole_and_one_too_long_is_refused() {

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 struct Server {
     priority: u32,
     stay: bool,
+    calls: Vec<&'static str>,
     vips: Vec<(u8, bool, bool)>,
     filesystems: Vec<(u8, bool, bool)>,
     home: prop::sample::Index,
@@ -36,6 +37,7 @@ fn server() -> impl Strategy<Value = Server> {
     let vips = prop::collection::vec((0..4_u8, any::<bool>(), any::<bool>()), 1..4);
     let filesystems = prop::collection::vec((0..4_u8, any::<bool>(), any::<bool>()), 1..4);
     let home = any::<prop::sample::Index>();
+    let calls = prop::sample::subsequence(vec!["bpf", "ptrace", "socket"], 0..=3);
     let command = prop::option::of(command());
     (
         0..4_u32,
@@ -43,16 +45,17 @@ fn server() -> impl Strategy<Value = Server> {
         vips,
         filesystems,
         home,
-        command,
+        (command, calls),
     )
         .prop_map(
-            |(priority, stay, vips, filesystems, home, command)| Server {
+            |(priority, stay, vips, filesystems, home, (command, calls))| Server {
                 priority,
                 stay,
                 vips,
                 filesystems,
                 home,
                 command,
+                calls,
             },
         )
 }
@@ -128,6 +131,9 @@ fn add(text: &mut String, n: usize, server: &Server) {
     );
     if server.stay {
         let _ = writeln!(text, "stay_on = \"n{}\"", n % 2 + 1);
+    }
+    if !server.calls.is_empty() {
+        let _ = writeln!(text, "allow_calls = {:?}", server.calls);
     }
     if let Some(command) = &server.command {
         let _ = writeln!(text, "command = {}", quoted(command));

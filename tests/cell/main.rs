@@ -6,6 +6,7 @@ mod common;
 #[path = "../service/nfs4.rs"]
 mod nfs4;
 
+mod attack;
 mod attack_clients;
 mod attack_host;
 mod attack_memory;
@@ -14,6 +15,7 @@ mod attack_state;
 mod changed;
 mod damage;
 mod device;
+mod exec;
 mod full;
 mod input;
 mod isolation;

@@ -22,6 +22,7 @@ pub fn as_server<T: Send>(vserver: &str, work: impl FnOnce() -> T + Send) -> T {
         grace: ServerSpec::GRACE,
         config_dir: None,
         limits: Default::default(),
+        allow_calls: vec![],
     };
     let rights = service::launches(&spec)[0].capabilities;
     in_cell(vserver, || {

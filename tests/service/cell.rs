@@ -283,6 +283,7 @@ pub fn spec(nfs: bool, smb: bool) -> ServerSpec {
         grace: ServerSpec::GRACE,
         config_dir: None,
         limits: Default::default(),
+        allow_calls: vec![],
     }
 }
 

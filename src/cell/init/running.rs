@@ -8,11 +8,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::cell::channel::Channel;
+use crate::cell::filter::Refusals;
 use crate::cell::last_words::LastWords;
 use crate::cell::order::Event;
 use crate::cell::output::{Heard, Lines};
 use crate::cell::probe::Protocol;
 use crate::cell::refused::{Complaints, Refused, reread};
+use crate::cell::server::Started;
 use crate::cell::service::{self, Launch};
 use crate::sys::state;
 
@@ -37,6 +39,8 @@ pub struct Server {
     pub pid: Pid,
     /// What it writes, until it closes that.
     pub output: Option<OwnedFd>,
+    /// The system calls that it is refused, where the kernel tells of them.
+    pub refusals: Option<Refusals>,
     lines: Lines,
     /// What it said last that mattered: mostly the reason for its end.
     last: LastWords,
@@ -61,11 +65,13 @@ struct Rereading {
 
 impl Server {
     /// A server that was started by order `number`.
-    pub fn new(launch: Launch, pid: Pid, output: OwnedFd, number: u64) -> Self {
+    pub fn new(launch: Launch, started: Started, number: u64) -> Self {
         Self {
             launch,
-            pid,
-            output: Some(output),
+            // Pids are far below 2^31 (kernel.pid_max). Reaped by PID 1, with all others.
+            pid: Pid::from_raw(started.child.id() as i32),
+            output: Some(started.output),
+            refusals: started.refusals,
             lines: Lines::default(),
             last: LastWords::default(),
             profile: None,
@@ -130,7 +136,8 @@ impl Server {
     /// Adds what it said of something that it does not serve.
     pub fn explain(&self, refused: &mut Refused) {
         let block = match refused.protocol {
-            Protocol::Nfs => state::read(service::nfs_config().as_ref(), CONFIG_LIMIT)
+            // The servers may write there too.
+            Protocol::Nfs => state::read_plain(service::nfs_config().as_ref(), CONFIG_LIMIT)
                 .ok()
                 .and_then(|config| {
                     let config = String::from_utf8_lossy(&config);
@@ -140,6 +147,24 @@ impl Server {
         };
         if let Some(words) = self.complaints.about(&refused.directory, block) {
             refused.why = format!("{}: {words}", refused.why);
+        }
+    }
+
+    /// Refuses the system calls that wait for it, and passes on which.
+    pub fn refuse(&mut self, channel: &Channel, now: Instant) {
+        let Some(refusals) = &mut self.refusals else {
+            return;
+        };
+        let in_use = refusals.answer(now, |refusal| {
+            // As with its lines: what a busy keeper has no room for is lost.
+            let refused = Event::Refused {
+                server: self.launch.name.clone(),
+                what: refusal.to_string(),
+            };
+            let _ = channel.send(&refused, None);
+        });
+        if !in_use {
+            self.refusals = None;
         }
     }
 

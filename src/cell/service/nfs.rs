@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use rustix::thread::CapabilitySet;
 
+use super::super::filter::Call;
 use super::super::probe::Protocol;
 use super::{
     Access, CONFIG, Change, Client, Entry, Export, Launch, NfsExport, Ports, Ready, ServerSpec,
@@ -107,6 +108,7 @@ pub fn launch() -> Launch {
         .to_vec(),
         environment: vec![],
         capabilities: CAPABILITIES,
+        calls: vec![Call::OPEN_BY_HANDLE, Call::NAME_TO_HANDLE],
         ready: Ready::Answers(Protocol::Nfs),
         stop: libc::SIGTERM,
         patience: Duration::from_secs(5),

@@ -94,6 +94,7 @@ pub fn launch() -> Launch {
         .to_vec(),
         environment: vec![],
         capabilities: CAPABILITIES,
+        calls: vec![],
         ready: Ready::Answers(Protocol::Smb),
         stop: libc::SIGTERM,
         patience: Duration::from_secs(5),

@@ -13,6 +13,7 @@ fn spec() -> ServerSpec {
         grace: ServerSpec::GRACE,
         config_dir: None,
         limits: Default::default(),
+        allow_calls: vec![],
     }
 }
 

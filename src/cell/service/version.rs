@@ -36,7 +36,7 @@ impl Version {
     /// once, may yet serve.
     pub fn ask(argv: &[&str]) -> io::Result<Self> {
         let words: Vec<String> = argv.iter().map(|&word| word.to_owned()).collect();
-        let command = restricted(&words, CapabilitySet::empty())?;
+        let command = restricted(&words, CapabilitySet::empty(), &[])?;
         let what = argv.join(" ");
         let answer = run(command, Instant::now() + LIMIT).and_then(|output| output.check(what));
         let version = answer.ok().and_then(|output| Self::parse(&output.text()));

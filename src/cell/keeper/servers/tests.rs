@@ -29,6 +29,7 @@ fn running(exports: &[Export]) -> Servers {
         grace: ServerSpec::GRACE,
         config_dir: None,
         limits: Default::default(),
+        allow_calls: vec![],
     };
     let mut servers = Servers::new(member, spec, None);
     servers.phase = Phase::Running;

@@ -1,0 +1,224 @@
+//! A program of the administrator's in a cell, beside the servers.
+//!
+//! It reads what servers could write, such as Samba's databases, so it has no more rights than they have unless it is
+//! to, and gets nothing of its caller's but the standard streams: no other descriptor, no key, no terminal.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::Instant;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
+
+use super::client;
+use super::filter::{Filter, Refusals, handover};
+use super::server::{confine, restrict};
+use super::service;
+use crate::sys::{command::command, keyring, message, namespace};
+use terminal::Terminal;
+
+mod terminal;
+
+/// What a program in a cell may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rights {
+    /// What servers may.
+    Server,
+    /// What this process may.
+    Full,
+}
+
+/// Ends a program: a terminal's keys and its going away, a polite kill.
+const ENDING: [Signal; 4] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+];
+
+/// Runs `argv` in the cell of `vserver`, with this process's standard streams; those that are a terminal are
+/// replaced by one of the cell's own. `refused` is told the name of each system call that it is refused.
+///
+/// # Errors
+/// `NotFound` if there is no such cell; whatever the kernel refuses.
+pub fn exec(
+    vserver: &str,
+    argv: &[String],
+    rights: Rights,
+    mut refused: impl FnMut(&str),
+) -> io::Result<ExitStatus> {
+    let init = open_init(vserver)?;
+    // Before the cell is entered, which has no terminals.
+    let mut terminal = Terminal::open()?;
+    let signals = hold_signals()?;
+    let all = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWPID;
+    setns(&init, all)
+        .map_err(|e| message(e.into(), format_args!("enter the cell of {vserver}")))?;
+    let (sender, receiver) = handover()?;
+    let filter = Filter::new(&[])?;
+    let mut program = command("/usr/bin/env");
+    program.args(argv).stdin(Stdio::inherit());
+    if let Some(terminal) = &mut terminal {
+        terminal.lend(&mut program)?;
+    }
+    let has_terminal = terminal.is_some();
+    let prepare = move || {
+        prepare(has_terminal)?;
+        match rights {
+            Rights::Full => Ok(()),
+            Rights::Server => {
+                restrict(service::CAPABILITIES)?;
+                confine(&filter, Some(&sender))
+            }
+        }
+    };
+    // SAFETY: only system calls are made between fork and exec, and nothing is allocated.
+    unsafe { program.pre_exec(prepare) };
+    let child = program.spawn()?;
+    let mut running = Running {
+        child,
+        signals,
+        terminal,
+        refusals: receiver.receive().map(Refusals::new),
+        asked_to_end: false,
+    };
+    running.attend(&mut refused)
+}
+
+/// A pidfd of the PID 1 of `vserver`'s cell. Its keeper, which alone can reap it, names the same one before it is
+/// opened and after: so its number has not come to mean another process.
+fn open_init(vserver: &str) -> io::Result<OwnedFd> {
+    let none = || {
+        let text = format!("{vserver} has no cell on this node");
+        io::Error::new(io::ErrorKind::NotFound, text)
+    };
+    let cell = client::find(vserver)?.ok_or_else(none)?;
+    let init = namespace::open_process(cell.init_pid)?;
+    let again = client::find(vserver)?.ok_or_else(none)?;
+    if (again.keeper_pid, again.init_pid) != (cell.keeper_pid, cell.init_pid) {
+        let text = format!("the cell of {vserver} was replaced in this moment");
+        return Err(io::Error::other(text));
+    }
+    Ok(init)
+}
+
+/// Takes from the program what it is not to have of its caller. Makes system calls only.
+fn prepare(has_terminal: bool) -> io::Result<()> {
+    rustix::process::setsid()?;
+    if has_terminal {
+        terminal::make_controlling()?;
+    }
+    keyring::leave()?;
+    // Whoever calls may be spared by the killer of processes when memory is short; its program is not. There may
+    // be no /proc.
+    if let Ok(score) = rustix::fs::open(
+        c"/proc/self/oom_score_adj",
+        rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    ) {
+        let _ = rustix::io::write(&score, b"0");
+    }
+    // SAFETY: nothing is closed before the program is executed.
+    match unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as _) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn hold_signals() -> io::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    for signal in ENDING
+        .into_iter()
+        .chain([Signal::SIGCHLD, Signal::SIGWINCH])
+    {
+        set.add(signal);
+    }
+    set.thread_block()?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    Ok(SignalFd::with_flags(&set, flags)?)
+}
+
+/// The program while it runs.
+struct Running {
+    child: Child,
+    signals: SignalFd,
+    terminal: Option<Terminal>,
+    refusals: Option<Refusals>,
+    asked_to_end: bool,
+}
+
+impl Running {
+    /// Attends to it until it ends.
+    fn attend(&mut self, refused: &mut impl FnMut(&str)) -> io::Result<ExitStatus> {
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                if let Some(terminal) = &mut self.terminal {
+                    terminal.finish();
+                }
+                return Ok(status);
+            }
+            self.wait()?;
+            let now = Instant::now();
+            let in_use = self
+                .refusals
+                .as_mut()
+                .is_some_and(|refusals| refusals.answer(now, |refusal| refused(refusal.call)));
+            if !in_use {
+                self.refusals = None;
+            }
+            if let Some(terminal) = &mut self.terminal {
+                terminal.relay();
+            }
+            while let Some(signal) = self.signals.read_signal()? {
+                self.take(signal.ssi_signo as i32);
+            }
+        }
+    }
+
+    fn take(&mut self, signal: i32) {
+        match Signal::try_from(signal) {
+            Ok(Signal::SIGWINCH) => {
+                if let Some(terminal) = &self.terminal {
+                    terminal.resize();
+                }
+            }
+            Ok(signal) if ENDING.contains(&signal) => {
+                // Asked twice, it is not asked any more. Pids are far below 2^31.
+                let signal = match std::mem::replace(&mut self.asked_to_end, true) {
+                    false => signal,
+                    true => Signal::SIGKILL,
+                };
+                let _ = kill(Pid::from_raw(self.child.id() as i32), signal);
+            }
+            // The child's end is seen in the loop.
+            _ => {}
+        }
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        let now = Instant::now();
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let refusals = self.refusals.as_ref();
+        let asking = refusals.and_then(|refusals| refusals.fd(now));
+        fds.extend(asking.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend(self.terminal.iter().flat_map(Terminal::fds));
+        let until = refusals.and_then(|refusals| refusals.waits_until(now));
+        let timeout = until.map_or(PollTimeout::NONE, |until| {
+            let left = until.saturating_duration_since(now).as_micros();
+            PollTimeout::try_from(left.div_ceil(1000)).unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
