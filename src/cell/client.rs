@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -12,8 +13,9 @@ use nix::sched::{CloneFlags, setns};
 
 use super::channel::{Channel, wait_readable};
 use super::daemon::{self, Call};
-use super::network;
 use super::protocol::{self, KEEPER, Reply, Request};
+use super::{cgroup, network};
+use crate::sys::cgroup::{Entrance, set_oom_score};
 use crate::sys::{command::command, message, namespace};
 
 /// How long a keeper may take to answer what it can answer at once.
@@ -237,13 +239,20 @@ pub fn exec(vserver: &str, argv: &[String]) -> io::Result<ExitStatus> {
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWPID;
+    // The cell's limits are those of whoever works in it; without them nobody could help there.
+    let group = cgroup::entrance(vserver);
     setns(&process, all)
         .map_err(|e| message(e.into(), format_args!("enter the cell of {vserver}")))?;
-    command("/usr/bin/env")
-        .args(argv)
-        .stdin(Stdio::inherit())
-        .spawn()?
-        .wait()
+    let mut program = command("/usr/bin/env");
+    program.args(argv).stdin(Stdio::inherit());
+    // SAFETY: between fork and exec only system calls are made.
+    unsafe {
+        program.pre_exec(move || {
+            let _ = set_oom_score(c"0");
+            group.as_ref().map_or(Ok(()), Entrance::enter)
+        });
+    }
+    program.spawn()?.wait()
 }
 
 /// The directory of all keepers, and that of this one. What is not root's own is not used.

@@ -1,6 +1,7 @@
 //! A repair that the keeper runs beside its other work: programs on the device, one after the other as
 //! [`plan::repair`] decides, without ever waiting for them.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -16,6 +17,7 @@ use crate::plan::repair::{
     Decision, Exit, FsKind, IMAGE, Policy, Program, Proof, Said, Stage, Subject, after_stage,
     program, progress, undo, verdict,
 };
+use crate::sys::cgroup::{Entrance, Group, set_oom_score};
 use crate::sys::program::command;
 use record::Record;
 
@@ -25,6 +27,9 @@ mod record;
 /// only a precaution. Where a count in an XFS header is garbage, xfs_db can loop for ever over what
 /// xfs_repair mends at once.
 const IMAGE_TIME: Duration = Duration::from_secs(20);
+
+/// A repair can be begun anew, and is ended for want of memory before any server.
+const OOM_SCORE: &CStr = c"300";
 
 /// What is to be repaired.
 #[derive(Debug, Clone)]
@@ -41,6 +46,8 @@ pub struct Patient {
     pub mmp: bool,
     /// Where the records of its repairs are kept, one directory each.
     pub records: PathBuf,
+    /// The control group that it is repaired in, if there are any.
+    pub group: Option<Group>,
 }
 
 /// A repair under way.
@@ -191,7 +198,15 @@ impl Repair {
             if let Some(program) = program(kind, stage, subject) {
                 self.record
                     .write(&format!("$ {} {}", program.name, program.args.join(" ")));
-                self.running = Some(Running::start(&program, stage, most, progress, told)?);
+                let group = self.patient.group.as_ref();
+                let group = group.and_then(|group| group.entrance().ok());
+                self.running = Some(Running::start(
+                    &program,
+                    stage,
+                    most,
+                    (progress, told),
+                    group,
+                )?);
                 return Ok(());
             }
             let nothing_done = verdict(kind, stage, Exit::Code(0), &Said::default());
@@ -261,8 +276,8 @@ impl Running {
         program: &Program,
         stage: Stage,
         most: Option<u64>,
-        progress: OwnedFd,
-        told: OwnedFd,
+        (progress, told): (OwnedFd, OwnedFd),
+        group: Option<Entrance>,
     ) -> io::Result<Self> {
         let (words, said) = pipe()?;
         let mut command = command(program.name)?;
@@ -272,6 +287,9 @@ impl Running {
         // SAFETY: between fork and exec only system calls are made, on a descriptor that is open.
         unsafe {
             command.pre_exec(move || {
+                // Both protect the others; without them it is repaired all the same.
+                let _ = set_oom_score(OOM_SCORE);
+                let _ = group.as_ref().map(Entrance::enter);
                 rustix::io::fcntl_setfd(
                     BorrowedFd::borrow_raw(inherited),
                     rustix::io::FdFlags::empty(),

@@ -28,6 +28,7 @@ use std::time::Duration;
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
+use super::cgroup::Limits;
 use super::probe::Protocol;
 use crate::plan;
 use crate::sys::superblock::Uuid;
@@ -64,6 +65,9 @@ pub struct ServerSpec {
     pub grace: u32,
     /// A directory of the admin's own configuration: see [`Surroundings`].
     pub config_dir: Option<PathBuf>,
+    /// What they may use of the node.
+    #[serde(default, skip_serializing_if = "Limits::are_default")]
+    pub limits: Limits,
 }
 
 impl ServerSpec {

@@ -370,6 +370,10 @@ fn vserver_params(vserver: &Vserver) -> Vec<Pair> {
     optional(&mut params, "nfs_lease", vserver.nfs_lease);
     optional(&mut params, "nfs_grace", vserver.nfs_grace);
     optional(&mut params, "stop_timeout", vserver.stop_timeout);
+    optional(&mut params, "memory_max", vserver.memory_max);
+    optional(&mut params, "pids_max", vserver.pids_max);
+    optional(&mut params, "cpu_weight", vserver.cpu_weight);
+    optional(&mut params, "io_weight", vserver.io_weight);
     params
 }
 

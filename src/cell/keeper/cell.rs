@@ -10,6 +10,8 @@ use nix::unistd::Pid;
 use crate::cell::channel::{Channel, Received};
 use crate::cell::order::{Event, Numbered, Order};
 use crate::cell::{init, job, network};
+use crate::ocf::log;
+use crate::sys::cgroup::Group;
 use crate::sys::namespace;
 
 /// A cell, from the fork of its PID 1 on.
@@ -25,20 +27,44 @@ pub struct Cell {
     channel: Channel,
     network: Option<OwnedFd>,
     orders: u64,
+    /// What everything in it is in.
+    group: Option<Group>,
 }
 
 impl Cell {
-    /// Starts PID 1 in a PID namespace of its own; it builds the rest of the cell itself.
+    /// Starts PID 1 in `group`, which is a new one or not, and in a PID namespace of its own; it builds the rest of
+    /// the cell itself.
     ///
     /// # Errors
     /// Whatever the kernel refuses.
-    pub fn spawn(vserver: &str) -> io::Result<Self> {
+    pub fn spawn(vserver: &str, group: Option<Group>, is_new: bool) -> io::Result<Self> {
         let (here, there) = Channel::pair()?;
         let home = File::open("/proc/self/ns/pid")?;
+        let inside = group.as_ref().filter(|_| is_new);
+        let inside = inside.and_then(|group| group.open().ok());
+        let run = |group: Option<&Group>| {
+            if let Some(Err(e)) = group.map(|group| group.entrance()?.enter()) {
+                // A cell without limits is better than none. PID 1 has no other way to the log.
+                let said = Event::Said {
+                    server: "PID 1".to_owned(),
+                    line: format!("limits of {vserver} are not in force: {e}"),
+                };
+                let _ = there.send(&said, None);
+            }
+            init::run(vserver, &there)
+        };
+        let name = c"berth-init";
         // This is about children only: this process stays in its own PID namespace.
         unshare(CloneFlags::CLONE_NEWPID)?;
-        // SAFETY: a keeper has one thread.
-        let pid = unsafe { job::fork(c"berth-init", &[&there], || init::run(vserver, &there)) };
+        let born = inside.map(|inside| {
+            // SAFETY: a keeper has one thread.
+            unsafe { job::fork_into(Some(&inside), name, &[&there], || run(None)) }
+        });
+        let pid = match born {
+            Some(Ok(pid)) => Ok(pid),
+            // SAFETY: as above.
+            _ => unsafe { job::fork(name, &[&there], || run(group.as_ref())) },
+        };
         if setns(&home, CloneFlags::CLONE_NEWPID).is_err() {
             // Every later child would be born into the cell.
             std::process::abort();
@@ -53,6 +79,7 @@ impl Cell {
             channel: here,
             network: None,
             orders: 0,
+            group,
         })
     }
 
@@ -120,5 +147,9 @@ impl Cell {
         self.killed = true;
         // Already dead is just as good.
         let _ = nix::sys::signal::kill(self.pid, nix::sys::signal::Signal::SIGKILL);
+        // Whoever has joined the cell from outside is in none of its namespaces that end with PID 1.
+        if let Some(Err(e)) = self.group.as_ref().map(Group::kill) {
+            log::warn(e);
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! children.
 
 mod cell;
+mod cgroup;
 mod claim;
 mod examine;
 mod mounting;
@@ -37,6 +38,7 @@ use super::protocol::{Cause, Reply, Request};
 use super::refused::Refused;
 use crate::ocf::log;
 use cell::Cell;
+use cgroup::Cgroup;
 use names::Names;
 use requests::Until;
 use servers::Servers;
@@ -67,6 +69,7 @@ struct Keeper {
     /// Where the home of the servers was the last time it was found.
     last_home: Option<PathBuf>,
     cell: Option<Cell>,
+    cgroup: Cgroup,
     /// What the cell was shown of the node's name services.
     names: Names,
     /// When the cell that is being built must be ready.
@@ -95,6 +98,7 @@ impl Keeper {
             self.finish_jobs();
             self.accept();
             self.hear_clients();
+            self.arrange_cgroup();
             self.reconcile();
             self.answer_clients();
             self.announce();
@@ -118,7 +122,8 @@ impl Keeper {
         fds.extend(self.reports.iter().map(readable));
         for held in self.volumes.values() {
             match &held.phase {
-                Phase::Mounting(job) => fds.push(readable(job)),
+                // Where it goes on from that takes the groups.
+                Phase::Mounting(job) if self.cgroup.is_made() => fds.push(readable(job)),
                 Phase::Repairing(repair) => {
                     let repair = repair.fds().into_iter();
                     fds.extend(repair.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
@@ -126,6 +131,10 @@ impl Keeper {
                 _ => {}
             }
         }
+        let cgroup = self.cgroup.fd();
+        fds.extend(cgroup.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let events = self.cgroup.events(Instant::now());
+        fds.extend(events.map(|fd| PollFd::new(fd, PollFlags::POLLPRI)));
         if let Some(cell) = &self.cell {
             fds.push(PollFd::new(cell.channel(), PollFlags::POLLIN));
             fds.push(PollFd::new(cell.process(), PollFlags::POLLIN));
@@ -158,6 +167,7 @@ impl Keeper {
             .chain(due)
             .chain(self.announcing.next())
             .chain(self.listener.as_ref().and_then(Listener::next))
+            .chain(self.cgroup.due(Instant::now()))
             .chain(self.idle_until)
             .chain(self.build_until);
         let Some(next) = next.chain(leftover).min() else {
@@ -291,7 +301,10 @@ impl Keeper {
 
     /// PID 1 is dead, and with it everything in the cell.
     fn lose_cell(&mut self, why: &str) {
-        if let Some(cell) = self.cell.take() {
+        if let Some(mut cell) = self.cell.take() {
+            // Whoever has joined it from outside does not end with its PID 1.
+            cell.kill();
+            self.cgroup.sum_up();
             self.leftover.push(cell.pid);
         }
         self.build_until = None;
@@ -326,7 +339,15 @@ impl Keeper {
         }
     }
 
+    fn arrange_cgroup(&mut self) {
+        self.leftover.extend(self.cgroup.advance(&[self.guard.pid]));
+        self.cgroup.hear(Instant::now());
+    }
+
     fn finish_jobs(&mut self) {
+        if !self.cgroup.is_made() {
+            return;
+        }
         for held in self.volumes.values_mut() {
             held.go_on();
             let Phase::Mounting(job) = &held.phase else {

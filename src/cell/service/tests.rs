@@ -12,6 +12,7 @@ fn spec() -> ServerSpec {
         lease: ServerSpec::LEASE,
         grace: ServerSpec::GRACE,
         config_dir: None,
+        limits: crate::cell::cgroup::Limits::default(),
     }
 }
 

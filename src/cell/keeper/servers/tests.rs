@@ -28,6 +28,7 @@ fn running(exports: &[Export]) -> Servers {
         lease: ServerSpec::LEASE,
         grace: ServerSpec::GRACE,
         config_dir: None,
+        limits: crate::cell::cgroup::Limits::default(),
     };
     let mut servers = Servers::new(member, spec, None);
     servers.phase = Phase::Running;
