@@ -19,7 +19,7 @@ mod systemd;
 pub use limits::Limits;
 
 /// What limits need.
-const CONTROLLERS: [&str; 4] = ["memory", "pids", "cpu", "io"];
+pub const CONTROLLERS: [&str; 4] = ["memory", "pids", "cpu", "io"];
 
 /// How long what is left of a former cell may take to die.
 const LEFTOVER_LIMIT: Duration = Duration::from_secs(2);
@@ -43,7 +43,8 @@ pub struct Place {
     parent: Group,
     /// What the three groups are in.
     base: Group,
-    by_systemd: bool,
+    /// The scope that this is, if systemd makes it.
+    scope: Option<String>,
 }
 
 impl Place {
@@ -53,18 +54,18 @@ impl Place {
     /// `NotFound` if this node has no control groups of version 2.
     pub fn of(vserver: &str) -> io::Result<Self> {
         let root = Group::at(cgroup::mounted()?);
-        let by_systemd = systemd::is_running();
-        let (parent, name) = match by_systemd {
-            true => (systemd::SLICE, systemd::scope(vserver)),
-            false => ("berth", vserver.to_owned()),
+        let scope = systemd::is_running().then(|| systemd::scope(vserver));
+        let (parent, name) = match &scope {
+            Some(scope) => (systemd::SLICE, scope.as_str()),
+            None => ("berth", vserver),
         };
         let parent = root.child(parent);
-        let base = parent.child(&name);
+        let base = parent.child(name);
         Ok(Self {
             root,
             parent,
             base,
-            by_systemd,
+            scope,
         })
     }
 
@@ -93,11 +94,12 @@ impl Place {
             // It waits in the kernel: it is no reason to do without the group, nor to wait for ever.
             log::warn(e);
         }
-        if self.by_systemd {
-            self.enter_scope(vserver, keeper)?;
-        } else {
-            self.parent.make()?;
-            self.base.make()?;
+        match &self.scope {
+            Some(scope) => self.enter_scope(scope, vserver, keeper)?,
+            None => {
+                self.parent.make()?;
+                self.base.make()?;
+            }
         }
         let is_new = self.cell().remove().is_ok();
         for group in [self.keeper(), self.cell(), self.repair()] {
@@ -108,13 +110,13 @@ impl Place {
 
     /// Has systemd make a scope for the keeper, or takes the one that is there: whoever tidies up after a former
     /// keeper keeps that one's for some seconds.
-    fn enter_scope(&self, vserver: &str, keeper: i32) -> io::Result<()> {
+    fn enter_scope(&self, scope: &str, vserver: &str, keeper: i32) -> io::Result<()> {
         let deadline = Instant::now() + SCOPE_LIMIT;
         loop {
             if self.keeper().exists() && self.keeper().take(keeper).is_ok() {
                 return Ok(());
             }
-            match systemd::make_scope(vserver, keeper, deadline) {
+            match systemd::make_scope(scope, vserver, keeper, deadline) {
                 // One that is empty is about to go.
                 Err(e) if systemd::is_taken(&e) && Instant::now() < deadline => {
                     thread::sleep(SCOPE_PAUSE);
@@ -156,6 +158,7 @@ impl Place {
             }
         }
         limits.apply(&self.cell())?;
+        self.weigh(limits)?;
         // What a cell has too much of must not keep the node's own disk busy. A repair may: it is better slow than
         // not done.
         forgive_missing(self.cell().write("memory.swap.max", "0"))?;
@@ -163,9 +166,19 @@ impl Place {
         Ok(missing)
     }
 
+    /// Gives the cell its weight among all cells, which is that of the group that the three are in: a group competes
+    /// with its siblings only. A scope's own weight is systemd's to set.
+    fn weigh(&self, limits: &Limits) -> io::Result<()> {
+        match &self.scope {
+            None => limits.weigh(&self.base),
+            Some(_) if limits.weights_are(&self.base) => Ok(()),
+            Some(scope) => systemd::weigh(scope, limits, Instant::now() + SCOPE_LIMIT),
+        }
+    }
+
     /// Has a controller govern the three groups. systemd passes on to a scope what there is.
     fn enable(&self, controller: &str) -> io::Result<()> {
-        if !self.by_systemd {
+        if self.scope.is_none() {
             self.root.enable(controller)?;
             self.parent.enable(controller)?;
         }
@@ -185,7 +198,7 @@ impl Place {
         for group in [self.cell(), self.repair()] {
             let _ = group.remove();
         }
-        if !self.by_systemd {
+        if self.scope.is_none() {
             for group in [&self.keeper(), &self.base, &self.parent] {
                 let _ = group.remove();
             }
@@ -198,7 +211,7 @@ impl Place {
         if let Err(e) = self.end() {
             log::warn(e);
         }
-        if !self.by_systemd {
+        if self.scope.is_none() {
             let from = from.strip_prefix("/").unwrap_or(from);
             let from = Group::at(self.root.path().join(from));
             let to = if from.exists() { &from } else { &self.root };

@@ -80,15 +80,19 @@ fn a_cell_is_in_a_scope_of_its_own_beside_the_clusters_service() {
             before.is_some_and(|l| l.contains("pacemaker.service")),
             "{shown}"
         );
-        let cell = Group::at("/sys/fs/cgroup/berth.slice")
-            .child(&scope)
-            .child("cell");
+        let all = Group::at("/sys/fs/cgroup/berth.slice").child(&scope);
+        let weight = |file: &str| all.read(file).map(|text| text.trim().to_owned());
+        eventually("systemd has set its weight", || {
+            weight("cpu.weight").is_ok_and(|text| text == "70")
+        });
+        // Not every kernel has this one.
+        assert!(weight("io.weight").map_or(true, |text| text == "default 30"));
+        let cell = all.child("cell");
         for (file, value) in [
             ("memory.max", "268435456"),
             ("memory.swap.max", "0"),
             ("memory.oom.group", "0"),
             ("pids.max", "100"),
-            ("cpu.weight", "70"),
         ] {
             match cell.read(file) {
                 Ok(text) => assert_eq!(text.trim(), value, "{file}"),

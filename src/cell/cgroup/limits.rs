@@ -237,14 +237,23 @@ impl Limits {
     /// What the kernel refuses of it, in one line.
     pub fn apply(&self, group: &Group) -> io::Result<()> {
         let memory = self.memory_max.bytes(memory::total()?).to_string();
-        let (pids, cpu) = (self.pids_max.0.to_string(), self.cpu_weight.0.to_string());
-        let io = self.io_weight.0;
+        let pids = self.pids_max.0.to_string();
         // memory.high stays as it is: who is slowed down there instead of being killed answers nobody, without end.
         // memory.oom.group does too: one process of Samba costs one client.
+        for (file, text) in [("memory.max", &memory), ("pids.max", &pids)] {
+            super::forgive_missing(group.write(file, text))?;
+        }
+        Ok(())
+    }
+
+    /// Gives a group these weights among its siblings.
+    ///
+    /// # Errors
+    /// As [`Limits::apply`].
+    pub fn weigh(&self, group: &Group) -> io::Result<()> {
+        let io = self.io_weight.0;
         for (file, text) in [
-            ("memory.max", memory.as_str()),
-            ("pids.max", &pids),
-            ("cpu.weight", &cpu),
+            ("cpu.weight", &self.cpu_weight.0.to_string()),
             ("io.weight", &io.to_string()),
             // That of disks whose scheduler is BFQ, which takes 1 to 1000.
             ("io.bfq.weight", &bfq(io).to_string()),
@@ -252,6 +261,16 @@ impl Limits {
             super::forgive_missing(group.write(file, text))?;
         }
         Ok(())
+    }
+
+    /// Whether a group has these weights, as far as this kernel has any.
+    pub fn weights_are(&self, group: &Group) -> bool {
+        let is = |file: &str, weight: u32| match group.read(file) {
+            // io.weight begins with "default" where single disks may have another one.
+            Ok(text) => text.split_whitespace().any(|w| w == weight.to_string()),
+            Err(_) => weight == Weight::default().0,
+        };
+        is("cpu.weight", self.cpu_weight.0) && is("io.weight", self.io_weight.0)
     }
 
     /// What of them goes beyond this node, each as one line.

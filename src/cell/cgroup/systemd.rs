@@ -2,9 +2,11 @@
 
 use std::io;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::Limits;
 use crate::sys::cgroup;
 use crate::sys::command::run;
 use crate::sys::program;
@@ -29,19 +31,9 @@ pub fn scope(vserver: &str) -> String {
 ///
 /// # Errors
 /// `NotFound` without busctl(1); what systemd says; `TimedOut` at `deadline`.
-pub fn make_scope(vserver: &str, process: i32, deadline: Instant) -> io::Result<()> {
-    let scope = scope(vserver);
-    let mut busctl = program::command("busctl")?;
-    busctl.args([
-        "call",
-        "org.freedesktop.systemd1",
-        "/org/freedesktop/systemd1",
-        "org.freedesktop.systemd1.Manager",
-        "StartTransientUnit",
-        "ssa(sv)a(sa(sv))",
-        &scope,
-        "fail",
-    ]);
+pub fn make_scope(scope: &str, vserver: &str, process: i32, deadline: Instant) -> io::Result<()> {
+    let mut busctl = call("StartTransientUnit", "ssa(sv)a(sa(sv))")?;
+    busctl.args([scope, "fail"]);
     let description = format!("berth: cell of virtual server {vserver}");
     let process_number = process.to_string();
     let properties: [&[&str]; 7] = [
@@ -62,7 +54,7 @@ pub fn make_scope(vserver: &str, process: i32, deadline: Instant) -> io::Result<
     // No auxiliary units.
     busctl.arg("0");
     run(busctl, deadline)?.check(format_args!("have systemd make {scope}"))?;
-    let place = Path::new(SLICE).join(&scope);
+    let place = Path::new(SLICE).join(scope);
     while !cgroup::of_process(process)?.is_some_and(|group| group.ends_with(&place)) {
         if Instant::now() >= deadline {
             let text = format!("systemd does not make {scope}");
@@ -71,6 +63,39 @@ pub fn make_scope(vserver: &str, process: i32, deadline: Instant) -> io::Result<
         thread::sleep(PAUSE);
     }
     Ok(())
+}
+
+/// Has systemd give the scope these weights among all scopes, until it goes. Blocks.
+///
+/// # Errors
+/// As [`make_scope`].
+pub fn weigh(scope: &str, limits: &Limits, deadline: Instant) -> io::Result<()> {
+    let mut busctl = call("SetUnitProperties", "sba(sv)")?;
+    // For this boot only.
+    busctl.args([scope, "true", "2"]);
+    for (name, weight) in [
+        ("CPUWeight", limits.cpu_weight),
+        ("IOWeight", limits.io_weight),
+    ] {
+        busctl.args([name, "t", &u32::from(weight).to_string()]);
+    }
+    let output = run(busctl, deadline)?;
+    output.check(format_args!("set the weights of {scope}"))?;
+    Ok(())
+}
+
+/// A call of systemd's manager, without its arguments, which have these types.
+fn call(method: &str, types: &str) -> io::Result<Command> {
+    let mut busctl = program::command("busctl")?;
+    busctl.args([
+        "call",
+        "org.freedesktop.systemd1",
+        "/org/freedesktop/systemd1",
+        "org.freedesktop.systemd1.Manager",
+        method,
+        types,
+    ]);
+    Ok(busctl)
 }
 
 /// Whether systemd has said that there is such a scope (org.freedesktop.systemd1.UnitExists): an empty one is about

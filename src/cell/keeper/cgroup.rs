@@ -234,10 +234,12 @@ impl Cgroup {
         }
         if !missing.is_empty() {
             let why = cgroup::why_missing(missing);
-            log::warn(format_args!(
-                "limits of {} are not in force: {why}",
-                self.vserver
-            ));
+            let vserver = &self.vserver;
+            let line = match missing.len() < cgroup::CONTROLLERS.len() {
+                true => format!("not all limits of {vserver} are in force"),
+                false => format!("limits of {vserver} are not in force"),
+            };
+            log::warn(format_args!("{line}: {why}"));
         }
         let Some(cell) = self.cell() else { return };
         for shortage in [Shortage::Memory, Shortage::Processes] {
