@@ -29,7 +29,7 @@ const LEFTOVER_LIMIT: Duration = Duration::from_secs(2);
 const SCOPE_LIMIT: Duration = Duration::from_secs(15);
 
 /// How long a scope that is empty may take to go.
-const SCOPE_PAUSE: Duration = Duration::from_millis(5);
+const SCOPE_PAUSE: Duration = Duration::from_millis(20);
 
 /// How many times processes are moved out of a group in which others may be born meanwhile.
 const MOVES: u32 = 16;
@@ -108,13 +108,23 @@ impl Place {
         Ok(is_new)
     }
 
-    /// Has systemd make a scope for the keeper, or takes the one that is there: whoever tidies up after a former
+    /// Has systemd make a scope for the keeper, or take it into the one that is there: whoever tidies up after a former
     /// keeper keeps that one's for some seconds.
     fn enter_scope(&self, scope: &str, vserver: &str, keeper: i32) -> io::Result<()> {
         let deadline = Instant::now() + SCOPE_LIMIT;
         loop {
-            if self.keeper().exists() && self.keeper().take(keeper).is_ok() {
-                return Ok(());
+            if self.base.exists() {
+                // Not by writing to the group: systemd may have found it empty just before. It would take away what is
+                // below it, and keep the name for ever.
+                let below = match self.keeper().exists() {
+                    true => "/keeper",
+                    false => "",
+                };
+                match systemd::join_scope(scope, below, keeper, deadline) {
+                    Ok(()) => return Ok(()),
+                    // It is not active any more.
+                    Err(e) => log::debug(e),
+                }
             }
             match systemd::make_scope(scope, vserver, keeper, deadline) {
                 // One that is empty is about to go.
@@ -206,7 +216,7 @@ impl Place {
     }
 
     /// Ends what is left in the groups and removes them when the keeper is about to end: it, and whoever tidies up after
-    /// it, goes back to where it came `from`.
+    /// it, goes back to where it came `from`, or to the root where that is not seen.
     pub fn leave(&self, from: &Path) {
         if let Err(e) = self.end() {
             log::warn(e);

@@ -84,6 +84,18 @@ pub fn weigh(scope: &str, limits: &Limits, deadline: Instant) -> io::Result<()> 
     Ok(())
 }
 
+/// Has systemd take this process into a scope that is there, into the group `below` it. Blocks.
+///
+/// # Errors
+/// As [`make_scope`]; also if the scope is not active any more.
+pub fn join_scope(scope: &str, below: &str, process: i32, deadline: Instant) -> io::Result<()> {
+    let mut busctl = call("AttachProcessesToUnit", "ssau")?;
+    busctl.args([scope, below, "1", &process.to_string()]);
+    let output = run(busctl, deadline)?;
+    output.check(format_args!("have systemd take a process into {scope}"))?;
+    Ok(())
+}
+
 /// A call of systemd's manager, without its arguments, which have these types.
 fn call(method: &str, types: &str) -> io::Result<Command> {
     let mut busctl = program::command("busctl")?;

@@ -58,11 +58,11 @@ impl Keeper {
         if let Home::At(directory) = &home {
             self.last_home = Some(directory.clone());
         }
+        // Nothing of them starts before its limits are in force. What is to end does not wait for that.
+        let settled = self.cgroup.is_settled() || servers.leaving.is_some();
         let given = match (&mut self.cell, &home) {
             (Some(cell), _) if cell.killed => return,
-            (Some(cell), _) if cell.ready && self.cgroup.is_settled() => {
-                servers.advance(cell, &home, &exports)
-            }
+            (Some(cell), _) if cell.ready && settled => servers.advance(cell, &home, &exports),
             // Nothing of them can be left where nothing is.
             (None, _) if servers.leaving.is_some() => {
                 servers.lose("");
