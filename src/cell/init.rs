@@ -24,7 +24,7 @@ use super::order::{Event, Numbered, Order};
 use super::refused::Refused;
 use super::root::Root;
 use super::service::{self, ServerSpec};
-use super::{names, owner, server, settle, task};
+use super::{ipc, names, owner, server, settle, task};
 use crate::ocf::log;
 use crate::sys::cgroup;
 use running::Server;
@@ -82,6 +82,7 @@ fn build(vserver: &str, channel: &Channel) -> io::Result<Root> {
     unsafe { rustix::thread::unshare_unsafe(flags)? };
     nix::unistd::sethostname(vserver)?;
     network::harden()?;
+    ipc::limit()?;
     channel.send(&Event::Separate, None)?;
     let root = Root::build()?;
     owner::leave_name(vserver)?;

@@ -3,20 +3,21 @@
 //!
 //! The C library's modules (nsswitch.conf(5)) ask through sockets and read caches at fixed places under /run and
 //! /var, of which a cell has its own. So those of the node are shown there, read-only: connecting to a
-//! socket writes nothing. Directories, because a daemon that is restarted makes its sockets anew; one that is made
-//! anew itself, as systemd does with those of some daemons, is shown again.
+//! socket writes nothing.
 //!
 //! What not everybody may read there is no business of a server's, some of which have root's rights over files. A
 //! cover over such a file would not do: the kernel takes it away when the host puts another file in its place by
 //! renaming, which is how password files are written. So files are shown as owned by nobody, and root's rights don't
-//! reach them. Nobody could connect to a socket that is shown like that: where there is one that not everybody may
-//! use, the others are shown one by one, and one that is made anew is shown again like a directory.
+//! reach them, nor what lies on the same file system and could be opened by a handle. Nobody could connect to a socket
+//! that is shown like that: sockets are shown one by one, as no handle can be used at a mount that shows nothing but
+//! one (open_by_handle_at(2) takes a file that is open, which a socket can't be). One that is made anew, as a daemon
+//! that is restarted does it, is shown again.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustix::fs::CWD;
@@ -26,10 +27,19 @@ use crate::sys::{message, mount};
 
 /// Where a name service answers.
 #[derive(Debug)]
-pub struct Place {
+struct Place {
     /// Where it is, in the node as in the cell.
-    pub path: &'static str,
+    path: &'static str,
     kind: Kind,
+}
+
+/// What is to be shown: a directory of files, or a socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Where it is, in the node as in the cell.
+    pub path: PathBuf,
+    /// What is there now.
+    pub identity: Identity,
 }
 
 /// Which file it is that is in a place.
@@ -46,7 +56,7 @@ pub struct Identity {
 enum Kind {
     /// A directory of files, some of which may be secret.
     Files,
-    /// A directory of sockets that everybody may use.
+    /// A directory of sockets.
     Sockets,
     /// A socket.
     Socket,
@@ -57,7 +67,7 @@ const fn place(path: &'static str, kind: Kind) -> Place {
 }
 
 /// All that are known. Those of services that a node does not have are not there.
-pub const PLACES: [Place; 7] = [
+const PLACES: [Place; 7] = [
     // sssd (src/util/util.h, src/sss_client). Beside the socket there are those for PAM and for root.
     place("/var/lib/sss/pipes/nss", Kind::Socket),
     place("/var/lib/sss/mc", Kind::Files),
@@ -73,33 +83,87 @@ pub const PLACES: [Place; 7] = [
     place("/var/lib/extrausers", Kind::Files),
 ];
 
+/// More sockets than a name service has.
+const SOCKETS: usize = 32;
+
+/// A socket that everybody may use: connecting takes the right to write (unix(7)).
+const EVERYBODY_WRITES: u32 = 0o002;
+
 impl Place {
-    /// What is there now; `None` if there is nothing of its kind.
-    pub fn identity(&self) -> Option<Identity> {
-        let found = fs::metadata(self.path).ok()?;
-        let fits = match self.kind {
-            Kind::Files | Kind::Sockets => found.is_dir(),
-            Kind::Socket => found.file_type().is_socket(),
-        };
-        fits.then(|| Identity {
+    /// What of it is there now.
+    fn answers(&self) -> Vec<Answer> {
+        let path = Path::new(self.path);
+        match self.kind {
+            Kind::Files => answer(path, Metadata::is_dir).into_iter().collect(),
+            Kind::Socket => answer(path, is_open).into_iter().collect(),
+            Kind::Sockets => {
+                let entries = fs::read_dir(path).into_iter().flatten().flatten();
+                let answers = entries.filter_map(|entry| answer(&entry.path(), is_open));
+                answers.take(SOCKETS).collect()
+            }
+        }
+    }
+
+    /// The directory in which its sockets come and go.
+    fn sockets(&self) -> Option<&'static Path> {
+        let path = Path::new(self.path);
+        match self.kind {
+            Kind::Files => None,
+            Kind::Socket => path.parent(),
+            Kind::Sockets => Some(path),
+        }
+    }
+}
+
+fn is_open(found: &Metadata) -> bool {
+    found.file_type().is_socket() && found.mode() & EVERYBODY_WRITES != 0
+}
+
+fn answer(path: &Path, fits: impl Fn(&Metadata) -> bool) -> Option<Answer> {
+    let found = fs::metadata(path).ok().filter(fits)?;
+    Some(Answer {
+        path: path.to_owned(),
+        identity: Identity {
             device: found.dev(),
             inode: found.ino(),
             born: found.created().ok(),
-        })
-    }
+        },
+    })
+}
 
+/// All that a cell is to be shown now.
+pub fn answers() -> Vec<Answer> {
+    PLACES.iter().flat_map(Place::answers).collect()
+}
+
+/// The directories in which sockets come and go; not all are there.
+pub fn directories() -> impl Iterator<Item = &'static Path> {
+    PLACES.iter().filter_map(Place::sockets)
+}
+
+impl Answer {
     /// A view of it, to be given to [`show`].
     ///
     /// # Errors
     /// Whatever the kernel refuses, with the path.
     pub fn view(&self) -> io::Result<OwnedFd> {
         let view = || {
-            let view = mount::clone_tree(CWD, self.path)?;
+            let view = mount::clone_tree(CWD, &self.path)?;
             mount::set_read_only(&view)?;
             Ok(view)
         };
-        view().map_err(|e| message(e, format_args!("show {}", self.path)))
+        view().map_err(|e| message(e, format_args!("show {}", self.path.display())))
     }
+}
+
+/// Whether a path is one of files, or of a socket; `None` if no name service is known to be there.
+fn has_files(path: &Path) -> Option<bool> {
+    let is_its = |place: &&Place| match place.kind {
+        Kind::Files | Kind::Socket => path == Path::new(place.path),
+        Kind::Sockets => path.parent() == Some(Path::new(place.path)),
+    };
+    let place = PLACES.iter().find(is_its)?;
+    Some(place.kind == Kind::Files)
 }
 
 /// Shows a view at its place in the cell, instead of one that is there. Runs in PID 1. `nobodies` is
@@ -108,9 +172,9 @@ impl Place {
 /// # Errors
 /// The step that failed. Files are not shown where they can't be shown as nobody's.
 pub fn show(view: &OwnedFd, path: &Path, nobodies: Option<&OwnedFd>) -> io::Result<()> {
-    let place = PLACES.iter().find(|place| Path::new(place.path) == path);
-    let place = place.ok_or_else(|| io::Error::other("no name service is known to be there"))?;
-    if place.kind == Kind::Files {
+    let files = has_files(path);
+    let files = files.ok_or_else(|| io::Error::other("no name service is known to be there"))?;
+    if files {
         let nobodies = nobodies.ok_or_else(|| io::Error::other("no user namespace was made"));
         nobodies
             .and_then(|nobodies| mount::set_owners(view, nobodies))
@@ -121,16 +185,36 @@ pub fn show(view: &OwnedFd, path: &Path, nobodies: Option<&OwnedFd>) -> io::Resu
                 )
             })?;
     }
-    let directory = match place.kind {
-        Kind::Files | Kind::Sockets => path,
-        Kind::Socket => path.parent().unwrap_or(path),
+    let directory = match files {
+        true => path,
+        false => path.parent().unwrap_or(path),
     };
     fs::create_dir_all(directory)?;
     // Who still reads from it keeps what he has open. There may be none.
     let _ = unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
-    if place.kind == Kind::Socket {
+    if !files {
         let mut options = fs::OpenOptions::new();
         options.write(true).create(true).open(path)?;
     }
     mount::attach(view, CWD, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_shown_where_its_service_has_some_and_nothing_else_is() {
+        for (path, files) in [
+            ("/var/lib/sss/mc", Some(true)),
+            ("/var/lib/sss/pipes/nss", Some(false)),
+            ("/run/nscd/socket", Some(false)),
+            ("/run/systemd/userdb/io.systemd.Multiplexer", Some(false)),
+            ("/var/lib/sss/pipes/pam", None),
+            ("/run/nscd", None),
+            ("/run/nscd/a/b", None),
+        ] {
+            assert_eq!(has_files(Path::new(path)), files, "{path}");
+        }
+    }
 }

@@ -7,16 +7,14 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, Mode};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
-use rustix::thread::UnshareFlags;
 
-use super::channel::wait_readable;
-use super::job::Job;
-use crate::sys::mount;
+use super::host_tree::HostTrees;
+use super::owners::Owners;
+use crate::sys::mount::{self, Room};
 
 /// Where the cell's state directory, which lies on its home file system, is seen inside.
 pub const STATE_DIRECTORY: &str = "/var/lib/berth";
@@ -55,14 +53,27 @@ const MASKED: [&str; 14] = [
     "ssl/private",
 ];
 
-/// Sizes of the tmpfs mounts: room for state and logs, never for filling the host's memory. In /run Samba has some
-/// 1,200 bytes for each file that a client has open.
-const RUN_SIZE: u64 = 256 << 20;
-const SCRATCH_SIZE: u64 = 256 << 20;
-const SKELETON_SIZE: u64 = 1 << 20;
-
-/// How long a child may take to make a namespace, which takes a millisecond.
-const OWNERS_LIMIT: Duration = Duration::from_secs(5);
+/// What the tmpfs mounts that servers write to hold: state and logs, never so much as to fill the host's memory. In
+/// /run Samba has some 1,200 bytes for each file that a client has open, and a file for each client.
+const ROOM: Room = Room {
+    bytes: 256 << 20,
+    inodes: 16 << 10,
+};
+/// The root itself, in which there is a link for each entry of the host's /etc.
+const SKELETON_ROOM: Room = Room {
+    bytes: 1 << 20,
+    inodes: 16 << 10,
+};
+/// /dev, where there is `shm` for servers to write to.
+const DEVICES_ROOM: Room = Room {
+    bytes: 1 << 20,
+    inodes: 256,
+};
+/// What covers something: an empty directory.
+pub const COVER_ROOM: Room = Room {
+    bytes: 4096,
+    inodes: 1,
+};
 
 /// The finished root. What runs in the cell can't write to it; this handle can.
 #[derive(Debug)]
@@ -83,34 +94,33 @@ impl Root {
             "/",
             MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
         )?;
-        let top = mount::create_tmpfs(SKELETON_SIZE, 0o755)?;
+        let top = mount::create_tmpfs(SKELETON_ROOM, 0o755)?;
         // Mounts can be attached only to an attached tree. This directory is hidden in this
         // namespace alone, until the root is changed.
         mount::attach(&top, CWD, "/run/berth")?;
-        show_host(&top)?;
-        for (name, size, mode) in [
-            ("run", RUN_SIZE, 0o755),
-            ("tmp", SCRATCH_SIZE, 0o1777),
-            ("var", SCRATCH_SIZE, 0o755),
-        ] {
+        let nobodies = Owners::Hidden.namespace();
+        let mut trees = HostTrees::new(nobodies.as_ref());
+        show_host(&top, &mut trees)?;
+        for (name, mode) in [("run", 0o755), ("tmp", 0o1777), ("var", 0o755)] {
             make_directory(&top, Path::new(name))?;
-            mount::attach(mount::create_tmpfs(size, mode)?, &top, name)?;
+            mount::attach(mount::create_tmpfs(ROOM, mode)?, &top, name)?;
         }
         make_directory(&top, Path::new("proc"))?;
         mount::attach(mount::create_proc()?, &top, "proc")?;
         make_devices(&top)?;
         make_directories(&top)?;
-        let nobodies = nobodies_namespace().ok();
-        show_etc(&top, nobodies.as_ref())?;
+        show_etc(&top, &mut trees)?;
+        // Behind this the host's log is out of reach.
+        trees.warn();
         enter(&top)?;
         let skeleton = mount::clone_tree(&top, "")?;
         mount::set_read_only(&top)?;
+        let nobodies = nobodies.ok();
         Ok(Self { skeleton, nobodies })
     }
 
-    /// A user namespace in which only nobody exists, if the kernel could make one. Seen through it, the host's
-    /// files are readable as far as everybody may read them: not even root in the cell can open what only its owner
-    /// may.
+    /// The namespace of [`Owners::Hidden`], if the kernel could make one. Seen through it, the host's files are
+    /// readable as far as everybody may read them: not even root in the cell can open what only its owner may.
     pub fn nobodies(&self) -> Option<&OwnedFd> {
         self.nobodies.as_ref()
     }
@@ -142,7 +152,7 @@ fn relative(path: &Path) -> PathBuf {
         .collect()
 }
 
-fn show_host(top: &OwnedFd) -> io::Result<()> {
+fn show_host(top: &OwnedFd, trees: &mut HostTrees<'_>) -> io::Result<()> {
     for name in SHARED.into_iter().chain(MERGED) {
         let host = Path::new("/").join(name);
         match fs::symlink_metadata(&host) {
@@ -151,9 +161,7 @@ fn show_host(top: &OwnedFd) -> io::Result<()> {
             }
             Ok(m) if m.is_dir() => {
                 make_directory(top, Path::new(name))?;
-                let view = mount::clone_tree(CWD, &host)?;
-                mount::set_read_only(&view)?;
-                mount::attach(view, top, name)?;
+                mount::attach(trees.view(&host)?, top, name)?;
             }
             Ok(_) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -165,7 +173,7 @@ fn show_host(top: &OwnedFd) -> io::Result<()> {
 
 fn make_devices(top: &OwnedFd) -> io::Result<()> {
     make_directory(top, Path::new("dev"))?;
-    mount::attach(mount::create_device_directory(SKELETON_SIZE)?, top, "dev")?;
+    mount::attach(mount::create_device_directory(DEVICES_ROOM)?, top, "dev")?;
     let dev = rustix::fs::openat(
         top,
         "dev",
@@ -223,13 +231,9 @@ fn make_directories(top: &OwnedFd) -> io::Result<()> {
 /// Makes /etc: links to what the host has there, except for what is hidden and what is the cell's own.
 ///
 /// Links, because programs replace files there by renaming: a mount would go on showing the old one.
-fn show_etc(top: &OwnedFd, nobodies: Option<&OwnedFd>) -> io::Result<()> {
+fn show_etc(top: &OwnedFd, trees: &mut HostTrees<'_>) -> io::Result<()> {
     make_directory(top, Path::new(HOST_ETC))?;
-    let host = mount::clone_tree(CWD, "/etc")?;
-    // Where the kernel or the file system can't do this, there is still what mask() hides by name.
-    let _ = nobodies.map(|owners| mount::set_owners(&host, owners));
-    mount::set_read_only(&host)?;
-    mount::attach(host, top, HOST_ETC)?;
+    mount::attach(trees.view(Path::new("/etc"))?, top, HOST_ETC)?;
     mask(top)?;
     make_directory(top, Path::new("etc"))?;
     for entry in fs::read_dir("/etc")? {
@@ -250,29 +254,6 @@ fn show_etc(top: &OwnedFd, nobodies: Option<&OwnedFd>) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the namespace of [`Root::nobodies`].
-fn nobodies_namespace() -> io::Result<OwnedFd> {
-    let make = || -> io::Result<OwnedFd> {
-        // SAFETY: this flag does not unshare the descriptor table, which is what may be unsound.
-        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER)? };
-        fs::write("/proc/self/setgroups", "deny")?;
-        fs::write("/proc/self/uid_map", "65534 0 1")?;
-        fs::write("/proc/self/gid_map", "65534 0 1")?;
-        Ok(fs::File::open("/proc/self/ns/user")?.into())
-    };
-    let job = Job::<Result<(), String>>::spawn(c"berth-owners", || match make() {
-        Ok(namespace) => (Ok(()), Some(namespace)),
-        Err(e) => (Err(e.to_string()), None),
-    })?;
-    wait_readable(&job, Instant::now() + OWNERS_LIMIT)?;
-    let (result, namespace) = match job.outcome() {
-        Some(outcome) => outcome?,
-        None => return Err(io::ErrorKind::TimedOut.into()),
-    };
-    result.map_err(io::Error::other)?;
-    namespace.ok_or_else(|| io::Error::other("no user namespace came from the child"))
-}
-
 /// Hides [`MASKED`] behind an empty file or directory.
 fn mask(top: &OwnedFd) -> io::Result<()> {
     for name in MASKED {
@@ -283,7 +264,7 @@ fn mask(top: &OwnedFd) -> io::Result<()> {
             Err(e) => return Err(crate::sys::message(e.into(), path.display())),
         };
         let cover = match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
-            rustix::fs::FileType::Directory => mount::create_tmpfs(4096, 0o555)?,
+            rustix::fs::FileType::Directory => mount::create_tmpfs(COVER_ROOM, 0o555)?,
             rustix::fs::FileType::RegularFile => mount::clone_tree(top, "dev/null")?,
             // What a link points to is another name, hidden or not on its own account.
             _ => continue,

@@ -15,6 +15,7 @@ use super::probe::{self, Inquiry, Protocol};
 use super::refused::Refused;
 use super::server;
 use super::service::{Export, Ready, ServerSpec};
+use super::settle;
 use crate::sys::command;
 use crate::sys::mount::{self, Entry};
 
@@ -168,7 +169,18 @@ pub fn inspect(spec: &ServerSpec, exports: &[Export], patience: Duration) -> Vec
         unanswered: BTreeMap::new(),
     };
     let mut refused = Vec::new();
-    for export in exports {
+    let served = settle::withheld(spec, exports).and_then(|withheld| {
+        refused.extend(withheld.map(|(export, why)| Refused {
+            directory: export.directory.clone(),
+            protocol: Protocol::Nfs,
+            definite: true,
+            why,
+        }));
+        settle::served(spec, exports)
+    });
+    // Without a mount table nothing is known of it: then the servers are asked.
+    let served = served.unwrap_or_else(|_| exports.to_vec());
+    for export in &served {
         for (protocol, name) in export.served(spec) {
             let error = inspection.find(protocol, name).err();
             refused.extend(error.map(|e| Refused {

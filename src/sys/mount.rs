@@ -27,29 +27,40 @@ pub use names::kernel_name;
 pub use options::{BadOption, Options};
 pub use table::{Entry, id_of, read_table};
 
-/// A detached tmpfs of at most `size` bytes, its root directory with permissions `mode`, without
-/// device nodes and set-user-ID.
+/// How much a tmpfs holds. Its files take room in the kernel's memory besides their content, some 1 KiB each: without
+/// a limit of their own as many as there is memory for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes of content.
+    pub bytes: u64,
+    /// Files, directories and links, its root among them.
+    pub inodes: u64,
+}
+
+/// A detached tmpfs with this much room, its root directory with permissions `mode`, without device
+/// nodes and set-user-ID.
 ///
 /// # Errors
 /// Whatever the kernel refuses.
-pub fn create_tmpfs(size: u64, mode: u32) -> io::Result<OwnedFd> {
+pub fn create_tmpfs(room: Room, mode: u32) -> io::Result<OwnedFd> {
     let flags = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
-    tmpfs(size, mode, flags).map_err(|e| named(e, "create a tmpfs"))
+    tmpfs(room, mode, flags).map_err(|e| named(e, "create a tmpfs"))
 }
 
 /// A detached tmpfs in which device nodes work, for a /dev.
 ///
 /// # Errors
 /// Whatever the kernel refuses.
-pub fn create_device_directory(size: u64) -> io::Result<OwnedFd> {
+pub fn create_device_directory(room: Room) -> io::Result<OwnedFd> {
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    tmpfs(size, 0o755, flags).map_err(|e| named(e, "create a tmpfs for devices"))
+    tmpfs(room, 0o755, flags).map_err(|e| named(e, "create a tmpfs for devices"))
 }
 
-fn tmpfs(size: u64, mode: u32, flags: MountAttrFlags) -> rustix::io::Result<OwnedFd> {
+fn tmpfs(room: Room, mode: u32, flags: MountAttrFlags) -> rustix::io::Result<OwnedFd> {
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, "source", "berth")?;
-    fsconfig_set_string(&context, "size", size.to_string().as_str())?;
+    fsconfig_set_string(&context, "size", room.bytes.to_string().as_str())?;
+    fsconfig_set_string(&context, "nr_inodes", room.inodes.to_string().as_str())?;
     fsconfig_set_string(&context, "mode", format!("{mode:o}").as_str())?;
     fsconfig_create(&context)?;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)
@@ -110,6 +121,41 @@ pub fn set_owners(mount: impl AsFd, owners: impl AsFd) -> io::Result<()> {
     let namespace = u64::try_from(owners.as_fd().as_raw_fd()).map_err(io::Error::other)?;
     set_attributes(mount.as_fd(), libc::MOUNT_ATTR_IDMAP, namespace)
         .map_err(|e| crate::sys::message(e, "map the owners of a mount"))
+}
+
+/// Whether the file system of the file that `file` stands for gives handles to its files (name_to_handle_at(2)). By
+/// one of those, with CAP_DAC_READ_SEARCH, any file of the file system can be reached through any mount of it, also
+/// one that shows a single directory.
+///
+/// # Errors
+/// Whatever else the kernel refuses.
+pub fn gives_handles(file: impl AsFd) -> io::Result<bool> {
+    // As `struct file_handle` begins: it asks how long the handle is, which is all that is to be known.
+    #[repr(C)]
+    struct Head {
+        bytes: u32,
+        kind: i32,
+    }
+    let mut head = Head { bytes: 0, kind: 0 };
+    let mut mount_id: libc::c_int = 0;
+    // SAFETY: the path is a NUL-terminated constant; both results live through the call, and the kernel writes no
+    // handle behind `head`, as that has room for none.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_name_to_handle_at,
+            file.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            &raw mut head,
+            &raw mut mount_id,
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    let error = io::Error::last_os_error();
+    match (result, error.raw_os_error()) {
+        (0, _) | (_, Some(libc::EOVERFLOW)) => Ok(true),
+        (_, Some(libc::EOPNOTSUPP)) => Ok(false),
+        _ => Err(crate::sys::message(error, "ask for a file's handle")),
+    }
 }
 
 fn set_attributes(mount: BorrowedFd<'_>, attr_set: u64, userns_fd: u64) -> io::Result<()> {

@@ -3,7 +3,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../service/nfs4.rs"]
+mod nfs4;
 
+mod attack_host;
+mod attack_memory;
+mod attack_state;
 mod damage;
 mod device;
 mod full;
@@ -18,4 +23,5 @@ mod node;
 mod proof;
 mod scope;
 mod servers;
+mod thread;
 mod users;

@@ -95,6 +95,7 @@ impl Keeper {
             self.wait()?;
             self.hear_signals();
             self.hear_cell();
+            self.hear_names();
             self.finish_jobs();
             self.accept();
             self.hear_clients();
@@ -138,6 +139,8 @@ impl Keeper {
         if let Some(cell) = &self.cell {
             fds.push(PollFd::new(cell.channel(), PollFlags::POLLIN));
             fds.push(PollFd::new(cell.process(), PollFlags::POLLIN));
+            let names = self.names.fd();
+            fds.extend(names.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         }
         match poll(&mut fds, self.timeout()) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),

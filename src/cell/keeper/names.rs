@@ -2,11 +2,14 @@
 //! their directories or sockets are new.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
 use super::Keeper;
-use crate::cell::names::{Identity, PLACES};
+use crate::cell::names::{self, Identity};
 use crate::cell::order::Order;
 use crate::ocf::log;
 
@@ -17,7 +20,10 @@ const PERIOD: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub struct Names {
     /// What, at which place.
-    shown: BTreeMap<&'static str, Identity>,
+    shown: BTreeMap<PathBuf, Identity>,
+    /// Tells of new sockets, for which nobody would wait until somebody asks. Where the kernel gives none, they are
+    /// found when somebody does.
+    changes: Option<Inotify>,
     /// When it was last looked whether these are still the ones.
     looked: Option<Instant>,
     /// The orders to show some.
@@ -25,6 +31,29 @@ pub struct Names {
 }
 
 impl Names {
+    /// Readable when a socket may be new.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.changes.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Watches the directories of sockets that are there. One that is watched already is watched once.
+    fn watch(&mut self) {
+        let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
+        if self.changes.is_none() {
+            self.changes = Inotify::init(flags).ok();
+        }
+        // One that was just bound is opened to everybody a moment later.
+        let flags = AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_MOVED_TO
+            | AddWatchFlags::IN_ATTRIB
+            | AddWatchFlags::IN_ONLYDIR;
+        let Some(changes) = &self.changes else { return };
+        for directory in names::directories() {
+            // It may not be there, and then has no sockets.
+            let _ = changes.add_watch(directory, flags);
+        }
+    }
+
     /// An order was carried out; says whether it was one of these.
     pub fn done(&mut self, number: u64, result: &Result<(), &String>) -> bool {
         let Some(at) = self.orders.iter().position(|order| *order == number) else {
@@ -39,6 +68,16 @@ impl Names {
 }
 
 impl Keeper {
+    /// Shows new sockets, if there may be some.
+    pub(super) fn hear_names(&mut self) {
+        let changes = self.names.changes.as_ref();
+        // What it is that has changed, a look tells.
+        if changes.is_some_and(|changes| changes.read_events().is_ok()) {
+            self.names.looked = None;
+            self.show_names();
+        }
+    }
+
     /// Shows the cell what it has not seen yet of the node's name services, unless that was looked for lately.
     pub(super) fn show_names(&mut self) {
         let now = Instant::now();
@@ -50,18 +89,17 @@ impl Keeper {
             return;
         }
         self.names.looked = Some(now);
-        for place in &PLACES {
-            let Some(identity) = place.identity() else {
-                continue;
-            };
-            if self.names.shown.get(place.path) == Some(&identity) {
+        // First: what comes after the look is told.
+        self.names.watch();
+        for answer in names::answers() {
+            if self.names.shown.get(&answer.path) == Some(&answer.identity) {
                 continue;
             }
-            self.names.shown.insert(place.path, identity);
-            let given = place.view().and_then(|view| {
-                let directory = place.path.into();
+            let given = answer.view().and_then(|view| {
+                let directory = answer.path.clone();
                 cell.give(Order::Show { directory }, Some(view.as_fd()))
             });
+            self.names.shown.insert(answer.path, answer.identity);
             match given {
                 Ok(order) => self.names.orders.push(order),
                 Err(e) => log::warn(e),

@@ -48,13 +48,12 @@ pub fn entries(
     found: &Surroundings,
 ) -> Result<Vec<Entry>, String> {
     let mut entries = vec![
-        directory(state(spec), 0o755),
+        directory(state(spec), 0o700),
         directory(RUN, 0o755),
         directory("/var/log/samba", 0o750),
     ];
     for name in KEPT {
-        let mode = if name == "private" { 0o700 } else { 0o755 };
-        entries.push(directory(format!("{}/{name}", state(spec)), mode));
+        entries.push(directory(format!("{}/{name}", state(spec)), 0o700));
     }
     for name in PASSING {
         entries.push(directory(format!("{RUN}/{name}"), 0o755));

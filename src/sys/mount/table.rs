@@ -38,6 +38,11 @@ impl Entry {
     pub fn is_read_only(&self) -> bool {
         self.super_options.split(',').any(|o| o == "ro")
     }
+
+    /// Whether owners are shown otherwise than they are stored: `show_mnt_opts` in fs/proc_namespace.c.
+    pub fn maps_owners(&self) -> bool {
+        self.options.split(',').any(|o| o == "idmapped")
+    }
 }
 
 /// Reads the mount table at `path`, for instance `/proc/self/mountinfo`.
