@@ -62,6 +62,12 @@ check: setup ## all tests: here, and on another system what depends on it (root;
 	@packaging/setup packages
 	@CARGO="$(CARGO)" tests/check $(SUITE)
 
+.PHONY: check-guests
+check-guests: setup ## what needs a whole machine with systemd, in virtual ones, emulated if there is no KVM (root)
+	@packaging/setup guest
+	$(CARGO) build --locked --workspace --quiet
+	@tests/vm/check
+
 .PHONY: test
 test: ## the tests that need neither root nor a cluster
 	@packaging/setup build

@@ -43,7 +43,23 @@ const CASES: &[(&str, &str, &[&str])] = &[
         "priority = 100",
         "prioritty = 100",
         &[
-            "berth.toml:10: vserver.alpha.prioritty: unknown key, did you mean priority? (known here: priority, stay_on, services, command, vips, filesystem, config_dir, nfs_lease, nfs_grace, stop_timeout, memory_max, pids_max, cpu_weight and io_weight)",
+            "berth.toml:10: vserver.alpha.prioritty: unknown key, did you mean priority? (known here: priority, stay_on, services, command, vips, filesystem, config_dir, nfs_lease, nfs_grace, max_connections, max_connections_per_client, stop_timeout, memory_max, pids_max, cpu_weight and io_weight)",
+        ],
+    ),
+    // a value of several lines
+    (
+        "priority = 100",
+        r#"command = "/bin/true\nprimitive x ocf:evil""#,
+        &[
+            r#"berth.toml:10: vserver.alpha.command: "/bin/true\nprimitive x ocf:evil" has a control character in it"#,
+        ],
+    ),
+    // one that is not shown as it is
+    (
+        r#"path = "/more""#,
+        r#"path = "/m\u202eero""#,
+        &[
+            r#"berth.toml:21: vserver.alpha.filesystem.path: "/m\u{202e}ero" has a control character in it"#,
         ],
     ),
     // strange key
@@ -51,7 +67,7 @@ const CASES: &[(&str, &str, &[&str])] = &[
         "priority = 100",
         r#"colour = "red""#,
         &[
-            "berth.toml:10: vserver.alpha.colour: unknown key (known here: priority, stay_on, services, command, vips, filesystem, config_dir, nfs_lease, nfs_grace, stop_timeout, memory_max, pids_max, cpu_weight and io_weight)",
+            "berth.toml:10: vserver.alpha.colour: unknown key (known here: priority, stay_on, services, command, vips, filesystem, config_dir, nfs_lease, nfs_grace, max_connections, max_connections_per_client, stop_timeout, memory_max, pids_max, cpu_weight and io_weight)",
         ],
     ),
     // unknown top table
@@ -75,7 +91,7 @@ const CASES: &[(&str, &str, &[&str])] = &[
         r#"clients = ["*"]"#,
         r#"clients = ["*"], mode = "rw""#,
         &[
-            "berth.toml:28: vserver.beta.filesystem.nfs.mode: unknown key (known here: clients, access and squash)",
+            "berth.toml:28: vserver.beta.filesystem.nfs.mode: unknown key (known here: clients, access, squash and ports)",
         ],
     ),
     // unknown node
@@ -531,6 +547,21 @@ options = "noatime,suid""#,
         r#"clients = ["*"], squash = "yes""#,
         &[r#"berth.toml:28: vserver.beta.filesystem.nfs.squash: "yes" is none of root, all, none"#],
     ),
+    // bad ports
+    (
+        r#"clients = ["*"]"#,
+        r#"clients = ["*"], ports = "all""#,
+        &[r#"berth.toml:28: vserver.beta.filesystem.nfs.ports: "all" is none of privileged, any"#],
+    ),
+    // no connections at all, and more than a server takes
+    (
+        "priority = 100",
+        "max_connections = 0\nmax_connections_per_client = 100001",
+        &[
+            "berth.toml:10: vserver.alpha.max_connections: number 0 instead of a whole number from 1 to 100000",
+            "berth.toml:11: vserver.alpha.max_connections_per_client: number 100001 instead of a whole number from 1 to 100000",
+        ],
+    ),
     // share name
     (
         r#"share = "more""#,
@@ -720,14 +751,14 @@ options = "noatime,suid""#,
         "vips = [\"fd00:1::50\"]",
         "vip = [\"fd00:1::50\"]",
         &[
-            "berth.toml:24: vserver.beta.vip: unknown key, did you mean vips? (known here: priority, stay_on, services, command, vips, filesystem, config_dir, nfs_lease, nfs_grace, stop_timeout, memory_max, pids_max, cpu_weight and io_weight)",
+            "berth.toml:24: vserver.beta.vip: unknown key, did you mean vips? (known here: priority, stay_on, services, command, vips, filesystem, config_dir, nfs_lease, nfs_grace, max_connections, max_connections_per_client, stop_timeout, memory_max, pids_max, cpu_weight and io_weight)",
         ],
     ),
     (
         r#"clients = ["*"]"#,
         r#"client = ["*"]"#,
         &[
-            "berth.toml:28: vserver.beta.filesystem.nfs.client: unknown key, did you mean clients? (known here: clients, access and squash)",
+            "berth.toml:28: vserver.beta.filesystem.nfs.client: unknown key, did you mean clients? (known here: clients, access, squash and ports)",
         ],
     ),
     // an export misspelt that is all that is served
@@ -944,7 +975,7 @@ servces = ["nfs", "smb"]
 stop_timeout = 0"#,
         &[
             "berth.toml:10: vserver.alpha.priority: number -1 instead of a whole number from 0 to 9999",
-            "berth.toml:11: vserver.alpha.servces: unknown key, did you mean services? (known here: priority, stay_on, services, command, vips, filesystem, config_dir, nfs_lease, nfs_grace, stop_timeout, memory_max, pids_max, cpu_weight and io_weight)",
+            "berth.toml:11: vserver.alpha.servces: unknown key, did you mean services? (known here: priority, stay_on, services, command, vips, filesystem, config_dir, nfs_lease, nfs_grace, max_connections, max_connections_per_client, stop_timeout, memory_max, pids_max, cpu_weight and io_weight)",
             "berth.toml:12: vserver.alpha.stop_timeout: number 0 instead of a whole number from 1 to 600",
         ],
     ),

@@ -193,6 +193,56 @@ fn the_scores_of_a_very_large_server_do_not_saturate() {
     assert!((900_000..1_000_000).contains(&sum), "{sum}");
 }
 
+/// The commands of all virtual servers, in the order of their resources.
+fn commands_of(model: &Model) -> Vec<String> {
+    let all = model.resources.iter().flat_map(|r| &r.params);
+    let commands = all.filter(|(name, _)| *name == "command");
+    commands.map(|(_, value)| value.clone()).collect()
+}
+
+/// The commands as crmsh reads them: words with quotes, in which a backslash stands before a quote or a backslash.
+fn in_crm(model: &Model) -> Vec<String> {
+    let text = render::crm::commands(model);
+    let mut commands = Vec::new();
+    for line in text.replace(" \\\n\t", " ").lines() {
+        let (mut word, mut quotes, mut letters) = (String::new(), false, line.chars());
+        let mut words = Vec::new();
+        while let Some(c) = letters.next() {
+            match c {
+                '"' => quotes = !quotes,
+                '\\' if quotes => word.extend(letters.next()),
+                ' ' if !quotes => words.push(std::mem::take(&mut word)),
+                c => word.push(c),
+            }
+        }
+        assert!(!quotes, "{line}");
+        words.push(word);
+        let given = words.iter().filter_map(|w| w.strip_prefix("command="));
+        commands.extend(given.map(str::to_owned));
+    }
+    commands
+}
+
+/// The commands as a shell gives them to pcs. Nothing else is run by it.
+fn in_pcs(script: &str) -> Vec<String> {
+    const STAND_INS: &str = "pcs() { for word; do case $word in command=*) printf '%s\\0' \"$word\" ;; esac; done; }\n\
+        cp() { :; }\nexport PATH=/nowhere\ncibadmin() { :; }\n";
+    let mut shell = berth::sys::command::command("/bin/sh");
+    shell.args(["-c", &format!("{STAND_INS}{script}")]);
+    let limit = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let output = berth::sys::command::run(shell, limit).unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    let words = text
+        .split_terminator('\0')
+        .map(|word| word.strip_prefix("command=").unwrap());
+    words.map(str::to_owned).collect()
+}
+
 proptest! {
     #[test]
     fn any_plan_is_sound(toml in any_config::toml()) {
@@ -209,7 +259,17 @@ proptest! {
                 prop_assert!(ids.contains(reference.id()), "{} is nowhere", reference.id());
             }
             prop_assert!(highest_sum(&model) < 1_000_000);
+            let commands = commands_of(&model);
+            let in_xml: Vec<String> = tree
+                .walk()
+                .filter(|e| e.name == "nvpair" && e.get("name") == Some("command"))
+                .map(|e| e.get("value").unwrap().to_owned())
+                .collect();
+            prop_assert_eq!(&in_xml, &commands);
+            prop_assert_eq!(&Element::parse(&tree.to_string()).unwrap(), &tree);
+            prop_assert_eq!(&in_crm(&model), &commands);
             let script = render::pcs::script(&model);
+            prop_assert_eq!(&in_pcs(&script), &commands);
             let commands = ["pcs ", "rule ", "CIB_file=berth-cib.xml cibadmin ", "# "];
             let known = |l: &str| commands.iter().any(|c| l.starts_with(c));
             let (_, rest) = script.split_once("\ncp ").unwrap();

@@ -731,8 +731,12 @@ fn a_vip_of_another_vserver_is_neither_taken_nor_stopped() {
         error,
         "parameter ip: 10.1.0.50 is already in use by vserver alpha on this node"
     );
-    assert_eq!(net.monitor(&beta, &second), State::Stopped);
-    assert_eq!(net.stop(&beta, &second), State::Stopped);
+    // A resource of its own, of which nothing is on record.
+    let (resource, cell) = ("10.1.0.50 of beta", Some(beta.namespace.as_fd()));
+    let monitored = net.service(resource, |s| s.monitor(&second, cell));
+    assert_eq!(monitored.unwrap(), State::Stopped);
+    let stopped = net.service(resource, |s| s.stop("beta", second.vip, cell));
+    assert_eq!(stopped.unwrap(), State::Stopped);
     assert_eq!(net.monitor(&alpha, &first), State::Running);
     let error = net.start(&beta, &beta.wish("10.1.0.1")).unwrap_err();
     assert_eq!(
@@ -880,28 +884,32 @@ fn an_address_started_without_room_for_its_record_is_served_and_says_so() {
 fn settings_of_which_nothing_is_known_any_more_count_as_berths() {
     let net = Network::new();
     let alpha = net.cell("alpha");
-    let wish = alpha.wide_wish("10.1.0.50");
     let settings = net.runtime.path().join("vip.settings");
-    let forwarding = "cat /proc/sys/net/ipv4/conf/a1/forwarding";
-    for (lose, flush) in [
-        ("{", "true"),
-        ("", "true"),
-        ("{", "nft flush ruleset"),
-        ("", "nft flush ruleset"),
+    let no_ways = "nft flush ruleset; \
+        for option in -4 -6; do ip $option route flush table all proto 190; \
+        ip $option neigh show proxy | while read ip dev port rest; do ip neigh del proxy $ip dev $port; done; done";
+    for (vip, switch, set) in [
+        (VIPS[0], "ipv4/conf/a1/forwarding", "shut4"),
+        (VIPS[1], "ipv6/conf/a1/force_forwarding", "shut6"),
     ] {
-        net.start(&alpha, &wish).unwrap();
-        match lose {
-            "" => std::fs::remove_file(&settings).unwrap(),
-            text => std::fs::write(&settings, text).unwrap(),
+        let (wish, switch) = (alpha.wide_wish(vip), format!("cat /proc/sys/net/{switch}"));
+        for flush in ["true", "nft flush ruleset", no_ways] {
+            for lose in ["{", ""] {
+                net.start(&alpha, &wish).unwrap();
+                match lose {
+                    "" => std::fs::remove_file(&settings).unwrap(),
+                    text => std::fs::write(&settings, text).unwrap(),
+                }
+                net.node.sh(flush);
+                // The node's own traffic passes no port that berth opened.
+                net.start(&alpha, &wish).unwrap();
+                let shut = net.node.sh(&format!("nft list set inet berth {set}"));
+                assert!(shut.contains("\"a1\""), "{lose} {flush}: {shut}");
+                assert_eq!(net.node.sh(&switch).trim(), "1");
+                assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+                assert_eq!(net.node.sh(&switch).trim(), "0", "{lose} {flush}");
+            }
         }
-        net.node.sh(flush);
-        // The node's own traffic passes no port that berth opened.
-        net.start(&alpha, &wish).unwrap();
-        let shut = net.node.sh("nft list set inet berth shut4");
-        assert!(shut.contains("\"a1\""), "{lose} {flush}: {shut}");
-        assert_eq!(net.node.sh(forwarding).trim(), "1");
-        assert_eq!(net.stop(&alpha, &wish), State::Stopped);
-        assert_eq!(net.node.sh(forwarding).trim(), "0", "{lose} {flush}");
     }
 }
 

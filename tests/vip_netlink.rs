@@ -8,8 +8,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use berth::sys::netlink::{
-    Address, Applied, Family, LinkChange, Mac, Proxy, Route, RouteFilter, Rule, Scope, Socket,
-    Veth, Via,
+    Action, Address, Applied, Family, Incoming, LinkChange, Mac, Proxy, Route, RouteFilter, Rule,
+    Scope, Socket, Veth, Via,
 };
 use serde_json::json;
 use vip_lab::Namespace;
@@ -178,16 +178,35 @@ fn rules_and_proxies_are_told_from_those_of_others() {
             family,
             preference: 200,
             from: Some(address),
-            table: 1002,
+            incoming: Incoming::Any,
+            action: Action::Lookup(1002),
             protocol: 190,
         };
         let all = Rule {
             preference: 100,
             from: None,
-            table: 190,
+            action: Action::Lookup(190),
             ..from.clone()
         };
-        for rule in [&from, &all] {
+        let nothing = Rule {
+            preference: 500,
+            action: Action::Nothing,
+            ..all.clone()
+        };
+        let goto = Rule {
+            preference: 300,
+            action: Action::Goto(500),
+            ..from.clone()
+        };
+        let [by, forwarded] = [Incoming::By("nonesuch".into()), Incoming::Forwarded];
+        let [by, forwarded] = [by, forwarded].map(|incoming| Rule {
+            preference: 400,
+            incoming,
+            action: Action::Blackhole,
+            ..all.clone()
+        });
+        let rules = [&from, &all, &nothing, &goto, &by, &forwarded];
+        for rule in rules {
             assert_eq!(socket.add_rule(rule).unwrap(), Applied::Changed);
             assert_eq!(socket.add_rule(rule).unwrap(), Applied::Already);
             assert!(socket.rules(family).unwrap().contains(rule));
@@ -206,7 +225,17 @@ fn rules_and_proxies_are_told_from_those_of_others() {
             if address.is_ipv6() { "-6" } else { "-4" }
         ));
         assert!(shown.contains(&format!("{address} dev b-alpha")), "{shown}");
-        for rule in [&from, &all] {
+        let six = if address.is_ipv6() { "-6" } else { "" };
+        let shown = node.sh(&format!("ip {six} rule show"));
+        for words in [
+            &format!("from {address} goto 500"),
+            "from all iif nonesuch [detached] blackhole",
+            "not from all iif lo blackhole",
+            "from all nop",
+        ] {
+            assert!(shown.contains(words), "{shown}");
+        }
+        for rule in rules {
             assert_eq!(socket.delete_rule(rule).unwrap(), Applied::Changed);
             assert_eq!(socket.delete_rule(rule).unwrap(), Applied::Already);
         }

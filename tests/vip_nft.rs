@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use berth::sys::netlink::{Family, Mac};
-use berth::sys::nft::{Element, Socket, Standing};
+use berth::sys::nft::{CellFilter, Element, Passage, Socket, Standing};
 use vip_lab::Namespace;
 
 /// A namespace with the tables in it.
@@ -308,4 +308,48 @@ fn each_change_makes_another_generation_and_looking_makes_none() {
     // The same number of changes elsewhere is not the same.
     let (_other, mut socket) = self::node();
     next(&mut socket, "another namespace");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_cells_filter_is_its_makers_alone_and_no_firewall_of_others() {
+    let (node, mut socket) = node();
+    let filter = node.inside(|| CellFilter::new("alpha", "b-alpha")).unwrap();
+    assert!(filter.is_owned());
+    let text = node.sh("nft list table inet berth-cell-alpha");
+    for part in [
+        "flags owner",
+        "iifname != \"b-alpha\" accept",
+        "fib saddr . iif oif",
+        "icmpv6 type packet-too-big accept",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    // Another one may be made while the first is still there, such as by the next keeper.
+    let next = node.inside(|| CellFilter::new("alpha", "b-alpha")).unwrap();
+    assert_eq!(
+        node.sh("nft list tables | grep -c berth-cell-alpha").trim(),
+        "2"
+    );
+    assert_eq!(socket.standing().unwrap(), Standing::Whole);
+    let passage = Passage {
+        family: Family::V4,
+        port: ("a0", 0),
+        inward: ("b-alpha", 0),
+    };
+    assert_eq!(socket.barriers(&[passage]).unwrap(), []);
+    node.sh("nft flush ruleset");
+    assert_eq!(socket.standing().unwrap(), Standing::Absent);
+    assert_eq!(
+        node.sh("nft list tables | grep -c berth-cell-alpha").trim(),
+        "2"
+    );
+    let begun = Instant::now();
+    drop((filter, next));
+    println!("two filters ended in {:?}", begun.elapsed());
+    assert_eq!(node.sh("nft list tables"), "");
+    // What somebody has made of this name is no obstacle.
+    node.sh("nft add table inet berth-cell-alpha");
+    let filter = node.inside(|| CellFilter::new("alpha", "b-alpha"));
+    assert!(filter.unwrap().is_owned());
 }

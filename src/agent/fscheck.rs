@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::member;
 use crate::cell::protocol::{Condition, Exported, Reply, Request, Volume};
-use crate::cell::service::{Access, Client, NfsExport, ShareName, SmbShare, Squash, User};
+use crate::cell::service::{Access, Client, NfsExport, Ports, ShareName, SmbShare, Squash, User};
 use crate::ocf::param::{Content, words};
 use crate::ocf::{
     Action, ActionDecl, Agent, Context, Env, Error, Fault, Optional, Param, State, log, step,
@@ -125,6 +125,17 @@ const NFS_SQUASH: Param<Squash> = Param::with_default(
 .content(Content::Select(&["root", "all", "none"]))
 .reloadable();
 
+const NFS_PORTS: Param<Ports> = Param::with_default(
+    "nfs_ports",
+    "privileged",
+    "Ports that NFS clients come from",
+    "privileged: below 1024, which only root has on a client: the server believes a client who its users are. any: \
+     for clients behind an address translation; every user of a client can then say he is anybody.",
+    |value| value.parse(),
+)
+.content(Content::Select(&["privileged", "any"]))
+.reloadable();
+
 const SMB_SHARE: Optional<ShareName> = Optional::new(
     "smb_share",
     "Name of the SMB share",
@@ -169,6 +180,7 @@ pub static AGENT: Agent = Agent {
         &NFS_CLIENTS,
         &NFS_ACCESS,
         &NFS_SQUASH,
+        &NFS_PORTS,
         &SMB_SHARE,
         &SMB_USERS,
     ],
@@ -196,6 +208,7 @@ fn several<T: FromStr<Err = String>>(value: &str) -> Result<Vec<T>, String> {
 
 fn exported(env: &Env) -> Result<Exported, Error> {
     let (access, squash) = (NFS_ACCESS.get(env)?, NFS_SQUASH.get(env)?);
+    let ports = NFS_PORTS.get(env)?;
     let users = SMB_USERS.get(env)?;
     let options = OPTIONS.get(env)?;
     let read_only = Options::parse(&options).is_ok_and(|options| options.read_only);
@@ -205,6 +218,7 @@ fn exported(env: &Env) -> Result<Exported, Error> {
             clients,
             access,
             squash,
+            ports,
         }),
         smb: SMB_SHARE.get(env)?.map(|name| SmbShare {
             name,

@@ -131,28 +131,34 @@ pub fn ask(vserver: &str, request: &Request, deadline: Instant) -> Result<Option
     }
 }
 
-/// Whose keeper has this resource, and what it says of it, if it answers: of `likely`, the first that knows it
-/// or does not answer, else whichever on this node knows it, as the parameter may have been changed since the
-/// start. If none does, the first of `likely`.
+/// Whose keeper has this resource, and what it says of it, if it answers: the first of `likely` that knows it, else
+/// whichever on this node knows it, as the parameter may have been changed since the start. If none does, the first
+/// of `likely` that does not answer, else the first. A keeper is ended where it does not answer a stop: one that has
+/// only been named since must not pay for that while another one has the resource.
 pub fn owner(cx: &Context<'_>, likely: &[String]) -> Option<(String, Option<Reply>)> {
-    let mut first = None;
+    let (mut silent, mut first) = (None, None);
     for vserver in likely {
         let reply = ask_status(cx, vserver);
-        let is_absent = match &reply {
-            Ok(Some(reply)) => !is_member(reply),
-            Ok(None) => true,
+        match &reply {
+            Ok(Some(reply)) if is_member(reply) => {
+                return Some((vserver.clone(), Some(reply.clone())));
+            }
+            Ok(_) => {}
             Err(e) => {
                 log::warn(e);
-                false
+                silent.get_or_insert_with(|| (vserver.clone(), None));
             }
-        };
-        let answer = (vserver.clone(), reply.unwrap_or_default());
-        if !is_absent {
-            return Some(answer);
         }
-        first.get_or_insert(answer);
+        first.get_or_insert_with(|| (vserver.clone(), reply.unwrap_or_default()));
     }
-    recall(cx, likely).or(first)
+    recall(cx, likely).or(silent).or(first)
+}
+
+/// Where else than in the cell of `vserver` this resource runs on this node, if its parameter was changed while it
+/// ran.
+pub fn elsewhere(cx: &Context<'_>, vserver: &str) -> Option<String> {
+    let (other, reply) = recall(cx, &[vserver.to_owned()])?;
+    matches!(reply, Some(Reply::Member { .. })).then_some(other)
 }
 
 /// Which keeper on this node, other than those asked before, has this resource. All are asked at the same time:

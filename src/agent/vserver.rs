@@ -1,23 +1,24 @@
 //! `ocf:berth:vserver`: the servers of a virtual server, in its cell.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::member;
+use crate::cell::cgroup;
 use crate::cell::cgroup::limits::{LEAST_PIDS, MOST_PIDS, MemoryMax, WEIGHTS};
-use crate::cell::cgroup::{self, Limits};
 use crate::cell::probe::{self, Protocol};
 use crate::cell::protocol::{Condition, Reply, Request};
 use crate::cell::root::STATE_DIRECTORY;
-use crate::cell::service::{self, ServerSpec};
+use crate::cell::service::{self, Limits, ServerSpec};
 use crate::ocf::param::{Content, integer, text, words};
 use crate::ocf::{
     Action, ActionDecl, Agent, Context, Env, Error, Optional, Param, State, log, step,
 };
 use crate::plan::directory;
-use crate::sys::{namespace, program};
+use crate::sys::{namespace, program, sockets};
 
 const NAME: Param<String> = Param::required(
     "name",
@@ -87,6 +88,26 @@ const NFS_GRACE: Param<u32> = Param::with_default(
     "How long after a start clients may claim their locks again, and new ones wait. Longer than the \
      lease.",
     integer::<5, 600>,
+)
+.content(Content::Integer);
+
+const MAX_CONNECTIONS: Param<u32> = Param::with_default(
+    "max_connections",
+    "1000",
+    "Connections at once",
+    "How many connections clients may have at once by each protocol, all together; more are refused. It is also the \
+     number of NFS clients that are kept on record.",
+    integer::<1, { Limits::MOST }>,
+)
+.content(Content::Integer);
+
+const MAX_CONNECTIONS_PER_CLIENT: Param<u32> = Param::with_default(
+    "max_connections_per_client",
+    "100",
+    "Connections at once of one client",
+    "How many of them may come from one IPv4 address, or from one IPv6 network of 64 bits. Clients behind an address \
+     translation are one.",
+    integer::<1, { Limits::MOST }>,
 )
 .content(Content::Integer);
 
@@ -161,6 +182,8 @@ pub static AGENT: Agent = Agent {
         &CONFIG_DIR,
         &NFS_LEASE,
         &NFS_GRACE,
+        &MAX_CONNECTIONS,
+        &MAX_CONNECTIONS_PER_CLIENT,
         &STOP_TIMEOUT,
         &MEMORY_MAX,
         &PIDS_MAX,
@@ -237,12 +260,16 @@ fn spec(env: &Env) -> Result<ServerSpec, Error> {
         lease,
         grace,
         config_dir: CONFIG_DIR.get(env)?,
-        limits: limits(env)?,
+        cgroup: cgroup_limits(env)?,
+        limits: Limits {
+            connections: MAX_CONNECTIONS.get(env)?,
+            per_client: MAX_CONNECTIONS_PER_CLIENT.get(env)?,
+        },
     })
 }
 
-fn limits(env: &Env) -> Result<Limits, Error> {
-    Ok(Limits {
+fn cgroup_limits(env: &Env) -> Result<cgroup::Limits, Error> {
+    Ok(cgroup::Limits {
         memory_max: MEMORY_MAX.get(env)?,
         pids_max: PIDS_MAX.get(env)?.try_into().map_err(Error::config)?,
         cpu_weight: CPU_WEIGHT.get(env)?.try_into().map_err(Error::config)?,
@@ -257,11 +284,11 @@ fn validate(cx: &Context<'_>) -> Result<State, Error> {
 fn validate_host(cx: &Context<'_>) -> Result<State, Error> {
     let spec = spec(cx.env)?;
     check_host(&spec)?;
-    for line in spec.limits.beyond_node()? {
+    for line in spec.cgroup.beyond_node()? {
         log::warn(line);
     }
     // Nobody has asked for the usual ones.
-    let why = (!spec.limits.are_default()).then(cgroup::shortfall);
+    let why = (!spec.cgroup.are_default()).then(cgroup::shortfall);
     if let Some(why) = why.flatten() {
         log::warn(format_args!("limits will not be in force: {why}"));
     }
@@ -304,7 +331,7 @@ fn reload(cx: &Context<'_>) -> Result<State, Error> {
     step("changing the limits");
     let request = Request::Limit {
         resource: cx.env.instance().to_owned(),
-        limits: spec.limits,
+        limits: spec.cgroup,
         budget: member::patience(cx),
     };
     match member::ask(&spec.name, &request, cx.deadline)? {
@@ -337,7 +364,17 @@ fn stop(cx: &Context<'_>) -> Result<State, Error> {
 }
 
 fn monitor(cx: &Context<'_>) -> Result<State, Error> {
-    look(cx).map(|(state, _)| state)
+    let (state, _) = look(cx)?;
+    if state != State::Stopped {
+        return Ok(state);
+    }
+    // Whoever says that it does not run has it started elsewhere, beside what runs here.
+    let name = NAME.get(cx.env)?;
+    Ok(member::elsewhere(cx, &name).map_or(state, |other| {
+        State::Failed(format!(
+            "runs in the cell of {other}, where it was started, not of {name}"
+        ))
+    }))
 }
 
 /// A cell that lives: its PID 1, and whether its keeper can say what is served.
@@ -369,6 +406,23 @@ fn look(cx: &Context<'_>) -> Result<(State, Option<Living>), Error> {
     })
 }
 
+/// Whether a server that hangs up on whoever asks does so for want of room. To restart it, or to move it, would be
+/// what somebody wants who has filled it.
+fn is_full(
+    cx: &Context<'_>,
+    init: i32,
+    protocol: Protocol,
+    why: &io::Error,
+) -> Result<bool, Error> {
+    let hung_up = [
+        io::ErrorKind::ConnectionReset,
+        io::ErrorKind::BrokenPipe,
+        io::ErrorKind::UnexpectedEof,
+    ];
+    let most = MAX_CONNECTIONS.get(cx.env)?;
+    Ok(hung_up.contains(&why.kind()) && sockets::has_connections(init, protocol.port(), most)?)
+}
+
 fn monitor_protocols(cx: &Context<'_>) -> Result<State, Error> {
     let (state, living) = look(cx)?;
     let Some(Living { init, inspects }) = living else {
@@ -384,7 +438,12 @@ fn monitor_protocols(cx: &Context<'_>) -> Result<State, Error> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, protocol.port()));
         let answer = namespace::inside(&process, || probe::ask_at(protocol, address, cx.deadline));
         if let Err(e) = answer {
-            return Ok(State::Failed(e.to_string()));
+            return Ok(match is_full(cx, init, protocol, &e)? {
+                true => {
+                    State::Degraded(format!("{protocol} has all the connections that it takes"))
+                }
+                false => State::Failed(e.to_string()),
+            });
         }
     }
     if !inspects {

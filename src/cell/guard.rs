@@ -40,8 +40,7 @@ impl Guard {
     /// Whatever the kernel refuses.
     pub fn spawn() -> io::Result<Self> {
         let (here, there) = Channel::pair()?;
-        // SAFETY: a keeper has one thread.
-        let pid = unsafe { job::fork(c"berth-guard", &[&there], || watch(&there)) }?;
+        let pid = job::fork_alone(c"berth-guard", &[&there], || watch(&there))?;
         Ok(Self { channel: here, pid })
     }
 

@@ -41,12 +41,7 @@ impl<T: Serialize + DeserializeOwned> Job<T> {
     /// # Errors
     /// Whatever the kernel refuses; `Unsupported` in a process with several threads.
     pub fn spawn(name: &CStr, work: impl FnOnce() -> Outcome<T>) -> io::Result<Self> {
-        if !has_one_thread() {
-            let text = "a process with several threads can't begin a job";
-            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
-        }
-        // SAFETY: this is the only thread, as was just seen, so nobody can have started another one since.
-        Self::begin(work, |keep, work| unsafe { fork(name, keep, work) })
+        Self::begin(work, |keep, work| fork_alone(name, keep, work))
     }
 
     fn begin(
@@ -115,6 +110,19 @@ impl<T: Serialize + DeserializeOwned> Job<T> {
 /// Whether this process has this thread only.
 fn has_one_thread() -> bool {
     fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
+}
+
+/// As [`fork`], for whoever can't vouch for having one thread.
+///
+/// # Errors
+/// Whatever the kernel refuses; `Unsupported` in a process with several threads.
+pub fn fork_alone(name: &CStr, keep: &[&Channel], work: impl FnOnce() -> i32) -> io::Result<Pid> {
+    if !has_one_thread() {
+        let text = "a process with several threads can't begin a job";
+        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+    }
+    // SAFETY: this is the only thread, as was just seen, so nobody can have started another one since.
+    unsafe { fork(name, keep, work) }
 }
 
 /// Forks a child that runs `work` and exits with its result. The child is called `name`, dies when

@@ -57,6 +57,11 @@ impl LastWords {
     }
 }
 
+/// Whether a line says that something is wrong.
+pub(super) fn tells_of_trouble(line: &str) -> bool {
+    weigh(line).is_some_and(|(weight, _)| weight >= Weight::Wrong)
+}
+
 /// How much a line says, and its text without time and place; `None` if it says nothing.
 fn weigh(line: &str) -> Option<(Weight, &str)> {
     match Ganesha::parse(line) {

@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod channel;
 pub mod client;
 pub mod daemon;
+pub mod gate;
 pub mod guard;
 pub mod host_tree;
 pub mod init;

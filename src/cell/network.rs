@@ -9,9 +9,12 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
-use crate::plan::vip::{cell_link, cell_mac, is_cell_link};
+use crate::plan::vip::{SHUT_RULE, cell_link, cell_mac, is_cell_link};
 use crate::sys::namespace;
-use crate::sys::netlink::{Link, LinkChange, Mac, Route, Socket, Veth, Via};
+use crate::sys::netlink::{
+    Action, Family, Incoming, Link, LinkChange, Mac, Route, Rule, Socket, Veth, Via,
+};
+use crate::sys::nft::CellFilter;
 
 /// The cell's end of the veth.
 pub const INSIDE: &str = "eth0";
@@ -50,15 +53,17 @@ pub fn mtu(links: &[Link]) -> u32 {
     largest.clamp(SMALLEST_MTU, u32::from(u16::MAX))
 }
 
-/// Connects the network namespace of a new cell with the caller's.
+/// Connects the network namespace of a new cell with the caller's. What is returned keeps the cell from the
+/// node's own ports for as long as it lives.
 ///
 /// # Errors
 /// The step that failed.
-pub fn connect(vserver: &str, namespace: &OwnedFd) -> io::Result<()> {
+pub fn connect(vserver: &str, namespace: &OwnedFd) -> io::Result<CellFilter> {
     let name = outside(vserver);
     let mut host = Socket::new()?;
     // That of a cell which died a moment ago may not have been cleared away yet.
     remove(&mut host, &name)?;
+    let filter = CellFilter::new(vserver, &name)?;
     let mtu = mtu(&host.links()?);
     let _ = host.create_veth(&Veth {
         name: &name,
@@ -67,6 +72,7 @@ pub fn connect(vserver: &str, namespace: &OwnedFd) -> io::Result<()> {
         mac: Mac(cell_mac(vserver)),
         mtu: Some(mtu),
     })?;
+    bar(&mut host, vserver)?;
     // That the host forwards what comes out of it is the vip agent's to allow, behind its filter.
     set(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
     // Without ARP both ends take the other's address for their own, which it is: no neighbour
@@ -96,7 +102,35 @@ pub fn connect(vserver: &str, namespace: &OwnedFd) -> io::Result<()> {
             let _ = cell.add_route(&default_route(link, ipv6))?;
         }
     }
+    Ok(filter)
+}
+
+/// Has the node forward nothing that comes from `vserver`'s cell but its VIPs' packets, whose own rules come
+/// first: neither before the first VIP is started, nor after the last one, nor when somebody has taken away
+/// the nftables tables. Rules go by an interface's name and stay without it.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn bar(host: &mut Socket, vserver: &str) -> io::Result<()> {
+    for rule in bars(vserver) {
+        let _ = host.add_rule(&rule)?;
+    }
     Ok(())
+}
+
+/// The rules of [`bar`].
+fn bars(vserver: &str) -> impl Iterator<Item = Rule> {
+    let families = Family::BOTH.into_iter();
+    families
+        .filter(|family| *family == Family::V4 || has_ipv6())
+        .map(move |family| Rule {
+            family,
+            preference: SHUT_RULE,
+            from: None,
+            incoming: Incoming::By(outside(vserver)),
+            action: Action::Blackhole,
+            protocol: PROTOCOL,
+        })
 }
 
 /// The cell's only way out, by its interface numbered `link`. The gateway is nobody: without ARP its
@@ -142,7 +176,12 @@ pub fn is_connected(host: &mut Socket, vserver: &str) -> io::Result<bool> {
 /// # Errors
 /// If the kernel refuses, or the interface is somebody else's; not if there is none.
 pub fn disconnect(vserver: &str) -> io::Result<()> {
-    remove(&mut Socket::new()?, &outside(vserver))
+    let mut host = Socket::new()?;
+    remove(&mut host, &outside(vserver))?;
+    for rule in bars(vserver) {
+        let _ = host.delete_rule(&rule)?;
+    }
+    Ok(())
 }
 
 fn remove(host: &mut Socket, name: &str) -> io::Result<()> {

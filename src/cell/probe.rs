@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::sys::reserved_port;
+
 mod nfs;
 mod smb;
 
@@ -90,7 +92,15 @@ impl Inquiry {
     /// # Errors
     /// As [`ask_at`].
     pub fn begin(protocol: Protocol, address: SocketAddr, deadline: Instant) -> io::Result<Self> {
-        let stream = connect(protocol, address, deadline)?;
+        // An export may be for clients with root's rights only, from within the cell too.
+        let stream = match protocol {
+            Protocol::Nfs => connected(
+                protocol,
+                address,
+                reserved_port::connect(address, left(deadline)?),
+            )?,
+            Protocol::Smb => connect(protocol, address, deadline)?,
+        };
         let mut peer = Peer {
             stream: &stream,
             deadline,
@@ -127,8 +137,17 @@ impl Inquiry {
 }
 
 fn connect(protocol: Protocol, address: SocketAddr, deadline: Instant) -> io::Result<TcpStream> {
-    TcpStream::connect_timeout(&address, left(deadline)?)
-        .map_err(|e| io::Error::new(e.kind(), format!("{protocol}: connect to {address}: {e}")))
+    let limit = left(deadline)?;
+    let stream = TcpStream::connect_timeout(&address, limit);
+    connected(protocol, address, stream)
+}
+
+fn connected(
+    protocol: Protocol,
+    address: SocketAddr,
+    stream: io::Result<TcpStream>,
+) -> io::Result<TcpStream> {
+    stream.map_err(|e| io::Error::new(e.kind(), format!("{protocol}: connect to {address}: {e}")))
 }
 
 fn named(protocol: Protocol, e: io::Error) -> io::Error {

@@ -1,35 +1,31 @@
 //! A repair that the keeper runs beside its other work: programs on the device, one after the other as
 //! [`plan::repair`] decides, without ever waiting for them.
 
-use std::ffi::CStr;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit};
-
 use crate::plan::repair::{
-    Decision, Exit, FsKind, IMAGE, Policy, Program, Proof, Said, Stage, Subject, after_stage,
+    Decision, Exit, FsKind, Policy, Program, Proof, Said, Stage, Subject, after_stage, kept,
     program, progress, undo, verdict,
 };
-use crate::sys::cgroup::{Entrance, Group, set_oom_score};
+use crate::sys::cgroup::{Entrance, Group};
 use crate::sys::program::command;
+use confined::{Confined, Given};
+use lines::{Lines, pipe};
 use record::Record;
 
+mod confined;
+mod lines;
 mod record;
 
 /// An image of the metadata may take no more time than this: access is blocked meanwhile, and the image is
 /// only a precaution. Where a count in an XFS header is garbage, xfs_db can loop for ever over what
 /// xfs_repair mends at once.
 const IMAGE_TIME: Duration = Duration::from_secs(20);
-
-/// A repair can be begun anew, and is ended for want of memory before any server.
-const OOM_SCORE: &CStr = c"300";
 
 /// What is to be repaired.
 #[derive(Debug, Clone)]
@@ -64,7 +60,7 @@ pub struct Repair {
 /// A stage's program.
 #[derive(Debug)]
 struct Running {
-    child: Child,
+    child: Confined,
     exit: OwnedFd,
     words: Lines,
     said: Said,
@@ -105,10 +101,8 @@ impl Repair {
             return vec![];
         };
         let pipes = [&running.words, &running.progress];
-        let open = pipes.into_iter().filter_map(|l| l.pipe.as_ref());
-        open.map(AsFd::as_fd)
-            .chain([running.exit.as_fd()])
-            .collect()
+        let open = pipes.into_iter().filter_map(|lines| lines.fd());
+        open.chain([running.exit.as_fd()]).collect()
     }
 
     /// When [`Repair::advance`] is due at the latest.
@@ -186,27 +180,25 @@ impl Repair {
         while let Decision::Run(stage, _) = next {
             (self.stage, self.percent) = (stage, None);
             let (progress, told) = pipe()?;
-            let room = self.record.room();
-            let keeps = stage == Stage::Preserve || undo(kind, stage).is_some();
-            let most = (keeps && room > 0).then_some(room);
+            let kept = self.keep(stage);
             let subject = Subject {
                 device: &self.patient.device,
                 keep: self.record.directory(),
-                room: room > 0,
+                room: kept.is_some(),
                 progress: told.as_raw_fd(),
             };
             if let Some(program) = program(kind, stage, subject) {
                 self.record
                     .write(&format!("$ {} {}", program.name, program.args.join(" ")));
+                let given = Given {
+                    device: &self.patient.device,
+                    kept: kept.as_ref().map(|(path, most)| (path.as_path(), *most)),
+                    inherited: told.as_raw_fd(),
+                };
                 let group = self.patient.group.as_ref();
                 let group = group.and_then(|group| group.entrance().ok());
-                self.running = Some(Running::start(
-                    &program,
-                    stage,
-                    most,
-                    (progress, told),
-                    group,
-                )?);
+                let running = Running::start(&program, stage, given, (progress, group))?;
+                self.running = Some(running);
                 return Ok(());
             }
             let nothing_done = verdict(kind, stage, Exit::Code(0), &Said::default());
@@ -215,6 +207,21 @@ impl Repair {
         self.record.write(&format!("# {next:?}"));
         self.over = Some(next);
         Ok(())
+    }
+
+    /// Makes the file in which a stage's program keeps what was there before: its path, and how long it may become.
+    fn keep(&mut self, stage: Stage) -> Option<(PathBuf, u64)> {
+        let name = kept(self.patient.kind, stage)?;
+        let room = self.record.room();
+        match (room > 0).then(|| self.record.make_file(name))? {
+            Ok(path) => Some((path, room)),
+            Err(e) => {
+                self.record
+                    .write(&format!("# nothing is kept: {name}: {e}"));
+                self.record.give_up_keeping();
+                None
+            }
+        }
     }
 
     fn end(&mut self, status: ExitStatus, said: &Said) -> io::Result<()> {
@@ -229,9 +236,10 @@ impl Repair {
             proof,
             ..
         } = self.patient;
-        if self.stage == Stage::Preserve && exit != Exit::Code(0) {
+        if let Some(name) = kept(kind, self.stage) {
             // Half an image is none.
-            self.record.drop_file(IMAGE);
+            let is_half = self.stage == Stage::Preserve && exit != Exit::Code(0);
+            self.record.settle_file(name, is_half);
         }
         if let (Some(kept), Exit::Signal(libc::SIGXFSZ)) = (undo(kind, self.stage), exit) {
             // What it overwrites has become more than there is room for. It mends what it finds: begun
@@ -275,42 +283,25 @@ impl Running {
     fn start(
         program: &Program,
         stage: Stage,
-        most: Option<u64>,
-        (progress, told): (OwnedFd, OwnedFd),
-        group: Option<Entrance>,
+        given: Given<'_>,
+        (progress, group): (OwnedFd, Option<Entrance>),
     ) -> io::Result<Self> {
         let (words, said) = pipe()?;
         let mut command = command(program.name)?;
         command.args(&program.args);
         command.stdout(said.try_clone()?).stderr(said);
-        let inherited = told.as_raw_fd();
-        // SAFETY: between fork and exec only system calls are made, on a descriptor that is open.
-        unsafe {
-            command.pre_exec(move || {
-                // Both protect the others; without them it is repaired all the same.
-                let _ = set_oom_score(OOM_SCORE);
-                let _ = group.as_ref().map(Entrance::enter);
-                rustix::io::fcntl_setfd(
-                    BorrowedFd::borrow_raw(inherited),
-                    rustix::io::FdFlags::empty(),
-                )?;
-                // It counts for files alone, not for the device. Who goes beyond it is ended by a signal,
-                // which is to leave no core file in its turn. xfs_repair insists on having no limit.
-                let file = most.map(|most| (Resource::Fsize, most));
-                for (resource, most) in file.into_iter().chain([(Resource::Core, 0)]) {
-                    let most = Rlimit {
-                        current: Some(most),
-                        maximum: Some(most),
-                    };
-                    rustix::process::setrlimit(resource, most)?;
-                }
+        if let Some(group) = group {
+            let enter = move || {
+                // It protects the others; without it, it is repaired all the same.
+                let _ = group.enter();
                 Ok(())
-            });
+            };
+            // SAFETY: makes one system call.
+            unsafe { command.pre_exec(enter) };
         }
-        let child = command
-            .spawn()
+        let child = Confined::start(command, given)
             .map_err(|e| io::Error::new(e.kind(), format!("start {}: {e}", program.name)))?;
-        let exit = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+        let exit = child.process()?;
         Ok(Self {
             child,
             exit,
@@ -319,56 +310,5 @@ impl Running {
             progress: Lines::new(progress),
             deadline: (stage == Stage::Preserve).then(|| Instant::now() + IMAGE_TIME),
         })
-    }
-}
-
-/// A pipe whose reading end never blocks; neither end is inherited.
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
-    let flags = rustix::fs::fcntl_getfl(&reader)?;
-    rustix::fs::fcntl_setfl(&reader, flags | rustix::fs::OFlags::NONBLOCK)?;
-    Ok((reader, writer))
-}
-
-/// The lines that come through a pipe.
-#[derive(Debug)]
-struct Lines {
-    pipe: Option<File>,
-    rest: Vec<u8>,
-}
-
-impl Lines {
-    /// What has no end after this is a line all the same.
-    const LONGEST: usize = 4096;
-
-    fn new(pipe: OwnedFd) -> Self {
-        Self {
-            pipe: Some(pipe.into()),
-            rest: vec![],
-        }
-    }
-
-    /// The lines that came since; at most some 64 KiB at a time.
-    fn read(&mut self) -> io::Result<Vec<String>> {
-        let mut buffer = [0; 4096];
-        for _ in 0..16 {
-            let Some(pipe) = &mut self.pipe else { break };
-            match pipe.read(&mut buffer) {
-                Ok(0) => self.pipe = None,
-                Ok(n) => self.rest.extend_from_slice(&buffer[..n]),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        let mut lines = vec![];
-        while let Some(end) = self.rest.iter().position(|b| matches!(b, b'\n' | b'\r')) {
-            let line: Vec<u8> = self.rest.drain(..=end).collect();
-            lines.push(String::from_utf8_lossy(&line[..end]).into_owned());
-        }
-        if self.pipe.is_none() && !self.rest.is_empty() || self.rest.len() > Self::LONGEST {
-            lines.push(String::from_utf8_lossy(&std::mem::take(&mut self.rest)).into_owned());
-        }
-        Ok(lines)
     }
 }

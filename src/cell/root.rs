@@ -23,7 +23,7 @@ pub const STATE_DIRECTORY: &str = "/var/lib/berth";
 const SHARED: [&str; 2] = ["opt", "usr"];
 
 /// Links to /usr on merged systems, directories of their own on others.
-const MERGED: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+pub(super) const MERGED: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 
 /// Where the host's /etc is seen. The cell's own /etc consists of links into it, as deep below the root
 /// as /etc itself, so that relative links in it lead where they should.
@@ -146,7 +146,8 @@ impl Root {
     }
 }
 
-fn relative(path: &Path) -> PathBuf {
+/// A path below the root, without what leads upwards.
+pub(super) fn relative(path: &Path) -> PathBuf {
     path.components()
         .filter(|c| matches!(c, Component::Normal(_)))
         .collect()
@@ -276,7 +277,7 @@ fn mask(top: &OwnedFd) -> io::Result<()> {
 }
 
 /// Changes the root to `top` and drops the old one (`pivot_root(".", ".")`, see pivot_root(2)).
-fn enter(top: &OwnedFd) -> io::Result<()> {
+pub(super) fn enter(top: &OwnedFd) -> io::Result<()> {
     rustix::process::fchdir(top)?;
     rustix::process::pivot_root(".", ".")?;
     unmount(".", UnmountFlags::DETACH)?;
@@ -285,7 +286,7 @@ fn enter(top: &OwnedFd) -> io::Result<()> {
 }
 
 /// Makes `path` and what is missing above it, below `top`.
-fn make_directory(top: &OwnedFd, path: &Path) -> io::Result<()> {
+pub(super) fn make_directory(top: &OwnedFd, path: &Path) -> io::Result<()> {
     let mut so_far = PathBuf::new();
     for part in path.components() {
         so_far.push(part);

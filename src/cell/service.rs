@@ -28,19 +28,21 @@ use std::time::Duration;
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
-use super::cgroup::Limits;
+use super::cgroup;
 use super::probe::Protocol;
 use crate::plan;
 use crate::sys::superblock::Uuid;
 
 mod handle;
+mod limits;
 mod nfs;
 mod smb;
 mod value;
 mod version;
 
+pub use limits::Limits;
 pub use nfs::{config as nfs_config, export_id, lines_about as nfs_lines_about};
-pub use value::{Access, Client, ShareName, Squash, User};
+pub use value::{Access, Client, Ports, ShareName, Squash, User};
 pub use version::Version;
 
 /// Where the generated configuration lies in the cell.
@@ -66,7 +68,10 @@ pub struct ServerSpec {
     /// A directory of the admin's own configuration: see [`Surroundings`].
     pub config_dir: Option<PathBuf>,
     /// What they may use of the node.
-    #[serde(default, skip_serializing_if = "Limits::are_default")]
+    #[serde(default, skip_serializing_if = "cgroup::Limits::are_default")]
+    pub cgroup: cgroup::Limits,
+    /// How many connections they take.
+    #[serde(default, skip_serializing_if = "Limits::is_default")]
     pub limits: Limits,
 }
 
@@ -129,6 +134,9 @@ pub struct NfsExport {
     pub access: Access,
     /// Whose rights they have.
     pub squash: Squash,
+    /// From which ports they may come.
+    #[serde(default, skip_serializing_if = "Ports::is_default")]
+    pub ports: Ports,
 }
 
 /// A share over SMB.

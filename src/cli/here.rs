@@ -1,11 +1,14 @@
 //! What can be seen from this node of what the file names: devices that are one, addresses that are taken,
 //! firewalls that are in the way.
 
+mod ruleset;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
 use std::time::Instant;
 
 use nix::ifaddrs::getifaddrs;
@@ -40,6 +43,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
             "{barrier} drops what virtual servers receive and send: have it accept what comes from or goes to interfaces called b-… (iifname \"b-*\", oifname \"b-*\")"
         )
     }));
+    warnings.extend(ruleset::warning(Path::new("/")));
     warnings
 }
 

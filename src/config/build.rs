@@ -369,6 +369,9 @@ fn vserver_params(vserver: &Vserver) -> Vec<Pair> {
     optional(&mut params, "config_dir", vserver.config_dir.as_ref());
     optional(&mut params, "nfs_lease", vserver.nfs_lease);
     optional(&mut params, "nfs_grace", vserver.nfs_grace);
+    optional(&mut params, "max_connections", vserver.max_connections);
+    let per_client = vserver.max_connections_per_client;
+    optional(&mut params, "max_connections_per_client", per_client);
     optional(&mut params, "stop_timeout", vserver.stop_timeout);
     optional(&mut params, "memory_max", vserver.memory_max);
     optional(&mut params, "pids_max", vserver.pids_max);
@@ -395,6 +398,7 @@ fn filesystem_params(vserver: &str, filesystem: &Filesystem) -> Vec<Pair> {
         params.push(("nfs_clients", nfs.clients.join(" ")));
         optional(&mut params, "nfs_access", nfs.access);
         optional(&mut params, "nfs_squash", nfs.squash);
+        optional(&mut params, "nfs_ports", nfs.ports);
     }
     if let Some(smb) = &filesystem.smb {
         params.push(("smb_share", smb.share.value.clone()));

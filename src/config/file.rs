@@ -102,6 +102,10 @@ pub struct Vserver {
     pub nfs_lease: Option<u32>,
     /// NFSv4 grace period, seconds.
     pub nfs_grace: Option<u32>,
+    /// Connections at once, by each protocol.
+    pub max_connections: Option<u32>,
+    /// Those of one client.
+    pub max_connections_per_client: Option<u32>,
     /// Time for the servers to end, seconds.
     pub stop_timeout: Option<u32>,
     /// The most memory that they may have.
@@ -210,6 +214,8 @@ pub struct Nfs {
     pub access: Option<&'static str>,
     /// `root`, `all` or `none`.
     pub squash: Option<&'static str>,
+    /// `privileged` or `any`.
+    pub ports: Option<&'static str>,
 }
 
 /// An SMB share.

@@ -187,6 +187,16 @@ pub static VSERVER: Section = Section {
             "NFSv4 grace period, longer than the lease. Default 20.",
         ),
         key(
+            "max_connections",
+            "1 to 100000",
+            "Connections that clients may have at once, by each protocol; also the number of NFS clients on record. Default 1000.",
+        ),
+        key(
+            "max_connections_per_client",
+            "1 to 100000",
+            "How many of them may come from one IPv4 address or one IPv6 network of 64 bits. Default 100.",
+        ),
+        key(
             "stop_timeout",
             "1 to 600 seconds",
             "How long the servers may take to end before they are killed.",
@@ -301,6 +311,11 @@ pub static NFS: Section = Section {
             "squash",
             "\"root\", \"all\" or \"none\"",
             "Whose identity is replaced by nobody's. Default \"root\".",
+        ),
+        key(
+            "ports",
+            "\"privileged\" or \"any\"",
+            "Ports that clients may come from: those below 1024, which only root has on a client, or any, which clients behind an address translation need. Default \"privileged\".",
         ),
     ],
 };

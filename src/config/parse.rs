@@ -13,7 +13,7 @@ use super::file::{
 use super::keys;
 use super::reader::{Reader, Table};
 use crate::cell::cgroup::limits::{LEAST_PIDS, MOST_PIDS, MemoryMax, WEIGHTS};
-use crate::cell::service::{Client, ShareName, User};
+use crate::cell::service::{Client, Limits, ShareName, User};
 use crate::plan::{directory, name};
 use crate::sys::device::DeviceSpec;
 use crate::sys::mount;
@@ -176,6 +176,8 @@ fn vserver(reader: &Reader, name: At<String>, table: &Table) -> Vserver {
         config_dir: config_dir(table),
         nfs_lease: table.number("nfs_lease", 5..=300),
         nfs_grace: table.number("nfs_grace", 5..=600),
+        max_connections: table.number("max_connections", 1..=Limits::MOST),
+        max_connections_per_client: table.number("max_connections_per_client", 1..=Limits::MOST),
         stop_timeout: table.number("stop_timeout", 1..=600),
         memory_max: memory_max(table),
         pids_max: table.number("pids_max", LEAST_PIDS..=MOST_PIDS),
@@ -197,7 +199,7 @@ fn memory_max(table: &Table) -> Option<MemoryMax> {
 
 fn absolute(table: &Table, key: &str) -> Option<String> {
     let text = table.string(key)?;
-    if !text.value.starts_with('/') || text.value.contains(char::is_control) {
+    if !text.value.starts_with('/') {
         let what = format!("{:?} must begin with an absolute path", text.value);
         table.problem(key, text.line, what);
     }
@@ -212,10 +214,7 @@ fn config_dir(table: &Table) -> Option<String> {
     let seen = ["/etc", "/opt", "/usr"]
         .iter()
         .any(|top| path.starts_with(top));
-    if !seen
-        || text.value.split('/').any(|part| part == "..")
-        || text.value.contains(char::is_control)
-    {
+    if !seen || text.value.split('/').any(|part| part == "..") {
         let what = format!(
             "{:?} is not an absolute path under /etc, /opt or /usr",
             text.value
@@ -386,6 +385,7 @@ fn nfs(table: &Table) -> Option<Nfs> {
             "squash",
             &[("root", "root"), ("all", "all"), ("none", "none")],
         ),
+        ports: nfs.choice("ports", &[("privileged", "privileged"), ("any", "any")]),
     })
 }
 

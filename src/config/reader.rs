@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::Section;
 use super::problem::{Problem, hint, listing};
+use crate::plan::text::is_plain;
 
 /// A value and the line it stands on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -246,6 +247,12 @@ impl<'r, 't> Table<'r, 't> {
     pub fn text(&self, key: &str, value: &'r Spanned<DeValue<'t>>) -> Option<At<String>> {
         let line = self.reader.line(value.span().start);
         match value.get_ref().as_str() {
+            // No setting has a use for one, and what reads a plan could take it for the end of something.
+            Some(text) if !text.chars().all(is_plain) => {
+                let text = format!("{text:?} has a control character in it");
+                self.problem(key, line, text);
+                None
+            }
             Some(text) => Some(At {
                 value: text.to_owned(),
                 line,

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use super::env::Env;
+use crate::plan::text::plain;
 
 /// Where the local syslog listens.
 const SYSLOG: &str = "/dev/log";
@@ -129,7 +130,7 @@ fn one_line(message: &str) -> String {
         .rev()
         .find(|at| message.is_char_boundary(*at))
         .unwrap_or(0);
-    message[..cut].replace(|c: char| c.is_control(), " ")
+    plain(&message[..cut])
 }
 
 impl Target {

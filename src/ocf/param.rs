@@ -6,6 +6,7 @@ use ipnetwork::IpNetwork;
 
 use super::env::Env;
 use super::error::{Error, Fault};
+use crate::plan::text::is_plain;
 
 /// A parameter's type in the meta-data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,9 +229,9 @@ fn read<T>(spec: &Spec, parse: Parser<T>, env: &Env) -> Result<Option<T>, Error>
             None => return Ok(None),
         },
     };
-    // None has a meaning in any parameter, and a line break could smuggle a line into a server's
-    // configuration.
-    if value.chars().any(char::is_control) {
+    // None has a meaning in any parameter, a line break could smuggle a line into a server's configuration, and
+    // what is not seen could have people read something else than what is done.
+    if !value.chars().all(is_plain) {
         return Err(wrong(spec, value, "contains a control character"));
     }
     if let Content::Select(options) = spec.content {
@@ -397,7 +398,7 @@ mod tests {
 
     #[test]
     fn control_characters_are_refused_whatever_the_type() {
-        for value in ["a\nb", "a\u{1}", "\u{7f}"] {
+        for value in ["a\nb", "a\u{1}", "\u{7f}", "a\u{2028}b", "a\u{202e}b"] {
             let e = SHARE.get(&env(&[("OCF_RESKEY_share", value)])).unwrap_err();
             assert!(
                 e.to_string().ends_with("contains a control character"),

@@ -1,5 +1,7 @@
 //! The exit reason: what Pacemaker shows beside a failed or degraded action.
 
+use crate::plan::text::is_plain;
+
 /// Pacemaker keeps this many bytes of a reason (`EXIT_REASON_MAX_LEN`).
 pub const LIMIT: usize = 128;
 
@@ -12,7 +14,7 @@ const GAP: &str = " ... ";
 /// with the cause, and both are wanted.
 pub fn line(text: &str) -> String {
     let words: Vec<&str> = text
-        .split(|c: char| c.is_whitespace() || c.is_control())
+        .split(|c: char| c.is_whitespace() || !is_plain(c))
         .filter(|word| !word.is_empty())
         .collect();
     let line = words.join(" ");

@@ -15,7 +15,7 @@ const LENGTH_LIMIT: usize = 255;
 pub enum Refusal {
     /// It does not begin with `/`.
     Relative,
-    /// It has `.`, `..`, an empty part, or a `/` at its end; the text is how it should be written.
+    /// It has `.`, `..`, an empty part, a `/` or a blank at its end, or two blanks in a row; the text is how it should be written.
     NotNormal(Option<String>),
     /// It is `/` itself.
     Root,
@@ -77,6 +77,9 @@ pub fn check(directory: &str) -> Result<(), Refusal> {
         return Err(Refusal::Root);
     };
     let normal = format!("/{}", parts.join("/"));
+    // Samba makes one blank of several, and none of those at the end: it would serve another directory.
+    let words: Vec<&str> = normal.split(' ').filter(|word| !word.is_empty()).collect();
+    let normal = words.join(" ");
     if normal != directory {
         return Err(Refusal::NotNormal(Some(normal)));
     }
@@ -125,6 +128,11 @@ mod tests {
             ("//", Refusal::Root),
             ("/./", Refusal::Root),
             ("/data/", Refusal::NotNormal(Some("/data".into()))),
+            ("/data  ", Refusal::NotNormal(Some("/data".into()))),
+            (
+                "/my  own data",
+                Refusal::NotNormal(Some("/my own data".into())),
+            ),
             ("/data//x", Refusal::NotNormal(Some("/data/x".into()))),
             ("/data/./x", Refusal::NotNormal(Some("/data/x".into()))),
             ("/data/..", Refusal::NotNormal(None)),

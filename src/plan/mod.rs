@@ -7,5 +7,6 @@ pub mod holding;
 pub mod name;
 pub mod port;
 pub mod repair;
+pub mod text;
 pub mod twin;
 pub mod vip;

@@ -25,7 +25,9 @@ mod program;
 pub mod progress;
 
 pub use finding::{Evidence, Failed, Finding, Outcome, Storage, diagnose};
-pub use program::{Exit, IMAGE, Program, Said, Stage, Subject, Verdict, program, undo, verdict};
+pub use program::{
+    Exit, IMAGE, Program, Said, Stage, Subject, Verdict, kept, program, undo, verdict,
+};
 
 /// A kind of file system that berth serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

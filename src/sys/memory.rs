@@ -1,27 +1,4 @@
-//! Memory of this node and of this process.
-
-use std::io;
-
-use super::state;
-
-/// /proc/meminfo has some sixty lines.
-const MEMINFO_LIMIT: u64 = 64 << 10;
-
-/// How much memory this node has, bytes: MemTotal of proc_meminfo(5).
-///
-/// # Errors
-/// If /proc/meminfo can't be read or is not understood.
-pub fn total() -> io::Result<u64> {
-    let text = state::read("/proc/meminfo".as_ref(), MEMINFO_LIMIT)?;
-    let total = parse_total(&String::from_utf8_lossy(&text));
-    total.ok_or_else(|| io::Error::other("/proc/meminfo is not understood"))
-}
-
-fn parse_total(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
-    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    kib.checked_mul(1024)
-}
+//! Memory of this process, and of the machine.
 
 /// Gives memory that was freed back to the system. A daemon does so after work that it rarely has,
 /// such as the move of hundreds of addresses: otherwise it keeps for ever what it needed then.
@@ -33,15 +10,15 @@ pub fn trim() {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_memory_of_a_node_is_read() {
-        let text = "MemTotal:       24683520 kB\nMemFree:         1234 kB\n";
-        assert_eq!(parse_total(text), Some(24_683_520 * 1024));
-        assert_eq!(parse_total("MemTotal: much kB\n"), None);
-        assert!(total().unwrap() > 64 << 20);
-    }
+/// The machine's memory in bytes, if the C library can tell it (sysconf(3)).
+pub fn physical() -> Option<u64> {
+    // SAFETY: both take an integer and give one, or -1.
+    let (pages, size) = unsafe {
+        (
+            libc::sysconf(libc::_SC_PHYS_PAGES),
+            libc::sysconf(libc::_SC_PAGESIZE),
+        )
+    };
+    let number = |n: libc::c_long| u64::try_from(n).ok().filter(|n| *n > 0);
+    number(pages)?.checked_mul(number(size)?)
 }

@@ -108,8 +108,44 @@ pub fn set_read_only(mount: impl AsFd) -> io::Result<()> {
     let flags = MountAttrFlags::MOUNT_ATTR_RDONLY
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOSUID;
-    set_attributes(mount.as_fd(), u64::from(flags.bits()), 0)
+    set_attributes(
+        mount.as_fd(),
+        libc::AT_EMPTY_PATH,
+        u64::from(flags.bits()),
+        0,
+    )
+    .map_err(|e| crate::sys::message(e, "make a mount read-only"))
+}
+
+/// Makes the one mount that `mount` is the root of read-only. Its device nodes go on working, and take what is
+/// written to them.
+///
+/// # Errors
+/// Whatever the kernel refuses.
+pub fn freeze(mount: impl AsFd) -> io::Result<()> {
+    let flags = u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits());
+    set_attributes(mount.as_fd(), libc::AT_EMPTY_PATH, flags, 0)
         .map_err(|e| crate::sys::message(e, "make a mount read-only"))
+}
+
+/// A detached copy of what is seen at `path`, with the mounts below it, read-only, without device nodes and
+/// set-user-ID.
+///
+/// # Errors
+/// Whatever the kernel refuses, with the path.
+pub fn view(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    let tree = open_tree(CWD, path, flags)
+        .map_err(|e| named(e, format_args!("copy the mounts at {}", path.display())))?;
+    let flags = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOSUID;
+    let all = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+    set_attributes(tree.as_fd(), all, u64::from(flags.bits()), 0)
+        .map_err(|e| crate::sys::message(e, format_args!("make {} read-only", path.display())))?;
+    Ok(tree)
 }
 
 /// Shows the files of a detached mount as owned by whom the user namespace `owners` maps their owners
@@ -119,8 +155,13 @@ pub fn set_read_only(mount: impl AsFd) -> io::Result<()> {
 /// Whatever the kernel refuses; not every file system can do this.
 pub fn set_owners(mount: impl AsFd, owners: impl AsFd) -> io::Result<()> {
     let namespace = u64::try_from(owners.as_fd().as_raw_fd()).map_err(io::Error::other)?;
-    set_attributes(mount.as_fd(), libc::MOUNT_ATTR_IDMAP, namespace)
-        .map_err(|e| crate::sys::message(e, "map the owners of a mount"))
+    set_attributes(
+        mount.as_fd(),
+        libc::AT_EMPTY_PATH,
+        libc::MOUNT_ATTR_IDMAP,
+        namespace,
+    )
+    .map_err(|e| crate::sys::message(e, "map the owners of a mount"))
 }
 
 /// Whether the file system of the file that `file` stands for gives handles to its files (name_to_handle_at(2)). By
@@ -158,7 +199,12 @@ pub fn gives_handles(file: impl AsFd) -> io::Result<bool> {
     }
 }
 
-fn set_attributes(mount: BorrowedFd<'_>, attr_set: u64, userns_fd: u64) -> io::Result<()> {
+fn set_attributes(
+    mount: BorrowedFd<'_>,
+    which: i32,
+    attr_set: u64,
+    userns_fd: u64,
+) -> io::Result<()> {
     let attributes = libc::mount_attr {
         attr_set,
         attr_clr: 0,
@@ -172,7 +218,7 @@ fn set_attributes(mount: BorrowedFd<'_>, attr_set: u64, userns_fd: u64) -> io::R
             libc::SYS_mount_setattr,
             mount.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
+            which,
             &raw const attributes,
             size_of::<libc::mount_attr>(),
         )
@@ -216,6 +262,17 @@ pub fn open_directory(path: &Path) -> io::Result<OwnedFd> {
         Mode::empty(),
     )
     .map_err(|e| named(e, format_args!("open directory {}", path.display())))
+}
+
+/// Makes a node of the block device `number` (as [`rustix::fs::Stat::st_rdev`]) at `path` under `directory`, for its
+/// owner alone.
+///
+/// # Errors
+/// Whatever the kernel refuses.
+pub fn make_block_node(directory: impl AsFd, path: &Path, number: u64) -> io::Result<()> {
+    let kind = rustix::fs::FileType::BlockDevice;
+    rustix::fs::mknodat(&directory, path, kind, Mode::from_raw_mode(0o600), number)
+        .map_err(|e| named(e, format_args!("make device node {}", path.display())))
 }
 
 /// Makes a character device node under `directory`.

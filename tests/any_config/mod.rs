@@ -12,21 +12,49 @@ struct Server {
     vips: Vec<(u8, bool, bool)>,
     filesystems: Vec<(u8, bool, bool)>,
     home: prop::sample::Index,
+    command: Option<String>,
+}
+
+/// A command of anything that a person can see, and more often of what means something to a shell or in XML.
+fn command() -> impl Strategy<Value = String> {
+    let special = prop::sample::select(
+        "\"'\\`$!{}()[]<>&|;#*?~=%^, \u{e9}\u{1f600}"
+            .chars()
+            .collect::<Vec<_>>(),
+    );
+    let visible = any::<char>().prop_filter("not seen", |c| berth::plan::text::is_plain(*c));
+    let c = prop_oneof![3 => special, 1 => visible];
+    prop::collection::vec(c, 0..24).prop_map(|text| format!("/bin/{}", String::from_iter(text)))
+}
+
+/// As a basic string of TOML.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn server() -> impl Strategy<Value = Server> {
     let vips = prop::collection::vec((0..4_u8, any::<bool>(), any::<bool>()), 1..4);
     let filesystems = prop::collection::vec((0..4_u8, any::<bool>(), any::<bool>()), 1..4);
     let home = any::<prop::sample::Index>();
-    (0..4_u32, prop::bool::weighted(0.2), vips, filesystems, home).prop_map(
-        |(priority, stay, vips, filesystems, home)| Server {
-            priority,
-            stay,
-            vips,
-            filesystems,
-            home,
-        },
+    let command = prop::option::of(command());
+    (
+        0..4_u32,
+        prop::bool::weighted(0.2),
+        vips,
+        filesystems,
+        home,
+        command,
     )
+        .prop_map(
+            |(priority, stay, vips, filesystems, home, command)| Server {
+                priority,
+                stay,
+                vips,
+                filesystems,
+                home,
+                command,
+            },
+        )
 }
 
 /// A table of settings, of which each may be missing.
@@ -94,12 +122,15 @@ fn add(text: &mut String, n: usize, server: &Server) {
     let vips: Vec<String> = vips.collect();
     let _ = writeln!(
         text,
-        "[vserver.v{n}]\npriority = {}\nvips = [{}]\nservices = [\"nfs\", \"smb\"]",
+        "[vserver.v{n}]\npriority = {}\nvips = [{}]\nservices = [\"nfs\", \"smb\"]\nmax_connections = 200\nmax_connections_per_client = 20",
         server.priority,
         vips.join(", ")
     );
     if server.stay {
         let _ = writeln!(text, "stay_on = \"n{}\"", n % 2 + 1);
+    }
+    if let Some(command) = &server.command {
+        let _ = writeln!(text, "command = {}", quoted(command));
     }
     let home = server.home.index(server.filesystems.len());
     for (i, (unit, nfs, smb)) in server.filesystems.iter().enumerate() {
@@ -111,7 +142,7 @@ fn add(text: &mut String, n: usize, server: &Server) {
         if *nfs {
             let _ = writeln!(
                 text,
-                "nfs = {{ clients = [\"10.0.0.0/8\", \"fd00::/16\"], squash = \"none\" }}"
+                "nfs = {{ clients = [\"10.0.0.0/8\", \"fd00::/16\"], squash = \"none\", ports = \"any\" }}"
             );
         }
         if *smb {

@@ -400,34 +400,3 @@ fn uuid_of_ext4(device: &str) -> String {
         .find_map(|l| l.strip_prefix("Filesystem UUID:"));
     format!("UUID={}", uuid.expect("a UUID").trim())
 }
-
-#[test]
-#[ignore = "needs root"]
-fn the_keeper_that_has_a_resource_is_asked_whatever_its_parameter_says_now() {
-    let node = Node::new("move");
-    let (vserver, other, device) = (node.vserver('a'), node.vserver('b'), node.disk("ext4"));
-    let fs = node.fs(&vserver, &device, "/data");
-    let changed = fs.clone().parameter("vserver", &other);
-    for recorded in [true, false] {
-        fs.run("start").expect(0);
-        if !recorded {
-            sh(&format!("rm /run/berth/device.d/{vserver}-data"));
-        }
-        changed.run("stop").expect(0);
-        node.assert_gone(&vserver, &[&device]);
-        changed.run("monitor").expect(7);
-    }
-    let servers = node
-        .servers(&vserver, "none")
-        .parameter("command", "/usr/bin/sleep 1000");
-    fs.run("start").expect(0);
-    servers.run("start").expect(0);
-    servers
-        .clone()
-        .parameter("name", &other)
-        .run("stop")
-        .expect(0);
-    servers.run("monitor").expect(7);
-    fs.run("stop").expect(0);
-    node.assert_gone(&vserver, &[&device]);
-}

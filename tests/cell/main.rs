@@ -6,9 +6,12 @@ mod common;
 #[path = "../service/nfs4.rs"]
 mod nfs4;
 
+mod attack_clients;
 mod attack_host;
 mod attack_memory;
+mod attack_network;
 mod attack_state;
+mod changed;
 mod damage;
 mod device;
 mod full;
@@ -19,8 +22,10 @@ mod killed;
 mod lifecycle;
 mod limits;
 mod mark;
+mod nfs_peer;
 mod node;
 mod proof;
+mod repair;
 mod scope;
 mod servers;
 mod thread;

@@ -162,12 +162,25 @@ impl Node {
         replace(&script, program, &format!("cat {}", answer.display()));
     }
 
+    /// Has this program fail and say this, until what is mounted over it is unmounted.
+    pub fn have_fail(&self, program: &str, text: &str) {
+        let script = self.directory.path().join("fails");
+        replace(&script, program, &format!("echo '{text}' >&2; exit 1"));
+    }
+
     /// Has this program wait for some seconds before it does anything.
     pub fn slow_down(&self, program: &str, seconds: f64) {
-        let real = self.directory.path().join("real");
-        fs::copy(program, &real).expect("a copy of the program");
+        // Where those see it, too, that see no more of the machine than its programs.
+        sh("mount -t tmpfs berth /usr/src");
+        let real = Path::new("/usr/src/real");
+        fs::copy(program, real).expect("a copy of the program");
         let line = format!("sleep {seconds}; exec {} \"$@\"", real.display());
         replace(&self.directory.path().join("slow"), program, &line);
+    }
+
+    /// Puts a script in the place of a program.
+    pub fn put_in_place(&self, program: &str, text: &str) {
+        place(&self.directory.path().join("stand-in"), program, text);
     }
 
     /// Has the cluster know this attribute of the node, and no other one.
@@ -305,7 +318,12 @@ impl Drop for Node {
 
 /// Puts a shell line, kept in `script`, in the place of a program.
 fn replace(script: &Path, program: &str, line: &str) {
-    fs::write(script, format!("#!/bin/sh\n{line}\n")).expect("a script");
+    place(script, program, &format!("#!/bin/sh\n{line}\n"));
+}
+
+/// Puts a script, kept in `script`, in the place of a program.
+fn place(script: &Path, program: &str, text: &str) {
+    fs::write(script, text).expect("a script");
     fs::set_permissions(script, fs::Permissions::from_mode(0o755)).expect("its permissions");
     let none = None::<&str>;
     mount(Some(script), program, none, MsFlags::MS_BIND, none).expect("a mount over the program");

@@ -21,7 +21,8 @@ pub fn as_server<T: Send>(vserver: &str, work: impl FnOnce() -> T + Send) -> T {
         lease: ServerSpec::LEASE,
         grace: ServerSpec::GRACE,
         config_dir: None,
-        limits: berth::cell::cgroup::Limits::default(),
+        cgroup: Default::default(),
+        limits: Default::default(),
     };
     let rights = service::launches(&spec)[0].capabilities;
     in_cell(vserver, || {

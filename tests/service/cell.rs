@@ -282,7 +282,8 @@ pub fn spec(nfs: bool, smb: bool) -> ServerSpec {
         lease: ServerSpec::LEASE,
         grace: ServerSpec::GRACE,
         config_dir: None,
-        limits: berth::cell::cgroup::Limits::default(),
+        cgroup: Default::default(),
+        limits: Default::default(),
     }
 }
 
@@ -301,6 +302,7 @@ pub fn export(device: &Loop, kind: FsKind) -> Export {
             clients: vec!["*".parse().unwrap()],
             access: Default::default(),
             squash: Default::default(),
+            ports: Default::default(),
         }),
         smb: None,
     }

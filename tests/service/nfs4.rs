@@ -4,8 +4,9 @@
 #![allow(dead_code)]
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
+
+use berth::sys::reserved_port;
 
 const PUTFH: u32 = 22;
 const PUTROOTFH: u32 = 24;
@@ -112,7 +113,8 @@ fn compound(ops: &[Vec<u8>]) -> Reply {
     call.extend(opaque(&auth_sys));
     call.extend(words(&[0, 0, 0, 0, ops.len() as u32]));
     call.extend(ops.concat());
-    let mut stream = TcpStream::connect("127.0.0.1:2049").expect("a server");
+    let server = ([127, 0, 0, 1], 2049).into();
+    let mut stream = reserved_port::connect(server, Duration::from_secs(30)).expect("a server");
     stream
         .set_read_timeout(Some(Duration::from_secs(30)))
         .expect("a limit");

@@ -341,3 +341,38 @@ fn a_repair_that_is_dropped_leaves_the_device() {
         .wait_free(crate::loop_device::soon(), &|_| None)
         .unwrap();
 }
+
+#[test]
+#[ignore = "needs root"]
+fn no_program_of_any_stage_misses_what_it_is_not_given() {
+    for kind in FsKind::ALL {
+        // The others are for multiple-mount protection: see above.
+        for stage in [Stage::Preserve, Stage::Preen, Stage::Full, Stage::DropLog] {
+            let image = Image::new(kind);
+            let device = image.attach();
+            let patient = Patient {
+                group: None,
+                kind,
+                policy: Policy::Full,
+                proof: Proof::Log,
+                device: device.path().to_owned(),
+                mmp: false,
+                records: image.beside("records"),
+            };
+            let (decision, log) = drive(Repair::start(patient, stage).unwrap());
+            assert_eq!(decision, Decision::Attach, "{kind} {stage:?}: {log}");
+            let lower = log.to_lowercase();
+            for complaint in [
+                "permi",
+                "denied",
+                "flush",
+                "cannot",
+                "can't",
+                "no such",
+                "warning: could",
+            ] {
+                assert!(!lower.contains(complaint), "{kind} {stage:?}: {log}");
+            }
+        }
+    }
+}

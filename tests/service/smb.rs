@@ -1,8 +1,11 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use berth::cell::service::{Export, ShareName, SmbShare};
+use berth::cell::service::{self, Entry, Export, ShareName, SmbShare, Surroundings};
+use berth::plan::directory;
 use berth::plan::repair::FsKind;
 use berth::sys::command::{Output, run, run_with_input};
+use proptest::prelude::*;
 
 use crate::cell::{Cell, export, spec};
 use crate::loop_device::{Image, soon};
@@ -139,5 +142,76 @@ fn every_name_of_a_share_that_is_accepted_is_a_share_to_samba() {
     for other in ["global", "Globals", "glo bal", "GLOBAL S", "printers"] {
         assert!(!is_a_share_to_samba(other), "{other}");
         assert!(other.parse::<ShareName>().is_err(), "{other}");
+    }
+}
+
+/// What Samba makes of the configuration for these shares: of each section but that of all the path.
+fn as_samba_reads(exports: &[Export]) -> BTreeMap<String, String> {
+    let spec = spec(false, true);
+    let found = Surroundings::look(&spec, exports).unwrap();
+    let entries = service::files(&spec, exports, &found).unwrap();
+    let text = entries.into_iter().find_map(|entry| match entry {
+        Entry::File { path, content, .. } if path.ends_with("smb.conf") => Some(content),
+        _ => None,
+    });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text.unwrap()).unwrap();
+    let mut testparm = berth::sys::program::command("testparm").unwrap();
+    testparm
+        .args(["--suppress-prompt", "--skip-logic-checks"])
+        .arg(file.path());
+    let shown = run(testparm, soon())
+        .and_then(|o| o.check("testparm"))
+        .unwrap()
+        .text();
+    let mut sections = BTreeMap::new();
+    let mut section = String::new();
+    for line in shown.lines() {
+        if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
+            section = name.to_owned();
+        } else if let Some(path) = line.strip_prefix("\tpath = ") {
+            sections.insert(section.clone(), path.to_owned());
+        }
+    }
+    sections
+}
+
+/// Texts made of what sections, values and continued lines are made of.
+fn hostile() -> impl Strategy<Value = String> {
+    let pieces = prop::sample::select(vec![
+        "global", "Globals", "homes", "printers", "ipc$", "print$", "a", "Z", "é", "ſ", "K", " ",
+        "  ", "\t", "\n", "\r", "\\", "%u", "%", "]", "[", ";", "#", "=", "\"", "'", "/", ".",
+        "..", "-", "_", "+", "$", "@", "\u{a0}", "\u{2028}", "\0",
+    ]);
+    prop::collection::vec(pieces, 1..5).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    #[test]
+    #[ignore = "needs root"]
+    fn what_is_accepted_of_any_text_means_that_to_samba_and_nothing_else(
+        names in prop::collection::vec(hostile(), 60),
+        paths in prop::collection::vec(hostile(), 60),
+    ) {
+        let mut seen = BTreeSet::new();
+        let mut exports = vec![];
+        for (at, (name, path)) in names.iter().zip(&paths).enumerate() {
+            let Ok(name) = name.parse::<ShareName>() else { continue };
+            let tried = format!("/d{at}{path}");
+            let directory = match directory::check(&tried) {
+                Ok(()) => tried,
+                Err(_) => format!("/d{at}"),
+            };
+            if seen.insert(name.as_str().to_lowercase()) {
+                let share = SmbShare { name, users: vec![], read_only: at % 2 == 0 };
+                exports.push(Export { directory, xfs: None, nfs: None, smb: Some(share) });
+            }
+        }
+        let wanted: BTreeMap<String, String> = exports
+            .iter()
+            .map(|e| (e.smb.as_ref().unwrap().name.to_string(), e.directory.clone()))
+            .collect();
+        prop_assert_eq!(as_samba_reads(&exports), wanted);
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use berth::agent::vip::{Place, Service, Wish};
+use berth::cell::network::bar;
 use berth::ocf::{Error, State};
 use berth::plan::vip::{cell_link, cell_mac};
 use berth::sys::netlink::{LinkChange, Mac, Socket, Veth};
@@ -77,6 +78,7 @@ impl Network {
             mtu: None,
         };
         let _ = host.create_veth(&veth).unwrap();
+        bar(&mut host, vserver).unwrap();
         let change = LinkChange {
             up: Some(true),
             arp: Some(false),
@@ -131,7 +133,7 @@ impl Network {
         let mut all = String::new();
         for line in [
             "ip rule; ip -6 rule",
-            "ip route show table all; ip -6 route show table all | grep -v -e expires -e '^multicast ff00::/8'",
+            "ip -4 route show table all; ip -6 route show table all | grep -v -e expires -e '^multicast ff00::/8'",
             "ip neigh show proxy; ip -6 neigh show proxy",
             "ip -o addr | sed 's/valid_lft.*//'",
             "nft list ruleset",

@@ -12,7 +12,6 @@ mod sources;
 mod spare;
 mod take_over;
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,7 +39,7 @@ use crate::cell::listener::Listener;
 use crate::ocf::{Env, Error, log};
 use crate::plan::port::{Balancer, Move, Port, Vip, place};
 use crate::sys::announce::Ear;
-use crate::sys::netlink::{Change, Events, Socket};
+use crate::sys::netlink::{Events, Socket};
 
 /// How often it is looked what the cluster has on record: the other nodes' addresses, and whether it still knows
 /// what it was told; and how often at first, when all nodes may have just been started.
@@ -53,6 +52,9 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// one time to the next.
 const MEND_AFTER: Duration = Duration::from_millis(200);
 const MEND_PAUSE: Duration = Duration::from_secs(1);
+/// The same when the nftables tables are gone, which is what a firewall's reload does to them: they are made again
+/// at once.
+const TABLE_PAUSE: Duration = Duration::from_millis(100);
 
 /// The whole life of the process; its result is its exit code.
 ///
@@ -265,24 +267,6 @@ impl Daemon {
         let changed = self.watch.look(links, &addresses, now);
         self.review |= changed;
         Ok(changed)
-    }
-
-    fn heed(&mut self, changes: &BTreeSet<Change>, now: Instant) -> io::Result<()> {
-        let mut concerned = false;
-        if changes.contains(&Change::Link) || changes.contains(&Change::Address) {
-            concerned |= self.look(now)?;
-        }
-        // Interfaces come and go on some nodes all day long.
-        concerned |= changes.iter().any(|change| match change {
-            Change::Loss | Change::Setting(None) => true,
-            Change::Setting(Some(index)) => self.watch.concerns(*index),
-            Change::Link | Change::Address => false,
-        });
-        if concerned {
-            let at = (now + MEND_AFTER).max(self.mended + MEND_PAUSE);
-            self.mend_at.get_or_insert(at);
-        }
-        Ok(())
     }
 
     /// What the ports' state means: for the VIPs at once, then for the cluster.

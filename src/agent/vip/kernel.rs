@@ -11,13 +11,12 @@ use std::time::Instant;
 use ipnetwork::IpNetwork;
 
 use super::settings::{read_settings, recall, stops_ipv6, without_ipv6};
-use super::terms::{element_of, filter, from_netlink, object_of, own, rule_of, to_netlink};
+use super::terms::{element_of, filter, object_of, own, rule_from, rule_of, to_netlink};
 use crate::agent::portwatch::report;
 use crate::cell::network::{self, INSIDE, default_route};
 use crate::ocf::log;
 use crate::plan::vip::{
-    Element, Family, Link, Object, Observed, Out, Route, Rule, STAND_IN, Step, TO_TABLE,
-    setting_keys,
+    Element, Family, Link, Object, Observed, Out, Route, STAND_IN, Step, TO_TABLE, setting_keys,
 };
 use crate::sys::announce::Announcement;
 use crate::sys::netlink::{self, Applied, LinkChange, Mac, Proxy, RouteFilter, Scope, Socket, Via};
@@ -231,15 +230,9 @@ impl Kernel {
             }));
         }
         let rules = self.route.rules(family)?.into_iter();
+        let own = rules.filter(|r| r.protocol == PROTOCOL);
         seen.objects
-            .extend(rules.filter(|r| r.protocol == PROTOCOL).map(|r| {
-                Object::Rule(Rule {
-                    family: from_netlink(r.family),
-                    preference: r.preference,
-                    from: r.from,
-                    table: r.table,
-                })
-            }));
+            .extend(own.map(|rule| Object::Rule(rule_from(rule))));
         let proxies = self.route.proxies(family)?.into_iter();
         for proxy in proxies.filter(|p| p.protocol == PROTOCOL) {
             if let Some(name) = self.name(proxy.link) {

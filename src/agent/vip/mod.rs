@@ -246,8 +246,9 @@ fn announce_again(wish: &Wish, port: String, wire: &Wire) {
 /// Never fails for a parameter: what was started is on record too.
 fn stop(context: &Context<'_>) -> Result<State, Error> {
     let service = service(context);
-    let given = VSERVER.try_get(context.env).zip(IP.try_get(context.env));
-    let Some((vserver, vip)) = given.or_else(|| service.recorded()) else {
+    // The parameters may have been changed since: what they name now may be another resource's.
+    let given = || VSERVER.try_get(context.env).zip(IP.try_get(context.env));
+    let Some((vserver, vip)) = service.recorded().or_else(given) else {
         log::warn("nothing was started and the parameters name nothing: nothing to stop");
         return Ok(State::Stopped);
     };
@@ -323,6 +324,18 @@ fn validate_here(context: &Context<'_>) -> Result<State, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_that_somebody_keeps_is_waited_for_in_vain_and_its_holder_named() {
+        let runtime = tempfile::tempdir().unwrap();
+        let kept = service::try_lock(runtime.path()).unwrap();
+        assert!(kept.is_some());
+        let limit = Instant::now() + std::time::Duration::from_millis(50);
+        let error = service::lock(runtime.path(), limit).unwrap_err();
+        let me = format!("process {} (", std::process::id());
+        assert!(error.to_string().contains(&me), "{error}");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
 
     #[test]
     fn addresses_that_no_host_can_have_are_refused() {

@@ -108,6 +108,16 @@ impl Service<'_> {
         Some((wish.vserver, wish.vip))
     }
 
+    /// What the resource was started as and runs as, if its parameters were changed since. Whoever were told that
+    /// it does not run would have it started elsewhere, beside what runs here.
+    pub(super) fn started_otherwise(&self, wish: &Wish) -> Option<String> {
+        let record = Record::read(&self.runtime, self.instance)?;
+        let Wish { vserver, vip, .. } = record.wish;
+        let is_other = vserver != wish.vserver || vip != wish.vip;
+        (record.serving && is_other)
+            .then(|| format!("runs as {vip} of {vserver}, as it was started"))
+    }
+
     pub(super) fn forget(&self) {
         Record::forget(&self.runtime, self.instance);
     }

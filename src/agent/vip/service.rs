@@ -25,6 +25,7 @@ use crate::plan::vip::{
     judge_without_plan,
 };
 use crate::sys::announce::Wire;
+use crate::sys::locks;
 use crate::sys::message;
 use crate::sys::netlink::Mac;
 use crate::sys::state::is_full;
@@ -370,6 +371,9 @@ impl<'a> Service<'a> {
     /// # Errors
     /// If the kernel can't be asked.
     pub fn monitor(&self, wish: &Wish, cell: Option<BorrowedFd<'_>>) -> Result<State, Error> {
+        if let Some(why) = self.started_otherwise(wish) {
+            return Ok(State::Failed(why));
+        }
         let mut kernel = self.kernel(cell)?;
         let alive = cell.is_some();
         let found = self.examine(wish, &mut kernel, alive)?;
@@ -511,10 +515,8 @@ pub(in crate::agent) fn lock(runtime: &Path, deadline: Instant) -> io::Result<Lo
         }
         if Instant::now() >= deadline {
             let path = runtime.join("vip.lock");
-            let text = format!(
-                "lock {}: another address's agent still holds it",
-                path.display()
-            );
+            let who = locks::holder(&path).unwrap_or_else(|| "another address's agent".to_owned());
+            let text = format!("lock {}: {who} still holds it", path.display());
             return Err(io::Error::new(io::ErrorKind::TimedOut, text));
         }
         thread::sleep(LOCK_PAUSE);

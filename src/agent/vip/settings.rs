@@ -3,16 +3,23 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use crate::plan::vip::{Element, Family, Object, Observed, WAY_TABLES};
+use crate::plan::vip::{Action, Element, Family, Incoming, Object, Observed, Rule, WAY_TABLES};
 use crate::sys::sysctl::{self, FORWARD_ALL_IPV6, Record};
 
 /// Takes what is not on record, for want of room or because the record is lost, from what is there: a
-/// port in the set `shut` forwarded nothing before. Without the tables that can't be told, and whatever
+/// port in the set `shut`, or with a rule that shuts it, forwarded nothing before. Without the tables that can't be told, and whatever
 /// berth's ports forward counts as its doing: no node shall become a router by having forgotten that it
 /// was none.
 pub(super) fn recall(record: &mut Record, seen: &Observed, unread: bool) -> io::Result<()> {
+    let is_cell = |name: &str| seen.link(name).is_none_or(|link| !link.eligible);
     let shut = |object: &Object| match object {
         Object::Element(Element::Shut(family, port)) => Some((*family, port.clone())),
+        Object::Rule(Rule {
+            family,
+            incoming: Incoming::By(port),
+            action: Action::Blackhole,
+            ..
+        }) if !is_cell(port) => Some((*family, port.clone())),
         _ => None,
     };
     let used = |object: &Object| match object {
@@ -25,7 +32,10 @@ pub(super) fn recall(record: &mut Record, seen: &Observed, unread: bool) -> io::
     let tables = seen.damaged || seen.objects.contains(&Object::Tables);
     let lost = unread || record.iter().next().is_none();
     let ports: BTreeSet<(Family, String)> = match lost && !tables {
-        true => seen.objects.iter().filter_map(used).collect(),
+        true => {
+            let used = seen.objects.iter().filter_map(used);
+            used.chain(seen.objects.iter().filter_map(shut)).collect()
+        }
         false => seen.objects.iter().filter_map(shut).collect(),
     };
     for (family, port) in ports {

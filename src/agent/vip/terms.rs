@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use super::kernel::PROTOCOL;
-use crate::plan::vip::{Element, Family, Object, Rule};
+use crate::plan::vip::{Action, Element, Family, Incoming, Object, Rule};
 use crate::sys::netlink::{self, Address, Mac, RouteFilter, Scope};
 use crate::sys::nft;
 
@@ -32,8 +32,37 @@ pub(super) fn rule_of(rule: &Rule) -> netlink::Rule {
         family: to_netlink(rule.family),
         preference: rule.preference,
         from: rule.from,
-        table: rule.table,
+        incoming: match &rule.incoming {
+            Incoming::Any => netlink::Incoming::Any,
+            Incoming::By(link) => netlink::Incoming::By(link.clone()),
+            Incoming::Forwarded => netlink::Incoming::Forwarded,
+        },
+        action: match rule.action {
+            Action::Lookup(table) => netlink::Action::Lookup(table),
+            Action::Blackhole => netlink::Action::Blackhole,
+            Action::Goto(preference) => netlink::Action::Goto(preference),
+            Action::Nothing => netlink::Action::Nothing,
+        },
         protocol: PROTOCOL,
+    }
+}
+
+pub(super) fn rule_from(rule: netlink::Rule) -> Rule {
+    Rule {
+        family: from_netlink(rule.family),
+        preference: rule.preference,
+        from: rule.from,
+        incoming: match rule.incoming {
+            netlink::Incoming::Any => Incoming::Any,
+            netlink::Incoming::By(link) => Incoming::By(link),
+            netlink::Incoming::Forwarded => Incoming::Forwarded,
+        },
+        action: match rule.action {
+            netlink::Action::Lookup(table) => Action::Lookup(table),
+            netlink::Action::Blackhole => Action::Blackhole,
+            netlink::Action::Goto(preference) => Action::Goto(preference),
+            netlink::Action::Nothing => Action::Nothing,
+        },
     }
 }
 
@@ -44,7 +73,7 @@ pub(super) const fn to_netlink(family: Family) -> netlink::Family {
     }
 }
 
-pub(super) const fn from_netlink(family: netlink::Family) -> Family {
+const fn from_netlink(family: netlink::Family) -> Family {
     match family {
         netlink::Family::V4 => Family::V4,
         netlink::Family::V6 => Family::V6,

@@ -236,7 +236,7 @@ impl Limits {
     /// # Errors
     /// What the kernel refuses of it, in one line.
     pub fn apply(&self, group: &Group) -> io::Result<()> {
-        let memory = self.memory_max.bytes(memory::total()?).to_string();
+        let memory = self.memory_max.bytes(node_memory()?).to_string();
         let pids = self.pids_max.0.to_string();
         // memory.high stays as it is: who is slowed down there instead of being killed answers nobody, without end.
         // memory.oom.group does too: one process of Samba costs one client.
@@ -278,7 +278,7 @@ impl Limits {
     /// # Errors
     /// If the node's own limits can't be read.
     pub fn beyond_node(&self) -> io::Result<Vec<String>> {
-        let total = memory::total()?;
+        let total = node_memory()?;
         let pids = crate::sys::state::read("/proc/sys/kernel/pid_max".as_ref(), 64)?;
         let pids = String::from_utf8_lossy(&pids).trim().parse();
         let mut lines = Vec::new();
@@ -296,6 +296,11 @@ impl Limits {
         }
         Ok(lines)
     }
+}
+
+/// Bytes.
+fn node_memory() -> io::Result<u64> {
+    memory::physical().ok_or_else(|| io::Error::other("how much memory this node has is not known"))
 }
 
 /// A weight as BFQ takes it: the same up to the middle, and less steep above, as systemd does it.

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use crate::cell::channel::Channel;
 use crate::cell::last_words::LastWords;
 use crate::cell::order::Event;
-use crate::cell::output::Lines;
+use crate::cell::output::{Heard, Lines};
 use crate::cell::probe::Protocol;
 use crate::cell::refused::{Complaints, Refused, reread};
 use crate::cell::service::{self, Launch};
@@ -146,24 +146,30 @@ impl Server {
     /// Passes on what it has written.
     pub fn hear(&mut self, channel: &Channel) {
         let Some(output) = &self.output else { return };
-        let open = self.lines.read(output, |line| {
+        let open = self.lines.read(output, |heard| {
+            let (line, said) = match heard {
+                Heard::Line(line) => (Some(line), Some(line.to_owned())),
+                Heard::Beyond(line) => (Some(line), None),
+                Heard::Missing(number) => (None, Some(format!("({number} more lines)"))),
+            };
             // Before its first line it may not have been executed yet.
             if !std::mem::replace(&mut self.has_spoken, true) {
                 self.profile = profile_of(self.pid);
             }
-            self.last.hear(line, Instant::now());
-            self.complaints.hear(line);
-            if let (Some(rereading), Some(taken)) = (&mut self.rereading, reread(line)) {
-                let now = Instant::now();
-                rereading.refused = !taken;
-                rereading.until = if taken { now } else { now + REASON_LIMIT };
+            if let Some(line) = line {
+                self.last.hear(line, Instant::now());
+                self.complaints.hear(line);
+                if let (Some(rereading), Some(taken)) = (&mut self.rereading, reread(line)) {
+                    let now = Instant::now();
+                    rereading.refused = !taken;
+                    rereading.until = if taken { now } else { now + REASON_LIMIT };
+                }
             }
-            // Lines that a busy keeper has no room for are lost rather than waited with.
-            let said = Event::Said {
-                server: self.launch.name.clone(),
-                line: line.to_owned(),
-            };
-            let _ = channel.send(&said, None);
+            if let Some(line) = said {
+                let server = self.launch.name.clone();
+                // Lines that a busy keeper has no room for are lost rather than waited with.
+                let _ = channel.send(&Event::Said { server, line }, None);
+            }
         });
         if !open {
             self.output = None;

@@ -13,6 +13,7 @@ use crate::cell::{init, job, network};
 use crate::ocf::log;
 use crate::sys::cgroup::Group;
 use crate::sys::namespace;
+use crate::sys::nft::CellFilter;
 
 /// A cell, from the fork of its PID 1 on.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct Cell {
     process: OwnedFd,
     channel: Channel,
     network: Option<OwnedFd>,
+    /// What it may send to the node itself, from before its interface is there until that is gone.
+    filter: Option<CellFilter>,
     orders: u64,
     /// What everything in it is in.
     group: Option<Group>,
@@ -78,6 +81,7 @@ impl Cell {
             process,
             channel: here,
             network: None,
+            filter: None,
             orders: 0,
             group,
         })
@@ -109,8 +113,13 @@ impl Cell {
     /// The step that failed.
     pub fn connect(&mut self, vserver: &str) -> io::Result<()> {
         let network = namespace::open_network_of(self.pid.as_raw(), self.process.as_fd())?;
-        network::connect(vserver, &network)?;
-        self.network = Some(network);
+        let filter = network::connect(vserver, &network)?;
+        if !filter.is_owned() {
+            log::warn(format_args!(
+                "{filter:?} can be flushed: this kernel has no tables with an owner"
+            ));
+        }
+        (self.network, self.filter) = (Some(network), Some(filter));
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
+use super::Keeper;
 use crate::cell::cgroup::{self, Limits, Place};
 use crate::cell::job::Job;
 use crate::ocf::log;
@@ -174,7 +175,7 @@ impl Cgroup {
 
     /// Goes on from what the children have come to; gives one that is left to be reaped. `others` are processes that
     /// belong to the keeper.
-    pub fn advance(&mut self, others: &[Pid]) -> Option<Pid> {
+    fn advance(&mut self, others: &[Pid]) -> Option<Pid> {
         let over = match &self.phase {
             Phase::Making(job) => {
                 let (pid, outcome) = (job.pid(), flat(job)?);
@@ -256,7 +257,7 @@ impl Cgroup {
     }
 
     /// Logs what the cell has too little of.
-    pub fn hear(&mut self, now: Instant) {
+    fn hear(&mut self, now: Instant) {
         for watched in &mut self.watched {
             watched.unsaid = watched.events.news(now).or(watched.unsaid);
             if now < watched.quiet_until {
@@ -294,6 +295,14 @@ impl Cgroup {
         if let Some(place) = &self.place {
             place.leave(&self.origin);
         }
+    }
+}
+
+impl Keeper {
+    /// Goes on with the groups, and tells what the cell lacks.
+    pub(super) fn arrange_cgroup(&mut self) {
+        self.leftover.extend(self.cgroup.advance(&[self.guard.pid]));
+        self.cgroup.hear(Instant::now());
     }
 }
 

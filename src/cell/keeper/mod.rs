@@ -8,6 +8,7 @@ mod cell;
 mod cgroup;
 mod claim;
 mod examine;
+mod gate;
 mod mounting;
 mod names;
 mod reconcile;
@@ -39,6 +40,7 @@ use super::refused::Refused;
 use crate::ocf::log;
 use cell::Cell;
 use cgroup::Cgroup;
+use gate::Gate;
 use names::Names;
 use requests::Until;
 use servers::Servers;
@@ -70,6 +72,8 @@ struct Keeper {
     last_home: Option<PathBuf>,
     cell: Option<Cell>,
     cgroup: Cgroup,
+    /// What the cell's network lets in.
+    gate: Gate,
     /// What the cell was shown of the node's name services.
     names: Names,
     /// When the cell that is being built must be ready.
@@ -136,6 +140,7 @@ impl Keeper {
         fds.extend(cgroup.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let events = self.cgroup.events(Instant::now());
         fds.extend(events.map(|fd| PollFd::new(fd, PollFlags::POLLPRI)));
+        fds.extend(self.gate.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         if let Some(cell) = &self.cell {
             fds.push(PollFd::new(cell.channel(), PollFlags::POLLIN));
             fds.push(PollFd::new(cell.process(), PollFlags::POLLIN));
@@ -304,16 +309,20 @@ impl Keeper {
 
     /// PID 1 is dead, and with it everything in the cell.
     fn lose_cell(&mut self, why: &str) {
-        if let Some(mut cell) = self.cell.take() {
+        let mut cell = self.cell.take();
+        if let Some(cell) = &mut cell {
             // Whoever has joined it from outside does not end with its PID 1.
             cell.kill();
             self.cgroup.sum_up();
             self.leftover.push(cell.pid);
         }
+        self.leftover.extend(self.gate.lose());
         self.build_until = None;
         if let Err(e) = network::disconnect(&self.vserver) {
             log::warn(e);
         }
+        // Its filter ends after its interface.
+        drop(cell);
         let mut lost = Vec::new();
         for held in self.volumes.values_mut().filter(|h| h.is_in_cell()) {
             held.phase = Phase::Failed(Cause::Failed, format!("the cell has ended: {why}"));
@@ -342,12 +351,8 @@ impl Keeper {
         }
     }
 
-    fn arrange_cgroup(&mut self) {
-        self.leftover.extend(self.cgroup.advance(&[self.guard.pid]));
-        self.cgroup.hear(Instant::now());
-    }
-
     fn finish_jobs(&mut self) {
+        self.leftover.extend(self.gate.finish());
         if !self.cgroup.is_made() {
             return;
         }

@@ -6,9 +6,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::cell::Cell;
+use super::gate::Standing;
 use super::servers::Home;
 use super::volume::{Held, Phase};
 use super::{Keeper, start};
+use crate::cell::gate::Rules;
 use crate::cell::order::Order;
 use crate::cell::protocol::{Cause, Condition, Member};
 use crate::cell::service::Export;
@@ -45,12 +47,33 @@ impl Keeper {
                 Err(e) => self.break_cell(&format!("start the cell's PID 1: {e}")),
             }
         }
+        self.move_gate();
         self.move_servers();
+        self.move_gate();
         self.move_volumes();
+    }
+
+    /// What the cell's network is to let in, now that the servers have these exports or are to have them: one that
+    /// comes is open before they have it, one that goes is shut when they have it no more.
+    fn wanted_rules(&self) -> Option<Rules> {
+        let servers = self.servers.as_ref()?;
+        let exports = self.exports();
+        let all = servers.exported().chain(&exports);
+        Some(Rules::of(&servers.spec, all))
+    }
+
+    fn move_gate(&mut self) {
+        let wanted = self.wanted_rules();
+        let cell = self.cell.as_ref().filter(|c| c.ready && !c.killed);
+        if let (Some(cell), Some(wanted)) = (cell, wanted) {
+            self.gate.advance(cell, &wanted);
+        }
     }
 
     fn move_servers(&mut self) {
         let (home, exports) = (self.home(), self.exports());
+        let rules = self.wanted_rules();
+        let gate = rules.map_or(Standing::Pending, |rules| self.gate.standing(&rules));
         let Some(servers) = &mut self.servers else {
             return;
         };
@@ -62,7 +85,9 @@ impl Keeper {
         let settled = self.cgroup.is_settled() || servers.leaving.is_some();
         let given = match (&mut self.cell, &home) {
             (Some(cell), _) if cell.killed => return,
-            (Some(cell), _) if cell.ready && settled => servers.advance(cell, &home, &exports),
+            (Some(cell), _) if cell.ready && settled => {
+                servers.advance(cell, &home, &exports, &gate)
+            }
             // Nothing of them can be left where nothing is.
             (None, _) if servers.leaving.is_some() => {
                 servers.lose("");

@@ -61,6 +61,7 @@ impl Keeper {
                 if let Some(servers) = &mut self.servers {
                     servers.retry(now);
                 }
+                self.gate.retry(now);
                 self.note_condition(&resource, &self.condition(&resource));
                 (Until::Now(self.member(&resource)), now)
             }
@@ -120,7 +121,7 @@ impl Keeper {
     fn limit(&mut self, resource: String, limits: Limits) -> Until {
         let servers = self.servers.as_mut();
         if let Some(servers) = servers.filter(|s| s.member.resource == resource) {
-            servers.spec.limits = limits;
+            servers.spec.cgroup = limits;
             self.cgroup.limit(limits);
         }
         Until::Limited(resource)
@@ -154,8 +155,9 @@ impl Keeper {
 
     fn begin_serving(&mut self, member: Member, spec: ServerSpec, home: Option<PathBuf>) -> Until {
         let resource = member.resource.clone();
-        self.cgroup.limit(spec.limits);
+        self.cgroup.limit(spec.cgroup);
         self.servers = Some(Servers::new(member, spec, home));
+        self.gate.retry_now();
         self.idle_until = None;
         self.tell_guard();
         Until::Served(resource)
@@ -256,7 +258,10 @@ impl Keeper {
                 Condition::Running => self.refusal(held),
                 other => other,
             },
-            (None, Some(servers)) => servers.condition(&self.home()),
+            (None, Some(servers)) => match (servers.condition(&self.home()), self.gate.fault()) {
+                (Condition::Running, Some(why)) => Condition::Degraded(why.to_owned()),
+                (condition, _) => condition,
+            },
             (None, None) => Condition::Absent,
         }
     }
@@ -264,7 +269,12 @@ impl Keeper {
     /// How the resource of a file system is that is in service, as far as the servers go.
     fn refusal(&self, held: &Held) -> Condition {
         let servers = self.servers.as_ref();
-        match servers.and_then(|s| s.refusal(&held.volume.directory)) {
+        let exports = held.export().is_some() && servers.is_some();
+        let shut = self.gate.fault().filter(|_| exports);
+        match servers
+            .and_then(|s| s.refusal(&held.volume.directory))
+            .or(shut)
+        {
             Some(why) => Condition::Degraded(why.to_owned()),
             None => Condition::Running,
         }
@@ -313,7 +323,9 @@ impl Keeper {
                 None => Reply::refused(Cause::Failed, "was stopped meanwhile"),
             },
             Until::Exported(resource) | Until::Inspected(resource) => match &self.servers {
-                Some(servers) if !servers.has_settled(&self.exports()) => return None,
+                Some(servers) if !servers.has_settled(&self.exports()) || self.gate.is_busy() => {
+                    return None;
+                }
                 _ => self.member(resource),
             },
             Until::Limited(_) if !self.cgroup.is_settled() => return None,

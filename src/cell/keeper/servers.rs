@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::cell::Cell;
+use super::gate::Standing;
 use crate::cell::order::Order;
 use crate::cell::protocol::{Cause, Condition, Member};
 use crate::cell::refused::Refused;
@@ -273,11 +274,31 @@ impl Servers {
         true
     }
 
-    /// Does the next step towards what is wanted.
+    /// All that they export, or are going to.
+    pub fn exported(&self) -> impl Iterator<Item = &Export> {
+        self.applied.iter().chain(&self.target)
+    }
+
+    /// Whether the next step starts a server.
+    fn is_to_launch(&self) -> bool {
+        let launches = |step: &Vec<Order>| step.iter().any(|o| matches!(o, Order::Launch { .. }));
+        self.orders.is_empty() && self.steps.front().is_some_and(launches)
+    }
+
+    /// Does the next step towards what is wanted. Clients are let in before there is anything for them.
     ///
     /// # Errors
     /// If PID 1 takes no order.
-    pub fn advance(&mut self, cell: &mut Cell, home: &Home, exports: &[Export]) -> io::Result<()> {
+    pub fn advance(
+        &mut self,
+        cell: &mut Cell,
+        home: &Home,
+        exports: &[Export],
+        gate: &Standing,
+    ) -> io::Result<()> {
+        if let (true, Standing::Broken(cause, why)) = (self.is_to_launch(), gate) {
+            self.fail(*cause, why.clone());
+        }
         if self.phase != Phase::Halting && self.wants_end() && !self.is_halted() {
             // Whatever PID 1 is doing for them: the end is told to it at once.
             let patience = self
@@ -290,13 +311,18 @@ impl Servers {
         if self.wants_end() && self.phase == Phase::Waiting {
             self.phase = Phase::Halted;
         }
-        if !self.orders.is_empty() {
+        if !self.orders.is_empty() || (self.is_to_launch() && *gate == Standing::Pending) {
             return Ok(());
         }
         match (self.phase, home) {
             (Phase::Waiting, Home::At(directory)) => self.begin(directory, exports),
             (Phase::Waiting, Home::None(cause, why)) => self.fail(*cause, why.clone()),
-            (Phase::Running, _) if self.steps.is_empty() && self.target != exports => {
+            // Where they can't be let in the servers have them all the same: it is said of the file systems.
+            (Phase::Running, _)
+                if self.steps.is_empty()
+                    && self.target != exports
+                    && *gate != Standing::Pending =>
+            {
                 self.change(exports);
             }
             _ => {}

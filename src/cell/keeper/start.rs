@@ -65,6 +65,7 @@ fn begin(vserver: &str) -> io::Result<(Keeper, Flock<File>)> {
         last_home: None,
         cell: None,
         cgroup: Cgroup::begin(vserver),
+        gate: super::Gate::default(),
         names: super::Names::default(),
         build_until: None,
         announcing: Announcing::default(),

@@ -15,8 +15,8 @@ use rustix::thread::CapabilitySet;
 
 use super::super::probe::Protocol;
 use super::{
-    Access, CONFIG, Change, Client, Entry, Export, Launch, NfsExport, Ready, ServerSpec, Squash,
-    Surroundings, Version, directory, file,
+    Access, CONFIG, Change, Client, Entry, Export, Launch, NfsExport, Ports, Ready, ServerSpec,
+    Squash, Surroundings, Version, directory, file,
 };
 use crate::hash::fnv32;
 
@@ -158,8 +158,14 @@ fn render(spec: &ServerSpec, exports: &[Export], found: &Surroundings) -> Result
 
 fn head(spec: &ServerSpec, version: Version) -> String {
     let ServerSpec {
-        name, lease, grace, ..
+        name,
+        lease,
+        grace,
+        limits,
+        ..
     } = spec;
+    let connections = limits.of_server();
+    let clients = limits.connections;
     let state = state(spec);
     let since = |first: Version, line: &'static str| if version >= first { line } else { "" };
     // It would be an I/O flusher, which takes CAP_SYS_RESOURCE (src/MainNFSD/nfs_main.c), and ends if it
@@ -176,6 +182,7 @@ fn head(spec: &ServerSpec, version: Version) -> String {
         \tEnable_RQUOTA = false;\n\
         \tEnable_UDP = false;\n\
         \tfsid_device = false;\n\
+        \tRPC_Max_Connections = {connections};\n\
         {flusher}\
         }}\n\
         NFSV4 {{\n\
@@ -186,6 +193,7 @@ fn head(spec: &ServerSpec, version: Version) -> String {
         \tRecoveryRoot = \"{state}\";\n\
         \tMinor_Versions = 0, 1, 2;\n\
         \tOnly_Numeric_Owners = true;\n\
+        \tMax_Client_Ids = {clients};\n\
         {expired}\
         }}\n\
         NFS_KRB5 {{\n\
@@ -208,6 +216,7 @@ fn block(id: u16, directory: &str, nfs: &NfsExport) -> String {
         Squash::None => "No_Root_Squash",
     };
     let clients: Vec<_> = nfs.clients.iter().map(Client::to_string).collect();
+    let privileged = nfs.ports == Ports::Privileged;
     let path = path_line(directory);
     format!(
         "EXPORT {{\n\
@@ -219,8 +228,8 @@ fn block(id: u16, directory: &str, nfs: &NfsExport) -> String {
         \tSecType = sys;\n\
         \tAccess_Type = None;\n\
         \tSquash = {squash};\n\
-        \tCLIENT {{ Clients = {}; Protocols = 4; Access_Type = {access}; }}\n\
-        \tCLIENT {{ Clients = 127.0.0.1; Protocols = 4; Access_Type = MDONLY_RO; Squash = All_Squash; }}\n\
+        \tCLIENT {{ Clients = {}; Protocols = 4; Access_Type = {access}; PrivilegedPort = {privileged}; }}\n\
+        \tCLIENT {{ Clients = 127.0.0.1; Protocols = 4; Access_Type = MDONLY_RO; Squash = All_Squash; PrivilegedPort = false; }}\n\
         \tFSAL {{ Name = VFS; }}\n\
         }}\n",
         clients.join(", ")

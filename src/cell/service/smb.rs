@@ -42,6 +42,14 @@ const PASSING: [&str; 4] = ["lock", "cache", "pid", "ncalrpc"];
 
 const RUN: &str = "/run/samba";
 
+/// Minutes until a connection with a share but no open file is closed; clients make it anew unasked. Samba would
+/// wait for a week. One that has come to no share is closed within a minute in any case (source3/smbd/smb2_process.c).
+const IDLE_LIMIT: u32 = 60;
+
+/// Clients that are gone are noticed within 8 minutes, their processes end and their files are free: the kernel
+/// would take two hours (tcp(7)).
+const SEE_DEAD: &str = "TCP_KEEPIDLE=300 TCP_KEEPINTVL=30 TCP_KEEPCNT=6";
+
 pub fn entries(
     spec: &ServerSpec,
     exports: &[Export],
@@ -161,6 +169,7 @@ fn render(spec: &ServerSpec, exports: &[Export], found: &Surroundings) -> Result
 fn head(spec: &ServerSpec) -> String {
     let name = &spec.name;
     let kept = state(spec);
+    let processes = spec.limits.of_server();
     format!(
         "# Made by berth; changes are overwritten. Put your own into the vserver's config_dir.\n\
         [global]\n\
@@ -182,7 +191,10 @@ fn head(spec: &ServerSpec) -> String {
         \tprinting = bsd\n\
         \tprintcap name = /dev/null\n\
         \tdisable spoolss = yes\n\
-        \tveto files = /.berth/\n"
+        \tveto files = /.berth/\n\
+        \tmax smbd processes = {processes}\n\
+        \tdeadtime = {IDLE_LIMIT}\n\
+        \tsocket options = TCP_NODELAY {SEE_DEAD}\n"
     )
 }
 

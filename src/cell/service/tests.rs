@@ -12,7 +12,8 @@ fn spec() -> ServerSpec {
         lease: ServerSpec::LEASE,
         grace: ServerSpec::GRACE,
         config_dir: None,
-        limits: crate::cell::cgroup::Limits::default(),
+        cgroup: Default::default(),
+        limits: Default::default(),
     }
 }
 
@@ -34,6 +35,7 @@ fn export(directory: &str) -> Export {
             clients: vec!["10.1.0.0/24".parse().unwrap()],
             access: Access::Rw,
             squash: Squash::Root,
+            ports: Ports::Privileged,
         }),
         smb: None,
     }
@@ -71,7 +73,9 @@ fn each_export_is_a_block_for_its_clients_alone() {
     let text = ganesha(&[export("/data"), export("/srv/a b")]);
     assert_eq!(text.matches("EXPORT {").count(), 2);
     assert_eq!(text.matches("\tAccess_Type = None;\n").count(), 2);
-    assert!(text.contains("CLIENT { Clients = 10.1.0.0/24; Protocols = 4; Access_Type = RW; }"));
+    assert!(text.contains(
+        "CLIENT { Clients = 10.1.0.0/24; Protocols = 4; Access_Type = RW; PrivilegedPort = true; }"
+    ));
     assert!(text.contains("Path = \"/srv/a b\";"));
     assert!(text.contains("Server_Scope = \"alpha\";"));
 }

@@ -135,6 +135,37 @@ impl FromStr for Squash {
     }
 }
 
+/// From which ports of their own NFS clients may come. With `sec=sys` a server believes a client who its users
+/// are: only the port tells a client's kernel from any user of it, whom the kernel lets have none below 1024.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ports {
+    /// Those below 1024, which take root's rights on the client.
+    #[default]
+    Privileged,
+    /// All: for clients behind an address translation, which gives them other ones.
+    Any,
+}
+
+impl Ports {
+    /// Whether it is what a message that says nothing of it means.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl FromStr for Ports {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "privileged" => Ok(Self::Privileged),
+            "any" => Ok(Self::Any),
+            _ => Err(format!("\"{s}\" is none of privileged, any")),
+        }
+    }
+}
+
 /// A share's name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -189,6 +189,14 @@ pub const fn undo(kind: FsKind, stage: Stage) -> Option<&'static str> {
     }
 }
 
+/// The name of the file in which `stage` keeps what was there before, if its program keeps anything.
+pub const fn kept(kind: FsKind, stage: Stage) -> Option<&'static str> {
+    match (kind, stage) {
+        (FsKind::Xfs | FsKind::Btrfs, Stage::Preserve) => Some(IMAGE),
+        _ => undo(kind, stage),
+    }
+}
+
 /// What it means that `stage` ended so, with these words.
 pub fn verdict(kind: FsKind, stage: Stage, exit: Exit, said: &Said) -> Verdict {
     let code = match exit {

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use super::desired::Item;
 use super::{
-    Desired, Element, FROM_RULE, Family, LAST_TABLE, Object, Observed, Route, Step, WAY_TABLES,
-    Watched,
+    Desired, Element, FROM_RULE, Family, Incoming, LAST_TABLE, Object, Observed, Route, Rule, Step,
+    WAY_TABLES, Watched, vserver_of,
 };
 
 /// The steps that bring a VIP into service, or repair it. What is missing is made first, so that
@@ -81,9 +81,10 @@ fn heir(gone: &Object, state: &Observed) -> Option<Object> {
         return None;
     };
     let leaves_there = |vip: IpAddr| {
-        let way = state.rules().find(|r| r.from == Some(vip));
+        let mut rules = state.rules().filter(|r| r.preference == FROM_RULE);
+        let way = rules.find(|r| r.from == Some(vip));
         way.is_some_and(|rule| {
-            let mut routes = state.routes().filter(|r| r.table == rule.table);
+            let mut routes = state.routes().filter(|r| Some(r.table) == rule.table());
             routes.any(|r| r.to == (*subnet).into() && r.out.link() == Some(port))
         })
     };
@@ -179,6 +180,8 @@ struct Needs {
     cells: BTreeSet<(Family, String)>,
     /// The routes of the ways out that a rule leads to.
     ways: BTreeSet<Route>,
+    /// Interfaces whose rules are their keepers' affair.
+    kept: BTreeSet<String>,
 }
 
 impl Needs {
@@ -186,7 +189,7 @@ impl Needs {
         let tables: BTreeSet<(Family, u32)> = state
             .rules()
             .filter(|r| r.preference == FROM_RULE)
-            .map(|r| (r.family, r.table))
+            .filter_map(|r| Some((r.family, r.table()?)))
             .collect();
         let ways: BTreeSet<Route> = state
             .routes()
@@ -203,6 +206,7 @@ impl Needs {
             ports: BTreeSet::new(),
             cells: BTreeSet::new(),
             ways,
+            kept: kept(state),
         };
         for route in &needs.ways {
             let link = route.out.link();
@@ -239,6 +243,15 @@ impl Needs {
         set.iter().any(|(_, n)| n == name)
     }
 
+    fn rule(&self, rule: &Rule) -> bool {
+        match &rule.incoming {
+            Incoming::By(link) if rule.from.is_none() => {
+                self.kept.contains(link) || self.ports.contains(&(rule.family, link.clone()))
+            }
+            _ => self.families.contains(&rule.family),
+        }
+    }
+
     /// Whether a setting, `FAMILY/conf/INTERFACE/NAME` or `FAMILY/neigh/…`, is needed.
     fn setting(&self, key: &str) -> bool {
         let family = match key.starts_with("ipv4/") {
@@ -266,7 +279,7 @@ impl Needs {
             }
             Object::Element(Element::Cell(link)) => Self::both(&self.cells, link),
             Object::Element(Element::Host(ip)) => self.families.contains(&Family::of(ip)),
-            Object::Rule(rule) => self.families.contains(&rule.family),
+            Object::Rule(rule) => self.rule(rule),
             Object::Route(route) if WAY_TABLES.contains(&route.table) => self.ways.contains(route),
             Object::Route(route) if route.table == LAST_TABLE => self
                 .ways
@@ -275,6 +288,24 @@ impl Needs {
             _ => true,
         }
     }
+}
+
+/// The interfaces whose rules stay without a VIP: those of cells that live, or are being made at this moment.
+fn kept(state: &Observed) -> BTreeSet<String> {
+    let served = |link: &String| {
+        let cell = Object::Element(Element::Cell(link.clone()));
+        state.objects.contains(&cell)
+    };
+    let stays = |link: &String| match state.link(link) {
+        Some(link) => !link.eligible,
+        // One that has had a VIP is dead.
+        None => vserver_of(link).is_some() && !served(link),
+    };
+    let incoming = state.rules().filter_map(|rule| match &rule.incoming {
+        Incoming::By(link) => Some(link),
+        Incoming::Any | Incoming::Forwarded => None,
+    });
+    incoming.filter(|link| stays(link)).cloned().collect()
 }
 
 /// The ports that an announced VIP of `family` may be reached through.
@@ -303,13 +334,20 @@ fn clean_up(state: &mut Observed, steps: &mut Vec<Step>) {
         .filter(|o| !needs.object(o))
         .cloned()
         .collect();
-    for object in idle.iter().filter(|o| !o.is_element()) {
-        take(state, Step::Remove(object.clone()));
+    // Elements and rules that drop go only when nothing is forwarded there any more.
+    let (drops, others): (Vec<Object>, Vec<Object>) = idle.into_iter().partition(Object::drops);
+    for object in others {
+        take(state, Step::Remove(object));
     }
     // Forwarding goes before the acceptance of router advertisements, as the names have it.
     let keys: Vec<String> = state.before.keys().rev().cloned().collect();
     for key in keys.into_iter().filter(|key| !needs.setting(key)) {
         take(state, Step::Restore(key));
+    }
+    let (elements, rules): (Vec<Object>, Vec<Object>) =
+        drops.into_iter().partition(Object::is_element);
+    for rule in rules {
+        take(state, Step::Remove(rule));
     }
     if !vips {
         let remains = state
@@ -321,8 +359,7 @@ fn clean_up(state: &mut Observed, steps: &mut Vec<Step>) {
         }
         return;
     }
-    // Only now that nothing is forwarded there any more.
-    for object in idle.into_iter().filter(Object::is_element) {
-        take(state, Step::Remove(object));
+    for element in elements {
+        take(state, Step::Remove(element));
     }
 }

@@ -1,5 +1,7 @@
 //! What a VIP needs on a node: every object and setting, in the order in which they are made.
 
+mod shutting;
+
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
@@ -9,8 +11,9 @@ use super::place::{
     doubt, exits, subnet,
 };
 use super::{
-    BACKUP_METRIC, CELL_METRIC, Element, FIRST_METRIC, FROM_RULE, Family, LAST_RULE, LAST_TABLE,
-    Object, Observed, Out, Route, Rule, TO_RULE, TO_TABLE, UNREACHABLE_METRIC, WAY_TABLES,
+    Action, BACKUP_METRIC, CELL_METRIC, Element, FIRST_METRIC, FROM_RULE, Family, LAST_RULE,
+    LAST_TABLE, Object, Observed, Out, Route, Rule, TO_RULE, TO_TABLE, UNREACHABLE_METRIC,
+    WAY_TABLES,
 };
 use crate::hash::fnv64;
 
@@ -204,6 +207,7 @@ impl List<'_> {
             self.need(Object::Element(Element::Cell(veth.clone())));
         }
         self.hosts();
+        self.shut(ports.iter().map(|(port, _)| port.as_str()));
         for (port, chosen) in &ports {
             self.port(port, *chosen);
         }
@@ -246,17 +250,6 @@ impl List<'_> {
         let own = |name: &String| self.candidates.contains(name);
         let watched = self.seen.watched.keys();
         watched.filter(|name| !own(name)).cloned().collect()
-    }
-
-    /// Whether `port` forwarded packets of the family before berth came.
-    fn is_open(&self, port: &str) -> bool {
-        let on = |key: &str| self.seen.originally(key).is_some_and(|v| v != 0);
-        match self.family {
-            Family::V4 => on(&format!("ipv4/conf/{port}/forwarding")),
-            Family::V6 => {
-                on("ipv6/conf/all/forwarding") || on(&format!("ipv6/conf/{port}/force_forwarding"))
-            }
-        }
     }
 
     /// The node's own addresses, by which its own traffic is told from VIPs'.
@@ -335,12 +328,8 @@ impl List<'_> {
                 out,
             }));
         }
-        self.need(Object::Rule(Rule {
-            family: self.family,
-            preference: TO_RULE,
-            from: None,
-            table: TO_TABLE,
-        }));
+        let rule = Rule::lookup(self.family, TO_RULE, TO_TABLE);
+        self.need(Object::Rule(rule));
     }
 
     fn route(&mut self, table: u32, (to, out): (IpNetwork, Out), metric: u32, essential: bool) {
@@ -366,17 +355,14 @@ impl List<'_> {
                 self.route(LAST_TABLE, (to, out), metric, n == 0);
             }
         }
-        self.need(Object::Rule(Rule {
-            family: self.family,
-            preference: LAST_RULE,
-            from: None,
-            table: LAST_TABLE,
-        }));
+        let rule = Rule::lookup(self.family, LAST_RULE, LAST_TABLE);
+        self.need(Object::Rule(rule));
         self.need(Object::Rule(Rule {
             family: self.family,
             preference: FROM_RULE,
             from: Some(vip),
-            table,
+            incoming: self.sender(),
+            action: Action::Lookup(table),
         }));
         if chosen.own {
             for (n, exit) in exits.iter().enumerate() {

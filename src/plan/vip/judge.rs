@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::desired::Item;
 use super::place::present_port;
-use super::{Desired, Object, Observed};
+use super::{Desired, Incoming, Object, Observed, Rule};
 
 /// How a VIP is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,9 +89,7 @@ fn missing<'a>(desired: &'a Desired, seen: &'a Observed) -> impl Iterator<Item =
         }
         // Kernels before 6.15 drop it with the carrier: what is wrong is the carrier.
         Item::Object(Object::Proxy(port, _)) if !has_carrier(port, seen) => None,
-        Item::Object(object) => {
-            (!seen.objects.contains(object)).then(|| format!("{object} is missing"))
-        }
+        Item::Object(object) => (!is_met(object, seen)).then(|| format!("{object} is missing")),
         Item::Setting(key, value) => {
             let now = seen.settings.get(key)?;
             (now != value).then(|| format!("setting {key} is {now}, not {value}"))
@@ -99,10 +97,34 @@ fn missing<'a>(desired: &'a Desired, seen: &'a Observed) -> impl Iterator<Item =
     })
 }
 
+/// Whether an object is there, or one that another version has made in its stead.
+fn is_met(object: &Object, seen: &Observed) -> bool {
+    seen.objects.contains(object) || seen.objects.iter().any(|there| meets(there, object))
+}
+
+/// Whether `there` does for the VIP what `wanted` does: a rule that another version has made, for the VIP's packets
+/// from wherever they come.
+fn meets(there: &Object, wanted: &Object) -> bool {
+    match (there, wanted) {
+        (Object::Rule(there), Object::Rule(wanted)) => {
+            let general = Rule {
+                incoming: Incoming::Any,
+                ..wanted.clone()
+            };
+            wanted.from.is_some() && *there == general
+        }
+        _ => false,
+    }
+}
+
 /// What would draw packets elsewhere.
 fn surplus<'a>(desired: &'a Desired, seen: &'a Observed) -> impl Iterator<Item = String> + 'a {
     let own = seen.objects.iter().filter(|o| o.vip() == Some(desired.vip));
     own.filter(|o| matches!(o, Object::Proxy(..) | Object::Rule(_)))
-        .filter(|o| !desired.objects().any(|wanted| wanted == *o))
+        .filter(|o| {
+            !desired
+                .objects()
+                .any(|wanted| wanted == *o || meets(o, wanted))
+        })
         .map(|o| format!("{o} is too much"))
 }

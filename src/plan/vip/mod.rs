@@ -11,6 +11,7 @@ mod element;
 mod gateway;
 mod judge;
 mod place;
+mod rule;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +33,7 @@ pub use place::{
     Behind, Detour, NextHop, Problem, Request, check_places, holder, is_lost, is_reserved,
     present_port,
 };
+pub use rule::{Action, Incoming, Rule};
 
 /// The table of the routes to this node's VIPs.
 pub const TO_TABLE: u32 = 190;
@@ -44,6 +46,13 @@ pub const WAY_TABLES: std::ops::Range<u32> = 0x4000_0000..0x8000_0000;
 pub const TO_RULE: u32 = 100;
 /// Preference of the rules that lead a VIP's packets to its way out.
 pub const FROM_RULE: u32 = 200;
+/// Preference of the rules by which VIPs pass those of [`SHUT_RULE`] on their way to the node's own tables.
+pub const PASS_RULE: u32 = 300;
+/// Preference of the rules that drop what else comes from cells and from ports that forwarded nothing before:
+/// without them a node whose nftables table somebody flushes would be everybody's router.
+pub const SHUT_RULE: u32 = 400;
+/// Preference of the rule that those of [`PASS_RULE`] lead to.
+pub const GO_ON_RULE: u32 = 500;
 /// Preference of the rule for [`LAST_TABLE`]: after the node's own tables.
 pub const LAST_RULE: u32 = 33_000;
 
@@ -143,19 +152,6 @@ impl Route {
     }
 }
 
-/// A rule of berth's.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Rule {
-    /// The family it is for.
-    pub family: Family,
-    /// Its preference.
-    pub preference: u32,
-    /// Only packets from this address.
-    pub from: Option<IpAddr>,
-    /// The table it has looked up.
-    pub table: u32,
-}
-
 /// Something in the kernel that berth makes. Interfaces go by their names, for elements of nftables
 /// sets stay when an interface goes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -187,6 +183,15 @@ impl Object {
             Self::Route(route) => (route.table == TO_TABLE).then(|| route.to.ip()),
             Self::Rule(rule) => rule.from,
             Self::Tables | Self::StandIn(_) | Self::CellRoute(_) => None,
+        }
+    }
+
+    /// Whether packets are dropped for its sake.
+    fn drops(&self) -> bool {
+        match self {
+            Self::Element(_) => true,
+            Self::Rule(rule) => rule.action == Action::Blackhole,
+            _ => false,
         }
     }
 
@@ -222,16 +227,6 @@ impl fmt::Display for Route {
             Out::Unreachable => f.write_str(" unreachable")?,
         }
         write!(f, " table {}", self.table)
-    }
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rule {}", self.preference)?;
-        if let Some(from) = self.from {
-            write!(f, " from {from}")?;
-        }
-        write!(f, " lookup {}", self.table)
     }
 }
 

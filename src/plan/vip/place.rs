@@ -482,7 +482,7 @@ fn taken(vip: IpAddr, seen: &Observed) -> BTreeMap<&str, usize> {
         .filter_map(|r| Some(((r.family(), r.table), r.out.link()?)))
         .collect();
     for rule in seen.rules().filter(|r| r.preference == FROM_RULE) {
-        let way = ways.get(&(rule.family, rule.table));
+        let way = rule.table().and_then(|t| ways.get(&(rule.family, t)));
         ports.extend(rule.from.zip(way.copied()));
     }
     ports.extend(seen.proxies().map(|(port, vip)| (vip, port)));
@@ -541,7 +541,7 @@ pub fn present_port(vip: IpAddr, seen: &Observed) -> Option<String> {
     let rule = seen
         .rules()
         .find(|r| r.from == Some(vip) && r.preference == FROM_RULE)?;
-    let mut routes = seen.routes().filter(|r| r.table == rule.table);
+    let mut routes = seen.routes().filter(|r| Some(r.table) == rule.table());
     let way = routes.find(|r| r.metric == FIRST_METRIC)?;
     way.out.link().map(str::to_owned)
 }

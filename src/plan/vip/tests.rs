@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod detours;
+mod shutting;
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -48,13 +49,20 @@ fn node() -> Observed {
         settings.insert(format!("ipv4/neigh/{name}/proxy_delay"), 80);
     }
     settings.insert("ipv6/conf/all/forwarding".into(), 0);
-    let routes = [Family::V4, Family::V6].map(Object::CellRoute);
+    let routes = Family::BOTH.map(Object::CellRoute);
     Observed {
         links,
         settings,
-        objects: routes.into(),
+        objects: routes.into_iter().chain(bars()).collect(),
         ..Observed::default()
     }
+}
+
+/// The cells' rules, which their keepers make.
+fn bars() -> impl Iterator<Item = Object> {
+    let shut = |cell: &str, family| Rule::shut(family, Incoming::By(cell.to_owned()));
+    let of = move |cell| Family::BOTH.map(|family| Object::Rule(shut(cell, family)));
+    ["b-alpha", "b-beta"].into_iter().flat_map(of)
 }
 
 fn request(vip: &str) -> Request {
@@ -253,7 +261,12 @@ fn each_missing_piece_is_a_failure_that_names_it() {
         state.objects.remove(&object);
         let verdict = verdict(&state, &request);
         match object {
-            Object::Element(Element::Host(_)) | Object::CellRoute(Family::V6) => {
+            Object::Element(Element::Host(_))
+            | Object::CellRoute(Family::V6)
+            | Object::Rule(Rule {
+                preference: SHUT_RULE,
+                ..
+            }) => {
                 assert_eq!(verdict, Verdict::Running);
             }
             _ => assert_eq!(verdict, Verdict::Failed(format!("{object} is missing"))),
@@ -485,6 +498,8 @@ proptest! {
             prop_assert_eq!(others(&state), before, "only its own objects go");
             prop_assert!(stop(vip, &state).is_empty(), "a second stop has nothing to do");
         }
+        // What others have taken away of these their keepers' next life makes.
+        state.objects.extend(bars());
         prop_assert_eq!(state, node());
     }
 }

@@ -22,8 +22,10 @@ const DELADDR: u16 = 21;
 const DELROUTE: u16 = 25;
 const DELRULE: u16 = 33;
 const NEWNETCONF: u16 = 80;
-/// `NFT_MSG_DELTABLE`, `…DELCHAIN`, `…DELRULE`, `…DELSET` and `…DELSETELEM`, of nf_tables.
-const NFTABLES_DELETIONS: [u16; 5] = [0xa02, 0xa05, 0xa08, 0xa0b, 0xa0e];
+/// `NFT_MSG_DELTABLE`, of nf_tables.
+const DELTABLE: u16 = 0xa02;
+/// The same and `…DELCHAIN`, `…DELRULE`, `…DELSET` and `…DELSETELEM`.
+const NFTABLES_DELETIONS: [u16; 5] = [DELTABLE, 0xa05, 0xa08, 0xa0b, 0xa0e];
 /// `struct fib_rule_hdr` and `struct nfgenmsg`.
 const RULE_HEADER: usize = 12;
 const NFGENMSG: usize = 4;
@@ -46,6 +48,8 @@ pub enum Change {
     Address,
     /// A route or rule of one of the makers asked for, or something of the nftables table, is gone.
     Loss,
+    /// The nftables table itself is gone.
+    Table,
     /// A network setting of the interface with this index, or of all.
     Setting(Option<u32>),
 }
@@ -104,6 +108,7 @@ impl Events {
                             Change::Link,
                             Change::Address,
                             Change::Loss,
+                            Change::Table,
                             Change::Setting(None),
                         ]);
                     }
@@ -139,7 +144,11 @@ impl Events {
                 // The first attribute of all of them is the table's name.
                 let (_, table) =
                     Attributes(payload.get(NFGENMSG..)?).find(|(kind, _)| *kind == 1)?;
-                (text_of(table) == self.table).then_some(Change::Loss)
+                let change = match kind {
+                    DELTABLE => Change::Table,
+                    _ => Change::Loss,
+                };
+                (text_of(table) == self.table).then_some(change)
             }
             _ => None,
         }
@@ -177,7 +186,8 @@ mod tests {
             let header = [2, 0, 0, 0, 12, 0, 1, 0];
             events.change(kind, &[&header[..], name].concat())
         };
-        assert_eq!(table(0xa02, b"berth\0\0\0"), Some(Change::Loss));
+        assert_eq!(table(0xa02, b"berth\0\0\0"), Some(Change::Table));
+        assert_eq!(table(0xa0e, b"berth\0\0\0"), Some(Change::Loss));
         assert_eq!(table(0xa02, b"filter\0\0"), None);
         assert_eq!(table(0xa00, b"berth\0\0\0"), None);
         let rule = |by: u8| {

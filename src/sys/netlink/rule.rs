@@ -1,4 +1,4 @@
-//! Policy rules: which routing table is asked, and when.
+//! Policy rules: which routing table is asked, and when, and what is not routed at all.
 
 use std::fmt;
 use std::io;
@@ -6,12 +6,36 @@ use std::net::IpAddr;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{RouteHeader, RouteProtocol};
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 use nix::errno::Errno;
 
 use super::{Applied, Family, NLM_F_CREATE, NLM_F_EXCL, Socket, decode};
 
-/// A rule that has a table looked up, for one source address or for all packets.
+/// Which packets a rule is for, by where they come from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Incoming {
+    /// Wherever.
+    Any,
+    /// Those that come in by the interface of this name, which need not be there (`FRA_IIFNAME`).
+    By(String),
+    /// All but those that this node sends itself (`not iif lo`).
+    Forwarded,
+}
+
+/// What a rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// Has this table looked up.
+    Lookup(u32),
+    /// Drops the packet, and tells nobody.
+    Blackhole,
+    /// Goes on with the rule of this preference, which is a later one.
+    Goto(u32),
+    /// Nothing: it is there to be gone on with.
+    Nothing,
+}
+
+/// A policy rule (ip-rule(8), linux/fib_rules.h).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rule {
     /// The family it is for.
@@ -20,10 +44,33 @@ pub struct Rule {
     pub preference: u32,
     /// Only packets from this address.
     pub from: Option<IpAddr>,
-    /// The table looked up.
-    pub table: u32,
+    /// Only packets that come in so.
+    pub incoming: Incoming,
+    /// What it does with them.
+    pub action: Action,
     /// Who made it: `FRA_PROTOCOL`.
     pub protocol: u8,
+}
+
+impl fmt::Display for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => Ok(()),
+            Self::By(link) => write!(f, " iif {link}"),
+            Self::Forwarded => f.write_str(" not iif lo"),
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lookup(table) => write!(f, " lookup {table}"),
+            Self::Blackhole => f.write_str(" blackhole"),
+            Self::Goto(preference) => write!(f, " goto {preference}"),
+            Self::Nothing => f.write_str(" nop"),
+        }
+    }
 }
 
 impl fmt::Display for Rule {
@@ -32,7 +79,7 @@ impl fmt::Display for Rule {
         if let Some(from) = self.from {
             write!(f, " from {from}")?;
         }
-        write!(f, " lookup {}", self.table)
+        write!(f, "{}{}", self.incoming, self.action)
     }
 }
 
@@ -78,6 +125,9 @@ impl Socket {
     }
 }
 
+/// What packets that the node sends itself come in by, as rules have it.
+const LOOPBACK: &str = "lo";
+
 const fn full_length(ip: &IpAddr) -> u8 {
     match ip {
         IpAddr::V4(_) => 32,
@@ -87,18 +137,36 @@ const fn full_length(ip: &IpAddr) -> u8 {
 
 fn write(rule: &Rule) -> RuleMessage {
     let mut content = RuleMessage::default();
-    content.header.family = rule.family.into();
-    content.header.action = RuleAction::ToTable;
-    content.header.table = u8::try_from(rule.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
-    content.header.src_len = rule.from.as_ref().map_or(0, full_length);
-    content.attributes = vec![
+    let header = &mut content.header;
+    header.family = rule.family.into();
+    header.src_len = rule.from.as_ref().map_or(0, full_length);
+    let mut attributes = vec![
         RuleAttribute::Priority(rule.preference),
-        RuleAttribute::Table(rule.table),
         RuleAttribute::Protocol(RouteProtocol::from(rule.protocol)),
     ];
-    content
-        .attributes
-        .extend(rule.from.map(RuleAttribute::Source));
+    header.action = match rule.action {
+        Action::Lookup(table) => {
+            header.table = u8::try_from(table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
+            attributes.push(RuleAttribute::Table(table));
+            RuleAction::ToTable
+        }
+        Action::Blackhole => RuleAction::Blackhole,
+        Action::Goto(preference) => {
+            attributes.push(RuleAttribute::Goto(preference));
+            RuleAction::Goto
+        }
+        Action::Nothing => RuleAction::Nop,
+    };
+    match &rule.incoming {
+        Incoming::Any => {}
+        Incoming::By(link) => attributes.push(RuleAttribute::Iifname(link.clone())),
+        Incoming::Forwarded => {
+            attributes.push(RuleAttribute::Iifname(LOOPBACK.to_owned()));
+            header.flags |= RuleFlags::Invert;
+        }
+    }
+    attributes.extend(rule.from.map(RuleAttribute::Source));
+    content.attributes = attributes;
     content
 }
 
@@ -111,23 +179,41 @@ fn read(family: Family, content: RouteNetlinkMessage) -> Option<Rule> {
         family,
         preference: 0,
         from: None,
-        table: u32::from(header.table),
+        incoming: Incoming::Any,
+        action: Action::Nothing,
         protocol: 0,
     };
+    let (mut table, mut target) = (u32::from(header.table), None);
     for attribute in content.attributes {
         match attribute {
             RuleAttribute::Priority(number) => rule.preference = number,
-            RuleAttribute::Table(number) => rule.table = number,
+            RuleAttribute::Table(number) => table = number,
+            RuleAttribute::Goto(preference) => target = Some(preference),
             RuleAttribute::Protocol(by) => rule.protocol = by.into(),
             RuleAttribute::Source(ip) => rule.from = Some(ip),
+            RuleAttribute::Iifname(link) => rule.incoming = Incoming::By(link),
             RuleAttribute::Destination(_)
-            | RuleAttribute::Iifname(_)
             | RuleAttribute::Oifname(_)
             | RuleAttribute::FwMark(_) => return None,
             _ => {}
         }
     }
+    if header.flags.contains(RuleFlags::Invert) {
+        match &rule.incoming {
+            Incoming::By(link) if link == LOOPBACK && rule.from.is_none() => {
+                rule.incoming = Incoming::Forwarded;
+            }
+            _ => return None,
+        }
+    }
+    rule.action = match header.action {
+        RuleAction::ToTable => Action::Lookup(table),
+        RuleAction::Blackhole => Action::Blackhole,
+        RuleAction::Goto => Action::Goto(target?),
+        RuleAction::Nop => Action::Nothing,
+        _ => return None,
+    };
     let whole = header.src_len == rule.from.as_ref().map_or(0, full_length);
     let right = header.family == family.into();
-    (right && whole && header.dst_len == 0 && header.action == RuleAction::ToTable).then_some(rule)
+    (right && whole && header.dst_len == 0).then_some(rule)
 }

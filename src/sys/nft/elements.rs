@@ -27,13 +27,13 @@ const DELSETELEM: u16 = 14;
 const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
 const NFTA_SET_ELEM_LIST_SET: u16 = 2;
 const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
-const NFTA_LIST_ELEM: u16 = 1;
+pub(super) const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_SET_ELEM_KEY: u16 = 1;
 const NFTA_SET_ELEM_DATA: u16 = 2;
 const NFTA_SET_ELEM_EXPR: u16 = 7;
 const NFTA_SET_ELEM_KEY_END: u16 = 10;
 const NFTA_COUNTER_BYTES: u16 = 1;
-const NLA_F_NESTED: u16 = 0x8000;
+pub(super) const NLA_F_NESTED: u16 = 0x8000;
 pub(super) const NLM_F_CREATE: u16 = 0x400;
 /// An interface's name in a key.
 const IFNAMSIZ: usize = 16;
@@ -405,7 +405,8 @@ pub(super) fn payload(family: u8, attributes: &[(u16, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+/// An attribute as it is sent.
+pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     // Values made here are far shorter than the 64 KiB a length can tell.
     let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
     bytes.extend_from_slice(&kind.to_ne_bytes());
@@ -414,7 +415,7 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
+pub(super) fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
     attribute(kind | NLA_F_NESTED, value)
 }
 
@@ -425,7 +426,7 @@ pub(super) fn text(text: &str) -> Vec<u8> {
     bytes
 }
 
-fn name_bytes(name: &str) -> Vec<u8> {
+pub(super) fn name_bytes(name: &str) -> Vec<u8> {
     let mut bytes = name.as_bytes().to_vec();
     bytes.resize(IFNAMSIZ, 0);
     bytes

@@ -18,9 +18,9 @@ use self::walk::{End, Names, Packet, Set, Shape, walk};
 use super::Socket;
 use super::elements::{NFPROTO_INET, TABLE, message_type, payload, text};
 use super::protocol::{
-    GETCHAIN, GETRULE, GETSETELEM, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY,
-    NFTA_CHAIN_TABLE, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_TABLE, NFTA_TABLE_NAME,
-    attribute,
+    GETCHAIN, GETRULE, GETSETELEM, NFPROTO_IPV4, NFPROTO_IPV6, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME,
+    NFTA_CHAIN_POLICY, NFTA_CHAIN_TABLE, NFTA_HOOK_HOOKNUM, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS,
+    NFTA_RULE_TABLE, NFTA_TABLE_FLAGS, NFTA_TABLE_NAME, attribute,
 };
 use crate::sys::message;
 use crate::sys::netlink::Family;
@@ -28,17 +28,13 @@ use crate::sys::netlink::wire::{Attributes, Message, Request, text_of};
 
 const GETTABLE: u16 = 1;
 const GETSET: u16 = 10;
-const NFTA_TABLE_FLAGS: u16 = 2;
 const TABLE_IS_DORMANT: u32 = 1;
-const NFTA_HOOK_HOOKNUM: u16 = 1;
 const NFTA_SET_TABLE: u16 = 1;
 const NFTA_SET_NAME: u16 = 2;
 const NFTA_SET_FLAGS: u16 = 3;
 const NFTA_SET_KEY_LEN: u16 = 5;
 const NFT_SET_CONSTANT: u32 = 2;
 const NFTA_ELEMENTS: u16 = 3;
-const NFPROTO_IPV4: u8 = 2;
-const NFPROTO_IPV6: u8 = 10;
 const HOOK_FORWARD: u32 = 2;
 const POLICY_DROP: u32 = 0;
 

@@ -3,7 +3,9 @@
 //! The rules are fixed and made once, by `nft`; what they apply to are elements of sets, which are
 //! added, deleted and listed over nfnetlink directly.
 
+mod cell;
 mod elements;
+mod expression;
 mod foreign;
 mod generation;
 mod protocol;
@@ -13,6 +15,7 @@ mod table;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+pub use cell::CellFilter;
 pub use elements::{Element, TABLE};
 pub use foreign::{Barrier, Passage};
 use nix::sys::wait::waitpid;

@@ -11,17 +11,15 @@ use super::elements::{
     NFPROTO_ARP, NFPROTO_INET, NLM_F_CREATE, TABLE, message_type, payload, text,
 };
 use super::protocol::{
-    GETRULE, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TABLE,
-    NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_TABLE, attribute,
+    GETRULE, NEWCHAIN, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TABLE,
+    NFTA_CHAIN_TYPE, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_TABLE, attribute,
 };
 use crate::hash::Fnv64;
 use crate::sys::message;
 use crate::sys::netlink::wire::{Message, Request};
 
-const NEWCHAIN: u16 = 3;
 pub(super) const DELCHAIN: u16 = 5;
 const NFTA_CHAIN_USE: u16 = 6;
-const NFTA_CHAIN_TYPE: u16 = 7;
 /// With it begins the name of the chain that is the seal.
 const SEAL: &str = "seal_";
 

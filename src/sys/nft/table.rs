@@ -9,7 +9,7 @@ use nix::errno::Errno;
 
 use super::elements::{NFPROTO_ARP, NFPROTO_INET, TABLE, message_type, payload, text};
 use super::foreign::{Barrier, foreign};
-use super::protocol::{NFTA_CHAIN_NAME, NFTA_CHAIN_TABLE, NFTA_TABLE_NAME, attribute};
+use super::protocol::{DELTABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_TABLE, NFTA_TABLE_NAME, attribute};
 use super::seal::{DELCHAIN, OwnRule, own};
 use super::{Socket, Standing};
 use crate::hash::fnv64;
@@ -17,7 +17,6 @@ use crate::sys::command::run_with_input;
 use crate::sys::netlink::wire::{Request, text_of};
 use crate::sys::program::command;
 
-const DELTABLE: u16 = 2;
 const NFTA_RULE_USERDATA: u16 = 7;
 const UDATA_COMMENT: u8 = 0;
 

@@ -39,6 +39,7 @@ fn addresses_outlive_the_daemon_and_what_others_do_to_them_is_mended() {
     killed_while_a_port_fails(&lab, &node);
     moved_while_an_agent_has_the_lock(&lab, &node);
     meddled_with(&lab, &node);
+    flushed(&lab, &node);
     stopped_while_degraded(&lab, &node);
     degraded_when_maintenance_begins(&lab, &node);
     assert_eq!(processes(&lab, &node, "alpha"), servers);
@@ -198,6 +199,22 @@ fn meddled_with(lab: &Lab, node: &str) {
         ports::wait_usable(lab, node, &["eth1", "eth2"], true, LIMIT).unwrap();
     }
     assert_eq!(run(lab, node, stops), before, "a resource was restarted");
+}
+
+/// The tables are made again at once, and no packet of a VIP is lost meanwhile.
+fn flushed(lab: &Lab, node: &str) {
+    let pings = begin(lab);
+    let script = "begun=$(date +%s%N); nft flush ruleset; \
+        until nft get element inet berth vip4 '{ 10.1.0.50 }' >/dev/null 2>&1; do :; done; \
+        echo $(( ($(date +%s%N) - begun) / 1000000 ))";
+    let mut times: Vec<String> = Vec::new();
+    for _ in 0..10 {
+        times.push(run(lab, node, script).trim().to_owned());
+        // From one loss of the tables to the next there is a pause.
+        thread::sleep(Duration::from_millis(300));
+    }
+    eprintln!("flushed and made again, ms: {}", times.join(" "));
+    end(pings, "flushed");
 }
 
 /// What it told the cluster of its ports does not stay on show when it watches them no more.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::ocf::log;
 
 /// How long after a failure it is tried again.
-const PAUSE: Duration = Duration::from_millis(200);
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
 /// How long it may go on before another daemon shall try.
 const LIMIT: Duration = Duration::from_secs(30);
 /// How long after it may be read again a failure belongs to the same trouble: nothing may have been there to be

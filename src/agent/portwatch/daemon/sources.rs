@@ -1,12 +1,14 @@
 //! What the daemon waits for, and what the kernel tells it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::Daemon;
+use super::endurance::PAUSE;
+use super::{Daemon, MEND_AFTER, MEND_PAUSE, TABLE_PAUSE};
 use crate::cell::channel::Channel;
 use crate::sys::netlink::Change;
 
@@ -30,7 +32,8 @@ impl Daemon {
                 .and_then(|changes| self.heed(&changes, now));
             if self.endurance.note(heeded, now)? {
                 // Nothing is known of what came meanwhile.
-                let everything = [Change::Link, Change::Address, Change::Loss].into();
+                let everything = [Change::Link, Change::Address, Change::Loss, Change::Table];
+                let everything = everything.into();
                 let heeded = self.heed(&everything, now);
                 self.endurance.note(heeded, now)?;
             }
@@ -45,6 +48,27 @@ impl Daemon {
             });
             self.deafness.note(answers, now)?;
         }
+        Ok(())
+    }
+
+    fn heed(&mut self, changes: &BTreeSet<Change>, now: Instant) -> io::Result<()> {
+        let mut concerned = false;
+        if changes.contains(&Change::Link) || changes.contains(&Change::Address) {
+            concerned |= self.look(now)?;
+        }
+        // Interfaces come and go on some nodes all day long.
+        concerned |= changes.iter().any(|change| match change {
+            Change::Loss | Change::Setting(None) => true,
+            Change::Setting(Some(index)) => self.watch.concerns(*index),
+            Change::Link | Change::Address | Change::Table => false,
+        });
+        let later = (now + MEND_AFTER).max(self.mended + MEND_PAUSE);
+        let soon = now.max(self.mended + TABLE_PAUSE);
+        let dues = [
+            concerned.then_some(later),
+            changes.contains(&Change::Table).then_some(soon),
+        ];
+        self.mend_at = dues.into_iter().chain([self.mend_at]).flatten().min();
         Ok(())
     }
 
@@ -79,6 +103,11 @@ impl Daemon {
         match poll(&mut fds, timeout) {
             Ok(_) => {}
             Err(nix::errno::Errno::EINTR) => return Ok(Ready::default()),
+            // For want of memory, which may be there again the next moment.
+            Err(nix::errno::Errno::ENOMEM | nix::errno::Errno::EAGAIN) => {
+                std::thread::sleep(PAUSE);
+                return Ok(Ready::default());
+            }
             Err(e) => return Err(e.into()),
         }
         let any = |range: &[PollFd<'_>]| range.iter().any(|fd| fd.any().unwrap_or(true));

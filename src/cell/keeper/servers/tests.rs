@@ -28,7 +28,8 @@ fn running(exports: &[Export]) -> Servers {
         lease: ServerSpec::LEASE,
         grace: ServerSpec::GRACE,
         config_dir: None,
-        limits: crate::cell::cgroup::Limits::default(),
+        cgroup: Default::default(),
+        limits: Default::default(),
     };
     let mut servers = Servers::new(member, spec, None);
     servers.phase = Phase::Running;

@@ -146,10 +146,10 @@ fn all_that_a_vip_sends_goes_to_its_router_and_nothing_answers_here() {
     let rule = state.rules().find(|r| r.from == Some(home.vip)).unwrap();
     let ways: Vec<String> = state
         .routes()
-        .filter(|r| r.table == rule.table)
+        .filter(|r| Some(r.table) == rule.table())
         .map(ToString::to_string)
         .collect();
-    let table = rule.table;
+    let table = rule.table().unwrap();
     assert_eq!(
         ways,
         [

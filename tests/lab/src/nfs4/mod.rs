@@ -4,6 +4,7 @@
 
 mod client;
 mod compound;
+mod port;
 mod probe;
 mod rpc;
 mod writer;
@@ -13,6 +14,7 @@ use std::fmt;
 use std::io;
 
 pub use client::{Client, File};
+pub use port::connect;
 pub use probe::{Outage, Probe};
 pub use writer::{Ack, Report, Writer, record, verify};
 

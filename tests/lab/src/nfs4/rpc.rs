@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::Failure;
+use super::port;
 use super::xdr::{Decoder, Encoder};
 
 const PROGRAM: u32 = 100_003;
@@ -27,7 +28,7 @@ impl Rpc {
     /// # Errors
     /// If it doesn't answer within `limit`.
     pub fn connect(address: SocketAddr, limit: Duration) -> Result<Self, Failure> {
-        let stream = TcpStream::connect_timeout(&address, limit)?;
+        let stream = port::connect(address, limit)?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, xid: 0 })
     }

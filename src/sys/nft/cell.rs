@@ -1,0 +1,194 @@
+//! The filter of one cell: an nftables table of its own that nobody but the process which made it can change, and
+//! that ends with it.
+//!
+//! Table `berth` belongs to all VIPs of the node, and anybody may flush it: without this one a cell would reach
+//! the node's own ports until it is mended, and always while the cell has no VIP. A table with the kernel's flag
+//! `owner` (since 5.12) belongs to the netlink socket that made it: `nft flush ruleset` passes it over.
+
+use std::fmt;
+use std::io;
+
+use nix::errno::Errno;
+
+use super::Socket;
+use super::elements::{
+    NFPROTO_INET, NLA_F_NESTED, NLM_F_CREATE, attribute, message_type, payload, text,
+};
+use super::expression::{Compare, Expressions, Verdict};
+use super::protocol::{
+    DELTABLE, NEWCHAIN, NEWRULE, NEWTABLE, NFPROTO_IPV4, NFPROTO_IPV6, NFTA_CHAIN_HOOK,
+    NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TABLE, NFTA_CHAIN_TYPE, NFTA_HOOK_HOOKNUM,
+    NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_TABLE, NFTA_TABLE_FLAGS, NFTA_TABLE_NAME,
+};
+use crate::sys::netlink::wire::{Refusal, Request};
+
+const TABLE_OWNED: u32 = 2;
+const NFTA_HOOK_PRIORITY: u16 = 2;
+const NLM_F_EXCL: u16 = 0x200;
+const NLM_F_APPEND: u16 = 0x800;
+const HOOK_INPUT: u32 = 1;
+/// Before those of firewalls, which mostly have 0: they need not count or log what is dropped here.
+const PRIORITY: i32 = -10;
+const POLICY_ACCEPT: u32 = 1;
+const CHAIN: &str = "input";
+
+const TCP: u8 = 6;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+/// Where a TCP header has its flags (RFC 9293), and two of these.
+const TCP_FLAGS: u32 = 13;
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+/// Echo replies, destination unreachable, time exceeded, parameter problem (RFC 792).
+const ICMP_ANSWERS: [u8; 4] = [0, 3, 11, 12];
+/// The same, and packet too big (RFC 4443).
+const ICMPV6_ANSWERS: [u8; 5] = [129, 1, 2, 3, 4];
+
+/// What a cell may send to the node itself: answers, from addresses that are reached by its interface. It holds
+/// for as long as this value lives, from before the interface is there.
+pub struct CellFilter {
+    socket: Socket,
+    table: String,
+    owned: bool,
+}
+
+impl CellFilter {
+    /// Makes the filter for the cell of `vserver` behind the node's interface `link`, in the calling thread's
+    /// network namespace.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn new(vserver: &str, link: &str) -> io::Result<Self> {
+        let mut filter = Self {
+            socket: Socket::new()?,
+            table: format!("berth-cell-{vserver}"),
+            owned: true,
+        };
+        // One without an owner outlives whoever made it.
+        match filter.delete()? {
+            Err(no) if no.errno == Errno::EPERM => {
+                // Its owner is another process: the keeper before, which the kernel still clears away.
+                filter.table = format!("{}-{}", filter.table, std::process::id());
+            }
+            Err(no) if no.errno != Errno::ENOENT => return Err(no.of(filter.what("delete"))),
+            _ => {}
+        }
+        // The kernel may be older than the flag, or have no lookup of routes in this place.
+        for (owned, forged) in [(true, true), (true, false), (false, true), (false, false)] {
+            filter.owned = owned;
+            match filter.make(link, forged)? {
+                Ok(()) => return Ok(filter),
+                Err(no)
+                    if [Errno::EOPNOTSUPP, Errno::EINVAL, Errno::ENOENT].contains(&no.errno)
+                        && (owned || forged) => {}
+                Err(no) => return Err(no.of(filter.what("create"))),
+            }
+        }
+        Err(io::Error::other(filter.what("create")))
+    }
+
+    /// Whether nobody else can change it.
+    pub fn is_owned(&self) -> bool {
+        self.owned
+    }
+
+    fn what(&self, verb: &str) -> String {
+        format!("{verb} nftables table {}", self.table)
+    }
+
+    fn delete(&mut self) -> io::Result<Result<(), Refusal>> {
+        let request = Request {
+            kind: message_type(DELTABLE),
+            flags: 0,
+            payload: payload(NFPROTO_INET, &[(NFTA_TABLE_NAME, &text(&self.table))]),
+        };
+        let done = self.socket.transaction(&[request])?;
+        Ok(done.map_err(|(_, no)| no))
+    }
+
+    fn make(&mut self, link: &str, forged: bool) -> io::Result<Result<(), Refusal>> {
+        let table = text(&self.table);
+        let flags = if self.owned { TABLE_OWNED } else { 0 };
+        let hook = [
+            attribute(NFTA_HOOK_HOOKNUM, &HOOK_INPUT.to_be_bytes()),
+            attribute(NFTA_HOOK_PRIORITY, &PRIORITY.to_be_bytes()),
+        ]
+        .concat();
+        let request = |verb, flags, attributes: &[(u16, &[u8])]| Request {
+            kind: message_type(verb),
+            flags: NLM_F_CREATE | flags,
+            payload: payload(NFPROTO_INET, attributes),
+        };
+        let mut requests = vec![
+            request(
+                NEWTABLE,
+                NLM_F_EXCL,
+                &[
+                    (NFTA_TABLE_NAME, &table),
+                    (NFTA_TABLE_FLAGS, &u32::to_be_bytes(flags)),
+                ],
+            ),
+            request(
+                NEWCHAIN,
+                NLM_F_EXCL,
+                &[
+                    (NFTA_CHAIN_TABLE, &table),
+                    (NFTA_CHAIN_NAME, &text(CHAIN)),
+                    (NFTA_CHAIN_HOOK | NLA_F_NESTED, &hook),
+                    (NFTA_CHAIN_POLICY, &POLICY_ACCEPT.to_be_bytes()),
+                    (NFTA_CHAIN_TYPE, &text("filter")),
+                ],
+            ),
+        ];
+        requests.extend(rules(link, forged).iter().map(|rule| {
+            let attributes: [(u16, &[u8]); 3] = [
+                (NFTA_RULE_TABLE, &table),
+                (NFTA_RULE_CHAIN, &text(CHAIN)),
+                (NFTA_RULE_EXPRESSIONS | NLA_F_NESTED, rule.bytes()),
+            ];
+            request(NEWRULE, NLM_F_APPEND, &attributes)
+        }));
+        let made = self.socket.transaction(&requests)?;
+        Ok(made.map_err(|(_, no)| no))
+    }
+}
+
+impl fmt::Debug for CellFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "nftables table {}", self.table)
+    }
+}
+
+impl Drop for CellFilter {
+    fn drop(&mut self) {
+        if !self.owned {
+            // Without its cell it applies to nothing.
+            let _ = self.delete();
+        }
+    }
+}
+
+/// The same as chain `input` of table `berth` has for all cells; and, if `forged`, nothing from an address that
+/// is not one of the cell's VIPs: only these have routes by its interface.
+fn rules(link: &str, forged: bool) -> Vec<Expressions> {
+    let rule = Expressions::default;
+    let accept = |rule: Expressions| rule.verdict(Verdict::Accept);
+    let drop = |rule: Expressions| rule.verdict(Verdict::Drop);
+    let mut rules = vec![accept(rule().incoming(Compare::IsNot, link))];
+    if forged {
+        rules.push(drop(rule().forged()));
+    }
+    let opens = |rule: Expressions| rule.byte(TCP_FLAGS, SYN | ACK, Compare::IsNot, SYN);
+    rules.push(accept(opens(rule().protocol(TCP))));
+    for (family, protocol, answers) in [
+        (NFPROTO_IPV4, ICMP, &ICMP_ANSWERS[..]),
+        (NFPROTO_IPV6, ICMPV6, &ICMPV6_ANSWERS),
+    ] {
+        rules.extend(answers.iter().map(|answer| {
+            let rule = rule().family(family).protocol(protocol);
+            accept(rule.byte(0, u8::MAX, Compare::Is, *answer))
+        }));
+    }
+    rules.push(drop(rule()));
+    rules
+}

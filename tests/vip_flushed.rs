@@ -1,0 +1,239 @@
+//! Attacks on a node whose nftables tables somebody has flushed, as `systemctl reload nftables` does, while nobody
+//! mends them.
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
+mod vip_lab;
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use berth::ocf::State;
+use berth::sys::netlink::{Action, Family, Incoming, Rule, Socket};
+use vip_lab::Namespace;
+use vip_lab::network::{Cell, Network, call, differences, pings, serve};
+
+/// One family's addresses.
+struct Addresses {
+    /// How `ip` is told the family.
+    option: &'static str,
+    /// The length of a host's prefix.
+    length: u8,
+    vips: [&'static str; 2],
+    clients: [&'static str; 2],
+    /// The node's, on the clients' subnets.
+    node: [&'static str; 2],
+    subnets: [&'static str; 2],
+    /// Nobody's.
+    foreign: &'static str,
+}
+
+const FAMILIES: [Addresses; 2] = [
+    Addresses {
+        option: "-4",
+        length: 32,
+        vips: ["10.1.0.50", "10.2.0.50"],
+        clients: ["10.1.0.10", "10.2.0.10"],
+        node: ["10.1.0.1", "10.2.0.1"],
+        subnets: ["10.1.0.0/24", "10.2.0.0/24"],
+        foreign: "10.66.0.7",
+    },
+    Addresses {
+        option: "-6",
+        length: 128,
+        vips: ["2001:db8:1::50", "2001:db8:2::50"],
+        clients: ["2001:db8:1::10", "2001:db8:2::10"],
+        node: ["2001:db8:1::1", "2001:db8:2::1"],
+        subnets: ["2001:db8:1::/64", "2001:db8:2::/64"],
+        foreign: "fd00:bad::7",
+    },
+];
+
+/// How long a packet may take that arrives. Nothing that is sent on these wires is in flight for longer.
+const LIMIT: Duration = Duration::from_millis(500);
+
+/// Gives the clients the node as their router to each other. Of its two ports on one subnet only the one that
+/// forwards shall answer them.
+fn route_through_the_node(net: &Network, on: &Addresses) {
+    let option = on.option;
+    net.node.ip("link set a1 down");
+    for (client, to, by) in [
+        (&net.client_a, on.subnets[1], on.node[0]),
+        (&net.client_c, on.subnets[0], on.node[1]),
+    ] {
+        client.ip(&format!("{option} route add {to} via {by}"));
+    }
+}
+
+/// Whether what `sender` sends from its address `from` arrives at `at`.
+fn arrives((sender, from): (&Namespace, &str), (receiver, at): (&Namespace, &str)) -> bool {
+    let bind = |ip: &str| {
+        let ip: std::net::IpAddr = ip.parse().unwrap();
+        UdpSocket::bind((ip, 0)).unwrap()
+    };
+    let listener = receiver.inside(|| bind(at));
+    let to = listener.local_addr().unwrap();
+    let socket = sender.inside(|| bind(from));
+    // A way that is shut in the kernel refuses some at once.
+    for _ in 0..3 {
+        let _ = socket.send_to(b"x", to);
+    }
+    listener.set_read_timeout(Some(LIMIT)).unwrap();
+    listener.recv_from(&mut [0; 8]).is_ok()
+}
+
+/// Serves both VIPs of the family, each on the subnet of one client.
+fn start(net: &Network, cell: &Cell, on: &Addresses) {
+    for vip in on.vips {
+        assert_eq!(net.start(cell, &cell.wish(vip)).unwrap(), State::Running);
+    }
+}
+
+fn stop(net: &Network, cell: &Cell, on: &Addresses) {
+    for vip in on.vips {
+        net.stop(cell, &cell.wish(vip));
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn clients_are_not_routed_to_each_other_and_vips_are_served() {
+    for on in &FAMILIES {
+        let net = Network::new();
+        let alpha = net.cell("alpha");
+        route_through_the_node(&net, on);
+        let before = net.dump();
+        start(&net, &alpha, on);
+        net.node.sh("nft flush ruleset");
+        for (from, to) in [(0, 1), (1, 0)] {
+            let clients = [&net.client_a, &net.client_c];
+            serve(clients[to], on.clients[to], 80, "a client", 1);
+            assert_eq!(call(clients[from], on.clients[to], 80), None);
+            assert!(!pings(clients[from], on.clients[to]));
+            // From its own subnet and, for there is no gateway, by the node's own tables.
+            for vip in on.vips {
+                serve(&alpha.namespace, vip, 2049, "alpha", 1);
+                let answer = call(clients[from], vip, 2049);
+                assert_eq!(answer.as_deref(), Some("alpha"), "{vip}");
+            }
+        }
+        // It is these rules that hold, and not that nothing could have passed.
+        let rules = net.node.sh(&format!("ip {} rule", on.option));
+        let shut = rules.lines().filter(|rule| rule.contains("blackhole"));
+        assert_eq!(shut.count(), 3, "{rules}");
+        while net
+            .node
+            .run(&format!("ip {} rule del pref 400", on.option))
+            .status
+            .success()
+        {}
+        assert!(pings(&net.client_a, on.clients[1]));
+        stop(&net, &alpha, on);
+        // What the cell's keeper has made was taken away above.
+        let (new, gone) = differences(&net.dump(), &before);
+        assert_eq!(new, Vec::<String>::new());
+        assert!(gone.iter().all(|rule| rule.contains("iif b-alpha")));
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_cell_sends_from_its_own_addresses_only() {
+    for on in &FAMILIES {
+        let net = Network::new();
+        let (alpha, beta) = (net.cell("alpha"), net.cell("beta"));
+        route_through_the_node(&net, on);
+        start(&net, &alpha, on);
+        let own = format!("addr add {}/{} dev eth0", on.foreign, on.length);
+        for cell in [&alpha, &beta] {
+            cell.namespace.ip(&format!("{own} nodad"));
+        }
+        net.node.sh("nft flush ruleset");
+        for (client, at) in [
+            (&net.client_a, on.clients[0]),
+            (&net.client_c, on.clients[1]),
+        ] {
+            assert!(arrives((&alpha.namespace, on.vips[0]), (client, at)));
+            for cell in [&alpha, &beta] {
+                assert!(!arrives((&cell.namespace, on.foreign), (client, at)));
+            }
+            // Nor does the other cell, or a client to another one, pass for the VIP.
+            let theirs = format!("addr add {}/{} dev eth0 nodad", on.vips[0], on.length);
+            beta.namespace.ip(&theirs);
+            assert!(!arrives((&beta.namespace, on.vips[0]), (client, at)));
+            let theirs = format!("addr del {}/{} dev eth0", on.vips[0], on.length);
+            beta.namespace.ip(&theirs);
+        }
+        let theirs = format!("addr add {}/{} dev eth0 nodad", on.vips[0], on.length);
+        net.client_a.ip(&theirs);
+        let there = (&net.client_c, on.clients[1]);
+        assert!(!arrives((&net.client_a, on.vips[0]), there));
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_cell_without_a_vip_reaches_nobody_through_a_node_that_forwards() {
+    for on in &FAMILIES {
+        let net = Network::new();
+        // As one with containers does, before the cell is made.
+        net.node
+            .sh("echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding");
+        let alpha = net.cell("alpha");
+        route_through_the_node(&net, on);
+        let own = format!("addr add {}/{} dev eth0", on.foreign, on.length);
+        alpha.namespace.ip(&format!("{own} nodad"));
+        let there = (&net.client_a, on.clients[0]);
+        let sends = || arrives((&alpha.namespace, on.foreign), there);
+        assert!(!sends(), "before its first VIP");
+        start(&net, &alpha, on);
+        assert!(!sends());
+        stop(&net, &alpha, on);
+        assert!(!sends(), "after its last VIP");
+        // The administrator's router stays one.
+        assert!(pings(&net.client_a, on.clients[1]));
+        start(&net, &alpha, on);
+        assert!(pings(&net.client_a, on.clients[1]));
+        net.node.sh("nft flush ruleset");
+        assert!(pings(&net.client_a, on.clients[1]));
+        assert!(!sends());
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_node_that_has_to_forward_ipv6_on_all_interfaces_does_so_for_vips_only() {
+    let on = &FAMILIES[1];
+    let net = Network::new();
+    let (alpha, beta) = (net.cell("alpha"), net.cell("beta"));
+    route_through_the_node(&net, on);
+    start(&net, &alpha, on);
+    // As with a kernel that has no other switch: what this one would be told by itself is another setting.
+    net.node
+        .sh("ip -6 rule del pref 400; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding; nft flush ruleset");
+    while net.node.run("ip -6 rule del pref 400").status.success() {}
+    let own = format!("addr add {}/{} dev eth0", on.foreign, on.length);
+    beta.namespace.ip(&format!("{own} nodad"));
+    let there = (&net.client_c, on.clients[1]);
+    let sends = || arrives((&beta.namespace, on.foreign), there);
+    assert!(sends() && pings(&net.client_a, on.clients[1]));
+    let mut socket = Socket::in_netns(&net.node).unwrap();
+    let rule = Rule {
+        family: Family::V6,
+        preference: 400,
+        from: None,
+        incoming: Incoming::Forwarded,
+        action: Action::Blackhole,
+        protocol: 190,
+    };
+    let _ = socket.add_rule(&rule).unwrap();
+    assert!(!sends() && !pings(&net.client_a, on.clients[1]));
+    // The node itself is a host as before, and VIPs are served, near and far.
+    for (client, at) in [&net.client_a, &net.client_c].iter().zip(on.clients) {
+        assert!(pings(&net.node, at));
+        for vip in on.vips {
+            assert!(pings(client, vip), "{vip} from {at}");
+            assert!(pings(&net.node, vip));
+        }
+        assert!(pings(client, on.node[0]));
+    }
+}
