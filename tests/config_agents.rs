@@ -49,9 +49,13 @@ fn the_agents_accept_what_the_example_sets() {
 fn the_agents_accept_the_rarer_keys_at_their_limits() {
     let example = include_str!("../examples/berth.toml");
     let more = "priority = 50\nservices = [\"nfs\", \"smb\"]\ncommand = \"/usr/bin/env x=1 y\"\nconfig_dir = \"/etc/berth/beta\"\nallow_calls = [\"bpf\", \"io_uring_setup\"]\n";
-    for (lease, grace, stop, most) in [(5, 6, 1, 1), (300, 600, 600, 100_000)] {
+    for (lease, grace, stop, most, memory, pids, weight) in [
+        (5, 6, 1, 1, "128M", 64, 1),
+        (300, 600, 600, 100_000, "100%", 4_194_304, 10_000),
+    ] {
         let text = format!(
-            "{more}nfs_lease = {lease}\nnfs_grace = {grace}\nstop_timeout = {stop}\nmax_connections = {most}\nmax_connections_per_client = {most}\n"
+            "{more}nfs_lease = {lease}\nnfs_grace = {grace}\nstop_timeout = {stop}\nmax_connections = {most}\nmax_connections_per_client = {most}\n\
+             memory_max = \"{memory}\"\npids_max = {pids}\ncpu_weight = {weight}\nio_weight = {weight}\n"
         );
         check(&example.replace("priority = 50\n", &text));
     }

@@ -43,7 +43,7 @@ const CASES: &[(&str, &str, &[&str])] = &[
         "priority = 100",
         "prioritty = 100",
         &[
-            "berth.toml:10: vserver.alpha.prioritty: unknown key, did you mean priority? (known here: priority, stay_on, services, command, vips, filesystem, config_dir, allow_calls, nfs_lease, nfs_grace, max_connections, max_connections_per_client and stop_timeout)",
+            "berth.toml:10: vserver.alpha.prioritty: unknown key, did you mean priority? (known here: priority, stay_on, services, command, vips, filesystem, config_dir, allow_calls, nfs_lease, nfs_grace, max_connections, max_connections_per_client, stop_timeout, memory_max, pids_max, cpu_weight and io_weight)",
         ],
     ),
     // a value of several lines
@@ -67,7 +67,7 @@ const CASES: &[(&str, &str, &[&str])] = &[
         "priority = 100",
         r#"colour = "red""#,
         &[
-            "berth.toml:10: vserver.alpha.colour: unknown key (known here: priority, stay_on, services, command, vips, filesystem, config_dir, allow_calls, nfs_lease, nfs_grace, max_connections, max_connections_per_client and stop_timeout)",
+            "berth.toml:10: vserver.alpha.colour: unknown key (known here: priority, stay_on, services, command, vips, filesystem, config_dir, allow_calls, nfs_lease, nfs_grace, max_connections, max_connections_per_client, stop_timeout, memory_max, pids_max, cpu_weight and io_weight)",
         ],
     ),
     // unknown top table
@@ -601,6 +601,22 @@ options = "noatime,suid""#,
             "berth.toml:9: vserver.alpha: the grace period, 20 s, is not longer than the lease, 100 s: set nfs_grace to more",
         ],
     ),
+    // limits
+    (
+        "priority = 100",
+        "memory_max = \"4\"",
+        &[r#"berth.toml:10: vserver.alpha.memory_max: "4" is 4 bytes: say 4G or 4M"#],
+    ),
+    (
+        "priority = 100",
+        "memory_max = 4\npids_max = 10\ncpu_weight = 0\nio_weight = -1",
+        &[
+            "berth.toml:10: vserver.alpha.memory_max: number 4 instead of text in quotes",
+            "berth.toml:11: vserver.alpha.pids_max: number 10 instead of a whole number from 64 to 4194304",
+            "berth.toml:12: vserver.alpha.cpu_weight: number 0 instead of a whole number from 1 to 10000",
+            "berth.toml:13: vserver.alpha.io_weight: number -1 instead of a whole number from 1 to 10000",
+        ],
+    ),
     // relative command
     (
         "priority = 100",
@@ -744,7 +760,7 @@ options = "noatime,suid""#,
         "vips = [\"fd00:1::50\"]",
         "vip = [\"fd00:1::50\"]",
         &[
-            "berth.toml:24: vserver.beta.vip: unknown key, did you mean vips? (known here: priority, stay_on, services, command, vips, filesystem, config_dir, allow_calls, nfs_lease, nfs_grace, max_connections, max_connections_per_client and stop_timeout)",
+            "berth.toml:24: vserver.beta.vip: unknown key, did you mean vips? (known here: priority, stay_on, services, command, vips, filesystem, config_dir, allow_calls, nfs_lease, nfs_grace, max_connections, max_connections_per_client, stop_timeout, memory_max, pids_max, cpu_weight and io_weight)",
         ],
     ),
     (
@@ -968,7 +984,7 @@ servces = ["nfs", "smb"]
 stop_timeout = 0"#,
         &[
             "berth.toml:10: vserver.alpha.priority: number -1 instead of a whole number from 0 to 9999",
-            "berth.toml:11: vserver.alpha.servces: unknown key, did you mean services? (known here: priority, stay_on, services, command, vips, filesystem, config_dir, allow_calls, nfs_lease, nfs_grace, max_connections, max_connections_per_client and stop_timeout)",
+            "berth.toml:11: vserver.alpha.servces: unknown key, did you mean services? (known here: priority, stay_on, services, command, vips, filesystem, config_dir, allow_calls, nfs_lease, nfs_grace, max_connections, max_connections_per_client, stop_timeout, memory_max, pids_max, cpu_weight and io_weight)",
             "berth.toml:12: vserver.alpha.stop_timeout: number 0 instead of a whole number from 1 to 600",
         ],
     ),

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cell::client::{Client, PROMPT};
-use crate::cell::network;
 use crate::cell::protocol::{self, Cause, Condition, Member, Reply, Request};
+use crate::cell::{cgroup, daemon, network};
 use crate::ocf::{Context, Error, Fault, State, log, step};
 use crate::plan::name;
 use crate::sys::netlink::Socket;
@@ -225,6 +225,14 @@ pub fn leave(
     Ok(None)
 }
 
+/// Ends what is left in the control groups of a cell whose keeper has died, unless another keeper is there, or comes.
+fn clear_cgroup(vserver: &str) {
+    // A keeper has this lock before it has groups. Whoever has none yet waits for it.
+    if let Ok(_lock) = daemon::lock_keeper(vserver, Instant::now()) {
+        cgroup::clear(vserver);
+    }
+}
+
 /// Waits until the kernel has cleared away what a keeper left that did not end in good order, or
 /// another keeper is there.
 ///
@@ -232,6 +240,7 @@ pub fn leave(
 /// If the kernel can't be asked.
 pub fn await_end(vserver: &str) -> Result<(), Error> {
     step("waiting for the end of the cell");
+    clear_cgroup(vserver);
     let (name, deadline) = (network::outside(vserver), Instant::now() + DYING_LIMIT);
     let mut socket = Socket::new()?;
     while network::is_connected(&mut socket, vserver)? && Client::connect(vserver)?.is_none() {

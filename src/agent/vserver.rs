@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::member;
+use crate::cell::cgroup;
+use crate::cell::cgroup::limits::{LEAST_PIDS, MOST_PIDS, MemoryMax, WEIGHTS};
 use crate::cell::filter::{self, Call};
 use crate::cell::probe::{self, Protocol};
 use crate::cell::protocol::{Condition, Reply, Request};
@@ -130,6 +132,49 @@ const STOP_TIMEOUT: Param<u32> = Param::with_default(
 )
 .content(Content::Integer);
 
+const MEMORY_MAX: Param<MemoryMax> = Param::with_default(
+    "memory_max",
+    "80%",
+    "Most memory",
+    "The most memory that all servers together may have, cached files included: an amount such as 4G or 512M, at \
+     least 128M, or a part of what the node has, such as 50%. When they want more, cached files make way, then the \
+     process that has most is ended, which for SMB costs one client.",
+    str::parse,
+)
+.reloadable();
+
+const PIDS_MAX: Param<u32> = Param::with_default(
+    "pids_max",
+    "4096",
+    "Most processes and threads",
+    "The most processes and threads that all servers together may have. Samba has a process for each client, \
+     NFS-Ganesha some 300 threads.",
+    integer::<LEAST_PIDS, MOST_PIDS>,
+)
+.content(Content::Integer)
+.reloadable();
+
+const CPU_WEIGHT: Param<u32> = Param::with_default(
+    "cpu_weight",
+    "100",
+    "Share of the processors",
+    "Where virtual servers compete for processors, one with twice the weight gets twice as much.",
+    integer::<{ *WEIGHTS.start() }, { *WEIGHTS.end() }>,
+)
+.content(Content::Integer)
+.reloadable();
+
+const IO_WEIGHT: Param<u32> = Param::with_default(
+    "io_weight",
+    "100",
+    "Share of disks",
+    "Where virtual servers compete for a disk, one with twice the weight gets twice as much, if the disk's scheduler \
+     is BFQ or the kernel's io.cost is set up for it.",
+    integer::<{ *WEIGHTS.start() }, { *WEIGHTS.end() }>,
+)
+.content(Content::Integer)
+.reloadable();
+
 /// The declaration.
 pub static AGENT: Agent = Agent {
     name: "vserver",
@@ -153,12 +198,17 @@ pub static AGENT: Agent = Agent {
         &MAX_CONNECTIONS_PER_CLIENT,
         &ALLOW_CALLS,
         &STOP_TIMEOUT,
+        &MEMORY_MAX,
+        &PIDS_MAX,
+        &CPU_WEIGHT,
+        &IO_WEIGHT,
     ],
     actions: &[
         ActionDecl::once(Action::Start, 60, start),
         ActionDecl::once(Action::Stop, 60, stop),
         ActionDecl::monitor(20, 10, 0, monitor),
         ActionDecl::monitor(20, 60, 10, monitor_protocols),
+        ActionDecl::once(Action::ReloadAgent, 20, reload),
         ActionDecl::once(Action::ValidateAll, 20, validate),
         ActionDecl {
             depth: 10,
@@ -231,6 +281,7 @@ fn spec(env: &Env) -> Result<ServerSpec, Error> {
         lease,
         grace,
         config_dir: CONFIG_DIR.get(env)?,
+        cgroup: cgroup_limits(env)?,
         limits: Limits {
             connections: MAX_CONNECTIONS.get(env)?,
             per_client: MAX_CONNECTIONS_PER_CLIENT.get(env)?,
@@ -239,12 +290,31 @@ fn spec(env: &Env) -> Result<ServerSpec, Error> {
     })
 }
 
+fn cgroup_limits(env: &Env) -> Result<cgroup::Limits, Error> {
+    Ok(cgroup::Limits {
+        memory_max: MEMORY_MAX.get(env)?,
+        pids_max: PIDS_MAX.get(env)?.try_into().map_err(Error::config)?,
+        cpu_weight: CPU_WEIGHT.get(env)?.try_into().map_err(Error::config)?,
+        io_weight: IO_WEIGHT.get(env)?.try_into().map_err(Error::config)?,
+    })
+}
+
 fn validate(cx: &Context<'_>) -> Result<State, Error> {
     spec(cx.env).map(|_| State::Running)
 }
 
 fn validate_host(cx: &Context<'_>) -> Result<State, Error> {
-    check_host(&spec(cx.env)?).map(|()| State::Running)
+    let spec = spec(cx.env)?;
+    check_host(&spec)?;
+    for line in spec.cgroup.beyond_node()? {
+        log::warn(line);
+    }
+    // Nobody has asked for the usual ones.
+    let why = (!spec.cgroup.are_default()).then(cgroup::shortfall);
+    if let Some(why) = why.flatten() {
+        log::warn(format_args!("limits will not be in force: {why}"));
+    }
+    Ok(State::Running)
 }
 
 /// Whether this node has what the servers need.
@@ -277,6 +347,20 @@ fn start(cx: &Context<'_>) -> Result<State, Error> {
     let condition = member::judge(member::ask_or_start(cx, &vserver, &request)?)?;
     log::info(format_args!("servers of {vserver}: {condition:?}"));
     Ok(member::state(condition))
+}
+
+fn reload(cx: &Context<'_>) -> Result<State, Error> {
+    let spec = spec(cx.env)?;
+    step("changing the limits");
+    let request = Request::Limit {
+        resource: cx.env.instance().to_owned(),
+        limits: spec.cgroup,
+        budget: member::patience(cx),
+    };
+    match member::ask(&spec.name, &request, cx.deadline)? {
+        Some(reply) => member::judge(reply).map(member::state),
+        None => Ok(State::Stopped),
+    }
 }
 
 fn stop(cx: &Context<'_>) -> Result<State, Error> {

@@ -17,12 +17,16 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::channel::{Channel, wait_readable};
-use super::job;
+use super::{job, protocol};
+use crate::ocf::log;
+use crate::sys::cgroup;
 use crate::sys::command::command;
 use crate::sys::{message, namespace};
 
 /// How long a killed daemon is waited for.
 const KILLED_LIMIT: Duration = Duration::from_millis(500);
+/// The least that spares anything at all; -1000 would be never, also of a daemon that has run wild.
+const OOM_SCORE: &CStr = c"-900";
 /// How often a lock is tried.
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
@@ -188,6 +192,16 @@ pub unsafe fn detach(name: &CStr) -> io::Result<()> {
     Ok(())
 }
 
+/// Has the kernel's out-of-memory killer take this process last of all. With a keeper ends its cell; and where systemd
+/// runs, all of the cluster's service ends with any process in it that is killed so, such as portwatch's daemon
+/// (`OOMPolicy=` in systemd.service(5)).
+pub fn protect() {
+    if let Err(e) = cgroup::set_oom_score(OOM_SCORE) {
+        // A container may not have the right to.
+        log::debug(format_args!("write oom_score_adj: {e}"));
+    }
+}
+
 /// Tells the agent that started it `ok` or why not, and leaves it alone from then on.
 pub fn answer(text: &str) {
     // It may have been killed meanwhile.
@@ -221,6 +235,15 @@ pub fn lock(path: &Path, what: &str, deadline: Instant) -> io::Result<Flock<File
         }
         std::thread::sleep(LOCK_PAUSE);
     }
+}
+
+/// The lock of the keeper of `vserver`.
+///
+/// # Errors
+/// As [`lock`].
+pub fn lock_keeper(vserver: &str, deadline: Instant) -> io::Result<Flock<File>> {
+    let path = protocol::directory(vserver).join("keeper.lock");
+    lock(&path, &format!("keeper of {vserver}"), deadline)
 }
 
 /// Has signals wait in a descriptor: those that ask to end, and that of a child's end.

@@ -15,10 +15,12 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
+use super::cgroup;
 use super::client;
 use super::filter::{Filter, Refusals, handover};
 use super::server::{confine, restrict};
 use super::service;
+use crate::sys::cgroup::{Entrance, set_oom_score};
 use crate::sys::{command::command, keyring, message, namespace};
 use terminal::Terminal;
 
@@ -61,6 +63,8 @@ pub fn exec(
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWPID;
+    // The cell's limits are those of whoever works in it; without them nobody could help there.
+    let group = cgroup::entrance(vserver);
     setns(&init, all)
         .map_err(|e| message(e.into(), format_args!("enter the cell of {vserver}")))?;
     let (sender, receiver) = handover()?;
@@ -73,6 +77,7 @@ pub fn exec(
     let has_terminal = terminal.is_some();
     let prepare = move || {
         prepare(has_terminal)?;
+        group.as_ref().map_or(Ok(()), Entrance::enter)?;
         match rights {
             Rights::Full => Ok(()),
             Rights::Server => {
@@ -120,13 +125,7 @@ fn prepare(has_terminal: bool) -> io::Result<()> {
     keyring::leave()?;
     // Whoever calls may be spared by the killer of processes when memory is short; its program is not. There may
     // be no /proc.
-    if let Ok(score) = rustix::fs::open(
-        c"/proc/self/oom_score_adj",
-        rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    ) {
-        let _ = rustix::io::write(&score, b"0");
-    }
+    let _ = set_oom_score(c"0");
     // SAFETY: nothing is closed before the program is executed.
     match unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as _) } {
         0 => Ok(()),

@@ -220,6 +220,7 @@ mod tests {
             lease: ServerSpec::LEASE,
             grace: ServerSpec::GRACE,
             config_dir: None,
+            cgroup: Default::default(),
             limits: Limits::default(),
             allow_calls: vec![],
         }

@@ -4,6 +4,7 @@
 //! children, so that an order is always heard; when PID 1 is killed, the kernel ends everything here.
 
 use std::collections::HashMap;
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -26,14 +27,22 @@ use super::root::Root;
 use super::service::{self, ServerSpec};
 use super::{ipc, names, owner, server, settle, task};
 use crate::ocf::log;
-use crate::sys::keyring;
+use crate::sys::{cgroup, keyring};
 use running::Server;
 
 mod running;
 
+/// Its end is that of one virtual server, so it comes after that of any server; but before the keeper's, which would
+/// have to find out.
+const OOM_SCORE: &CStr = c"-500";
+
 /// The whole life of a cell's PID 1; its result is its exit code.
 pub fn run(vserver: &str, channel: &Channel) -> i32 {
     report_panics(channel);
+    if let Err(e) = cgroup::set_oom_score(OOM_SCORE) {
+        // It keeps the keeper's, which the keeper could not set either.
+        log::debug(format_args!("PID 1: write oom_score_adj: {e}"));
+    }
     match build(vserver, channel).and_then(|root| {
         let mut init = Init::new(root, channel)?;
         channel.send(&Event::Ready, None)?;
@@ -66,8 +75,11 @@ fn report_panics(channel: &Channel) {
 
 fn build(vserver: &str, channel: &Channel) -> io::Result<Root> {
     keyring::leave()?;
-    let flags =
-        UnshareFlags::NEWNS | UnshareFlags::NEWNET | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
+    let flags = UnshareFlags::NEWNS
+        | UnshareFlags::NEWNET
+        | UnshareFlags::NEWUTS
+        | UnshareFlags::NEWIPC
+        | UnshareFlags::NEWCGROUP;
     // SAFETY: none of these flags unshares the descriptor table, which is what may be unsound.
     unsafe { rustix::thread::unshare_unsafe(flags)? };
     nix::unistd::sethostname(vserver)?;

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::channel::{Channel, Received};
+use crate::sys::cgroup;
 
 /// What a job ends with: its result, perhaps with a descriptor.
 pub type Outcome<T> = (T, Option<OwnedFd>);
@@ -73,7 +74,9 @@ impl<T: Serialize + DeserializeOwned> Job<T> {
         work: impl FnOnce() -> Outcome<T>,
     ) -> io::Result<Self> {
         // SAFETY: the caller's promise.
-        Self::begin(work, |keep, work| unsafe { fork_anyhow(name, keep, work) })
+        Self::begin(work, |keep, work| unsafe {
+            fork_anyhow(None, name, keep, work)
+        })
     }
 
     /// The child.
@@ -132,9 +135,26 @@ pub fn fork_alone(name: &CStr, keep: &[&Channel], work: impl FnOnce() -> i32) ->
 /// The process has one thread: the child has no other one, and whatever lock another one held would stay
 /// locked in it for ever.
 pub unsafe fn fork(name: &CStr, keep: &[&Channel], work: impl FnOnce() -> i32) -> io::Result<Pid> {
+    // SAFETY: the caller's promise.
+    unsafe { fork_into(None, name, keep, work) }
+}
+
+/// As [`fork`], with the child in a control group from its first moment.
+///
+/// # Errors
+/// As [`fork`].
+///
+/// # Safety
+/// As [`fork`].
+pub unsafe fn fork_into(
+    group: Option<&OwnedFd>,
+    name: &CStr,
+    keep: &[&Channel],
+    work: impl FnOnce() -> i32,
+) -> io::Result<Pid> {
     debug_assert!(has_one_thread(), "a fork beside other threads");
     // SAFETY: the caller's promise.
-    unsafe { fork_anyhow(name, keep, work) }
+    unsafe { fork_anyhow(group, name, keep, work) }
 }
 
 /// Runs `work` in a child of the harness of tests, which has threads; the child has one. Says whether it ended well.
@@ -149,7 +169,7 @@ pub unsafe fn passes_alone(work: impl FnOnce()) -> bool {
         0
     };
     // SAFETY: the caller's promise.
-    let pid = unsafe { fork_anyhow(c"berth-test", &[], done) }.expect("fork");
+    let pid = unsafe { fork_anyhow(None, c"berth-test", &[], done) }.expect("fork");
     matches!(
         waitpid(pid, None),
         Ok(nix::sys::wait::WaitStatus::Exited(_, 0))
@@ -159,13 +179,19 @@ pub unsafe fn passes_alone(work: impl FnOnce()) -> bool {
 /// # Safety
 /// `work` uses no lock that another thread may hold at this moment.
 unsafe fn fork_anyhow(
+    group: Option<&OwnedFd>,
     name: &CStr,
     keep: &[&Channel],
     work: impl FnOnce() -> i32,
 ) -> io::Result<Pid> {
     let parent = nix::unistd::getpid();
-    // SAFETY: the child finds every lock that it uses as this thread left it: the caller's promise.
-    match unsafe { nix::unistd::fork() }? {
+    let forked = match group {
+        // SAFETY: the child finds every lock that it uses as this thread left it: the caller's promise.
+        Some(group) => unsafe { cgroup::fork_into(group.as_fd()) },
+        // SAFETY: as above.
+        None => unsafe { nix::unistd::fork() }.map_err(io::Error::from),
+    };
+    match forked? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
             let _exit = ExitOnUnwind;

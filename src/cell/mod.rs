@@ -2,6 +2,7 @@
 
 pub mod announcing;
 pub mod attachment;
+pub mod cgroup;
 pub mod channel;
 pub mod client;
 pub mod daemon;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::cgroup::Limits;
 use super::service::{NfsExport, ServerSpec, SmbShare};
 use crate::plan::repair::{FsKind, Policy};
 
@@ -97,6 +98,15 @@ pub enum Request {
         spec: ServerSpec,
         /// Where the file system is attached that holds their state; `None`: the only one there is.
         home: Option<PathBuf>,
+        /// How long the answer may take.
+        budget: Duration,
+    },
+    /// Keep the cell of the servers within other limits. Answered when they are in force.
+    Limit {
+        /// Their resource.
+        resource: String,
+        /// From now on.
+        limits: Limits,
         /// How long the answer may take.
         budget: Duration,
     },
@@ -221,7 +231,7 @@ mod tests {
     #[test]
     fn keepers_and_agents_of_all_versions_understand_each_other() {
         let kinds = [
-            "attach", "detach", "export", "serve", "unserve", "status", "inspect", "find",
+            "attach", "detach", "export", "serve", "limit", "unserve", "status", "inspect", "find",
             "announce", "clean up",
         ];
         formats::check("keeper-request.jsonl", &kinds, |request| match request {
@@ -229,6 +239,7 @@ mod tests {
             Request::Detach { .. } => "detach",
             Request::Export { .. } => "export",
             Request::Serve { .. } => "serve",
+            Request::Limit { .. } => "limit",
             Request::Unserve { .. } => "unserve",
             Request::Status { .. } => "status",
             Request::Inspect { .. } => "inspect",

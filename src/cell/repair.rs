@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use crate::plan::repair::{
     Decision, Exit, FsKind, Policy, Program, Proof, Said, Stage, Subject, after_stage, kept,
     program, progress, undo, verdict,
 };
+use crate::sys::cgroup::{Entrance, Group};
 use crate::sys::program::command;
 use confined::{Confined, Given};
 use lines::{Lines, pipe};
@@ -41,6 +42,8 @@ pub struct Patient {
     pub mmp: bool,
     /// Where the records of its repairs are kept, one directory each.
     pub records: PathBuf,
+    /// The control group that it is repaired in, if there are any.
+    pub group: Option<Group>,
 }
 
 /// A repair under way.
@@ -192,7 +195,10 @@ impl Repair {
                     kept: kept.as_ref().map(|(path, most)| (path.as_path(), *most)),
                     inherited: told.as_raw_fd(),
                 };
-                self.running = Some(Running::start(&program, stage, given, progress)?);
+                let group = self.patient.group.as_ref();
+                let group = group.and_then(|group| group.entrance().ok());
+                let running = Running::start(&program, stage, given, (progress, group))?;
+                self.running = Some(running);
                 return Ok(());
             }
             let nothing_done = verdict(kind, stage, Exit::Code(0), &Said::default());
@@ -278,12 +284,21 @@ impl Running {
         program: &Program,
         stage: Stage,
         given: Given<'_>,
-        progress: OwnedFd,
+        (progress, group): (OwnedFd, Option<Entrance>),
     ) -> io::Result<Self> {
         let (words, said) = pipe()?;
         let mut command = command(program.name)?;
         command.args(&program.args);
         command.stdout(said.try_clone()?).stderr(said);
+        if let Some(group) = group {
+            let enter = move || {
+                // It protects the others; without it, it is repaired all the same.
+                let _ = group.enter();
+                Ok(())
+            };
+            // SAFETY: makes one system call.
+            unsafe { command.pre_exec(enter) };
+        }
         let child = Confined::start(command, given)
             .map_err(|e| io::Error::new(e.kind(), format!("start {}: {e}", program.name)))?;
         let exit = child.process()?;

@@ -1,5 +1,6 @@
 //! How a server is started in a cell: with fewer rights, its own session, its output in the log.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -11,10 +12,14 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::filter::{Call, Filter, Refusals, Sender, handover};
 use super::service::Launch;
+use crate::sys::cgroup;
 use crate::sys::program;
 
 /// Open files of a server: a Samba process and Ganesha hold one for each that a client has open.
 const FILES: u64 = 1 << 20;
+
+/// A server is ended for want of memory like any program.
+const OOM_SCORE: &CStr = c"0";
 
 /// A server that was started.
 #[derive(Debug)]
@@ -76,6 +81,9 @@ fn prepared(
     unsafe {
         command.pre_exec(move || {
             rustix::process::setsid()?;
+            // Now, while this may set the least that it can ever have again: PID 1 and the keeper have a lower one. It
+            // is a protection for others, and no reason not to serve.
+            let _ = cgroup::set_oom_score(OOM_SCORE);
             let files = Rlimit {
                 current: Some(FILES),
                 maximum: Some(FILES),

@@ -28,6 +28,7 @@ use std::time::Duration;
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
+use super::cgroup;
 use super::filter::Call;
 use super::probe::Protocol;
 use crate::plan;
@@ -67,6 +68,9 @@ pub struct ServerSpec {
     pub grace: u32,
     /// A directory of the admin's own configuration: see [`Surroundings`].
     pub config_dir: Option<PathBuf>,
+    /// What they may use of the node.
+    #[serde(default, skip_serializing_if = "cgroup::Limits::are_default")]
+    pub cgroup: cgroup::Limits,
     /// How many connections they take.
     #[serde(default, skip_serializing_if = "Limits::is_default")]
     pub limits: Limits,

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use nix::ifaddrs::getifaddrs;
 
+use crate::cell::cgroup;
 use crate::config::problem::Problem;
 use crate::config::{Config, subnet_of};
 use crate::plan::vip::cell_link;
@@ -35,6 +36,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
         return Vec::new();
     }
     let mut warnings = own_targets(config, &addresses());
+    warnings.extend(limits(config));
     // Only root may ask, and a kernel without nftables has none; the agents say so in their time.
     warnings.extend(barriers(config).into_iter().flatten().map(|barrier| {
         format!(
@@ -43,6 +45,26 @@ pub fn warnings(config: &Config) -> Vec<String> {
     }));
     warnings.extend(ruleset::warning(Path::new("/")));
     warnings
+}
+
+/// Limits that this node can't keep a cell within.
+fn limits(config: &Config) -> Vec<String> {
+    let mut lines = Vec::new();
+    let asked = config.vservers.iter().filter(|v| !v.limits().are_default());
+    for vserver in asked.clone() {
+        let beyond = vserver.limits().beyond_node().unwrap_or_default();
+        let name = &vserver.name.value;
+        lines.extend(beyond.iter().map(|line| format!("vserver.{name}: {line}")));
+    }
+    let why = asked.clone().next().and_then(|_| cgroup::shortfall());
+    lines.extend(why.map(|why| {
+        let names: Vec<&str> = asked.map(|v| v.name.value.as_str()).collect();
+        format!(
+            "the limits of {} will not be in force here: {why}",
+            names.join(", ")
+        )
+    }));
+    lines
 }
 
 /// Other programs' chains that drop what is forwarded between this node's ports and the cells.
@@ -216,5 +238,24 @@ mod tests {
         assert_eq!(own_targets(&config, &own), [expected]);
         assert!(addresses().contains_key(&IpAddr::from([127, 0, 0, 1])));
         assert!(own_addresses(&config, &addresses()).is_empty());
+    }
+
+    #[test]
+    fn limits_beyond_this_node_are_told_for_each_who_has_them() {
+        let file = |more: &str| {
+            let toml = format!(
+                "[subnets]\na = {{ cidr = \"10.1.0.0/24\" }}\n[vserver.v]\nservices = [\"nfs\"]\nvips = [\"10.1.0.50\"]\n{more}\n\
+                 [[vserver.v.filesystem]]\ndevice = \"/dev/a\"\npath = \"/a\"\n"
+            );
+            limits(&crate::config::parse("f", &toml).unwrap())
+        };
+        assert!(file("").is_empty());
+        assert!(file("memory_max = \"80%\"").is_empty());
+        let lines = file("memory_max = \"900T\"");
+        let begin = "vserver.v: memory_max = 900T is more than this node has, which is ";
+        assert!(lines[0].starts_with(begin), "{lines:?}");
+        let why = cgroup::shortfall()
+            .map(|why| format!("the limits of v will not be in force here: {why}"));
+        assert_eq!(lines.get(1), why.as_ref());
     }
 }

@@ -376,6 +376,10 @@ fn vserver_params(vserver: &Vserver) -> Vec<Pair> {
     let per_client = vserver.max_connections_per_client;
     optional(&mut params, "max_connections_per_client", per_client);
     optional(&mut params, "stop_timeout", vserver.stop_timeout);
+    optional(&mut params, "memory_max", vserver.memory_max);
+    optional(&mut params, "pids_max", vserver.pids_max);
+    optional(&mut params, "cpu_weight", vserver.cpu_weight);
+    optional(&mut params, "io_weight", vserver.io_weight);
     params
 }
 

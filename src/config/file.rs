@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 pub use super::reader::At;
+use crate::cell::cgroup::Limits;
+use crate::cell::cgroup::limits::MemoryMax;
 use crate::cell::filter::Call;
 
 /// The whole file.
@@ -109,6 +111,14 @@ pub struct Vserver {
     pub max_connections_per_client: Option<u32>,
     /// Time for the servers to end, seconds.
     pub stop_timeout: Option<u32>,
+    /// The most memory that they may have.
+    pub memory_max: Option<MemoryMax>,
+    /// The most processes and threads that they may have.
+    pub pids_max: Option<u32>,
+    /// Their share of processors.
+    pub cpu_weight: Option<u32>,
+    /// Their share of disks.
+    pub io_weight: Option<u32>,
     /// Its addresses.
     pub vips: Vec<Vip>,
     /// Its file systems; exactly one is home.
@@ -116,6 +126,20 @@ pub struct Vserver {
 }
 
 impl Vserver {
+    /// What its cell may use.
+    pub fn limits(&self) -> Limits {
+        let checked = |value: Option<u32>| value.and_then(|v| v.try_into().ok());
+        Limits {
+            memory_max: self.memory_max.unwrap_or_default(),
+            pids_max: self
+                .pids_max
+                .and_then(|v| v.try_into().ok())
+                .unwrap_or_default(),
+            cpu_weight: checked(self.cpu_weight).unwrap_or_default(),
+            io_weight: checked(self.io_weight).unwrap_or_default(),
+        }
+    }
+
     /// The file system that the servers' state is on.
     pub fn home(&self) -> Option<&Filesystem> {
         self.filesystems.iter().find(|f| f.home)

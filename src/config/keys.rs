@@ -206,6 +206,26 @@ pub static VSERVER: Section = Section {
             "1 to 600 seconds",
             "How long the servers may take to end before they are killed.",
         ),
+        key(
+            "memory_max",
+            "\"4G\", \"512M\" or \"50%\"",
+            "The most memory that all its servers together may have, cached files included: an amount, at least 128M, or a part of what the node has. When they want more, cached files make way, then the process that has most is ended. Virtual servers may together be allowed more than a node has, so that it can carry those of another one. Default \"80%\".",
+        ),
+        key(
+            "pids_max",
+            "64 to 4194304",
+            "The most processes and threads that all its servers together may have. Samba has a process for each client, NFS-Ganesha some 300 threads. Default 4096.",
+        ),
+        key(
+            "cpu_weight",
+            "1 to 10000",
+            "Where virtual servers compete for processors, one with twice the weight gets twice as much. Default 100.",
+        ),
+        key(
+            "io_weight",
+            "1 to 10000",
+            "The same for a disk, if its scheduler is BFQ or the kernel's io.cost is set up for it. Default 100. These four need cgroup v2 on the nodes.",
+        ),
     ],
 };
 

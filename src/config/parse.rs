@@ -12,6 +12,7 @@ use super::file::{
 };
 use super::keys;
 use super::reader::{Reader, Table};
+use crate::cell::cgroup::limits::{LEAST_PIDS, MOST_PIDS, MemoryMax, WEIGHTS};
 use crate::cell::filter::Call;
 use crate::cell::service::{Client, Limits, ShareName, User};
 use crate::plan::{directory, name};
@@ -180,9 +181,22 @@ fn vserver(reader: &Reader, name: At<String>, table: &Table) -> Vserver {
         max_connections: table.number("max_connections", 1..=Limits::MOST),
         max_connections_per_client: table.number("max_connections_per_client", 1..=Limits::MOST),
         stop_timeout: table.number("stop_timeout", 1..=600),
+        memory_max: memory_max(table),
+        pids_max: table.number("pids_max", LEAST_PIDS..=MOST_PIDS),
+        cpu_weight: table.number("cpu_weight", WEIGHTS),
+        io_weight: table.number("io_weight", WEIGHTS),
         vips: vips(reader, table),
         filesystems: filesystems(reader, table),
     }
+}
+
+fn memory_max(table: &Table) -> Option<MemoryMax> {
+    let key = "memory_max";
+    let text = table.string(key)?;
+    let parsed = text.value.parse();
+    parsed
+        .map_err(|why| table.problem(key, text.line, why))
+        .ok()
 }
 
 fn absolute(table: &Table, key: &str) -> Option<String> {

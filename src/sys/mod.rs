@@ -2,6 +2,7 @@
 //! that starts a process. Knows nothing of OCF: errors are `io::Error`s that say what was tried.
 
 pub mod announce;
+pub mod cgroup;
 pub mod command;
 pub mod device;
 pub mod ethtool;

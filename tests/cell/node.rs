@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::common::{AgentCall, set_apart};
+use crate::groups::Groups;
 
 /// Everything but a repair is done well within this time, even on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -28,6 +29,8 @@ pub struct Node {
     directory: TempDir,
     tag: String,
     disks: RefCell<Vec<String>>,
+    /// Dropped when nothing is left in them.
+    _groups: Option<Groups>,
 }
 
 impl Node {
@@ -60,10 +63,12 @@ impl Node {
         )
         .expect("a tmpfs over the machine's records");
         let tag = format!("{tag}-{}", std::process::id() % 100_000);
+        let groups = Groups::new(&tag);
         Self {
             directory,
             tag,
             disks: RefCell::default(),
+            _groups: groups,
         }
     }
 

@@ -21,6 +21,7 @@ pub fn as_server<T: Send>(vserver: &str, work: impl FnOnce() -> T + Send) -> T {
         lease: ServerSpec::LEASE,
         grace: ServerSpec::GRACE,
         config_dir: None,
+        cgroup: Default::default(),
         limits: Default::default(),
         allow_calls: vec![],
     };

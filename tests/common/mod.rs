@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::fmt;
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -12,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use berth::ocf::Agent;
+use berth::sys::cgroup::set_oom_score;
 use berth::sys::command;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -59,6 +61,7 @@ pub struct AgentCall {
     arguments: Vec<String>,
     apart: bool,
     nobody: bool,
+    score: Option<&'static CStr>,
 }
 
 impl AgentCall {
@@ -74,6 +77,7 @@ impl AgentCall {
             arguments: Vec::new(),
             apart: false,
             nobody: false,
+            score: None,
         }
     }
 
@@ -112,6 +116,12 @@ impl AgentCall {
         self
     }
 
+    /// With this score for the kernel's out-of-memory killer.
+    pub fn oom_score(mut self, score: &'static CStr) -> Self {
+        self.score = Some(score);
+        self
+    }
+
     /// In a network and a `/run` of its own, so that this machine's cells are neither seen nor
     /// touched; takes root.
     pub fn apart(mut self) -> Self {
@@ -141,6 +151,12 @@ impl AgentCall {
         let mut c = self.command(action);
         if self.nobody {
             c.gid(NOBODY).uid(NOBODY);
+        }
+        if let Some(score) = self.score {
+            // SAFETY: makes system calls only.
+            unsafe {
+                c.pre_exec(move || set_oom_score(score));
+            }
         }
         if self.apart {
             // SAFETY: only system calls on constant strings, which nix copies to the stack: nothing

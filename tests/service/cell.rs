@@ -282,6 +282,7 @@ pub fn spec(nfs: bool, smb: bool) -> ServerSpec {
         lease: ServerSpec::LEASE,
         grace: ServerSpec::GRACE,
         config_dir: None,
+        cgroup: Default::default(),
         limits: Default::default(),
         allow_calls: vec![],
     }

@@ -34,6 +34,7 @@ fn drive(mut repair: Repair) -> (Decision, String) {
 
 fn repair(image: &Image, device: &Path, kind: FsKind, policy: Policy) -> (Decision, String) {
     let patient = Patient {
+        group: None,
         kind,
         policy,
         proof: Proof::Found,
@@ -163,6 +164,7 @@ fn a_repair_that_overwrites_more_than_there_is_room_for_goes_on_without_keeping_
     let place = Place::new(150 << 20);
     let records = place.0.path().join("records");
     let patient = Patient {
+        group: None,
         kind: FsKind::Ext4,
         policy: Policy::Full,
         proof: Proof::Found,
@@ -296,6 +298,7 @@ fn a_check_that_was_cut_off_is_noted_before_its_mark_is_cleared() {
         .unwrap();
     file.sync_all().unwrap();
     let patient = Patient {
+        group: None,
         kind: FsKind::Ext4,
         policy: Policy::Preen,
         proof: Proof::CutOff,
@@ -323,6 +326,7 @@ fn a_repair_that_is_dropped_leaves_the_device() {
     let image = Image::new(FsKind::Ext4);
     let device = image.attach();
     let patient = Patient {
+        group: None,
         kind: FsKind::Ext4,
         policy: Policy::Full,
         proof: Proof::Noted,
@@ -347,6 +351,7 @@ fn no_program_of_any_stage_misses_what_it_is_not_given() {
             let image = Image::new(kind);
             let device = image.attach();
             let patient = Patient {
+                group: None,
                 kind,
                 policy: Policy::Full,
                 proof: Proof::Log,

@@ -90,6 +90,7 @@ fn begin(env: &Env, runtime: &Path) -> Result<(Daemon, Flock<File>), Error> {
     let begun = Instant::now();
     // SAFETY: this process has just been executed, and nothing before this line opens anything for good.
     unsafe { daemon::detach(c"berth-portwatch")? };
+    daemon::protect();
     daemon::private_directory(runtime)?;
     // What may fail comes before the one that works is ended.
     let sockets = Sockets::open(runtime)?;

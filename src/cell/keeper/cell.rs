@@ -11,6 +11,7 @@ use crate::cell::channel::{Channel, Received};
 use crate::cell::order::{Event, Numbered, Order};
 use crate::cell::{init, job, network};
 use crate::ocf::log;
+use crate::sys::cgroup::Group;
 use crate::sys::namespace;
 use crate::sys::nft::CellFilter;
 
@@ -29,19 +30,44 @@ pub struct Cell {
     /// What it may send to the node itself, from before its interface is there until that is gone.
     filter: Option<CellFilter>,
     orders: u64,
+    /// What everything in it is in.
+    group: Option<Group>,
 }
 
 impl Cell {
-    /// Starts PID 1 in a PID namespace of its own; it builds the rest of the cell itself.
+    /// Starts PID 1 in `group`, which is a new one or not, and in a PID namespace of its own; it builds the rest of
+    /// the cell itself.
     ///
     /// # Errors
     /// Whatever the kernel refuses.
-    pub fn spawn(vserver: &str) -> io::Result<Self> {
+    pub fn spawn(vserver: &str, group: Option<Group>, is_new: bool) -> io::Result<Self> {
         let (here, there) = Channel::pair()?;
         let home = File::open("/proc/self/ns/pid")?;
+        let inside = group.as_ref().filter(|_| is_new);
+        let inside = inside.and_then(|group| group.open().ok());
+        let run = |group: Option<&Group>| {
+            if let Some(Err(e)) = group.map(|group| group.entrance()?.enter()) {
+                // A cell without limits is better than none. PID 1 has no other way to the log.
+                let said = Event::Said {
+                    server: "PID 1".to_owned(),
+                    line: format!("limits of {vserver} are not in force: {e}"),
+                };
+                let _ = there.send(&said, None);
+            }
+            init::run(vserver, &there)
+        };
+        let name = c"berth-init";
         // This is about children only: this process stays in its own PID namespace.
         unshare(CloneFlags::CLONE_NEWPID)?;
-        let pid = job::fork_alone(c"berth-init", &[&there], || init::run(vserver, &there));
+        let born = inside.map(|inside| {
+            // SAFETY: a keeper has one thread.
+            unsafe { job::fork_into(Some(&inside), name, &[&there], || run(None)) }
+        });
+        let pid = match born {
+            Some(Ok(pid)) => Ok(pid),
+            // SAFETY: as above.
+            _ => unsafe { job::fork(name, &[&there], || run(group.as_ref())) },
+        };
         if setns(&home, CloneFlags::CLONE_NEWPID).is_err() {
             // Every later child would be born into the cell.
             std::process::abort();
@@ -57,6 +83,7 @@ impl Cell {
             network: None,
             filter: None,
             orders: 0,
+            group,
         })
     }
 
@@ -129,5 +156,9 @@ impl Cell {
         self.killed = true;
         // Already dead is just as good.
         let _ = nix::sys::signal::kill(self.pid, nix::sys::signal::Signal::SIGKILL);
+        // Whoever has joined the cell from outside is in none of its namespaces that end with PID 1.
+        if let Some(Err(e)) = self.group.as_ref().map(Group::kill) {
+            log::warn(e);
+        }
     }
 }

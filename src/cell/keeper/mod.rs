@@ -5,6 +5,7 @@
 //! children.
 
 mod cell;
+mod cgroup;
 mod claim;
 mod examine;
 mod gate;
@@ -38,6 +39,7 @@ use super::protocol::{Cause, Reply, Request};
 use super::refused::Refused;
 use crate::ocf::log;
 use cell::Cell;
+use cgroup::Cgroup;
 use gate::Gate;
 use names::Names;
 use requests::Until;
@@ -69,6 +71,7 @@ struct Keeper {
     /// Where the home of the servers was the last time it was found.
     last_home: Option<PathBuf>,
     cell: Option<Cell>,
+    cgroup: Cgroup,
     /// What the cell's network lets in.
     gate: Gate,
     /// What the cell was shown of the node's name services.
@@ -100,6 +103,7 @@ impl Keeper {
             self.finish_jobs();
             self.accept();
             self.hear_clients();
+            self.arrange_cgroup();
             self.reconcile();
             self.answer_clients();
             self.announce();
@@ -123,7 +127,8 @@ impl Keeper {
         fds.extend(self.reports.iter().map(readable));
         for held in self.volumes.values() {
             match &held.phase {
-                Phase::Mounting(job) => fds.push(readable(job)),
+                // Where it goes on from that takes the groups.
+                Phase::Mounting(job) if self.cgroup.is_made() => fds.push(readable(job)),
                 Phase::Repairing(repair) => {
                     let repair = repair.fds().into_iter();
                     fds.extend(repair.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
@@ -131,6 +136,10 @@ impl Keeper {
                 _ => {}
             }
         }
+        let cgroup = self.cgroup.fd();
+        fds.extend(cgroup.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let events = self.cgroup.events(Instant::now());
+        fds.extend(events.map(|fd| PollFd::new(fd, PollFlags::POLLPRI)));
         fds.extend(self.gate.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         if let Some(cell) = &self.cell {
             fds.push(PollFd::new(cell.channel(), PollFlags::POLLIN));
@@ -166,6 +175,7 @@ impl Keeper {
             .chain(due)
             .chain(self.announcing.next())
             .chain(self.listener.as_ref().and_then(Listener::next))
+            .chain(self.cgroup.due(Instant::now()))
             .chain(self.idle_until)
             .chain(self.build_until);
         let Some(next) = next.chain(leftover).min() else {
@@ -300,8 +310,13 @@ impl Keeper {
 
     /// PID 1 is dead, and with it everything in the cell.
     fn lose_cell(&mut self, why: &str) {
-        let cell = self.cell.take();
-        self.leftover.extend(cell.as_ref().map(|cell| cell.pid));
+        let mut cell = self.cell.take();
+        if let Some(cell) = &mut cell {
+            // Whoever has joined it from outside does not end with its PID 1.
+            cell.kill();
+            self.cgroup.sum_up();
+            self.leftover.push(cell.pid);
+        }
         self.leftover.extend(self.gate.lose());
         self.build_until = None;
         if let Err(e) = network::disconnect(&self.vserver) {
@@ -339,6 +354,9 @@ impl Keeper {
 
     fn finish_jobs(&mut self) {
         self.leftover.extend(self.gate.finish());
+        if !self.cgroup.is_made() {
+            return;
+        }
         for held in self.volumes.values_mut() {
             held.go_on();
             let Phase::Mounting(job) = &held.phase else {

@@ -33,12 +33,13 @@ impl Keeper {
             self.break_cell("build the cell: not finished in time");
         }
         if self.cell.is_none()
+            && self.cgroup.is_made()
             && self
                 .volumes
                 .values()
                 .any(|h| matches!(h.phase, Phase::Loose(_)))
         {
-            match Cell::spawn(&self.vserver) {
+            match Cell::spawn(&self.vserver, self.cgroup.cell(), self.cgroup.is_new()) {
                 Ok(cell) => {
                     self.cell = Some(cell);
                     self.build_until = Some(Instant::now() + BUILD_LIMIT);
@@ -80,9 +81,13 @@ impl Keeper {
         if let Home::At(directory) = &home {
             self.last_home = Some(directory.clone());
         }
+        // Nothing of them starts before its limits are in force. What is to end does not wait for that.
+        let settled = self.cgroup.is_settled() || servers.leaving.is_some();
         let given = match (&mut self.cell, &home) {
             (Some(cell), _) if cell.killed => return,
-            (Some(cell), _) if cell.ready => servers.advance(cell, &home, &exports, &gate),
+            (Some(cell), _) if cell.ready && settled => {
+                servers.advance(cell, &home, &exports, &gate)
+            }
             // Nothing of them can be left where nothing is.
             (None, _) if servers.leaving.is_some() => {
                 servers.lose("");

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::Keeper;
 use super::servers::Servers;
 use super::volume::{self, Held, Phase};
+use crate::cell::cgroup::Limits;
 use crate::cell::guard;
 use crate::cell::protocol::{Cause, Condition, Exported, Member, Reply, Request, Volume};
 use crate::cell::service::ServerSpec;
@@ -28,6 +29,8 @@ pub enum Until {
     Served(String),
     /// The servers have taken up what is to be exported, or not, and have been asked for it.
     Exported(String),
+    /// The limits of the cell of these servers are in force.
+    Limited(String),
     /// The servers have been asked for what they are to serve.
     Inspected(String),
     /// The cell is built.
@@ -90,6 +93,11 @@ impl Keeper {
                 home,
                 budget,
             } => (self.serve_with(member, spec, home), now + budget),
+            Request::Limit {
+                resource,
+                limits,
+                budget,
+            } => (self.limit(resource, limits), now + budget),
             Request::Unserve {
                 resource,
                 patience,
@@ -108,6 +116,15 @@ impl Keeper {
         };
         held.volume.export = export;
         Until::Exported(resource)
+    }
+
+    fn limit(&mut self, resource: String, limits: Limits) -> Until {
+        let servers = self.servers.as_mut();
+        if let Some(servers) = servers.filter(|s| s.member.resource == resource) {
+            servers.spec.cgroup = limits;
+            self.cgroup.limit(limits);
+        }
+        Until::Limited(resource)
     }
 
     fn serve_with(&mut self, member: Member, spec: ServerSpec, home: Option<PathBuf>) -> Until {
@@ -138,6 +155,7 @@ impl Keeper {
 
     fn begin_serving(&mut self, member: Member, spec: ServerSpec, home: Option<PathBuf>) -> Until {
         let resource = member.resource.clone();
+        self.cgroup.limit(spec.cgroup);
         self.servers = Some(Servers::new(member, spec, home));
         self.gate.retry_now();
         self.idle_until = None;
@@ -310,6 +328,8 @@ impl Keeper {
                 }
                 _ => self.member(resource),
             },
+            Until::Limited(_) if !self.cgroup.is_settled() => return None,
+            Until::Limited(resource) => self.member(resource),
             // The last one is told when the cell is gone too.
             Until::Gone(resource) => {
                 let is_member = self.condition(resource) != Condition::Absent;
@@ -362,7 +382,7 @@ impl Keeper {
             {
                 return self.member(resource);
             }
-            Until::Inspected(resource) => return self.member(resource),
+            Until::Inspected(resource) | Until::Limited(resource) => return self.member(resource),
             Until::Attached(resource)
             | Until::Gone(resource)
             | Until::Served(resource)

@@ -1,13 +1,13 @@
 //! How a keeper comes to life: a process of its own, one per cell, behind a socket.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::Flock;
 
-use super::{FIRST_MEMBER_LIMIT, Keeper};
+use super::{Cgroup, FIRST_MEMBER_LIMIT, Keeper};
 use crate::cell::announcing::Announcing;
 use crate::cell::guard::Guard;
 use crate::cell::listener::Listener;
@@ -20,10 +20,6 @@ const PREDECESSOR_LIMIT: Duration = Duration::from_secs(20);
 /// How many agents may be connected at a time: a virtual server has a few hundred resources at the most, each
 /// with one action at a time.
 const CLIENTS: usize = 512;
-
-/// How the kernel's out-of-memory killer likes it: last of all, as the end of a keeper is the end of
-/// its cell.
-const OOM_SCORE: &str = "-900";
 
 /// The whole life of the process `berth-keeper VSERVER`; its result is its exit code.
 ///
@@ -39,7 +35,9 @@ pub fn main(vserver: &str) -> i32 {
         }
     };
     daemon::answer("ok");
-    match keeper.serve() {
+    let served = keeper.serve();
+    keeper.cgroup.leave();
+    match served {
         Ok(()) => 0,
         Err(e) => {
             log::critical(format_args!("keeper of {vserver}: {e}"));
@@ -51,11 +49,8 @@ pub fn main(vserver: &str) -> i32 {
 fn begin(vserver: &str) -> io::Result<(Keeper, Flock<File>)> {
     // SAFETY: this process has just been executed.
     unsafe { daemon::detach(c"berth-keeper")? };
-    if let Err(e) = fs::write("/proc/self/oom_score_adj", OOM_SCORE) {
-        // A container may not have the right to.
-        log::debug(format_args!("write oom_score_adj: {e}"));
-    }
-    let lock = lock(vserver)?;
+    daemon::protect();
+    let lock = daemon::lock_keeper(vserver, Instant::now() + PREDECESSOR_LIMIT)?;
     let signals = daemon::block_signals()?;
     let guard = Guard::spawn()?;
     let listener = daemon::listen(&protocol::socket(vserver))?;
@@ -69,6 +64,7 @@ fn begin(vserver: &str) -> io::Result<(Keeper, Flock<File>)> {
         servers: None,
         last_home: None,
         cell: None,
+        cgroup: Cgroup::begin(vserver),
         gate: super::Gate::default(),
         names: super::Names::default(),
         build_until: None,
@@ -80,13 +76,6 @@ fn begin(vserver: &str) -> io::Result<(Keeper, Flock<File>)> {
         ending: false,
     };
     Ok((keeper, lock))
-}
-
-/// Held as long as the keeper lives: there is never more than one.
-fn lock(vserver: &str) -> io::Result<Flock<File>> {
-    let path = protocol::directory(vserver).join("keeper.lock");
-    let deadline = Instant::now() + PREDECESSOR_LIMIT;
-    daemon::lock(&path, &format!("keeper of {vserver}"), deadline)
 }
 
 /// Removes the socket's name.

@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::claim::Taker;
 use super::examine::Examined;
 use super::mounting::{Defect, Errand, Found, Mounted, send};
+use crate::cell::cgroup::Place;
 use crate::cell::job::{Job, Outcome};
 use crate::cell::protocol::{Cause, Condition, Exported, Member, Volume};
 use crate::cell::repair::{Patient, Repair};
@@ -203,6 +204,7 @@ impl Held {
                     device,
                     mmp,
                     records: Path::new(RECORDS).join(resource),
+                    group: Place::of(&self.vserver).ok().map(|place| place.repair()),
                 };
                 match Repair::start(patient, stage) {
                     Ok(repair) => {

@@ -12,6 +12,7 @@ fn spec() -> ServerSpec {
         lease: ServerSpec::LEASE,
         grace: ServerSpec::GRACE,
         config_dir: None,
+        cgroup: Default::default(),
         limits: Default::default(),
         allow_calls: vec![],
     }

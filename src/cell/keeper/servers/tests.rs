@@ -28,6 +28,7 @@ fn running(exports: &[Export]) -> Servers {
         lease: ServerSpec::LEASE,
         grace: ServerSpec::GRACE,
         config_dir: None,
+        cgroup: Default::default(),
         limits: Default::default(),
         allow_calls: vec![],
     };

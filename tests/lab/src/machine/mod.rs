@@ -2,6 +2,7 @@
 //! for its cables to be plugged in, configures its network, starts the cluster stack where it is a
 //! node, and from then on reaps orphans.
 
+pub mod groups;
 mod root;
 
 pub use root::SWITCH;
@@ -50,6 +51,8 @@ pub struct Setup {
     pub disks: Vec<(String, u32)>,
     /// The power switch's socket.
     pub switch: PathBuf,
+    /// The control group that all of it is in.
+    pub groups: Option<PathBuf>,
 }
 
 /// Becomes a machine, as told by the first line of standard input. Prints the number of PID 1, then
@@ -64,6 +67,9 @@ pub fn main() -> Result<()> {
         .read_line(&mut line)
         .context("read the machine's set-up")?;
     let setup: Setup = serde_json::from_str(&line).context("read the machine's set-up")?;
+    if let Some(group) = &setup.groups {
+        groups::enter(group)?;
+    }
     unshare(NAMESPACES).context("make namespaces")?;
     // SAFETY: this process has one thread.
     match unsafe { fork() }.context("start PID 1")? {

@@ -12,7 +12,7 @@ use std::path::Path;
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
-use super::Setup;
+use super::{Setup, groups};
 use crate::error::{Context, Result};
 use crate::rootfs::{self, bind, tmpfs};
 
@@ -35,6 +35,9 @@ pub fn build(setup: &Setup) -> Result<()> {
     rootfs::make_private()?;
     let root = rootfs::show(&setup.system, Some(&setup.layer), &setup.place)?;
     rootfs::kernel(&root)?;
+    if setup.groups.is_some() {
+        groups::show(&root)?;
+    }
     devices(&root.join("dev"), &setup.disks)?;
     rootfs::runtime(&root)?;
     let switch = root.join(&SWITCH[1..]);

@@ -18,7 +18,7 @@ use super::disk::DiskPath;
 use super::network;
 use crate::enter;
 use crate::error::{Context, Error, Result};
-use crate::machine::{CABLED, Setup, UP};
+use crate::machine::{CABLED, Setup, UP, groups};
 use crate::plan::{Host, Plan, Port};
 use crate::process::command;
 use crate::protocol::{Cable, MachineState};
@@ -57,6 +57,8 @@ pub struct Machine {
 struct Running {
     pid: Pid,
     handle: OwnedFd,
+    /// The control group that all of it is in.
+    groups: Option<PathBuf>,
 }
 
 impl Machine {
@@ -180,6 +182,7 @@ impl Machine {
                 .map(|(d, p)| (d.clone(), p.loop_number()))
                 .collect(),
             switch: self.places.switch.clone(),
+            groups: groups::make(&self.lab, &self.host.name),
         };
         let text = serde_json::to_string(&setup).context("encode the machine's set-up")?;
         writeln!(input, "{text}").context("tell the machine what it is")?;
@@ -190,6 +193,7 @@ impl Machine {
         self.running = Some(Running {
             pid: Pid::from_raw(pid),
             handle: enter::handle(pid)?,
+            groups: setup.groups,
         });
         network::plug(&self.host, pid)?;
         for port in &self.host.ports {
@@ -227,6 +231,9 @@ impl Machine {
                 holds(enter::has_ended(&running.handle), "still alive")
             })?;
             waitpid(running.pid, None).context(format!("reap {name}"))?;
+            if let Some(group) = &running.groups {
+                groups::remove(group);
+            }
             network::unplug(&self.host);
         }
         let paths = std::mem::take(&mut self.paths);

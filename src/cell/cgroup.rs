@@ -1,0 +1,319 @@
+//! The control groups of a cell, outside of that of the cluster's own service: `keeper` for the keeper and whoever
+//! speaks to the cluster for it, `cell` for all that runs in the cell, within its limits, and `repair` for what
+//! mends its file systems.
+//!
+//! Where systemd governs the node it makes the group that these three are in, a scope in a slice of berth's; elsewhere
+//! it lies directly below the root of the hierarchy. A group that passes controllers on has no process itself.
+
+use std::io;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::ocf::log;
+use crate::sys::cgroup::{self, Entrance, Group};
+
+pub mod limits;
+mod systemd;
+
+pub use limits::Limits;
+
+/// What limits need.
+pub const CONTROLLERS: [&str; 4] = ["memory", "pids", "cpu", "io"];
+
+/// How long what is left of a former cell may take to die.
+const LEFTOVER_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long systemd may take to make a scope. It takes some milliseconds, and more on a node that is busy because it
+/// takes over what another one had, which is when limits matter most.
+const SCOPE_LIMIT: Duration = Duration::from_secs(15);
+
+/// How long a scope that is empty may take to go.
+const SCOPE_PAUSE: Duration = Duration::from_millis(20);
+
+/// How many times processes are moved out of a group in which others may be born meanwhile.
+const MOVES: u32 = 16;
+
+/// Where the groups of a cell are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The root of the hierarchy, as far as this process sees it.
+    root: Group,
+    /// The group of all cells.
+    parent: Group,
+    /// What the three groups are in.
+    base: Group,
+    /// The scope that this is, if systemd makes it.
+    scope: Option<String>,
+}
+
+impl Place {
+    /// Where the groups of `vserver`'s cell are, or would be.
+    ///
+    /// # Errors
+    /// `NotFound` if this node has no control groups of version 2.
+    pub fn of(vserver: &str) -> io::Result<Self> {
+        let root = Group::at(cgroup::mounted()?);
+        let scope = systemd::is_running().then(|| systemd::scope(vserver));
+        let (parent, name) = match &scope {
+            Some(scope) => (systemd::SLICE, scope.as_str()),
+            None => ("berth", vserver),
+        };
+        let parent = root.child(parent);
+        let base = parent.child(name);
+        Ok(Self {
+            root,
+            parent,
+            base,
+            scope,
+        })
+    }
+
+    /// The group of the keeper.
+    fn keeper(&self) -> Group {
+        self.base.child("keeper")
+    }
+
+    /// The group of all that runs in the cell.
+    pub fn cell(&self) -> Group {
+        self.base.child("cell")
+    }
+
+    /// The group of what mends the cell's file systems.
+    pub fn repair(&self) -> Group {
+        self.base.child("repair")
+    }
+
+    /// Makes the groups, for the keeper with this number; what a former cell has left in them is killed. Tells whether
+    /// that of the cell is a new one: see [`cgroup::fork_into`]. Blocks.
+    ///
+    /// # Errors
+    /// What keeps the cell from having groups, in one line.
+    pub fn make(&self, vserver: &str, keeper: i32) -> io::Result<bool> {
+        if let Err(e) = self.end() {
+            // It waits in the kernel: it is no reason to do without the group, nor to wait for ever.
+            log::warn(e);
+        }
+        match &self.scope {
+            Some(scope) => self.enter_scope(scope, vserver, keeper)?,
+            None => {
+                self.parent.make()?;
+                self.base.make()?;
+            }
+        }
+        let is_new = self.cell().remove().is_ok();
+        for group in [self.keeper(), self.cell(), self.repair()] {
+            group.make()?;
+        }
+        Ok(is_new)
+    }
+
+    /// Has systemd make a scope for the keeper, or take it into the one that is there: whoever tidies up after a former
+    /// keeper keeps that one's for some seconds.
+    fn enter_scope(&self, scope: &str, vserver: &str, keeper: i32) -> io::Result<()> {
+        let deadline = Instant::now() + SCOPE_LIMIT;
+        loop {
+            if self.base.exists() {
+                // Not by writing to the group: systemd may have found it empty just before. It would take away what is
+                // below it, and keep the name for ever.
+                let below = match self.keeper().exists() {
+                    true => "/keeper",
+                    false => "",
+                };
+                match systemd::join_scope(scope, below, keeper, deadline) {
+                    Ok(()) => return Ok(()),
+                    // It is not active any more.
+                    Err(e) => log::debug(e),
+                }
+            }
+            match systemd::make_scope(scope, vserver, keeper, deadline) {
+                // One that is empty is about to go.
+                Err(e) if systemd::is_taken(&e) && Instant::now() < deadline => {
+                    thread::sleep(SCOPE_PAUSE);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Moves the keeper's processes to their group and has the other two kept within their limits; gives the
+    /// controllers that can't be had. Blocks, as the kernel takes its time to move a process.
+    ///
+    /// # Errors
+    /// What the kernel refuses, in one line.
+    pub fn settle(&self, processes: &[i32], limits: &Limits) -> io::Result<Vec<String>> {
+        let keeper = self.keeper();
+        for process in processes {
+            match keeper.take(*process) {
+                // It has ended meanwhile.
+                Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
+                other => other?,
+            }
+        }
+        // A group that passes controllers on has no process itself.
+        for _ in 0..MOVES {
+            let left = self.base.processes()?;
+            if left.is_empty() {
+                break;
+            }
+            for process in left {
+                let _ = keeper.take(process);
+            }
+        }
+        let mut missing = Vec::new();
+        for controller in CONTROLLERS {
+            if let Err(e) = self.enable(controller) {
+                log::debug(e);
+                missing.push(controller.to_owned());
+            }
+        }
+        limits.apply(&self.cell())?;
+        self.weigh(limits)?;
+        // What a cell has too much of must not keep the node's own disk busy. A repair may: it is better slow than
+        // not done.
+        forgive_missing(self.cell().write("memory.swap.max", "0"))?;
+        Limits::default().apply(&self.repair())?;
+        Ok(missing)
+    }
+
+    /// Gives the cell its weight among all cells, which is that of the group that the three are in: a group competes
+    /// with its siblings only. A scope's own weight is systemd's to set.
+    fn weigh(&self, limits: &Limits) -> io::Result<()> {
+        match &self.scope {
+            None => limits.weigh(&self.base),
+            Some(_) if limits.weights_are(&self.base) => Ok(()),
+            Some(scope) => systemd::weigh(scope, limits, Instant::now() + SCOPE_LIMIT),
+        }
+    }
+
+    /// Has a controller govern the three groups. systemd passes on to a scope what there is.
+    fn enable(&self, controller: &str) -> io::Result<()> {
+        if self.scope.is_none() {
+            self.root.enable(controller)?;
+            self.parent.enable(controller)?;
+        }
+        self.base.enable(controller)
+    }
+
+    /// Kills what runs in the cell and what mends its file systems, and waits until it is dead.
+    fn end(&self) -> io::Result<()> {
+        for group in [self.cell(), self.repair()] {
+            group.end(LEFTOVER_LIMIT)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the groups, as far as they are empty. What systemd has made it removes itself.
+    fn remove(&self) {
+        for group in [self.cell(), self.repair()] {
+            let _ = group.remove();
+        }
+        if self.scope.is_none() {
+            for group in [&self.keeper(), &self.base, &self.parent] {
+                let _ = group.remove();
+            }
+        }
+    }
+
+    /// Ends what is left in the groups and removes them when the keeper is about to end: it, and whoever tidies up after
+    /// it, goes back to where it came `from`, or to the root where that is not seen.
+    pub fn leave(&self, from: &Path) {
+        if let Err(e) = self.end() {
+            log::warn(e);
+        }
+        if self.scope.is_none() {
+            let from = from.strip_prefix("/").unwrap_or(from);
+            let from = Group::at(self.root.path().join(from));
+            let to = if from.exists() { &from } else { &self.root };
+            for process in self.keeper().processes().unwrap_or_default() {
+                if let Err(e) = to.take(process) {
+                    log::debug(e);
+                }
+            }
+        }
+        self.remove();
+    }
+}
+
+/// Ends what is left in the groups of a cell whose keeper has died, and removes them. To be called only by whoever
+/// has the keeper's lock.
+pub fn clear(vserver: &str) {
+    let Ok(place) = Place::of(vserver) else {
+        // Without control groups there is nothing in them.
+        return;
+    };
+    if let Err(e) = place.end() {
+        log::warn(e);
+    }
+    place.remove();
+}
+
+/// A way into the group of the cell of `vserver`; `None` if that is in none, as far as this process sees.
+pub fn entrance(vserver: &str) -> Option<Entrance> {
+    Place::of(vserver).ok()?.cell().entrance().ok()
+}
+
+/// Why not all limits are in force where these controllers can't be had, for people.
+pub fn why_missing(controllers: &[String]) -> String {
+    let names: Vec<&str> = controllers.iter().map(String::as_str).collect();
+    let bound = cgroup::bound_to_version_1(&names).unwrap_or_default();
+    let (names, why) = match bound.is_empty() {
+        true => (&names, "not there, or not passed on to where berth runs"),
+        false => (
+            &bound,
+            "bound to cgroup v1 (boot with systemd.unified_cgroup_hierarchy=1)",
+        ),
+    };
+    let (s, are) = if names.len() > 1 {
+        ("s", "are")
+    } else {
+        ("", "is")
+    };
+    let list = match names.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => names.concat(),
+    };
+    format!("this node's {list} controller{s} {are} {why}")
+}
+
+/// Why limits would not be in force on this node, as far as it can be told without a cell.
+pub fn shortfall() -> Option<String> {
+    let have = cgroup::mounted().and_then(|root| Group::at(root).controllers());
+    match have {
+        Err(e) => Some(e.to_string()),
+        Ok(have) => {
+            let missing = CONTROLLERS.iter().filter(|c| !have.iter().any(|h| h == *c));
+            let missing: Vec<String> = missing.map(|c| (*c).to_owned()).collect();
+            (!missing.is_empty()).then(|| why_missing(&missing))
+        }
+    }
+}
+
+/// A file of a controller that is not in force is not there.
+fn forgive_missing(written: io::Result<()>) -> io::Result<()> {
+    match written {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_controllers_are_missing_is_said_in_words() {
+        let of = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+            why_missing(&names)
+        };
+        assert_eq!(
+            of(&["hugetlb-x"]),
+            "this node's hugetlb-x controller is not there, or not passed on to where berth runs"
+        );
+        assert_eq!(
+            of(&["a", "b", "c"]),
+            "this node's a, b and c controllers are not there, or not passed on to where berth runs"
+        );
+    }
+}

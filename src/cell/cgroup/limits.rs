@@ -1,0 +1,406 @@
+//! What a cell may use of its node. Each value is checked when it is made, also when it comes from another process.
+
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::sys::cgroup::Group;
+use crate::sys::memory;
+
+/// No server starts with less, bytes.
+const LEAST_MEMORY: u64 = 128 << 20;
+
+/// With fewer processes and threads no server starts: NFS-Ganesha alone has some 50 without a client.
+pub const LEAST_PIDS: u32 = 64;
+
+/// The kernel numbers no more processes and threads (PID_MAX_LIMIT in linux/threads.h).
+pub const MOST_PIDS: u32 = 1 << 22;
+
+/// The range of cpu.weight and io.weight.
+pub const WEIGHTS: std::ops::RangeInclusive<u32> = 1..=10_000;
+
+/// The most memory that the processes of a cell may have, together with what they have cached of files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum MemoryMax {
+    /// Bytes, in units of a KiB, MiB, GiB or TiB as it was written.
+    Amount(u64, Unit),
+    /// Percent of what the node has.
+    Percent(u8),
+}
+
+/// A unit of memory, a power of 1,024 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// 1,024 bytes.
+    K,
+    /// 1,024 K.
+    M,
+    /// 1,024 M.
+    G,
+    /// 1,024 G.
+    T,
+}
+
+impl Unit {
+    const ALL: [(char, Self, u32); 4] = [
+        ('K', Self::K, 10),
+        ('M', Self::M, 20),
+        ('G', Self::G, 30),
+        ('T', Self::T, 40),
+    ];
+}
+
+impl Default for MemoryMax {
+    /// One cell alone must not take the node's last memory, which the cluster stack needs to live; and as a node may
+    /// have to carry all virtual servers of another one, and most of a file server's memory is cached files, which
+    /// make way, cells may together be allowed more than there is.
+    fn default() -> Self {
+        Self::Percent(80)
+    }
+}
+
+impl FromStr for MemoryMax {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let no_amount = || format!("\"{s}\" is no amount of memory: 4G, 512M or 50%");
+        let number = |digits: &str| {
+            let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+            digits
+                .parse::<u64>()
+                .ok()
+                .filter(|_| plain)
+                .ok_or_else(no_amount)
+        };
+        if let Some(percent) = s.strip_suffix('%') {
+            return match number(percent)? {
+                0 => Err(format!("\"{s}\" is nothing: 1% to 100%")),
+                percent @ 1..=100 => u8::try_from(percent)
+                    .map(Self::Percent)
+                    .map_err(|_| no_amount()),
+                _ => Err(format!("\"{s}\" is more than there is: 1% to 100%")),
+            };
+        }
+        let mut units = Unit::ALL.into_iter();
+        let Some((unit, shift)) =
+            units.find_map(|(c, unit, n)| s.ends_with(c).then_some((unit, n)))
+        else {
+            return Err(match number(s)? {
+                0 => format!("\"{s}\" is nothing: 4G, 512M or 50%"),
+                bytes => format!("\"{s}\" is {bytes} bytes: say {bytes}G or {bytes}M"),
+            });
+        };
+        let count = number(&s[..s.len() - 1])?;
+        // The kernel counts in signed numbers.
+        let bytes = count
+            .checked_mul(1 << shift)
+            .filter(|b| i64::try_from(*b).is_ok());
+        match bytes.ok_or_else(no_amount)? {
+            bytes if bytes < LEAST_MEMORY => Err(format!(
+                "\"{s}\" is too little for a server to start: 128M or more"
+            )),
+            _ => Ok(Self::Amount(count, unit)),
+        }
+    }
+}
+
+impl fmt::Display for MemoryMax {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Amount(count, unit) => write!(f, "{count}{unit:?}"),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
+impl TryFrom<String> for MemoryMax {
+    type Error = String;
+
+    fn try_from(s: String) -> Result<Self, String> {
+        s.parse()
+    }
+}
+
+impl From<MemoryMax> for String {
+    fn from(value: MemoryMax) -> Self {
+        value.to_string()
+    }
+}
+
+impl MemoryMax {
+    /// The same in bytes, on a node with `total` bytes of memory. A small part of a small node is no less than a
+    /// server needs.
+    pub fn bytes(self, total: u64) -> u64 {
+        match self {
+            Self::Amount(count, unit) => {
+                let shifts = Unit::ALL.into_iter();
+                let shift = shifts.filter(|(_, u, _)| *u == unit).map(|(_, _, n)| n);
+                // It was seen to fit when it was made.
+                shift.fold(count, |count, n| count.saturating_mul(1 << n))
+            }
+            Self::Percent(percent) => (total / 100 * u64::from(percent)).max(LEAST_MEMORY),
+        }
+    }
+}
+
+/// The most processes and threads that a cell may have at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct PidsMax(u32);
+
+impl Default for PidsMax {
+    /// Samba has a process for each client; NFS-Ganesha has some 300 threads in all.
+    fn default() -> Self {
+        Self(4096)
+    }
+}
+
+impl TryFrom<u32> for PidsMax {
+    type Error = String;
+
+    fn try_from(count: u32) -> Result<Self, String> {
+        match (LEAST_PIDS..=MOST_PIDS).contains(&count) {
+            true => Ok(Self(count)),
+            false => Err(format!(
+                "\"{count}\" is not a whole number from {LEAST_PIDS} to {MOST_PIDS}"
+            )),
+        }
+    }
+}
+
+impl From<PidsMax> for u32 {
+    fn from(value: PidsMax) -> Self {
+        value.0
+    }
+}
+
+/// How much of the processors, or of a block device, a cell gets beside others that want it too: twice as much with
+/// twice the weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct Weight(u32);
+
+impl Default for Weight {
+    /// The kernel's own.
+    fn default() -> Self {
+        Self(100)
+    }
+}
+
+impl TryFrom<u32> for Weight {
+    type Error = String;
+
+    fn try_from(weight: u32) -> Result<Self, String> {
+        match WEIGHTS.contains(&weight) {
+            true => Ok(Self(weight)),
+            false => Err(format!(
+                "\"{weight}\" is not a whole number from {} to {}",
+                WEIGHTS.start(),
+                WEIGHTS.end()
+            )),
+        }
+    }
+}
+
+impl From<Weight> for u32 {
+    fn from(value: Weight) -> Self {
+        value.0
+    }
+}
+
+/// All that a cell may use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Memory.
+    pub memory_max: MemoryMax,
+    /// Processes and threads.
+    pub pids_max: PidsMax,
+    /// Processors.
+    pub cpu_weight: Weight,
+    /// Block devices.
+    pub io_weight: Weight,
+}
+
+impl Limits {
+    /// Whether nobody has asked for anything else.
+    pub fn are_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Has the kernel keep a group within them, as far as it has the controllers for that. May have to wait while
+    /// the kernel takes memory away.
+    ///
+    /// # Errors
+    /// What the kernel refuses of it, in one line.
+    pub fn apply(&self, group: &Group) -> io::Result<()> {
+        let memory = self.memory_max.bytes(node_memory()?).to_string();
+        let pids = self.pids_max.0.to_string();
+        // memory.high stays as it is: who is slowed down there instead of being killed answers nobody, without end.
+        // memory.oom.group does too: one process of Samba costs one client.
+        for (file, text) in [("memory.max", &memory), ("pids.max", &pids)] {
+            super::forgive_missing(group.write(file, text))?;
+        }
+        Ok(())
+    }
+
+    /// Gives a group these weights among its siblings.
+    ///
+    /// # Errors
+    /// As [`Limits::apply`].
+    pub fn weigh(&self, group: &Group) -> io::Result<()> {
+        let io = self.io_weight.0;
+        for (file, text) in [
+            ("cpu.weight", &self.cpu_weight.0.to_string()),
+            ("io.weight", &io.to_string()),
+            // That of disks whose scheduler is BFQ, which takes 1 to 1000.
+            ("io.bfq.weight", &bfq(io).to_string()),
+        ] {
+            super::forgive_missing(group.write(file, text))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a group has these weights, as far as this kernel has any.
+    pub fn weights_are(&self, group: &Group) -> bool {
+        let is = |file: &str, weight: u32| match group.read(file) {
+            // io.weight begins with "default" where single disks may have another one.
+            Ok(text) => text.split_whitespace().any(|w| w == weight.to_string()),
+            Err(_) => weight == Weight::default().0,
+        };
+        is("cpu.weight", self.cpu_weight.0) && is("io.weight", self.io_weight.0)
+    }
+
+    /// What of them goes beyond this node, each as one line.
+    ///
+    /// # Errors
+    /// If the node's own limits can't be read.
+    pub fn beyond_node(&self) -> io::Result<Vec<String>> {
+        let total = node_memory()?;
+        let pids = crate::sys::state::read("/proc/sys/kernel/pid_max".as_ref(), 64)?;
+        let pids = String::from_utf8_lossy(&pids).trim().parse();
+        let mut lines = Vec::new();
+        if self.memory_max.bytes(total) > total {
+            let (wanted, mib) = (self.memory_max, total >> 20);
+            lines.push(format!(
+                "memory_max = {wanted} is more than this node has, which is {mib}M"
+            ));
+        }
+        if pids.is_ok_and(|most: u32| self.pids_max.0 > most) {
+            let wanted = self.pids_max.0;
+            lines.push(format!(
+                "pids_max = {wanted} is more than this node can have (kernel.pid_max)"
+            ));
+        }
+        Ok(lines)
+    }
+}
+
+/// Bytes.
+fn node_memory() -> io::Result<u64> {
+    memory::physical().ok_or_else(|| io::Error::other("how much memory this node has is not known"))
+}
+
+/// A weight as BFQ takes it: the same up to the middle, and less steep above, as systemd does it.
+fn bfq(weight: u32) -> u32 {
+    match weight {
+        ..=100 => weight,
+        more => 100 + (more - 100) * 900 / 9900,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_of_memory_are_taken_with_their_unit_or_in_percent() {
+        let total = 8 << 30;
+        for (text, bytes) in [
+            ("4G", 4 << 30),
+            ("128M", 128 << 20),
+            ("131072K", 128 << 20),
+            ("2T", 2 << 40),
+            ("50%", total / 2 / 100 * 100),
+            ("100%", total),
+            ("1%", LEAST_MEMORY),
+        ] {
+            let memory: MemoryMax = text.parse().unwrap();
+            let close = memory.bytes(total).abs_diff(bytes) < 100;
+            assert!(close, "{text}: {}", memory.bytes(total));
+            assert_eq!(memory.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_what_would_be_right() {
+        for (text, why) in [
+            ("", "\"\" is no amount of memory: 4G, 512M or 50%"),
+            ("4", "\"4\" is 4 bytes: say 4G or 4M"),
+            ("0", "\"0\" is nothing: 4G, 512M or 50%"),
+            (
+                "0G",
+                "\"0G\" is too little for a server to start: 128M or more",
+            ),
+            (
+                "127M",
+                "\"127M\" is too little for a server to start: 128M or more",
+            ),
+            ("-4G", "\"-4G\" is no amount of memory: 4G, 512M or 50%"),
+            ("+4G", "\"+4G\" is no amount of memory: 4G, 512M or 50%"),
+            ("4 G", "\"4 G\" is no amount of memory: 4G, 512M or 50%"),
+            ("4g", "\"4g\" is no amount of memory: 4G, 512M or 50%"),
+            ("4GB", "\"4GB\" is no amount of memory: 4G, 512M or 50%"),
+            ("G", "\"G\" is no amount of memory: 4G, 512M or 50%"),
+            (
+                "9999999999T",
+                "\"9999999999T\" is no amount of memory: 4G, 512M or 50%",
+            ),
+            ("0%", "\"0%\" is nothing: 1% to 100%"),
+            ("101%", "\"101%\" is more than there is: 1% to 100%"),
+            ("4.5G", "\"4.5G\" is no amount of memory: 4G, 512M or 50%"),
+            ("max", "\"max\" is no amount of memory: 4G, 512M or 50%"),
+        ] {
+            assert_eq!(text.parse::<MemoryMax>().unwrap_err(), why);
+        }
+        for wrong in [0, 63, MOST_PIDS + 1] {
+            assert!(PidsMax::try_from(wrong).is_err(), "{wrong}");
+        }
+        for wrong in [0, 10_001] {
+            assert!(Weight::try_from(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn limits_from_another_process_are_checked_too() {
+        let good = "{\"memory_max\":\"4G\",\"pids_max\":64,\"cpu_weight\":1,\"io_weight\":10000}";
+        let limits: Limits = serde_json::from_str(good).unwrap();
+        assert_eq!(serde_json::to_string(&limits).unwrap(), good);
+        for (is, wrong) in [
+            ("4G", "4"),
+            ("64", "63"),
+            (":1,", ":0,"),
+            ("10000", "10001"),
+        ] {
+            let text = good.replacen(is, wrong, 1);
+            assert!(serde_json::from_str::<Limits>(&text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_limit_beyond_the_node_is_named() {
+        let mut limits = Limits::default();
+        assert!(limits.beyond_node().unwrap().is_empty());
+        limits.memory_max = "900T".parse().unwrap();
+        let lines = limits.beyond_node().unwrap();
+        let begin = "memory_max = 900T is more than this node has, which is ";
+        assert!(lines.len() == 1 && lines[0].starts_with(begin), "{lines:?}");
+    }
+
+    #[test]
+    fn weights_are_bfqs_where_that_schedules() {
+        assert_eq!([1, 100, 200, 10_000].map(bfq), [1, 100, 109, 1000]);
+    }
+}

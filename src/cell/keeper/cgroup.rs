@@ -1,0 +1,313 @@
+//! The control groups of the keeper's cell, made by children while it goes about its work: systemd and the kernel take
+//! some milliseconds each.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::unistd::Pid;
+
+use super::Keeper;
+use crate::cell::cgroup::{self, Limits, Place};
+use crate::cell::job::Job;
+use crate::ocf::log;
+use crate::sys::cgroup::{self as kernel, Events, Group, Usage};
+
+/// How long after a line about what the cell lacks the next one comes at the earliest: an attacker may have it lack
+/// that all the time.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// What keeps the keeper from groups: it has none then, and the cell no limits.
+type Done<T> = Result<T, String>;
+
+/// The groups and where they stand.
+pub struct Cgroup {
+    vserver: String,
+    /// None: there are no groups.
+    place: Option<Place>,
+    phase: Phase,
+    /// Where the keeper was before.
+    origin: PathBuf,
+    /// What the cell is to be kept within.
+    limits: Limits,
+    /// Whether no cell has been in its group yet.
+    is_new: bool,
+    /// Whether the keeper has moved, and it is known what can be watched.
+    is_watched: bool,
+    watched: Vec<Watched>,
+}
+
+enum Phase {
+    /// A child makes the groups.
+    Making(Job<Done<bool>>),
+    /// A child puts these limits in force, which takes moving processes the first time.
+    Settling(Job<Done<Vec<String>>>, Limits),
+    /// These limits are in force, as far as they can be.
+    Settled(Limits),
+}
+
+/// What a cell can have too little of.
+#[derive(Debug, Clone, Copy)]
+enum Shortage {
+    Memory,
+    Processes,
+}
+
+/// A shortage that is watched for.
+struct Watched {
+    shortage: Shortage,
+    events: Events,
+    quiet_until: Instant,
+    /// How often by now, where that has not been said yet.
+    unsaid: Option<u64>,
+}
+
+impl Shortage {
+    fn watch(self, cell: &Group) -> io::Result<Events> {
+        match self {
+            Self::Memory => Events::watch(cell, "memory.events", "oom_kill"),
+            Self::Processes => Events::watch(cell, "pids.events", "max"),
+        }
+    }
+
+    fn describe(self, limits: &Limits, count: u64) -> String {
+        let times = if count == 1 { "time" } else { "times" };
+        let (what, limit) = match self {
+            Self::Memory => (
+                "the kernel has ended a process for want of memory",
+                format!("memory_max = {}", limits.memory_max),
+            ),
+            Self::Processes => (
+                "it can start no more processes",
+                format!("pids_max = {}", u32::from(limits.pids_max)),
+            ),
+        };
+        format!("{what}: {limit}, {count} {times} so far")
+    }
+}
+
+impl Cgroup {
+    /// Begins to make the groups for this process, the keeper of `vserver`.
+    pub fn begin(vserver: &str) -> Self {
+        let mut cgroup = Self {
+            vserver: vserver.to_owned(),
+            place: None,
+            phase: Phase::Settled(Limits::default()),
+            origin: PathBuf::from("/"),
+            limits: Limits::default(),
+            is_new: false,
+            is_watched: false,
+            watched: Vec::new(),
+        };
+        match cgroup.make() {
+            Ok((place, job)) => {
+                cgroup.place = Some(place);
+                cgroup.phase = Phase::Making(job);
+            }
+            Err(e) => cgroup.do_without(&e.to_string()),
+        }
+        cgroup
+    }
+
+    fn make(&mut self) -> io::Result<(Place, Job<Done<bool>>)> {
+        let place = Place::of(&self.vserver)?;
+        let keeper = nix::unistd::getpid().as_raw();
+        self.origin = kernel::of_process(keeper)?.unwrap_or_default();
+        let (vserver, there) = (self.vserver.clone(), place.clone());
+        let job = Job::spawn(c"berth-cgroup", move || {
+            let made = there.make(&vserver, keeper);
+            (made.map_err(|e| e.to_string()), None)
+        })?;
+        Ok((place, job))
+    }
+
+    fn do_without(&mut self, why: &str) {
+        log::warn(format_args!(
+            "limits of {} are not in force: {why}",
+            self.vserver
+        ));
+        self.place = None;
+        self.phase = Phase::Settled(self.limits);
+    }
+
+    /// From now on the cell is to be kept within these limits.
+    pub fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
+        for line in limits.beyond_node().unwrap_or_default() {
+            log::warn(format_args!("{}: {line}", self.vserver));
+        }
+    }
+
+    /// Whether a cell can be begun: its group is there, or will never be.
+    pub fn is_made(&self) -> bool {
+        !matches!(self.phase, Phase::Making(_))
+    }
+
+    /// Whether servers can be started: the limits are in force, as far as they can be.
+    pub fn is_settled(&self) -> bool {
+        self.place.is_none()
+            || matches!(self.phase, Phase::Settled(limits) if limits == self.limits)
+    }
+
+    /// Readable when [`Cgroup::advance`] has something to do.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.phase {
+            Phase::Making(job) => Some(job.as_fd()),
+            Phase::Settling(job, _) => Some(job.as_fd()),
+            Phase::Settled(_) => None,
+        }
+    }
+
+    /// To be polled for POLLPRI: something has happened that [`Cgroup::hear`] tells.
+    pub fn events(&self, now: Instant) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.watched.iter().filter_map(move |w| w.events.fd(now))
+    }
+
+    /// When [`Cgroup::hear`] is due by time alone.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        let due = |w: &Watched| {
+            let unsaid = w.unsaid.map(|_| w.quiet_until);
+            unsaid.into_iter().chain(w.events.due(now)).min()
+        };
+        self.watched.iter().filter_map(due).min()
+    }
+
+    /// Goes on from what the children have come to; gives one that is left to be reaped. `others` are processes that
+    /// belong to the keeper.
+    fn advance(&mut self, others: &[Pid]) -> Option<Pid> {
+        let over = match &self.phase {
+            Phase::Making(job) => {
+                let (pid, outcome) = (job.pid(), flat(job)?);
+                match outcome {
+                    Ok(is_new) => {
+                        self.is_new = is_new;
+                        self.settle(others);
+                    }
+                    Err(why) => self.do_without(&why),
+                }
+                Some(pid)
+            }
+            Phase::Settling(job, limits) => {
+                let (pid, outcome, limits) = (job.pid(), flat(job)?, *limits);
+                self.phase = Phase::Settled(limits);
+                match outcome {
+                    Ok(missing) => self.have_settled(&missing),
+                    Err(why) => log::warn(format_args!(
+                        "limits of {} are not in force: {why}",
+                        self.vserver
+                    )),
+                }
+                Some(pid)
+            }
+            Phase::Settled(_) => None,
+        };
+        if matches!(self.phase, Phase::Settled(_)) && !self.is_settled() {
+            self.settle(others);
+        }
+        over
+    }
+
+    fn settle(&mut self, others: &[Pid]) {
+        let Some(place) = self.place.clone() else {
+            return;
+        };
+        let limits = self.limits;
+        let keeper = nix::unistd::getpid();
+        let mut processes = Vec::new();
+        if !self.is_watched {
+            let all = others.iter().chain([&keeper]);
+            processes.extend(all.map(|pid| pid.as_raw()));
+        }
+        let job = Job::spawn(c"berth-cgroup", move || {
+            let settled = place.settle(&processes, &limits);
+            (settled.map_err(|e| e.to_string()), None)
+        });
+        match job {
+            Ok(job) => self.phase = Phase::Settling(job, limits),
+            Err(e) => self.do_without(&format!("start a child: {e}")),
+        }
+    }
+
+    fn have_settled(&mut self, missing: &[String]) {
+        if std::mem::replace(&mut self.is_watched, true) {
+            return;
+        }
+        if !missing.is_empty() {
+            let why = cgroup::why_missing(missing);
+            let vserver = &self.vserver;
+            let line = match missing.len() < cgroup::CONTROLLERS.len() {
+                true => format!("not all limits of {vserver} are in force"),
+                false => format!("limits of {vserver} are not in force"),
+            };
+            log::warn(format_args!("{line}: {why}"));
+        }
+        let Some(cell) = self.cell() else { return };
+        for shortage in [Shortage::Memory, Shortage::Processes] {
+            // Without its controller there is nothing to watch.
+            if let Ok(events) = shortage.watch(&cell) {
+                self.watched.push(Watched {
+                    shortage,
+                    events,
+                    quiet_until: Instant::now(),
+                    unsaid: None,
+                });
+            }
+        }
+    }
+
+    /// Logs what the cell has too little of.
+    fn hear(&mut self, now: Instant) {
+        for watched in &mut self.watched {
+            watched.unsaid = watched.events.news(now).or(watched.unsaid);
+            if now < watched.quiet_until {
+                continue;
+            }
+            if let Some(count) = watched.unsaid.take() {
+                let line = watched.shortage.describe(&self.limits, count);
+                log::warn(format_args!("{}: {line}", self.vserver));
+                watched.quiet_until = now + PAUSE;
+            }
+        }
+    }
+
+    /// The group of the cell.
+    pub fn cell(&self) -> Option<Group> {
+        self.place.as_ref().map(Place::cell)
+    }
+
+    /// Whether no cell has been in that group yet.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Logs what a cell has used that has ended.
+    pub fn sum_up(&mut self) {
+        self.is_new = false;
+        let used = self.cell().and_then(|cell| Usage::of(&cell).ok());
+        if let Some(used) = used {
+            log::info(format_args!("{} used {used}", self.vserver));
+        }
+    }
+
+    /// Removes the groups: this process is about to end.
+    pub fn leave(&self) {
+        if let Some(place) = &self.place {
+            place.leave(&self.origin);
+        }
+    }
+}
+
+impl Keeper {
+    /// Goes on with the groups, and tells what the cell lacks.
+    pub(super) fn arrange_cgroup(&mut self) {
+        self.leftover.extend(self.cgroup.advance(&[self.guard.pid]));
+        self.cgroup.hear(Instant::now());
+    }
+}
+
+/// What a child has come to, once it has.
+fn flat<T: serde::Serialize + serde::de::DeserializeOwned>(job: &Job<Done<T>>) -> Option<Done<T>> {
+    let outcome = job.outcome()?;
+    Some(outcome.map_or_else(|e| Err(format!("a child {e}")), |(result, _)| result))
+}
