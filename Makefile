@@ -20,7 +20,7 @@ LIBDIR ?= $(PREFIX)/lib/berth
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
 # Packages have places of their own for some of these.
-DOCS ?= README.md CHANGELOG.md LICENSE
+DOCS ?= README.md CHANGELOG.md SECURITY.md LICENSE
 EXAMPLES ?= $(wildcard examples/*)
 
 AGENTS := fscheck vserver vip portwatch

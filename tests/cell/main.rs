@@ -9,6 +9,7 @@ mod nfs4;
 mod attack;
 mod attack_clients;
 mod attack_host;
+mod attack_local;
 mod attack_memory;
 mod attack_network;
 mod attack_state;
