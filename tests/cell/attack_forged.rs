@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use berth::cell::probe::{self, Protocol};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, sendto, socket,
 };
@@ -146,6 +147,36 @@ fn forged_first_packets_keep_out_nobody() {
         }
         forger.end();
     }
+    scene.assert_well();
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_client_that_comes_and_goes_is_slowed_down_and_one_that_answers_late_does_not_get_past_the_counts()
+ {
+    let scene = Scene::new("rate", "nfs smb", &[("smb_share", "data")], &[]);
+    for client in ["10.9.0.7", "fd09:0:0:7::1"] {
+        let begun = Instant::now();
+        for n in 0..300 {
+            let stream = call(client, 0, SMB).expect("a connection");
+            assert!(negotiates(&stream), "{n}");
+        }
+        // 100 may come at once, and 50 in each second.
+        let seconds = begun.elapsed().as_secs_f32();
+        assert!(seconds >= 3.5, "it took {seconds} s");
+    }
+    // A host that keeps its answers back for longer than half-open connections are known.
+    sh(
+        "nft 'add table inet late; add chain inet late out { type filter hook output priority 0; }; \
+        add rule inet late out ip saddr 10.9.0.8 tcp flags & (syn | ack) == ack drop'",
+    );
+    let stream = call("10.9.0.8", 0, SMB).expect("the server's first packet");
+    std::thread::sleep(Duration::from_secs(4));
+    sh("nft delete table inet late");
+    let limit = Instant::now() + Duration::from_secs(5);
+    assert!(probe::ask(Protocol::Smb, &stream, limit).is_err());
+    assert!(negotiates(&call("10.9.0.8", 0, SMB).expect("a new one")));
     scene.assert_well();
     scene.end();
 }
