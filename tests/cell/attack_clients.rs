@@ -151,7 +151,7 @@ pub fn negotiates(stream: &TcpStream) -> bool {
 }
 
 /// The address of each client, by its number.
-type Clients = fn(u32) -> String;
+pub type Clients = fn(u32) -> String;
 
 /// Opens as many connections as it can up to this many, and gives those that stay.
 pub fn hold(count: u32, port: u16, from: impl Fn(u32) -> String) -> Vec<TcpStream> {

@@ -13,7 +13,9 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, sendto, socket,
 };
 
-use crate::attack_clients::{NFS, SMB, Scene, VIPS, assert_refused, call, hold, negotiates};
+use crate::attack_clients::{
+    Clients, NFS, SMB, Scene, VIPS, assert_refused, call, hold, negotiates,
+};
 use crate::nfs_peer::Peer;
 use crate::node::{eventually, sh};
 
@@ -63,8 +65,8 @@ struct Forger {
 }
 
 impl Forger {
-    /// So many a second, to both ports by turns.
-    fn start(a_second: u32, from: impl Fn(u32) -> String + Send + 'static) -> Self {
+    /// So many a second to each protocol; maybe with guesses.
+    fn start(a_second: u32, guesses: bool, from: impl Fn(u32) -> String + Send + 'static) -> Self {
         let (ends, sent) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicU32::new(0)),
@@ -84,13 +86,18 @@ impl Forger {
                 let from: IpAddr = from(n).parse().expect("an address");
                 let vip = VIPS[usize::from(from.is_ipv6())];
                 let to: IpAddr = vip.parse().expect("an address");
-                // From ports that no connection of a test has.
-                let ports = (600 + (n % 90) as u16, if n % 2 == 0 { SMB } else { NFS });
-                for (sequence, flags) in [(n << 8, SYN), ((n << 8) + 1, ACK)] {
-                    let bytes = packet(from, to, ports, sequence, flags);
-                    let at = SockaddrStorage::from(SocketAddr::new(to, 0));
-                    let by = sockets[usize::from(from.is_ipv6())].as_raw_fd();
-                    sendto(by, &bytes, &at, MsgFlags::empty()).expect("a packet sent");
+                // The server resets what is guessed wrong, and knows that connection no more: silent ones last longer.
+                let packets = [((n << 8), SYN), ((n << 8) + 1, ACK)];
+                let count = if guesses { 2 } else { 1 };
+                for port in [SMB, NFS] {
+                    // From ports that no connection of a test has.
+                    let ports = (600 + (n % 90) as u16, port);
+                    for (sequence, flags) in packets.into_iter().take(count) {
+                        let bytes = packet(from, to, ports, sequence, flags);
+                        let at = SockaddrStorage::from(SocketAddr::new(to, 0));
+                        let by = sockets[usize::from(from.is_ipv6())].as_raw_fd();
+                        sendto(by, &bytes, &at, MsgFlags::empty()).expect("a packet sent");
+                    }
                 }
                 its_sent.store(n, Ordering::Relaxed);
                 let due = begun + Duration::from_secs(1) * n / a_second;
@@ -133,14 +140,14 @@ fn forged_first_packets_keep_out_nobody() {
     let scene = Scene::new("forged", "nfs smb", &exported, &[]);
     // Hosts that answer nothing.
     sh("ip route add blackhole 10.10.0.0/16; ip -6 route add blackhole fd10::/32");
-    let forgers: [fn(u32) -> String; 4] = [
-        |_| "10.9.0.2".to_owned(),
-        |_| "fd09:0:0:1::1".to_owned(),
-        |n| format!("10.10.{}.{}", n / 250 % 250, n % 250),
-        |n| format!("fd10:0:{:x}::1", n % 60_000),
+    let forgers: [(bool, Clients); 4] = [
+        (true, |_| "10.9.0.2".to_owned()),
+        (true, |_| "fd09:0:0:1::1".to_owned()),
+        (false, |n| format!("10.10.{}.{}", n / 250 % 250, n % 250)),
+        (false, |n| format!("fd10:0:{:x}::1", n % 60_000)),
     ];
-    for from in forgers {
-        let forger = Forger::start(300, from);
+    for (guesses, from) in forgers {
+        let forger = Forger::start(300, guesses, from);
         eventually("there are many", || forger.has_sent(2000));
         for victim in ["10.9.0.2", "fd09:0:0:1::1"] {
             assert_served(victim);
