@@ -44,6 +44,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
         )
     }));
     warnings.extend(ruleset::warning(Path::new("/")));
+    warnings.extend(ruleset::saved(Path::new("/")));
     warnings
 }
 
