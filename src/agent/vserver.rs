@@ -352,7 +352,7 @@ fn start(cx: &Context<'_>) -> Result<State, Error> {
         budget: member::patience(cx),
     };
     let condition = member::judge(member::ask_or_start(cx, &vserver, &request)?)?;
-    if member::is_served_by_another_program(&vserver) {
+    if member::is_served_by_a_former_program(&vserver) {
         log::warn(format_args!(
             "{vserver} is served by a keeper of another version: what this version protects comes when all resources \
              of {vserver} have been stopped, or with a move"

@@ -27,6 +27,7 @@ mod limits;
 mod mark;
 mod nfs_peer;
 mod node;
+mod processes;
 mod proof;
 mod repair;
 mod scope;
