@@ -139,7 +139,7 @@ fn checked_on(dir: &TempDir, node: &str, preparation: &str) -> String {
         env!("CARGO_BIN_EXE_berth")
     );
     let mut shell = Command::new("/usr/bin/unshare");
-    shell.args(["--net", "--uts", "/bin/sh", "-e", "-c", &script]);
+    shell.args(["--net", "--uts", "--mount", "/bin/sh", "-e", "-c", &script]);
     let assert = shell.current_dir(dir.path()).assert();
     String::from_utf8(assert.get_output().stdout.clone()).unwrap()
 }
@@ -157,6 +157,20 @@ fn a_firewall_that_drops_what_is_forwarded_is_named_on_a_node() {
     let said = checked_on(&dir, "n1.example.com", chain);
     let warning = "berth: berth.toml: warning: chain passing of nftables table inet conf drops what virtual servers receive and send: have it accept";
     assert!(said.starts_with(warning) && said.ends_with(good), "{said}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_node_that_can_t_show_a_cell_what_it_needs_is_named_before_anything_starts() {
+    let dir = workplace();
+    // It gives handles, and its owners can't be hidden.
+    let overlay = "mount -t tmpfs none /mnt; cd /mnt; mkdir up work; cp -a /etc low; cd - >/dev/null; mount -t overlay -o \
+                   lowerdir=/mnt/low,upperdir=/mnt/up,workdir=/mnt/work,index=on,nfs_export=on none /etc";
+    let said = checked_on(&dir, "n1", overlay);
+    let warning =
+        "berth: berth.toml: warning: no cell can be made here: /etc (overlay) can't be shown, ";
+    assert!(said.contains(warning), "{said}");
+    assert!(!checked_on(&dir, "elsewhere", overlay).contains("no cell"));
 }
 
 #[test]

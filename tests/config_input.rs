@@ -1009,6 +1009,23 @@ fn the_unspoiled_file_is_good() {
 }
 
 #[test]
+fn fewer_processes_than_connections_of_smb_are_a_warning() {
+    let warned = |services: &str, pids: u32| {
+        let toml = format!(
+            "[subnets]\na = {{ cidr = \"10.1.0.0/24\" }}\n[vserver.v]\nservices = [{services}]\nvips = [\"10.1.0.50\"]\n\
+             max_connections = 2000\npids_max = {pids}\n[[vserver.v.filesystem]]\ndevice = \"/dev/a\"\npath = \"/a\"\n"
+        );
+        let config = config::parse("berth.toml", &toml).unwrap();
+        config::warnings(&config)
+    };
+    let line = "vserver.v: pids_max = 2499 is too little for max_connections = 2000 over SMB, which takes a process \
+                for each: 2500 or more";
+    assert_eq!(warned("\"smb\"", 2499), [line]);
+    assert!(warned("\"nfs\", \"smb\"", 2500).is_empty());
+    assert!(warned("\"nfs\"", 64).is_empty());
+}
+
+#[test]
 fn each_mistake_is_named_with_its_line_and_what_would_be_right() {
     for (good, bad, expected) in CASES {
         assert!(GOOD.contains(good), "{good}");

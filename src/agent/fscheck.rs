@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::member;
 use crate::cell::protocol::{Condition, Exported, Reply, Request, Volume};
+use crate::cell::root;
 use crate::cell::service::{Access, Client, NfsExport, Ports, ShareName, SmbShare, Squash, User};
 use crate::ocf::param::{Content, words};
 use crate::ocf::{
@@ -245,6 +246,7 @@ fn validate(cx: &Context<'_>) -> Result<State, Error> {
 
 fn validate_host(cx: &Context<'_>) -> Result<State, Error> {
     let wanted = volume(cx.env)?;
+    root::check_host(cx.deadline).map_err(|e| Error::host(e.to_string()))?;
     let device = resolve(cx)?;
     if let Some(of) = device.part_of() {
         let text = format!("parameter device: {} is {of}", device.path.display());

@@ -131,6 +131,13 @@ pub fn ask(vserver: &str, request: &Request, deadline: Instant) -> Result<Option
     }
 }
 
+/// Whether the keeper of `vserver` runs a program that has been replaced since, as by an upgrade.
+pub fn is_served_by_a_former_program(vserver: &str) -> bool {
+    // One that can't be asked is found out by whoever needs it.
+    let keeper = Client::connect(vserver).ok().flatten();
+    keeper.is_some_and(|keeper| daemon::was_replaced(keeper.keeper()))
+}
+
 /// Whose keeper has this resource, and what it says of it, if it answers: the first of `likely` that knows it, else
 /// whichever on this node knows it, as the parameter may have been changed since the start. If none does, the first
 /// of `likely` that does not answer, else the first. A keeper is ended where it does not answer a stop: one that has

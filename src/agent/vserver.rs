@@ -1,8 +1,5 @@
 //! `ocf:berth:vserver`: the servers of a virtual server, in its cell.
 
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,16 +7,18 @@ use super::member;
 use crate::cell::cgroup;
 use crate::cell::cgroup::limits::{LEAST_PIDS, MOST_PIDS, MemoryMax, WEIGHTS};
 use crate::cell::filter::{self, Call};
-use crate::cell::probe::{self, Protocol};
-use crate::cell::protocol::{Condition, Reply, Request};
-use crate::cell::root::STATE_DIRECTORY;
+use crate::cell::protocol::{Cause, Reply, Request};
+use crate::cell::root::{self, STATE_DIRECTORY};
 use crate::cell::service::{self, Limits, ServerSpec};
 use crate::ocf::param::{Content, integer, text, words};
 use crate::ocf::{
     Action, ActionDecl, Agent, Context, Env, Error, Optional, Param, State, log, step,
 };
 use crate::plan::directory;
-use crate::sys::{namespace, program, sockets};
+use crate::sys::program;
+use monitor::{monitor, monitor_protocols};
+
+mod monitor;
 
 const NAME: Param<String> = Param::required(
     "name",
@@ -302,12 +301,20 @@ fn cgroup_limits(env: &Env) -> Result<cgroup::Limits, Error> {
 }
 
 fn validate(cx: &Context<'_>) -> Result<State, Error> {
-    spec(cx.env).map(|_| State::Running)
+    let spec = spec(cx.env)?;
+    let connections = spec.limits.connections;
+    let few = spec.cgroup.too_few_processes(connections);
+    if let Some(line) = few.filter(|_| spec.smb) {
+        log::warn(line);
+    }
+    Ok(State::Running)
 }
 
 fn validate_host(cx: &Context<'_>) -> Result<State, Error> {
+    validate(cx)?;
     let spec = spec(cx.env)?;
     check_host(&spec)?;
+    root::check_host(cx.deadline).map_err(|e| Error::host(e.to_string()))?;
     for line in spec.cgroup.beyond_node()? {
         log::warn(line);
     }
@@ -347,6 +354,12 @@ fn start(cx: &Context<'_>) -> Result<State, Error> {
         budget: member::patience(cx),
     };
     let condition = member::judge(member::ask_or_start(cx, &vserver, &request)?)?;
+    if member::is_served_by_a_former_program(&vserver) {
+        log::warn(format_args!(
+            "{vserver} is served by a keeper of another version: what this version protects comes when all resources \
+             of {vserver} have been stopped, or with a move"
+        ));
+    }
     log::info(format_args!("servers of {vserver}: {condition:?}"));
     Ok(member::state(condition))
 }
@@ -359,7 +372,21 @@ fn reload(cx: &Context<'_>) -> Result<State, Error> {
         limits: spec.cgroup,
         budget: member::patience(cx),
     };
-    match member::ask(&spec.name, &request, cx.deadline)? {
+    let reply = match member::ask(&spec.name, &request, cx.deadline)? {
+        // It serves as before. A reload that fails would have it restarted, by the same keeper.
+        Some(Reply::Refused {
+            cause: Cause::Version,
+            message,
+        }) => {
+            let name = &spec.name;
+            log::warn(format_args!(
+                "{message}; limits come when the cell is made anew: stop all resources of {name}, or move it"
+            ));
+            member::ask_status(cx, name)?
+        }
+        reply => reply,
+    };
+    match reply {
         Some(reply) => member::judge(reply).map(member::state),
         None => Ok(State::Stopped),
     }
@@ -385,102 +412,5 @@ fn stop(cx: &Context<'_>) -> Result<State, Error> {
             member::await_end(&vserver)?;
             Ok(State::Stopped)
         }
-    }
-}
-
-fn monitor(cx: &Context<'_>) -> Result<State, Error> {
-    let (state, _) = look(cx)?;
-    if state != State::Stopped {
-        return Ok(state);
-    }
-    // Whoever says that it does not run has it started elsewhere, beside what runs here.
-    let name = NAME.get(cx.env)?;
-    Ok(member::elsewhere(cx, &name).map_or(state, |other| {
-        State::Failed(format!(
-            "runs in the cell of {other}, where it was started, not of {name}"
-        ))
-    }))
-}
-
-/// A cell that lives: its PID 1, and whether its keeper can say what is served.
-struct Living {
-    init: i32,
-    inspects: bool,
-}
-
-/// What keeper and kernel say, and where the cell is.
-fn look(cx: &Context<'_>) -> Result<(State, Option<Living>), Error> {
-    let vserver = NAME.get(cx.env)?;
-    step("asking the keeper");
-    Ok(match member::ask_status(cx, &vserver)? {
-        Some(Reply::Member {
-            condition: Condition::Running,
-            init: Some(init),
-            inspects,
-            ..
-        }) => {
-            let process = namespace::open_process(init)?;
-            if namespace::is_alive(process.as_fd()) {
-                (State::Running, Some(Living { init, inspects }))
-            } else {
-                (State::Failed("the cell has ended".to_owned()), None)
-            }
-        }
-        Some(reply) => (member::state(member::judge(reply)?), None),
-        None => (State::Stopped, None),
-    })
-}
-
-/// Whether a server that hangs up on whoever asks does so for want of room. To restart it, or to move it, would be
-/// what somebody wants who has filled it.
-fn is_full(
-    cx: &Context<'_>,
-    init: i32,
-    protocol: Protocol,
-    why: &io::Error,
-) -> Result<bool, Error> {
-    let hung_up = [
-        io::ErrorKind::ConnectionReset,
-        io::ErrorKind::BrokenPipe,
-        io::ErrorKind::UnexpectedEof,
-    ];
-    let most = MAX_CONNECTIONS.get(cx.env)?;
-    Ok(hung_up.contains(&why.kind()) && sockets::has_connections(init, protocol.port(), most)?)
-}
-
-fn monitor_protocols(cx: &Context<'_>) -> Result<State, Error> {
-    let (state, living) = look(cx)?;
-    let Some(Living { init, inspects }) = living else {
-        return Ok(state);
-    };
-    let Services { nfs, smb } = SERVICES.get(cx.env)?;
-    let process = namespace::open_process(init)?;
-    for (protocol, wanted) in [(Protocol::Nfs, nfs), (Protocol::Smb, smb)] {
-        if !wanted {
-            continue;
-        }
-        step("asking a server");
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, protocol.port()));
-        let answer = namespace::inside(&process, || probe::ask_at(protocol, address, cx.deadline));
-        if let Err(e) = answer {
-            return Ok(match is_full(cx, init, protocol, &e)? {
-                true => {
-                    State::Degraded(format!("{protocol} has all the connections that it takes"))
-                }
-                false => State::Failed(e.to_string()),
-            });
-        }
-    }
-    if !inspects {
-        return Ok(state);
-    }
-    step("asking for what is served");
-    let request = Request::Inspect {
-        resource: cx.env.instance().to_owned(),
-        budget: member::patience(cx),
-    };
-    match member::ask(&NAME.get(cx.env)?, &request, cx.deadline)? {
-        Some(reply) => member::judge(reply).map(member::state),
-        None => Ok(State::Stopped),
     }
 }

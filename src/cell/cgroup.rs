@@ -168,11 +168,14 @@ impl Place {
             }
         }
         limits.apply(&self.cell())?;
-        self.weigh(limits)?;
         // What a cell has too much of must not keep the node's own disk busy. A repair may: it is better slow than
         // not done.
         forgive_missing(self.cell().write("memory.swap.max", "0"))?;
         Limits::default().apply(&self.repair())?;
+        // Its weight is the least of what protects the others: without it all the rest is in force.
+        if let Err(e) = self.weigh(limits) {
+            log::warn(e);
+        }
         Ok(missing)
     }
 
@@ -253,6 +256,47 @@ pub fn entrance(vserver: &str) -> Option<Entrance> {
     Place::of(vserver).ok()?.cell().entrance().ok()
 }
 
+/// How many processes short of its limit a cell counts as one that has all: servers have helpers that come and go.
+const SPARE: u64 = 8;
+
+/// The processes of a cell, beside what it may have. Taken before something is tried that may take a new one.
+#[derive(Debug)]
+pub struct Processes {
+    cell: Group,
+    /// How often the limit was in the way.
+    refused: Option<u64>,
+}
+
+impl Processes {
+    /// Those of the cell of `vserver`; `None` where that is in no group.
+    pub fn of(vserver: &str) -> Option<Self> {
+        Some(Self::within(Place::of(vserver).ok()?.cell()))
+    }
+
+    fn within(cell: Group) -> Self {
+        let refused = refused_processes(&cell);
+        Self { cell, refused }
+    }
+
+    /// Whether the limit was in the way of a new one since then, or is about to be.
+    pub fn are_all(&self) -> bool {
+        let number = |file: &str| self.cell.read(file).ok()?.trim().parse::<u64>().ok();
+        // Without a limit it says "max".
+        let full = match (number("pids.current"), number("pids.max")) {
+            (Some(current), Some(max)) => current.saturating_add(SPARE) >= max,
+            _ => false,
+        };
+        full || refused_processes(&self.cell) > self.refused
+    }
+}
+
+/// `max` of pids.events: how many times a process could not be born for the limit.
+fn refused_processes(cell: &Group) -> Option<u64> {
+    let events = cell.read("pids.events").ok()?;
+    let mut lines = events.lines();
+    lines.find_map(|line| line.strip_prefix("max ")?.parse().ok())
+}
+
 /// Why not all limits are in force where these controllers can't be had, for people.
 pub fn why_missing(controllers: &[String]) -> String {
     let names: Vec<&str> = controllers.iter().map(String::as_str).collect();
@@ -300,6 +344,70 @@ fn forgive_missing(written: io::Result<()>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A directory that looks like a group with these files.
+    fn group(name: &str, files: &[(&str, &str)]) -> Group {
+        let directory = format!("berth-test-{name}-{}", std::process::id());
+        let directory = std::env::temp_dir().join(directory);
+        std::fs::create_dir_all(&directory).unwrap();
+        for (file, text) in files {
+            std::fs::write(directory.join(file), text).unwrap();
+        }
+        Group::at(directory)
+    }
+
+    #[test]
+    fn a_cell_has_all_its_processes_at_its_limit_and_when_one_was_refused() {
+        for (current, max, full) in [
+            ("10", "64", false),
+            ("56", "64", true),
+            ("64", "64", true),
+            ("64", "max", false),
+        ] {
+            let files = [
+                ("pids.current", current),
+                ("pids.max", max),
+                ("pids.events", "max 3\n"),
+            ];
+            let cell = group("pids", &files);
+            let processes = Processes::within(cell.clone());
+            assert_eq!(processes.are_all(), full, "{current} of {max}");
+            std::fs::write(cell.path().join("pids.events"), "max 4\n").unwrap();
+            assert!(processes.are_all(), "{current} of {max}, and one refused");
+        }
+        let none = Group::at("/no/such/group");
+        assert!(!Processes::within(none).are_all());
+    }
+
+    #[test]
+    fn what_refuses_a_weight_leaves_the_limits_in_force() {
+        let root = group(
+            "weight",
+            &[("cgroup.procs", ""), ("cgroup.subtree_control", "")],
+        );
+        for group in ["cell", "repair"].map(|name| root.child(name)) {
+            group.make().unwrap();
+            for file in ["memory.max", "memory.swap.max"] {
+                std::fs::write(group.path().join(file), "").unwrap();
+            }
+        }
+        let place = Place {
+            root: root.clone(),
+            parent: root.clone(),
+            base: root.clone(),
+            scope: Some("berth-no-such-scope.scope".to_owned()),
+        };
+        let limits = Limits {
+            memory_max: "1G".parse().unwrap(),
+            cpu_weight: 50.try_into().unwrap(),
+            ..Limits::default()
+        };
+        assert!(place.weigh(&limits).is_err());
+        assert!(place.settle(&[], &limits).unwrap().is_empty());
+        let limit = |file: &str| place.cell().read(file).unwrap();
+        assert_eq!(limit("memory.max"), (1_u64 << 30).to_string());
+        assert_eq!(limit("memory.swap.max"), "0");
+    }
 
     #[test]
     fn which_controllers_are_missing_is_said_in_words() {

@@ -5,6 +5,7 @@ use std::ffi::{CStr, OsStr};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -118,6 +119,14 @@ pub fn runs_this_program(process: i32) -> bool {
     };
     // One that has ended meanwhile is nobody's to replace.
     program(&process.to_string()).is_none_or(|theirs| program("self") == Some(theirs))
+}
+
+/// Whether the program that a process runs is not there any more. Each agent is a program of its own, any of them may
+/// have started a keeper, and an upgrade replaces them all.
+pub fn was_replaced(process: i32) -> bool {
+    // proc_pid_exe(5). One that has ended meanwhile has none.
+    let program = fs::read_link(format!("/proc/{process}/exe")).unwrap_or_default();
+    program.as_os_str().as_bytes().ends_with(b" (deleted)")
 }
 
 /// A descriptor of the daemon called `name` that has this number.

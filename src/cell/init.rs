@@ -28,9 +28,11 @@ use super::service::{self, ServerSpec};
 use super::{ipc, names, owner, server, settle, task};
 use crate::ocf::log;
 use crate::sys::{cgroup, keyring};
+use detaching::Detaching;
 use report::{report, report_panics};
 use running::Server;
 
+mod detaching;
 mod report;
 mod running;
 
@@ -105,6 +107,8 @@ struct Init<'a> {
     tasks: Vec<Task>,
     /// Directories being detached, by order.
     detaching: HashMap<u64, PathBuf>,
+    /// Those for which no child could be born yet.
+    unborn: Vec<Detaching>,
     halting: Option<Halting>,
 }
 
@@ -122,6 +126,7 @@ impl<'a> Init<'a> {
             servers: Vec::new(),
             tasks: Vec::new(),
             detaching: HashMap::new(),
+            unborn: Vec::new(),
             halting: None,
         })
     }
@@ -139,6 +144,7 @@ impl<'a> Init<'a> {
             self.finish_rereading()?;
             self.finish_tasks()?;
             self.reap()?;
+            self.detach_unborn()?;
             self.press_halt()?;
             loop {
                 match self.channel.receive::<Numbered>()? {
@@ -163,7 +169,8 @@ impl<'a> Init<'a> {
         fds.extend(asking.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let waiting = refusals.filter_map(|refusals| refusals.waits_until(now));
         let rereading = self.servers.iter().filter_map(Server::rereads_until);
-        let timeout = match (&self.halting, rereading.chain(waiting).min()) {
+        let unborn = self.unborn.iter().map(Detaching::due);
+        let timeout = match (&self.halting, rereading.chain(waiting).chain(unborn).min()) {
             // Strays are looked for at short intervals: they are nobody's children, so their end
             // is told to nobody.
             (Some(_), _) => PollTimeout::from(5_u8),
@@ -201,11 +208,7 @@ impl<'a> Init<'a> {
             Order::Detach {
                 directory,
                 patience,
-            } => {
-                let servers: Vec<Pid> = self.servers.iter().map(|s| s.pid).collect();
-                self.detaching.insert(number, directory.clone());
-                self.task(number, move || task::detach(&directory, patience, &servers))
-            }
+            } => self.detach(Detaching::new(number, directory, patience)),
             Order::Settle { home } => self.task_with(number, move || {
                 settle::settle(&home).map(|warning| (Vec::new(), warning))
             }),

@@ -85,8 +85,13 @@ impl Owners {
     /// # Errors
     /// Whatever the kernel refuses; `TimedOut` if the child does not come to it.
     pub fn namespace(self) -> io::Result<OwnedFd> {
-        let make = || self.make();
-        make().map_err(|e| crate::sys::message(e, "make a user namespace"))
+        self.make().map_err(|e| {
+            let what = match e.raw_os_error() {
+                Some(libc::ENOSPC) => "make a user namespace (user.max_user_namespaces)",
+                _ => "make a user namespace",
+            };
+            crate::sys::message(e, what)
+        })
     }
 
     fn make(self) -> io::Result<OwnedFd> {

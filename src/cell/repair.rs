@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use nix::unistd::Pid;
+
 use crate::plan::repair::{
     Decision, Exit, FsKind, Policy, Program, Proof, Said, Stage, Subject, after_stage, kept,
     program, progress, undo, verdict,
@@ -267,15 +269,22 @@ impl Repair {
     }
 }
 
+impl Repair {
+    /// Ends the program, if one runs, and gives the child that is left to be reaped. The device is free when
+    /// [`crate::sys::device::Device::wait_free`] says so.
+    pub fn cut_off(&mut self) -> Option<Pid> {
+        let mut running = self.running.take()?;
+        self.record.write("# ended by berth");
+        // It fails only if it has ended by itself.
+        let _ = running.child.kill();
+        running.child.pid()
+    }
+}
+
 impl Drop for Repair {
-    /// Ends the program. The device is free when [`crate::sys::device::Device::wait_free`] says so.
+    /// See [`Repair::cut_off`].
     fn drop(&mut self) {
-        if let Some(running) = &mut self.running {
-            self.record.write("# ended by berth");
-            // Both fail only if it has ended by itself.
-            let _ = running.child.kill();
-            let _ = running.child.try_wait();
-        }
+        self.cut_off();
     }
 }
 

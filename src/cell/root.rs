@@ -7,13 +7,18 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
+use std::time::Instant;
 
+use nix::sys::wait::waitpid;
 use rustix::fs::{AtFlags, CWD, Mode};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 
+use super::channel::wait_readable;
 use super::host_tree::HostTrees;
+use super::job::Job;
 use super::owners::Owners;
+use crate::ocf::log;
 use crate::sys::mount::{self, Room};
 
 /// Where the cell's state directory, which lies on its home file system, is seen inside.
@@ -21,6 +26,9 @@ pub const STATE_DIRECTORY: &str = "/var/lib/berth";
 
 /// Directories of the host that the cell sees, read-only and without what is mounted below them.
 const SHARED: [&str; 2] = ["opt", "usr"];
+
+/// The one of them that is left empty where it can't be shown: no server comes from there.
+const SPARED: &str = "opt";
 
 /// Links to /usr on merged systems, directories of their own on others.
 pub(super) const MERGED: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
@@ -150,6 +158,38 @@ impl Root {
     }
 }
 
+/// Whether this node is one on which a cell can be shown its programs and settings. Looks in a child.
+///
+/// # Errors
+/// What can't be shown, in one line; `TimedOut` at `deadline`.
+pub fn check_host(deadline: Instant) -> io::Result<()> {
+    let job = Job::spawn(c"berth-look", || {
+        (view_needed().map_err(|e| e.to_string()), None)
+    })?;
+    let ready = wait_readable(&job, deadline);
+    job.kill();
+    // One that hangs in the kernel is not waited for.
+    ready.map_err(|e| crate::sys::message(e, "look what a cell could be shown"))?;
+    let outcome = job.outcome();
+    let _ = waitpid(job.pid(), None);
+    let (shown, _) = outcome.unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()))?;
+    shown.map_err(io::Error::other)
+}
+
+/// Takes the views of the host's that no cell can do without. They are attached nowhere.
+fn view_needed() -> io::Result<()> {
+    let nobodies = Owners::Hidden.namespace();
+    let mut trees = HostTrees::new(nobodies.as_ref());
+    let needed = SHARED.into_iter().filter(|name| *name != SPARED);
+    for name in needed.chain(MERGED).chain(["etc"]) {
+        let host = Path::new("/").join(name);
+        if fs::symlink_metadata(&host).is_ok_and(|m| m.is_dir()) {
+            trees.view(&host)?;
+        }
+    }
+    Ok(())
+}
+
 /// A path below the root, without what leads upwards.
 pub(super) fn relative(path: &Path) -> PathBuf {
     path.components()
@@ -166,7 +206,13 @@ fn show_host(top: &OwnedFd, trees: &mut HostTrees<'_>) -> io::Result<()> {
             }
             Ok(m) if m.is_dir() => {
                 make_directory(top, Path::new(name))?;
-                mount::attach(trees.view(&host)?, top, name)?;
+                match trees.view(&host) {
+                    Ok(view) => mount::attach(view, top, name)?,
+                    Err(e) if name == SPARED => {
+                        log::warn(format_args!("{e}: it is empty for the servers"));
+                    }
+                    Err(e) => return Err(e),
+                }
             }
             Ok(_) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}

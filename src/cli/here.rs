@@ -9,17 +9,20 @@ use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::ifaddrs::getifaddrs;
 
-use crate::cell::cgroup;
+use crate::cell::{cgroup, root};
 use crate::config::problem::Problem;
 use crate::config::{Config, subnet_of};
 use crate::plan::vip::cell_link;
 use crate::sys::device::DeviceSpec;
 use crate::sys::netlink::Family;
 use crate::sys::nft::{self, Barrier, Passage};
+
+/// How long it may take to find out whether a cell can be made here, which takes some milliseconds.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
 
 /// What is wrong with the file on this node. What this node does not have is another one's.
 pub fn problems(config: &Config, deadline: Instant) -> Vec<Problem> {
@@ -37,6 +40,15 @@ pub fn warnings(config: &Config) -> Vec<String> {
     }
     let mut warnings = own_targets(config, &addresses());
     warnings.extend(limits(config));
+    // Only root may look.
+    if nix::unistd::geteuid().is_root() && !config.vservers.is_empty() {
+        let cells = root::check_host(Instant::now() + LOOK_LIMIT);
+        warnings.extend(
+            cells
+                .err()
+                .map(|e| format!("no cell can be made here: {e}")),
+        );
+    }
     // Only root may ask, and a kernel without nftables has none; the agents say so in their time.
     warnings.extend(barriers(config).into_iter().flatten().map(|barrier| {
         format!(

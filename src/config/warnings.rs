@@ -1,8 +1,9 @@
 //! What is no error but will not do what one may expect of it.
 
-use super::file::{Config, Portwatch, Subnet};
+use super::file::{Config, Portwatch, Service, Subnet, Vserver};
 use super::problem::listing;
 use super::{detour, ids, portwatch};
+use crate::cell::service::Limits;
 
 /// Each as one line.
 pub fn warnings(config: &Config) -> Vec<String> {
@@ -17,6 +18,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
     warnings.extend(unwatched_ports(config));
     warnings.extend(detour::warnings(config));
     warnings.extend(copied_names(config));
+    warnings.extend(config.vservers.iter().filter_map(few_processes));
     warnings
 }
 
@@ -50,6 +52,16 @@ fn unwatched_ports(config: &Config) -> Option<String> {
             listing(&unknown)
         )
     })
+}
+
+/// A limit of processes that is reached before that of connections.
+fn few_processes(vserver: &Vserver) -> Option<String> {
+    let serves = vserver.services.contains(&Service::Smb);
+    let default = Limits::default().connections;
+    let connections = vserver.max_connections.unwrap_or(default);
+    let line = vserver.limits().too_few_processes(connections);
+    line.filter(|_| serves)
+        .map(|line| format!("vserver.{}: {line}", vserver.name.value))
 }
 
 /// Devices by a name that a copy of the file system has too.

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use berth::sys::mount::gives_handles;
 
+use crate::common::AgentCall;
 use crate::device::refused;
 use crate::node::{Node, eventually, inside, sh};
 use crate::thread::{Handle, as_server};
@@ -178,25 +179,57 @@ fn a_tree_whose_owners_can_t_be_hidden_is_shown_if_it_gives_no_handles() {
     node.assert_gone(&vserver, &[&device]);
 }
 
+/// Lays an overlay over a directory of the node's that gives handles, as what is below it does; `lower` has what it
+/// shows.
+fn overlay_with_handles(directory: &str) {
+    let base = format!("/run/all{}", directory.replace('/', "-"));
+    sh(&format!(
+        "mkdir {base} && mount -t tmpfs none {base} && cd {base} && mkdir up work && cp -a {directory} low && mount \
+         -t overlay -o lowerdir={base}/low,upperdir={base}/up,workdir={base}/work,index=on,nfs_export=on none {directory}"
+    ));
+}
+
 #[test]
 #[ignore = "needs root"]
 fn a_tree_that_would_show_its_whole_file_system_keeps_the_cell_from_starting() {
     let node = Node::new("never");
     let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
-    // It gives handles, as what is below it does.
-    sh(
-        "mkdir /run/all && mount -t tmpfs none /run/all && cd /run/all && mkdir low up work && mount -t overlay \
-         -o lowerdir=/run/all/low,upperdir=/run/all/up,workdir=/run/all/work,index=on,nfs_export=on none /opt",
-    );
     let fs = node.fs(&vserver, &device, "/data");
-    refused(
-        fs.run("start"),
-        1,
-        &["/opt (overlay)", "can't be shown", "handles"],
-    );
-    sh("umount /opt");
+    let servers = node
+        .servers(&vserver, "none")
+        .parameter("command", "/bin/sleep 1000");
+    let on_host = |call: &AgentCall| call.clone().variable("OCF_CHECK_LEVEL", "10");
+    for call in [&fs, &servers] {
+        on_host(call).run("validate-all").expect(0);
+    }
+    overlay_with_handles("/etc");
+    let words = ["/etc (overlay)", "can't be shown", "handles"];
+    refused(fs.run("start"), 1, &words);
+    for call in [&fs, &servers] {
+        refused(on_host(call).run("validate-all"), 2, &words);
+    }
+    sh("umount /etc");
     fs.run("stop").expect(0);
     fs.run("start").expect(0);
+    fs.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&device]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_no_server_needs_is_empty_where_it_would_show_its_whole_file_system() {
+    let node = Node::new("spare");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    sh("mkdir /run/opt && touch /run/opt/file && mount --bind /run/opt /opt");
+    overlay_with_handles("/opt");
+    let fs = node.fs(&vserver, &device, "/data");
+    let at_host = fs.clone().variable("OCF_CHECK_LEVEL", "10");
+    at_host.run("validate-all").expect(0);
+    fs.run("start").expect(0);
+    let logged = node.logged();
+    let said = |line: &str| line.contains("/opt (overlay)") && line.contains("it is empty");
+    assert!(logged.lines().any(said), "{logged}");
+    assert_eq!(inside(&vserver, "ls -A /opt").1.trim(), "");
     fs.run("stop").expect(0);
     node.assert_gone(&vserver, &[&device]);
 }

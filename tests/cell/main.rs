@@ -28,6 +28,7 @@ mod limits;
 mod mark;
 mod nfs_peer;
 mod node;
+mod processes;
 mod proof;
 mod repair;
 mod scope;

@@ -213,3 +213,36 @@ fn nothing_is_left_of_a_repair_that_has_ended_or_is_ended() {
         sh("umount /usr/sbin/e2fsck && rm -r /var/lib/berth/repair/*");
     }
 }
+
+/// Children of this process that have ended and were not reaped.
+fn unreaped(parent: i32) -> Vec<String> {
+    let all = fs::read_dir("/proc").expect("processes").flatten();
+    let stats = all.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
+    let dead = format!(") Z {parent} ");
+    stats.filter(|stat| stat.contains(&dead)).collect()
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_repair_that_is_ended_leaves_no_child_of_the_keeper_s() {
+    let node = Node::new("reap");
+    let vserver = node.vserver('a');
+    let (good, bad) = (node.disk("ext4"), node.disk("ext4"));
+    sh(&format!("debugfs -w -R 'ssv state 2' {bad}"));
+    node.slow_down("/usr/sbin/e2fsck", 600.0);
+    let (one, two) = (
+        node.fs(&vserver, &good, "/data"),
+        node.fs(&vserver, &bad, "/more"),
+    );
+    one.run("start").expect(0);
+    two.run("start").expect(0);
+    eventually("it is being repaired", || {
+        monitor(&two).run("monitor").code == Some(190)
+    });
+    let keeper = node.process(&vserver, "berth-keeper");
+    two.run("stop").expect(0);
+    eventually("its child was reaped", || unreaped(keeper).is_empty());
+    one.run("monitor").expect(0);
+    one.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&good, &bad]);
+}

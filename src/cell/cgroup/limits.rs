@@ -18,6 +18,9 @@ pub const LEAST_PIDS: u32 = 64;
 /// The kernel numbers no more processes and threads (PID_MAX_LIMIT in linux/threads.h).
 pub const MOST_PIDS: u32 = 1 << 22;
 
+/// What servers have beside a process for each connection: some 300 threads of NFS-Ganesha, and Samba's helpers.
+const SERVERS_OWN: u32 = 500;
+
 /// The range of cpu.weight and io.weight.
 pub const WEIGHTS: std::ops::RangeInclusive<u32> = 1..=10_000;
 
@@ -273,6 +276,18 @@ impl Limits {
         is("cpu.weight", self.cpu_weight.0) && is("io.weight", self.io_weight.0)
     }
 
+    /// What keeps that many SMB clients from connecting, in one line: Samba has a process for each connection.
+    pub fn too_few_processes(&self, connections: u32) -> Option<String> {
+        let wanted = connections.saturating_add(SERVERS_OWN);
+        let has = self.pids_max.0;
+        (has < wanted).then(|| {
+            format!(
+                "pids_max = {has} is too little for max_connections = {connections} over SMB, which takes a process \
+                 for each: {wanted} or more"
+            )
+        })
+    }
+
     /// What of them goes beyond this node, each as one line.
     ///
     /// # Errors
@@ -397,6 +412,19 @@ mod tests {
         let lines = limits.beyond_node().unwrap();
         let begin = "memory_max = 900T is more than this node has, which is ";
         assert!(lines.len() == 1 && lines[0].starts_with(begin), "{lines:?}");
+    }
+
+    #[test]
+    fn a_process_for_each_connection_and_what_servers_have_of_their_own_must_fit() {
+        let of = |pids: u32| Limits {
+            pids_max: pids.try_into().unwrap(),
+            ..Limits::default()
+        };
+        assert_eq!(Limits::default().too_few_processes(1000), None);
+        assert_eq!(of(1500).too_few_processes(1000), None);
+        let line = "pids_max = 1499 is too little for max_connections = 1000 over SMB, which takes a process for \
+                    each: 1500 or more";
+        assert_eq!(of(1499).too_few_processes(1000).as_deref(), Some(line));
     }
 
     #[test]

@@ -225,7 +225,14 @@ impl Cgroup {
         });
         match job {
             Ok(job) => self.phase = Phase::Settling(job, limits),
-            Err(e) => self.do_without(&format!("start a child: {e}")),
+            Err(e) => {
+                log::warn(format_args!(
+                    "limits of {} are not in force: start a child: {e}",
+                    self.vserver
+                ));
+                // The groups are there, and are to be removed at the end. The next change of limits tries again.
+                self.phase = Phase::Settled(limits);
+            }
         }
     }
 
@@ -310,4 +317,35 @@ impl Keeper {
 fn flat<T: serde::Serialize + serde::de::DeserializeOwned>(job: &Job<Done<T>>) -> Option<Done<T>> {
     let outcome = job.outcome()?;
     Some(outcome.map_or_else(|e| Err(format!("a child {e}")), |(result, _)| result))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_in_which_nothing_could_be_settled_are_still_known_at_the_end() {
+        let Ok(place) = Place::of("test") else {
+            // This node has no control groups.
+            return;
+        };
+        let mut cgroup = Cgroup {
+            vserver: "test".to_owned(),
+            place: Some(place.clone()),
+            phase: Phase::Settled(Limits::default()),
+            origin: PathBuf::from("/"),
+            limits: Limits {
+                pids_max: 100.try_into().expect("a limit"),
+                ..Limits::default()
+            },
+            is_new: true,
+            is_watched: false,
+            watched: Vec::new(),
+        };
+        assert!(!cgroup.is_settled());
+        // A process with threads, as this one is, can't start a child.
+        assert!(cgroup.advance(&[]).is_none());
+        assert!(cgroup.is_settled());
+        assert_eq!(cgroup.place, Some(place));
+    }
 }

@@ -251,6 +251,7 @@ impl Keeper {
     fn break_cell(&mut self, why: &str) {
         log::error(why);
         for held in self.volumes.values_mut() {
+            self.leftover.extend(held.cut_off());
             held.phase = Phase::Failed(Cause::Failed, why.to_owned());
         }
         if let Some(servers) = &mut self.servers {
@@ -359,7 +360,7 @@ impl Keeper {
             return;
         }
         for held in self.volumes.values_mut() {
-            held.go_on();
+            self.leftover.extend(held.go_on());
             let Phase::Mounting(job) = &held.phase else {
                 continue;
             };

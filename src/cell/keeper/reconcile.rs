@@ -173,8 +173,11 @@ impl Keeper {
         let stays = |held: &Held| {
             held.leaving.is_none() || held.is_in_cell() || matches!(held.phase, Phase::Mounting(_))
         };
-        let leave = self.volumes.values().filter(|held| !stays(held));
-        let mut left: Vec<Member> = leave.map(|held| held.member.clone()).collect();
+        let mut left: Vec<Member> = Vec::new();
+        for held in self.volumes.values_mut().filter(|held| !stays(held)) {
+            left.push(held.member.clone());
+            self.leftover.extend(held.cut_off());
+        }
         self.volumes.retain(|_, held| stays(held));
         let gone = self
             .servers

@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use nix::unistd::Pid;
+
 use super::claim::Taker;
 use super::examine::Examined;
 use super::mounting::{Defect, Errand, Found, Mounted, send};
@@ -235,26 +237,35 @@ impl Held {
         }
     }
 
-    /// Goes on with what is due: a repair, or another try.
-    pub fn go_on(&mut self) {
+    /// Ends its repair, if it is in one; gives a child that is left to be reaped.
+    pub fn cut_off(&mut self) -> Option<Pid> {
+        match &mut self.phase {
+            Phase::Repairing(repair) => repair.cut_off(),
+            _ => None,
+        }
+    }
+
+    /// Goes on with what is due: a repair, or another try. Gives a child that is left to be reaped.
+    pub fn go_on(&mut self) -> Option<Pid> {
         match &mut self.phase {
             Phase::Waiting(why, at) if *at <= Instant::now() => {
                 let why = format!("access blocked, being tried again: {why}");
                 // Whatever was mended: the storage has been away since.
                 self.repaired = None;
                 self.phase = self.begin(why, Errand::Mount);
+                None
             }
             Phase::Repairing(_) => self.repair(),
-            _ => {}
+            _ => None,
         }
     }
 
-    fn repair(&mut self) {
+    fn repair(&mut self) -> Option<Pid> {
         let Phase::Repairing(repair) = &mut self.phase else {
-            return;
+            return None;
         };
         let ended = match repair.advance(Instant::now()) {
-            Ok(None) => return,
+            Ok(None) => return None,
             Ok(Some(decision)) => Ok(decision),
             Err(e) => Err(e),
         };
@@ -263,6 +274,8 @@ impl Held {
             "{resource}: repair ended ({record}): {ended:?}"
         ));
         self.repaired = Some(repair.stage());
+        // Where it broke off, its program may still run.
+        let left = repair.cut_off();
         self.phase = match ended {
             Ok(Decision::Attach | Decision::Run(..)) => self.mount_repaired(),
             Ok(Decision::Wait(why)) => self.wait(why),
@@ -272,6 +285,7 @@ impl Held {
             }
             Err(e) => Phase::Failed(cause_of(&e), format!("its repair broke off: {e}")),
         };
+        left
     }
 
     fn mount_repaired(&mut self) -> Phase {

@@ -110,6 +110,14 @@ impl Confined {
         Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
     }
 
+    /// The child that is to be reaped, if it was not.
+    pub(super) fn pid(&mut self) -> Option<Pid> {
+        // One that has ended by now is reaped by this.
+        let left = self.child.try_wait().is_ok_and(|status| status.is_none());
+        let pid = i32::try_from(self.child.id()).ok()?;
+        left.then_some(Pid::from_raw(pid))
+    }
+
     /// How it has ended, once it has, and all that it has started.
     ///
     /// # Errors

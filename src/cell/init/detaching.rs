@@ -1,0 +1,92 @@
+//! Detaching file systems where no process can be born: the servers may have all that the cell may have. PID 1, which
+//! is in the same control group, tries again then. To give up would be the end of the cell, as the keeper has no other
+//! way to have the device free; it is when the time is up, which the keeper sees to.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::unistd::Pid;
+
+use super::{Event, Init, Task};
+use crate::cell::job::Job;
+use crate::cell::task;
+
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A file system to be detached.
+pub(super) struct Detaching {
+    number: u64,
+    directory: PathBuf,
+    patience: Duration,
+    since: Instant,
+    /// When it was tried last.
+    tried: Option<Instant>,
+}
+
+impl Detaching {
+    /// What this order asks for, now.
+    pub(super) fn new(number: u64, directory: PathBuf, patience: Duration) -> Self {
+        Self {
+            number,
+            directory,
+            patience,
+            since: Instant::now(),
+            tried: None,
+        }
+    }
+
+    /// When it is to be tried again.
+    pub(super) fn due(&self) -> Instant {
+        self.tried.map_or(self.since, |tried| tried + PAUSE)
+    }
+}
+
+impl Init<'_> {
+    /// Begins to detach a file system in a child.
+    pub(super) fn detach(&mut self, mut detaching: Detaching) -> io::Result<()> {
+        let servers: Vec<Pid> = self.servers.iter().map(|s| s.pid).collect();
+        let (number, directory) = (detaching.number, detaching.directory.clone());
+        // What was waited for is gone from it.
+        let patience = detaching.patience.saturating_sub(detaching.since.elapsed());
+        let begun = Job::spawn(c"berth-task", move || {
+            let detached = task::detach(&directory, patience, &servers);
+            (detached.map(|()| (Vec::new(), None)), None)
+        });
+        match begun {
+            Ok(job) => {
+                self.detaching.insert(number, detaching.directory);
+                self.tasks.push(Task { number, job });
+                Ok(())
+            }
+            // EAGAIN: see fork(2).
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                let is_first = detaching.tried.is_none();
+                detaching.tried = Some(Instant::now());
+                let line = format!(
+                    "detach {}: no process can be born for it, trying again: {e}",
+                    detaching.directory.display()
+                );
+                self.unborn.push(detaching);
+                if !is_first {
+                    return Ok(());
+                }
+                self.report(&Event::Said {
+                    server: "PID 1".to_owned(),
+                    line,
+                })
+            }
+            Err(e) => self.done(number, Err(e.to_string())),
+        }
+    }
+
+    /// Tries again what could not be begun.
+    pub(super) fn detach_unborn(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        let all = std::mem::take(&mut self.unborn);
+        let (due, later): (Vec<_>, Vec<_>) = all.into_iter().partition(|d| d.due() <= now);
+        self.unborn = later;
+        due.into_iter().try_for_each(|d| self.detach(d))
+    }
+}
