@@ -7,6 +7,7 @@ mod vip_lab;
 use std::net::UdpSocket;
 use std::time::Duration;
 
+use berth::agent::vip::Wish;
 use berth::ocf::State;
 use berth::sys::netlink::{Action, Family, Incoming, Rule, Socket};
 use vip_lab::Namespace;
@@ -235,5 +236,77 @@ fn a_node_that_has_to_forward_ipv6_on_all_interfaces_does_so_for_vips_only() {
             assert!(pings(&net.node, vip));
         }
         assert!(pings(client, on.node[0]));
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_node_whose_own_addresses_are_looked_up_last_is_still_reached_through_its_ports() {
+    for on in &FAMILIES {
+        let net = Network::new();
+        let alpha = net.cell("alpha");
+        // The other port of its subnet would answer for it, unshut.
+        net.node.ip("link set a1 down");
+        // As VRFs want it.
+        let option = on.option;
+        net.node
+            .ip(&format!("{option} rule add pref 32765 lookup local"));
+        net.node.ip(&format!("{option} rule del pref 0"));
+        let before = net.dump();
+        start(&net, &alpha, on);
+        for (client, at) in [(&net.client_a, on.node[0]), (&net.client_c, on.node[1])] {
+            // Whatever it has learned of its neighbours.
+            net.node.ip("neigh flush all");
+            assert!(pings(client, at), "{at}");
+            serve(&net.node, at, 22, "node", 1);
+            assert_eq!(call(client, at, 22).as_deref(), Some("node"));
+        }
+        for (client, vip) in [(&net.client_a, on.vips[0]), (&net.client_c, on.vips[1])] {
+            assert!(pings(client, vip), "{vip}");
+        }
+        // It is these rules that lead there.
+        for _ in on.node {
+            net.node.ip(&format!("{option} rule del pref 399"));
+        }
+        assert!(!pings(&net.client_a, on.node[0]) && !pings(&net.client_c, on.node[1]));
+        stop(&net, &alpha, on);
+        assert_eq!(differences(&net.dump(), &before), (vec![], vec![]));
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_firewall_that_asks_for_the_way_back_to_clients_finds_it() {
+    let (gateways, far) = (
+        ["10.1.0.10", "2001:db8:1::10"],
+        ["10.99.0.7", "2001:db8:99::7"],
+    );
+    for (n, on) in FAMILIES.iter().enumerate() {
+        let net = Network::new();
+        let alpha = net.cell("alpha");
+        let (option, vip) = (on.option, on.vips[0]);
+        net.node.ip("link set a1 down");
+        // Behind the VIP's gateway is a client to whom the node itself has another way.
+        net.node
+            .ip(&format!("{option} route add default via {}", on.clients[1]));
+        net.client_a
+            .ip(&format!("addr add {}/{} dev lo nodad", far[n], on.length));
+        net.client_a
+            .ip(&format!("{option} route add {vip} dev eth0 src {}", far[n]));
+        let wish = Wish {
+            gateway: Some(gateways[n].parse().unwrap()),
+            ..alpha.wish(vip)
+        };
+        assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
+        assert!(pings(&net.client_a, vip), "without the firewall");
+        net.node.sh(
+            "nft add table inet strict; nft add chain inet strict pre '{ type filter hook prerouting priority -10; }'; nft add rule inet strict pre iifname a0 icmpv6 type '{ nd-neighbor-solicit, nd-neighbor-advert }' accept; nft add rule inet strict pre iifname a0 fib saddr . iif oif missing counter drop",
+        );
+        assert!(pings(&net.client_a, vip), "with it");
+        serve(&alpha.namespace, vip, 2049, "alpha", 1);
+        let answer = call(&net.client_a, vip, 2049);
+        assert_eq!(answer.as_deref(), Some("alpha"));
+        net.node.sh("nft delete table inet strict");
+        assert_eq!(net.stop(&alpha, &wish), State::Stopped);
     }
 }

@@ -8,8 +8,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use berth::sys::netlink::{
-    Action, Address, Applied, Family, Incoming, LinkChange, Mac, Proxy, Route, RouteFilter, Rule,
-    Scope, Socket, Veth, Via,
+    Action, Address, Applied, Family, Incoming, LinkChange, Mac, OF_VRF, Proxy, Route, RouteFilter,
+    Rule, Scope, Socket, Veth, Via,
 };
 use serde_json::json;
 use vip_lab::Namespace;
@@ -211,6 +211,12 @@ fn rules_and_proxies_are_told_from_those_of_others() {
             assert_eq!(socket.add_rule(rule).unwrap(), Applied::Already);
             assert!(socket.rules(family).unwrap().contains(rule));
         }
+        // As the first VRF of a node has it made.
+        let option = if address.is_ipv4() { "-4" } else { "-6" };
+        let of_vrf = |rule: &Rule| rule.action == Action::Lookup(OF_VRF);
+        assert!(!socket.rules(family).unwrap().iter().any(of_vrf));
+        node.ip(&format!("{option} rule add l3mdev pref 1000"));
+        assert!(socket.rules(family).unwrap().iter().any(of_vrf));
         let proxy = Proxy {
             link,
             address,

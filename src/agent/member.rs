@@ -252,11 +252,20 @@ pub fn await_end(vserver: &str) -> Result<(), Error> {
     let mut socket = Socket::new()?;
     while network::is_connected(&mut socket, vserver)? && Client::connect(vserver)?.is_none() {
         if Instant::now() >= deadline {
-            // Somebody from outside is still in it: nothing of berth's. The next cell replaces it.
+            // Somebody from outside is still in it: nothing of berth's. It goes all the same.
             log::warn(format_args!("{name} is left of a cell that has ended"));
             break;
         }
         thread::sleep(Duration::from_millis(5));
     }
+    clear_network(vserver);
     Ok(())
+}
+
+/// Takes away what does not go with the cell's interface, its rules, unless another keeper is there, or comes.
+fn clear_network(vserver: &str) {
+    if let Ok(_lock) = daemon::lock_keeper(vserver, Instant::now()) {
+        // They open nothing: no reason for a stop to fail.
+        network::disconnect(vserver).unwrap_or_else(log::warn);
+    }
 }

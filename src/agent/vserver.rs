@@ -68,7 +68,9 @@ const CONFIG_DIR: Optional<PathBuf> = Optional::new(
     "Directory with your own server configuration",
     "What its files ganesha.conf and smb.conf say is included at the end of the configuration that berth \
      writes. NFS-Ganesha 6 takes each block but EXPORT only once: a second NFS_CORE_PARAM, NFSV4 or NFS_KRB5 \
-     is passed over, with a warning in the log. The directory must lie under /etc, /opt or /usr, which the cell sees, and be readable by everybody.",
+     is passed over, with a warning in the log. Where a ganesha.conf there may make exports (EXPORT occurs in it, or it includes other files) anybody gets \
+     to port 2049, and where an smb.conf may make shares to port 445: whom those are for is up to the servers. \
+     The directory must lie under /etc, /opt or /usr, which the cell sees, and be readable by everybody.",
     config_dir,
 );
 

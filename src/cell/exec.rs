@@ -22,8 +22,10 @@ use super::server::{confine, restrict};
 use super::service;
 use crate::sys::cgroup::{Entrance, set_oom_score};
 use crate::sys::{command::command, keyring, message, namespace};
+use streams::Streams;
 use terminal::Terminal;
 
+mod streams;
 mod terminal;
 
 /// What a program in a cell may do.
@@ -44,10 +46,11 @@ const ENDING: [Signal; 4] = [
 ];
 
 /// Runs `argv` in the cell of `vserver`, with this process's standard streams; those that are a terminal are
-/// replaced by one of the cell's own. `refused` is told the name of each system call that it is refused.
+/// replaced by one of the cell's own, and those that are files by pipes. `refused` is told the name of each system call that it is refused.
 ///
 /// # Errors
-/// `NotFound` if there is no such cell; whatever the kernel refuses.
+/// `NotFound` if there is no such cell; what came between the program and a file of the caller's; whatever the kernel
+/// refuses.
 pub fn exec(
     vserver: &str,
     argv: &[String],
@@ -71,9 +74,12 @@ pub fn exec(
     let filter = Filter::new(&[])?;
     let mut program = command("/usr/bin/env");
     program.args(argv).stdin(Stdio::inherit());
+    let streams = Streams::open(&mut program)?;
     if let Some(terminal) = &mut terminal {
         terminal.lend(&mut program)?;
     }
+    // Between fork and exec the child is seen in the cell, and has all that this process has open.
+    nix::sys::prctl::set_dumpable(false)?;
     let has_terminal = terminal.is_some();
     let prepare = move || {
         prepare(has_terminal)?;
@@ -89,10 +95,13 @@ pub fn exec(
     // SAFETY: only system calls are made between fork and exec, and nothing is allocated.
     unsafe { program.pre_exec(prepare) };
     let child = program.spawn()?;
+    // It has the program's ends of all streams, without which they don't end.
+    drop(program);
     let mut running = Running {
         child,
         signals,
         terminal,
+        streams,
         refusals: receiver.receive().map(Refusals::new),
         asked_to_end: false,
     };
@@ -151,6 +160,7 @@ struct Running {
     child: Child,
     signals: SignalFd,
     terminal: Option<Terminal>,
+    streams: Streams,
     refusals: Option<Refusals>,
     asked_to_end: bool,
 }
@@ -163,6 +173,7 @@ impl Running {
                 if let Some(terminal) = &mut self.terminal {
                     terminal.finish();
                 }
+                self.streams.finish()?;
                 return Ok(status);
             }
             self.wait()?;
@@ -177,6 +188,7 @@ impl Running {
             if let Some(terminal) = &mut self.terminal {
                 terminal.relay();
             }
+            self.streams.relay();
             while let Some(signal) = self.signals.read_signal()? {
                 self.take(signal.ssi_signo as i32);
             }
@@ -210,6 +222,7 @@ impl Running {
         let asking = refusals.and_then(|refusals| refusals.fd(now));
         fds.extend(asking.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.terminal.iter().flat_map(Terminal::fds));
+        fds.extend(self.streams.fds());
         let until = refusals.and_then(|refusals| refusals.waits_until(now));
         let timeout = until.map_or(PollTimeout::NONE, |until| {
             let left = until.saturating_duration_since(now).as_micros();

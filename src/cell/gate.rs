@@ -17,7 +17,7 @@ use ipnetwork::IpNetwork;
 
 use super::network::INSIDE;
 use super::probe::Protocol;
-use super::service::{Client, Export, Limits, Ports, ServerSpec};
+use super::service::{Client, Export, Limits, Own, Ports, ServerSpec};
 
 /// The table's name, within the cell.
 const TABLE: &str = "berth";
@@ -34,8 +34,8 @@ const RATE_PER_CLIENT: u32 = 50;
 /// Settings of the cell's network, below /proc/sys, that go with the table (nf_conntrack-sysctl.rst): how many
 /// seconds a connection that has not come about is counted for, and that one is picked up only at its first packet.
 pub const SETTINGS: [(&str, &str); 3] = [
-    ("net/netfilter/nf_conntrack_tcp_timeout_syn_recv", "5"),
-    ("net/netfilter/nf_conntrack_tcp_timeout_syn_sent", "5"),
+    ("net/netfilter/nf_conntrack_tcp_timeout_syn_recv", "1"),
+    ("net/netfilter/nf_conntrack_tcp_timeout_syn_sent", "1"),
     ("net/netfilter/nf_conntrack_tcp_loose", "0"),
 ];
 
@@ -53,8 +53,13 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// What is to be let in for servers that have these exports.
-    pub fn of<'a>(spec: &ServerSpec, exports: impl IntoIterator<Item = &'a Export>) -> Self {
+    /// What is to be let in for servers that have these exports, and maybe others of the admin's: whom those are for is
+    /// between the admin and the server, so anybody is let in to it.
+    pub fn of<'a>(
+        spec: &ServerSpec,
+        own: Own,
+        exports: impl IntoIterator<Item = &'a Export>,
+    ) -> Self {
         let mut open = BTreeSet::new();
         let (mut clients, mut privileged) = (BTreeSet::new(), true);
         for export in exports {
@@ -64,6 +69,14 @@ impl Rules {
                 clients.extend(nfs.clients.iter().flat_map(networks));
                 privileged &= nfs.ports == Ports::Privileged;
             }
+        }
+        if spec.nfs && own.exports {
+            open.insert(Protocol::Nfs.port());
+            clients.extend(networks(&Client::Any));
+            privileged = false;
+        }
+        if spec.smb && own.shares {
+            open.insert(Protocol::Smb.port());
         }
         let guarded = [(Protocol::Nfs, spec.nfs), (Protocol::Smb, spec.smb)];
         let guarded = guarded.into_iter().filter(|(_, wanted)| *wanted);
@@ -79,10 +92,21 @@ impl Rules {
     /// The input for `nft` that puts this in force in one step, where `before` is. Counts of connections stay unless
     /// the limits change, which takes other servers.
     pub fn script(&self, before: Option<&Self>) -> String {
-        let mut out = String::new();
         if before.is_none_or(|before| before.limits != self.limits) {
-            out = table(self.limits);
+            return table(self.limits) + &self.elements();
         }
+        self.elements()
+    }
+
+    /// Likewise without a bound on the number of connections, where nothing is: for a kernel that has no more of
+    /// nftables than sets. Who is not let in is told nothing.
+    pub fn script_without_limits(&self) -> String {
+        table_without_limits() + &self.elements()
+    }
+
+    /// The part that fills the sets.
+    fn elements(&self) -> String {
+        let mut out = String::new();
         let ports = |ports: &BTreeSet<u16>| ports.iter().map(u16::to_string).collect();
         let clients = |ipv6: bool| {
             let family = self.clients.iter().filter(|n| n.is_ipv6() == ipv6);
@@ -140,23 +164,8 @@ fn outermost(networks: &BTreeSet<IpNetwork>) -> Vec<IpNetwork> {
     kept
 }
 
-/// The table without elements. A source of IPv6 is a network of 64 bits: one host may have all its addresses.
-fn table(limits: Limits) -> String {
-    let Limits {
-        connections,
-        per_client,
-    } = limits;
-    let nfs = Protocol::Nfs.port();
-    // After a failover they all come back at once.
-    let burst = per_client.max(RATE_PER_CLIENT);
-    let by_source = |name: &str, source: &str| {
-        format!(
-            "        update @new{name} {{ {source} limit rate over {RATE_PER_CLIENT}/second burst {burst} packets }} goto refuse
-        add @has{name} {{ {source} . tcp dport ct count over {per_client} }} goto refuse\n"
-        )
-    };
-    let by_source =
-        by_source("4", "ip saddr") + &by_source("6", "ip6 saddr & ffff:ffff:ffff:ffff::");
+/// The beginning of the table, whichever one: what is in force goes, and the sets of who is let in.
+fn head() -> String {
     format!(
         "table inet {TABLE} {{ }}
 delete table inet {TABLE}
@@ -166,6 +175,64 @@ table inet {TABLE} {{
     set clients4 {{ type ipv4_addr; flags interval; }}
     set clients6 {{ type ipv6_addr; flags interval; }}
     set sources {{ type inet_service; flags interval; }}
+    chain refuse {{
+    }}
+    chain client {{
+        ip saddr != @clients4 goto refuse
+        ip6 saddr != @clients6 goto refuse
+        tcp sport != @sources goto refuse
+    }}
+    chain begin {{
+        tcp dport != @open goto refuse
+        tcp dport {} jump client
+    }}
+    chain input {{
+        type filter hook input priority filter; policy accept;
+        iifname \"{INSIDE}\" tcp dport @guarded tcp flags & (fin | syn | rst | ack) == syn goto begin
+    }}
+}}
+",
+        Protocol::Nfs.port()
+    )
+}
+
+fn table_without_limits() -> String {
+    format!("{}add rule inet {TABLE} refuse drop\n", head())
+}
+
+/// The table without elements. A source of IPv6 is a network of 64 bits: one host may have all its addresses.
+///
+/// How fast connections come is looked at when the client answers the server's first packet, which who forges its
+/// address can't: connection tracking knows the numbers in it. Those that come too fast are dropped and come again. How
+/// many there are must be looked at with the first packet: some kernels count a connection only then
+/// (`__nf_conncount_add` passes over what is confirmed). A forged one counts until the host whose address it has resets
+/// it, or for [`SETTINGS`]' second; an answer that comes later would be one to a connection that is not counted.
+fn table(limits: Limits) -> String {
+    let Limits {
+        connections,
+        per_client,
+    } = limits;
+    // After a failover they all come back at once.
+    let burst = per_client.max(RATE_PER_CLIENT);
+    let sources = [
+        ("4", "ip saddr"),
+        ("6", "ip6 saddr & ffff:ffff:ffff:ffff::"),
+    ];
+    let by_source = |rule: &dyn Fn(&str, &str) -> String| -> String {
+        sources.map(|(name, source)| rule(name, source)).concat()
+    };
+    let counts = by_source(&|name, source| {
+        format!(
+            "        add @has{name} {{ {source} . tcp dport ct count over {per_client} }} goto refuse\n"
+        )
+    });
+    let rates = by_source(&|name, source| {
+        format!(
+            "        update @new{name} {{ {source} limit rate over {RATE_PER_CLIENT}/second burst {burst} packets }} drop\n"
+        )
+    });
+    format!(
+        "{}table inet {TABLE} {{
     set new4 {{ type ipv4_addr; size {SOURCES}; flags dynamic,timeout; timeout 1m; }}
     set new6 {{ type ipv6_addr; size {SOURCES}; flags dynamic,timeout; timeout 1m; }}
     set has4 {{ type ipv4_addr . inet_service; size {SOURCES}; flags dynamic; }}
@@ -175,20 +242,17 @@ table inet {TABLE} {{
         limit rate 200/second burst 200 packets reject with tcp reset
         drop
     }}
-    chain client {{
-        ip saddr != @clients4 goto refuse
-        ip6 saddr != @clients6 goto refuse
-        tcp sport != @sources goto refuse
-    }}
     chain begin {{
-        tcp dport != @open goto refuse
-        tcp dport {nfs} jump client
-{by_source}        limit rate over {connections}/second burst {connections} packets goto refuse
-        add @total {{ tcp dport ct count over {connections} }} goto refuse
+{counts}        add @total {{ tcp dport ct count over {connections} }} goto refuse
+    }}
+    chain answer {{
+        ct state invalid drop
+        ct mark != 0 accept
+{rates}        limit rate over {connections}/second burst {connections} packets drop
+        ct mark set 1
     }}
     chain input {{
-        type filter hook input priority filter; policy accept;
-        iifname \"{INSIDE}\" tcp dport @guarded tcp flags & (fin | syn | rst | ack) == syn goto begin
+        iifname \"{INSIDE}\" tcp dport @guarded tcp flags & (syn | rst | ack) == ack goto answer
     }}
     chain track {{
         type filter hook prerouting priority raw; policy accept;
@@ -201,7 +265,8 @@ table inet {TABLE} {{
         notrack
     }}
 }}
-"
+",
+        head()
     )
 }
 
@@ -260,7 +325,7 @@ mod tests {
             ),
             export("/b", &["10.1.0.0/24", "10.0.0.0/8"], Ports::Privileged),
         ];
-        let script = Rules::of(&spec(true, true), &exports).script(None);
+        let script = Rules::of(&spec(true, true), Own::default(), &exports).script(None);
         assert_eq!(elements(&script, "clients4"), "10.0.0.0/8");
         assert_eq!(elements(&script, "clients6"), "fd00::1/128");
         assert_eq!(elements(&script, "sources"), "0-1023");
@@ -275,7 +340,7 @@ mod tests {
             export("/a", &["10.1.0.0/24"], Ports::Privileged),
             export("/b", &["*"], Ports::Any),
         ];
-        let script = Rules::of(&spec(true, false), &exports).script(None);
+        let script = Rules::of(&spec(true, false), Own::default(), &exports).script(None);
         assert_eq!(elements(&script, "clients4"), "0.0.0.0/0");
         assert_eq!(elements(&script, "clients6"), "::/0");
         assert_eq!(elements(&script, "sources"), "0-65535");
@@ -283,9 +348,26 @@ mod tests {
     }
 
     #[test]
+    fn all_are_let_in_to_what_only_the_admin_s_own_configuration_knows() {
+        let exports = [export("/a", &["10.1.0.0/24"], Ports::Privileged)];
+        let own = |exports, shares| Own { exports, shares };
+        let of = |nfs, smb, own| Rules::of(&spec(nfs, smb), own, &exports).script(None);
+        let script = of(true, true, own(true, false));
+        assert_eq!(elements(&script, "clients4"), "0.0.0.0/0");
+        assert_eq!(elements(&script, "clients6"), "::/0");
+        assert_eq!(elements(&script, "sources"), "0-65535");
+        assert_eq!(elements(&script, "open"), "2049");
+        let script = of(true, true, own(false, true));
+        assert_eq!(elements(&script, "clients4"), "10.1.0.0/24");
+        assert_eq!(elements(&script, "sources"), "0-1023");
+        assert_eq!(elements(&script, "open"), "445, 2049");
+        assert_eq!(elements(&of(false, false, own(true, true)), "open"), "");
+    }
+
+    #[test]
     fn nobody_is_let_in_to_what_is_not_served() {
         let exports = [export("/a", &["*"], Ports::Privileged)];
-        let script = Rules::of(&spec(false, true), &exports).script(None);
+        let script = Rules::of(&spec(false, true), Own::default(), &exports).script(None);
         assert_eq!(elements(&script, "open"), "");
         assert_eq!(elements(&script, "clients4"), "");
         // A program of the admin's may be at the port of a protocol that berth does not serve.
@@ -294,10 +376,11 @@ mod tests {
 
     #[test]
     fn a_change_of_exports_leaves_the_counts_alone_and_one_of_limits_begins_anew() {
-        let none = Rules::of(&spec(true, true), []);
+        let none = Rules::of(&spec(true, true), Own::default(), []);
         assert!(none.script(None).contains("delete table"));
         let some = Rules::of(
             &spec(true, true),
+            Own::default(),
             &[export("/a", &["*"], Ports::Privileged)],
         );
         assert!(!some.script(Some(&none)).contains("table"));
@@ -309,7 +392,7 @@ mod tests {
             limits,
             ..spec(true, true)
         };
-        let script = Rules::of(&other, []).script(Some(&some));
+        let script = Rules::of(&other, Own::default(), []).script(Some(&some));
         assert!(script.contains("delete table") && script.contains("ct count over 7 }"));
     }
 }

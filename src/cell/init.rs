@@ -29,9 +29,11 @@ use super::{ipc, names, owner, server, settle, task};
 use crate::ocf::log;
 use crate::sys::{cgroup, keyring};
 use detaching::Detaching;
+use report::{report, report_panics};
 use running::Server;
 
 mod detaching;
+mod report;
 mod running;
 
 /// Its end is that of one virtual server, so it comes after that of any server; but before the keeper's, which would
@@ -59,22 +61,6 @@ pub fn run(vserver: &str, channel: &Channel) -> i32 {
     }
 }
 
-/// The logs of the host are out of reach in a cell, so the keeper is told. (It hears of the end of a child whose
-/// work was not done, and of what that was.)
-fn report_panics(channel: &Channel) {
-    let own = std::process::id();
-    let Ok(channel) = channel.try_clone() else {
-        return;
-    };
-    std::panic::set_hook(Box::new(move |info| {
-        // Children have this hook too, but not the channel.
-        if std::process::id() == own {
-            let why = format!("{}: {info}", log::MISTAKE).replace('\n', " ");
-            let _ = channel.send(&Event::Broken(why), None);
-        }
-    }));
-}
-
 fn build(vserver: &str, channel: &Channel) -> io::Result<Root> {
     keyring::leave()?;
     let flags = UnshareFlags::NEWNS
@@ -98,8 +84,11 @@ fn build(vserver: &str, channel: &Channel) -> io::Result<Root> {
 /// Work in a child, and the order that it is for.
 struct Task {
     number: u64,
-    job: Job<Result<Vec<Refused>, String>>,
+    job: Job<Result<Outcome, String>>,
 }
+
+/// What is not served, and what there is to be warned of.
+type Outcome = (Vec<Refused>, Option<String>);
 
 /// Servers being ended: the order, when it came, and the longest patience with one of them.
 struct Halting {
@@ -220,7 +209,9 @@ impl<'a> Init<'a> {
                 directory,
                 patience,
             } => self.detach(Detaching::new(number, directory, patience)),
-            Order::Settle { home } => self.task(number, move || settle::settle(&home)),
+            Order::Settle { home } => self.task_with(number, move || {
+                settle::settle(&home).map(|warning| (Vec::new(), warning))
+            }),
             Order::Configure { spec, exports } => {
                 self.task(number, move || settle::configure(&spec, &exports))
             }
@@ -244,7 +235,9 @@ impl<'a> Init<'a> {
                 spec,
                 exports,
                 patience,
-            } => self.task_with(number, move || Ok(task::inspect(&spec, &exports, patience))),
+            } => self.task_with(number, move || {
+                Ok((task::inspect(&spec, &exports, patience), None))
+            }),
             Order::Halt { patience } => {
                 // In the reverse order of their start.
                 for server in self.servers.iter().rev() {
@@ -262,13 +255,13 @@ impl<'a> Init<'a> {
     }
 
     fn task(&mut self, number: u64, work: impl FnOnce() -> Result<(), String>) -> io::Result<()> {
-        self.task_with(number, || work().map(|()| Vec::new()))
+        self.task_with(number, || work().map(|()| (Vec::new(), None)))
     }
 
     fn task_with(
         &mut self,
         number: u64,
-        work: impl FnOnce() -> Result<Vec<Refused>, String>,
+        work: impl FnOnce() -> Result<Outcome, String>,
     ) -> io::Result<()> {
         match Job::spawn(c"berth-task", || (work(), None)) {
             Ok(job) => {
@@ -330,7 +323,14 @@ impl<'a> Init<'a> {
             if let Some(server) = self.servers.iter_mut().find(|s| s.starting == Some(number)) {
                 server.starting = None;
             }
-            let mut result = outcome.map_or_else(|e| Err(e.to_string()), |(result, _)| result);
+            let outcome = outcome.map_or_else(|e| Err(e.to_string()), |(result, _)| result);
+            let (mut result, warning) = match outcome {
+                Ok((refused, warning)) => (Ok(refused), warning),
+                Err(e) => (Err(e), None),
+            };
+            if let Some(warning) = warning {
+                self.report(&Event::Warned(warning))?;
+            }
             for refused in result.iter_mut().flatten().filter(|r| r.definite) {
                 if let Ok(server) = self.running(service::server_of(refused.protocol)) {
                     server.explain(refused);
@@ -423,20 +423,6 @@ impl<'a> Init<'a> {
 
     fn report(&self, event: &Event) -> io::Result<()> {
         report(self.channel, event)
-    }
-}
-
-/// Reports what the keeper has to know. It reads quickly; should it not, PID 1 waits for it.
-fn report(channel: &Channel, event: &Event) -> io::Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    loop {
-        match channel.send(event, None) {
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
-                let mut fds = [PollFd::new(channel.as_fd(), PollFlags::POLLOUT)];
-                let _ = poll(&mut fds, PollTimeout::from(10_u8));
-            }
-            other => return other,
-        }
     }
 }
 

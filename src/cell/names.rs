@@ -13,14 +13,16 @@
 //! one (open_by_handle_at(2) takes a file that is open, which a socket can't be). One that is made anew, as a daemon
 //! that is restarted does it, is shown again.
 
+use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, mkdirat, openat};
+use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
 use crate::sys::{message, mount};
@@ -185,18 +187,70 @@ pub fn show(view: &OwnedFd, path: &Path, nobodies: Option<&OwnedFd>) -> io::Resu
                 )
             })?;
     }
-    let directory = match files {
-        true => path,
-        false => path.parent().unwrap_or(path),
-    };
-    fs::create_dir_all(directory)?;
+    let (directory, name) = open_parent(path)?;
     // Who still reads from it keeps what he has open. There may be none.
-    let _ = unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
-    if !files {
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).open(path)?;
+    let by_descriptor = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    let there = Path::new(&by_descriptor).join(name);
+    let _ = unmount(&there, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+    let place = match files {
+        true => enter(&directory, name),
+        false => open_file(&directory, name),
+    };
+    mount::attach(view, place?, "")
+}
+
+/// The directory that a place in the cell lies in, made if it is not there, and the place's name in it.
+///
+/// What is there is the servers': a link that one of them has put there is not followed, and nothing is opened that
+/// could have PID 1 wait.
+fn open_parent(path: &Path) -> io::Result<(OwnedFd, &OsStr)> {
+    let wrong = || io::Error::from(io::ErrorKind::InvalidInput);
+    let name = path.file_name().ok_or_else(wrong)?;
+    let mut directory = mount::open_directory(Path::new("/"))?;
+    for component in path.parent().ok_or_else(wrong)?.components() {
+        match component {
+            Component::RootDir => {}
+            Component::Normal(name) => directory = enter(&directory, name)?,
+            _ => return Err(wrong()),
+        }
     }
-    mount::attach(view, CWD, path)
+    Ok((directory, name))
+}
+
+/// Opens a directory in another one as a place to mount at, and makes it if it is not there.
+fn enter(directory: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
+    // It may be there already: that is seen next.
+    let made = mkdirat(directory, name, Mode::from_raw_mode(0o755));
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match (openat(directory, name, flags, Mode::empty()), made) {
+        (Err(Errno::NOENT), Err(e)) => Err(e.into()),
+        (Err(Errno::NOTDIR | Errno::LOOP), _) => Err(occupied(name)),
+        (opened, _) => Ok(opened?),
+    }
+}
+
+/// Opens a file as a place to mount at, and makes it if it is not there.
+fn open_file(directory: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
+    // Exclusively: never opens what is there already, such as a FIFO, for which PID 1 would wait.
+    let new = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(directory, name, new, Mode::from_raw_mode(0o600)) {
+        Ok(_) | Err(Errno::EXIST) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(directory, name, flags, Mode::empty())?;
+    match FileType::from_raw_mode(fstat(&file)?.st_mode) {
+        FileType::RegularFile => Ok(file),
+        _ => Err(occupied(name)),
+    }
+}
+
+fn occupied(name: &OsStr) -> io::Error {
+    let text = format!(
+        "something of a server's is in its place: {}",
+        Path::new(name).display()
+    );
+    io::Error::new(io::ErrorKind::AlreadyExists, text)
 }
 
 #[cfg(test)]

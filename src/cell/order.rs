@@ -120,6 +120,8 @@ pub enum Event {
         /// Which, and by which process.
         what: String,
     },
+    /// Something that needs attention and hinders nothing, in one line.
+    Warned(String),
     /// A server has written a line.
     Said {
         /// Its name.

@@ -37,12 +37,14 @@ use crate::sys::superblock::Uuid;
 mod handle;
 mod limits;
 mod nfs;
+mod own;
 mod smb;
 mod value;
 mod version;
 
 pub use limits::Limits;
 pub use nfs::{config as nfs_config, export_id, lines_about as nfs_lines_about};
+pub use own::Own;
 pub use value::{Access, Client, Ports, ShareName, Squash, User};
 pub use version::Version;
 

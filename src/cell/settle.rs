@@ -1,6 +1,7 @@
 //! What the servers need in the cell before they start: their state directory and their configuration.
 //! Runs in children of PID 1.
 
+use std::fmt::Display;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::OwnedFd;
@@ -41,12 +42,19 @@ const COVER: &str = "empty";
 ///
 /// Where this kernel can't map owners on this file system, the state belongs to root, and nothing but the cover is over
 /// it, which a handle leads past: see [`withheld`].
-pub fn settle(home: &Path) -> Result<(), String> {
+///
+/// Gives what there is to be warned of, in one line.
+pub fn settle(home: &Path) -> Result<Option<String>, String> {
     let state = home.join(state_directory::NAME);
-    settle_at(home, &state).map_err(|e| match is_full(&e) {
-        true => format!("the home file system at {} is full: {e}", home.display()),
-        false => format!("state directory {}: {e}", state.display()),
-    })
+    let about = |what: &dyn Display| format!("state directory {}: {what}", state.display());
+    match settle_at(home, &state) {
+        Ok(warning) => Ok(warning.map(|warning| about(&warning))),
+        Err(e) if is_full(&e) => Err(format!(
+            "the home file system at {} is full: {e}",
+            home.display()
+        )),
+        Err(e) => Err(about(&e)),
+    }
 }
 
 /// Whether there was no room for something: no blocks or no inodes.
@@ -54,9 +62,9 @@ fn is_full(e: &io::Error) -> bool {
     matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
-fn settle_at(home: &Path, state: &Path) -> io::Result<()> {
+fn settle_at(home: &Path, state: &Path) -> io::Result<Option<String>> {
     if is_settled(home, state)? {
-        return Ok(());
+        return Ok(None);
     }
     let root = mount::open_directory(home)?;
     let directory = state_directory::open(&root)?;
@@ -68,7 +76,7 @@ fn settle_at(home: &Path, state: &Path) -> io::Result<()> {
         None => Keeping::Common,
     };
     let cover = make_cover(&directory)?;
-    state_directory::give(&directory, keeping)?;
+    let warning = state_directory::give(&directory, keeping)?;
     let view = mount::clone_tree(&directory, "")?;
     let cover = match cover {
         true => Some(show_cover(&directory, hidden.as_ref())?),
@@ -90,7 +98,8 @@ fn settle_at(home: &Path, state: &Path) -> io::Result<()> {
             mount::attach(cover, CWD, state)?;
         }
     }
-    mount::attach(view, CWD, STATE_DIRECTORY)
+    mount::attach(view, CWD, STATE_DIRECTORY)?;
+    Ok(warning)
 }
 
 /// Shows the owners of the state as nobody, in a detached mount of the home file system. Gives the namespace by which

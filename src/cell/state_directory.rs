@@ -7,6 +7,7 @@
 
 use std::fs::Permissions;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 
@@ -96,49 +97,74 @@ const DIRECTORY: OFlags = OFlags::DIRECTORY
 /// Files are changed by descriptor, and links are not followed: what lies elsewhere is not touched. Another name that a
 /// file has elsewhere leads to it as before, and finds it closed.
 ///
+/// A server can make more than is gone through. That must not keep the others from their state: the rest stays as it
+/// is, and it is said which that is. What this version's servers make has the right owners anyway.
+///
 /// # Errors
-/// If there is more than servers make; whatever the kernel refuses.
-pub fn give(directory: &OwnedFd, keeping: Keeping) -> io::Result<()> {
-    let mut left = FILES;
+/// Whatever the kernel refuses.
+pub fn give(directory: &OwnedFd, keeping: Keeping) -> io::Result<Option<String>> {
+    let mut walk = Walk {
+        keeping,
+        files: FILES,
+        too_deep: false,
+    };
     let here = openat(directory, ".", DIRECTORY, Mode::empty())?;
     set(&here, &fstat(&here)?, keeping)?;
-    give_below(here, keeping, DEPTH, &mut left)
+    let all = walk.give_below(here, DEPTH)?.is_continue();
+    let why = match (all, walk.too_deep) {
+        (false, _) => format!("has more than {FILES} files in it"),
+        (true, true) => format!("has more than {DEPTH} directories within each other"),
+        (true, false) => return Ok(None),
+    };
+    Ok(Some(format!(
+        "{why}: what a berth of before has made among the rest is not kept from clients with root's rights"
+    )))
 }
 
-fn give_below(
-    directory: OwnedFd,
+/// What is still gone through.
+struct Walk {
     keeping: Keeping,
-    depth: usize,
-    left: &mut usize,
-) -> io::Result<()> {
-    limit_access(&directory)?;
-    for entry in Dir::read_from(&directory)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if [c".", c".."].contains(&name) {
-            continue;
-        }
-        *left = left
-            .checked_sub(1)
-            .ok_or_else(|| io::Error::other(format!("has more than {FILES} files in it")))?;
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = match openat(&directory, name, flags, Mode::empty()) {
-            Err(Errno::NOENT) => continue,
-            other => other?,
-        };
-        let stat = fstat(&file)?;
-        set(&file, &stat, keeping)?;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            let depth = depth.checked_sub(1).ok_or_else(|| {
-                io::Error::other(format!(
-                    "has more than {DEPTH} directories within each other"
-                ))
-            })?;
+    /// How many files.
+    files: usize,
+    /// Whether a directory was left out, being too deep.
+    too_deep: bool,
+}
+
+impl Walk {
+    /// Breaks off when there are too many files.
+    fn give_below(&mut self, directory: OwnedFd, depth: usize) -> io::Result<ControlFlow<()>> {
+        limit_access(&directory)?;
+        for entry in Dir::read_from(&directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if [c".", c".."].contains(&name) {
+                continue;
+            }
+            let Some(left) = self.files.checked_sub(1) else {
+                return Ok(ControlFlow::Break(()));
+            };
+            self.files = left;
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = match openat(&directory, name, flags, Mode::empty()) {
+                Err(Errno::NOENT) => continue,
+                other => other?,
+            };
+            let stat = fstat(&file)?;
+            set(&file, &stat, self.keeping)?;
+            if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                continue;
+            }
+            let Some(depth) = depth.checked_sub(1) else {
+                self.too_deep = true;
+                continue;
+            };
             let below = openat(&file, ".", DIRECTORY, Mode::empty())?;
-            give_below(below, keeping, depth, left)?;
+            if self.give_below(below, depth)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
         }
+        Ok(ControlFlow::Continue(()))
     }
-    Ok(())
 }
 
 fn set(file: &OwnedFd, stat: &Stat, keeping: Keeping) -> io::Result<()> {

@@ -56,6 +56,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
         )
     }));
     warnings.extend(ruleset::warning(Path::new("/")));
+    warnings.extend(ruleset::saved(Path::new("/")));
     warnings
 }
 

@@ -86,6 +86,11 @@ databases. A call that it is refused is named on standard error: "berth: refused
 .PP
 Of its caller's it has the standard streams alone: no other descriptor, no key, and not the terminal. Each of the
 standard streams that is a terminal is replaced by a new one, which keys and output are passed on to and from.
+Where only standard input is the terminal, as in a pipe to
+.BR less (1),
+the caller\(aqs stays in its mode, and shows what is typed even where the program asks for a password.
+Each that is a file or a device is replaced by a pipe, through which all of it is passed on; what the program leaves
+running when it ends can\(aqt write there any more.
 .PP
 With
 .B \-\-privileged

@@ -17,25 +17,42 @@ use crate::damage::monitor;
 use crate::nfs_peer::Peer;
 use crate::node::{LIMIT, Node, eventually, in_network, inside, sh};
 
-const NFS: u16 = 2049;
-const SMB: u16 = 445;
+pub const NFS: u16 = 2049;
+pub const SMB: u16 = 445;
 
 /// The virtual server's addresses.
-const VIPS: [&str; 2] = ["192.0.2.50", "2001:db8:50::50"];
+pub const VIPS: [&str; 2] = ["192.0.2.50", "2001:db8:50::50"];
 
 /// A virtual server whose one link leads to this node, which is all of its clients: each address of 10.9.0.0/16 and
 /// fd09::/32 is one.
-struct Scene {
-    node: Node,
+pub struct Scene {
+    pub node: Node,
     vserver: String,
     device: String,
-    fs: AgentCall,
-    servers: AgentCall,
+    pub fs: AgentCall,
+    pub servers: AgentCall,
 }
 
 impl Scene {
-    fn new(tag: &str, services: &str, of_fs: &[(&str, &str)], of_servers: &[(&str, &str)]) -> Self {
+    pub fn new(
+        tag: &str,
+        services: &str,
+        of_fs: &[(&str, &str)],
+        of_servers: &[(&str, &str)],
+    ) -> Self {
+        Self::with(tag, services, of_fs, of_servers, || ())
+    }
+
+    /// Likewise, on a node that is made ready so.
+    pub fn with(
+        tag: &str,
+        services: &str,
+        of_fs: &[(&str, &str)],
+        of_servers: &[(&str, &str)],
+        prepare: impl FnOnce(),
+    ) -> Self {
         let node = Node::new(tag);
+        prepare();
         let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
         let with = |call: AgentCall, parameters: &[(&str, &str)]| {
             let set = |call: AgentCall, (name, value): &(&str, &str)| call.parameter(name, value);
@@ -69,7 +86,7 @@ impl Scene {
 
     /// Both monitors find nothing wrong, and Pacemaker was told of nothing.
     #[track_caller]
-    fn assert_well(&self) {
+    pub fn assert_well(&self) {
         self.fs.run("monitor").expect(0);
         self.servers.run("monitor").expect(0);
         let deep = self.servers.clone().variable("OCF_CHECK_LEVEL", "10");
@@ -87,7 +104,7 @@ impl Scene {
             .expect("a number")
     }
 
-    fn end(self) {
+    pub fn end(self) {
         self.servers.run("stop").expect(0);
         self.fs.run("stop").expect(0);
         self.node.assert_gone(&self.vserver, &[&self.device]);
@@ -95,7 +112,7 @@ impl Scene {
 }
 
 /// A connection from one of the clients' addresses to the virtual server's of the same family.
-fn call(from: &str, from_port: u16, port: u16) -> std::io::Result<TcpStream> {
+pub fn call(from: &str, from_port: u16, port: u16) -> std::io::Result<TcpStream> {
     let from: IpAddr = from.parse().expect("an address");
     let (family, vip) = match from {
         IpAddr::V4(_) => (AddressFamily::Inet, VIPS[0]),
@@ -122,22 +139,22 @@ fn is_open(stream: &TcpStream) -> bool {
 }
 
 #[track_caller]
-fn assert_refused(outcome: std::io::Result<TcpStream>) {
+pub fn assert_refused(outcome: std::io::Result<TcpStream>) {
     let error = outcome.expect_err("it was let in");
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
 }
 
 /// Asks for an SMB dialect and has an answer.
-fn negotiates(stream: &TcpStream) -> bool {
+pub fn negotiates(stream: &TcpStream) -> bool {
     let deadline = Instant::now() + LIMIT;
     probe::ask(Protocol::Smb, stream, deadline).is_ok()
 }
 
 /// The address of each client, by its number.
-type Clients = fn(u32) -> String;
+pub type Clients = fn(u32) -> String;
 
 /// Opens as many connections as it can up to this many, and gives those that stay.
-fn hold(count: u32, port: u16, from: impl Fn(u32) -> String) -> Vec<TcpStream> {
+pub fn hold(count: u32, port: u16, from: impl Fn(u32) -> String) -> Vec<TcpStream> {
     let made = (0..count).filter_map(|n| call(&from(n), 0, port).ok());
     let made: Vec<TcpStream> = made.collect();
     made.into_iter().filter(is_open).collect()

@@ -1,6 +1,6 @@
 //! An account of the node without privileges tries to get at what a virtual server serves, and at berth's processes.
 
-use berth::sys::command::command;
+use berth::sys::command;
 
 use crate::groups::Groups;
 use crate::node::Node;
@@ -63,7 +63,7 @@ fn a_local_user_reaches_neither_a_cell_nor_its_keeper() {
     };
     let arguments = [keeper.to_string(), init.to_string(), vserver.clone(), group];
     let came_off = |user: &str| {
-        let mut python = command("/usr/bin/setpriv");
+        let mut python = command::command("/usr/bin/setpriv");
         python.args(["--reuid", user, "--regid", user, "--clear-groups"]);
         python.args(["/usr/bin/python3", "-c", ATTEMPTS]);
         let output = python.args(&arguments).output().expect("python");

@@ -248,6 +248,46 @@ fn a_state_directory_that_is_a_user_s_is_not_trusted() {
     node.assert_gone(&vserver, &[&device]);
 }
 
+/// A server makes more in its state than a start goes through.
+#[test]
+#[ignore = "needs root"]
+fn no_state_is_too_deep_or_too_large_to_start_with() {
+    let node = Node::new("deep");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    let fs = node.fs(&vserver, &device, "/data");
+    let servers = node.servers(&vserver, "smb");
+    let deep = format!("/var/lib/berth/smb{}", "/d".repeat(40));
+    let made = ["directories within each other", "files in it"];
+    for (n, said) in made.into_iter().enumerate() {
+        fs.run("start").expect(0);
+        servers.run("start").expect(0);
+        as_server(&vserver, || match n {
+            0 => fs::create_dir_all(&deep).expect("directories"),
+            _ => {
+                // Names of few files: one may have 65,000.
+                fs::create_dir("/var/lib/berth/smb/many").expect("a directory");
+                for n in 0..270_000 {
+                    let file = format!("/var/lib/berth/smb/many/f{}", n / 50_000);
+                    match n % 50_000 {
+                        0 => fs::write(file, "x").expect("a file"),
+                        _ => fs::hard_link(&file, format!("{file}.{n}")).expect("a name"),
+                    }
+                }
+            }
+        });
+        servers.run("stop").expect(0);
+        fs.run("stop").expect(0);
+        fs.run("start").expect(0);
+        servers.run("start").expect(0);
+        let logged = node.logged();
+        let lines = logged.lines().filter(|line| line.contains(said));
+        assert_eq!(lines.count(), 1, "{said}: {logged}");
+        servers.run("stop").expect(0);
+        fs.run("stop").expect(0);
+    }
+    node.assert_gone(&vserver, &[&device]);
+}
+
 #[test]
 #[ignore = "needs root"]
 fn a_home_that_changes_while_the_cell_lives_takes_no_state_along_and_comes_back_to_its_own() {

@@ -3,16 +3,19 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::time::Instant;
 
+use berth::cell::{server, service};
 use berth::sys::command::command;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::pty::OpenptFlags;
 use rustix::termios::{self, Winsize};
 
-use crate::node::{LIMIT, Node, inside, sh, try_sh};
+use crate::node::{LIMIT, Node, eventually, inside, sh, try_sh};
+use crate::thread::in_cell;
 
 const BERTH: &str = env!("CARGO_BIN_EXE_berth");
 
@@ -210,6 +213,132 @@ fn a_program_at_a_terminal_has_one_of_its_own() {
     assert_eq!(format!("{before:?}"), format!("{after:?}"));
     fs.run("stop").expect(0);
     node.assert_gone(&vserver, &[&device]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_terminal_that_a_pipe_leads_to_stays_as_it_is() {
+    let node = Node::new("pipe");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    let script = "import sys\nprint(\"here\", flush=True)\n\
+         for line in sys.stdin: print(\"got\", repr(line), flush=True)\n\
+         print(\"end\", flush=True)";
+    sh("mount -t tmpfs none /opt");
+    fs::write("/opt/lines.py", script).expect("a script");
+    let fs = node.fs(&vserver, &device, "/data");
+    fs.run("start").expect(0);
+    let mut person = Person::new();
+    let settings = |person: &Person| {
+        let now = termios::tcgetattr(&person.far).expect("settings");
+        format!("{now:?}")
+    };
+    let before = settings(&person);
+    let mut child = person.run(&format!(
+        "{BERTH} exec {vserver} -- python3 /opt/lines.py | cat; echo over"
+    ));
+    person.sees("here");
+    assert_eq!(settings(&person), before);
+    person.types("hello\r");
+    person.sees("got 'hello\\n'\r\n");
+    // The last line without its end: it takes two.
+    person.types("last\x04");
+    person.sees("last");
+    person.types("\x04\x04");
+    person.sees("got 'last'");
+    person.sees("end\r\nover");
+    child.wait().expect("its end");
+    assert_eq!(settings(&person), before);
+    // What is typed is shown once, and what the program says of it.
+    assert_eq!(person.seen.matches("hello").count(), 2, "{}", person.seen);
+    fs.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&device]);
+}
+
+/// Opens, as a server could that is taken over, what the processes of a cell have open as standard streams, in every
+/// way, and gives it away. Says what of it is on the file system `device`.
+fn reach_for_streams(vserver: &str, device: u64) -> Vec<String> {
+    in_cell(vserver, || {
+        // Those of a `command`, and so of a program of `berth exec`.
+        server::restrict(service::CAPABILITIES).expect("fewer rights");
+        let processes = fs::read_dir("/proc").expect("/proc").flatten();
+        let streams =
+            processes.flat_map(|entry| [0, 1, 2].map(|n| entry.path().join(format!("fd/{n}"))));
+        let reached = streams.filter(|stream| {
+            let is_there = fs::metadata(stream).is_ok_and(|found| found.dev() == device);
+            if is_there {
+                let opened = fs::OpenOptions::new().write(true).open(stream);
+                let _ = opened.and_then(|mut file| file.write_all(b"evil"));
+                let _ = chown(stream, Some(1000), None);
+            }
+            is_there
+        });
+        reached.map(|path| path.display().to_string()).collect()
+    })
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_caller_s_files_are_out_of_reach_of_the_servers() {
+    let node = Node::new("files");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    let fs = node.fs(&vserver, &device, "/data");
+    fs.run("start").expect(0);
+    // With a device that is the test's own.
+    sh("mount -t tmpfs none /opt && cd /opt && echo asked >in && mknod null c 1 3");
+    let number = fs::metadata("/opt/in").expect("it").dev();
+    let files = "</opt/in >/opt/out 2>/opt/err";
+    for (rights, streams) in [
+        ("", files),
+        ("--privileged", files),
+        ("", "</opt/null >/opt/null 2>&1"),
+    ] {
+        let mut caller = node.shell(&format!(
+            "echo; {BERTH} exec {rights} {vserver} -- sh -c 'cat; echo here; echo there >&2; touch /tmp/here; \
+             until test -e /tmp/go; do sleep 0.01; done; rm /tmp/go /tmp/here' {streams}"
+        ));
+        eventually("it runs", || inside(&vserver, "test -e /tmp/here").0);
+        assert_eq!(reach_for_streams(&vserver, number), [""; 0], "{streams}");
+        assert!(inside(&vserver, "touch /tmp/go").0);
+        assert!(caller.wait().expect("its end").success());
+        let seen = sh("cd /opt && cat in out err && stat -c %u in out err null");
+        assert_eq!(seen, "asked\nasked\nhere\nthere\n0\n0\n0\n0\n");
+    }
+    fs.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&device]);
+    sh("umount /opt");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_caller_s_files_are_read_and_written_whole() {
+    let node = Node::new("whole2");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    let fs = node.fs(&vserver, &device, "/data");
+    fs.run("start").expect(0);
+    sh("mount -t tmpfs none /opt && cd /opt && seq 300000 >in && printf '1\n2\n3\n' >lines");
+    let run = |line: &str| {
+        try_sh(&format!(
+            "cd /opt; alias x='{BERTH} exec {vserver} --'\n{line}"
+        ))
+    };
+    assert!(run("x cat <in >out && cmp in out").0);
+    // Lines of both stay in their order.
+    let both = "x sh -c 'for n in 1 2 3; do echo o$n; echo e$n >&2; done' >out 2>&1; cat out";
+    assert_eq!(run(both).1, "o1\ne1\no2\ne2\no3\ne3\n");
+    assert!(run("x sh -c 'exit 3' >>out; test $? = 3").0);
+    // What is not read is left to the caller.
+    let lines = "while read -r line; do x echo got $line; done <lines";
+    assert_eq!(run(lines).1, "got 1\ngot 2\ngot 3\n");
+    // What is left behind has nobody wait.
+    assert!(run("x sh -c 'sleep 1000 & echo over' >out 2>&1; grep over out").0);
+    assert!(inside(&vserver, "pkill -x sleep").0);
+    let (good, text) = run("x seq 100000 >/dev/full");
+    assert!(!good && text.contains("No space left on device"), "{text}");
+    let (good, text) = run("x cat </opt");
+    assert!(!good && text.contains("Is a directory"), "{text}");
+    fs.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&device]);
+    sh("umount /opt");
 }
 
 #[test]

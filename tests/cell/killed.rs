@@ -2,9 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use berth::cell::network;
 use nix::sys::signal::Signal;
 
-use crate::node::{Node, eventually, signal};
+use crate::node::{Node, eventually, sh, signal};
+
+/// The policy rules, of both families, that name the interface of the cell.
+fn rules_of(vserver: &str) -> Vec<String> {
+    let link = format!(" iif {} ", network::outside(vserver));
+    let rules = sh("ip rule; ip -6 rule");
+    let own = rules.lines().filter(|rule| rule.contains(&link));
+    own.map(str::to_owned).collect()
+}
 
 /// Delays before an agent is killed, spread over more than an action takes.
 fn delays() -> impl Iterator<Item = Duration> {
@@ -99,7 +108,10 @@ fn a_killed_keeper_is_reported_by_its_guard_and_takes_the_cell_along() {
     signal(node.process(&vserver, "berth-keeper"), Signal::SIGKILL);
     node.await_report(&format!("{vserver}-data"));
     fs.run("monitor").expect(7);
+    // The kernel keeps them without the interface.
+    assert_eq!(rules_of(&vserver).len(), 2);
     fs.run("stop").expect(0);
+    assert_eq!(rules_of(&vserver), Vec::<String>::new());
     node.assert_gone(&vserver, &[&device]);
     fs.run("start").expect(0);
     fs.run("stop").expect(0);

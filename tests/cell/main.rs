@@ -8,6 +8,7 @@ mod nfs4;
 
 mod attack;
 mod attack_clients;
+mod attack_forged;
 mod attack_host;
 mod attack_local;
 mod attack_memory;

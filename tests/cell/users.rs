@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::node::{Node, eventually, inside, sh};
+use crate::thread::as_server;
 
 const UID: u32 = 48_123;
 
@@ -168,6 +172,48 @@ fn a_cell_sees_no_more_of_the_name_services_than_it_needs() {
     node.assert_gone(&vserver, &[&device]);
     drop((answering, again));
     sh("umount /var/lib");
+}
+
+/// Whatever a server has put where a name service is to be shown, PID 1 neither waits for it nor follows it.
+#[test]
+#[ignore = "needs root"]
+fn a_server_can_t_have_a_name_service_shown_elsewhere_nor_the_cell_wait() {
+    let node = Node::new("fifo");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    let other = node.disk("ext4");
+    let fs = node.fs(&vserver, &device, "/data");
+    let more = node.fs(&vserver, &other, "/more");
+    fs.run("start").expect(0);
+    as_server(&vserver, || {
+        fs::create_dir("/run/nslcd").expect("a directory");
+        mknodat(CWD, "/run/nslcd/socket", FileType::Fifo, Mode::RWXU, 0).expect("a FIFO");
+        fs::create_dir_all("/data/mine/deep").expect("a directory");
+        symlink("/data/mine", "/run/nscd").expect("a link");
+        fs::create_dir_all("/run/samba/winbindd").expect("a directory");
+        symlink("/data/made", "/run/samba/winbindd/pipe").expect("a link");
+    });
+    let places = ["nslcd/socket", "nscd/socket", "samba/winbindd/pipe"];
+    let _listening = places.map(|place| {
+        let path = Path::new("/run").join(place);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("its directory");
+        let listener = UnixListener::bind(&path).expect("its socket");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("its permissions");
+        listener
+    });
+    for place in places {
+        let said = format!("/run/{place}: something of a server's is in its place");
+        eventually("it is said", || {
+            fs.run("monitor").expect(0);
+            node.logged().contains(&said)
+        });
+    }
+    assert_eq!(inside(&vserver, "ls /data").1, "lost+found\nmine\n");
+    assert_eq!(inside(&vserver, "ls /data/mine").1, "deep\n");
+    // It still takes orders.
+    more.run("start").expect(0);
+    more.run("stop").expect(0);
+    fs.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&device, &other]);
 }
 
 /// A file system whose files can't be shown as another's: what is secret on it would be shown, too.

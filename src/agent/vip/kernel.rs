@@ -19,7 +19,9 @@ use crate::plan::vip::{
     Element, Family, Link, Object, Observed, Out, Route, STAND_IN, Step, TO_TABLE, setting_keys,
 };
 use crate::sys::announce::Announcement;
-use crate::sys::netlink::{self, Applied, LinkChange, Mac, Proxy, RouteFilter, Scope, Socket, Via};
+use crate::sys::netlink::{
+    self, Applied, LinkChange, Mac, OF_VRF, Proxy, RouteFilter, Scope, Socket, Via,
+};
 use crate::sys::nft::{self, Barrier, Passage, Standing};
 use crate::sys::state;
 use crate::sys::sysctl::{FORWARD_ALL_IPV6, Record};
@@ -229,8 +231,10 @@ impl Kernel {
                 announced: route.protocol == ANNOUNCED,
             }));
         }
-        let rules = self.route.rules(family)?.into_iter();
-        let own = rules.filter(|r| r.protocol == PROTOCOL);
+        let rules = self.route.rules(family)?;
+        let of_vrf = |rule: &netlink::Rule| rule.action == netlink::Action::Lookup(OF_VRF);
+        seen.has_vrfs |= rules.iter().any(of_vrf);
+        let own = rules.into_iter().filter(|r| r.protocol == PROTOCOL);
         seen.objects
             .extend(own.map(|rule| Object::Rule(rule_from(rule))));
         let proxies = self.route.proxies(family)?.into_iter();

@@ -6,12 +6,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::pty::OpenptFlags;
 use rustix::stdio::{stderr, stdin, stdout};
-use rustix::termios::{self, OptionalActions, Termios};
+use rustix::termios::{self, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios};
+
+use super::streams::{is_ready, write_all};
 
 /// Bytes that are read at a time.
 const PIECE: usize = 4096;
@@ -22,6 +24,20 @@ const PIECES: usize = 64;
 /// The longest value of `TERM` that is passed on, in bytes.
 const TYPE_LIMIT: usize = 64;
 
+/// What is read from the caller's terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    /// Nothing.
+    None,
+    /// Each key, as it is.
+    Each,
+    /// What the terminal makes of them, such as whole lines, and the end of input.
+    Made {
+        /// Whether it is lines (`ICANON`, termios(3)).
+        lines: bool,
+    },
+}
+
 /// The program's terminal, and the caller's.
 #[derive(Debug)]
 pub struct Terminal {
@@ -31,7 +47,9 @@ pub struct Terminal {
     far: OwnedFd,
     /// Where the caller sees what the program shows.
     shown: BorrowedFd<'static>,
-    /// How the caller's terminal was before, if keys are read from it.
+    /// Whose keys are read, and how.
+    keys: Keys,
+    /// How the caller's terminal was before, if it was changed.
     before: Option<Termios>,
     /// Keys that the program has not taken yet.
     pending: Vec<u8>,
@@ -62,6 +80,7 @@ impl Terminal {
             near,
             far,
             shown,
+            keys: Keys::None,
             before: None,
             pending: Vec::new(),
         };
@@ -95,7 +114,8 @@ impl Terminal {
         self.take_keys()
     }
 
-    /// Has the caller's terminal pass on each key as it is. In the background it is somebody else's.
+    /// Has the caller's terminal pass on each key as it is. In the background it is somebody else's. In a pipe it is
+    /// others', too, who draw on it or read from it: then it stays as it is.
     fn take_keys(&mut self) -> io::Result<()> {
         let keys = stdin();
         let own = rustix::process::getpgrp();
@@ -103,11 +123,22 @@ impl Terminal {
             return Ok(());
         }
         let before = termios::tcgetattr(keys)?;
+        if !termios::isatty(stdout()) {
+            let mut far = before.clone();
+            // The caller's shows what is typed, and draws lines.
+            far.local_modes -= LocalModes::ECHO | LocalModes::ECHONL;
+            far.output_modes -= OutputModes::OPOST;
+            termios::tcsetattr(&self.far, OptionalActions::Now, &far)?;
+            let lines = before.local_modes.contains(LocalModes::ICANON);
+            self.keys = Keys::Made { lines };
+            return Ok(());
+        }
         // The program's begins as the caller's was.
         termios::tcsetattr(&self.far, OptionalActions::Now, &before)?;
         let mut raw = before.clone();
         raw.make_raw();
         termios::tcsetattr(keys, OptionalActions::Now, &raw)?;
+        self.keys = Keys::Each;
         self.before = Some(before);
         Ok(())
     }
@@ -132,7 +163,7 @@ impl Terminal {
     }
 
     fn reads_keys(&self) -> bool {
-        self.before.is_some() && self.pending.is_empty()
+        self.keys != Keys::None && self.pending.is_empty()
     }
 
     /// Passes on what there is, in both directions.
@@ -147,10 +178,17 @@ impl Terminal {
     }
 
     fn pass_keys(&mut self) {
-        if self.reads_keys() && is_readable(stdin()) {
+        if self.reads_keys() && is_ready(stdin(), PollFlags::POLLIN) {
             let mut piece = [0; PIECE];
             match rustix::io::read(stdin(), &mut piece) {
-                Ok(length @ 1..) => self.pending.extend_from_slice(&piece[..length]),
+                Ok(0) if self.ends_input() => self.pending.extend(self.end_of_file()),
+                Ok(length @ 1..) => {
+                    self.pending.extend_from_slice(&piece[..length]);
+                    // The end of input was typed within a line: what was typed of it is to be read.
+                    if self.keys == (Keys::Made { lines: true }) && piece[length - 1] != b'\n' {
+                        self.pending.extend(self.end_of_file());
+                    }
+                }
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 // The caller's terminal has gone: no more keys.
                 Ok(_) | Err(_) => self.restore(),
@@ -161,11 +199,27 @@ impl Terminal {
         }
     }
 
+    /// Whether nothing to read means that the end of input was typed, and not that the terminal has gone.
+    fn ends_input(&self) -> bool {
+        // Reported without being asked for.
+        let gone = is_ready(stdin(), PollFlags::empty());
+        self.keys == (Keys::Made { lines: true }) && !gone
+    }
+
+    /// What ends input at the program's terminal; nothing if that has been told to know no such key.
+    fn end_of_file(&self) -> Option<u8> {
+        let now = termios::tcgetattr(&self.far).ok()?;
+        let key = now.special_codes[SpecialCodeIndex::VEOF];
+        // _POSIX_VDISABLE.
+        Some(key).filter(|key| *key != 0 && now.local_modes.contains(LocalModes::ICANON))
+    }
+
     fn show(&mut self) {
         let mut piece = [0; PIECE];
         for _ in 0..PIECES {
             match rustix::io::read(&self.near, &mut piece) {
-                Ok(length @ 1..) => show_all(self.shown, &piece[..length]),
+                // What can't be shown to a caller who has gone is lost.
+                Ok(length @ 1..) => drop(write_all(self.shown, &piece[..length])),
                 Err(Errno::INTR) => {}
                 Ok(_) | Err(_) => return,
             }
@@ -173,6 +227,7 @@ impl Terminal {
     }
 
     fn restore(&mut self) {
+        self.keys = Keys::None;
         if let Some(before) = self.before.take() {
             // One that has gone needs nothing.
             let _ = termios::tcsetattr(stdin(), OptionalActions::Drain, &before);
@@ -183,26 +238,6 @@ impl Terminal {
 impl Drop for Terminal {
     fn drop(&mut self) {
         self.restore();
-    }
-}
-
-fn is_readable(fd: BorrowedFd<'_>) -> bool {
-    let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
-    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
-}
-
-/// Shows all of it, however long the caller has it wait. What can't be shown to a caller who has gone is lost.
-fn show_all(at: BorrowedFd<'_>, mut text: &[u8]) {
-    while !text.is_empty() {
-        match rustix::io::write(at, text) {
-            Ok(length) => text = &text[length..],
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => {
-                let mut fds = [PollFd::new(at, PollFlags::POLLOUT)];
-                let _ = poll(&mut fds, PollTimeout::NONE);
-            }
-            Err(_) => return,
-        }
     }
 }
 

@@ -52,7 +52,7 @@ impl Init<'_> {
         let patience = detaching.patience.saturating_sub(detaching.since.elapsed());
         let begun = Job::spawn(c"berth-task", move || {
             let detached = task::detach(&directory, patience, &servers);
-            (detached.map(|()| Vec::new()), None)
+            (detached.map(|()| (Vec::new(), None)), None)
         });
         match begun {
             Ok(job) => {

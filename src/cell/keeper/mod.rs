@@ -241,6 +241,7 @@ impl Keeper {
             Event::Broken(why) => self.break_cell(&format!("build the cell: {why}")),
             Event::Done { number, result } => self.done(number, result),
             Event::Refused { server, what } => log::warn(format_args!("{server}: {what}")),
+            Event::Warned(what) => log::warn(what),
             Event::Said { server, line } => log::info(format_args!("{server}: {line}")),
             Event::Died { server, how } => self.lose_server(&server, &how),
         }

@@ -59,7 +59,7 @@ impl Keeper {
         let servers = self.servers.as_ref()?;
         let exports = self.exports();
         let all = servers.exported().chain(&exports);
-        Some(Rules::of(&servers.spec, all))
+        Some(Rules::of(&servers.spec, self.gate.own(), all))
     }
 
     fn move_gate(&mut self) {

@@ -60,6 +60,7 @@ impl Keeper {
                 self.show_names();
                 if let Some(servers) = &mut self.servers {
                     servers.retry(now);
+                    self.gate.look(&servers.spec);
                 }
                 self.gate.retry(now);
                 self.note_condition(&resource, &self.condition(&resource));
@@ -156,8 +157,8 @@ impl Keeper {
     fn begin_serving(&mut self, member: Member, spec: ServerSpec, home: Option<PathBuf>) -> Until {
         let resource = member.resource.clone();
         self.cgroup.limit(spec.cgroup);
+        self.gate.begin(&spec);
         self.servers = Some(Servers::new(member, spec, home));
-        self.gate.retry_now();
         self.idle_until = None;
         self.tell_guard();
         Until::Served(resource)

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::desired::Item;
 use super::{
-    Desired, Element, FROM_RULE, Family, Incoming, LAST_TABLE, Object, Observed, Route, Rule, Step,
+    Desired, Element, Family, Incoming, LAST_TABLE, Object, Observed, Route, Rule, Step,
     WAY_TABLES, Watched, vserver_of,
 };
 
@@ -81,9 +81,7 @@ fn heir(gone: &Object, state: &Observed) -> Option<Object> {
         return None;
     };
     let leaves_there = |vip: IpAddr| {
-        let mut rules = state.rules().filter(|r| r.preference == FROM_RULE);
-        let way = rules.find(|r| r.from == Some(vip));
-        way.is_some_and(|rule| {
+        state.way_rule(vip).is_some_and(|rule| {
             let mut routes = state.routes().filter(|r| Some(r.table) == rule.table());
             routes.any(|r| r.to == (*subnet).into() && r.out.link() == Some(port))
         })
@@ -188,7 +186,7 @@ impl Needs {
     fn of(state: &Observed) -> Self {
         let tables: BTreeSet<(Family, u32)> = state
             .rules()
-            .filter(|r| r.preference == FROM_RULE)
+            .filter(|rule| rule.is_way())
             .filter_map(|r| Some((r.family, r.table()?)))
             .collect();
         let ways: BTreeSet<Route> = state
@@ -346,7 +344,8 @@ fn clean_up(state: &mut Observed, steps: &mut Vec<Step>) {
     }
     let (elements, rules): (Vec<Object>, Vec<Object>) =
         drops.into_iter().partition(Object::is_element);
-    for rule in rules {
+    // By their preferences, the last one first.
+    for rule in rules.into_iter().rev() {
         take(state, Step::Remove(rule));
     }
     if !vips {

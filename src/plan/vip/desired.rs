@@ -11,9 +11,9 @@ use super::place::{
     doubt, exits, subnet,
 };
 use super::{
-    Action, BACKUP_METRIC, CELL_METRIC, Element, FIRST_METRIC, FROM_RULE, Family, LAST_RULE,
-    LAST_TABLE, Object, Observed, Out, Route, Rule, TO_RULE, TO_TABLE, UNREACHABLE_METRIC,
-    WAY_TABLES,
+    Action, BACKUP_METRIC, CELL_METRIC, Element, FIRST_METRIC, FROM_RULE, Family, Incoming,
+    LAST_RULE, LAST_TABLE, LOOPBACK, Object, Observed, Out, Route, Rule, TO_RULE, TO_TABLE,
+    UNREACHABLE_METRIC, WAY_TABLES,
 };
 use crate::hash::fnv64;
 
@@ -357,13 +357,24 @@ impl List<'_> {
         }
         let rule = Rule::lookup(self.family, LAST_RULE, LAST_TABLE);
         self.need(Object::Rule(rule));
-        self.need(Object::Rule(Rule {
+        let rule = Rule {
             family: self.family,
             preference: FROM_RULE,
             from: Some(vip),
             incoming: self.sender(),
             action: Action::Lookup(table),
-        }));
+        };
+        let asked = Rule {
+            incoming: Incoming::By(LOOPBACK.to_owned()),
+            ..rule.clone()
+        };
+        let is_general = rule.incoming == Incoming::Any;
+        self.need(Object::Rule(rule));
+        if !is_general {
+            // A firewall's reverse path filter (nft's `fib saddr`, xt_rpfilter) asks for the way to the client as
+            // if the node sent from the VIP. Nothing that is forwarded comes in by the loopback interface.
+            self.want(Object::Rule(asked), false);
+        }
         if chosen.own {
             for (n, exit) in exits.iter().enumerate() {
                 self.source(exit, n == 0);

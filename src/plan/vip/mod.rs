@@ -33,12 +33,14 @@ pub use place::{
     Behind, Detour, NextHop, Problem, Request, check_places, holder, is_lost, is_reserved,
     present_port,
 };
-pub use rule::{Action, Incoming, Rule};
+pub use rule::{Action, Incoming, LOOPBACK, Rule};
 
 /// The table of the routes to this node's VIPs.
 pub const TO_TABLE: u32 = 190;
 /// The table asked last: the subnets and gateways of the ports.
 pub const LAST_TABLE: u32 = 191;
+/// The kernel's table of the node's own addresses: `RT_TABLE_LOCAL`, rtnetlink(7).
+pub const LOCAL_TABLE: u32 = 255;
 /// Ways out have tables from here on, each by its own number.
 pub const WAY_TABLES: std::ops::Range<u32> = 0x4000_0000..0x8000_0000;
 
@@ -48,6 +50,9 @@ pub const TO_RULE: u32 = 100;
 pub const FROM_RULE: u32 = 200;
 /// Preference of the rules by which VIPs pass those of [`SHUT_RULE`] on their way to the node's own tables.
 pub const PASS_RULE: u32 = 300;
+/// Preference of the rules by which the node itself is reached through the ports of [`SHUT_RULE`], wherever the rule
+/// for [`LOCAL_TABLE`] is: VRFs have it moved behind their own.
+pub const HOST_RULE: u32 = 399;
 /// Preference of the rules that drop what else comes from cells and from ports that forwarded nothing before:
 /// without them a node whose nftables table somebody flushes would be everybody's router.
 pub const SHUT_RULE: u32 = 400;
@@ -190,7 +195,8 @@ impl Object {
     fn drops(&self) -> bool {
         match self {
             Self::Element(_) => true,
-            Self::Rule(rule) => rule.action == Action::Blackhole,
+            // Those of the node's own traffic stay as long as the rest is dropped.
+            Self::Rule(rule) => matches!(rule.preference, HOST_RULE | SHUT_RULE),
             _ => false,
         }
     }
@@ -293,6 +299,8 @@ pub struct Observed {
     pub damaged: bool,
     /// Whether the rules of the nftables tables are those of another version of berth, which serve as well.
     pub outdated: bool,
+    /// Whether VRFs are looked up by a rule (`l3mdev`), which comes after those that drop.
+    pub has_vrfs: bool,
     /// Whether the kernel has no IPv6.
     pub no_ipv6: bool,
     /// The interfaces on which IPv6 is switched off, where that matters.
@@ -335,6 +343,12 @@ impl Observed {
             Object::Rule(rule) => Some(rule),
             _ => None,
         })
+    }
+
+    /// The rule that leads what `vip` sends to its way out: the one for forwarded packets.
+    fn way_rule(&self, vip: IpAddr) -> Option<&Rule> {
+        let mut rules = self.rules().filter(|rule| rule.is_way());
+        rules.find(|rule| rule.from == Some(vip))
     }
 
     fn proxies(&self) -> impl Iterator<Item = (&str, IpAddr)> {

@@ -9,8 +9,8 @@ use ipnetwork::IpNetwork;
 use crate::plan::port::Standing;
 
 use super::{
-    Element, FIRST_METRIC, FROM_RULE, Family, GatewayFault, Link, Object, Observed, TO_TABLE,
-    Watched, gateway_fits, vserver_of,
+    Element, FIRST_METRIC, Family, GatewayFault, Link, Object, Observed, TO_TABLE, Watched,
+    gateway_fits, vserver_of,
 };
 
 /// What is asked for.
@@ -481,7 +481,7 @@ fn taken(vip: IpAddr, seen: &Observed) -> BTreeMap<&str, usize> {
     let ways: BTreeMap<(Family, u32), &str> = first
         .filter_map(|r| Some(((r.family(), r.table), r.out.link()?)))
         .collect();
-    for rule in seen.rules().filter(|r| r.preference == FROM_RULE) {
+    for rule in seen.rules().filter(|rule| rule.is_way()) {
         let way = rule.table().and_then(|t| ways.get(&(rule.family, t)));
         ports.extend(rule.from.zip(way.copied()));
     }
@@ -538,9 +538,7 @@ pub fn present_port(vip: IpAddr, seen: &Observed) -> Option<String> {
     if let Some((port, _)) = seen.proxies().find(|(_, ip)| *ip == vip) {
         return Some(port.to_owned());
     }
-    let rule = seen
-        .rules()
-        .find(|r| r.from == Some(vip) && r.preference == FROM_RULE)?;
+    let rule = seen.way_rule(vip)?;
     let mut routes = seen.routes().filter(|r| Some(r.table) == rule.table());
     let way = routes.find(|r| r.metric == FIRST_METRIC)?;
     way.out.link().map(str::to_owned)

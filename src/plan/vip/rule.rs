@@ -3,7 +3,10 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::{Family, SHUT_RULE};
+use super::{FROM_RULE, Family, HOST_RULE, LOCAL_TABLE, SHUT_RULE};
+
+/// What the node's own packets come in by, as rules have it.
+pub const LOOPBACK: &str = "lo";
 
 /// Which packets a rule is for, by where they come from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,6 +68,23 @@ impl Rule {
             incoming,
             action: Action::Blackhole,
         }
+    }
+
+    /// The rule by which the node goes on to be reached itself by what comes in so.
+    pub const fn host(family: Family, incoming: Incoming) -> Self {
+        Self {
+            family,
+            preference: HOST_RULE,
+            from: None,
+            incoming,
+            action: Action::Lookup(LOCAL_TABLE),
+        }
+    }
+
+    /// Whether it leads a VIP's packets to its way out, and is not only asked where they would come from.
+    pub(super) fn is_way(&self) -> bool {
+        let asked = matches!(&self.incoming, Incoming::By(link) if link == LOOPBACK);
+        self.preference == FROM_RULE && !asked
     }
 
     /// The table that it has looked up.

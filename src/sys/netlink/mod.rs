@@ -26,7 +26,7 @@ pub use event::{Change, Events};
 pub use link::{Link, LinkChange, Mac, Veth};
 pub use neighbour::Proxy;
 pub use route::{Route, RouteFilter, Via};
-pub use rule::{Action, Incoming, Rule};
+pub use rule::{Action, Incoming, OF_VRF, Rule};
 
 use crate::sys::{message, namespace};
 use wire::{Message, Refusal, Request, Wire};

@@ -22,10 +22,13 @@ pub enum Incoming {
     Forwarded,
 }
 
+/// The table of rules that have each VRF's own looked up (`FRA_L3MDEV`): `RT_TABLE_UNSPEC`, which no other rule has.
+pub const OF_VRF: u32 = 0;
+
 /// What a rule does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
-    /// Has this table looked up.
+    /// Has this table looked up; [`OF_VRF`] is that of the VRF which the packet belongs to.
     Lookup(u32),
     /// Drops the packet, and tells nobody.
     Blackhole,

@@ -22,6 +22,9 @@ use super::protocol::{
 };
 use crate::sys::netlink::wire::{Refusal, Request};
 
+/// What the names of cells' tables begin with.
+pub const CELL_TABLES: &str = "berth-cell-";
+
 const TABLE_OWNED: u32 = 2;
 const NFTA_HOOK_PRIORITY: u16 = 2;
 const NLM_F_EXCL: u16 = 0x200;
@@ -61,7 +64,7 @@ impl CellFilter {
     pub fn new(vserver: &str, link: &str) -> io::Result<Self> {
         let mut filter = Self {
             socket: Socket::new()?,
-            table: format!("berth-cell-{vserver}"),
+            table: format!("{CELL_TABLES}{vserver}"),
             owned: true,
         };
         // One without an owner outlives whoever made it.

@@ -15,7 +15,7 @@ mod table;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-pub use cell::CellFilter;
+pub use cell::{CELL_TABLES, CellFilter};
 pub use elements::{Element, TABLE};
 pub use foreign::{Barrier, Passage};
 use nix::sys::wait::waitpid;

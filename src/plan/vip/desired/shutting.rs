@@ -13,11 +13,17 @@ impl List<'_> {
     pub(super) fn shut<'p>(&mut self, ports: impl Iterator<Item = &'p str>) {
         self.pass();
         let shut: Vec<&str> = ports.filter(|port| !self.is_open(port)).collect();
-        let mut incoming: Vec<Incoming> = match self.is_all_or_none() && !shut.is_empty() {
+        // What comes in by a VRF's ports has its own table looked up later, and may be for the node itself.
+        let as_a_whole = self.is_all_or_none() && !self.seen.has_vrfs;
+        let mut incoming: Vec<Incoming> = match as_a_whole && !shut.is_empty() {
             true => vec![Incoming::Forwarded],
             false => Vec::new(),
         };
         incoming.extend(shut.into_iter().map(|port| Incoming::By(port.to_owned())));
+        for incoming in &incoming {
+            let host = Rule::host(self.family, incoming.clone());
+            self.want(Object::Rule(host), false);
+        }
         if let Behind::Cell(veth) = &self.request.behind {
             incoming.push(Incoming::By(veth.clone()));
         }

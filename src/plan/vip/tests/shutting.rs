@@ -22,6 +22,8 @@ fn nothing_is_forwarded_but_for_vips_whatever_becomes_of_the_tables() {
             };
             let opened = at(&Step::Set(opens.into(), 1)).unwrap();
             assert!(at(&Step::Add(shut("a0"))).unwrap() < opened);
+            let host = Object::Rule(Rule::host(family, Incoming::By("a0".into())));
+            assert!(at(&Step::Add(host.clone())).unwrap() < opened);
             assert!(at(&Step::Add(bar.clone())).unwrap() < opened);
             run(&mut state, &steps);
             let is_pass = |rule: &Rule| rule.preference == PASS_RULE;
@@ -30,7 +32,8 @@ fn nothing_is_forwarded_but_for_vips_whatever_becomes_of_the_tables() {
             let steps = stop(ip(vip), &state);
             let at = |step: &Step| steps.iter().position(|s| s == step);
             let closed = at(&Step::Restore(opens.into())).unwrap();
-            assert!(closed < at(&Step::Remove(shut("a0"))).unwrap());
+            let opened = at(&Step::Remove(shut("a0"))).unwrap();
+            assert!(closed < opened && opened < at(&Step::Remove(host)).unwrap());
             run(&mut state, &steps);
             // The cell lives.
             assert_eq!(state, node());
@@ -61,7 +64,14 @@ fn a_kernel_that_forwards_ipv6_on_all_interfaces_or_on_none_is_shut_as_a_whole()
     let steps = stop(request.vip, &state);
     run(&mut state, &steps);
     assert_eq!(state, before);
+    // What comes in by a VRF is found nowhere before.
+    state.has_vrfs = true;
+    started(&mut state, &request);
+    assert!(!state.objects.contains(&all));
+    let steps = stop(request.vip, &state);
+    run(&mut state, &steps);
     // The administrator's router stays one.
+    state.has_vrfs = false;
     state.settings.insert("ipv6/conf/all/forwarding".into(), 1);
     started(&mut state, &request);
     assert!(!state.objects.contains(&all));
@@ -102,5 +112,30 @@ fn a_node_that_another_version_has_brought_into_service_is_well_and_is_shut_by_t
                 left.filter(|object| matches!(object, Object::Rule(rule) if rule.family == family));
             assert_eq!(left.count(), 0, "{missing:?}");
         }
+    }
+}
+
+#[test]
+fn the_way_out_is_known_by_the_rule_for_what_is_forwarded_alone() {
+    for vip in ["10.1.0.50", "2001:db8:1::50"] {
+        let (mut state, request) = (node(), wide(vip));
+        started(&mut state, &request);
+        state.objects.retain(|o| !matches!(o, Object::Proxy(..)));
+        let port = present_port(request.vip, &state);
+        assert_eq!(port.as_deref(), Some("a0"));
+        let asked = Incoming::By(LOOPBACK.into());
+        let is_asked = |rule: &&Rule| rule.incoming == asked;
+        let rule = state.rules().find(is_asked).unwrap().clone();
+        // One of an earlier place, left behind.
+        let astray = Rule {
+            action: Action::Lookup(LAST_TABLE),
+            ..rule.clone()
+        };
+        state.objects.remove(&Object::Rule(rule));
+        assert_eq!(present_port(request.vip, &state), port);
+        state.objects.insert(Object::Rule(astray.clone()));
+        assert_eq!(present_port(request.vip, &state), port);
+        started(&mut state, &request);
+        assert!(!state.objects.contains(&Object::Rule(astray)));
     }
 }
