@@ -4,6 +4,8 @@ use std::process::Stdio;
 
 use berth::sys::command::command;
 
+use crate::damage::monitor;
+use crate::groups::Groups;
 use crate::node::{Node, eventually, sh};
 
 /// Holds all numbers that the cell's processes can have until its input ends: they are to be no more than 300, and each
@@ -50,4 +52,41 @@ fn a_file_system_is_detached_once_a_process_can_be_born_and_the_cell_lives_on() 
     assert_eq!(node.process(&vserver, "berth-init"), init);
     one.run("stop").expect(0);
     node.assert_gone(&vserver, &[&first, &second]);
+}
+
+/// Has as many processes as it gets, in one line of a shell.
+const BOMB: &str = r#"/usr/bin/python3 -c 'exec("import os, time\nwhile True:\n try:\n  os.fork()\n except OSError:\n  time.sleep(1)")'"#;
+
+#[test]
+#[ignore = "needs root"]
+fn a_server_of_a_cell_that_has_all_its_processes_is_degraded_and_not_failed() {
+    let node = Node::new("allpids");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    let fs = node
+        .fs(&vserver, &device, "/data")
+        .parameter("smb_share", "data");
+    let servers = node
+        .servers(&vserver, "smb")
+        .parameter("command", BOMB)
+        .parameter("pids_max", "120");
+    if !Groups::have("pids") {
+        // No limit is in force here, and a bomb would have all of the node's.
+        return;
+    }
+    fs.run("start").expect(0);
+    servers.run("start").expect(0);
+    let deep = monitor(&servers).variable("OCF_CHECK_LEVEL", "10");
+    let line = format!("{vserver}: it can start no more processes: pids_max = 120, ");
+    eventually("it is said", || node.logged().contains(&line));
+    // Between two of the others' tries there may be room for one.
+    eventually("it says that it is full", || {
+        let outcome = deep.run("monitor");
+        assert!([Some(0), Some(190)].contains(&outcome.code), "{outcome}");
+        node.logged()
+            .contains("has all the processes that its cell may have (pids_max)")
+    });
+    // All the same its file system can be had free.
+    servers.run("stop").expect(0);
+    fs.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&device]);
 }
