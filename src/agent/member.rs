@@ -232,10 +232,14 @@ pub fn leave(
     Ok(None)
 }
 
+/// How long the lock of a keeper that has been killed may be held: the kernel closes its files after it has taken
+/// away its name and its memory.
+const LOCK_LIMIT: Duration = Duration::from_millis(500);
+
 /// Ends what is left in the control groups of a cell whose keeper has died, unless another keeper is there, or comes.
 fn clear_cgroup(vserver: &str) {
-    // A keeper has this lock before it has groups. Whoever has none yet waits for it.
-    if let Ok(_lock) = daemon::lock_keeper(vserver, Instant::now()) {
+    // A keeper has this lock before it has groups. One that lives keeps it.
+    if let Ok(_lock) = daemon::lock_keeper(vserver, Instant::now() + LOCK_LIMIT) {
         cgroup::clear(vserver);
     }
 }
@@ -264,7 +268,7 @@ pub fn await_end(vserver: &str) -> Result<(), Error> {
 
 /// Takes away what does not go with the cell's interface, its rules, unless another keeper is there, or comes.
 fn clear_network(vserver: &str) {
-    if let Ok(_lock) = daemon::lock_keeper(vserver, Instant::now()) {
+    if let Ok(_lock) = daemon::lock_keeper(vserver, Instant::now() + LOCK_LIMIT) {
         // They open nothing: no reason for a stop to fail.
         network::disconnect(vserver).unwrap_or_else(log::warn);
     }
