@@ -34,9 +34,9 @@ const RATE_PER_CLIENT: u32 = 50;
 /// Settings of the cell's network, below /proc/sys, that go with the table (nf_conntrack-sysctl.rst): how many
 /// seconds a connection that has not come about is counted for, and that one is picked up only at its first packet.
 pub const SETTINGS: [(&str, &str); 3] = [
-    ("net/netfilter/nf_conntrack_tcp_timeout_syn_recv", "1"),
-    ("net/netfilter/nf_conntrack_tcp_timeout_syn_sent", "1"),
-    ("net/netfilter/nf_conntrack_tcp_loose", "0"),
+    ("netfilter/nf_conntrack_tcp_timeout_syn_recv", "1"),
+    ("netfilter/nf_conntrack_tcp_timeout_syn_sent", "1"),
+    ("netfilter/nf_conntrack_tcp_loose", "0"),
 ];
 
 /// What is let in.

@@ -246,8 +246,12 @@ pub fn harden() -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a setting of the caller's network namespace. One that this kernel does not have is skipped.
-fn set(name: &str, value: &str) -> io::Result<()> {
+/// Writes a setting of the caller's network namespace, by its name below `net`. One that this kernel does not have is
+/// skipped.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn set(name: &str, value: &str) -> io::Result<()> {
     let path = format!("/proc/sys/net/{name}");
     match fs::write(&path, value) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -98,19 +98,24 @@ fn a_share_serves_its_users_hides_the_servers_state_and_goes_at_once() {
     cell.unmount();
 }
 
-/// Whether Samba takes a section of this name for a share and leaves another one as it is.
-fn is_a_share_to_samba(name: &str) -> bool {
+/// How Samba shows a configuration that it has read.
+fn shown_by_testparm(config: &str) -> String {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let text = format!("[first]\n\tpath = /first\n[{name}]\n\tpath = /own\n\tread only = no\n");
-    std::fs::write(file.path(), text).unwrap();
+    std::fs::write(file.path(), config).unwrap();
     let mut testparm = berth::sys::program::command("testparm").unwrap();
     testparm
         .args(["--suppress-prompt", "--skip-logic-checks"])
         .arg(file.path());
-    let shown = run(testparm, soon())
+    run(testparm, soon())
         .and_then(|o| o.check("testparm"))
         .unwrap()
-        .text();
+        .text()
+}
+
+/// Whether Samba takes a section of this name for a share and leaves another one as it is.
+fn is_a_share_to_samba(name: &str) -> bool {
+    let text = format!("[first]\n\tpath = /first\n[{name}]\n\tpath = /own\n\tread only = no\n");
+    let shown = shown_by_testparm(&text);
     let section = |name: &str| {
         let rest = shown.split_once(&format!("[{name}]\n"))?.1;
         Some(
@@ -154,16 +159,7 @@ fn as_samba_reads(exports: &[Export]) -> BTreeMap<String, String> {
         Entry::File { path, content, .. } if path.ends_with("smb.conf") => Some(content),
         _ => None,
     });
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), text.unwrap()).unwrap();
-    let mut testparm = berth::sys::program::command("testparm").unwrap();
-    testparm
-        .args(["--suppress-prompt", "--skip-logic-checks"])
-        .arg(file.path());
-    let shown = run(testparm, soon())
-        .and_then(|o| o.check("testparm"))
-        .unwrap()
-        .text();
+    let shown = shown_by_testparm(&text.unwrap());
     let mut sections = BTreeMap::new();
     let mut section = String::new();
     for line in shown.lines() {

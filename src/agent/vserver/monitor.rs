@@ -65,7 +65,7 @@ fn full_of(
     cx: &Context<'_>,
     init: i32,
     protocol: Protocol,
-    (why, processes): (&io::Error, Option<Processes>),
+    (why, processes): (&io::Error, Option<&Processes>),
 ) -> Result<Option<&'static str>, Error> {
     let hung_up = [
         io::ErrorKind::ConnectionReset,
@@ -96,19 +96,21 @@ pub(super) fn monitor_protocols(cx: &Context<'_>) -> Result<State, Error> {
     let vserver = NAME.get(cx.env)?;
     let Services { nfs, smb } = SERVICES.get(cx.env)?;
     let process = namespace::open_process(init)?;
+    let processes = Processes::of(&vserver);
     for (protocol, wanted) in [(Protocol::Nfs, nfs), (Protocol::Smb, smb)] {
         if !wanted {
             continue;
         }
         step("asking a server");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, protocol.port()));
-        let processes = Processes::of(&vserver);
         let answer = namespace::inside(&process, || probe::ask_at(protocol, address, cx.deadline));
         if let Err(e) = answer {
-            return Ok(match full_of(cx, init, protocol, (&e, processes))? {
-                Some(what) => State::Degraded(format!("{protocol} has {what}")),
-                None => State::Failed(e.to_string()),
-            });
+            return Ok(
+                match full_of(cx, init, protocol, (&e, processes.as_ref()))? {
+                    Some(what) => State::Degraded(format!("{protocol} has {what}")),
+                    None => State::Failed(e.to_string()),
+                },
+            );
         }
     }
     if !inspects {

@@ -1,6 +1,5 @@
 //! The keeper's work on what the cell's network lets in: one run of `nft` in a child for each change.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -11,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::cell::Cell;
 use crate::cell::gate::{Rules, SETTINGS};
 use crate::cell::job::Job;
+use crate::cell::network;
 use crate::cell::protocol::Cause;
 use crate::cell::service::{Own, ServerSpec};
 use crate::ocf::log;
 use crate::sys::command::run_with_input;
-use crate::sys::{message, namespace, program};
+use crate::sys::{namespace, program};
 
 /// How long a change may take; some 10 ms are usual.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -208,7 +208,7 @@ fn enforce(pid: i32, rules: &Rules, before: Option<&Rules>) -> Outcome {
             Err(why) => return Err(io::Error::other(why)),
         };
         for (name, value) in SETTINGS {
-            set(name, value)?;
+            network::set(name, value)?;
         }
         Ok(refused)
     };
@@ -228,13 +228,4 @@ fn run(script: &str) -> io::Result<Result<(), String>> {
     let output = run_with_input(nft, script.as_bytes(), Instant::now() + LIMIT)?;
     let checked = output.check("let clients into the cell's network: nft");
     Ok(checked.map(drop).map_err(|e| e.to_string()))
-}
-
-/// Writes a setting of this network, if the kernel has it.
-fn set(name: &str, value: &str) -> io::Result<()> {
-    let path = format!("/proc/sys/{name}");
-    match fs::write(&path, value) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other.map_err(|e| message(e, format_args!("write {value} to {path}"))),
-    }
 }

@@ -6,6 +6,7 @@
 //! process of berth's that waits for it: a program that is itself PID 1 is spared the signals that it should die of
 //! (pid_namespaces(7)).
 
+use std::ffi::CStr;
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -22,6 +23,7 @@ use rustix::thread::{CapabilitySet, UnshareFlags};
 
 use super::lines::pipe;
 use crate::cell::server::restrict;
+use crate::sys::cgroup::set_oom_score;
 use crate::sys::memory;
 use filter::Filter;
 use room::Room;
@@ -30,7 +32,7 @@ mod filter;
 mod room;
 
 /// How the kernel's out-of-memory killer likes it: before all that serves. A repair can be done again.
-const OOM_SCORE: &str = "300";
+const OOM_SCORE: &CStr = c"300";
 
 /// Its address space is at most three quarters of the machine's memory, but never less than this, in bytes.
 /// xfs_repair plans with four fifths of the limit (xfsprogs, repair/xfs_repair.c).
@@ -219,8 +221,7 @@ impl Confinement {
     /// Sets how much it may have of what the machine has.
     fn limit(&self) -> io::Result<()> {
         // Before the capabilities are given up: what root has set, only root lowers.
-        fs::write("/proc/self/oom_score_adj", OOM_SCORE)
-            .map_err(|e| crate::sys::message(e, "write oom_score_adj"))?;
+        set_oom_score(OOM_SCORE).map_err(|e| crate::sys::message(e, "write oom_score_adj"))?;
         let memory = memory::physical().map(|all| (all / 4 * 3).max(LEAST_MEMORY));
         let limits = [
             (Resource::As, memory),
