@@ -31,7 +31,7 @@ const SOURCES: u32 = 65_535;
 /// New connections from one source, in a second; as many as it may have at all may come at once.
 const RATE_PER_CLIENT: u32 = 50;
 
-/// Settings of the cell's network, below /proc/sys, that go with the table (nf_conntrack-sysctl.rst): how many
+/// Settings of the cell's network, below /proc/sys/net, that go with the table (nf_conntrack-sysctl.rst): how many
 /// seconds a connection that has not come about is counted for, and that one is picked up only at its first packet.
 pub const SETTINGS: [(&str, &str); 3] = [
     ("netfilter/nf_conntrack_tcp_timeout_syn_recv", "1"),
