@@ -62,6 +62,14 @@ const CASES: &[(&str, &str, &[&str])] = &[
             r#"berth.toml:21: vserver.alpha.filesystem.path: "/m\u{202e}ero" has a control character in it"#,
         ],
     ),
+    // one that not every Pacemaker can keep
+    (
+        "priority = 100",
+        "command = \"/bin/caf\\u00e9 <menu\"",
+        &[
+            r#"berth.toml:10: vserver.alpha.command: "/bin/café <menu" has a letter beyond ASCII before a double quote, less-than sign or ampersand"#,
+        ],
+    ),
     // strange key
     (
         "priority = 100",

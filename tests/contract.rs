@@ -166,6 +166,22 @@ fn a_malformed_parameter_is_named_with_its_value() {
 }
 
 #[test]
+fn nothing_that_an_agent_says_to_pacemaker_can_be_taken_for_xml() {
+    // Pacemaker 2.1.3 to 2.1.7 escape nothing behind the first letter beyond ASCII, and send on all that an agent writes.
+    for subject in AGENTS {
+        for spec in subject.agent.params.iter().map(|p| p.spec()) {
+            let call = complete(subject).parameter(spec.name, "caf\u{e9}\" rc=\"0\" <&");
+            for action in ["validate-all", "start"] {
+                let outcome = call.run(action);
+                assert_ne!(outcome.code, Some(0), "{outcome}");
+                let reason = outcome.expect_reason(&["caf\u{e9}' rc='0' (+"]);
+                assert!(!reason.stderr.contains(['"', '<', '&']), "{reason}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_word_outside_the_choice_is_answered_with_the_choice() {
     for subject in AGENTS {
         for spec in subject.agent.params.iter().map(|p| p.spec()) {

@@ -13,6 +13,7 @@ use crate::cell::exec::{Rights, exec};
 use crate::cluster::cib::Cib;
 use crate::cluster::release;
 use crate::config::{self, Config, Problems};
+use crate::sys::stderr;
 
 mod apply;
 mod here;
@@ -189,16 +190,16 @@ impl Failure {
     }
 }
 
-/// One line on standard error. If nobody reads that, nobody can be told.
+/// One line on standard error.
 fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "berth: {text}");
+    stderr::line(&format!("berth: {text}"));
 }
 
 /// Says which system call the program in a cell was refused. While it runs, a terminal does not go to the beginning
 /// of a new line by itself.
 fn complain_of_refusal(call: &str) {
     let back = if io::stderr().is_terminal() { "\r" } else { "" };
-    let _ = writeln!(io::stderr(), "berth: refused {call}{back}");
+    stderr::line(&format!("berth: refused {call}{back}"));
 }
 
 /// Runs the command that `arguments` ask for; the first is the program's name.

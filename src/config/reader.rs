@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::Section;
 use super::problem::{Problem, hint, listing};
-use crate::plan::text::is_plain;
+use crate::plan::text::{LOST_IN_XML, is_plain, survives_xml};
 
 /// A value and the line it stands on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -251,6 +251,10 @@ impl<'r, 't> Table<'r, 't> {
             Some(text) if !text.chars().all(is_plain) => {
                 let text = format!("{text:?} has a control character in it");
                 self.problem(key, line, text);
+                None
+            }
+            Some(text) if !survives_xml(text) => {
+                self.problem(key, line, format!("{text:?} {LOST_IN_XML}"));
                 None
             }
             Some(text) => Some(At {

@@ -14,7 +14,8 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use super::env::Env;
-use crate::plan::text::plain;
+use crate::plan::text::{plain, without_markup};
+use crate::sys::stderr;
 
 /// Where the local syslog listens.
 const SYSLOG: &str = "/dev/log";
@@ -183,9 +184,9 @@ impl Target {
     }
 }
 
+/// Pacemaker takes what an agent writes there as one text, and sends it on in XML.
 fn to_stderr(line: &str) {
-    // Nobody is left to be told that standard error is closed.
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    stderr::line(&without_markup(line));
 }
 
 fn append(file: &str, entry: &str) -> io::Result<()> {

@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 
 use super::env::Env;
 use super::error::{Error, Fault};
-use crate::plan::text::is_plain;
+use crate::plan::text::{LOST_IN_XML, is_plain, survives_xml};
 
 /// A parameter's type in the meta-data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,6 +234,9 @@ fn read<T>(spec: &Spec, parse: Parser<T>, env: &Env) -> Result<Option<T>, Error>
     if !value.chars().all(is_plain) {
         return Err(wrong(spec, value, "contains a control character"));
     }
+    if !survives_xml(value) {
+        return Err(wrong(spec, value, LOST_IN_XML));
+    }
     if let Content::Select(options) = spec.content {
         if !options.contains(&value) {
             let why = format!("is not one of {}", options.join(", "));
@@ -394,6 +397,14 @@ mod tests {
                 .to_string()
                 .contains("is not UTF-8")
         );
+    }
+
+    #[test]
+    fn what_not_every_pacemaker_can_keep_is_refused() {
+        let e = SHARE
+            .get(&env(&[("OCF_RESKEY_share", "\u{e9}<b")]))
+            .unwrap_err();
+        assert!(e.to_string().ends_with(LOST_IN_XML), "{e}");
     }
 
     #[test]

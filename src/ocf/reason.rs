@@ -1,6 +1,6 @@
 //! The exit reason: what Pacemaker shows beside a failed or degraded action.
 
-use crate::plan::text::is_plain;
+use crate::plan::text::{is_plain, without_markup};
 
 /// Pacemaker keeps this many bytes of a reason (`EXIT_REASON_MAX_LEN`).
 pub const LIMIT: usize = 128;
@@ -8,7 +8,7 @@ pub const LIMIT: usize = 128;
 /// What stands between the kept beginning and the kept end of a reason that is too long.
 const GAP: &str = " ... ";
 
-/// `text` as one line of at most [`LIMIT`] bytes.
+/// `text` as one line of at most [`LIMIT`] bytes, with nothing in it that means something in XML.
 ///
 /// What is too long loses its middle: a message begins with what was tried on which object and ends
 /// with the cause, and both are wanted.
@@ -17,7 +17,7 @@ pub fn line(text: &str) -> String {
         .split(|c: char| c.is_whitespace() || !is_plain(c))
         .filter(|word| !word.is_empty())
         .collect();
-    let line = words.join(" ");
+    let line = without_markup(&words.join(" "));
     if line.len() <= LIMIT {
         return line;
     }
@@ -67,7 +67,7 @@ mod tests {
         fn any_text_fits(text in "\\PC{0,300}|.{0,200}") {
             let line = line(&text);
             prop_assert!(line.len() <= LIMIT);
-            prop_assert!(!line.contains(['\n', '\r']));
+            prop_assert!(!line.contains(['\n', '\r', '"', '<', '&']));
         }
     }
 }

@@ -12,6 +12,7 @@ use super::error::Error;
 use super::exit::{ExitCode, State, exit_code};
 use super::{log, meta, reason, usage, watchdog};
 use crate::plan::budget::Budget;
+use crate::sys::stderr;
 
 /// What may be told of the state that an action found.
 pub type Told = fn(&Context<'_>, State) -> State;
@@ -134,8 +135,7 @@ fn contradiction(action: Action, state: &State) -> String {
 }
 
 fn tell(prefix: &str, text: &str) {
-    // Nobody is left to be told that standard error is closed.
-    let _ = writeln!(io::stderr().lock(), "{prefix}{}", reason::line(text));
+    stderr::line(&format!("{prefix}{}", reason::line(text)));
 }
 
 fn report_panics(prefix: String) {
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn a_probe_says_fatal_where_a_recurring_monitor_does_not() {
         let wrong = ("OCF_RESKEY_file", "x");
-        let reason = "ocf-exit-reason:parameter file: \"x\" is not an absolute path";
+        let reason = "ocf-exit-reason:parameter file: 'x' is not an absolute path";
         assert_eq!(end_of("monitor", &[wrong]), (6, reason.into()));
         let interval = ("OCF_RESKEY_CRM_meta_interval", "10000");
         assert_eq!(end_of("monitor", &[wrong, interval]), (1, reason.into()));
@@ -253,8 +253,7 @@ mod tests {
                 ("OCF_RESKEY_file", "/nonexistent/x"),
                 ("OCF_RESKEY_count", "10"),
             ];
-            let reason =
-                "ocf-exit-reason:parameter count: \"10\" is not a whole number from 1 to 9";
+            let reason = "ocf-exit-reason:parameter count: '10' is not a whole number from 1 to 9";
             assert_eq!(end_of(action, &variables), (6, reason.into()), "{action}");
         }
         let variables = [("OCF_RESKEY_file", "no path"), ("OCF_RESKEY_count", "10")];
@@ -266,7 +265,7 @@ mod tests {
         for action in ["promote", "notify", "reload", "reload-agent", "migrate_to"] {
             let (code, last) = end_of(action, &[("OCF_RESKEY_count", "10")]);
             assert_eq!(code, 3, "{action}");
-            assert!(last.starts_with(&format!("ocf-exit-reason:action \"{action}\" is none of")));
+            assert!(last.starts_with(&format!("ocf-exit-reason:action '{action}' is none of")));
         }
     }
 

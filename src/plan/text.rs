@@ -21,6 +21,33 @@ pub fn plain(text: &str) -> String {
     text.replace(|c| !is_plain(c), " ")
 }
 
+/// What ends an attribute of XML, or begins something else in it.
+const MARKUP: [char; 3] = ['"', '<', '&'];
+
+/// Whether all of Pacemaker's releases write a text into XML as what it is. Those from 2.1.3 to 2.1.7 stop escaping at
+/// the first letter beyond ASCII: what is markup behind it ends the value, and what follows is lost or taken for
+/// something else.
+pub fn survives_xml(text: &str) -> bool {
+    let beyond = text.find(|c: char| !c.is_ascii());
+    beyond.is_none_or(|at| !text[at..].contains(MARKUP))
+}
+
+/// What is wrong with a text that does not.
+pub const LOST_IN_XML: &str =
+    "has a letter beyond ASCII before a double quote, less-than sign or ampersand";
+
+/// The same with what stands for markup in no release: in what Pacemaker makes one text of together with others, and
+/// of which some may come from a server in a cell.
+pub fn without_markup(text: &str) -> String {
+    let other = |c| match c {
+        '"' => '\'',
+        '<' => '(',
+        '&' => '+',
+        c => c,
+    };
+    text.chars().map(other).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,5 +69,20 @@ mod tests {
     fn what_people_write_stays() {
         let text = "Müller's файл, 数据 \u{1f600} \"x\" \\ {}";
         assert_eq!(plain(text), text);
+    }
+
+    #[test]
+    fn only_markup_behind_a_letter_beyond_ascii_is_lost() {
+        for good in ["", "a<b&\"c", "<\u{e9}", "&\"\u{1f600}>'"] {
+            assert!(survives_xml(good), "{good:?}");
+        }
+        for bad in ["\u{e9}<", "\u{e9} \"", "a\u{1f600}b&c", "<\u{e9}<"] {
+            assert!(!survives_xml(bad), "{bad:?}");
+            assert!(survives_xml(&without_markup(bad)), "{bad:?}");
+        }
+        assert_eq!(
+            without_markup("\u{e9}\" rc=\"0\" <&>"),
+            "\u{e9}' rc='0' (+>"
+        );
     }
 }

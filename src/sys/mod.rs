@@ -20,6 +20,7 @@ pub mod program;
 pub mod reserved_port;
 pub mod sockets;
 pub mod state;
+pub mod stderr;
 pub mod superblock;
 pub mod sysctl;
 pub mod twin;
