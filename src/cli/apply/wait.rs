@@ -186,6 +186,12 @@ mod tests {
         assert!(!given_up.is_overdue(&failed, after(60)));
         assert!(!given_up.is_overdue(&tried, after(90)));
         assert!(given_up.is_overdue(&failed, after(90)));
+        // One that has failed while it ran is not given up before its recovery has failed.
+        let broken = seen(r#"role="Started" failed="true""#);
+        let mut later = GivenUp::default();
+        assert!(!later.is_overdue(&broken, begin));
+        assert!(!later.is_overdue(&failed, after(90)));
+        assert!(later.is_overdue(&failed, after(180)));
         // Started meanwhile, it has all the time again.
         assert!(!given_up.is_overdue(&started, after(91)));
         assert!(!given_up.is_overdue(&failed, after(92)));

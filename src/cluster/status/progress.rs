@@ -161,7 +161,8 @@ fn until(instance: &Instance, status: &Status, monitored: bool) -> Until {
             unmanaged: true, ..
         }
         | Instance { blocked: true, .. } => Until::Mended,
-        _ if given_up => Until::Forgotten,
+        // What still runs is recovered at once.
+        _ if given_up && instance.role != "Started" => Until::Forgotten,
         _ => Until::Started,
     }
 }
