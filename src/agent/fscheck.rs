@@ -335,7 +335,7 @@ fn stop(cx: &Context<'_>) -> Result<State, Error> {
         // Whatever the keeper says, or what is in its place: the device has the last word.
         match member::leave(cx, &vserver, request).map(|reply| reply.map(member::judge)) {
             Ok(Some(Ok(Condition::Absent))) => {}
-            Ok(None) => member::await_end(&vserver)?,
+            Ok(None) => member::await_end(cx, &vserver)?,
             Ok(Some(Ok(other))) => {
                 log::warn(format_args!("after its stop the keeper says: {other:?}"))
             }

@@ -237,22 +237,24 @@ pub fn leave(
 const LOCK_LIMIT: Duration = Duration::from_millis(500);
 
 /// Ends what is left in the control groups of a cell whose keeper has died, unless another keeper is there, or comes.
-fn clear_cgroup(vserver: &str) {
+fn clear_cgroup(vserver: &str, limit: Duration) {
     // A keeper has this lock before it has groups. One that lives keeps it.
-    if let Ok(_lock) = daemon::lock_keeper(vserver, Instant::now() + LOCK_LIMIT) {
+    if let Ok(_lock) = daemon::lock_keeper(vserver, Instant::now() + LOCK_LIMIT.min(limit)) {
         cgroup::clear(vserver);
     }
 }
 
 /// Waits until the kernel has cleared away what a keeper left that did not end in good order, or
-/// another keeper is there.
+/// another keeper is there; at the most half of what is left of the action's time, which others have to prove
+/// something in.
 ///
 /// # Errors
 /// If the kernel can't be asked.
-pub fn await_end(vserver: &str) -> Result<(), Error> {
+pub fn await_end(cx: &Context<'_>, vserver: &str) -> Result<(), Error> {
     step("waiting for the end of the cell");
-    clear_cgroup(vserver);
-    let (name, deadline) = (network::outside(vserver), Instant::now() + DYING_LIMIT);
+    let limit = DYING_LIMIT.min(cx.remaining() / 2);
+    let (name, deadline) = (network::outside(vserver), Instant::now() + limit);
+    clear_cgroup(vserver, limit);
     let mut socket = Socket::new()?;
     while network::is_connected(&mut socket, vserver)? && Client::connect(vserver)?.is_none() {
         if Instant::now() >= deadline {
@@ -262,13 +264,13 @@ pub fn await_end(vserver: &str) -> Result<(), Error> {
         }
         thread::sleep(Duration::from_millis(5));
     }
-    clear_network(vserver);
+    clear_network(vserver, limit);
     Ok(())
 }
 
 /// Takes away what does not go with the cell's interface, its rules, unless another keeper is there, or comes.
-fn clear_network(vserver: &str) {
-    if let Ok(_lock) = daemon::lock_keeper(vserver, Instant::now() + LOCK_LIMIT) {
+fn clear_network(vserver: &str, limit: Duration) {
+    if let Ok(_lock) = daemon::lock_keeper(vserver, Instant::now() + LOCK_LIMIT.min(limit)) {
         // They open nothing: no reason for a stop to fail.
         network::disconnect(vserver).unwrap_or_else(log::warn);
     }

@@ -409,7 +409,7 @@ fn stop(cx: &Context<'_>) -> Result<State, Error> {
         Some(reply) => member::judge(reply).map(member::state),
         None => {
             // Without a keeper there is no cell, or it is dying.
-            member::await_end(&vserver)?;
+            member::await_end(cx, &vserver)?;
             Ok(State::Stopped)
         }
     }

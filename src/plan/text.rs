@@ -36,8 +36,8 @@ pub fn survives_xml(text: &str) -> bool {
 pub const LOST_IN_XML: &str =
     "has a letter beyond ASCII before a double quote, less-than sign or ampersand";
 
-/// The same with what stands for markup in no release: in what Pacemaker makes one text of together with others, and
-/// of which some may come from a server in a cell.
+/// A text with other characters in place of markup: for what Pacemaker sends on together with other texts, and of
+/// which some may be words of a server in a cell.
 pub fn without_markup(text: &str) -> String {
     let other = |c| match c {
         '"' => '\'',

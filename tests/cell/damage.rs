@@ -308,7 +308,7 @@ fn a_log_is_given_up_only_where_it_is_what_fails() {
         fs.run("start").expect(0);
         eventually("it is blocked, and says what it would take", || {
             let outcome = monitor(&fs).run("monitor");
-            let says = ["are lost", "\"full\""];
+            let says = ["are lost", "'full'"];
             outcome.code == Some(190) && says.iter().all(|w| outcome.stderr.contains(w))
         });
         fs.run("stop").expect(0);

@@ -159,23 +159,23 @@ fn where_there_are_no_control_groups_a_cell_runs_without_limits_and_says_so() {
 #[test]
 fn limits_that_are_nonsense_are_refused_in_one_line() {
     for (parameter, value, why) in [
-        ("memory_max", "0", "\"0\" is nothing: 4G, 512M or 50%"),
-        ("memory_max", "4", "\"4\" is 4 bytes: say 4G or 4M"),
-        ("memory_max", "-1G", "\"-1G\" is no amount of memory"),
-        ("memory_max", "101%", "\"101%\" is more than there is"),
-        ("memory_max", "64M", "\"64M\" is too little"),
-        ("pids_max", "0", "\"0\" is not a whole number from 64 to"),
-        ("pids_max", "-5", "\"-5\" is not a whole number from 64 to"),
-        ("pids_max", "63", "\"63\" is not a whole number from 64 to"),
+        ("memory_max", "0", "'0' is nothing: 4G, 512M or 50%"),
+        ("memory_max", "4", "'4' is 4 bytes: say 4G or 4M"),
+        ("memory_max", "-1G", "'-1G' is no amount of memory"),
+        ("memory_max", "101%", "'101%' is more than there is"),
+        ("memory_max", "64M", "'64M' is too little"),
+        ("pids_max", "0", "'0' is not a whole number from 64 to"),
+        ("pids_max", "-5", "'-5' is not a whole number from 64 to"),
+        ("pids_max", "63", "'63' is not a whole number from 64 to"),
         (
             "cpu_weight",
             "0",
-            "\"0\" is not a whole number from 1 to 10000",
+            "'0' is not a whole number from 1 to 10000",
         ),
         (
             "io_weight",
             "10001",
-            "\"10001\" is not a whole number from 1 to",
+            "'10001' is not a whole number from 1 to",
         ),
     ] {
         AgentCall::new(env!("CARGO_BIN_EXE_vserver"))
