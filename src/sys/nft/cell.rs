@@ -67,19 +67,10 @@ impl CellFilter {
             table: format!("{CELL_TABLES}{vserver}"),
             owned: true,
         };
-        // One without an owner outlives whoever made it.
-        match filter.delete()? {
-            Err(no) if no.errno == Errno::EPERM => {
-                // Its owner is another process: the keeper before, which the kernel still clears away.
-                filter.table = format!("{}-{}", filter.table, std::process::id());
-            }
-            Err(no) if no.errno != Errno::ENOENT => return Err(no.of(filter.what("delete"))),
-            _ => {}
-        }
         // The kernel may be older than the flag, or have no lookup of routes in this place.
         for (owned, forged) in [(true, true), (true, false), (false, true), (false, false)] {
             filter.owned = owned;
-            match filter.make(link, forged)? {
+            match filter.make_anew(link, forged)? {
                 Ok(()) => return Ok(filter),
                 Err(no)
                     if [Errno::EOPNOTSUPP, Errno::EINVAL, Errno::ENOENT].contains(&no.errno)
@@ -107,6 +98,24 @@ impl CellFilter {
         };
         let done = self.socket.transaction(&[request])?;
         Ok(done.map_err(|(_, no)| no))
+    }
+
+    /// Makes the table, also where one is left of a keeper before. That is not asked for first: to take away a table
+    /// that is not there costs the kernel 10 ms.
+    fn make_anew(&mut self, link: &str, forged: bool) -> io::Result<Result<(), Refusal>> {
+        match self.make(link, forged)? {
+            // One without an owner outlives whoever made it.
+            Err(no) if no.errno == Errno::EEXIST => match self.delete()? {
+                Err(no) if no.errno != Errno::ENOENT => return Err(no.of(self.what("delete"))),
+                _ => {}
+            },
+            // Its owner is another process: the keeper before, which the kernel still clears away.
+            Err(no) if no.errno == Errno::EPERM => {
+                self.table = format!("{}-{}", self.table, std::process::id());
+            }
+            made => return Ok(made),
+        }
+        self.make(link, forged)
     }
 
     fn make(&mut self, link: &str, forged: bool) -> io::Result<Result<(), Refusal>> {
