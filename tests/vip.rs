@@ -14,7 +14,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, sendto, setsockopt,
     socket, sockopt,
 };
-use vip_lab::network::{Network, call, differences, pings, serve};
+use vip_lab::network::{Network, call, differences, is_shut, is_silent, pings, serve};
 use vip_lab::{SmallRoom, with_own_mounts};
 
 const VIPS: [&str; 2] = ["10.1.0.50", "2001:db8:1::50"];
@@ -32,13 +32,17 @@ fn a_client_reaches_a_vip_on_either_kind_of_port() {
             assert_eq!(net.monitor(&alpha, &wish), State::Stopped);
             assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
             assert_eq!(net.monitor(&alpha, &wish), State::Running);
-            serve(&alpha.namespace, vip, 2049, "alpha", 1);
-            let begun = Instant::now();
-            assert_eq!(call(&net.client_a, vip, 2049).as_deref(), Some("alpha"));
-            assert!(
-                begun.elapsed() < Duration::from_millis(60),
-                "answered at once"
-            );
+            let tries = 9;
+            serve(&alpha.namespace, vip, 2049, "alpha", tries);
+            // The kernel keeps back what it answers for others, up to 800 ms, unless it is told otherwise.
+            let mut at_once = 0;
+            for _ in 0..tries {
+                net.client_a.ip("neigh flush all");
+                let begun = Instant::now();
+                assert_eq!(call(&net.client_a, vip, 2049).as_deref(), Some("alpha"));
+                at_once += usize::from(begun.elapsed() < Duration::from_millis(100));
+            }
+            assert!(2 * at_once > tries, "{at_once} of {tries} at once");
             let proxies = net.node.sh("ip neigh show proxy; ip -6 neigh show proxy");
             let words: Vec<&str> = proxies.split_whitespace().collect();
             assert_eq!(words[..4], [vip, "dev", port, "proxy"], "{proxies}");
@@ -98,8 +102,8 @@ fn cells_reach_each_other_by_vip_and_not_the_host() {
         }
         serve(&beta.namespace, b, 446, "beta", 1);
         assert_eq!(call(&alpha.namespace, b, 446).as_deref(), Some("beta"));
-        assert_eq!(call(&alpha.namespace, host, 445), None);
-        assert!(!pings(&alpha.namespace, host));
+        assert!(is_shut(&alpha.namespace, host, 445));
+        assert!(is_silent(&alpha.namespace, host));
         assert!(pings(&net.node, a) && pings(&net.client_a, b));
     }
 }
@@ -137,7 +141,7 @@ fn a_node_is_no_router_and_a_cell_sends_from_its_own_addresses_only() {
         };
         net.client_c
             .ip(&format!("{family} route add {subnet} via {back}"));
-        assert!(!pings(&net.client_a, there), "{there} through the node");
+        assert!(is_silent(&net.client_a, there), "{there} through the node");
         // Its own VIP reaches the other subnet's client by the node's routes, if that is a port.
         alpha
             .namespace
@@ -526,7 +530,7 @@ fn a_link_local_gateway_leads_out_of_the_subnet_on_either_kind_of_port() {
     net.client_a.ip(&format!("addr add {far}/128 dev lo nodad"));
     for wish in [alpha.wish(VIPS[1]), alpha.wide_wish(VIPS[1])] {
         assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
-        assert!(!pings(&alpha.namespace, far), "without a gateway");
+        assert!(is_silent(&alpha.namespace, far), "without a gateway");
         let wish = Wish {
             gateway: gateway.parse().ok(),
             ..wish
@@ -628,8 +632,11 @@ fn a_firewall_that_drops_what_is_forwarded_is_named_and_one_that_lets_it_through
             std::fs::write(net.runtime.path().join("rules"), &rules).unwrap();
             let file = net.runtime.path().join("rules").display().to_string();
             net.node.sh(&format!("nft -f {file}"));
-            let reached = call(&net.client_a, vip, 2049).is_some();
-            assert_eq!(reached, open, "{vip} {rules}");
+            if open {
+                assert!(call(&net.client_a, vip, 2049).is_some(), "{vip} {rules}");
+            } else {
+                assert!(is_shut(&net.client_a, vip, 2049), "{vip} {rules}");
+            }
             let state = net.monitor(&alpha, &wish);
             let validated = net.service(vip, |s| s.validate(&wish));
             if open {

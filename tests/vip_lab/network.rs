@@ -15,6 +15,12 @@ use tempfile::TempDir;
 
 use super::Namespace;
 
+/// How long what must happen may take, on a machine with other things to do.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long nothing must happen. Nothing that is sent on these wires is in flight for longer.
+pub const SILENCE: Duration = Duration::from_secs(1);
+
 /// Subnet A has ports a0 (with addresses) and a1 (without), and one client; subnet C has port c0 and
 /// one client.
 pub struct Network {
@@ -54,16 +60,30 @@ impl Network {
         address(&net.node, "c0", "10.2.0.1/24", "2001:db8:2::1/64");
         address(&net.client_a, "eth0", "10.1.0.10/24", "2001:db8:1::10/64");
         address(&net.client_c, "eth0", "10.2.0.10/24", "2001:db8:2::10/64");
-        // Neighbour discovery needs the link-local addresses, which take a second.
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while net.node.sh("ip -6 addr show tentative").contains("fe80") {
-            assert!(
-                Instant::now() < deadline,
-                "waited 10 s for link-local addresses"
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        net.wait_for_link_local_addresses();
         net
+    }
+
+    /// Waits until IPv6 works on every link. Whoever forwards to a neighbour asks for it from its link-local
+    /// address, which a link gets only some time after it is up, and may use a second later.
+    fn wait_for_link_local_addresses(&self) {
+        let (node, a, c) = (&self.node, &self.client_a, &self.client_c);
+        let links = [
+            (node, "a0"),
+            (node, "a1"),
+            (node, "c0"),
+            (a, "eth0"),
+            (c, "eth0"),
+        ];
+        let deadline = Instant::now() + PATIENCE;
+        for (namespace, link) in links {
+            let usable = format!("ip -6 addr show dev {link} scope link -tentative");
+            while !namespace.sh(&usable).contains("fe80") {
+                let now = Instant::now();
+                assert!(now < deadline, "no link-local address on {link}");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
     }
 
     pub fn cell(&self, vserver: &'static str) -> Cell {
@@ -220,23 +240,42 @@ pub fn serve(server: &Namespace, at: &str, port: u16, name: &'static str, calls:
     });
 }
 
-/// What a server says to a client, if it can be reached within a second.
+/// What a server says to a client that can reach it.
 pub fn call(client: &Namespace, at: &str, port: u16) -> Option<String> {
+    call_within(PATIENCE, client, at, port)
+}
+
+/// Whether a client can't reach a server.
+pub fn is_shut(client: &Namespace, at: &str, port: u16) -> bool {
+    call_within(SILENCE, client, at, port).is_none()
+}
+
+fn call_within(limit: Duration, client: &Namespace, at: &str, port: u16) -> Option<String> {
     let at = SocketAddr::new(at.parse::<IpAddr>().unwrap(), port);
     client.inside(|| {
-        let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(1)).ok()?;
+        let mut stream = TcpStream::connect_timeout(&at, limit).ok()?;
         let mut text = String::new();
-        stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+        stream.set_read_timeout(Some(limit)).ok()?;
         stream.read_to_string(&mut text).ok()?;
         Some(text)
     })
 }
 
-/// Whether `at` answers one of a few pings.
+/// Whether `at` answers a ping.
 pub fn pings(client: &Namespace, at: &str) -> bool {
+    ping_within(PATIENCE, client, at)
+}
+
+/// Whether `at` answers none of a few pings.
+pub fn is_silent(client: &Namespace, at: &str) -> bool {
+    !ping_within(SILENCE, client, at)
+}
+
+fn ping_within(limit: Duration, client: &Namespace, at: &str) -> bool {
+    let limit = limit.as_secs();
     client
         .run(&format!(
-            "ping -n -c 3 -i 0.05 -w 1 {at} | grep -q 'bytes from'"
+            "ping -n -c 1 -i 0.2 -w {limit} {at} | grep -q 'bytes from'"
         ))
         .status
         .success()
