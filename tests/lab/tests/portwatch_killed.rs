@@ -214,7 +214,9 @@ fn flushed(lab: &Lab, node: &str) {
         thread::sleep(Duration::from_millis(300));
     }
     eprintln!("flushed and made again, ms: {}", times.join(" "));
-    end(pings, "flushed");
+    // A packet that is at the rules in the very moment in which the kernel empties their sets meets the old rules and
+    // the empty sets. Were anything shut until all is made again, each flush would cost one or two.
+    lose_at_most(1, pings, "flushed");
 }
 
 /// What it told the cluster of its ports does not stay on show when it watches them no more.
@@ -302,9 +304,13 @@ fn begin(lab: &Lab) -> Vec<Pinging> {
 
 /// Nothing may have been lost.
 fn end(pings: Vec<Pinging>, what: &str) {
+    lose_at_most(0, pings, what);
+}
+
+fn lose_at_most(limit: u64, pings: Vec<Pinging>, what: &str) {
     for (vip, pings) in VIPS.iter().zip(pings) {
         let pings = pings.end();
-        assert_eq!(pings.lost(), 0, "{what}: {vip}: {pings:?}");
+        assert!(pings.lost() <= limit, "{what}: {vip}: {pings:?}");
     }
 }
 
