@@ -34,6 +34,11 @@ const SCOPE_PAUSE: Duration = Duration::from_millis(20);
 /// How many times processes are moved out of a group in which others may be born meanwhile.
 const MOVES: u32 = 16;
 
+/// How long groups may take to become empty, and how often that is tried: whoever is in the middle of his end is in
+/// one to the last moment.
+const REMOVE_LIMIT: Duration = Duration::from_millis(500);
+const REMOVE_PAUSE: Duration = Duration::from_millis(2);
+
 /// Where the groups of a cell are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -206,15 +211,26 @@ impl Place {
         Ok(())
     }
 
-    /// Removes the groups, as far as they are empty. What systemd has made it removes itself.
-    fn remove(&self) {
-        for group in [self.cell(), self.repair()] {
-            let _ = group.remove();
-        }
-        if self.scope.is_none() {
+    /// Removes the groups, as far as they are empty. What systemd has made it removes itself. Before each try `empty`
+    /// may empty them, and says whether another one makes sense.
+    fn remove(&self, mut empty: impl FnMut() -> bool) {
+        let deadline = Instant::now() + REMOVE_LIMIT;
+        loop {
+            let more = empty();
+            for group in [self.cell(), self.repair()] {
+                let _ = group.remove();
+            }
+            if self.scope.is_some() {
+                return;
+            }
             for group in [&self.keeper(), &self.base, &self.parent] {
                 let _ = group.remove();
             }
+            // One that is just ending is not moved out any more, and keeps its group until it has ended.
+            if !more || !self.base.exists() || Instant::now() >= deadline {
+                return;
+            }
+            thread::sleep(REMOVE_PAUSE);
         }
     }
 
@@ -224,17 +240,24 @@ impl Place {
         if let Err(e) = self.end() {
             log::warn(e);
         }
-        if self.scope.is_none() {
-            let from = from.strip_prefix("/").unwrap_or(from);
-            let from = Group::at(self.root.path().join(from));
-            let to = if from.exists() { &from } else { &self.root };
-            for process in self.keeper().processes().unwrap_or_default() {
-                if let Err(e) = to.take(process) {
-                    log::debug(e);
-                }
-            }
+        if self.scope.is_some() {
+            return self.remove(|| false);
         }
-        self.remove();
+        let from = from.strip_prefix("/").unwrap_or(from);
+        let from = Group::at(self.root.path().join(from));
+        let to = if from.exists() { &from } else { &self.root };
+        self.remove(|| {
+            let left = self.keeper().processes().unwrap_or_default();
+            // All or none of them are let in.
+            left.into_iter().all(|process| match to.take(process) {
+                Err(e) if e.kind() == io::ErrorKind::ResourceBusy => false,
+                Err(e) => {
+                    log::debug(e);
+                    true
+                }
+                Ok(()) => true,
+            })
+        });
     }
 }
 
@@ -248,7 +271,12 @@ pub fn clear(vserver: &str) {
     if let Err(e) = place.end() {
         log::warn(e);
     }
-    place.remove();
+    // It may have let its lock go, and not its group yet. Who goes on to live there keeps it.
+    let is_left = || {
+        let processes = place.keeper().processes();
+        processes.is_ok_and(|living| living.is_empty())
+    };
+    place.remove(is_left);
 }
 
 /// A way into the group of the cell of `vserver`; `None` if that is in none, as far as this process sees.

@@ -86,6 +86,9 @@ struct Keeper {
     degraded: BTreeSet<String>,
     /// Children that have nothing more to say.
     leftover: Vec<Pid>,
+    /// Those that mounted, and for which resource, until they are dead: one that was killed is known to have ended
+    /// before it has let its device go.
+    mounters: Vec<(String, Pid)>,
     /// When it ends if nobody has become a member.
     idle_until: Option<Instant>,
     /// It is on its way out: nothing new is begun.
@@ -108,7 +111,9 @@ impl Keeper {
             self.answer_clients();
             self.announce();
             self.tidy();
-            if self.ending && self.cell.is_none() && self.reports.is_empty() {
+            let is_told =
+                self.mounters.is_empty() || self.clients.iter().all(|c| c.until.is_none());
+            if self.ending && self.cell.is_none() && self.reports.is_empty() && is_told {
                 return Ok(());
             }
         }
@@ -164,8 +169,8 @@ impl Keeper {
         let in_cell = self.volumes.values().filter(|h| h.is_in_cell() && !killed);
         let volumes = in_cell.filter_map(|h| h.leaving);
         // Children that were killed are looked after now and then.
-        let leftover =
-            (!self.leftover.is_empty()).then(|| Instant::now() + Duration::from_millis(50));
+        let leftover = !(self.leftover.is_empty() && self.mounters.is_empty());
+        let leftover = leftover.then(|| Instant::now() + Duration::from_millis(50));
         let due = self.volumes.values().filter_map(Held::due);
         let servers = self.servers.as_ref().filter(|_| !killed);
         let servers = servers.and_then(|s| Some(s.leaving?.1));
@@ -356,6 +361,7 @@ impl Keeper {
 
     fn finish_jobs(&mut self) {
         self.leftover.extend(self.gate.finish());
+        self.mounters.retain(|(_, pid)| !job::reap(*pid));
         if !self.cgroup.is_made() {
             return;
         }
@@ -367,9 +373,11 @@ impl Keeper {
             let Some(outcome) = job.outcome() else {
                 continue;
             };
-            self.leftover.push(job.pid());
+            let mounter = (held.member.resource.clone(), job.pid());
+            self.mounters.push(mounter);
             held.mounted(outcome);
         }
+        self.mounters.retain(|(_, pid)| !job::reap(*pid));
     }
 
     fn accept(&mut self) {

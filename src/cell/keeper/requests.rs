@@ -334,7 +334,9 @@ impl Keeper {
             // The last one is told when the cell is gone too.
             Until::Gone(resource) => {
                 let is_member = self.condition(resource) != Condition::Absent;
-                if is_member || (self.is_empty() && self.cell.is_some()) {
+                let ends = self.is_empty() && self.cell.is_some();
+                let mounts = self.mounters.iter().any(|(of, _)| of == resource);
+                if is_member || ends || mounts {
                     return None;
                 }
                 self.member(resource)

@@ -72,6 +72,7 @@ fn begin(vserver: &str) -> io::Result<(Keeper, Flock<File>)> {
         reports: Vec::new(),
         degraded: BTreeSet::new(),
         leftover: Vec::new(),
+        mounters: Vec::new(),
         idle_until: Some(Instant::now() + FIRST_MEMBER_LIMIT),
         ending: false,
     };
