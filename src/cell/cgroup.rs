@@ -211,19 +211,18 @@ impl Place {
         Ok(())
     }
 
-    /// Removes the groups, as far as they are empty. What systemd has made it removes itself. Before each try `empty`
-    /// may empty them, and says whether another one makes sense.
+    /// Removes the groups, as far as they are empty. What systemd has made it removes itself; in what it has not,
+    /// `empty` empties the keeper's group before each try, and says whether another one makes sense.
     fn remove(&self, mut empty: impl FnMut() -> bool) {
+        let (cell, repair) = (self.cell(), self.repair());
+        if self.scope.is_some() {
+            let _ = (cell.remove(), repair.remove());
+            return;
+        }
         let deadline = Instant::now() + REMOVE_LIMIT;
         loop {
             let more = empty();
-            for group in [self.cell(), self.repair()] {
-                let _ = group.remove();
-            }
-            if self.scope.is_some() {
-                return;
-            }
-            for group in [&self.keeper(), &self.base, &self.parent] {
+            for group in [&cell, &repair, &self.keeper(), &self.base, &self.parent] {
                 let _ = group.remove();
             }
             // One that is just ending is not moved out any more, and keeps its group until it has ended.
@@ -239,9 +238,6 @@ impl Place {
     pub fn leave(&self, from: &Path) {
         if let Err(e) = self.end() {
             log::warn(e);
-        }
-        if self.scope.is_some() {
-            return self.remove(|| false);
         }
         let from = from.strip_prefix("/").unwrap_or(from);
         let from = Group::at(self.root.path().join(from));

@@ -361,7 +361,6 @@ impl Keeper {
 
     fn finish_jobs(&mut self) {
         self.leftover.extend(self.gate.finish());
-        self.mounters.retain(|(_, pid)| !job::reap(*pid));
         if !self.cgroup.is_made() {
             return;
         }

@@ -214,8 +214,9 @@ fn flushed(lab: &Lab, node: &str) {
         thread::sleep(Duration::from_millis(300));
     }
     eprintln!("flushed and made again, ms: {}", times.join(" "));
-    // A packet that is at the rules in the very moment in which the kernel empties their sets meets the old rules and
-    // the empty sets. Were anything shut until all is made again, each flush would cost one or two.
+    // One of 600 was lost once, on a busy machine; why has not been shown. It may be that a packet that is at the rules
+    // in the very moment in which the kernel empties their sets meets the old rules and the empty sets. Were anything
+    // shut until all is made again, each flush would cost one or two.
     lose_at_most(1, pings, "flushed");
 }
 
