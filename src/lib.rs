@@ -1,15 +1,18 @@
 //! berth: highly available virtual file servers on Pacemaker.
 //!
-//! The modules depend on each other in one direction only:
+//! Five agents and a command, and the long-lived processes that the agents start. The modules are rooms that use each
+//! other in one direction only.
 //!
-//! ```text
-//! bin → agent → {plan, sys, cluster, cell, ocf}      bin → cli → {config, cluster}; config → {cell, cluster, plan, sys}
-//! ```
-//!
-//! [`plan`] decides and does no I/O: it knows nothing of the other modules. [`sys`] is the kernel and
-//! [`cluster`] is Pacemaker; neither knows of OCF. [`agent`] joins them and alone gives errors their
-//! OCF meaning. [`hash`] is a leaf that all may use.
+//! - [`agent`]: one resource type each, thin: reads parameters, asks the rooms below, gives errors their OCF meaning.
+//! - [`cli`]: the command for people; [`config`]: its file, and what the cluster is given for it.
+//! - [`portwatch`]: the daemon of a node that watches its ports and moves addresses; [`address`]: a virtual IP address
+//!   on a node, and how it is changed.
+//! - [`cell`]: a virtual server's processes. In the host its keeper, within it PID 1, and what both speak.
+//! - [`cluster`]: Pacemaker, by its own tools. [`runtime`]: what the long-lived processes have in common.
+//! - [`ocf`]: the contract of agents. [`sys`]: the kernel. Neither knows of the other.
+//! - [`plan`]: decides, and does no I/O. [`log`], [`text`] and [`hash`] are leaves that all may use.
 
+pub mod address;
 pub mod agent;
 pub mod cell;
 pub mod cli;
@@ -18,6 +21,10 @@ pub mod config;
 #[cfg(test)]
 mod formats;
 pub mod hash;
+pub mod log;
 pub mod ocf;
 pub mod plan;
+pub mod portwatch;
+pub mod runtime;
 pub mod sys;
+pub mod text;

@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used)] // a test may panic
 
 use berth::config;
+use berth::config::build;
 use berth::config::ids::Known;
-use berth::config::model::{self, Features, Pair};
+use berth::config::model::{Features, Pair};
 use berth::ocf::{Agent, Env};
 use common::AGENTS;
 use proptest::prelude::*;
@@ -13,7 +14,7 @@ mod common;
 
 fn check(toml: &str) {
     let config = config::parse("berth.toml", toml).unwrap();
-    let model = model::build(&config, Features::CURRENT, &Known::new());
+    let model = build::build(&config, Features::CURRENT, &Known::new());
     for resource in &model.resources {
         let name = resource.agent.name();
         let installed = AGENTS.iter().find(|a| a.agent.name == name);

@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used)] // a test may panic
 
 use berth::config;
+use berth::config::build;
 use berth::config::ids::Known;
-use berth::config::model::{self, Features};
+use berth::config::model::Features;
 
 /// A good file, of which each case spoils something.
 const GOOD: &str = r#"[subnets]
@@ -1056,7 +1057,7 @@ fn the_usual_gateway_of_ipv6_is_taken() {
     );
     for toml in [subnet, own] {
         let config = config::parse("berth.toml", &toml).unwrap();
-        let plan = model::build(&config, Features::CURRENT, &Known::new());
+        let plan = build::build(&config, Features::CURRENT, &Known::new());
         let vip = plan.resources.iter().find(|r| r.id == "beta-ip1").unwrap();
         assert!(vip.params.contains(&("gateway", "fe80::1".to_owned())));
     }

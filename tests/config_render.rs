@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use berth::cluster::element::Element;
+use berth::config::build;
 use berth::config::ids::Known;
 use berth::config::model::{self, Features, Kind, Model, Reward, Score};
 use berth::config::{self, render};
@@ -15,7 +16,7 @@ const EXAMPLE: &str = include_str!("../examples/berth.toml");
 
 fn model_of(toml: &str, features: Features) -> Model {
     let config = config::parse("berth.toml", toml).unwrap();
-    model::build(&config, features, &Known::new())
+    build::build(&config, features, &Known::new())
 }
 
 /// The most that stickiness and rewards add up to for one resource on one node.
@@ -144,7 +145,7 @@ fn nodes_with_different_ports_have_each_their_own() {
 fn the_order_of_entries_changes_no_id_but_those_of_new_addresses() {
     let config = config::parse("f", EXAMPLE).unwrap();
     let ids = |c: &config::Config, known: &Known| -> BTreeSet<(String, String)> {
-        let model = model::build(c, Features::CURRENT, known);
+        let model = build::build(c, Features::CURRENT, known);
         let key = |r: model::Resource| {
             let identity = r
                 .params

@@ -6,8 +6,9 @@ use std::fs;
 use std::path::Path;
 
 use assert_cmd::Command;
+use berth::config::build;
 use berth::config::ids::Known;
-use berth::config::model::{self, Features};
+use berth::config::model::Features;
 use berth::config::{self, render};
 
 fn compare(path: &str, expected: &str) {
@@ -55,7 +56,7 @@ fn the_completions_are_the_committed_ones() {
 #[test]
 fn the_plans_of_the_example_are_the_committed_ones() {
     let config = config::parse("berth.toml", include_str!("../examples/berth.toml")).unwrap();
-    let model = |features| model::build(&config, features, &Known::new());
+    let model = |features| build::build(&config, features, &Known::new());
     let current = model(Features::CURRENT);
     let xml = render::xml::configuration(&current).to_string();
     compare("tests/fixtures/plan.xml", &xml);

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
-use berth::agent::vip::Wish;
+use berth::address::record::Wish;
 use berth::ocf::State;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, sendto, setsockopt,
@@ -206,7 +206,7 @@ fn a_stranger_on_the_wire_does_not_keep_an_address_down_for_ever() {
         let defend = || {
             let cell = alpha.namespace.as_fd();
             net.service(vip, |s| {
-                let state = s.monitor(&wish, Some(cell))?;
+                let state = s.monitor(&wish, Some(cell), &|_| ())?;
                 Ok(s.defend(cell, state))
             })
         };
@@ -740,7 +740,7 @@ fn a_vip_of_another_vserver_is_neither_taken_nor_stopped() {
     );
     // A resource of its own, of which nothing is on record.
     let (resource, cell) = ("10.1.0.50 of beta", Some(beta.namespace.as_fd()));
-    let monitored = net.service(resource, |s| s.monitor(&second, cell));
+    let monitored = net.service(resource, |s| s.monitor(&second, cell, &|_| ()));
     assert_eq!(monitored.unwrap(), State::Stopped);
     let stopped = net.service(resource, |s| s.stop("beta", second.vip, cell));
     assert_eq!(stopped.unwrap(), State::Stopped);
@@ -769,14 +769,18 @@ fn stop_cleans_up_after_a_cell_that_is_gone() {
         net.node.ip("link del b-alpha");
         wish
     };
-    let state = net.service("x", |s| s.monitor(&wish, None)).unwrap();
+    let state = net
+        .service("x", |s| s.monitor(&wish, None, &|_| ()))
+        .unwrap();
     let reason = "vserver alpha's cell does not run on this node".to_owned();
     assert_eq!(state, State::Failed(reason));
     let state = net
         .service("x", |s| s.stop("alpha", wish.vip, None))
         .unwrap();
     assert_eq!(state, State::Stopped);
-    let state = net.service("x", |s| s.monitor(&wish, None)).unwrap();
+    let state = net
+        .service("x", |s| s.monitor(&wish, None, &|_| ()))
+        .unwrap();
     assert_eq!(state, State::Stopped);
     assert_eq!(differences(&net.dump(), &before), NONE);
 }
@@ -935,7 +939,7 @@ fn a_monitor_costs_little() {
             let begun = processor_time();
             for _ in 0..rounds {
                 let cell = Some(alpha.namespace.as_fd());
-                assert_eq!(service.monitor(&wishes[0], cell)?, State::Running);
+                assert_eq!(service.monitor(&wishes[0], cell, &|_| ())?, State::Running);
             }
             Ok(processor_time() - begun)
         })

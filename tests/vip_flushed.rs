@@ -7,7 +7,7 @@ mod vip_lab;
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use berth::agent::vip::Wish;
+use berth::address::record::Wish;
 use berth::ocf::State;
 use berth::sys::netlink::{Action, Family, Incoming, Rule, Socket};
 use vip_lab::Namespace;

@@ -8,7 +8,9 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use berth::agent::vip::{Place, Service, Wish};
+use berth::address::place::Place;
+use berth::address::record::Wish;
+use berth::address::service::Service;
 use berth::ocf::State;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};

@@ -13,7 +13,8 @@
 //! last result counts as one of this monitor if the note comes late.)
 
 use crate::cluster::history;
-use crate::ocf::{Action, Context, State, log};
+use crate::log;
+use crate::ocf::{Action, Context, State};
 
 /// What this action may tell the cluster of `state`: all, unless the resource is degraded and this is a
 /// probe or the first recurring monitor.

@@ -5,17 +5,20 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use super::member;
+use crate::cell::init::root;
 use crate::cell::protocol::{Condition, Exported, Reply, Request, Volume};
-use crate::cell::root;
 use crate::cell::service::{Access, Client, NfsExport, Ports, ShareName, SmbShare, Squash, User};
+use crate::log;
 use crate::ocf::param::{Content, words};
 use crate::ocf::{
-    Action, ActionDecl, Agent, Context, Env, Error, Fault, Optional, Param, State, log, step,
+    Action, ActionDecl, Agent, Context, Env, Error, Fault, Optional, Param, State, step,
 };
 use crate::plan::repair::{FsKind, Policy};
 use crate::plan::{directory, name};
 use crate::sys::device::{Device, DeviceSpec, Unresolved};
-use crate::sys::mount::{self, Entry, Options};
+use crate::sys::mount::Options;
+use crate::sys::mountinfo;
+use crate::sys::mountinfo::Entry;
 
 mod proof;
 mod record;
@@ -390,7 +393,7 @@ fn monitor(cx: &Context<'_>) -> Result<State, Error> {
 
 /// What is mounted at the directory in a cell, by its PID 1, or that nothing is.
 fn mounted(init: i32, directory: &Path) -> Result<Result<Entry, String>, Error> {
-    let table = mount::read_table(Path::new(&format!("/proc/{init}/mountinfo")))?;
+    let table = mountinfo::read_table(Path::new(&format!("/proc/{init}/mountinfo")))?;
     let mut entries = table.into_iter().rev();
     let entry = entries.find(|entry| entry.target == directory);
     Ok(entry.ok_or_else(|| format!("{} is not attached any more", directory.display())))

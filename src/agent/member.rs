@@ -5,11 +5,14 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cell::client::{Client, PROMPT};
-use crate::cell::protocol::{self, Cause, Condition, Member, Reply, Request};
-use crate::cell::{cgroup, daemon, network};
-use crate::ocf::{Context, Error, Fault, State, log, step};
+use crate::cell::client::{self, Client, PROMPT};
+use crate::cell::protocol::{self, Cause, Condition, Reply, Request};
+use crate::cell::{cgroup, network};
+use crate::cluster::complaint::Member;
+use crate::log;
+use crate::ocf::{Context, Error, Fault, State, step};
 use crate::plan::name;
+use crate::runtime::daemon;
 use crate::sys::netlink::Socket;
 
 /// How long after a keeper has ended another one is looked for.
@@ -239,7 +242,7 @@ const LOCK_LIMIT: Duration = Duration::from_millis(500);
 /// Ends what is left in the control groups of a cell whose keeper has died, unless another keeper is there, or comes.
 fn clear_cgroup(vserver: &str, limit: Duration) {
     // A keeper has this lock before it has groups. One that lives keeps it.
-    if let Ok(_lock) = daemon::lock_keeper(vserver, Instant::now() + LOCK_LIMIT.min(limit)) {
+    if let Ok(_lock) = client::lock_keeper(vserver, Instant::now() + LOCK_LIMIT.min(limit)) {
         cgroup::clear(vserver);
     }
 }
@@ -270,7 +273,7 @@ pub fn await_end(cx: &Context<'_>, vserver: &str) -> Result<(), Error> {
 
 /// Takes away what does not go with the cell's interface, its rules, unless another keeper is there, or comes.
 fn clear_network(vserver: &str, limit: Duration) {
-    if let Ok(_lock) = daemon::lock_keeper(vserver, Instant::now() + LOCK_LIMIT.min(limit)) {
+    if let Ok(_lock) = client::lock_keeper(vserver, Instant::now() + LOCK_LIMIT.min(limit)) {
         // They open nothing: no reason for a stop to fail.
         network::disconnect(vserver).unwrap_or_else(log::warn);
     }

@@ -1,4 +1,4 @@
-//! The OCF agents: one file each, and in every one the same course: observe, plan, apply, observe again.
+//! The OCF agents, which join the rooms below: in each the same course: observe, plan, apply, observe again.
 
 mod degraded;
 pub mod fscheck;
@@ -8,7 +8,8 @@ pub mod vip;
 pub mod vserver;
 
 use crate::cell::{keeper, protocol};
-use crate::ocf::{self, Agent};
+use crate::log;
+use crate::ocf::{self, Agent, Env};
 
 /// The `main` of every agent. The same program is a cell's keeper when it is called `berth-keeper`,
 /// and portwatch's daemon under the name of that.
@@ -17,9 +18,11 @@ pub fn main(agent: &'static Agent) -> ! {
     let name = arguments.next().unwrap_or_default();
     let code = if name == protocol::KEEPER {
         let vserver = arguments.next().unwrap_or_default();
+        let env = Env::from_process();
+        log::init(protocol::KEEPER, |name| env.variable(name));
         keeper::main(&vserver.to_string_lossy())
-    } else if name == portwatch::DAEMON_NAME {
-        portwatch::daemon_main()
+    } else if name == crate::portwatch::protocol::DAEMON {
+        crate::portwatch::daemon::main()
     } else {
         ocf::run(agent, degraded::told)
     };

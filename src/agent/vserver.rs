@@ -7,13 +7,12 @@ use super::member;
 use crate::cell::cgroup;
 use crate::cell::cgroup::limits::{LEAST_PIDS, MOST_PIDS, MemoryMax, WEIGHTS};
 use crate::cell::filter::{self, Call};
+use crate::cell::init::root::{self, STATE_DIRECTORY};
 use crate::cell::protocol::{Cause, Reply, Request};
-use crate::cell::root::{self, STATE_DIRECTORY};
 use crate::cell::service::{self, Limits, ServerSpec};
+use crate::log;
 use crate::ocf::param::{Content, integer, text, words};
-use crate::ocf::{
-    Action, ActionDecl, Agent, Context, Env, Error, Optional, Param, State, log, step,
-};
+use crate::ocf::{Action, ActionDecl, Agent, Context, Env, Error, Optional, Param, State, step};
 use crate::plan::directory;
 use crate::sys::program;
 use monitor::{monitor, monitor_protocols};

@@ -14,8 +14,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 use serde::{Deserialize, Serialize};
 
-use super::daemon;
 use super::protocol;
+use crate::runtime::daemon;
 use crate::sys::device::{Device, Pause, sysfs};
 use crate::sys::mounted::{Block, Namespace};
 use crate::sys::superblock::Uuid;

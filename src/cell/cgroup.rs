@@ -10,7 +10,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::ocf::log;
+use crate::log;
 use crate::sys::cgroup::{self, Entrance, Group};
 
 pub mod limits;

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::channel::{Channel, wait_readable};
-use super::daemon::{self, Call};
 use super::network;
 use super::protocol::{self, KEEPER, Reply, Request};
+use crate::runtime::channel::{Channel, wait_readable};
+use crate::runtime::daemon::{self, Call};
 use crate::sys::{message, namespace};
 
 /// How long a keeper may take to answer what it can answer at once.
@@ -216,6 +216,15 @@ impl Client {
             daemon::kill(&process);
         }
     }
+}
+
+/// The lock of the keeper of `vserver`.
+///
+/// # Errors
+/// As [`lock`].
+pub fn lock_keeper(vserver: &str, deadline: Instant) -> io::Result<Flock<File>> {
+    let path = protocol::directory(vserver).join("keeper.lock");
+    daemon::lock(&path, &format!("keeper of {vserver}"), deadline)
 }
 
 /// The directory of all keepers, and that of this one. What is not root's own is not used.

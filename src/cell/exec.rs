@@ -17,8 +17,8 @@ use nix::unistd::Pid;
 
 use super::cgroup;
 use super::client;
+use super::confine::{confine, restrict};
 use super::filter::{Filter, Refusals, handover};
-use super::server::{confine, restrict};
 use super::service;
 use crate::sys::cgroup::{Entrance, set_oom_score};
 use crate::sys::{command::command, keyring, message, namespace};

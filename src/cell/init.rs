@@ -18,15 +18,15 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::thread::UnshareFlags;
 
-use super::channel::{Channel, Received};
-use super::job::Job;
+use super::init::order::{Event, Numbered, Order};
+use super::init::root::Root;
 use super::network;
-use super::order::{Event, Numbered, Order};
 use super::refused::Refused;
-use super::root::Root;
 use super::service::{self, ServerSpec};
-use super::{ipc, names, owner, server, settle, task};
-use crate::ocf::log;
+use super::{names, owner};
+use crate::log;
+use crate::runtime::channel::{Channel, Received};
+use crate::runtime::job::Job;
 use crate::sys::{cgroup, keyring};
 use detaching::Detaching;
 use report::{report, report_panics};
@@ -430,5 +430,15 @@ fn readable(fd: &impl AsFd) -> PollFd<'_> {
     PollFd::new(fd.as_fd(), PollFlags::POLLIN)
 }
 
+pub mod host_tree;
+pub mod ipc;
+pub mod order;
+pub mod output;
+pub mod owners;
+pub mod root;
+pub mod server;
+pub mod settle;
+pub mod state_directory;
+pub mod task;
 #[cfg(test)]
 mod tests;

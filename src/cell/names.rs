@@ -169,7 +169,7 @@ fn has_files(path: &Path) -> Option<bool> {
 }
 
 /// Shows a view at its place in the cell, instead of one that is there. Runs in PID 1. `nobodies` is
-/// [`Root::nobodies`](super::root::Root::nobodies).
+/// [`Root::nobodies`](super::init::root::Root::nobodies).
 ///
 /// # Errors
 /// The step that failed. Files are not shown where they can't be shown as nobody's.

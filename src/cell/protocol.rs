@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::Limits;
 use super::service::{NfsExport, ServerSpec, SmbShare};
+use crate::cluster::complaint::Member;
 use crate::plan::repair::{FsKind, Policy};
 
 /// Where the keepers' sockets and locks are; for root only.
@@ -24,15 +25,6 @@ pub fn directory(vserver: &str) -> PathBuf {
 /// The socket that `vserver`'s keeper listens on.
 pub fn socket(vserver: &str) -> PathBuf {
     directory(vserver).join("keeper.sock")
-}
-
-/// A resource of the cluster that lives in the cell.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
-    /// Its id.
-    pub resource: String,
-    /// This node's name in the cluster; without it a failure can't be reported.
-    pub node: Option<String>,
 }
 
 /// A file system, as its resource's parameters describe it; they have been checked by the agent.

@@ -17,8 +17,9 @@ use crate::cluster::merge::{self, Merged};
 use crate::cluster::patch::Loaded;
 use crate::cluster::status::Status;
 use crate::cluster::{fencing, properties, release};
+use crate::config::build;
 use crate::config::ids::{Known, OWNERSHIP};
-use crate::config::model::{self, Agent, Features, Model};
+use crate::config::model::{Agent, Features, Model};
 use crate::config::{Config, render};
 
 mod opt_in;
@@ -112,7 +113,7 @@ impl Attempt {
 /// What `config` makes of a CIB.
 fn attempt(config: &Config, before: Element) -> Result<Attempt, Failure> {
     release::check(&before).map_err(Failure::Failed)?;
-    let mut model = model::build(config, Features::CURRENT, &known(&before));
+    let mut model = build::build(config, Features::CURRENT, &known(&before));
     let opt_in = match properties::is_opt_in(&before) {
         true => Some(OptIn::settle(&mut model, config, &before)?),
         false => None,

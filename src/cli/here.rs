@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use nix::ifaddrs::getifaddrs;
 
-use crate::cell::{cgroup, root};
+use crate::cell::cgroup;
+use crate::cell::init::root;
 use crate::config::problem::Problem;
 use crate::config::{Config, subnet_of};
 use crate::plan::vip::cell_link;

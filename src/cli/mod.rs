@@ -265,7 +265,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Check(source) => check(&source, &mut out)?,
         Command::Plan { source, format } => {
             let config = source.load()?;
-            let model = config::model::build(
+            let model = config::build::build(
                 &config,
                 config::model::Features::CURRENT,
                 &config::ids::Known::new(),

@@ -3,6 +3,7 @@
 pub mod allowance;
 pub mod canonical;
 pub mod cib;
+pub mod complaint;
 pub mod element;
 pub mod fencing;
 pub mod history;

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-mod build;
+pub mod build;
 mod check;
 mod detour;
 pub mod file;

@@ -3,7 +3,6 @@
 
 use std::fmt;
 
-pub use super::build::{FAILURE_TIMEOUT, build};
 use super::ids;
 use crate::cluster::allowance::Allowance;
 

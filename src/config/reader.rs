@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::Section;
 use super::problem::{Problem, hint, listing};
-use crate::plan::text::{LOST_IN_XML, is_plain, survives_xml};
+use crate::text::{LOST_IN_XML, is_plain, survives_xml};
 
 /// A value and the line it stands on.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use super::action::Action;
 use super::env::Env;
 use super::error::Error;
-use super::exit::State;
 use super::param::Declared;
+use super::state::State;
 use crate::plan::budget::Budget;
 
 /// What carries out an action.

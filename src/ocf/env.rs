@@ -109,6 +109,11 @@ impl Env {
     }
 
     /// A variable that is set and not empty, by its full name.
+    pub fn variable(&self, name: &str) -> Option<String> {
+        self.text(name).map(str::to_owned)
+    }
+
+    /// The same, without a copy.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.variables
             .get(name)

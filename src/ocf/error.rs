@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
-use super::exit::State;
+use super::state::State;
 
 /// Whose fault an error is; together with the action it decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

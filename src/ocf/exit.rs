@@ -2,6 +2,7 @@
 
 use super::action::Action;
 use super::error::{Error, Fault};
+use super::state::State;
 
 /// An exit code of the OCF API. The codes of promotable agents (8, 9, 191) are not ours.
 #[repr(u8)]
@@ -25,19 +26,6 @@ pub enum ExitCode {
     NotRunning = 7,
     /// Running, but not as well as it should.
     Degraded = 190,
-}
-
-/// What an action found or left.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
-    /// Proven to be cleanly stopped: nothing of it is left on this node.
-    Stopped,
-    /// In service.
-    Running,
-    /// In service, with this restriction; it becomes the exit reason.
-    Degraded(String),
-    /// Neither in service nor cleanly stopped, for this reason.
-    Failed(String),
 }
 
 /// The exit code of `action` with `outcome`.

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::action::Action;
 use super::agent::{ActionDecl, Agent};
-use super::exit::State;
 use super::param::{Content, Spec};
+use super::state::State;
 
 /// What every agent advertises and [`run`](super::run()) itself carries out.
 pub(super) const META_DATA: ActionDecl =

@@ -9,7 +9,6 @@ pub mod agent;
 pub mod env;
 pub mod error;
 pub mod exit;
-pub mod log;
 pub mod man;
 pub mod meta;
 pub mod param;
@@ -17,6 +16,7 @@ pub mod reason;
 pub mod run;
 #[cfg(test)]
 mod sample;
+pub mod state;
 pub mod usage;
 pub mod watchdog;
 
@@ -24,7 +24,8 @@ pub use action::Action;
 pub use agent::{ActionDecl, Agent, Context, Handler};
 pub use env::Env;
 pub use error::{Error, ErrorList, Explain, Fault};
-pub use exit::{ExitCode, State, exit_code};
+pub use exit::{ExitCode, exit_code};
 pub use param::{Content, Declared, Optional, Param};
 pub use run::run;
+pub use state::State;
 pub use watchdog::step;

@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 
 use super::env::Env;
 use super::error::{Error, Fault};
-use crate::plan::text::{LOST_IN_XML, is_plain, survives_xml};
+use crate::text::{LOST_IN_XML, is_plain, survives_xml};
 
 /// A parameter's type in the meta-data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The exit reason: what Pacemaker shows beside a failed or degraded action.
 
-use crate::plan::text::{is_plain, without_markup};
+use crate::text::{is_plain, without_markup};
 
 /// Pacemaker keeps this many bytes of a reason (`EXIT_REASON_MAX_LEN`).
 pub const LIMIT: usize = 128;

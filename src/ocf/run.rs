@@ -9,8 +9,10 @@ use super::action::Action;
 use super::agent::{ActionDecl, Agent, Context};
 use super::env::Env;
 use super::error::Error;
-use super::exit::{ExitCode, State, exit_code};
-use super::{log, meta, reason, usage, watchdog};
+use super::exit::{ExitCode, exit_code};
+use super::state::State;
+use super::{meta, reason, usage, watchdog};
+use crate::log;
 use crate::plan::budget::Budget;
 use crate::sys::stderr;
 
@@ -37,7 +39,7 @@ fn serve(agent: &'static Agent, told: Told, env: Env, word: Option<OsString>) ->
         Some(Action::Usage) => print(&usage::text(agent)),
         Some(action) => {
             let prefix = env.reason_prefix();
-            log::init(agent.name, &env);
+            log::init(agent.name, |name| env.variable(name));
             report_panics(prefix.clone());
             let (action, outcome) = act(agent, told, env, action);
             report(&prefix, action, &outcome);

@@ -8,6 +8,5 @@ pub mod name;
 pub mod port;
 pub mod repair;
 pub mod slip;
-pub mod text;
 pub mod twin;
 pub mod vip;

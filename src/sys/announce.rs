@@ -4,6 +4,7 @@
 mod frame;
 mod heard;
 mod question;
+pub mod repeat;
 
 use std::io;
 use std::mem;

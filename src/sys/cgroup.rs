@@ -13,6 +13,7 @@ use nix::unistd::{ForkResult, Pid};
 use rustix::fs::{CWD, Mode, OFlags};
 
 use super::{message, mount, namespace, state};
+use crate::sys::mountinfo;
 
 mod events;
 mod usage;
@@ -35,10 +36,10 @@ const DYING_PAUSE: Duration = Duration::from_millis(2);
 /// # Errors
 /// `NotFound` if there is none, or it is hidden beneath another mount.
 pub fn mounted() -> io::Result<PathBuf> {
-    let table = mount::read_table(Path::new("/proc/thread-self/mountinfo"))?;
+    let table = mountinfo::read_table(Path::new("/proc/thread-self/mountinfo"))?;
     let mut entries = table.into_iter().rev();
     let found = entries
-        .find(|e| e.fstype == "cgroup2" && mount::id_of(&e.target).is_ok_and(|id| id == e.id));
+        .find(|e| e.fstype == "cgroup2" && mountinfo::id_of(&e.target).is_ok_and(|id| id == e.id));
     found.map(|entry| entry.target).ok_or_else(|| {
         let text = "no cgroup v2 file system is mounted";
         io::Error::new(io::ErrorKind::NotFound, text)

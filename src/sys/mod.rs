@@ -11,6 +11,7 @@ pub mod locks;
 pub mod memory;
 pub mod mount;
 pub mod mounted;
+pub mod mountinfo;
 pub mod namespace;
 pub mod netlink;
 pub mod nft;

@@ -19,13 +19,11 @@ use rustix::mount::{
 mod create;
 mod names;
 mod options;
-mod table;
 mod words;
 
 pub use create::{Failure, Step, create};
 pub use names::kernel_name;
 pub use options::{BadOption, Options};
-pub use table::{Entry, id_of, read_table};
 
 /// How much a tmpfs holds. Its files take room in the kernel's memory besides their content, some 1 KiB each: without
 /// a limit of their own as many as there is memory for.

@@ -8,8 +8,9 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::mount::{self, Entry};
+use super::mountinfo::Entry;
 use super::namespace;
+use crate::sys::mountinfo;
 
 /// A mount namespace in which somebody lives.
 #[derive(Debug, Clone)]
@@ -140,7 +141,7 @@ fn table_of(namespace: u64, processes: &[i32]) -> io::Result<Option<Vec<Entry>>>
     let mut failure = None;
     for process in processes {
         let of = format!("/proc/{process}");
-        match mount::read_table(&Path::new(&of).join("mountinfo")) {
+        match mountinfo::read_table(&Path::new(&of).join("mountinfo")) {
             Ok(entries) if is_in(*process, namespace) => return Ok(Some(entries)),
             // Its number is another process's by now.
             Ok(_) => {}

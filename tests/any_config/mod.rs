@@ -23,7 +23,7 @@ fn command() -> impl Strategy<Value = String> {
             .chars()
             .collect::<Vec<_>>(),
     );
-    let visible = any::<char>().prop_filter("not seen", |c| berth::plan::text::is_plain(*c));
+    let visible = any::<char>().prop_filter("not seen", |c| berth::text::is_plain(*c));
     let c = prop_oneof![3 => special, 1 => visible];
     prop::collection::vec(c, 0..24).prop_map(|text| {
         let text = String::from_iter(text);

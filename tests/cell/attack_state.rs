@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
-use berth::cell::owners::RESERVED;
+use berth::cell::init::owners::RESERVED;
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 
 use crate::attack_host::overlay;

@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::time::Instant;
 
-use berth::cell::{server, service};
+use berth::cell::{confine, service};
 use berth::sys::command::command;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::pty::OpenptFlags;
@@ -257,7 +257,7 @@ fn a_terminal_that_a_pipe_leads_to_stays_as_it_is() {
 fn reach_for_streams(vserver: &str, device: u64) -> Vec<String> {
     in_cell(vserver, || {
         // Those of a `command`, and so of a program of `berth exec`.
-        server::restrict(service::CAPABILITIES).expect("fewer rights");
+        confine::restrict(service::CAPABILITIES).expect("fewer rights");
         let processes = fs::read_dir("/proc").expect("/proc").flatten();
         let streams =
             processes.flat_map(|entry| [0, 1, 2].map(|n| entry.path().join(format!("fd/{n}"))));

@@ -100,7 +100,7 @@ fn a_keeper_killed_while_it_starts_a_cell_is_replaced() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_killed_keeper_is_reported_by_its_guard_and_takes_the_cell_along() {
+fn a_killed_keeper_is_reported_by_its_sentinel_and_takes_the_cell_along() {
     let node = Node::new("keep");
     let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
     let fs = node.fs(&vserver, &device, "/data");
@@ -148,17 +148,17 @@ fn a_killed_init_is_reported_by_the_keeper_for_every_member() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_killed_guard_is_replaced_and_the_cell_goes_on() {
-    let node = Node::new("guard");
+fn a_killed_sentinel_is_replaced_and_the_cell_goes_on() {
+    let node = Node::new("sentinel");
     let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
     let fs = node.fs(&vserver, &device, "/data");
     fs.run("start").expect(0);
-    let guard = node.process(&vserver, "berth-guard");
-    signal(guard, Signal::SIGKILL);
-    eventually("another guard", || {
+    let sentinel = node.process(&vserver, "berth-sentinel");
+    signal(sentinel, Signal::SIGKILL);
+    eventually("another sentinel", || {
         let all = node.processes(&vserver);
         all.iter()
-            .any(|(pid, name)| name == "berth-guard" && *pid != guard)
+            .any(|(pid, name)| name == "berth-sentinel" && *pid != sentinel)
     });
     fs.run("monitor").expect(0);
     signal(node.process(&vserver, "berth-keeper"), Signal::SIGKILL);

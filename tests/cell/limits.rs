@@ -63,7 +63,7 @@ fn all_of_a_cell_is_in_its_group_and_the_keeper_beside_it_and_none_is_left() {
     assert_eq!(names_in(&groups.child("cell")), ["berth-init", "sleep"]);
     assert_eq!(
         names_in(&groups.child("keeper")),
-        ["berth-guard", "berth-keeper"]
+        ["berth-sentinel", "berth-keeper"]
     );
     assert!(names_in(&groups.child("repair")).is_empty());
     assert!(names_in(&groups).is_empty());
@@ -231,7 +231,7 @@ fn servers_are_ended_for_want_of_memory_before_whom_all_depends_on() {
         true => [-900, -900, -500],
         false => [300; 3],
     };
-    let own = ["berth-keeper", "berth-guard", "berth-init"];
+    let own = ["berth-keeper", "berth-sentinel", "berth-init"];
     let own = own.map(|name| score(node.process(&vserver, name)));
     assert_eq!(own, expected);
     let cell = Groups::of(&vserver).child("cell");

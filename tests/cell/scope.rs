@@ -57,7 +57,7 @@ fn a_cell_is_in_a_scope_of_its_own_beside_the_clusters_service() {
         servers.run("start").expect(0);
         for (name, group) in [
             ("berth-keeper", "keeper"),
-            ("berth-guard", "keeper"),
+            ("berth-sentinel", "keeper"),
             ("berth-init", "cell"),
         ] {
             let pid = node.process(&vserver, name);

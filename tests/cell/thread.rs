@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use berth::cell::client;
-use berth::cell::server;
+use berth::cell::confine;
 use berth::cell::service::{self, ServerSpec};
 use nix::sched::{CloneFlags, setns, unshare};
 
@@ -27,7 +27,7 @@ pub fn as_server<T: Send>(vserver: &str, work: impl FnOnce() -> T + Send) -> T {
     };
     let rights = service::launches(&spec)[0].capabilities;
     in_cell(vserver, || {
-        server::restrict(rights).expect("fewer rights");
+        confine::restrict(rights).expect("fewer rights");
         work()
     })
 }

@@ -3,7 +3,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use berth::cell::repair::{Patient, Repair};
+use berth::cell::keeper::repair::{Patient, Repair};
 use berth::plan::repair::{Decision, FsKind, Policy, Proof, Stage};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 

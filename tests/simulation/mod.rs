@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use berth::cluster::cib::Cib;
 use berth::cluster::element::Element;
 use berth::cluster::merge::merge;
+use berth::config::build;
 use berth::config::ids::{Known, OWNERSHIP};
-use berth::config::model::{self, Features, Model};
+use berth::config::model::{Features, Model};
 use berth::config::{self, render};
 use berth::sys::command::{command, run};
 
@@ -18,7 +19,7 @@ pub const NODES: [&str; 3] = ["n1", "n2", "n3"];
 
 pub fn model_of(toml: &str, features: Features) -> Model {
     let config = config::parse("berth.toml", toml).unwrap();
-    model::build(&config, features, &Known::new())
+    build::build(&config, features, &Known::new())
 }
 
 pub fn soon() -> Instant {

@@ -6,7 +6,9 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use berth::agent::vip::{Place, Service, Wish};
+use berth::address::place::Place;
+use berth::address::record::Wish;
+use berth::address::service::Service;
 use berth::cell::network::bar;
 use berth::ocf::{Error, State};
 use berth::plan::vip::{cell_link, cell_mac};
@@ -134,7 +136,7 @@ impl Network {
 
     pub fn monitor(&self, cell: &Cell, wish: &Wish) -> State {
         let cell = Some(cell.namespace.as_fd());
-        self.service(&wish.vip.to_string(), |s| s.monitor(wish, cell))
+        self.service(&wish.vip.to_string(), |s| s.monitor(wish, cell, &|_| ()))
             .unwrap()
     }
 

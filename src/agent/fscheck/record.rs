@@ -5,7 +5,8 @@ use std::io;
 use std::path::Path;
 
 use crate::cell::attachment::{self, Attachment};
-use crate::ocf::{Context, log};
+use crate::log;
+use crate::ocf::Context;
 use crate::sys::device::Device;
 
 /// Puts on record what a keeper says that it has attached, unless something is. `path` is the device as the keeper

@@ -326,7 +326,7 @@ fn a_kernel_without_filters_is_told_of_and_nothing_runs_without_one() {
         assert!(filter(&[]).install().is_err() && filter(&[]).install_told().is_err());
     };
     // SAFETY: it takes no lock but the allocator's.
-    assert!(unsafe { crate::cell::job::passes_alone(work) });
+    assert!(unsafe { crate::runtime::job::passes_alone(work) });
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn where_nobody_can_be_told_the_calls_are_refused_all_the_same() {
         assert_eq!(error_of(libc::SYS_getppid), None);
     };
     // SAFETY: it takes no lock but the allocator's.
-    assert!(unsafe { crate::cell::job::passes_alone(work) });
+    assert!(unsafe { crate::runtime::job::passes_alone(work) });
 }
 
 fn end(action: u32) -> seccompiler::sock_filter {

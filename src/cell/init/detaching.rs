@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 
 use super::{Event, Init, Task};
-use crate::cell::job::Job;
-use crate::cell::task;
+use crate::cell::init::task;
+use crate::runtime::job::Job;
 
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::cell::channel::Channel;
-use crate::cell::order::Event;
-use crate::ocf::log;
+use crate::cell::init::order::Event;
+use crate::log;
+use crate::runtime::channel::Channel;
 
 /// The logs of the host are out of reach in a cell, so the keeper is told. (It hears of the end of a child whose
 /// work was not done, and of what that was.)

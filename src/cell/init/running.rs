@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::cell::channel::Channel;
 use crate::cell::filter::Refusals;
+use crate::cell::init::order::Event;
+use crate::cell::init::output::{Heard, Lines};
+use crate::cell::init::server::Started;
 use crate::cell::last_words::LastWords;
-use crate::cell::order::Event;
-use crate::cell::output::{Heard, Lines};
 use crate::cell::probe::Protocol;
 use crate::cell::refused::{Complaints, Refused, reread};
-use crate::cell::server::Started;
 use crate::cell::service::{self, Launch};
+use crate::runtime::channel::Channel;
 use crate::sys::state;
 
 /// How long a server may take to say what became of the configuration that it was told to read again. One whose

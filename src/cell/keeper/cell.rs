@@ -7,10 +7,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::Pid;
 
-use crate::cell::channel::{Channel, Received};
-use crate::cell::order::{Event, Numbered, Order};
-use crate::cell::{init, job, network};
-use crate::ocf::log;
+use crate::cell::init::order::{Event, Numbered, Order};
+use crate::cell::{init, network};
+use crate::log;
+use crate::runtime::channel::{Channel, Received};
+use crate::runtime::job;
 use crate::sys::cgroup::Group;
 use crate::sys::namespace;
 use crate::sys::nft::CellFilter;

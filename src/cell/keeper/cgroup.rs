@@ -10,8 +10,8 @@ use nix::unistd::Pid;
 
 use super::Keeper;
 use crate::cell::cgroup::{self, Limits, Place};
-use crate::cell::job::Job;
-use crate::ocf::log;
+use crate::log;
+use crate::runtime::job::Job;
 use crate::sys::cgroup::{self as kernel, Events, Group, Usage};
 
 /// How long after a line about what the cell lacks the next one comes at the earliest: an attacker may have it lack

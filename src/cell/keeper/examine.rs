@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::ocf::log;
+use crate::log;
 use crate::plan::repair::{Evidence, Failed, Finding, FsKind, Outcome, Storage, diagnose};
 use crate::sys::device::Device;
 use crate::sys::mount::{self, Failure, Options};

@@ -12,8 +12,10 @@ mod gate;
 mod mounting;
 mod names;
 mod reconcile;
+pub mod repair;
 mod report;
 mod requests;
+pub mod sentinel;
 mod servers;
 mod start;
 mod volume;
@@ -28,16 +30,16 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 
-use super::announcing::Announcing;
-use super::channel::{Channel, Received};
-use super::guard::Guard;
-use super::job::{self, Job};
-use super::listener::Listener;
+use self::sentinel::Sentinel;
+use super::init::order::Event;
 use super::network;
-use super::order::Event;
 use super::protocol::{Cause, Reply, Request};
 use super::refused::Refused;
-use crate::ocf::log;
+use crate::log;
+use crate::runtime::channel::{Channel, Received};
+use crate::runtime::job::{self, Job};
+use crate::runtime::listener::Listener;
+use crate::sys::announce::repeat::Announcing;
 use cell::Cell;
 use cgroup::Cgroup;
 use gate::Gate;
@@ -64,7 +66,7 @@ struct Keeper {
     vserver: String,
     listener: Option<Listener>,
     signals: SignalFd,
-    guard: Guard,
+    guard: Sentinel,
     clients: Vec<Client>,
     volumes: BTreeMap<String, Held>,
     servers: Option<Servers>,
@@ -441,7 +443,7 @@ impl Keeper {
         self.leftover.retain(|pid| !job::reap(*pid));
         if !self.ending && job::reap(self.guard.pid) {
             log::warn("the guard has died; starting another one");
-            match Guard::spawn() {
+            match Sentinel::spawn() {
                 Ok(guard) => self.guard = guard,
                 Err(e) => log::error(format_args!("start the guard: {e}")),
             }

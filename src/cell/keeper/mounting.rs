@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use super::claim::{Refusal, Taker, find};
 use super::examine::{Examined, examine, storage, twin_of};
-use crate::cell::job::Job;
 use crate::cell::protocol::{Cause, Volume};
 use crate::cell::service::XfsIdentity;
 use crate::cluster::status::Status;
-use crate::ocf::log;
+use crate::log;
 use crate::plan::repair::mark::{Checker, Peer, checker};
 use crate::plan::repair::{Finding, FsKind, Storage};
+use crate::runtime::job::Job;
 use crate::sys::device::{Device, DeviceSpec};
 use crate::sys::mount::{self, Options, Step};
 use crate::sys::superblock::{Mmp, MmpState};

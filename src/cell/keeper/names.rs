@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::Keeper;
+use crate::cell::init::order::Order;
 use crate::cell::names::{self, Identity};
-use crate::cell::order::Order;
-use crate::ocf::log;
+use crate::log;
 
 /// How old what is known of the node's directories may become while somebody asks for the cell.
 const PERIOD: Duration = Duration::from_secs(5);

@@ -10,11 +10,12 @@ use super::gate::Standing;
 use super::servers::Home;
 use super::volume::{Held, Phase};
 use super::{Keeper, start};
-use crate::cell::gate::Rules;
-use crate::cell::order::Order;
-use crate::cell::protocol::{Cause, Condition, Member};
+use crate::cell::init::order::Order;
+use crate::cell::keeper::gate::rules::Rules;
+use crate::cell::protocol::{Cause, Condition};
 use crate::cell::service::Export;
-use crate::ocf::log;
+use crate::cluster::complaint::Member;
+use crate::log;
 use crate::plan::budget::Budget;
 
 /// How long PID 1 may take to build the cell.

@@ -1,10 +1,11 @@
 //! What the keeper tells Pacemaker: in children, since its tools may be slow.
 
 use super::Keeper;
-use crate::cell::guard;
-use crate::cell::job::Job;
-use crate::cell::protocol::{Condition, Member};
-use crate::ocf::log;
+use crate::cell::protocol::Condition;
+use crate::cluster::complaint;
+use crate::cluster::complaint::Member;
+use crate::log;
+use crate::runtime::job::Job;
 
 impl Keeper {
     /// Reports failures to Pacemaker, in a child.
@@ -14,7 +15,7 @@ impl Keeper {
         }
         self.tell(move || {
             for member in &members {
-                guard::report(member, why);
+                complaint::report(member, why);
             }
         });
     }
@@ -43,7 +44,7 @@ impl Keeper {
                 let servers = self.servers.as_ref().map(|servers| &servers.member);
                 let servers = servers.filter(|member| member.resource == resource);
                 if let Some(member) = volume.or(servers).cloned() {
-                    self.tell(move || guard::clean_up(&member));
+                    self.tell(move || complaint::clean_up(&member));
                 }
             }
             _ => {}
@@ -57,7 +58,7 @@ impl Keeper {
                 continue;
             }
             // SAFETY: a keeper has one thread.
-            match unsafe { guard::clean_up_later(member) } {
+            match unsafe { complaint::clean_up_later(member) } {
                 Ok(pid) => self.leftover.push(pid),
                 Err(e) => log::warn(format_args!("clean up: {e}")),
             }

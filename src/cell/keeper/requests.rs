@@ -9,10 +9,11 @@ use super::Keeper;
 use super::servers::Servers;
 use super::volume::{self, Held, Phase};
 use crate::cell::cgroup::Limits;
-use crate::cell::guard;
-use crate::cell::protocol::{Cause, Condition, Exported, Member, Reply, Request, Volume};
+use crate::cell::protocol::{Cause, Condition, Exported, Reply, Request, Volume};
 use crate::cell::service::ServerSpec;
-use crate::ocf::log;
+use crate::cluster::complaint;
+use crate::cluster::complaint::Member;
+use crate::log;
 use crate::plan::budget::Budget;
 use crate::sys::announce::Wire;
 
@@ -73,7 +74,7 @@ impl Keeper {
                 (Until::Inspected(resource), now + budget)
             }
             Request::CleanUp { member } => {
-                self.tell(move || guard::clean_up(&member));
+                self.tell(move || complaint::clean_up(&member));
                 (Until::Now(Reply::Noted), now)
             }
             Request::Find => (Until::Found, now + FIND_LIMIT),

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use super::cell::Cell;
 use super::gate::Standing;
-use crate::cell::order::Order;
-use crate::cell::protocol::{Cause, Condition, Member};
+use crate::cell::init::order::Order;
+use crate::cell::protocol::{Cause, Condition};
 use crate::cell::refused::Refused;
 use crate::cell::service::{self, Change, Export, Launch, Ready, ServerSpec};
-use crate::ocf::log;
+use crate::cluster::complaint::Member;
+use crate::log;
 use notes::Notes;
 
 mod notes;

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use nix::fcntl::Flock;
 
 use super::{Cgroup, FIRST_MEMBER_LIMIT, Keeper};
-use crate::cell::announcing::Announcing;
-use crate::cell::guard::Guard;
-use crate::cell::listener::Listener;
-use crate::cell::{daemon, protocol};
-use crate::ocf::{Env, log};
+use crate::cell::keeper::sentinel::Sentinel;
+use crate::cell::{client, protocol};
+use crate::log;
+use crate::runtime::daemon;
+use crate::runtime::listener::Listener;
+use crate::sys::announce::repeat::Announcing;
 
 /// How long a keeper waits for the one before it to end.
 const PREDECESSOR_LIMIT: Duration = Duration::from_secs(20);
@@ -25,7 +26,6 @@ const CLIENTS: usize = 512;
 ///
 /// Its standard output is a pipe: `ok` is written when agents may connect, or else the reason why not.
 pub fn main(vserver: &str) -> i32 {
-    log::init(protocol::KEEPER, &Env::from_process());
     let (mut keeper, _lock) = match begin(vserver) {
         Ok(both) => both,
         Err(e) => {
@@ -50,9 +50,9 @@ fn begin(vserver: &str) -> io::Result<(Keeper, Flock<File>)> {
     // SAFETY: this process has just been executed.
     unsafe { daemon::detach(c"berth-keeper")? };
     daemon::protect();
-    let lock = daemon::lock_keeper(vserver, Instant::now() + PREDECESSOR_LIMIT)?;
+    let lock = client::lock_keeper(vserver, Instant::now() + PREDECESSOR_LIMIT)?;
     let signals = daemon::block_signals()?;
-    let guard = Guard::spawn()?;
+    let guard = Sentinel::spawn()?;
     let listener = daemon::listen(&protocol::socket(vserver))?;
     let keeper = Keeper {
         vserver: vserver.to_owned(),

@@ -12,12 +12,13 @@ use super::claim::Taker;
 use super::examine::Examined;
 use super::mounting::{Defect, Errand, Found, Mounted, send};
 use crate::cell::cgroup::Place;
-use crate::cell::job::{Job, Outcome};
-use crate::cell::protocol::{Cause, Condition, Exported, Member, Volume};
-use crate::cell::repair::{Patient, Repair};
+use crate::cell::keeper::repair::{Patient, Repair};
+use crate::cell::protocol::{Cause, Condition, Exported, Volume};
 use crate::cell::service::Export;
-use crate::ocf::log;
+use crate::cluster::complaint::Member;
+use crate::log;
 use crate::plan::repair::{self, Decision, FsKind, Stage};
+use crate::runtime::job::{Job, Outcome};
 
 /// Where the records of repairs are kept, a directory for each resource: on the node, since the file
 /// system itself is what is being repaired.

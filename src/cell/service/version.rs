@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::CapabilitySet;
 
-use crate::cell::server::restricted;
+use crate::cell::confine::restricted;
 use crate::sys::command::run;
 
 /// How long a program may take to tell its version, which takes some 10 to 50 ms.

@@ -86,8 +86,9 @@ impl OptIn {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::build::build;
     use crate::config::ids::Known;
-    use crate::config::model::{Features, build};
+    use crate::config::model::Features;
     use crate::config::parse;
 
     const SERVER: &str = "[subnets]\na = { cidr = \"10.1.0.0/24\" }\n[vserver.alpha]\nvips = [\"10.1.0.50\"]\n\

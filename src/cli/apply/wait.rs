@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use super::super::Failure;
 use super::{PAUSE, say, soon};
 use crate::cluster::status::{Progress, Prospect, Status, prospect};
-use crate::config::model::{FAILURE_TIMEOUT, Model};
+use crate::config::build::FAILURE_TIMEOUT;
+use crate::config::model::Model;
 
 /// How long after the cluster has given up on a resource it has tried it once more, on all nodes.
 const RETRIED: Duration = Duration::from_secs(FAILURE_TIMEOUT as u64 + 15);

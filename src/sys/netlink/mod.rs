@@ -10,7 +10,7 @@ mod link;
 mod neighbour;
 mod route;
 mod rule;
-pub(in crate::sys) mod wire;
+pub(crate) mod wire;
 
 use std::fmt;
 use std::io;

@@ -34,7 +34,7 @@ const DUMP_LIMIT: usize = 64 << 20;
 
 /// The kernel's "no".
 #[derive(Debug)]
-pub(in crate::sys) struct Refusal {
+pub(crate) struct Refusal {
     /// Its error number.
     pub errno: Errno,
     /// Its reason in words, where it gave one.
@@ -55,7 +55,7 @@ impl Refusal {
 
 /// A message received: its type and what follows its header.
 #[derive(Debug)]
-pub(in crate::sys) struct Message {
+pub(crate) struct Message {
     /// `nlmsg_type`.
     pub kind: u16,
     /// The payload, without padding.
@@ -64,7 +64,7 @@ pub(in crate::sys) struct Message {
 
 /// A message to send.
 #[derive(Debug)]
-pub(in crate::sys) struct Request {
+pub(crate) struct Request {
     /// `nlmsg_type`.
     pub kind: u16,
     /// `NLM_F_CREATE` and the like; `NLM_F_REQUEST` is added.
@@ -74,7 +74,7 @@ pub(in crate::sys) struct Request {
 }
 
 /// A netlink socket.
-pub(in crate::sys) struct Wire {
+pub(crate) struct Wire {
     socket: Socket,
     sequence: u32,
     /// The datagram received last.
@@ -392,7 +392,7 @@ impl<'a> Part<'a> {
 
 /// The attributes in a payload: their types, without the flags, and values. Ends at the first that
 /// is malformed.
-pub(in crate::sys) struct Attributes<'a>(pub &'a [u8]);
+pub(crate) struct Attributes<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Attributes<'a> {
     type Item = (u16, &'a [u8]);
@@ -407,12 +407,12 @@ impl<'a> Iterator for Attributes<'a> {
 }
 
 /// A string attribute, with or without the zero at its end.
-pub(in crate::sys) fn text_of(bytes: &[u8]) -> String {
+pub(crate) fn text_of(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
-pub(in crate::sys) fn malformed() -> io::Error {
+pub(crate) fn malformed() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "malformed answer from netlink")
 }
 

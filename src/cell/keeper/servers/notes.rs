@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cell::probe::Protocol;
 use crate::cell::refused::Refused;
-use crate::ocf::log;
+use crate::log;
 
 /// What was said when the servers were asked last.
 #[derive(Debug, Default)]

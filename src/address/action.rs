@@ -1,0 +1,403 @@
+//! What the actions do, given the cell's network namespace.
+
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::change::{ATTEMPTS, announce, error_of, fit, observe, own, state_of};
+use super::hindrance::{Found, barrier, unhindered};
+use super::kernel::Kernel;
+use super::place::{Place, routing};
+use super::record::{Record, Role, Wish, detour_name};
+use super::report;
+use super::rival::{self, Sought};
+use super::service::Service;
+use crate::cell::network;
+use crate::log;
+use crate::ocf::{Error, Explain, State, step};
+use crate::plan::vip::{
+    self, Desired, Family, Object, Observed, Request, Step, judge, judge_without_plan,
+};
+use crate::sys::announce::Wire;
+use crate::sys::netlink::Mac;
+
+/// How long a monitor leaves what is missing to portwatch, and how often it looks meanwhile.
+const MENDING: Duration = Duration::from_secs(3);
+const MENDING_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a start has led to.
+#[derive(Debug)]
+pub struct Started {
+    /// How the VIP is.
+    pub state: State,
+    /// The port that it was announced on, if that had to be done, and the socket that was used.
+    pub announced: Option<(String, Wire)>,
+}
+
+/// What some steps of a start have led to.
+pub(crate) struct Applied {
+    pub state: State,
+    desired: Desired,
+    /// Whether there was anything to do.
+    changed: bool,
+}
+
+impl Service<'_> {
+    /// Brings the VIP into service, wherever it was interrupted before, or takes over changed
+    /// parameters.
+    ///
+    /// # Errors
+    /// If it can't be on this node, is in use elsewhere, or the kernel refuses a step.
+    pub fn start(&self, wish: &Wish, place: &Place<'_>) -> Result<Started, Error> {
+        wish.check()?;
+        let before = Record::read(&self.runtime, self.instance);
+        let mut record = Record::new(wish, place.role());
+        record.claimed = before.and_then(|record| record.claimed);
+        let request = record.request();
+        let mut kernel = self.kernel(place.cell())?;
+        let seen = observe(&mut kernel, &request, &Family::BOTH)?;
+        let desired = Desired::new(&request, &seen).map_err(error_of)?;
+        if vip::start(&desired, &seen).is_empty() {
+            let state = state_of(judge(&desired, &seen));
+            let state = unhindered(&kernel, &request, &desired, state);
+            let state = self.served(record, place, (&desired, state))?;
+            return Ok(Started {
+                state,
+                announced: None,
+            });
+        }
+        let (wire, mut macs) = (Wire::open()?, kernel.macs());
+        if let Some(gateway) = wish.gateway.filter(|_| wish.routed) {
+            macs.extend(rival::router(&kernel, &desired, &seen, (&wire, gateway))?);
+        }
+        let sought = rival::search(&kernel, &desired, &seen, (&wire, &macs))?;
+        let (state, port) = self.bring(&mut kernel, record, sought, (&desired, &wire), place)?;
+        Ok(Started {
+            state,
+            announced: port.map(|port| (port, wire)),
+        })
+    }
+
+    /// Makes what the VIP needs and announces it; says on which port, if that had to be done.
+    pub(crate) fn bring(
+        &self,
+        kernel: &mut Kernel,
+        mut record: Record,
+        sought: Sought<'_>,
+        (desired, wire): (&Desired, &Wire),
+        place: &Place<'_>,
+    ) -> Result<(State, Option<String>), Error> {
+        let (request, wish) = (record.request(), record.wish.clone());
+        if let Sought::Claimed(other) = sought {
+            self.admit(desired, other)?;
+            record.claimed = Some(other.0);
+        }
+        // Whether it is on record is said when it is in service.
+        let lock = self.lock()?;
+        let _ = self.note_started(record.clone())?;
+        drop(lock);
+        if let Sought::Nobody(search) = sought {
+            // Up to the proxy entry nobody outside can tell that anything happens here.
+            self.apply(kernel, &request, |steps| {
+                &steps[..before_proxy(steps, wish.vip)]
+            })?;
+            match search.finish()? {
+                None => record.claimed = None,
+                Some(other) => {
+                    if let Err(e) = self.admit(desired, other) {
+                        self.clear(&wish.vserver, wish.vip, place.cell())?;
+                        return Err(e);
+                    }
+                    record.claimed = Some(other.0);
+                }
+            }
+        }
+        let mut port = None;
+        for _ in 0..ATTEMPTS {
+            let done = self.apply(kernel, &request, |steps| steps)?;
+            if done.changed {
+                announce(kernel, &done.desired, wire);
+                port.clone_from(&done.desired.port);
+            }
+            if !done.changed || !matches!(done.state, State::Failed(_)) {
+                let state = unhindered(kernel, &request, &done.desired, done.state);
+                let state = self.served(record, place, (&done.desired, state))?;
+                return Ok((state, port));
+            }
+        }
+        Err(Error::failed(format!(
+            "start {}: somebody else takes away what it makes",
+            wish.vip
+        )))
+    }
+
+    /// Notes that the VIP is in service, and says how it is.
+    fn served(
+        &self,
+        mut record: Record,
+        place: &Place<'_>,
+        (desired, state): (&Desired, State),
+    ) -> Result<State, Error> {
+        record.serving = true;
+        let claimed = record.claimed.map(Mac);
+        let noted = self.record_served(record, place)?;
+        Ok(match claimed.filter(|_| state == State::Running) {
+            Some(other) => rival::contested(desired, other),
+            None => noted.of(state, desired.vip),
+        })
+    }
+
+    /// Does those steps of a start that `choose` lets through, while no other address's agent does
+    /// anything.
+    fn apply(
+        &self,
+        kernel: &mut Kernel,
+        request: &Request,
+        choose: impl for<'s> Fn(&'s [Step]) -> &'s [Step],
+    ) -> Result<Applied, Error> {
+        step("waiting for other addresses' agents");
+        let _lock = self.lock()?;
+        self.apply_locked(kernel, request, choose)
+    }
+
+    /// The same for whoever has the lock.
+    pub(crate) fn apply_locked(
+        &self,
+        kernel: &mut Kernel,
+        request: &Request,
+        choose: impl for<'s> Fn(&'s [Step]) -> &'s [Step],
+    ) -> Result<Applied, Error> {
+        let seen = observe(kernel, request, &Family::BOTH)?;
+        let desired = Desired::new(request, &seen).map_err(error_of)?;
+        let steps = vip::start(&desired, &seen);
+        let steps = choose(&steps);
+        let Some(next) = steps.first() else {
+            return Ok(Applied {
+                state: state_of(judge(&desired, &seen)),
+                desired,
+                changed: false,
+            });
+        };
+        step("changing the kernel's state");
+        log::debug(format_args!("{} steps, first: {next}", steps.len()));
+        kernel
+            .apply(steps, self.deadline, Err)
+            .context(format!("start {}", request.vip))?;
+        fit(kernel, request);
+        let seen = observe(kernel, request, &own(request))?;
+        Ok(Applied {
+            state: state_of(judge(&desired, &seen)),
+            desired,
+            changed: true,
+        })
+    }
+
+    /// Takes the VIP out of service. Where clients go on to reach it by another node, what this node does
+    /// for that stays, and is portwatch's from then on; otherwise all goes that no other VIP needs.
+    ///
+    /// # Errors
+    /// If something of it is left that should not be, or can't be shown not to be.
+    pub fn stop(
+        &self,
+        vserver: &str,
+        vip: IpAddr,
+        cell: Option<BorrowedFd<'_>>,
+    ) -> Result<State, Error> {
+        let record = Record::read(&self.runtime, self.instance);
+        match record.map(|record| self.hand_over(&record, cell.is_some())) {
+            Some(Ok(true)) => return Ok(State::Stopped),
+            // The rest is only for the sake of connections: whatever is wrong, it can all go.
+            Some(Err(e)) => log::warn(e),
+            Some(Ok(false)) | None => {}
+        }
+        self.clear(vserver, vip, cell)
+    }
+
+    /// Takes the VIP out of service with all that no other needs, from any state.
+    ///
+    /// # Errors
+    /// If something of it is left, or can't be shown not to be.
+    pub(crate) fn clear(
+        &self,
+        vserver: &str,
+        vip: IpAddr,
+        cell: Option<BorrowedFd<'_>>,
+    ) -> Result<State, Error> {
+        step("waiting for other addresses' agents");
+        let lock = self.lock()?;
+        let cleared = self.clear_locked((vserver, vip), cell);
+        drop(lock);
+        if let Some(kernel) = cleared? {
+            kernel.close_aside();
+        }
+        Ok(State::Stopped)
+    }
+
+    /// The same for whoever has the lock. Returns what is to be closed aside after that is given back.
+    pub(crate) fn clear_locked(
+        &self,
+        (vserver, vip): (&str, IpAddr),
+        cell: Option<BorrowedFd<'_>>,
+    ) -> Result<Option<Kernel>, Error> {
+        let mut kernel = self.kernel(cell)?;
+        // First of all, as portwatch does not wait for the lock to move a VIP that is served: what it does after
+        // this it takes back itself.
+        if let Some(mut record) = Record::read(&self.runtime, self.instance) {
+            record.serving = false;
+            record
+                .write(&self.runtime, self.instance)
+                .unwrap_or_else(|e| {
+                    // To remove it takes no room, and says the same to portwatch.
+                    log::warn(e);
+                    self.forget();
+                });
+        }
+        let mut seen = kernel.observe(Some(vip), &Family::BOTH)?;
+        if vip::holder(vip, &seen).is_some_and(|link| link != network::outside(vserver)) {
+            // It runs here, but for another vserver: that one's resource stops it.
+            self.forget();
+            return Ok(None);
+        }
+        step("changing the kernel's state");
+        let to_do = |seen: &Observed| {
+            let mut left = vip::stop(vip, seen);
+            // One that is back is only still on record.
+            left.retain(
+                |step| !matches!(step, Step::Restore(key) if seen.settings.get(key) == seen.before.get(key)),
+            );
+            left
+        };
+        let (mut errors, mut left) = (Vec::new(), vip::stop(vip, &seen));
+        for _ in 0..ATTEMPTS {
+            errors.clear();
+            kernel.apply(&left, self.deadline, |e| {
+                errors.push(e);
+                Ok(())
+            })?;
+            // What counts is what is left, not what went wrong on the way.
+            seen = kernel.observe(Some(vip), &Family::BOTH)?;
+            left = to_do(&seen);
+            if left.is_empty() {
+                break;
+            }
+        }
+        for error in &errors {
+            log::warn(error);
+        }
+        match left.first() {
+            None => {
+                self.forget();
+                Record::forget(&self.runtime, &detour_name(vip));
+                Ok(Some(kernel))
+            }
+            Some(left) => Err(Error::failed(match errors.first() {
+                Some(first) => first.to_string(),
+                None => format!("still to do after stop: {left}"),
+            })),
+        }
+    }
+
+    /// How the VIP is. This changes nothing and starts no process, but has portwatch look after the VIP, by `mend`, if
+    /// something of it is missing.
+    ///
+    /// # Errors
+    /// If the kernel can't be asked.
+    pub fn monitor(
+        &self,
+        wish: &Wish,
+        cell: Option<BorrowedFd<'_>>,
+        mend: &dyn Fn(Instant),
+    ) -> Result<State, Error> {
+        if let Some(why) = self.started_otherwise(wish) {
+            return Ok(State::Failed(why));
+        }
+        let mut kernel = self.kernel(cell)?;
+        let alive = cell.is_some();
+        let found = self.examine(wish, &mut kernel, alive)?;
+        if !matches!(found.state, State::Failed(_)) {
+            return Ok(found.conclude(&kernel));
+        }
+        // It may have been in the middle of a move to another port, or portwatch can mend what
+        // somebody else took away: a restart would only take longer.
+        let routes = || {
+            let record = Record::read(&self.runtime, self.instance);
+            record.is_some_and(|r| matches!(r.role, Role::Router(_)))
+        };
+        let mends = !report::read(&self.runtime).is_empty() && (alive || routes());
+        if mends {
+            mend(self.deadline);
+        }
+        let until = Instant::now() + if mends { MENDING } else { Duration::ZERO };
+        loop {
+            let lock = self.lock()?;
+            let found = self.examine(wish, &mut kernel, alive)?;
+            drop(lock);
+            let is_over = Instant::now() >= until.min(self.deadline);
+            if is_over || !matches!(found.state, State::Failed(_)) {
+                return Ok(found.conclude(&kernel));
+            }
+            thread::sleep(MENDING_PAUSE);
+        }
+    }
+
+    fn examine(&self, wish: &Wish, kernel: &mut Kernel, alive: bool) -> Result<Found, Error> {
+        let role = match Record::read(&self.runtime, self.instance) {
+            Some(record) => record.role,
+            None => {
+                let lent = Record::read(&self.runtime, &detour_name(wish.vip));
+                // The resource is not here, only what another node's needs.
+                lent.map_or(Role::Home, |record| record.role)
+            }
+        };
+        let request = Record::new(wish, role.clone()).request();
+        let seen = observe(kernel, &request, &own(&request))?;
+        let there = match &role {
+            Role::Home => None,
+            Role::Router(way) => Some(way),
+            Role::Stranded(why) => return Ok(State::Degraded(why.clone()).into()),
+            Role::Ending(_) | Role::Detour(_) => return Ok(State::Stopped.into()),
+        };
+        let own = network::outside(&wish.vserver);
+        if vip::holder(wish.vip, &seen).is_some_and(|link| there.is_some() || link != own) {
+            return Ok(State::Stopped.into());
+        }
+        if !alive && there.is_none() {
+            let reason = format!("vserver {}'s cell does not run on this node", wish.vserver);
+            return Ok(state_of(judge_without_plan(wish.vip, &reason, &seen)).into());
+        }
+        fit(kernel, &request);
+        Ok(match Desired::new(&request, &seen) {
+            Ok(desired) => Found {
+                state: state_of(judge(&desired, &seen)),
+                routing: there.map(|way| routing(wish.vip, way)),
+                plan: Some((request, desired)),
+            },
+            Err(problem) => {
+                state_of(judge_without_plan(wish.vip, &problem.to_string(), &seen)).into()
+            }
+        })
+    }
+
+    /// Whether the VIP could be on this node.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn validate(&self, wish: &Wish) -> Result<(), Error> {
+        let request = wish.request();
+        let mut kernel = self.kernel(None)?;
+        let seen = observe(&mut kernel, &request, &own(&request))?;
+        let desired = Desired::new(&request, &seen).map_err(error_of)?;
+        vip::check_places(&request, &seen).map_err(error_of)?;
+        match barrier(&kernel, &request, &desired) {
+            Some(why) => Err(Error::host(why)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// How many of the steps come before the one that has a port answer for the VIP.
+fn before_proxy(steps: &[Step], vip: IpAddr) -> usize {
+    let is_proxy = |s: &Step| matches!(s, Step::Add(Object::Proxy(_, ip)) if *ip == vip);
+    steps.iter().position(is_proxy).unwrap_or(steps.len())
+}

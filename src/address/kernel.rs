@@ -1,0 +1,506 @@
+//! Between the plan's terms and the kernel's: what is there, and how a step is done.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use ipnetwork::IpNetwork;
+
+use super::settings::{read_settings, recall, stops_ipv6, without_ipv6};
+use super::terms::{element_of, filter, object_of, own, rule_from, rule_of, to_netlink};
+use crate::address::report;
+use crate::cell::network::{self, INSIDE, default_route};
+use crate::log;
+use crate::plan::vip::{
+    Element, Family, Link, Object, Observed, Out, Route, STAND_IN, Step, TO_TABLE, setting_keys,
+};
+use crate::sys::announce::Announcement;
+use crate::sys::netlink::{
+    self, Applied, LinkChange, Mac, OF_VRF, Proxy, RouteFilter, Scope, Socket, Via,
+};
+use crate::sys::nft::{self, Barrier, Passage, Standing};
+use crate::sys::state;
+use crate::sys::sysctl::{FORWARD_ALL_IPV6, Record};
+
+/// The maker of all that berth makes: `rtm_protocol` and its likes.
+pub(crate) const PROTOCOL: u8 = 190;
+/// The maker of the routes that a routing daemon may announce.
+const ANNOUNCED: u8 = 191;
+
+/// Where it is noted at which of the kernel's changes the tables were found whole.
+const WHOLE: &str = "nft.whole";
+const WHOLE_LIMIT: u64 = 4096;
+
+/// The kernel, as seen from this node and from one cell.
+pub(crate) struct Kernel {
+    route: Socket,
+    nft: nft::Socket,
+    cell: Option<Socket>,
+    record: Record,
+    /// Whether it was said that the record can't be written.
+    forgetful: bool,
+    runtime: PathBuf,
+    links: Vec<netlink::Link>,
+    /// Other programs' chains that forwarded packets pass, as they were seen last.
+    foreign: Vec<Barrier>,
+    /// The cell's end of its interface, as it was seen last.
+    inside: Option<netlink::Link>,
+}
+
+impl Kernel {
+    /// Opens the sockets; `cell` is the cell's network namespace, if it has one. `runtime` is where
+    /// the kernel settings' former values are recorded, and what portwatch reports.
+    pub fn open(cell: Option<BorrowedFd<'_>>, runtime: &Path) -> io::Result<Self> {
+        Ok(Self {
+            route: Socket::new()?,
+            nft: nft::Socket::new()?,
+            cell: cell.map(Socket::in_netns).transpose()?,
+            record: Record::empty(&runtime.join("vip.settings")),
+            forgetful: false,
+            runtime: runtime.to_owned(),
+            links: Vec::new(),
+            foreign: Vec::new(),
+            inside: None,
+        })
+    }
+
+    /// Ends what deleted something, without waiting for the kernel to have freed it.
+    pub fn close_aside(self) {
+        self.nft.close_aside();
+    }
+
+    /// What is there, as far as it concerns VIPs of `families`; `vip` is looked for in the cell. Of the
+    /// settings only those that berth has changed: see [`Kernel::observe_settings`].
+    pub fn observe(&mut self, vip: Option<IpAddr>, families: &[Family]) -> io::Result<Observed> {
+        let unread = self.record.reload().err();
+        if let Some(e) = &unread {
+            log::warn(format_args!(
+                "{e}: forwarding counts as berth's doing, other settings will not be put back"
+            ));
+        }
+        let mut seen = self.observe_ways(families)?;
+        seen.no_ipv6 = !network::has_ipv6();
+        if families.contains(&Family::V6) {
+            let ports = seen.links.iter().filter(|l| l.eligible);
+            seen.without_ipv6 = without_ipv6(ports.map(|l| l.name.as_str()))?;
+        }
+        seen.watched = report::read(&self.runtime);
+        match self.survey()? {
+            standing @ (Standing::Whole | Standing::Outdated) => {
+                seen.objects.insert(Object::Tables);
+                seen.outdated = standing == Standing::Outdated;
+            }
+            Standing::Damaged => seen.damaged = true,
+            Standing::Absent => {}
+        }
+        let families: Vec<netlink::Family> = families.iter().map(|f| to_netlink(*f)).collect();
+        let elements = self.nft.elements(&families)?;
+        seen.objects.extend(elements.into_iter().map(object_of));
+        if let Some(vip) = vip {
+            self.observe_cell(vip, &mut seen)?;
+        }
+        recall(&mut self.record, &seen, unread.is_some())?;
+        for (key, before) in self.record.iter() {
+            seen.before.insert(key.to_owned(), before);
+        }
+        let keys: Vec<String> = seen.before.keys().cloned().collect();
+        read_settings(
+            &mut seen,
+            keys.into_iter().chain([FORWARD_ALL_IPV6.to_owned()]),
+        )?;
+        Ok(seen)
+    }
+
+    /// How the tables are. While the kernel says that nothing has changed since they were found whole, without
+    /// chains of others in the way, they are not read again: that is the dearest part of a monitor.
+    fn survey(&mut self) -> io::Result<Standing> {
+        let now = self.nft.generation()?;
+        let file = self.runtime.join(WHOLE);
+        let is_noted = |now: &String| {
+            state::read(&file, WHOLE_LIMIT).is_ok_and(|noted| noted == now.as_bytes())
+        };
+        if now.as_ref().is_some_and(is_noted) {
+            self.foreign = Vec::new();
+            return Ok(Standing::Whole);
+        }
+        let (standing, foreign) = self.nft.survey()?;
+        if let (Some(now), Standing::Whole, true) = (now, standing, foreign.is_empty()) {
+            // Without it the next one reads the tables, too.
+            state::note(&file, now.as_bytes());
+        }
+        self.foreign = foreign;
+        Ok(standing)
+    }
+
+    /// Of that only what says which port each VIP is served through: links, addresses,
+    /// routes, rules, proxy entries.
+    pub fn observe_ways(&mut self, families: &[Family]) -> io::Result<Observed> {
+        self.links = self.route.links()?;
+        let mut seen = Observed::default();
+        self.observe_links(&mut seen)?;
+        for family in families {
+            self.observe_routing(to_netlink(*family), &mut seen)?;
+        }
+        Ok(seen)
+    }
+
+    /// The bytes that VIPs have moved since they were started.
+    pub fn traffic(&mut self) -> io::Result<BTreeMap<IpAddr, u64>> {
+        self.nft.traffic()
+    }
+
+    /// Adds the settings of one family of `links`.
+    pub fn observe_settings(
+        &self,
+        vip: IpAddr,
+        links: &[String],
+        seen: &mut Observed,
+    ) -> io::Result<()> {
+        let keys = links
+            .iter()
+            .flat_map(|link| setting_keys(Family::of(&vip), link));
+        read_settings(seen, keys)
+    }
+
+    fn observe_cell(&mut self, vip: IpAddr, seen: &mut Observed) -> io::Result<()> {
+        let Some(cell) = &mut self.cell else {
+            return Ok(());
+        };
+        let Some(inside) = cell.link(INSIDE)? else {
+            return Ok(());
+        };
+        let addresses = cell.addresses(Some(inside.index))?;
+        self.inside = Some(inside.clone());
+        if addresses.iter().any(|a| a.address.ip() == vip) {
+            seen.objects.insert(Object::Address(vip));
+        }
+        let default = default_route(inside.index, vip.is_ipv6());
+        let filter = RouteFilter {
+            table: Some(default.table),
+            protocol: None,
+        };
+        let routes = cell.routes(netlink::Family::of(&vip), filter)?;
+        if routes.iter().any(|r| r.destination == default.destination) {
+            seen.objects.insert(Object::CellRoute(Family::of(&vip)));
+        }
+        Ok(())
+    }
+
+    fn observe_links(&mut self, seen: &mut Observed) -> io::Result<()> {
+        let addresses = self.route.addresses(None)?;
+        for link in &self.links {
+            let own = addresses.iter().filter(|a| a.link == link.index);
+            let mut kept = Vec::new();
+            for address in own {
+                match address.address {
+                    IpNetwork::V4(a) if a.ip() == STAND_IN => {
+                        seen.objects.insert(Object::StandIn(link.name.clone()));
+                    }
+                    IpNetwork::V6(a) if a.ip().is_unicast_link_local() => {}
+                    other => kept.push(other),
+                }
+            }
+            seen.links.push(Link {
+                name: link.name.clone(),
+                up: link.up,
+                carrier: link.carrier,
+                eligible: !link.loopback && !network::is_own(link),
+                addresses: kept,
+            });
+        }
+        Ok(())
+    }
+
+    fn observe_routing(&mut self, family: netlink::Family, seen: &mut Observed) -> io::Result<()> {
+        let [own, announced] = [(None, PROTOCOL), (Some(TO_TABLE), ANNOUNCED)].map(filter);
+        let mut routes = self.route.routes(family, own)?;
+        routes.extend(self.route.routes(family, announced)?);
+        for route in routes {
+            let Some(out) = self.out_of(route.via) else {
+                continue;
+            };
+            seen.objects.insert(Object::Route(Route {
+                table: route.table,
+                to: route.destination,
+                metric: route.metric,
+                out,
+                announced: route.protocol == ANNOUNCED,
+            }));
+        }
+        let rules = self.route.rules(family)?;
+        let of_vrf = |rule: &netlink::Rule| rule.action == netlink::Action::Lookup(OF_VRF);
+        seen.has_vrfs |= rules.iter().any(of_vrf);
+        let own = rules.into_iter().filter(|r| r.protocol == PROTOCOL);
+        seen.objects
+            .extend(own.map(|rule| Object::Rule(rule_from(rule))));
+        let proxies = self.route.proxies(family)?.into_iter();
+        for proxy in proxies.filter(|p| p.protocol == PROTOCOL) {
+            if let Some(name) = self.name(proxy.link) {
+                seen.objects.insert(Object::Proxy(name, proxy.address));
+            }
+        }
+        Ok(())
+    }
+
+    fn out_of(&self, via: Via) -> Option<Out> {
+        Some(match via {
+            Via::Link(link) => Out::Link(self.name(link)?),
+            Via::Gateway { link, gateway, .. } => Out::Gateway(self.name(link)?, gateway),
+            Via::Unreachable => Out::Unreachable,
+        })
+    }
+
+    fn name(&self, index: u32) -> Option<String> {
+        let link = self.links.iter().find(|l| l.index == index);
+        link.map(|l| l.name.clone())
+    }
+
+    fn link(&self, name: &str) -> io::Result<&netlink::Link> {
+        let link = self.links.iter().find(|l| l.name == name);
+        link.ok_or_else(|| io::Error::other(format!("there is no interface {name}")))
+    }
+
+    /// Has the interface of the cell that was observed, called `name` on the node, carry packets as large
+    /// as the node's ports do.
+    pub fn fit(&mut self, name: &str) -> io::Result<()> {
+        let mtu = network::mtu(&self.links);
+        let change = LinkChange {
+            mtu: Some(mtu),
+            ..LinkChange::default()
+        };
+        // Neither end sends what the other one would not take.
+        let differs = |link: &netlink::Link| link.mtu != mtu;
+        if self.link(name).is_ok_and(differs) {
+            self.route.change_link(name, &change)?;
+        }
+        match (&mut self.cell, &self.inside) {
+            (Some(cell), Some(inside)) if differs(inside) => cell.change_link(INSIDE, &change),
+            _ => Ok(()),
+        }
+    }
+
+    /// Another program's chain that drops what VIPs of `family` receive and send between a port and an
+    /// interface that leads inwards, which need not be there yet.
+    pub fn barrier(
+        &self,
+        family: Family,
+        (port, inward): (&str, &str),
+    ) -> io::Result<Option<Barrier>> {
+        if self.foreign.is_empty() {
+            return Ok(None);
+        }
+        let index = |name: &str| self.link(name).map_or(0, |link| link.index);
+        let passage = Passage {
+            family: to_netlink(family),
+            port: (port, index(port)),
+            inward: (inward, index(inward)),
+        };
+        // A reading that is given up leaves a socket that can't be read by any more: not the one of the tables.
+        let found = nft::Socket::new()?.barriers_among(&self.foreign, &[passage])?;
+        Ok(found.into_iter().next())
+    }
+
+    /// The Ethernet address and number of a port.
+    pub fn port(&self, name: &str) -> io::Result<(u32, Mac)> {
+        let link = self.link(name)?;
+        let mac = link
+            .mac
+            .ok_or_else(|| io::Error::other(format!("port {name} is not Ethernet")))?;
+        Ok((link.index, mac))
+    }
+
+    /// The Ethernet addresses of all of the node's interfaces.
+    pub fn macs(&self) -> Vec<Mac> {
+        self.links.iter().filter_map(|l| l.mac).collect()
+    }
+
+    /// That `vip` is now at `port`.
+    pub fn announcement(&self, port: &str, vip: IpAddr) -> io::Result<Announcement> {
+        let (link, mac) = self.port(port)?;
+        Ok(Announcement {
+            link,
+            mac,
+            address: vip,
+        })
+    }
+
+    /// Does `steps` in their order, those on nftables sets that follow each other in one
+    /// transaction. `failed` is told of each step that did not work and decides whether to go on.
+    pub fn apply(
+        &mut self,
+        steps: &[Step],
+        deadline: Instant,
+        mut failed: impl FnMut(io::Error) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut rest = steps;
+        while let [first, ..] = rest {
+            let elements: Vec<Change<'_>> = rest.iter().map_while(Change::of).collect();
+            let (now, later) = rest.split_at(elements.len().max(1));
+            let result = match elements.is_empty() {
+                true => self.step(first, deadline),
+                false => self.change_elements(&elements),
+            };
+            for step in now {
+                log::debug(step);
+            }
+            result.or_else(&mut failed)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn change_elements(&mut self, changes: &[Change<'_>]) -> io::Result<()> {
+        let (mut add, mut delete) = (Vec::new(), Vec::new());
+        for change in changes {
+            match change {
+                Change::Add(element) => add.push(element_of(element)),
+                Change::Remove(element) => delete.push(element_of(element)),
+            }
+        }
+        self.nft.change(&delete, &add)
+    }
+
+    fn step(&mut self, step: &Step, deadline: Instant) -> io::Result<()> {
+        let done = match step {
+            Step::Add(object) => self.add(object, deadline),
+            Step::Remove(object) => self.remove(object).map(|_| ()),
+            Step::Set(key, value) => self.record.change(key, *value),
+            Step::Restore(key) => self.record.restore(key),
+        };
+        if let Some(e) = self.record.unsaved().filter(|_| !self.forgetful) {
+            log::warn(format_args!(
+                "{e}: some of the node's settings will not be put back"
+            ));
+            self.forgetful = true;
+        }
+        done
+    }
+
+    fn add(&mut self, object: &Object, deadline: Instant) -> io::Result<()> {
+        match object {
+            Object::Tables => self.nft.create(stops_ipv6(&self.record)?, deadline),
+            Object::StandIn(port) => {
+                let link = self.link(port)?.index;
+                let address = own(link, STAND_IN.into(), Scope::Host);
+                self.route.add_address(&address).map(|_| ())
+            }
+            Object::Address(vip) => {
+                let (cell, link) = self.inside()?;
+                cell.add_address(&own(link, *vip, Scope::Universe))
+                    .map(|_| ())
+            }
+            Object::CellRoute(family) => {
+                let (cell, link) = self.inside()?;
+                let ipv6 = *family == Family::V6;
+                cell.add_route(&default_route(link, ipv6)).map(|_| ())
+            }
+            Object::Route(route) => {
+                let route = self.route_of(route)?;
+                self.route.replace_route(&route)
+            }
+            Object::Rule(rule) => self.route.add_rule(&rule_of(rule)).map(|_| ()),
+            Object::Proxy(port, vip) => {
+                let proxy = self.proxy_of(port, *vip)?;
+                self.route.add_proxy(&proxy)
+            }
+            Object::Element(element) => self.change_elements(&[Change::Add(element)]),
+        }
+    }
+
+    fn remove(&mut self, object: &Object) -> io::Result<Applied> {
+        match object {
+            Object::Tables => {
+                // One that stays is of a state that does not come back.
+                let _ = fs::remove_file(self.runtime.join(WHOLE));
+                self.nft.delete().map(|()| Applied::Changed)
+            }
+            Object::StandIn(port) => {
+                let link = self.link(port)?.index;
+                let address = own(link, STAND_IN.into(), Scope::Host);
+                self.route.delete_address(&address)
+            }
+            Object::Address(vip) => {
+                let (cell, link) = self.inside()?;
+                cell.delete_address(&own(link, *vip, Scope::Universe))
+            }
+            Object::Route(route) => {
+                let route = self.route_of(route)?;
+                self.route.delete_route(&route)
+            }
+            Object::Rule(rule) => self.route.delete_rule(&rule_of(rule)),
+            Object::Proxy(port, vip) => {
+                let proxy = self.proxy_of(port, *vip)?;
+                self.route.delete_proxy(&proxy)
+            }
+            Object::CellRoute(family) => {
+                let (cell, link) = self.inside()?;
+                let ipv6 = *family == Family::V6;
+                cell.delete_route(&default_route(link, ipv6))
+            }
+            Object::Element(element) => self
+                .change_elements(&[Change::Remove(element)])
+                .map(|()| Applied::Changed),
+        }
+    }
+
+    /// The cell's socket, and the number of its interface.
+    fn inside(&mut self) -> io::Result<(&mut Socket, u32)> {
+        let gone = || io::Error::other(format!("there is no interface {INSIDE} in the cell"));
+        let cell = self.cell.as_mut().ok_or_else(gone)?;
+        let link = cell.link(INSIDE)?.ok_or_else(gone)?;
+        Ok((cell, link.index))
+    }
+
+    fn route_of(&self, route: &Route) -> io::Result<netlink::Route> {
+        let via = match &route.out {
+            Out::Link(link) => Via::Link(self.link(link)?.index),
+            Out::Gateway(link, gateway) => Via::Gateway {
+                link: self.link(link)?.index,
+                gateway: *gateway,
+                // A port without an address of its own has no subnet either.
+                onlink: gateway.is_ipv4(),
+            },
+            Out::Unreachable => Via::Unreachable,
+        };
+        Ok(netlink::Route {
+            destination: route.to,
+            via,
+            table: route.table,
+            metric: route.metric,
+            protocol: match route.announced {
+                true => ANNOUNCED,
+                false => PROTOCOL,
+            },
+            rto_min: None,
+        })
+    }
+
+    fn proxy_of(&self, port: &str, vip: IpAddr) -> io::Result<Proxy> {
+        Ok(Proxy {
+            link: self.link(port)?.index,
+            address: vip,
+            protocol: PROTOCOL,
+        })
+    }
+}
+
+/// A change to an nftables set.
+enum Change<'a> {
+    Add(&'a Element),
+    Remove(&'a Element),
+}
+
+impl<'a> Change<'a> {
+    /// The change that a step is, if it is one.
+    const fn of(step: &'a Step) -> Option<Self> {
+        match step {
+            Step::Add(Object::Element(element)) => Some(Self::Add(element)),
+            Step::Remove(Object::Element(element)) => Some(Self::Remove(element)),
+            Step::Add(_) | Step::Remove(_) | Step::Set(..) | Step::Restore(_) => None,
+        }
+    }
+}

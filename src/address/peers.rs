@@ -1,0 +1,159 @@
+//! The Ethernet addresses of the cluster's nodes, those that are down included: what a switch or a proxy
+//! still says of a node that was fenced is told from a stranger's claim by them, and from that of a node that
+//! is up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::cluster::tool;
+use crate::log;
+use crate::portwatch::publisher::{Publisher, Value, Values};
+use crate::sys::netlink::Mac;
+use crate::sys::state;
+
+/// The private attribute by which a node tells the addresses of its ports, by commas.
+pub(crate) const ATTRIBUTE: &str = "berth-macs";
+/// How often the other nodes' are asked for, and how soon again after the first time: all nodes may
+/// have just been started.
+const ASK: Duration = Duration::from_secs(60);
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// Some dozens of nodes with some dozens of ports.
+const LIMIT: u64 = 1 << 20;
+const NODES: usize = 256;
+const PORTS: usize = 256;
+
+/// The addresses, by their nodes.
+type Known = BTreeMap<String, Vec<[u8; 6]>>;
+
+fn file(runtime: &Path) -> PathBuf {
+    runtime.join("peers.json")
+}
+
+/// What is on record of the other nodes; what can't be read is nothing.
+fn read(runtime: &Path) -> Known {
+    let read = || -> Option<Known> {
+        serde_json::from_slice(&state::read(&file(runtime), LIMIT).ok()?).ok()
+    };
+    read().unwrap_or_default()
+}
+
+/// The node that has, or had, a port with this address.
+pub(crate) fn node_of(runtime: &Path, mac: [u8; 6]) -> Option<String> {
+    let mut known = read(runtime).into_iter();
+    known
+        .find(|(_, macs)| macs.contains(&mac))
+        .map(|(node, _)| node)
+}
+
+/// Whether the cluster still has what `node` said of its ports, and this address is one of them: the cluster
+/// forgets that of a node that is down. `None`: it does not answer. Blocks.
+pub(crate) fn is_member(node: &str, mac: [u8; 6], deadline: Instant) -> Option<bool> {
+    let values = tool::read_attribute(ATTRIBUTE, deadline);
+    let values = values.map_err(log::warn).ok()?;
+    let ports = values.get(node).map(String::as_str).unwrap_or_default();
+    Some(ports.split(',').filter_map(parse).any(|port| port == mac))
+}
+
+/// What the daemon does for that: it tells the other nodes this one's, and keeps theirs on record.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    runtime: PathBuf,
+    known: Known,
+    told: BTreeSet<Mac>,
+    ask_at: Instant,
+    asked: bool,
+}
+
+impl Peers {
+    /// Goes on with what is on record.
+    pub fn new(runtime: &Path, now: Instant) -> Self {
+        Self {
+            runtime: runtime.to_owned(),
+            known: read(runtime),
+            told: BTreeSet::new(),
+            ask_at: now,
+            asked: false,
+        }
+    }
+
+    /// Tells the cluster this node's addresses if they have changed, and asks for the others' in time.
+    pub fn tell_and_ask(&mut self, own: &BTreeSet<Mac>, publisher: &mut Publisher, now: Instant) {
+        if *own != self.told {
+            self.told.clone_from(own);
+            let macs: Vec<String> = own.iter().take(PORTS).map(Mac::to_string).collect();
+            let value = Value {
+                text: Some(macs.join(",")),
+                private: true,
+                dampened: false,
+            };
+            publisher.want(ATTRIBUTE.to_owned(), value);
+        }
+        if self.ask_at <= now {
+            self.ask_at = now + if self.asked { ASK } else { ASK_AGAIN };
+            self.asked = true;
+            publisher.ask(ATTRIBUTE.to_owned());
+        }
+    }
+
+    /// Takes note of what the nodes but `own` say, and keeps what those have said that are gone: the
+    /// cluster forgets a node that is down, and that is the one in question.
+    pub fn told(&mut self, values: &Values, own: &str) {
+        let before = self.known.clone();
+        for (node, text) in values.iter().filter(|(node, _)| *node != own) {
+            if self.known.len() < NODES || self.known.contains_key(node) {
+                let macs = text.split(',').take(PORTS).filter_map(parse).collect();
+                self.known.insert(node.clone(), macs);
+            }
+        }
+        if self.known != before {
+            let written = serde_json::to_vec(&self.known).map_err(io::Error::from);
+            written
+                .and_then(|text| state::replace(&file(&self.runtime), &text))
+                .unwrap_or_else(log::warn);
+        }
+    }
+}
+
+fn parse(text: &str) -> Option<[u8; 6]> {
+    let bytes: Option<Vec<u8>> = text
+        .split(':')
+        .map(|byte| u8::from_str_radix(byte, 16).ok())
+        .collect();
+    bytes?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats;
+
+    #[test]
+    fn a_node_that_is_gone_is_remembered_and_one_that_has_changed_is_known_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, two] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 0xfe]];
+        let node = |mac| node_of(dir.path(), mac);
+        assert_eq!(node(one), None);
+        let says = |pairs: &[(&str, &str)]| {
+            let mut peers = Peers::new(dir.path(), Instant::now());
+            let values = pairs.iter().map(|(n, text)| ((*n).into(), (*text).into()));
+            peers.told(&values.collect(), "n1");
+        };
+        says(&[
+            ("n1", "02:00:00:00:00:fe"),
+            ("n2", "02:00:00:00:00:01"),
+            ("n3", "nonsense,02:00:00:00:00:fe,02:zz:00:00:00:01,02:00"),
+        ]);
+        assert_eq!(node(one).as_deref(), Some("n2"));
+        assert_eq!(node(two).as_deref(), Some("n3"));
+        says(&[("n3", "02:00:00:00:00:03")]);
+        assert_eq!(node(one).as_deref(), Some("n2"));
+        assert_eq!(node(two), None);
+    }
+
+    #[test]
+    fn what_daemons_of_all_versions_leave_can_be_read() {
+        formats::check("peers.jsonl", &["peers"], |_: &Known| "peers");
+    }
+}

@@ -1,0 +1,39 @@
+//! Where the cell of a VIP is, as seen from this node.
+
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+
+use super::record::{Leg, Path as Way, Role};
+
+/// Where a VIP's cell is, as seen from this node.
+#[derive(Debug, Clone)]
+pub enum Place<'a> {
+    /// Here: the cell's network namespace.
+    Here(BorrowedFd<'a>),
+    /// On another node, to which this one routes.
+    There(Way),
+    /// Here, but another node routes: nothing is announced here.
+    Detour(BorrowedFd<'a>, Leg),
+}
+
+impl<'a> Place<'a> {
+    pub(crate) fn cell(&self) -> Option<BorrowedFd<'a>> {
+        match self {
+            Self::Here(cell) | Self::Detour(cell, _) => Some(*cell),
+            Self::There(_) => None,
+        }
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        match self {
+            Self::Here(_) => Role::Home,
+            Self::There(way) => Role::Router(way.clone()),
+            Self::Detour(_, leg) => Role::Detour(Some(leg.clone())),
+        }
+    }
+}
+
+/// What is said of a VIP that this node routes for.
+pub(crate) fn routing(vip: IpAddr, way: &Way) -> String {
+    format!("routing {vip} for {} over {}", way.node, way.subnet)
+}

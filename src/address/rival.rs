@@ -1,0 +1,312 @@
+//! Somebody else on the network who answers for a VIP.
+//!
+//! The cluster says where a VIP is, and another node has been stopped or fenced before this one starts
+//! it. Who claims it all the same is a ghost (a switch, a proxy, or a node cut off from its disks alone
+//! that goes on answering for it), or a stranger who was given the same address by mistake. A ghost must
+//! not keep the address down, on this node and then on all others. So the address of a node that is down
+//! is no reason to refuse a start. A stranger is one once, and so is a node that is up, which may be about
+//! to give the address up: the administrator is told, and what the cluster starts again it means. From then on the address is defended (RFC 5227, 2.4 c).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use super::change::{announce, error_of, observe, own};
+use super::kernel::Kernel;
+use super::record::{Record, Role};
+use super::service::Service;
+use crate::address::peers;
+use crate::log;
+use crate::ocf::{Error, State, step};
+use crate::plan::vip::{Desired, Object, Observed};
+use crate::sys::announce::{Probe, Search, Wire};
+use crate::sys::netlink::Mac;
+use crate::sys::state;
+
+/// How long a start waits for an answer to its first probe before it changes anything. Who lives on the
+/// network answers within a fraction of it; late answers are waited for meanwhile.
+const FIRST_ANSWER: Duration = Duration::from_millis(10);
+/// How long the cluster may take to say whether a node is up.
+const MEMBER_LIMIT: Duration = Duration::from_secs(2);
+/// How long a refusal is remembered: a stranger who comes later is told of anew. A silence in between does not end
+/// it, or whoever falls silent now and then could have each failover's first start refused.
+const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+/// Refusals are some dozens of bytes each; a longer file is not one of berth's.
+const LIMIT: u64 = 1 << 20;
+/// More VIPs than a node can have.
+const REFUSALS: usize = 4096;
+
+/// What a search for another user has found so far.
+pub(crate) enum Sought<'a> {
+    /// There can't be one, or this node answers for the address already.
+    Needless,
+    /// Nobody; the search goes on.
+    Nobody(Search<'a>),
+    /// Whoever has this Ethernet address.
+    Claimed(Mac),
+}
+
+/// The starts that were refused on this node for somebody's claim.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Refusals(BTreeMap<IpAddr, Refusal>);
+
+/// Such a refusal.
+#[derive(Debug, Serialize, Deserialize)]
+struct Refusal {
+    /// Who claimed the address.
+    by: [u8; 6],
+    /// Seconds from the node's boot to the refusal.
+    at: u64,
+}
+
+impl Refusals {
+    fn file(runtime: &Path) -> PathBuf {
+        runtime.join("vip.claims")
+    }
+
+    /// Those that count; what can't be read is none.
+    fn read(runtime: &Path, now: u64) -> Self {
+        let read = || -> Option<Self> {
+            serde_json::from_slice(&state::read(&Self::file(runtime), LIMIT).ok()?).ok()
+        };
+        let mut refusals = read().unwrap_or_default();
+        let fresh = |r: &Refusal| now.saturating_sub(r.at) < REMEMBERED.as_secs();
+        refusals.0.retain(|_, refusal| fresh(refusal));
+        refusals
+    }
+
+    fn write(&self, runtime: &Path) -> std::io::Result<()> {
+        state::replace(&Self::file(runtime), &serde_json::to_vec(self)?)
+    }
+}
+
+/// Seconds since the node's boot: unlike the time of day, nobody sets them.
+fn since_boot() -> u64 {
+    let time = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from);
+    time.unwrap_or_default().as_secs()
+}
+
+impl Service<'_> {
+    /// Decides whether a start goes on although somebody has claimed the VIP.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub(crate) fn admit(&self, desired: &Desired, other: Mac) -> Result<(), Error> {
+        let vip = desired.vip;
+        let node = peers::node_of(&self.runtime, other.0);
+        if let Some(node) = &node {
+            step("asking the cluster for the address's other user");
+            let limit = self.deadline.min(Instant::now() + MEMBER_LIMIT);
+            if peers::is_member(node, other.0, limit) != Some(true) {
+                log::warn(format_args!(
+                    "{vip} is also answered for by {other}, which is what was node {node}: it is started, since the cluster has it here"
+                ));
+                return Ok(());
+            }
+        }
+        let _lock = self.lock()?;
+        let now = since_boot();
+        let mut refusals = Refusals::read(&self.runtime, now);
+        if refusals.0.contains_key(&vip) {
+            log::warn(format_args!(
+                "{vip} is also used by {other}: it is started, since a start was refused for that before"
+            ));
+            return Ok(());
+        }
+        if refusals.0.len() >= REFUSALS {
+            refusals.0.clear();
+        }
+        refusals.0.insert(
+            vip,
+            Refusal {
+                by: other.0,
+                at: now,
+            },
+        );
+        match refusals.write(&self.runtime) {
+            Ok(()) => Err(in_use(desired, other, node.as_deref())),
+            Err(e) => {
+                // It would be refused for ever.
+                log::warn(format_args!(
+                    "{vip} is also used by {other}: it is started, since a refusal can't be noted: {e}"
+                ));
+                Ok(())
+            }
+        }
+    }
+
+    /// Where somebody claimed the VIP too when it was started, looks whether that is over; if not,
+    /// announces the VIP once more, and says who it is. That the network can't be asked is no fault of a VIP that
+    /// is served: then its state is as it was.
+    pub fn defend(&self, cell: BorrowedFd<'_>, state: State) -> State {
+        let record = Record::read(&self.runtime, self.instance);
+        let claimed = record.filter(|r| r.claimed.is_some() && r.role == Role::Home);
+        let (Some(record), State::Running) = (claimed, &state) else {
+            return state;
+        };
+        match self.contest(cell, &record) {
+            Ok(contested) => contested.unwrap_or(state),
+            Err(e) => {
+                log::warn(format_args!(
+                    "look for another user of {}: {e}",
+                    record.wish.vip
+                ));
+                state
+            }
+        }
+    }
+
+    /// How the VIP on `record` is, if somebody still claims it, too.
+    fn contest(&self, cell: BorrowedFd<'_>, record: &Record) -> Result<Option<State>, Error> {
+        let request = record.request();
+        let mut kernel = self.kernel(Some(cell))?;
+        let seen = observe(&mut kernel, &request, &own(&request))?;
+        let desired = Desired::new(&request, &seen).map_err(error_of)?;
+        let (wire, macs) = (Wire::open()?, kernel.macs());
+        let probe = probe(&kernel, &desired, &seen, (desired.vip, &macs))?;
+        let Some(probe) = probe else {
+            return Ok(None);
+        };
+        step("looking for another user of the address");
+        let other = Search::begin(&wire, probe)?.finish()?;
+        if other.is_some() {
+            announce(&kernel, &desired, &wire);
+        }
+        let claimed = other.map(|mac| mac.0);
+        let lock = self.lock()?;
+        let now = Record::read(&self.runtime, self.instance);
+        if let Some(now) = now.filter(|now| now == record && now.claimed != claimed) {
+            let changed = Record { claimed, ..now };
+            let written = changed.write(&self.runtime, self.instance);
+            written.unwrap_or_else(log::warn);
+        }
+        drop(lock);
+        Ok(other.map(|other| contested(&desired, other)))
+    }
+}
+
+/// How a VIP is that somebody else answers for, too.
+pub(crate) fn contested(desired: &Desired, other: Mac) -> State {
+    let port = desired.port.as_deref().unwrap_or_default();
+    State::Degraded(format!(
+        "{} is also claimed by {other} on the network of {port}",
+        desired.vip
+    ))
+}
+
+/// The router's Ethernet address. Its claim to an announced VIP is that of a proxy: it answers for one
+/// that was reached by another subnet until it has heard that this is over, which takes seconds.
+pub(crate) fn router(
+    kernel: &Kernel,
+    desired: &Desired,
+    seen: &Observed,
+    (wire, gateway): (&Wire, IpAddr),
+) -> Result<Option<Mac>, Error> {
+    let probe = probe(kernel, desired, seen, (gateway, &[]))?;
+    let Some(probe) = probe.filter(|_| !is_answered(desired, seen)) else {
+        return Ok(None);
+    };
+    step("looking for the gateway");
+    Ok(Search::begin(wire, probe)?.listen(FIRST_ANSWER)?)
+}
+
+/// Begins to look for the VIP on the network, unless this node answers for it already.
+///
+/// # Errors
+/// If the network can't be asked.
+pub(crate) fn search<'a>(
+    kernel: &Kernel,
+    desired: &Desired,
+    seen: &Observed,
+    (wire, ignore): (&'a Wire, &'a [Mac]),
+) -> Result<Sought<'a>, Error> {
+    let probe = probe(kernel, desired, seen, (desired.vip, ignore))?;
+    let Some(probe) = probe.filter(|_| !is_answered(desired, seen)) else {
+        return Ok(Sought::Needless);
+    };
+    step("looking for another user of the address");
+    let mut search = Search::begin(wire, probe)?;
+    Ok(match search.listen(FIRST_ANSWER)? {
+        None => Sought::Nobody(search),
+        Some(other) => Sought::Claimed(other),
+    })
+}
+
+/// Whether this node answers for the VIP.
+fn is_answered(desired: &Desired, seen: &Observed) -> bool {
+    let answers = |o: &Object| matches!(o, Object::Proxy(_, ip) if *ip == desired.vip);
+    seen.objects.iter().any(answers)
+}
+
+/// A question on the network of the VIP's port, if it can have another user there.
+fn probe<'a>(
+    kernel: &Kernel,
+    desired: &Desired,
+    seen: &Observed,
+    (address, ignore): (IpAddr, &'a [Mac]),
+) -> Result<Option<Probe<'a>>, Error> {
+    let carrier = |port: &&String| seen.link(port).is_some_and(|l| l.carrier);
+    let port = desired.port.as_ref().filter(carrier);
+    // On another subnet only routers could answer for it.
+    let Some(port) = port.filter(|_| !desired.elsewhere) else {
+        return Ok(None);
+    };
+    let (link, mac) = kernel.port(port)?;
+    let own = seen.link(port).into_iter().flat_map(|l| &l.addresses);
+    let sender = own
+        .filter(|a| desired.subnet.contains(a.ip()))
+        .find_map(|a| match a.ip() {
+            IpAddr::V4(ip) => Some(ip),
+            IpAddr::V6(_) => None,
+        });
+    Ok(Some(Probe {
+        link,
+        mac,
+        address,
+        sender,
+        ignore,
+    }))
+}
+
+fn in_use(desired: &Desired, other: Mac, node: Option<&str>) -> Error {
+    let port = desired.port.as_deref().unwrap_or_default();
+    let who = node.map_or_else(
+        || other.to_string(),
+        |node| format!("{other} of node {node}"),
+    );
+    Error::failed(format!(
+        "parameter ip: {} is already in use by {who} at {port}; the next start takes it",
+        desired.vip
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats;
+
+    #[test]
+    fn refusals_of_all_versions_can_be_read() {
+        formats::check("vip-claims.jsonl", &["refused"], |_: &Refusals| "refused");
+    }
+
+    #[test]
+    fn a_refusal_counts_for_a_day() {
+        let dir = tempfile::tempdir().unwrap();
+        let vip: IpAddr = "10.1.0.50".parse().unwrap();
+        let refusal = Refusal {
+            by: [2; 6],
+            at: 100,
+        };
+        Refusals([(vip, refusal)].into()).write(dir.path()).unwrap();
+        let counts = |now| Refusals::read(dir.path(), now).0.contains_key(&vip);
+        assert!(counts(100) && counts(86_499) && !counts(86_500));
+        std::fs::write(Refusals::file(dir.path()), "{").unwrap();
+        assert!(!counts(100));
+    }
+}

@@ -1,0 +1,111 @@
+//! The plan's terms in the kernel's, and the reverse.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use super::kernel::PROTOCOL;
+use crate::plan::vip::{Action, Element, Family, Incoming, Object, Rule};
+use crate::sys::netlink::{self, Address, Mac, RouteFilter, Scope};
+use crate::sys::nft;
+
+pub(crate) fn filter((table, protocol): (Option<u32>, u8)) -> RouteFilter {
+    RouteFilter {
+        table,
+        protocol: Some(protocol),
+    }
+}
+
+/// An address of berth's.
+pub(crate) fn own(link: u32, ip: IpAddr, scope: Scope) -> Address {
+    Address {
+        link,
+        address: IpNetwork::from(ip),
+        scope,
+        protocol: PROTOCOL,
+        unusable: false,
+    }
+}
+
+pub(crate) fn rule_of(rule: &Rule) -> netlink::Rule {
+    netlink::Rule {
+        family: to_netlink(rule.family),
+        preference: rule.preference,
+        from: rule.from,
+        incoming: match &rule.incoming {
+            Incoming::Any => netlink::Incoming::Any,
+            Incoming::By(link) => netlink::Incoming::By(link.clone()),
+            Incoming::Forwarded => netlink::Incoming::Forwarded,
+        },
+        action: match rule.action {
+            Action::Lookup(table) => netlink::Action::Lookup(table),
+            Action::Blackhole => netlink::Action::Blackhole,
+            Action::Goto(preference) => netlink::Action::Goto(preference),
+            Action::Nothing => netlink::Action::Nothing,
+        },
+        protocol: PROTOCOL,
+    }
+}
+
+pub(crate) fn rule_from(rule: netlink::Rule) -> Rule {
+    Rule {
+        family: from_netlink(rule.family),
+        preference: rule.preference,
+        from: rule.from,
+        incoming: match rule.incoming {
+            netlink::Incoming::Any => Incoming::Any,
+            netlink::Incoming::By(link) => Incoming::By(link),
+            netlink::Incoming::Forwarded => Incoming::Forwarded,
+        },
+        action: match rule.action {
+            netlink::Action::Lookup(table) => Action::Lookup(table),
+            netlink::Action::Blackhole => Action::Blackhole,
+            netlink::Action::Goto(preference) => Action::Goto(preference),
+            netlink::Action::Nothing => Action::Nothing,
+        },
+    }
+}
+
+pub(crate) const fn to_netlink(family: Family) -> netlink::Family {
+    match family {
+        Family::V4 => netlink::Family::V4,
+        Family::V6 => netlink::Family::V6,
+    }
+}
+
+const fn from_netlink(family: netlink::Family) -> Family {
+    match family {
+        netlink::Family::V4 => Family::V4,
+        netlink::Family::V6 => Family::V6,
+    }
+}
+
+pub(crate) fn element_of(element: &Element) -> nft::Element {
+    match element.clone() {
+        Element::Port(port) => nft::Element::Port(port),
+        Element::Shut(family, port) => nft::Element::Shut(to_netlink(family), port),
+        Element::Cell(link) => nft::Element::Cell(link),
+        Element::Host(ip) => nft::Element::Host(ip),
+        Element::Vip(vip) => nft::Element::Vip(vip),
+        Element::Own(link, vip) => nft::Element::Own(link, vip),
+        Element::To(vip, link) => nft::Element::To(vip, link),
+        Element::Back(port, vip) => nft::Element::Back(port, vip),
+        Element::Via(port, vip, mac) => nft::Element::Via(port, vip, Mac(mac)),
+        Element::Source { port, subnet, vip } => nft::Element::Source { port, subnet, vip },
+    }
+}
+
+pub(crate) fn object_of(element: nft::Element) -> Object {
+    Object::Element(match element {
+        nft::Element::Port(port) => Element::Port(port),
+        nft::Element::Shut(family, port) => Element::Shut(from_netlink(family), port),
+        nft::Element::Cell(link) => Element::Cell(link),
+        nft::Element::Host(ip) => Element::Host(ip),
+        nft::Element::Vip(vip) => Element::Vip(vip),
+        nft::Element::Own(link, vip) => Element::Own(link, vip),
+        nft::Element::To(vip, link) => Element::To(vip, link),
+        nft::Element::Back(port, vip) => Element::Back(port, vip),
+        nft::Element::Via(port, vip, mac) => Element::Via(port, vip, mac.0),
+        nft::Element::Source { port, subnet, vip } => Element::Source { port, subnet, vip },
+    })
+}

@@ -1,0 +1,132 @@
+//! What a keeper and the PID 1 of its cell say to each other.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cell::refused::Refused;
+use crate::cell::service::{Export, ServerSpec};
+
+/// An order from the keeper. Each is answered by one [`Event::Done`] with its number.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Numbered {
+    /// Chosen by the keeper, never used twice.
+    pub number: u64,
+    /// What to do.
+    pub order: Order,
+}
+
+/// What PID 1 can be told to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Order {
+    /// Attach the mount whose descriptor comes along.
+    Attach {
+        /// Where.
+        directory: PathBuf,
+    },
+    /// Show where a name service of the node answers, a view of which comes along: see [`crate::cell::names`].
+    Show {
+        /// Where.
+        directory: PathBuf,
+    },
+    /// Unmount everything of the file system at this directory; end who still uses it.
+    Detach {
+        /// Where it is attached.
+        directory: PathBuf,
+        /// How long its users are given to go by themselves, and then again after they were killed.
+        patience: Duration,
+    },
+    /// Show the directory `.berth` of the home file system at
+    /// [`STATE_DIRECTORY`](super::root::STATE_DIRECTORY).
+    Settle {
+        /// Where the home file system is attached.
+        home: PathBuf,
+    },
+    /// Write the servers' configuration.
+    Configure {
+        /// The servers.
+        spec: ServerSpec,
+        /// What they export.
+        exports: Vec<Export>,
+    },
+    /// Start a server; done when it answers.
+    Launch {
+        /// The servers.
+        spec: ServerSpec,
+        /// Which of them.
+        server: String,
+    },
+    /// Have a server read its configuration again, by a signal; done when it says that it has, as far as it is
+    /// known to say so, and says it soon.
+    Reload {
+        /// The server's name.
+        server: String,
+        /// The signal's number.
+        signal: i32,
+    },
+    /// Ask the servers for all that they are to serve.
+    Inspect {
+        /// The servers.
+        spec: ServerSpec,
+        /// What they export.
+        exports: Vec<Export>,
+        /// How long they are given to take up what they have just been told of.
+        patience: Duration,
+    },
+    /// Run a program to its end, with a server's rights.
+    Run {
+        /// The server's name.
+        server: String,
+        /// The program, by its name, and its arguments.
+        argv: Vec<String>,
+        /// It is killed after this time.
+        limit: Duration,
+    },
+    /// End all servers and what they left running.
+    Halt {
+        /// Each server is killed after its own patience, and after this time at the latest.
+        patience: Duration,
+    },
+}
+
+/// What PID 1 reports.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Event {
+    /// The namespaces are there: the network can be connected.
+    Separate,
+    /// The root is built: orders are taken.
+    Ready,
+    /// The cell can't be built; PID 1 ends.
+    Broken(String),
+    /// An order has been carried out, or could not be.
+    Done {
+        /// Its number.
+        number: u64,
+        /// What is not served, where that was asked for; why not, in one line.
+        result: Result<Vec<Refused>, String>,
+    },
+    /// A server has ended without being told to.
+    Died {
+        /// Its name.
+        server: String,
+        /// Its exit code or signal.
+        how: String,
+    },
+    /// A server was refused a system call.
+    Refused {
+        /// Its name.
+        server: String,
+        /// Which, and by which process.
+        what: String,
+    },
+    /// Something that needs attention and hinders nothing, in one line.
+    Warned(String),
+    /// A server has written a line.
+    Said {
+        /// Its name.
+        server: String,
+        /// The line.
+        line: String,
+    },
+}

@@ -1,0 +1,323 @@
+//! The root of a cell's file tree: a read-only view of the host's programs and settings, with its
+//! own /run, /tmp, /var, /proc and /dev. No block devices, no /sys, none of the host's secrets.
+//!
+//! Runs in PID 1, in the mount and PID namespaces of the cell.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Instant;
+
+use nix::sys::wait::waitpid;
+use rustix::fs::{AtFlags, CWD, Mode};
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, mount_change};
+
+use super::host_tree::HostTrees;
+use super::owners::Owners;
+use crate::cell::tree::{MERGED, enter, make_directory, relative};
+use crate::log;
+use crate::runtime::channel::wait_readable;
+use crate::runtime::job::Job;
+use crate::sys::mount::{self, Room};
+
+/// Where the cell's state directory, which lies on its home file system, is seen inside.
+pub const STATE_DIRECTORY: &str = "/var/lib/berth";
+
+/// Directories of the host that the cell sees, read-only and without what is mounted below them.
+const SHARED: [&str; 2] = ["opt", "usr"];
+
+/// The one of them that is left empty where it can't be shown: no server comes from there.
+const SPARED: &str = "opt";
+
+/// Where the host's /etc is seen. The cell's own /etc consists of links into it, as deep below the root
+/// as /etc itself, so that relative links in it lead where they should.
+const HOST_ETC: &str = ".etc";
+
+/// Where the cell's own versions of files in /etc lie.
+pub const OWN_ETC: &str = "/run/berth/etc";
+
+/// Files of /etc that the cell has versions of its own of.
+const OWN: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
+
+/// What of /etc the servers have no business with: secrets of the host, and the cluster's own settings.
+const MASKED: [&str; 14] = [
+    "shadow",
+    "shadow-",
+    "gshadow",
+    "gshadow-",
+    "sudoers",
+    "sudoers.d",
+    "ssh",
+    "corosync",
+    "pacemaker",
+    "crypttab",
+    "iscsi",
+    "drbd.d",
+    "cron.d",
+    "ssl/private",
+];
+
+/// What the tmpfs mounts that servers write to hold: state and logs, never so much as to fill the host's memory. In
+/// /run Samba has some 1,200 bytes for each file that a client has open, and a file for each client.
+const ROOM: Room = Room {
+    bytes: 256 << 20,
+    inodes: 16 << 10,
+};
+/// The root itself, in which there is a link for each entry of the host's /etc.
+const SKELETON_ROOM: Room = Room {
+    bytes: 1 << 20,
+    inodes: 16 << 10,
+};
+/// /dev, which nobody writes to, and `shm` in it, for servers.
+const DEVICES_ROOM: Room = Room {
+    bytes: 1 << 16,
+    inodes: 64,
+};
+const SHARED_MEMORY_ROOM: Room = Room {
+    bytes: 16 << 20,
+    inodes: 1 << 10,
+};
+/// What covers something: an empty directory.
+pub const COVER_ROOM: Room = Room {
+    bytes: 4096,
+    inodes: 1,
+};
+
+/// The finished root. What runs in the cell can't write to it; this handle can.
+#[derive(Debug)]
+pub struct Root {
+    /// A detached copy of the root's mount that is still writable.
+    skeleton: OwnedFd,
+    /// See [`Root::nobodies`].
+    nobodies: Option<OwnedFd>,
+}
+
+impl Root {
+    /// Builds the tree and makes it this process's root. The host's mounts are gone afterwards.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn build() -> io::Result<Self> {
+        mount_change(
+            "/",
+            MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+        )?;
+        let top = mount::create_tmpfs(SKELETON_ROOM, 0o755)?;
+        // Mounts can be attached only to an attached tree. This directory is hidden in this
+        // namespace alone, until the root is changed.
+        mount::attach(&top, CWD, "/run/berth")?;
+        let nobodies = Owners::Hidden.namespace();
+        let mut trees = HostTrees::new(nobodies.as_ref());
+        show_host(&top, &mut trees)?;
+        for (name, mode) in [("run", 0o755), ("tmp", 0o1777), ("var", 0o755)] {
+            make_directory(&top, Path::new(name))?;
+            mount::attach(mount::create_tmpfs(ROOM, mode)?, &top, name)?;
+        }
+        make_directory(&top, Path::new("proc"))?;
+        mount::attach(mount::create_proc()?, &top, "proc")?;
+        make_devices(&top)?;
+        make_directories(&top)?;
+        show_etc(&top, &mut trees)?;
+        // Behind this the host's log is out of reach.
+        trees.warn();
+        enter(&top)?;
+        let skeleton = mount::clone_tree(&top, "")?;
+        mount::set_read_only(&top)?;
+        let nobodies = nobodies.ok();
+        Ok(Self { skeleton, nobodies })
+    }
+
+    /// The namespace of [`Owners::Hidden`], if the kernel could make one. Seen through it, the host's files are
+    /// readable as far as everybody may read them: not even root in the cell can open what only its owner may.
+    pub fn nobodies(&self) -> Option<&OwnedFd> {
+        self.nobodies.as_ref()
+    }
+
+    /// Attaches the detached `mount` at `target`, an absolute path, making the directory if needed.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn attach(&self, mount: &OwnedFd, target: &Path) -> io::Result<()> {
+        make_directory(&self.skeleton, &relative(target))?;
+        mount::attach(mount, CWD, target)
+    }
+
+    /// Removes the empty directory `target` and those above it that are empty then.
+    pub fn forget(&self, target: &Path) {
+        let target = relative(target);
+        for directory in target.ancestors().filter(|d| !d.as_os_str().is_empty()) {
+            // One that is in use stays, and so do those above it.
+            if rustix::fs::unlinkat(&self.skeleton, directory, AtFlags::REMOVEDIR).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether this node is one on which a cell can be shown its programs and settings. Looks in a child.
+///
+/// # Errors
+/// What can't be shown, in one line; `TimedOut` at `deadline`.
+pub fn check_host(deadline: Instant) -> io::Result<()> {
+    let job = Job::spawn(c"berth-look", || {
+        (view_needed().map_err(|e| e.to_string()), None)
+    })?;
+    let ready = wait_readable(&job, deadline);
+    job.kill();
+    // One that hangs in the kernel is not waited for.
+    ready.map_err(|e| crate::sys::message(e, "look what a cell could be shown"))?;
+    let outcome = job.outcome();
+    let _ = waitpid(job.pid(), None);
+    let (shown, _) = outcome.unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()))?;
+    shown.map_err(io::Error::other)
+}
+
+/// Takes the views of the host's that no cell can do without. They are attached nowhere.
+fn view_needed() -> io::Result<()> {
+    let nobodies = Owners::Hidden.namespace();
+    let mut trees = HostTrees::new(nobodies.as_ref());
+    let needed = SHARED.into_iter().filter(|name| *name != SPARED);
+    for name in needed.chain(MERGED).chain(["etc"]) {
+        let host = Path::new("/").join(name);
+        if fs::symlink_metadata(&host).is_ok_and(|m| m.is_dir()) {
+            trees.view(&host)?;
+        }
+    }
+    Ok(())
+}
+
+fn show_host(top: &OwnedFd, trees: &mut HostTrees<'_>) -> io::Result<()> {
+    for name in SHARED.into_iter().chain(MERGED) {
+        let host = Path::new("/").join(name);
+        match fs::symlink_metadata(&host) {
+            Ok(m) if m.is_symlink() => {
+                rustix::fs::symlinkat(fs::read_link(&host)?, top, name)?;
+            }
+            Ok(m) if m.is_dir() => {
+                make_directory(top, Path::new(name))?;
+                match trees.view(&host) {
+                    Ok(view) => mount::attach(view, top, name)?,
+                    Err(e) if name == SPARED => {
+                        log::warn(format_args!("{e}: it is empty for the servers"));
+                    }
+                    Err(e) => return Err(e),
+                }
+            }
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(crate::sys::message(e, host.display())),
+        }
+    }
+    Ok(())
+}
+
+fn make_devices(top: &OwnedFd) -> io::Result<()> {
+    make_directory(top, Path::new("dev"))?;
+    mount::attach(mount::create_device_directory(DEVICES_ROOM)?, top, "dev")?;
+    let dev = rustix::fs::openat(
+        top,
+        "dev",
+        rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    // Numbers of the kernel's "memory" devices: Documentation/admin-guide/devices.txt.
+    for (name, minor) in [
+        ("null", 3),
+        ("zero", 5),
+        ("full", 7),
+        ("random", 8),
+        ("urandom", 9),
+    ] {
+        mount::make_node(&dev, name, 1, minor)?;
+    }
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
+        rustix::fs::symlinkat(target, &dev, name)?;
+    }
+    rustix::fs::mkdirat(&dev, "shm", Mode::from_raw_mode(0o755))?;
+    mount::attach(
+        mount::create_tmpfs(SHARED_MEMORY_ROOM, 0o1777)?,
+        &dev,
+        "shm",
+    )?;
+    // A server that put something else in the place of /dev/null could keep PID 1 and others waiting.
+    mount::freeze(&dev)
+}
+
+fn make_directories(top: &OwnedFd) -> io::Result<()> {
+    for directory in [
+        // Where servers look for the device nodes of their file systems: see service.rs.
+        "devfs",
+        "var/lib/berth",
+        "var/log/samba",
+        "var/cache/samba",
+        "var/spool",
+        "var/tmp",
+        "run/lock",
+        "run/berth/etc",
+    ] {
+        make_directory(top, Path::new(directory))?;
+    }
+    rustix::fs::chmodat(
+        top,
+        "var/tmp",
+        Mode::from_raw_mode(0o1777),
+        AtFlags::empty(),
+    )?;
+    rustix::fs::symlinkat("/run", top, "var/run")?;
+    rustix::fs::symlinkat("/run/lock", top, "var/lock")?;
+    Ok(())
+}
+
+/// Makes /etc: links to what the host has there, except for what is hidden and what is the cell's own.
+///
+/// Links, because programs replace files there by renaming: a mount would go on showing the old one.
+fn show_etc(top: &OwnedFd, trees: &mut HostTrees<'_>) -> io::Result<()> {
+    make_directory(top, Path::new(HOST_ETC))?;
+    mount::attach(trees.view(Path::new("/etc"))?, top, HOST_ETC)?;
+    mask(top)?;
+    make_directory(top, Path::new("etc"))?;
+    for entry in fs::read_dir("/etc")? {
+        let name = entry?.file_name();
+        let own = OWN.iter().chain(&MASKED).chain(&["mtab"]);
+        if own.into_iter().any(|own| name == *own) {
+            continue;
+        }
+        let target = Path::new("..").join(HOST_ETC).join(&name);
+        rustix::fs::symlinkat(&target, top, Path::new("etc").join(&name))?;
+    }
+    for name in OWN {
+        let target = Path::new(OWN_ETC).join(name);
+        rustix::fs::symlinkat(&target, top, Path::new("etc").join(name))?;
+    }
+    // Not to /proc/mounts, as on some hosts: that is hidden with `subset=pid`.
+    rustix::fs::symlinkat("/proc/self/mounts", top, "etc/mtab")?;
+    Ok(())
+}
+
+/// Hides [`MASKED`] behind an empty file or directory.
+fn mask(top: &OwnedFd) -> io::Result<()> {
+    for name in MASKED {
+        let path = Path::new(HOST_ETC).join(name);
+        let stat = match rustix::fs::statat(top, &path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT | Errno::NOTDIR) => continue,
+            Err(e) => return Err(crate::sys::message(e.into(), path.display())),
+        };
+        let cover = match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
+            rustix::fs::FileType::Directory => mount::create_tmpfs(COVER_ROOM, 0o555)?,
+            rustix::fs::FileType::RegularFile => mount::clone_tree(top, "dev/null")?,
+            // What a link points to is another name, hidden or not on its own account.
+            _ => continue,
+        };
+        mount::set_read_only(&cover)?;
+        mount::attach(cover, top, &path)?;
+    }
+    Ok(())
+}

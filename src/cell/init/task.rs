@@ -1,0 +1,286 @@
+//! What PID 1's children do: the work that may block.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::settle;
+use crate::cell::confine;
+use crate::cell::probe::{self, Inquiry, Protocol};
+use crate::cell::refused::Refused;
+use crate::cell::service::{Export, Launch, Ready, ServerSpec};
+use crate::sys::command;
+use crate::sys::mount;
+use crate::sys::mountinfo;
+use crate::sys::mountinfo::Entry;
+
+/// Between two looks at something that tells nobody when it changes.
+const INTERVAL: Duration = Duration::from_millis(5);
+
+/// How long a server that was just started may take to answer one question, before it is asked again.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long servers may take to say what they serve; each answer takes a millisecond or some more.
+const INSPECTION_LIMIT: Duration = Duration::from_secs(10);
+
+/// How many questions a server may leave unanswered before it is not asked any more for now: it may be waiting for
+/// the node's name services, and each try costs it a process.
+const UNANSWERED_LIMIT: u32 = 3;
+
+/// How long a program that answers nothing must live to count as started: one that is not installed, or
+/// does not like its arguments, ends at once.
+const STARTED: Duration = Duration::from_millis(100);
+
+/// Unmounts all of the file system attached at `directory`. Who uses it is asked to go, then killed;
+/// `servers` are spared until only they are left.
+pub fn detach(directory: &Path, patience: Duration, servers: &[Pid]) -> Result<(), String> {
+    let begun = Instant::now();
+    loop {
+        let table = mountinfo::read_table(Path::new("/proc/self/mountinfo"))
+            .map_err(|e| format!("read the mount table: {e}"))?;
+        let Some(there) = table.iter().rev().find(|e| e.target == directory) else {
+            return Ok(());
+        };
+        let of_it: Vec<&Entry> = table.iter().filter(|e| e.device == there.device).collect();
+        let error = match unmount_all(&table, &of_it) {
+            Ok(()) => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy => e,
+            Err(e) => return Err(e.to_string()),
+        };
+        let waited = begun.elapsed();
+        if waited > patience * 2 {
+            return Err(error.to_string());
+        }
+        for pid in users(&of_it) {
+            // A quarter of the patience to go unasked, the rest of it to go when asked.
+            let signal = match (servers.contains(&pid), waited) {
+                (true, waited) if waited < patience => continue,
+                (_, waited) if waited < patience / 4 => continue,
+                (false, waited) if waited < patience => Signal::SIGTERM,
+                _ => Signal::SIGKILL,
+            };
+            let _ = kill(pid, signal);
+        }
+        pause(INTERVAL);
+    }
+}
+
+/// Unmounts the mounts `of_it`, which are all of one file system, and what is mounted on them.
+fn unmount_all(table: &[Entry], of_it: &[&Entry]) -> io::Result<()> {
+    // The last mounted first: the state directory lies on the home file system.
+    for entry in table.iter().rev() {
+        if of_it.iter().any(|e| entry.target.starts_with(&e.target)) {
+            mount::detach(&entry.target)?;
+        }
+    }
+    Ok(())
+}
+
+/// The processes that have something open in one of these mounts.
+///
+/// A mount is known by its number: the device number that `stat` shows is not the file system's on btrfs,
+/// where each subvolume has one of its own.
+fn users(mounts: &[&Entry]) -> Vec<Pid> {
+    let lies_there = |path: &Path| mountinfo::id_of(path).is_ok_and(|id| has(mounts, id));
+    processes()
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|pid| pid.as_raw() != 1 && *pid != Pid::this())
+        .filter(|pid| {
+            let process = PathBuf::from(format!("/proc/{pid}"));
+            ["cwd", "root", "exe"]
+                .iter()
+                .any(|name| lies_there(&process.join(name)))
+                || any_entry(&process.join("fd"), lies_there)
+                || any_entry(&process.join("map_files"), lies_there)
+        })
+        .collect()
+}
+
+fn has(mounts: &[&Entry], id: u64) -> bool {
+    mounts.iter().any(|mount| mount.id == id)
+}
+
+fn any_entry(directory: &Path, test: impl Fn(&Path) -> bool) -> bool {
+    // A process that has just ended has no entries any more.
+    fs::read_dir(directory).is_ok_and(|entries| entries.flatten().any(|entry| test(&entry.path())))
+}
+
+/// All processes of the cell.
+fn processes() -> io::Result<Vec<Pid>> {
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        if let Some(pid) = entry?.file_name().to_str().and_then(|n| n.parse().ok()) {
+            pids.push(Pid::from_raw(pid));
+        }
+    }
+    Ok(pids)
+}
+
+/// The living processes of the cell that are neither PID 1 nor among `tasks`, nor came in from
+/// outside: those have a parent that is not seen here.
+///
+/// # Errors
+/// If /proc can't be read.
+pub fn strays(tasks: &[Pid]) -> io::Result<Vec<Pid>> {
+    Ok(processes()?
+        .into_iter()
+        .filter(|pid| pid.as_raw() != 1 && !tasks.contains(pid))
+        .filter(|pid| {
+            fs::read_to_string(format!("/proc/{pid}/stat"))
+                .ok()
+                .and_then(|stat| state_and_parent(&stat))
+                .is_some_and(|(state, parent)| {
+                    state != 'Z' && parent != 0 && !tasks.contains(&Pid::from_raw(parent))
+                })
+        })
+        .collect())
+}
+
+/// From `/proc/PID/stat`: `12 (name) S 1 …`; the name may contain anything, even `)`.
+fn state_and_parent(stat: &str) -> Option<(char, i32)> {
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut words = rest.split(' ');
+    Some((words.next()?.chars().next()?, words.next()?.parse().ok()?))
+}
+
+/// Runs a program to its end, with the rights of a server that was launched like this.
+pub fn run(argv: &[String], like: &Launch, limit: Duration) -> Result<(), String> {
+    confine::restricted(argv, like.capabilities, &like.calls)
+        .and_then(|program| command::run(program, Instant::now() + limit))
+        .and_then(|output| output.check(argv.join(" ")))
+        .map(|_| ())
+        .map_err(|e| e.to_string())
+}
+
+/// Asks the servers for all that they are to serve, each thing until it is there or the patience is over, and
+/// says what is not, and what they do not answer for.
+pub fn inspect(spec: &ServerSpec, exports: &[Export], patience: Duration) -> Vec<Refused> {
+    let end = Instant::now() + patience;
+    let mut inspection = Inspection {
+        end,
+        limit: end + INSPECTION_LIMIT,
+        inquiries: BTreeMap::new(),
+        unanswered: BTreeMap::new(),
+    };
+    let mut refused = Vec::new();
+    let served = settle::withheld(spec, exports).and_then(|withheld| {
+        refused.extend(withheld.map(|(export, why)| Refused {
+            directory: export.directory.clone(),
+            protocol: Protocol::Nfs,
+            definite: true,
+            why,
+        }));
+        settle::served(spec, exports)
+    });
+    // Without a mount table nothing is known of it: then the servers are asked.
+    let served = served.unwrap_or_else(|_| exports.to_vec());
+    for export in &served {
+        for (protocol, name) in export.served(spec) {
+            let error = inspection.find(protocol, name).err();
+            refused.extend(error.map(|e| Refused {
+                directory: export.directory.clone(),
+                protocol,
+                definite: e.kind() == io::ErrorKind::NotFound,
+                why: e.to_string(),
+            }));
+        }
+    }
+    refused
+}
+
+/// The servers being asked for what they serve.
+struct Inspection {
+    /// Until then they are asked again.
+    end: Instant,
+    /// Until then they are asked at all.
+    limit: Instant,
+    inquiries: BTreeMap<Protocol, Inquiry>,
+    /// How many questions they left unanswered.
+    unanswered: BTreeMap<Protocol, u32>,
+}
+
+impl Inspection {
+    /// Asks for one thing, until it is there or the patience is over.
+    ///
+    /// # Errors
+    /// As [`Inquiry::find`]; `TimedOut` if there was no time to ask.
+    fn find(&mut self, protocol: Protocol, name: &str) -> io::Result<()> {
+        loop {
+            let unanswered = self.unanswered.get(&protocol).copied().unwrap_or(0);
+            if Instant::now() >= self.limit || unanswered >= UNANSWERED_LIMIT {
+                let text = format!("{protocol}: not asked, for want of answers");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+            }
+            let error = match self.ask(protocol, name) {
+                Ok(()) => return Ok(()),
+                Err(e) => e,
+            };
+            if Instant::now() >= self.end {
+                if error.kind() != io::ErrorKind::NotFound {
+                    *self.unanswered.entry(protocol).or_default() += 1;
+                }
+                return Err(error);
+            }
+            // A process of Samba that serves this connection may be the last one to read what is new.
+            self.inquiries.remove(&protocol);
+            pause(INTERVAL);
+        }
+    }
+
+    /// Asks once. The connection serves on if the server has answered, whatever it said.
+    fn ask(&mut self, protocol: Protocol, name: &str) -> io::Result<()> {
+        let deadline = self.limit.min(Instant::now() + ANSWER_LIMIT);
+        let mut inquiry = match self.inquiries.remove(&protocol) {
+            Some(inquiry) => inquiry,
+            None => {
+                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, protocol.port()));
+                Inquiry::begin(protocol, address, deadline)?
+            }
+        };
+        let found = inquiry.find(name, deadline);
+        match &found {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {}
+            _ => {
+                self.inquiries.insert(protocol, inquiry);
+            }
+        }
+        found
+    }
+}
+
+/// Waits until a server that was just started answers. Ended from outside if it never does.
+pub fn await_ready(ready: Ready) -> Result<(), String> {
+    let Ready::Answers(protocol) = ready else {
+        // Its end in this time ends the wait too, and fails the start.
+        pause(STARTED);
+        return Ok(());
+    };
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, protocol.port()));
+    while probe::ask_at(protocol, address, Instant::now() + ANSWER_LIMIT).is_err() {
+        pause(INTERVAL);
+    }
+    Ok(())
+}
+
+fn pause(time: Duration) {
+    // Woken early by a signal it merely looks once more.
+    std::thread::sleep(time);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_name_may_contain_what_it_likes() {
+        assert_eq!(state_and_parent("12 (a) R 1 2) Z 7 0 0"), Some(('Z', 7)));
+        assert_eq!(state_and_parent("12 smbd S 1"), None);
+    }
+}

@@ -1,0 +1,281 @@
+//! A program of a repair, confined: it reads what somebody else may have put on a disk, so it is as little to be
+//! trusted as that.
+//!
+//! It has namespaces of its own for mounts, processes, network, IPC and names, no capability, a limit of memory, and
+//! of the machine its device, the file that it keeps things in, and programs and libraries to read. Its PID 1 is a
+//! process of berth's that waits for it: a program that is itself PID 1 is spared the signals that it should die of
+//! (pid_namespaces(7)).
+
+use std::ffi::CStr;
+use std::fs;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+use rustix::process::{PidfdFlags, Resource, Rlimit};
+use rustix::thread::{CapabilitySet, UnshareFlags};
+
+use super::lines::pipe;
+use crate::cell::confine::restrict;
+use crate::sys::cgroup::set_oom_score;
+use crate::sys::memory;
+use filter::Filter;
+use room::Room;
+
+mod filter;
+mod room;
+
+/// How the kernel's out-of-memory killer likes it: before all that serves. A repair can be done again.
+const OOM_SCORE: &CStr = c"300";
+
+/// Its address space is at most three quarters of the machine's memory, but never less than this, in bytes.
+/// xfs_repair plans with four fifths of the limit (xfsprogs, repair/xfs_repair.c).
+const LEAST_MEMORY: u64 = 512 << 20;
+
+/// What a program may have of the host's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Given<'a> {
+    /// The block device, to read and write.
+    pub(super) device: &'a Path,
+    /// A file to write, and how long it may become, in bytes.
+    pub(super) kept: Option<(&'a Path, u64)>,
+    /// A descriptor that it inherits beside its standard ones.
+    pub(super) inherited: RawFd,
+}
+
+/// A program that runs confined.
+#[derive(Debug)]
+pub(super) struct Confined {
+    /// Its PID 1: everything in there ends with it.
+    child: Child,
+    /// How the program has ended.
+    end: fs::File,
+}
+
+impl Confined {
+    /// Starts `command`, whose standard output and error are pipes.
+    ///
+    /// # Errors
+    /// If it can't be started, or not be confined: it does not run then.
+    pub(super) fn start(mut command: Command, given: Given<'_>) -> io::Result<Self> {
+        let (end, told) = pipe()?;
+        let (why, said) = pipe()?;
+        let confinement = Confinement {
+            room: Room {
+                device: node(given.device),
+                kept: given.kept.map(|(path, _)| path.to_owned()),
+            },
+            device: given.device.to_owned(),
+            filter: Filter::new(),
+            longest: given.kept.map(|(_, most)| most),
+            inherited: given.inherited,
+            told: told.as_raw_fd(),
+        };
+        let confine = move || {
+            // SAFETY: this is between fork and exec, and the descriptors are those of here.
+            unsafe { confinement.confine() }.inspect_err(|e| {
+                // All that comes through to the parent otherwise is an error number.
+                let _ = rustix::io::write(&said, e.to_string().as_bytes());
+            })
+        };
+        // SAFETY: it takes no lock but the allocator's, which the C library puts in order in the child of a fork.
+        unsafe { command.pre_exec(confine) };
+        let child = in_new_processes(|| command.spawn());
+        // With it goes the writing end of `why`, which the command has.
+        drop((command, told));
+        let child = child.map_err(|e| {
+            let mut words = String::new();
+            let _ = fs::File::from(why).take(1024).read_to_string(&mut words);
+            match words.is_empty() {
+                true => e,
+                false => crate::sys::message(e, format_args!("confine it: {words}")),
+            }
+        })?;
+        Ok(Self {
+            child,
+            end: end.into(),
+        })
+    }
+
+    /// A descriptor that is readable when it has ended.
+    ///
+    /// # Errors
+    /// Whatever the kernel refuses.
+    pub(super) fn process(&self) -> io::Result<OwnedFd> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
+    }
+
+    /// The child that is to be reaped, if it was not.
+    pub(super) fn pid(&mut self) -> Option<Pid> {
+        // One that has ended by now is reaped by this.
+        let left = self.child.try_wait().is_ok_and(|status| status.is_none());
+        let pid = i32::try_from(self.child.id()).ok()?;
+        left.then_some(Pid::from_raw(pid))
+    }
+
+    /// How it has ended, once it has, and all that it has started.
+    ///
+    /// # Errors
+    /// If its device could not take what was written.
+    pub(super) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        let Some(of_first) = self.child.try_wait()? else {
+            return Ok(None);
+        };
+        let mut told = [0; 8];
+        // Nothing is told where PID 1 was killed.
+        if self.end.read(&mut told).unwrap_or(0) < told.len() {
+            return Ok(Some(of_first));
+        }
+        let [a, b, c, d, flushed @ ..] = told;
+        match i32::from_ne_bytes(flushed) {
+            0 => Ok(Some(ExitStatus::from_raw(i32::from_ne_bytes([a, b, c, d])))),
+            errno => Err(crate::sys::message(
+                io::Error::from_raw_os_error(errno),
+                "write out what it has changed",
+            )),
+        }
+    }
+
+    /// Ends it, and all that it has started.
+    ///
+    /// # Errors
+    /// If it has ended by itself.
+    pub(super) fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()
+    }
+}
+
+/// The number of a device's node, if it is there: where it is not, the program says so itself.
+fn node(device: &Path) -> Option<(PathBuf, u64)> {
+    let found = fs::metadata(device).ok()?;
+    let is_device = found.file_type().is_block_device();
+    is_device.then(|| (device.to_owned(), found.rdev()))
+}
+
+/// Runs `work` with children of this thread born into a PID namespace of their own.
+fn in_new_processes<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let home = fs::File::open("/proc/thread-self/ns/pid")?;
+    // This is about children only: this process stays in its own PID namespace.
+    unshare(CloneFlags::CLONE_NEWPID)?;
+    let result = work();
+    if setns(&home, CloneFlags::CLONE_NEWPID).is_err() {
+        // Every later child would be born into a namespace that has ended.
+        std::process::abort();
+    }
+    result
+}
+
+/// What is done to a child before it becomes the program.
+struct Confinement {
+    room: Room,
+    device: PathBuf,
+    filter: Filter,
+    longest: Option<u64>,
+    inherited: RawFd,
+    told: RawFd,
+}
+
+impl Confinement {
+    /// Gives up whatever the program has no use for. In PID 1, this does not return; it does in its child, which
+    /// is to execute the program.
+    ///
+    /// # Safety
+    /// The calling process has just been forked, and is to execute a program. Both descriptors are open.
+    unsafe fn confine(&self) -> io::Result<()> {
+        self.limit()?;
+        let apart = UnshareFlags::NEWNS
+            | UnshareFlags::NEWNET
+            | UnshareFlags::NEWIPC
+            | UnshareFlags::NEWUTS
+            | UnshareFlags::NEWCGROUP;
+        // SAFETY: these flags do not unshare the descriptor table, which is what may be unsound.
+        unsafe { rustix::thread::unshare_unsafe(apart)? };
+        self.room.build()?;
+        restrict(CapabilitySet::empty())?;
+        // For PID 1 too: it has no more rights than the program, which can make it do what it likes.
+        self.filter.enforce()?;
+        rustix::thread::set_name(c"berth-repair")?;
+        // SAFETY: this process has one thread.
+        match unsafe { fork() }? {
+            // SAFETY: it executes nothing, and what has been opened in it is its parent's.
+            ForkResult::Parent { child } => unsafe { self.attend(child) },
+            ForkResult::Child => {
+                // SAFETY: it only marks them: whoever owns them finds them open.
+                unsafe {
+                    libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32);
+                    let inherited = BorrowedFd::borrow_raw(self.inherited);
+                    rustix::io::fcntl_setfd(inherited, rustix::io::FdFlags::empty())?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Sets how much it may have of what the machine has.
+    fn limit(&self) -> io::Result<()> {
+        // Before the capabilities are given up: what root has set, only root lowers.
+        set_oom_score(OOM_SCORE).map_err(|e| crate::sys::message(e, "write oom_score_adj"))?;
+        let memory = memory::physical().map(|all| (all / 4 * 3).max(LEAST_MEMORY));
+        let limits = [
+            (Resource::As, memory),
+            // It counts for files alone, not for the device. Who goes beyond it is ended by a signal, which is to
+            // leave no core file in its turn. xfs_repair insists on having no limit.
+            (Resource::Fsize, self.longest),
+            (Resource::Core, Some(0)),
+        ];
+        for (resource, most) in limits {
+            let Some(most) = most else { continue };
+            let most = Rlimit {
+                current: Some(most),
+                maximum: Some(most),
+            };
+            rustix::process::setrlimit(resource, most)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the program, has its device take what was written, and tells how it has ended. What it has left
+    /// behind ends with this process.
+    ///
+    /// # Safety
+    /// Nothing else in this process uses a descriptor any more.
+    unsafe fn attend(&self, program: Pid) -> ! {
+        // The end of the pipe on which the parent waits for an exec is among them: it would wait for this process.
+        // SAFETY: the caller's promise.
+        unsafe {
+            let told = self.told.unsigned_abs();
+            libc::close_range(0, told - 1, 0);
+            libc::close_range(told + 1, u32::MAX, 0);
+        }
+        let status = loop {
+            match waitpid(None, None) {
+                Ok(WaitStatus::Exited(pid, code)) if pid == program => break code << 8,
+                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == program => break signal as i32,
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(_) => exit(1),
+            }
+        };
+        let flushed = match fs::File::open(&self.device).and_then(|device| device.sync_all()) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => e.raw_os_error().unwrap_or(libc::EIO),
+            _ => 0,
+        };
+        let mut words = [0; 8];
+        words[..4].copy_from_slice(&status.to_ne_bytes());
+        words[4..].copy_from_slice(&flushed.to_ne_bytes());
+        // SAFETY: it has been open since before the fork, and is closed nowhere.
+        let told = unsafe { BorrowedFd::borrow_raw(self.told) };
+        exit(i32::from(rustix::io::write(told, &words).is_err()))
+    }
+}
+
+fn exit(code: i32) -> ! {
+    // SAFETY: _exit never returns and runs nothing of this process, whose buffers and handlers are its parent's.
+    unsafe { libc::_exit(code) }
+}

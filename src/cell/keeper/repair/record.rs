@@ -1,0 +1,323 @@
+//! What is kept of a repair: a directory with the log, and what the damage was. It lies on the node, since
+//! the file system itself is what is being repaired, and beside what the cluster keeps of itself: it must
+//! never fill that place.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::log;
+use crate::text::plain;
+
+/// The name of the log in a record. While the repair is under way it is locked.
+const LOG: &str = "log";
+
+/// How many repairs' records are kept of a file system.
+const RECORDS: usize = 4;
+
+/// How much the older records of a file system may hold together, in bytes.
+const OLDER_SIZE: u64 = 1 << 30;
+
+/// How much the records of all file systems of the node may hold together when another one is begun, in bytes.
+const ALL_SIZE: u64 = 4 << 30;
+
+/// A file in which something is kept of the damage becomes no longer than this, in bytes.
+const KEPT_SIZE: u64 = 1 << 30;
+
+/// With less room than this, in bytes, nothing is kept of the damage.
+const LEAST_ROOM: u64 = 64 << 20;
+
+/// What is kept of the programs' words, in bytes, where there is room for more and where there is not.
+const LOG_SIZE: usize = 16 << 20;
+const SHORT_LOG_SIZE: usize = 1 << 20;
+
+/// The record of one repair.
+#[derive(Debug)]
+pub(super) struct Record {
+    directory: PathBuf,
+    log: Option<Flock<File>>,
+    left: usize,
+    keeps: bool,
+}
+
+impl Record {
+    /// Makes the directory for this repair's record, named by the time, and drops older ones. Where that
+    /// can't be done the repair is done without: nobody's files wait for a full disk of the node.
+    pub(super) fn new(records: &Path) -> Self {
+        let (directory, log) = match make(records) {
+            Ok((directory, log)) => (directory, Some(log)),
+            Err(e) => {
+                log::warn(format_args!(
+                    "the repair has no record, its words are logged here: {}: {e}",
+                    records.display()
+                ));
+                (records.to_owned(), None)
+            }
+        };
+        let mut record = Self {
+            directory,
+            log,
+            left: SHORT_LOG_SIZE,
+            keeps: true,
+        };
+        if record.room() > 0 {
+            record.left = LOG_SIZE;
+        } else {
+            record.write(
+                "# no room to keep an image or what is overwritten: the repair can't be taken back",
+            );
+        }
+        record
+    }
+
+    /// Where it is.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// How large one more file may become in which something is kept of the damage, in bytes; 0: there is no room.
+    pub(super) fn room(&self) -> u64 {
+        match &self.log {
+            Some(_) if self.keeps => room(&self.directory),
+            _ => 0,
+        }
+    }
+
+    /// Nothing more is kept in this repair.
+    pub(super) fn give_up_keeping(&mut self) {
+        self.keeps = false;
+    }
+
+    /// Adds a line, up to a limit: it comes from a program that may be in somebody's hands, and is read on a
+    /// terminal. A log that can't be written must not end a repair that can be done.
+    pub(super) fn write(&mut self, line: &str) {
+        let line = plain(line);
+        let Some(left) = self.left.checked_sub(line.len() + 1) else {
+            return;
+        };
+        self.left = left;
+        match &mut self.log {
+            Some(log) => {
+                let _ = writeln!(&mut **log, "{line}");
+            }
+            None => log::info(format_args!("repair: {line}")),
+        }
+    }
+
+    /// Makes an empty file, for root alone, in the place of one that may be there.
+    ///
+    /// # Errors
+    /// If it can't be made.
+    pub(super) fn make_file(&self, name: &str) -> io::Result<PathBuf> {
+        self.drop_file(name);
+        let path = self.directory.join(name);
+        let mut options = File::options();
+        options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        Ok(path)
+    }
+
+    /// Drops a file that nothing came to be kept in, or `anyhow`.
+    pub(super) fn settle_file(&self, name: &str, anyhow: bool) {
+        let is_empty = || fs::metadata(self.directory.join(name)).is_ok_and(|file| file.len() == 0);
+        if anyhow || is_empty() {
+            self.drop_file(name);
+        }
+    }
+
+    /// Drops a file that is worth nothing by itself.
+    pub(super) fn drop_file(&self, name: &str) {
+        // It may never have been made.
+        let _ = fs::remove_file(self.directory.join(name));
+    }
+}
+
+fn make(records: &Path) -> io::Result<(PathBuf, Flock<File>)> {
+    let mut builder = fs::DirBuilder::new();
+    builder.mode(0o700);
+    builder.recursive(true).create(records)?;
+    let mut held = 0;
+    for (newer, path) in newest_first(entries(records)?).iter().enumerate() {
+        held += size(path);
+        if newer >= RECORDS - 1 || held > OLDER_SIZE {
+            fs::remove_dir_all(path)?;
+        }
+    }
+    if let Some(all) = records.parent() {
+        limit(all);
+    }
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let record = records.join(format!("{:012}.{:09}", now.as_secs(), now.subsec_nanos()));
+    builder.recursive(false).create(&record)?;
+    let log = File::create(record.join(LOG))?;
+    let log = Flock::lock(log, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| e)?;
+    Ok((record, log))
+}
+
+/// Drops the oldest records of whatever file systems until all of them hold no more than [`ALL_SIZE`], and those of
+/// resources that are no more with them. One that is being written stays. What can't be dropped is for the next
+/// time.
+fn limit(all: &Path) {
+    let of_each = entries(all).unwrap_or_default();
+    let records = of_each
+        .iter()
+        .flat_map(|of| entries(of).unwrap_or_default());
+    let mut held = 0;
+    for record in newest_first(records.collect()) {
+        held += size(&record);
+        if held > ALL_SIZE && !in_use(&record) {
+            let _ = fs::remove_dir_all(&record);
+            // It was the last one: else it is not empty.
+            let _ = record.parent().map(fs::remove_dir);
+        }
+    }
+}
+
+fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(directory)?;
+    Ok(entries.filter_map(|e| Some(e.ok()?.path())).collect())
+}
+
+/// They are named by their time.
+fn newest_first(mut records: Vec<PathBuf>) -> Vec<PathBuf> {
+    records.sort_by(|a, b| b.file_name().cmp(&a.file_name()));
+    records
+}
+
+/// Whether a repair is under way that this is the record of.
+fn in_use(record: &Path) -> bool {
+    let Ok(log) = File::open(record.join(LOG)) else {
+        return false;
+    };
+    Flock::lock(log, FlockArg::LockSharedNonblock).is_err()
+}
+
+/// What a record holds, in bytes; it has no directories in it.
+fn size(record: &Path) -> u64 {
+    let files = fs::read_dir(record).into_iter().flatten().flatten();
+    files
+        .filter_map(|file| Some(file.metadata().ok()?.len()))
+        .sum()
+}
+
+/// How large a file may be here: half of what is free beyond a tenth of the whole, which is left to others; half of
+/// that for each other repair under way, which may take as much.
+fn room(directory: &Path) -> u64 {
+    let Ok(place) = rustix::fs::statvfs(directory) else {
+        return 0;
+    };
+    share(
+        place.f_bavail.saturating_mul(place.f_frsize),
+        place.f_blocks.saturating_mul(place.f_frsize),
+        others(directory),
+    )
+}
+
+/// How many repairs are under way beside the one with this record.
+fn others(record: &Path) -> u32 {
+    let all = record.parent().and_then(Path::parent);
+    let of_each = all.and_then(|all| entries(all).ok()).unwrap_or_default();
+    let records = of_each
+        .iter()
+        .flat_map(|of| entries(of).unwrap_or_default());
+    let busy = records.filter(|other| other != record && in_use(other));
+    busy.fold(0, |count: u32, _| count.saturating_add(1))
+}
+
+fn share(free: u64, whole: u64, others: u32) -> u64 {
+    let half = free.saturating_sub(whole / 10) / 2;
+    match half.checked_shr(others).unwrap_or(0) {
+        room if room < LEAST_ROOM => 0,
+        room => room.min(KEPT_SIZE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn a_tenth_of_the_place_and_half_of_the_rest_are_left_to_others() {
+        assert_eq!(share(100 * GIB, 200 * GIB, 0), KEPT_SIZE);
+        assert_eq!(share(3 * GIB, 20 * GIB, 0), GIB / 2);
+        assert_eq!(share(3 * GIB, 20 * GIB, 2), GIB / 8);
+        assert_eq!(share(3 * GIB, 20 * GIB, 200), 0);
+        for full in [0, GIB, 2 * GIB, 2 * GIB + LEAST_ROOM] {
+            assert_eq!(share(full, 20 * GIB, 0), 0, "{full}");
+        }
+    }
+
+    #[test]
+    fn older_records_go_by_number_and_by_size() {
+        let place = tempfile::tempdir().unwrap();
+        let records = place.path().join("records");
+        let mut made = vec![];
+        for _ in 0..6 {
+            made.push(Record::new(&records).directory().to_owned());
+        }
+        let there = |path: &PathBuf| path.exists();
+        assert_eq!(made.iter().filter(|p| there(p)).count(), RECORDS);
+        let image = File::create(made[4].join("image")).unwrap();
+        // Sparse: it is the length that counts, as it would with an image that has been copied.
+        image.set_len(OLDER_SIZE + 1).unwrap();
+        let last = Record::new(&records).directory().to_owned();
+        assert!(there(&last) && there(&made[5]) && !there(&made[4]));
+        assert!(!there(&made[3]), "older than what was too large");
+    }
+
+    /// A record of a resource, ended, that holds so much.
+    fn ended(all: &Path, resource: &str, length: u64) -> PathBuf {
+        let record = Record::new(&all.join(resource)).directory().to_owned();
+        let image = File::create(record.join("image")).unwrap();
+        image.set_len(length).unwrap();
+        record
+    }
+
+    #[test]
+    fn the_records_of_all_file_systems_are_limited_but_for_those_in_use() {
+        let place = tempfile::tempdir().unwrap();
+        let all = place.path();
+        let running = Record::new(&all.join("oldest"));
+        let image = File::create(running.directory().join("image")).unwrap();
+        image.set_len(GIB).unwrap();
+        let made: Vec<PathBuf> = (0..6).map(|n| ended(all, &format!("fs{n}"), GIB)).collect();
+        let last = Record::new(&all.join("another"));
+        let there: Vec<bool> = made.iter().map(|record| record.exists()).collect();
+        assert_eq!(there, [false, false, true, true, true, true]);
+        assert!(!all.join("fs0").exists(), "nothing is left of its resource");
+        assert!(running.directory().exists() && last.directory().exists());
+        assert_eq!(others(last.directory()), 1);
+        drop(running);
+        assert_eq!(others(last.directory()), 0);
+    }
+
+    #[test]
+    fn what_a_program_says_is_harmless_to_who_reads_it() {
+        let place = tempfile::tempdir().unwrap();
+        let mut record = Record::new(&place.path().join("records"));
+        record.write("one\u{1b}[2J\n# Attach");
+        let log = fs::read_to_string(record.directory().join(LOG)).unwrap();
+        assert_eq!(log.lines().last(), Some("one [2J # Attach"));
+    }
+
+    #[test]
+    fn without_a_place_there_is_a_record_all_the_same() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("file");
+        fs::write(&file, "").unwrap();
+        let mut record = Record::new(&file.join("records"));
+        record.write("said");
+        assert_eq!(record.room(), 0);
+    }
+}

@@ -1,0 +1,71 @@
+//! The sentinel: a small process beside the keeper that reports the keeper's own death to Pacemaker.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::complaint::{Member, report};
+use crate::runtime::channel::{Channel, Received, wait_readable};
+use crate::runtime::job;
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Notice {
+    /// These are to be reported if the keeper dies.
+    Watch(Vec<Member>),
+    /// The keeper ends in good order.
+    Goodbye,
+}
+
+/// The keeper's side.
+#[derive(Debug)]
+pub struct Sentinel {
+    /// Closed if the sentinel has died.
+    pub channel: Channel,
+    /// The process.
+    pub pid: Pid,
+}
+
+impl Sentinel {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// Whatever the kernel refuses.
+    pub fn spawn() -> io::Result<Self> {
+        let (here, there) = Channel::pair()?;
+        let pid = job::fork_alone(c"berth-sentinel", &[&there], || watch(&there))?;
+        Ok(Self { channel: here, pid })
+    }
+
+    /// Tells whom to report from now on. One that is gone is noticed elsewhere.
+    pub fn watch(&self, members: Vec<Member>) {
+        let _ = self.channel.send(&Notice::Watch(members), None);
+    }
+
+    /// Ends it.
+    pub fn dismiss(&self) {
+        let _ = self.channel.send(&Notice::Goodbye, None);
+    }
+}
+
+fn watch(channel: &Channel) -> i32 {
+    // It outlives the keeper, and what is sent to the keeper's session.
+    let _ = nix::sys::prctl::set_pdeathsig(None);
+    let _ = nix::unistd::setsid();
+    let mut watched = Vec::new();
+    loop {
+        match channel.receive() {
+            Ok(Received::Message(Notice::Watch(members), _)) => watched = members,
+            Ok(Received::Message(Notice::Goodbye, _)) => return 0,
+            Ok(Received::Nothing) => {
+                let _ = wait_readable(channel, Instant::now() + Duration::from_secs(3600));
+            }
+            Ok(Received::Closed) | Err(_) => break,
+        }
+    }
+    for member in &watched {
+        report(member, "its cell's keeper has died");
+    }
+    0
+}

@@ -1,0 +1,14 @@
+//! What an action says of its resource.
+
+/// What an action found or left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Proven to be cleanly stopped: nothing of it is left on this node.
+    Stopped,
+    /// In service.
+    Running,
+    /// In service, with this restriction; it becomes the exit reason.
+    Degraded(String),
+    /// Neither in service nor cleanly stopped, for this reason.
+    Failed(String),
+}

@@ -1,0 +1,149 @@
+//! The way to the daemon of the node: for the agents, which ask it.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::protocol::{DAEMON, Reply, Request, socket};
+use crate::address::record::Path as Way;
+use crate::cell::client::PROMPT;
+use crate::log;
+use crate::ocf::Error;
+use crate::runtime::channel::Channel;
+use crate::runtime::daemon::connect;
+use crate::runtime::paths::RUNTIME;
+
+/// How long an agent waits for the daemon that follows one that has ended, and how often it looks.
+const REPLACED: Duration = Duration::from_secs(3);
+const REPLACED_PAUSE: Duration = Duration::from_millis(10);
+
+/// A connection to the daemon, and its process.
+pub(crate) fn connection() -> io::Result<Option<(Channel, i32)>> {
+    connect(&socket(Path::new(RUNTIME)), DAEMON, "portwatch")
+}
+
+/// Asks the daemon; `None` if there is none, or it ended instead of answering.
+pub(crate) fn ask(request: &Request, deadline: Instant) -> Result<Option<Reply>, Error> {
+    match connection()? {
+        Some((channel, _)) => converse(&channel, request, deadline),
+        None => Ok(None),
+    }
+}
+
+/// The same on a connection that there is.
+pub(crate) fn converse(
+    channel: &Channel,
+    request: &Request,
+    deadline: Instant,
+) -> Result<Option<Reply>, Error> {
+    let asked = channel.send(request, None);
+    match asked.and_then(|()| channel.wait(deadline)) {
+        Ok((reply, _)) => Ok(Some(reply)),
+        Err(e) => match e.kind() {
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset => Ok(None),
+            _ => Err(Error::from(e).context("ask portwatch's daemon")),
+        },
+    }
+}
+
+/// Until when the daemon may take to answer what it can answer at once.
+pub(crate) fn prompt(deadline: Instant) -> Instant {
+    deadline.min(Instant::now() + PROMPT)
+}
+
+/// Has the daemon look for what others took away. The kernel tells nobody of a proxy entry that went.
+pub(crate) fn mend(deadline: Instant) {
+    if let Err(e) = ask(&Request::Mend, prompt(deadline)) {
+        log::warn(e);
+    }
+}
+
+/// A question to the daemon for the way by which the node is reached that has a virtual server.
+pub(crate) struct WaySought {
+    vserver: String,
+    vip: IpAddr,
+    /// `None` if there is no daemon.
+    channel: Option<Channel>,
+}
+
+/// Asks for that way, for one VIP.
+///
+/// # Errors
+/// If the daemon can't be asked.
+pub(crate) fn seek_way(vserver: &str, vip: IpAddr) -> Result<WaySought, Error> {
+    let mut sought = WaySought {
+        vserver: vserver.to_owned(),
+        vip,
+        channel: None,
+    };
+    sought.ask()?;
+    Ok(sought)
+}
+
+impl WaySought {
+    fn ask(&mut self) -> Result<(), Error> {
+        self.channel = connection()?.map(|(channel, _)| channel);
+        let request = Request::Way {
+            vserver: self.vserver.clone(),
+            vip: self.vip,
+        };
+        match self.channel.as_ref().map(|c| c.send(&request, None)) {
+            None | Some(Ok(())) => Ok(()),
+            // It ends in this moment.
+            Some(Err(e))
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+                ) =>
+            {
+                self.channel = None;
+                Ok(())
+            }
+            Some(Err(e)) => Err(Error::from(e).context("ask portwatch's daemon")),
+        }
+    }
+
+    /// Waits for the answer: the way, or why there is none. A daemon that ends before it answers may be
+    /// about to be replaced: then the next one is asked.
+    ///
+    /// # Errors
+    /// If the daemon does not answer.
+    pub fn wait(mut self, deadline: Instant) -> Result<Result<Way, String>, Error> {
+        let mut patience = deadline.min(Instant::now() + REPLACED);
+        loop {
+            if let Some(channel) = &self.channel {
+                match channel.wait(deadline) {
+                    Ok((Reply::Way(way), _)) => return Ok(way),
+                    Ok((Reply::Refused(why), _)) => return Err(refused(&why)),
+                    Ok(_) => {
+                        return Err(Error::failed(
+                            "portwatch's daemon answered another question",
+                        ));
+                    }
+                    Err(e) if e.kind() != io::ErrorKind::UnexpectedEof => {
+                        return Err(Error::from(e).context("ask portwatch's daemon"));
+                    }
+                    Err(_) => patience = deadline.min(Instant::now() + REPLACED),
+                }
+            }
+            // One that has ended for good has taken its socket away.
+            if Instant::now() >= patience || !socket(Path::new(RUNTIME)).exists() {
+                let vserver = &self.vserver;
+                return Ok(Err(format!(
+                    "no way to {vserver}: portwatch does not run on this node"
+                )));
+            }
+            thread::sleep(REPLACED_PAUSE);
+            self.ask()?;
+        }
+    }
+}
+
+/// What an agent fails with that the daemon refuses.
+pub(crate) fn refused(why: &str) -> Error {
+    Error::failed(format!("portwatch's daemon refuses: {why}"))
+}

@@ -1,0 +1,117 @@
+//! What agents ask of the daemon, and what they tell the cluster of it.
+
+use std::time::{Duration, Instant};
+
+use super::{Daemon, Ending, balancer};
+use crate::log;
+use crate::portwatch::protocol::{Reply, Request};
+use crate::portwatch::settings::Settings;
+use crate::runtime::channel::{Channel, Received};
+
+/// How many agents may be connected.
+pub(super) const CLIENTS: usize = 64;
+/// How long after a monitor its result is surely on record.
+const RECORDED: Duration = Duration::from_secs(1);
+
+impl Daemon {
+    /// Takes what agents ask, and answers it.
+    pub(super) fn hear_agents(&mut self) {
+        let connected = self.listener.accept(self.clients.len(), Instant::now());
+        self.clients.extend(connected);
+        for client in std::mem::take(&mut self.clients) {
+            match client.receive::<Request>() {
+                Ok(Received::Nothing) => self.clients.push(client),
+                Ok(Received::Message(request, _)) => self.heed_agent(request, client),
+                Ok(Received::Closed) => {}
+                Err(e) => {
+                    log::warn(format_args!("refused a request: {e}"));
+                    if let Err(e) = client.send(&Reply::Refused(e.to_string()), None) {
+                        log::debug(format_args!("answer an agent: {e}"));
+                    }
+                }
+            }
+        }
+    }
+
+    fn heed_agent(&mut self, request: Request, agent: Channel) {
+        let reply = match request {
+            Request::Status => {
+                let trouble = self.watch.trouble(self.mover.placed());
+                self.note(trouble.as_deref());
+                let late = !self.publisher.is_done();
+                Reply::Status {
+                    trouble,
+                    unpublished: self.publisher.error().filter(|_| late).map(str::to_owned),
+                }
+            }
+            Request::Configure(settings) => {
+                self.configure(settings);
+                Reply::Noted
+            }
+            Request::Mend => {
+                self.mend_at = Some(Instant::now());
+                Reply::Noted
+            }
+            Request::End => {
+                self.ending = Some(Ending::ForGood);
+                Reply::Noted
+            }
+            Request::HandOver => {
+                log::info("another daemon takes over");
+                self.ending = Some(Ending::HandedOver);
+                Reply::Noted
+            }
+            // It is answered when the way is known.
+            Request::Way { vserver, vip } => {
+                return self.detours.seek(&vserver, vip, agent, Instant::now());
+            }
+        };
+        if let Err(e) = agent.send(&reply, None) {
+            log::debug(format_args!("answer an agent: {e}"));
+        }
+        self.clients.push(agent);
+    }
+
+    /// Goes on with other parameters: what is known of ports that stay is kept.
+    fn configure(&mut self, settings: Settings) {
+        if settings == self.settings {
+            return;
+        }
+        let now = Instant::now();
+        log::info("parameters have changed");
+        if (settings.balance, settings.balance_hold())
+            != (self.settings.balance, self.settings.balance_hold())
+        {
+            self.balancer = balancer(&settings);
+        }
+        let told = self.watch.attributes();
+        self.watch.configure(&settings, now);
+        self.settings = settings;
+        if let Err(e) = self.look(now) {
+            log::warn(e);
+        }
+        let stray = told.into_iter().map(|(name, _)| name);
+        stray
+            .filter(|name| self.watch.is_stray(name))
+            .for_each(|name| self.publisher.drop_stray(name));
+        self.ask_peers_at = now;
+        self.mend_at = Some(now);
+    }
+
+    /// A monitor tells the cluster of this trouble, or that there is none. The cluster goes on showing
+    /// the first that it was told of, whatever comes later, until that is cleaned up.
+    fn note(&mut self, trouble: Option<&str>) {
+        match &self.told {
+            None => self.told = trouble.map(str::to_owned),
+            Some(told) if trouble == Some(told) => {}
+            // What a daemon before this one has told is not known here; this is told now.
+            Some(told) if told.is_empty() && trouble.is_some() => {
+                self.told = trouble.map(str::to_owned);
+            }
+            Some(_) => {
+                self.told = None;
+                self.clean_up_at = Some(Instant::now() + RECORDED);
+            }
+        }
+    }
+}

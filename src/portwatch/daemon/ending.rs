@@ -1,0 +1,52 @@
+//! How the daemon ends where no other one goes on with its work.
+
+use std::io;
+use std::time::Instant;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{Daemon, LAST_WORDS};
+use crate::cluster::complaint;
+use crate::cluster::complaint::Member;
+use crate::log;
+
+impl Daemon {
+    /// Nobody goes on with what this daemon has begun for other nodes, nor tells them.
+    pub(super) fn say_last_words(&mut self) -> io::Result<()> {
+        let (begun, limit) = (Instant::now(), LAST_WORDS);
+        let records = self.mover.records().clone();
+        self.detours.end(records, &mut self.publisher);
+        if self.known {
+            for (name, value) in self.watch.last_words() {
+                self.publisher.want(name, value);
+            }
+        }
+        self.publisher.advance(begun);
+        while !self.publisher.is_done() && begun.elapsed() < limit {
+            let Some(fd) = self.publisher.fd() else { break };
+            let left = limit.saturating_sub(begun.elapsed()).as_millis();
+            let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+            match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], left) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+            self.publisher.advance(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// The cluster goes on showing what trouble it was told of, on a node where nobody watches any more.
+    pub(super) fn leave_no_complaint(&self) {
+        if self.told.is_none() && self.clean_up_at.is_none() {
+            return;
+        }
+        let member = Member {
+            resource: self.settings.resource.clone(),
+            node: self.settings.node.clone(),
+        };
+        // SAFETY: the daemon has one thread.
+        if let Err(e) = unsafe { complaint::clean_up_later(member) } {
+            log::warn(format_args!("clean up: {e}"));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What the kernel refuses for a moment, for want of memory, is no reason to end: the next daemon would not fare
+//! better, and VIPs would have nobody meanwhile.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::log;
+
+/// How long after a failure it is tried again.
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
+/// How long it may go on before another daemon shall try.
+const LIMIT: Duration = Duration::from_secs(30);
+/// How long after it may be read again a failure belongs to the same trouble: nothing may have been there to be
+/// read meanwhile, so that nothing says that the trouble was over.
+const CLOSE: Duration = Duration::from_millis(400);
+
+/// Trouble with what the daemon reads of the kernel.
+#[derive(Debug, Default)]
+pub(super) struct Endurance {
+    /// Since when, and until when it is left alone.
+    trouble: Option<(Instant, Instant)>,
+}
+
+impl Endurance {
+    /// Whether it may be read.
+    pub fn permits(&self, now: Instant) -> bool {
+        self.trouble.is_none_or(|(_, until)| until <= now)
+    }
+
+    /// Whether it may be read again after trouble: then something was missed.
+    pub fn is_over(&self, now: Instant) -> bool {
+        self.trouble.is_some() && self.permits(now)
+    }
+
+    /// When it may be read again.
+    pub fn next(&self) -> Option<Instant> {
+        let until = self.trouble.map(|(_, until)| until);
+        until.filter(|until| *until > Instant::now())
+    }
+
+    /// Takes note of how reading went; says whether there is anything that has been missed before.
+    ///
+    /// # Errors
+    /// The failure, if it has gone on for too long.
+    pub fn note(&mut self, result: io::Result<()>, now: Instant) -> io::Result<bool> {
+        let Err(e) = result else {
+            return Ok(self.trouble.take().is_some());
+        };
+        let close = |until: Instant| now.saturating_duration_since(until) < CLOSE;
+        let since = match self.trouble {
+            Some((since, until)) if close(until) => since,
+            _ => {
+                log::error(format_args!("{e}: trying again"));
+                now
+            }
+        };
+        self.trouble = Some((since, now + PAUSE));
+        match now.saturating_duration_since(since) < LIMIT {
+            true => Ok(false),
+            false => Err(e),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_endured_for_a_while_and_what_was_missed_is_looked_for() {
+        let (mut endurance, start) = (Endurance::default(), Instant::now());
+        let failed = || Err(io::ErrorKind::OutOfMemory.into());
+        assert!(!endurance.note(Ok(()), start).unwrap());
+        assert!(!endurance.note(failed(), start).unwrap());
+        assert!(!endurance.permits(start) && !endurance.is_over(start));
+        assert!(endurance.is_over(start + PAUSE));
+        let mut now = start;
+        let mut fail_until = |endurance: &mut Endurance, end| {
+            while now < end {
+                assert!(!endurance.note(failed(), now).unwrap());
+                now += PAUSE;
+            }
+            now
+        };
+        let now = fail_until(&mut endurance, start + LIMIT);
+        assert!(endurance.note(Ok(()), now).unwrap());
+        assert!(endurance.permits(now) && endurance.next().is_none());
+        let now = fail_until(&mut endurance, now + LIMIT);
+        endurance.note(failed(), now).unwrap_err();
+    }
+
+    #[test]
+    fn failures_far_apart_are_no_trouble_that_goes_on() {
+        let (mut endurance, start) = (Endurance::default(), Instant::now());
+        let failed = || Err(io::ErrorKind::OutOfMemory.into());
+        for hours in 0..3 {
+            let now = start + Duration::from_secs(hours * 3600);
+            assert!(!endurance.note(failed(), now).unwrap());
+            assert!(!endurance.permits(now) && endurance.permits(now + PAUSE));
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What the cluster is told of the node's room to route for others: how busy its processors are, and
+//! what VIPs move through its ports, whichever leaves less.
+
+use std::io;
+use std::time::Instant;
+
+use super::Daemon;
+use crate::log;
+use crate::plan::port::{Port, Share, Spare};
+use crate::portwatch::publisher::Value;
+use crate::sys::processor::{self, Times};
+
+const ATTRIBUTE: &str = "berth-spare";
+
+/// The room, and what it is measured by.
+pub(super) struct Room {
+    spare: Spare,
+    /// What the processors had done when it was last measured.
+    before: Option<Times>,
+}
+
+impl Room {
+    /// The first value can't wait for a measurement: the load of the last minute stands in for it, which
+    /// a daemon that takes the place of another finds as that one left it.
+    pub fn new(now: Instant) -> Self {
+        let load = processor::load().unwrap_or_else(|e| {
+            log::warn(e);
+            0
+        });
+        Self {
+            spare: Spare::new(Share::of(load, 1000), now),
+            before: None,
+        }
+    }
+
+    fn measure(&mut self, load: u64, ports: &[Port], now: Instant) -> io::Result<bool> {
+        let times = processor::times()?;
+        let Some(before) = self.before.replace(times) else {
+            return Ok(false);
+        };
+        let busy = times.busy.saturating_sub(before.busy);
+        let idle = times.idle.saturating_sub(before.idle);
+        let busy = Share::of(busy, busy.saturating_add(idle));
+        let used = busy.max(Share::of_ports(load, ports));
+        Ok(self.spare.observe(used, now))
+    }
+}
+
+impl Daemon {
+    /// Measures the room, and tells the cluster if it has changed.
+    pub(super) fn measure_room(&mut self, now: Instant) {
+        let load = self.mover.port_loads().values().sum();
+        match self.room.measure(load, &self.watch.view().ports, now) {
+            Ok(true) => self.tell_room(),
+            Ok(false) => {}
+            Err(e) => log::debug(e),
+        }
+    }
+
+    /// Tells the cluster of the room.
+    pub(super) fn tell_room(&mut self) {
+        let value = Value {
+            text: Some(self.room.spare.value().to_string()),
+            private: false,
+            dampened: false,
+        };
+        self.publisher.want(ATTRIBUTE.to_owned(), value);
+    }
+}

@@ -1,0 +1,132 @@
+//! The cells whose VIPs other nodes route for: where their networks are.
+//!
+//! Keepers are asked by children: one that hangs would have the ports of all virtual servers wait.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::unistd::Pid;
+
+use crate::cell::client;
+use crate::runtime::job::{self, Job};
+
+/// How long a keeper may take to answer.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// The cell's network namespace, or why it can't be had.
+type Found = Result<OwnedFd, String>;
+
+/// Those that are asked for, and those that were found.
+#[derive(Debug, Default)]
+pub(crate) struct Cells {
+    asked: BTreeMap<String, Job<Result<(), String>>>,
+    found: BTreeMap<String, Found>,
+    leftover: Vec<Pid>,
+}
+
+impl Cells {
+    /// The network namespace of a virtual server's cell, or why it can't be had; `None` if that is not known yet.
+    pub fn network(&mut self, vserver: &str) -> Option<Result<BorrowedFd<'_>, &str>> {
+        if !self.found.contains_key(vserver) && !self.asked.contains_key(vserver) {
+            self.ask(vserver);
+        }
+        let found = self.found.get(vserver)?;
+        Some(found.as_ref().map(AsFd::as_fd).map_err(String::as_str))
+    }
+
+    fn ask(&mut self, vserver: &str) {
+        let name = vserver.to_owned();
+        let find = move || match client::find_within(&name, Instant::now() + LIMIT) {
+            Ok(Some(cell)) => (Ok(()), Some(cell.netns)),
+            Ok(None) => (Err(format!("{name}'s cell has ended")), None),
+            Err(e) => (Err(e.to_string()), None),
+        };
+        match Job::spawn(c"berth-find", find) {
+            Ok(job) => drop(self.asked.insert(vserver.to_owned(), job)),
+            Err(e) => drop(self.found.insert(vserver.to_owned(), Err(e.to_string()))),
+        }
+    }
+
+    /// What to wait for.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.asked.values().map(AsFd::as_fd)
+    }
+
+    /// Takes what has been found since the last call; says whether there is any.
+    pub fn advance(&mut self) -> bool {
+        self.leftover.retain(|pid| !job::reap(*pid));
+        let before = self.asked.len();
+        let (found, leftover) = (&mut self.found, &mut self.leftover);
+        self.asked.retain(|vserver, job| {
+            let Some(outcome) = job.outcome() else {
+                return true;
+            };
+            leftover.push(job.pid());
+            found.insert(vserver.clone(), network_of(outcome));
+            false
+        });
+        self.asked.len() < before
+    }
+
+    /// What was found was of use once: a cell may be another one the next time.
+    pub fn forget(&mut self) {
+        self.found.clear();
+    }
+}
+
+fn network_of(outcome: io::Result<job::Outcome<Result<(), String>>>) -> Found {
+    match outcome {
+        Ok((Ok(()), Some(network))) => Ok(network),
+        Ok((Ok(()), None)) => Err("the keeper's answer has come without the network".to_owned()),
+        Ok((Err(why), _)) => Err(why),
+        Err(e) => Err(format!("look for the cell: {e}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::cell::protocol;
+    use crate::cell::protocol::{KEEPER, Reply, Request};
+    use crate::runtime::channel::{Channel, wait_readable};
+    use crate::runtime::daemon;
+
+    const VSERVER: &str = "t-watch-hangs";
+
+    /// It is the keeper too.
+    fn ask_a_keeper_that_hangs() {
+        rustix::thread::set_name(c"berth-keeper").unwrap();
+        assert_eq!(KEEPER, "berth-keeper");
+        daemon::private_directory(protocol::RUNTIME_DIRECTORY.as_ref()).unwrap();
+        let directory = protocol::directory(VSERVER);
+        daemon::private_directory(&directory).unwrap();
+        let listener = daemon::listen(&protocol::socket(VSERVER)).unwrap();
+        let mut cells = Cells::default();
+        // It has not even taken the connection.
+        assert!(cells.network(VSERVER).is_none() && cells.network(VSERVER).is_none());
+        assert!(!cells.advance());
+        let soon = Instant::now() + Duration::from_secs(10);
+        wait_readable(&listener, soon).unwrap();
+        let keeper = Channel::new(rustix::net::accept(&listener).unwrap()).unwrap();
+        let (request, _) = keeper.wait::<Request>(soon).unwrap();
+        assert!(matches!(request, Request::Find));
+        assert_eq!(cells.fds().count(), 1, "it is asked once");
+        keeper.send(&Reply::NoCell, None).unwrap();
+        wait_readable(&cells.fds().next().unwrap(), soon).unwrap();
+        assert!(cells.advance() && cells.fds().next().is_none());
+        let found = cells.network(VSERVER).unwrap();
+        assert_eq!(found.unwrap_err(), "t-watch-hangs's cell has ended");
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_keeper_that_does_not_answer_is_not_waited_for() {
+        // SAFETY: no other test takes a lock that this work takes.
+        assert!(unsafe { job::passes_alone(ask_a_keeper_that_hangs) });
+    }
+}

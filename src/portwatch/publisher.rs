@@ -1,0 +1,399 @@
+//! Node attributes: told to the cluster, and asked of it, by children, so that the daemon never waits
+//! for the cluster.
+//!
+//! The cluster may forget what it was told: Pacemaker's daemon for attributes starts without any, and whoever
+//! may administer the cluster may delete one. So the end of that daemon is noticed, and whatever is read is
+//! compared with what was told; what differs is told again.
+
+#[cfg(test)]
+mod tests;
+mod work;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use self::work::{Done, Work};
+use crate::cluster::transient;
+use crate::log;
+use crate::runtime::job::{self, Job};
+use crate::sys::message;
+use crate::sys::namespace::is_alive;
+
+/// How often cleaning up is tried again: the resource may be gone.
+const CLEAN_UPS: u8 = 3;
+/// For how long a resource has to be on record as not monitored, and how often it is made to be looked at anew.
+const LINGERING: Duration = Duration::from_secs(30);
+const RENEWALS: u8 = 3;
+/// How long after a failure it is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How long after a value was told it is surely on record: dampening and writing take their time.
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// A value that the cluster shall know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Value {
+    /// `None`: the attribute is deleted.
+    pub text: Option<String>,
+    /// Not to be seen by the scheduler.
+    pub private: bool,
+    /// After its first value, changes wait for others that follow closely.
+    pub dampened: bool,
+}
+
+/// The values of an attribute at all nodes, as they were asked for.
+pub(crate) type Values = BTreeMap<String, String>;
+
+/// What is to be told and asked.
+#[derive(Debug, Default)]
+pub(crate) struct Publisher {
+    /// This node's name, by which its own values are known.
+    node: Option<String>,
+    wanted: BTreeMap<String, Value>,
+    /// What the cluster was told, and when.
+    published: BTreeMap<String, (Value, Instant)>,
+    questions: BTreeSet<String>,
+    whereabouts: BTreeSet<String>,
+    /// Whether all that is on record is to be read.
+    survey: bool,
+    surveyed: Option<transient::Values>,
+    /// Whether what is on record has turned out to differ.
+    refresh: bool,
+    /// The private attribute that was compared last. They are not on record, so that each takes a question.
+    compared: Option<String>,
+    /// This node's resources that are degraded and not monitored, when that was seen or heeded last, and how often
+    /// they were made to be looked at anew.
+    unmonitored: BTreeMap<String, (Instant, u8)>,
+    /// What the cluster is to look at anew.
+    renew: BTreeSet<String>,
+    /// What to clean up, and how often that has failed.
+    clean_up: BTreeMap<(String, String), u8>,
+    /// What a child is cleaning up: a wish that comes meanwhile is another one.
+    cleaning: Option<((String, String), u8)>,
+    answers: BTreeMap<String, Values>,
+    located: BTreeMap<String, Vec<String>>,
+    job: Option<Job<Done>>,
+    leftover: Vec<Pid>,
+    /// Pacemaker's process that keeps this node's attributes.
+    keeper: Option<OwnedFd>,
+    /// It has ended, and the next one has not been told yet.
+    lost: bool,
+    /// It has ended while a child was at work, whose work may have been lost with it.
+    stale: bool,
+    retry: Option<Instant>,
+    /// The last failure, told in the log once.
+    error: Option<String>,
+}
+
+impl Publisher {
+    /// Of the node that the cluster calls `node`; `None` if that is not known.
+    pub fn new(node: Option<String>) -> Self {
+        Self {
+            node,
+            ..Self::default()
+        }
+    }
+
+    /// The cluster shall know this.
+    pub fn want(&mut self, name: String, value: Value) {
+        self.wanted.insert(name, value);
+    }
+
+    /// An attribute that this node has is of the past.
+    pub fn drop_stray(&mut self, name: String) {
+        let known = self
+            .wanted
+            .get(&name)
+            .or(self.published.get(&name).map(|(v, _)| v));
+        let gone = Value {
+            text: None,
+            private: known.is_some_and(|value| value.private),
+            dampened: false,
+        };
+        self.wanted.insert(name, gone);
+    }
+
+    /// The values of this attribute are wanted.
+    pub fn ask(&mut self, name: String) {
+        self.questions.insert(name);
+    }
+
+    /// Everything that is on record is wanted.
+    pub fn survey(&mut self) {
+        self.survey = true;
+    }
+
+    /// The nodes are wanted that the cluster takes this resource to be started on.
+    pub fn locate(&mut self, resource: String) {
+        self.whereabouts.insert(resource);
+    }
+
+    /// The cluster shall forget what this resource reported on this node.
+    pub fn clean_up(&mut self, resource: &str, node: &str) {
+        self.clean_up
+            .insert((resource.to_owned(), node.to_owned()), 0);
+    }
+
+    /// The answers that have come in since the last call.
+    pub fn answers(&mut self) -> BTreeMap<String, Values> {
+        std::mem::take(&mut self.answers)
+    }
+
+    /// What is on record of this node, and of other nodes' addresses, if it has come in since the last call.
+    pub fn surveyed(&mut self) -> Option<transient::Values> {
+        self.surveyed.take()
+    }
+
+    /// Where resources are, by their ids, as it has come in since the last call.
+    pub fn located(&mut self) -> BTreeMap<String, Vec<String>> {
+        std::mem::take(&mut self.located)
+    }
+
+    /// Whether the cluster knows all that it shall.
+    pub fn is_done(&self) -> bool {
+        self.differing().next().is_none()
+    }
+
+    /// What the cluster does not know yet.
+    fn differing(&self) -> impl Iterator<Item = (&String, &Value)> {
+        let told = |name: &String| self.published.get(name).map(|(value, _)| value);
+        let wanted = self.wanted.iter();
+        wanted.filter(move |(name, value)| told(name) != Some(*value))
+    }
+
+    /// Why it does not, the last time that it was tried.
+    pub fn error(&self) -> Option<&str> {
+        self.error.as_deref()
+    }
+
+    /// What to wait for while a child is at work.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.job.as_ref().map(AsFd::as_fd)
+    }
+
+    /// What to wait for.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.fd()
+            .into_iter()
+            .chain(self.keeper.as_ref().map(AsFd::as_fd))
+    }
+
+    /// When it is to be called again although nothing happens. While a child is at work nothing is tried again:
+    /// its end can be waited for.
+    pub fn next(&self) -> Option<Instant> {
+        self.retry.filter(|_| self.job.is_none())
+    }
+
+    /// Goes on: takes what a child has done, and has the next one do what is left.
+    pub fn advance(&mut self, now: Instant) {
+        self.leftover.retain(|pid| !job::reap(*pid));
+        self.watch_keeper(now);
+        if let Some(outcome) = self.job.as_ref().and_then(Job::outcome) {
+            self.leftover.extend(self.job.take().map(|job| job.pid()));
+            let outcome = outcome.map(|(done, keeper)| {
+                self.keeper = keeper.or(self.keeper.take());
+                done
+            });
+            self.take(outcome, now);
+        }
+        if self.job.is_some() || self.retry.is_some_and(|at| at > now) {
+            return;
+        }
+        self.retry = None;
+        let work = self.work();
+        if work.is_empty() {
+            return;
+        }
+        self.cleaning = work
+            .clean_up
+            .as_ref()
+            .and_then(|one| self.clean_up.remove_entry(one));
+        if let Some((resource, _)) = &work.renew {
+            self.renew.remove(resource);
+        }
+        self.lost = false;
+        match Job::spawn(c"berth-publish", move || work.run()) {
+            Ok(job) => self.job = Some(job),
+            Err(e) => self.take(Err(message(e, "start a child")), now),
+        }
+    }
+
+    /// Looks whether Pacemaker's daemon has ended, and with it all that it was told.
+    fn watch_keeper(&mut self, now: Instant) {
+        let lives = |keeper: &OwnedFd| is_alive(keeper.as_fd());
+        if self.keeper.as_ref().is_none_or(lives) {
+            return;
+        }
+        self.keeper = None;
+        log::info("pacemaker-attrd has ended: telling the next one all anew");
+        self.published.clear();
+        self.stale = self.job.is_some();
+        self.lost = true;
+        self.retry = Some(now);
+    }
+
+    fn work(&self) -> Work {
+        let changes = self.differing().map(|(name, value)| {
+            let later = self.published.contains_key(name);
+            let dampening = match later && value.dampened {
+                true => Duration::from_secs(1),
+                false => Duration::ZERO,
+            };
+            (name.clone(), (value.clone(), dampening))
+        });
+        let work = Work {
+            changes: changes.collect(),
+            find_keeper: self.keeper.is_none(),
+            keeper_lost: self.lost,
+            ..Work::default()
+        };
+        // What the cluster acts on at once must not wait for anything else: each takes a process.
+        let urgent = |name: &String, value: &Value, dampening: &Duration| {
+            self.published.contains_key(name) && !value.private && dampening.is_zero()
+        };
+        let mut changes = work.changes.iter();
+        if changes.any(|(name, (value, dampening))| urgent(name, value, dampening)) {
+            let urgent = |(n, (v, d)): &(String, (Value, Duration))| urgent(n, v, d);
+            return Work {
+                changes: work.changes.into_iter().filter(urgent).collect(),
+                ..work
+            };
+        }
+        let mut work = Work {
+            questions: self.questions.clone(),
+            whereabouts: self.whereabouts.clone(),
+            survey: self.survey.then(|| self.node.clone().unwrap_or_default()),
+            compare: self.next_to_compare().filter(|_| self.survey),
+            refresh: self.refresh,
+            ..work
+        };
+        // One at a time, and only when nothing else is to be done: it is for people's eyes.
+        if work.is_empty() {
+            work.clean_up = self.clean_up.keys().next().cloned();
+        }
+        if work.is_empty() {
+            work.renew = self.renew.first().cloned().zip(self.node.clone());
+        }
+        work
+    }
+
+    /// The private attribute whose turn it is.
+    fn next_to_compare(&self) -> Option<String> {
+        let private = || {
+            let all = self.published.iter();
+            let own = all.filter(|(_, (value, _))| value.private && value.text.is_some());
+            own.map(|(name, _)| name)
+        };
+        let next = private().find(|name| Some(*name) > self.compared.as_ref());
+        next.or(private().next()).cloned()
+    }
+
+    fn take(&mut self, outcome: io::Result<Done>, now: Instant) {
+        let stale = std::mem::take(&mut self.stale);
+        let cleaned = outcome.as_ref().is_ok_and(|done| done.cleaned);
+        let begun = self.cleaning.take();
+        if let Some((one, failures)) = begun.filter(|(_, n)| !cleaned && *n < CLEAN_UPS) {
+            self.clean_up.entry(one).or_insert(failures + 1);
+        }
+        let done = match outcome {
+            Ok(done) => done,
+            Err(e) => return self.fail(&e.to_string(), now),
+        };
+        self.refresh &= !done.refreshed;
+        if !stale {
+            self.compare(&done, now);
+            let told = done.published.into_iter();
+            self.published
+                .extend(told.map(|(name, value)| (name, (value, now))));
+        }
+        for (name, values) in done.answers {
+            self.questions.remove(&name);
+            self.answers.insert(name, values);
+        }
+        for (resource, nodes) in done.located {
+            self.whereabouts.remove(&resource);
+            self.located.insert(resource, nodes);
+        }
+        if let Some(all) = done.surveyed {
+            self.survey = false;
+            self.surveyed = Some(all);
+        }
+        if let Some(found) = done.unmonitored {
+            self.heed_unmonitored(found, now);
+        }
+        self.compared = done.compared.map(|(name, _)| name).or(self.compared.take());
+        match done.error {
+            Some(error) => self.fail(&error, now),
+            None => self.error = None,
+        }
+    }
+
+    /// Has told again what the cluster turns out to have forgotten, or have from somebody else. Who has lost one of
+    /// those on record may have lost private ones too.
+    fn compare(&mut self, done: &Done, now: Instant) {
+        let Some(node) = &self.node else { return };
+        let mut forgotten: BTreeSet<String> = BTreeSet::new();
+        let differs = |name: &str, values: Option<&Values>| {
+            let told = self.published.get(name);
+            let told = told.filter(|(_, at)| now.saturating_duration_since(*at) >= SETTLED);
+            let seen = values.and_then(|values| values.get(node));
+            told.is_some_and(|(value, _)| value.text.as_ref() != seen)
+        };
+        let compared = done.compared.iter().map(|(name, values)| (name, values));
+        for (name, values) in done.answers.iter().chain(compared) {
+            forgotten.extend(differs(name, Some(values)).then(|| name.clone()));
+        }
+        if let Some(all) = &done.surveyed {
+            let public = self.published.iter().filter(|(_, (v, _))| !v.private);
+            let lost = public.filter(|(name, _)| differs(name, all.get(*name)));
+            let lost: Vec<String> = lost.map(|(name, _)| name.clone()).collect();
+            if !lost.is_empty() {
+                self.refresh = true;
+                let private = self.published.iter().filter(|(_, (v, _))| v.private);
+                forgotten.extend(private.map(|(name, _)| name.clone()));
+            }
+            forgotten.extend(lost);
+        }
+        // What is told by this very child is new.
+        forgotten.retain(|name| !done.published.contains_key(name));
+        if forgotten.is_empty() {
+            return;
+        }
+        self.published.retain(|name, _| !forgotten.contains(name));
+        let names: Vec<String> = forgotten.into_iter().collect();
+        log::warn(format_args!(
+            "the cluster has other values than it was told: telling it again: {}",
+            names.join(", ")
+        ));
+    }
+
+    /// Has the cluster look anew at what it has not monitored for a while. What has just been degraded, stopped or
+    /// cleaned up may be on record like that for a moment.
+    fn heed_unmonitored(&mut self, found: BTreeSet<String>, now: Instant) {
+        self.unmonitored.retain(|name, _| found.contains(name));
+        for name in found {
+            let (since, times) = self.unmonitored.entry(name.clone()).or_insert((now, 0));
+            if *times == RENEWALS || now.saturating_duration_since(*since) < LINGERING {
+                continue;
+            }
+            (*since, *times) = (now, *times + 1);
+            log::warn(format_args!(
+                "{name} was degraded when its monitor was cancelled, and is not monitored since: the cluster is to \
+                 look at it anew"
+            ));
+            self.renew.insert(name);
+        }
+    }
+
+    fn fail(&mut self, error: &str, now: Instant) {
+        if self.error.as_deref() != Some(error) {
+            log::warn(error);
+            self.error = Some(error.to_owned());
+        }
+        self.retry = Some(now + AGAIN);
+    }
+}

@@ -1,0 +1,363 @@
+//! What the parameters say, and how they are written.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use crate::ocf::param::{Content, integer, network, words};
+use crate::ocf::{Env, Error, Optional, Param};
+use crate::plan::name;
+use crate::plan::port::Limits;
+use crate::plan::vip::Family;
+
+pub(crate) static PORTS: Optional<BTreeMap<String, String>> = Optional::new(
+    "ports",
+    "Ports",
+    "The node's network interfaces for clients, each with the name of the subnet that it is on, separated by spaces: eth1=office eth2=office eth3=lab. One that the node does not have counts as failed, and so does one that is part of a bond or a bridge: name that. Default: the interfaces with an address in one of the subnets.",
+    ports,
+)
+.node_bound()
+.reloadable();
+
+pub(crate) static SUBNETS: Optional<Vec<Subnet>> = Optional::new(
+    "subnets",
+    "Subnets",
+    "The subnets that clients sit on: a name, a network, and after a comma the gateway out of it, if there is one, such as office=10.1.0.0/24,10.1.0.254 office=fd00:1::/64 lab=10.2.0.0/24. The gateways are targets too.",
+    subnets,
+)
+.reloadable();
+
+pub(crate) static TARGETS: Optional<Vec<IpAddr>> = Optional::new(
+    "targets",
+    "Targets",
+    "IP addresses in the subnets that are asked for, by ARP or neighbour discovery, to prove that a port forwards; besides the gateways and the other nodes' addresses. A port has failed when none of its subnet's targets answers through it.",
+    targets,
+)
+.reloadable();
+
+pub(crate) static INTERVAL: Param<Duration> = Param::with_default(
+    "interval",
+    "200ms",
+    "Time between two questions",
+    "How often each port has to prove that it forwards, 20ms to 10s.",
+    |value| match duration(value) {
+        Some(time) if (Duration::from_millis(20)..=Duration::from_secs(10)).contains(&time) => {
+            Ok(time)
+        }
+        _ => Err("is not a time from 20ms to 10s, such as 200ms".into()),
+    },
+)
+.reloadable();
+
+pub(crate) static FAIL_AFTER: Param<u32> = Param::with_default(
+    "fail_after",
+    "3",
+    "Silent intervals until a port has failed",
+    "So many intervals after the last answer a port has failed. A lost carrier counts at once.",
+    integer::<2, 100>,
+)
+.content(Content::Integer)
+.reloadable();
+
+pub(crate) static RECOVER_AFTER: Param<Duration> = Param::with_default(
+    "recover_after",
+    "30s",
+    "Time until a port is good again",
+    "How long a port that has failed must work before it is used again, unless no other does; a switch that has just come up may take its links long before it forwards. 0s to 1h.",
+    |value| match duration(value) {
+        Some(time) if time <= Duration::from_secs(3600) => Ok(time),
+        _ => Err("is not a time from 0s to 1h, such as 30s".into()),
+    },
+)
+.reloadable();
+
+pub(crate) static BALANCE: Param<u32> = Param::with_default(
+    "balance",
+    "20",
+    "Difference in load that is evened out",
+    "When two good ports of a subnet differ in their load by more than so many percent of their speed for as long as recover_after, and at least five seconds, an address is moved from one to the other. 0: never.",
+    integer::<0, 100>,
+)
+.content(Content::Integer)
+.reloadable();
+
+/// How often loads are measured.
+pub(crate) const MEASURE: Duration = Duration::from_secs(5);
+
+/// A range of addresses of a subnet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Subnet {
+    /// The subnet's name.
+    pub name: String,
+    /// Its network in one family.
+    pub net: IpNetwork,
+    /// The gateway out of it.
+    pub gateway: Option<IpAddr>,
+}
+
+/// All of the parameters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Settings {
+    /// Each port with its subnet's name; `None`: the interfaces with an address in one of them.
+    pub ports: Option<BTreeMap<String, String>>,
+    /// The subnets.
+    pub subnets: Vec<Subnet>,
+    /// Targets besides gateways and peers.
+    pub targets: Vec<IpAddr>,
+    /// From question to question.
+    pub interval: Duration,
+    /// Silent intervals until a port has failed.
+    pub fail_after: u32,
+    /// Time until a port is good again.
+    pub recover_after: Duration,
+    /// Difference in load to be evened out, in percent.
+    pub balance: u32,
+    /// The resource, for what is reported to the cluster.
+    pub resource: String,
+    /// This node's name in the cluster.
+    pub node: Option<String>,
+}
+
+impl Settings {
+    /// Reads the parameters.
+    ///
+    /// # Errors
+    /// What is wrong with them. `ports` may differ from node to node, so that what is wrong with it
+    /// does not hold for the others.
+    pub fn read(env: &Env) -> Result<Self, Error> {
+        let subnets = SUBNETS.get(env)?.unwrap_or_default();
+        let targets = TARGETS.get(env)?.unwrap_or_default();
+        for target in &targets {
+            if !subnets.iter().any(|s| s.net.contains(*target)) {
+                let text = format!("parameter targets: {target} is in none of the subnets");
+                return Err(Error::config(text));
+            }
+        }
+        let ports = PORTS.get(env)?;
+        for (port, subnet) in ports.iter().flatten() {
+            if !subnets.is_empty() && !subnets.iter().any(|s| s.name == *subnet) {
+                let mut known: Vec<&str> = subnets.iter().map(|s| s.name.as_str()).collect();
+                known.dedup();
+                return Err(Error::host(format!(
+                    "parameter ports: {port} is on {subnet}, which is none of the subnets ({})",
+                    known.join(", ")
+                )));
+            }
+        }
+        if ports.is_none() && subnets.is_empty() {
+            let text = "neither ports nor subnets is set: there is nothing to watch";
+            return Err(Error::config(text));
+        }
+        Ok(Self {
+            ports,
+            subnets,
+            targets,
+            interval: INTERVAL.get(env)?,
+            fail_after: FAIL_AFTER.get(env)?,
+            recover_after: RECOVER_AFTER.get(env)?,
+            balance: BALANCE.get(env)?,
+            resource: env.instance().to_owned(),
+            node: env.on_node().map(str::to_owned),
+        })
+    }
+
+    /// The times by which ports are judged.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            interval: self.interval,
+            fail_after: self.fail_after,
+            recover_after: self.recover_after,
+        }
+    }
+
+    /// How long a difference in load must last until it is evened out: as long as a port has to show
+    /// that it works, for that too is a reason to move.
+    pub fn balance_hold(&self) -> Duration {
+        self.recover_after.max(MEASURE)
+    }
+
+    /// The ranges of the subnet called `name`.
+    pub fn nets(&self, name: &str) -> impl Iterator<Item = &Subnet> {
+        self.subnets.iter().filter(move |s| s.name == name)
+    }
+}
+
+fn ports(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let mut ports = BTreeMap::new();
+    for word in text.split_whitespace() {
+        let wrong = || format!("\"{word}\" is not a port and its subnet, such as eth1=office");
+        let (port, subnet) = word.split_once('=').ok_or_else(wrong)?;
+        name::interface(port).map_err(|e| format!("\"{port}\" {e}"))?;
+        name::label(subnet).map_err(|_| wrong())?;
+        if let Some(other) = ports.insert(port.to_owned(), subnet.to_owned()) {
+            return Err(format!("\"{port}\" is on {other} and on {subnet}"));
+        }
+    }
+    match ports.is_empty() {
+        true => Err("names no interface".into()),
+        false => Ok(ports),
+    }
+}
+
+fn subnets(text: &str) -> Result<Vec<Subnet>, String> {
+    let mut subnets: Vec<Subnet> = Vec::new();
+    for word in words(text)? {
+        let new = subnet(&word)?;
+        for other in &subnets {
+            if other.net.contains(new.net.ip()) || new.net.contains(other.net.ip()) {
+                return Err(format!(
+                    "\"{}={}\" overlaps {}={}",
+                    new.name, new.net, other.name, other.net
+                ));
+            }
+        }
+        subnets.push(new);
+    }
+    match subnets.is_empty() {
+        true => Err("names no subnet".into()),
+        false => Ok(subnets),
+    }
+}
+
+fn subnet(word: &str) -> Result<Subnet, String> {
+    let wrong = || {
+        format!(
+            "\"{word}\" is not a subnet such as office=10.1.0.0/24 or office=10.1.0.0/24,10.1.0.254"
+        )
+    };
+    let (name, rest) = word.split_once('=').ok_or_else(wrong)?;
+    name::label(name).map_err(|_| wrong())?;
+    let (cidr, gateway) = match rest.split_once(',') {
+        Some((cidr, gateway)) => (cidr, Some(gateway.parse::<IpAddr>().map_err(|_| wrong())?)),
+        None => (rest, None),
+    };
+    let net = network(cidr).map_err(|why| format!("\"{cidr}\" {why}"))?;
+    let net = net.ok_or_else(wrong)?;
+    let reachable = |gateway: IpAddr| match gateway {
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => Family::of(&net.ip()) == Family::V6,
+        _ => net.contains(gateway),
+    };
+    if let Some(gateway) = gateway.filter(|gateway| !reachable(*gateway)) {
+        return Err(format!("\"{gateway}\" is not in the subnet {cidr}"));
+    }
+    Ok(Subnet {
+        name: name.to_owned(),
+        net,
+        gateway,
+    })
+}
+
+fn targets(text: &str) -> Result<Vec<IpAddr>, String> {
+    let words = words(text)?;
+    let parse = |word: &String| {
+        let parsed = word.parse();
+        parsed.map_err(|_| format!("\"{word}\" is not an IP address"))
+    };
+    words.iter().map(parse).collect()
+}
+
+/// A time such as `200ms`, `30s`, `5m`, `1h`; seconds without a unit, as Pacemaker has it.
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit());
+    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
+    let number: u32 = number.parse().ok()?;
+    let unit = match unit {
+        "ms" => Duration::from_millis(1),
+        "" | "s" => Duration::from_secs(1),
+        "m" | "min" => Duration::from_secs(60),
+        "h" => Duration::from_secs(3600),
+        _ => return None,
+    };
+    unit.checked_mul(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ocf::Fault;
+
+    fn read(parameters: &[(&str, &str)]) -> Result<Settings, Error> {
+        let variables = parameters
+            .iter()
+            .map(|(name, value)| (format!("OCF_RESKEY_{name}"), (*value).to_owned()));
+        Settings::read(&Env::from_variables(variables))
+    }
+
+    const SUBNETS: (&str, &str) = (
+        "subnets",
+        "office=10.1.0.0/24,10.1.0.254 office=fd00:1::/64,fe80::1 lab=10.2.0.0/24",
+    );
+
+    #[test]
+    fn all_parameters_are_understood() {
+        let settings = read(&[
+            SUBNETS,
+            ("ports", "eth1=office  eth3=lab"),
+            ("targets", "10.1.0.9 fd00:1::9"),
+            ("interval", "100ms"),
+            ("recover_after", "1m"),
+        ])
+        .unwrap();
+        let ports = settings.ports.as_ref().unwrap();
+        assert_eq!(ports["eth3"], "lab");
+        assert_eq!(settings.nets("office").count(), 2);
+        assert_eq!(settings.targets.len(), 2);
+        assert_eq!(settings.limits().interval, Duration::from_millis(100));
+        assert_eq!(settings.recover_after, Duration::from_secs(60));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (parameters, why) in [
+            (
+                vec![],
+                "neither ports nor subnets is set: there is nothing to watch",
+            ),
+            (
+                vec![("subnets", "office=10.1.0.0/24 lab=10.1.0.128/25")],
+                "parameter subnets: \"lab=10.1.0.128/25\" overlaps office=10.1.0.0/24",
+            ),
+            (
+                vec![("subnets", "office=10.1.0.1/24")],
+                "parameter subnets: \"10.1.0.1/24\" has host bits set; its network is 10.1.0.0/24",
+            ),
+            (
+                vec![("subnets", "office=10.1.0.0/24,10.2.0.1")],
+                "parameter subnets: \"10.2.0.1\" is not in the subnet 10.1.0.0/24",
+            ),
+            (
+                vec![SUBNETS, ("ports", "eth1=attic")],
+                "parameter ports: eth1 is on attic, which is none of the subnets (office, lab)",
+            ),
+            (
+                vec![SUBNETS, ("ports", "eth1")],
+                "parameter ports: \"eth1\" is not a port and its subnet, such as eth1=office",
+            ),
+            (
+                vec![SUBNETS, ("targets", "10.9.0.1")],
+                "parameter targets: 10.9.0.1 is in none of the subnets",
+            ),
+            (
+                vec![SUBNETS, ("interval", "0")],
+                "parameter interval: \"0\" is not a time from 20ms to 10s, such as 200ms",
+            ),
+            (
+                vec![SUBNETS, ("fail_after", "1")],
+                "parameter fail_after: \"1\" is not a whole number from 2 to 100",
+            ),
+        ] {
+            assert_eq!(read(&parameters).unwrap_err().to_string(), why);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_ports_of_one_node_does_not_hold_for_the_others() {
+        let error = read(&[SUBNETS, ("ports", "eth1=attic")]).unwrap_err();
+        assert_eq!(error.fault(), Fault::Host);
+        let error = read(&[SUBNETS, ("interval", "0")]).unwrap_err();
+        assert_eq!(error.fault(), Fault::Config);
+    }
+}

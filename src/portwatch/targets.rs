@@ -1,0 +1,152 @@
+//! Which targets are asked through a port, and which answers count.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crate::sys::announce::Answer;
+use crate::sys::netlink::Mac;
+
+/// How many targets are asked at once when the usual one is silent.
+const AT_ONCE: usize = 8;
+/// An answer this late still answers the question.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The questions through one port.
+#[derive(Debug, Default)]
+pub(crate) struct Asking {
+    targets: Vec<IpAddr>,
+    /// The last one to answer, and its Ethernet address: asked alone and directly while it answers,
+    /// so that nobody else on the network is bothered.
+    usual: Option<(IpAddr, Mac)>,
+    asked: BTreeMap<IpAddr, Instant>,
+    heard: Option<Instant>,
+    turn: usize,
+}
+
+impl Asking {
+    /// Whom to ask from now on.
+    pub fn set_targets(&mut self, targets: Vec<IpAddr>) {
+        self.asked.retain(|ip, _| targets.contains(ip));
+        self.usual = self.usual.filter(|(ip, _)| targets.contains(ip));
+        self.targets = targets;
+    }
+
+    /// Whether there is anybody to ask.
+    pub fn has_targets(&self) -> bool {
+        !self.targets.is_empty()
+    }
+
+    /// Whether one has ever answered.
+    pub fn has_heard(&self) -> bool {
+        self.heard.is_some()
+    }
+
+    /// The questions that are due at `now`, each with the Ethernet address to send it to if that is
+    /// known.
+    pub fn due(&mut self, now: Instant, interval: Duration) -> Vec<(IpAddr, Option<Mac>)> {
+        let lively = |at: Instant| now.saturating_duration_since(at) < interval * 5 / 4;
+        let due: Vec<(IpAddr, Option<Mac>)> = match self.usual {
+            Some((ip, mac)) if self.heard.is_some_and(lively) => vec![(ip, Some(mac))],
+            _ => {
+                let count = self.targets.len();
+                let begin = self.turn % count.max(1);
+                self.turn = begin + AT_ONCE.min(count);
+                let turn = self.targets.iter().cycle().skip(begin);
+                turn.take(AT_ONCE.min(count))
+                    .map(|ip| (*ip, None))
+                    .collect()
+            }
+        };
+        self.asked.extend(due.iter().map(|(ip, _)| (*ip, now)));
+        due
+    }
+
+    /// Whether `answer`, which came in through the port with the Ethernet address `mac`, proves that
+    /// the port forwards: it comes from a target that was asked through this port of late, and is
+    /// addressed to it. Anything else may be forged, or meant for another port on the same network.
+    pub fn takes(&mut self, answer: &Answer, mac: Mac, now: Instant) -> bool {
+        let asked = self.asked.get(&answer.ip);
+        let of_late = asked.is_some_and(|at| now.saturating_duration_since(*at) <= PATIENCE);
+        let takes = of_late && answer.to == mac && answer.from != mac;
+        if takes {
+            self.usual = Some((answer.ip, answer.from));
+            self.heard = Some(now);
+        }
+        takes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PORT: Mac = Mac([2, 0, 0, 0, 0, 1]);
+    const TARGET: Mac = Mac([2, 0, 0, 0, 0, 9]);
+    const INTERVAL: Duration = Duration::from_millis(200);
+
+    fn ip(last: u8) -> IpAddr {
+        [10, 1, 0, last].into()
+    }
+
+    fn answer(last: u8, to: Mac) -> Answer {
+        Answer {
+            link: 3,
+            ip: ip(last),
+            from: TARGET,
+            to,
+        }
+    }
+
+    fn asking(targets: impl IntoIterator<Item = u8>) -> Asking {
+        let mut asking = Asking::default();
+        asking.set_targets(targets.into_iter().map(ip).collect());
+        asking
+    }
+
+    #[test]
+    fn while_one_answers_it_alone_is_asked_and_otherwise_all_in_turn() {
+        let start = Instant::now();
+        let mut asking = asking(1..=10);
+        assert_eq!(asking.due(start, INTERVAL).len(), AT_ONCE);
+        assert!(asking.takes(&answer(3, PORT), PORT, start));
+        let next = start + INTERVAL;
+        assert_eq!(asking.due(next, INTERVAL), [(ip(3), Some(TARGET))]);
+        let late = next + INTERVAL;
+        let all: Vec<IpAddr> = asking
+            .due(late, INTERVAL)
+            .into_iter()
+            .map(|q| q.0)
+            .collect();
+        assert_eq!(all[..3], [ip(9), ip(10), ip(1)]);
+    }
+
+    #[test]
+    fn an_answer_to_another_port_or_unasked_does_not_count() {
+        let start = Instant::now();
+        let mut asking = asking([1]);
+        assert!(
+            !asking.takes(&answer(1, PORT), PORT, start),
+            "not asked yet"
+        );
+        asking.due(start, INTERVAL);
+        assert!(!asking.takes(&answer(1, TARGET), PORT, start));
+        assert!(!asking.takes(&answer(2, PORT), PORT, start));
+        let late = start + PATIENCE + INTERVAL;
+        assert!(!asking.takes(&answer(1, PORT), PORT, late));
+        assert!(asking.takes(&answer(1, PORT), PORT, start + INTERVAL));
+    }
+
+    #[test]
+    fn one_that_is_no_target_any_more_is_not_asked() {
+        let start = Instant::now();
+        let mut asking = asking([1, 2]);
+        asking.due(start, INTERVAL);
+        assert!(asking.takes(&answer(1, PORT), PORT, start));
+        asking.set_targets(vec![ip(2)]);
+        assert_eq!(asking.due(start, INTERVAL), [(ip(2), None)]);
+        assert!(!asking.takes(&answer(1, PORT), PORT, start));
+        asking.set_targets(Vec::new());
+        assert!(asking.due(start, INTERVAL).is_empty() && !asking.has_targets());
+    }
+}

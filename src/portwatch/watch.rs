@@ -1,0 +1,509 @@
+//! The state of all ports and subnets.
+
+pub(crate) mod conclusion;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use ipnetwork::IpNetwork;
+
+use super::detour::Surroundings;
+use super::mover::View;
+use super::publisher::Values;
+use super::settings::Settings;
+use super::targets::Asking;
+use crate::cell::network::is_own;
+use crate::log;
+use crate::plan::port::{Fault, Health, Standing, State, Witness};
+use crate::plan::vip::{Family, vserver_of};
+use crate::sys::announce::{Answer, Question};
+use crate::sys::ethtool;
+use crate::sys::netlink::{Address, Link, Mac};
+
+/// A port.
+#[derive(Debug)]
+struct One {
+    subnet: String,
+    /// As it was seen last; `None` if the node has no such interface.
+    link: Option<Link>,
+    /// The bond or the bridge that takes what comes in by it: nothing of that is for this node's addresses here.
+    part_of: Option<String>,
+    addresses: Vec<IpNetwork>,
+    health: Health,
+    asking: Asking,
+    speed: u64,
+    /// What was concluded from its health last.
+    standing: Standing,
+    state: State,
+    /// Whether it counts as good for the cluster.
+    good: bool,
+}
+
+/// A subnet.
+#[derive(Debug)]
+struct Subnet {
+    witness: Witness,
+    /// The other nodes' addresses on it, by their names.
+    peers: BTreeMap<String, Vec<IpAddr>>,
+    /// Whose fault a silence was when it was last judged.
+    fault: Fault,
+    /// Whether the cluster was told that this node reaches it.
+    good: bool,
+}
+
+/// A subnet, as far as other nodes can be reached over it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shared {
+    /// Its name.
+    pub name: String,
+    /// Its networks.
+    pub nets: Vec<IpNetwork>,
+    /// This node's ports on it that work, those with an address first, and of them the best.
+    pub ports: Vec<Crossing>,
+    /// This node's addresses on it.
+    pub own: Vec<IpAddr>,
+    /// The other nodes' addresses on it, by their names.
+    pub peers: BTreeMap<String, Vec<IpAddr>>,
+}
+
+/// A port by which other nodes can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Crossing {
+    /// Its name.
+    pub port: String,
+    /// Its index.
+    pub index: u32,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// Its own addresses on the subnet.
+    pub own: Vec<IpAddr>,
+}
+
+impl Crossing {
+    /// The port's address of the family of `ip`: one that was given to it before one of its own making.
+    pub fn own_like(&self, ip: IpAddr) -> Option<IpAddr> {
+        let mut own = self.own.iter().copied();
+        own.find(|own| own.is_ipv4() == ip.is_ipv4())
+    }
+}
+
+impl Shared {
+    /// Whether another node can have this address here.
+    pub fn fits(&self, ip: IpAddr) -> bool {
+        let local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        let inside = self.nets.iter().any(|net| net.contains(ip));
+        (local || inside) && !self.own.contains(&ip)
+    }
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    settings: Settings,
+    ports: BTreeMap<String, One>,
+    subnets: BTreeMap<String, Subnet>,
+    /// The node's ends of cells' interfaces: their indices, and the cells' names.
+    cells: BTreeMap<u32, String>,
+    view: View,
+    /// When questions are due.
+    ask_at: Instant,
+    begun: Instant,
+    judged: bool,
+}
+
+impl Watch {
+    /// Nothing is known yet.
+    pub fn new(settings: &Settings, now: Instant) -> Self {
+        Self {
+            settings: settings.clone(),
+            ports: BTreeMap::new(),
+            subnets: BTreeMap::new(),
+            cells: BTreeMap::new(),
+            view: View::default(),
+            ask_at: now,
+            begun: now,
+            judged: false,
+        }
+    }
+
+    /// Goes on with other parameters.
+    pub fn configure(&mut self, settings: &Settings, now: Instant) {
+        if settings.limits() != self.settings.limits() {
+            self.ports.clear();
+            self.subnets.clear();
+        }
+        self.settings = settings.clone();
+        self.ask_at = now;
+        self.judged = false;
+    }
+
+    /// Takes note of the node's interfaces and addresses; says whether any of a port or a cell has
+    /// changed.
+    pub fn look(&mut self, links: Vec<Link>, addresses: &[Address], now: Instant) -> bool {
+        let own = links.iter().filter(|link| is_own(link));
+        let cell = |l: &Link| Some((l.index, vserver_of(&l.name)?.to_owned()));
+        let cells: BTreeMap<u32, String> = own.filter_map(cell).collect();
+        let mut changed = cells != self.cells;
+        self.cells = cells;
+        let of = |link: &Link| -> Vec<IpNetwork> {
+            let own = addresses
+                .iter()
+                .filter(|a| a.link == link.index && !a.unusable);
+            own.map(|a| a.address).collect()
+        };
+        // The node's ends of cells' interfaces are no ports.
+        let found: BTreeMap<String, (Link, Vec<IpNetwork>)> = links
+            .iter()
+            .filter(|link| !link.loopback && !is_own(link))
+            .map(|link| (link.name.clone(), (link.clone(), of(link))))
+            .collect();
+        let wanted = self.wanted(&found);
+        self.ports
+            .retain(|name, port| wanted.get(name) == Some(&port.subnet));
+        for (name, subnet) in wanted {
+            let (link, addresses) = found.get(&name).cloned().unzip();
+            let part_of = link.as_ref().and_then(|link| link.taken_by(&links));
+            let part_of = part_of.map(|master| master.name.clone());
+            let seen = (link, addresses.unwrap_or_default(), part_of);
+            changed |= self.look_at(&name, subnet, seen, now);
+        }
+        let names: BTreeSet<&String> = self.ports.values().map(|p| &p.subnet).collect();
+        self.subnets.retain(|name, _| names.contains(name));
+        for name in names {
+            let limits = self.settings.limits();
+            self.subnets.entry(name.clone()).or_insert_with(|| {
+                let witness = Witness::new(limits, now);
+                Subnet {
+                    peers: BTreeMap::new(),
+                    fault: witness.fault(),
+                    good: false,
+                    witness,
+                }
+            });
+        }
+        self.set_targets();
+        changed
+    }
+
+    /// The ports' Ethernet addresses.
+    pub fn macs(&self) -> BTreeSet<Mac> {
+        let links = self.ports.values().filter_map(|p| p.link.as_ref());
+        links.filter_map(|link| link.mac).collect()
+    }
+
+    /// Whether the interface with this index is a port or a cell's.
+    pub fn concerns(&self, index: u32) -> bool {
+        let mut ports = self.ports.values().filter_map(|p| p.link.as_ref());
+        self.cells.contains_key(&index) || ports.any(|l| l.index == index)
+    }
+
+    /// The ports to watch, each with its subnet.
+    fn wanted(&self, found: &BTreeMap<String, (Link, Vec<IpNetwork>)>) -> BTreeMap<String, String> {
+        if let Some(ports) = &self.settings.ports {
+            return ports.clone();
+        }
+        let subnet = |addresses: &[IpNetwork]| {
+            let inside = |net: &IpNetwork| addresses.iter().any(|a| net.contains(a.ip()));
+            let mut subnets = self.settings.subnets.iter();
+            subnets.find(|s| inside(&s.net)).map(|s| s.name.clone())
+        };
+        found
+            .iter()
+            .filter_map(|(name, (_, addresses))| Some((name.clone(), subnet(addresses)?)))
+            .collect()
+    }
+
+    fn look_at(
+        &mut self,
+        name: &str,
+        subnet: String,
+        (link, addresses, part_of): (Option<Link>, Vec<IpNetwork>, Option<String>),
+        now: Instant,
+    ) -> bool {
+        let carrier = part_of.is_none() && link.as_ref().is_some_and(|l| l.carrier);
+        let limits = self.settings.limits();
+        let port = self.ports.entry(name.to_owned()).or_insert_with(|| {
+            let health = Health::new(limits, carrier, now);
+            One {
+                subnet,
+                link: None,
+                part_of: None,
+                addresses: Vec::new(),
+                standing: health.standing(now),
+                state: health.state(),
+                good: false,
+                health,
+                asking: Asking::default(),
+                speed: 0,
+            }
+        });
+        let index = |link: &Option<Link>| link.as_ref().map(|l| l.index);
+        if index(&port.link).is_some() && index(&link) != index(&port.link) {
+            // Another interface of the same name: whatever the old one did, it lost its carrier.
+            port.health.link(false, now);
+        }
+        port.health.link(carrier, now);
+        if carrier && (port.speed == 0 || !port.link.as_ref().is_some_and(|l| l.carrier)) {
+            port.speed = ethtool::speed(name).ok().flatten().unwrap_or(0);
+        }
+        let changed = (&port.link, &port.addresses, &port.part_of) != (&link, &addresses, &part_of);
+        port.link = link;
+        port.part_of = part_of;
+        port.addresses = addresses;
+        changed
+    }
+
+    /// Gateways, the given targets and peers, each asked through every port of its subnet.
+    fn set_targets(&mut self) {
+        let own: BTreeSet<IpAddr> = self
+            .ports
+            .values()
+            .flat_map(|p| p.addresses.iter().map(IpNetwork::ip))
+            .collect();
+        for port in self.ports.values_mut() {
+            let nets: Vec<_> = self.settings.nets(&port.subnet).collect();
+            let inside = |ip: &IpAddr| nets.is_empty() || nets.iter().any(|n| n.net.contains(*ip));
+            let peers = self.subnets.get(&port.subnet).into_iter();
+            let given = self.settings.targets.iter().copied();
+            let others = given.chain(peers.flat_map(|s| s.peers.values().flatten().copied()));
+            let gateways = nets.iter().filter_map(|net| net.gateway);
+            let mut targets: Vec<IpAddr> = gateways.chain(others.filter(inside)).collect();
+            targets.retain(|ip| !own.contains(ip));
+            targets.sort_unstable();
+            targets.dedup();
+            port.asking.set_targets(targets);
+        }
+    }
+
+    /// Takes note of an answer: of a target, through the port that it was asked through.
+    pub fn hear(&mut self, answer: &Answer, now: Instant) {
+        let of = |port: &&mut One| port.link.as_ref().is_some_and(|l| l.index == answer.link);
+        let Some(port) = self.ports.values_mut().find(of) else {
+            return;
+        };
+        let Some(mac) = port.link.as_ref().and_then(|l| l.mac) else {
+            return;
+        };
+        if !port.asking.takes(answer, mac, now) {
+            return;
+        }
+        let Some(subnet) = self.subnets.get_mut(&port.subnet) else {
+            return;
+        };
+        let in_doubt = subnet.witness.in_doubt_since();
+        subnet.witness.heard(now);
+        if let Some(since) = in_doubt {
+            let name = port.subnet.clone();
+            port.health.absolve(since, now);
+            port.health.heard(now);
+            let others = self.ports.values_mut().filter(|p| p.subnet == name);
+            others.for_each(|other| other.health.absolve(since, now));
+        } else {
+            port.health.heard(now);
+        }
+    }
+
+    /// Lets time pass.
+    pub fn tick(&mut self, now: Instant) {
+        // Nobody was asked while this process stood still, so nobody could answer.
+        let stood_still = now.saturating_duration_since(self.ask_at) > self.settings.interval;
+        if stood_still {
+            self.ports.values_mut().for_each(|p| p.health.resumed(now));
+            self.subnets
+                .values_mut()
+                .for_each(|s| s.witness.resumed(now));
+        }
+        for subnet in self.subnets.values_mut() {
+            if subnet.witness.tick(now) {
+                self.ask_at = self.ask_at.min(now);
+            }
+        }
+        for port in self.ports.values_mut() {
+            let subnet = self.subnets.get(&port.subnet);
+            let expects = subnet.is_some_and(|s| s.witness.expects());
+            port.health
+                .listen(expects && port.asking.has_targets(), now);
+            port.health.tick(now);
+        }
+    }
+
+    /// The questions that are due.
+    pub fn questions(&mut self, now: Instant) -> Vec<Question> {
+        if self.ask_at > now {
+            return Vec::new();
+        }
+        let interval = self.settings.interval;
+        self.ask_at = (self.ask_at + interval).max(now + interval / 2);
+        let mut questions = Vec::new();
+        for port in self.ports.values_mut() {
+            let carries = |l: &&Link| l.carrier && port.part_of.is_none();
+            let Some(link) = port.link.as_ref().filter(carries) else {
+                continue;
+            };
+            let Some(mac) = link.mac else { continue };
+            for (target, to) in port.asking.due(now, interval) {
+                questions.push(Question {
+                    link: link.index,
+                    mac,
+                    target,
+                    source: source(&port.addresses, target),
+                    to,
+                });
+            }
+        }
+        questions
+    }
+
+    /// The subnets, as far as other nodes can be reached over them.
+    fn shared(&self) -> Vec<Shared> {
+        let shared = |(name, subnet): (&String, &Subnet)| {
+            let mut ports: Vec<(&String, &One)> = self
+                .ports
+                .iter()
+                .filter(|(_, p)| p.subnet == *name && p.standing != Standing::Failed)
+                .collect();
+            // The others know this node by an address, which one port answers for.
+            let nets: Vec<IpNetwork> = self.settings.nets(name).map(|s| s.net).collect();
+            let inside = |ip: IpAddr| nets.iter().any(|net| net.contains(ip));
+            let known = |p: &One| p.addresses.iter().any(|a| inside(a.ip()));
+            ports.sort_by_key(|(_, p)| (!known(p), p.standing));
+            // What was given to it before what it gave itself, by which it can be reached in IPv6.
+            let own = |p: &One| {
+                let all = p.addresses.iter().map(IpNetwork::ip);
+                let given = all.clone().filter(|ip| inside(*ip));
+                let local = all.filter(|ip| !inside(*ip) && is_local(*ip));
+                given.chain(local).collect()
+            };
+            let crossing = |(port, one): &(&String, &One)| {
+                let link = one.link.as_ref()?;
+                Some(Crossing {
+                    port: (*port).clone(),
+                    index: link.index,
+                    mac: link.mac?,
+                    own: own(one),
+                })
+            };
+            Shared {
+                name: name.clone(),
+                nets: nets.clone(),
+                ports: ports.iter().filter_map(crossing).collect(),
+                own: self.addresses(name),
+                peers: subnet.peers.clone(),
+            }
+        };
+        self.subnets.iter().map(shared).collect()
+    }
+
+    /// This node, as far as detours depend on it.
+    pub fn surroundings(&self) -> Surroundings {
+        let limits = self.settings.limits();
+        Surroundings {
+            node: self.settings.node.clone(),
+            cells: self.cells.values().cloned().collect(),
+            shared: self.shared(),
+            lost: self.subnets.values().any(|subnet| !subnet.good),
+            interval: limits.interval,
+            patience: limits.silent_after() + limits.interval,
+        }
+    }
+
+    /// When time alone changes something.
+    pub fn next(&self) -> Option<Instant> {
+        let ports = self.ports.values().filter_map(|p| p.health.next());
+        let subnets = self.subnets.values().map(|s| s.witness.next());
+        let ask = (!self.ports.is_empty()).then_some(self.ask_at);
+        ports.chain(subnets).chain(ask).min()
+    }
+
+    /// The attributes that tell the other nodes' addresses.
+    pub fn peer_attributes(&self) -> impl Iterator<Item = String> {
+        self.subnets.keys().map(|name| format!("berth-addr-{name}"))
+    }
+
+    /// Whether this node tells the cluster this attribute of a subnet that it has nothing to do with any more: the
+    /// parameters named it once.
+    pub fn is_stray(&self, attribute: &str) -> bool {
+        let mut prefixes = ["berth-net-", "berth-addr-", "berth-heard-"].into_iter();
+        let subnet = prefixes.find_map(|prefix| attribute.strip_prefix(prefix));
+        let named = |subnet: &str| {
+            let mut nets = self.settings.nets(subnet);
+            let mut ports = self.settings.ports.iter().flatten();
+            nets.next().is_some() || ports.any(|(_, of)| of == subnet)
+        };
+        subnet.is_some_and(|subnet| !named(subnet) && !self.subnets.contains_key(subnet))
+    }
+
+    /// The attributes that the other nodes are to be asked for now, since nothing answers.
+    pub fn asks(&mut self, now: Instant) -> Vec<String> {
+        let mut asked = Vec::new();
+        for (name, subnet) in &mut self.subnets {
+            if !subnet.witness.asks(now) {
+                continue;
+            }
+            let mut here = self.ports.values().filter(|p| p.subnet == *name);
+            if here.any(|p| p.asking.has_targets()) {
+                self.ask_at = self.ask_at.min(now);
+                asked.push(heard(name));
+            } else {
+                // Nobody could answer: that is no port's fault.
+                subnet.witness.told(false);
+            }
+        }
+        asked
+    }
+
+    /// Takes note of the other nodes' values of an attribute.
+    pub fn told(&mut self, attribute: &str, values: &Values, now: Instant) {
+        if let Some(name) = attribute.strip_prefix("berth-addr-") {
+            if let Some(subnet) = self.subnets.get_mut(name) {
+                let addresses = |text: &String| text.split(',').flat_map(str::parse).collect();
+                let peers = values.iter();
+                subnet.peers = peers
+                    .map(|(n, text)| (n.clone(), addresses(text)))
+                    .collect();
+            }
+            self.set_targets();
+        } else if let Some((name, subnet)) = self
+            .subnets
+            .iter_mut()
+            .find(|(name, _)| heard(name) == attribute)
+        {
+            let before = subnet.witness.fault();
+            subnet.witness.told(values.values().any(|v| v == "1"));
+            let fault = subnet.witness.fault();
+            if before != fault && fault == Fault::Targets {
+                log::warn(format_args!(
+                    "no target of {name} answers at any node: only carriers count"
+                ));
+            }
+        }
+        self.tick(now);
+    }
+}
+
+/// The attribute by which nodes tell each other whether they hear a subnet's targets.
+fn heard(subnet: &str) -> String {
+    format!("berth-heard-{subnet}")
+}
+
+fn is_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
+}
+
+/// The address to ask `target` in the name of.
+fn source(addresses: &[IpNetwork], target: IpAddr) -> Option<IpAddr> {
+    let same = |a: &&IpNetwork| Family::of(&a.ip()) == Family::of(&target);
+    let own = addresses.iter().filter(same);
+    let (mut inside, mut local) = (None, None);
+    for address in own {
+        match address.ip() {
+            IpAddr::V6(ip) if ip.is_unicast_link_local() => local = Some(address.ip()),
+            ip if address.contains(target) => inside = Some(ip),
+            _ => {}
+        }
+    }
+    inside.or(local)
+}

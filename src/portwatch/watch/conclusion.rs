@@ -1,0 +1,253 @@
+//! What follows from the state of the ports: for VIPs, for the cluster, for people.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use ipnetwork::IpNetwork;
+
+use super::{One, Watch, heard, is_local};
+use crate::log;
+use crate::plan::port::{Cause, Fault, Port, Standing, State};
+use crate::plan::vip::Watched;
+use crate::portwatch::mover::View;
+use crate::portwatch::publisher::Value;
+use crate::sys::netlink::Link;
+
+impl Watch {
+    /// Draws the conclusions; says whether there are any new ones.
+    pub fn judge(&mut self, now: Instant) -> bool {
+        let mut changed = !std::mem::replace(&mut self.judged, true);
+        for (name, port) in &mut self.ports {
+            let (standing, state) = (port.health.standing(now), port.health.state());
+            if (standing, state) != (port.standing, port.state) {
+                log_change(name, port, state);
+                changed |= standing != port.standing;
+                (port.standing, port.state) = (standing, state);
+            }
+            let fault = self.subnets.get(&port.subnet).map(|s| s.witness.fault());
+            // As long as it is not known whose fault the silence is, nothing is said of it.
+            if fault != Some(Fault::Unknown) || state != State::Failed(Cause::Silent) {
+                port.good = standing < Standing::Held;
+            }
+        }
+        for (name, subnet) in &mut self.subnets {
+            let fault = subnet.witness.fault();
+            changed |= fault != std::mem::replace(&mut subnet.fault, fault);
+            let mut ports = self.ports.values().filter(|p| p.subnet == *name);
+            let good = ports.any(|p| p.good);
+            changed |= good != std::mem::replace(&mut subnet.good, good);
+        }
+        if changed {
+            self.view = self.new_view();
+        }
+        changed
+    }
+
+    fn new_view(&self) -> View {
+        let mut view = View::default();
+        for (name, port) in &self.ports {
+            view.ports.push(Port {
+                name: name.clone(),
+                subnet: port.subnet.clone(),
+                standing: port.standing,
+                speed: port.speed,
+                load: 0,
+            });
+            let nets = self.settings.nets(&port.subnet);
+            let before = self.view.report.get(name);
+            let watched = Watched {
+                standing: port.standing,
+                load: before.map_or(0, |w| w.load),
+                nets: nets.map(|s| (s.net, s.gateway)).collect(),
+            };
+            view.report.insert(name.clone(), watched);
+        }
+        view
+    }
+
+    /// The ports, as the last judgement has them.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Whether each port has proved that it forwards, or had its time to.
+    pub fn is_known(&self, now: Instant) -> bool {
+        let time = self.settings.interval * (self.settings.fail_after + 1);
+        let proved = |port: &One| {
+            let carries = |l: &Link| l.carrier && port.part_of.is_none();
+            let carrier = port.link.as_ref().is_some_and(carries);
+            !carrier || !port.asking.has_targets() || port.asking.has_heard()
+        };
+        now.saturating_duration_since(self.begun) >= time || self.ports.values().all(proved)
+    }
+
+    /// Takes note of the bytes a second that VIPs move through each port; says whether that is news.
+    pub fn set_loads(&mut self, loads: &BTreeMap<&str, u64>) -> bool {
+        let mut changed = false;
+        for port in &self.view.ports {
+            let load = loads.get(port.name.as_str()).copied().unwrap_or(0);
+            let thousandths = (load * 8000).checked_div(port.speed).unwrap_or(0);
+            if let Some(watched) = self.view.report.get_mut(&port.name) {
+                let new = u32::try_from(thousandths).unwrap_or(u32::MAX);
+                changed |= new != std::mem::replace(&mut watched.load, new);
+            }
+        }
+        changed
+    }
+
+    /// Has the next judgement draw all conclusions anew.
+    pub fn judge_anew(&mut self) {
+        self.judged = false;
+    }
+
+    /// What the cluster shall know.
+    pub fn attributes(&self) -> Vec<(String, Value)> {
+        let public = |text: String, dampened| Value {
+            text: Some(text),
+            private: false,
+            dampened,
+        };
+        let ports = self.ports.values().filter(|p| p.good).count();
+        let mut attributes = vec![("berth-ports".to_owned(), public(ports.to_string(), true))];
+        for (name, subnet) in &self.subnets {
+            let flag = |on: bool| String::from(if on { "1" } else { "0" });
+            attributes.push((
+                format!("berth-net-{name}"),
+                public(flag(subnet.good), false),
+            ));
+            attributes.push((
+                format!("berth-addr-{name}"),
+                Value {
+                    text: Some(join(&self.addresses(name))).filter(|text| !text.is_empty()),
+                    private: false,
+                    dampened: false,
+                },
+            ));
+            attributes.push((
+                heard(name),
+                Value {
+                    text: Some(flag(subnet.witness.fault() == Fault::Nobody)),
+                    private: true,
+                    dampened: false,
+                },
+            ));
+        }
+        attributes
+    }
+
+    /// What the other nodes shall know when nobody listens here any more: that this node hears no target,
+    /// for it can't bear witness.
+    pub fn last_words(&self) -> impl Iterator<Item = (String, Value)> {
+        let silent = Value {
+            text: Some("0".to_owned()),
+            private: true,
+            dampened: false,
+        };
+        self.subnets
+            .keys()
+            .map(move |name| (heard(name), silent.clone()))
+    }
+
+    /// This node's addresses on a subnet: one of each family, if it has them.
+    pub(super) fn addresses(&self, subnet: &str) -> Vec<IpAddr> {
+        let nets: Vec<IpNetwork> = self.settings.nets(subnet).map(|s| s.net).collect();
+        let ports = self.ports.values().filter(|p| p.subnet == subnet);
+        let all: Vec<(Standing, IpAddr)> = ports
+            .flat_map(|p| p.addresses.iter().map(|a| (p.standing, a.ip())))
+            .collect();
+        let inside = |ip: IpAddr| nets.iter().any(|net| net.contains(ip));
+        let given = |ipv4| {
+            let own = all.iter().map(|(_, ip)| *ip);
+            own.filter(|ip| ip.is_ipv4() == ipv4 && inside(*ip)).min()
+        };
+        // Every port has an address of its own by which neighbours can reach it in IPv6.
+        let local = || {
+            let own = all.iter().filter(|(_, ip)| is_local(*ip));
+            own.min().map(|(_, ip)| *ip)
+        };
+        let addresses = [given(true), given(false).or_else(local)];
+        addresses.into_iter().flatten().collect()
+    }
+
+    /// What is wrong, in one line: `eth1 down, 2 VIPs on eth2`.
+    pub fn trouble(&self, placed: &BTreeMap<IpAddr, Option<String>>) -> Option<String> {
+        let (mut words, mut subnets) = (Vec::new(), BTreeSet::new());
+        for (name, port) in &self.ports {
+            if let Some(master) = &port.part_of {
+                words.push(part_of(name, master));
+                subnets.insert(&port.subnet);
+                continue;
+            }
+            let word = match port.state {
+                _ if port.link.is_none() => "missing",
+                State::Failed(Cause::Carrier) => "down",
+                State::Failed(Cause::Silent) => "silent",
+                State::Held => "recovering",
+                State::Good | State::Suspect if port.standing == Standing::Degraded => "flapping",
+                State::Good | State::Suspect => continue,
+            };
+            words.push(format!("{name} {word}"));
+            subnets.insert(&port.subnet);
+        }
+        for (name, subnet) in &self.subnets {
+            let mut asked = self.ports.values().filter(|p| p.subnet == *name);
+            if subnet.fault == Fault::Targets && asked.any(|p| p.asking.has_targets()) {
+                words.push(format!("no target of {name} answers at any node"));
+            }
+        }
+        if words.is_empty() {
+            return None;
+        }
+        for (name, port) in &self.ports {
+            let here = placed.values().filter(|p| p.as_ref() == Some(name)).count();
+            if here > 0 && subnets.contains(&port.subnet) {
+                let plural = if here == 1 { "" } else { "s" };
+                words.push(format!("{here} VIP{plural} on {name}"));
+            }
+        }
+        Some(words.join(", "))
+    }
+}
+
+/// Why a port can't serve addresses that another interface takes everything from.
+pub(crate) fn part_of(port: &str, master: &str) -> String {
+    format!("{port} is part of {master}: name {master}")
+}
+
+fn join(addresses: &[IpAddr]) -> String {
+    let words: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    words.join(",")
+}
+
+fn log_change(name: &str, port: &One, state: State) {
+    let subnet = &port.subnet;
+    match state {
+        State::Failed(Cause::Carrier) if port.link.is_none() => {
+            log::warn(format_args!(
+                "port {name} of {subnet}: there is no such interface"
+            ));
+        }
+        State::Failed(Cause::Carrier) if port.part_of.is_some() => {
+            let master = port.part_of.as_deref().unwrap_or_default();
+            log::warn(format_args!(
+                "port {name} of {subnet}: {}",
+                part_of(name, master)
+            ));
+        }
+        State::Failed(Cause::Carrier) => {
+            log::warn(format_args!("port {name} of {subnet}: no carrier"));
+        }
+        State::Failed(Cause::Silent) if port.state == State::Failed(Cause::Carrier) => {
+            log::info(format_args!("port {name} of {subnet}: has carrier again"));
+        }
+        State::Failed(Cause::Silent) => {
+            log::warn(format_args!("port {name} of {subnet}: no target answers"));
+        }
+        State::Held => log::info(format_args!("port {name} of {subnet}: works again")),
+        State::Good => log::info(format_args!("port {name} of {subnet}: good")),
+        State::Suspect => log::debug(format_args!(
+            "port {name} of {subnet}: an answer is overdue"
+        )),
+    }
+}

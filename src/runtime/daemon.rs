@@ -1,0 +1,298 @@
+//! How a process of berth's comes to outlive the agent that starts it: it has a name of its own, is
+//! alone by a lock, and is reached by a socket.
+
+use std::ffi::{CStr, OsStr};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::channel::{Channel, wait_readable};
+use super::job;
+use crate::log;
+use crate::sys::cgroup;
+use crate::sys::command::command;
+use crate::sys::{message, namespace};
+
+/// How long a killed daemon is waited for.
+const KILLED_LIMIT: Duration = Duration::from_millis(500);
+/// The least that spares anything at all; -1000 would be never, also of a daemon that has run wild.
+const OOM_SCORE: &CStr = c"-900";
+/// How often a lock is tried.
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
+
+/// A daemon to start.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// What its process is called, by which the program knows what it is to be.
+    pub name: &'a str,
+    /// Its argument.
+    pub argument: &'a str,
+    /// The resource that it belongs to, under whose name it logs.
+    pub instance: &'a str,
+    /// What it is, in messages.
+    pub what: &'a str,
+}
+
+/// Starts a daemon: this same program under another name. Returns when it has said that it can be
+/// connected to. Of the environment it gets the variables that `pass` lets through, and those that
+/// say where to log.
+///
+/// # Errors
+/// Its own reason why not; `TimedOut` at `deadline`.
+pub fn start(call: &Call<'_>, pass: impl Fn(&OsStr) -> bool, deadline: Instant) -> io::Result<()> {
+    let Call { name, what, .. } = call;
+    let passed = |name: &OsStr| name.as_encoded_bytes().starts_with(b"HA_") || pass(name);
+    let mut daemon = command("/proc/self/exe");
+    daemon
+        .arg0(name)
+        .arg(call.argument)
+        .envs(std::env::vars_os().filter(|(name, _)| passed(name)))
+        .env("OCF_RESOURCE_INSTANCE", call.instance)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    // It is not waited for: it lives on, and becomes a child of the system's PID 1.
+    let mut child = daemon
+        .spawn()
+        .map_err(|e| message(e, format_args!("start {what}")))?;
+    let mut answer = String::new();
+    if let Some(mut pipe) = child.stdout.take() {
+        wait_readable(&pipe, deadline)
+            .map_err(|e| message(e, format_args!("{what} does not start")))?;
+        let mut text = [0; 1024];
+        let length = pipe.read(&mut text)?;
+        answer = String::from_utf8_lossy(&text[..length]).trim().to_owned();
+    }
+    match answer.as_str() {
+        "ok" => Ok(()),
+        "" => Err(io::Error::other(format!("{what} ended at once"))),
+        why => Err(io::Error::other(format!("{what}: {why}"))),
+    }
+}
+
+/// Connects to the daemon called `name` at `path`, and tells its process; `None` if there is none.
+///
+/// # Errors
+/// If what listens there is not berth's.
+pub fn connect(path: &Path, name: &str, what: &str) -> io::Result<Option<(Channel, i32)>> {
+    let channel = match Channel::connect(path) {
+        Ok(channel) => channel,
+        Err(e) => {
+            return match e.kind() {
+                // One that was killed leaves its socket behind.
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(None),
+                _ => Err(message(e, format_args!("connect to {}", path.display()))),
+            };
+        }
+    };
+    let (process, user) = channel.peer()?;
+    if user != 0 || !is_called(process, name) {
+        let called = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+        let called = called.trim();
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!(
+                "{} belongs to process {process} ({called}, user {user}), not to berth's {what}: end it or remove the socket",
+                path.display()
+            ),
+        ));
+    }
+    Ok(Some((channel, process)))
+}
+
+/// Whether a process runs the very program that this one runs. After an upgrade a daemon goes on with the
+/// program that it was started with.
+pub fn runs_this_program(process: i32) -> bool {
+    let program = |of: &str| {
+        let file = fs::metadata(format!("/proc/{of}/exe")).ok()?;
+        Some((file.dev(), file.ino()))
+    };
+    // One that has ended meanwhile is nobody's to replace.
+    program(&process.to_string()).is_none_or(|theirs| program("self") == Some(theirs))
+}
+
+/// Whether the program that a process runs is not there any more. Each agent is a program of its own, any of them may
+/// have started a keeper, and an upgrade replaces them all.
+pub fn was_replaced(process: i32) -> bool {
+    // proc_pid_exe(5). One that has ended meanwhile has none.
+    let program = fs::read_link(format!("/proc/{process}/exe")).unwrap_or_default();
+    program.as_os_str().as_bytes().ends_with(b" (deleted)")
+}
+
+/// A descriptor of the daemon called `name` that has this number.
+///
+/// # Errors
+/// `NotFound` if it has died, though its number may be another process's by now; whatever the kernel refuses.
+pub fn open_process(process: i32, name: &str) -> io::Result<OwnedFd> {
+    let handle = namespace::open_process(process)?;
+    // From here on the number can't come to mean another one without this one's having died.
+    match is_called(process, name) {
+        true => Ok(handle),
+        false => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+/// Kills a daemon, and waits until it has died: until then its socket takes connections as if it lived.
+pub fn kill(daemon: &OwnedFd) {
+    // One that has died meanwhile needs no killing; one that can't die yet is for the caller's own proof to find.
+    let _ = rustix::process::pidfd_send_signal(daemon, rustix::process::Signal::KILL);
+    let _ = wait_readable(daemon, Instant::now() + KILLED_LIMIT);
+}
+
+/// Whether a process is called so. One that has just been killed has no name any more.
+fn is_called(process: i32, name: &str) -> bool {
+    let called = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+    // The kernel keeps 15 bytes of a name.
+    matches!(called.trim(), called if called.is_empty() || called == name.get(..15).unwrap_or(name))
+}
+
+/// Makes a directory for root alone. What is not root's own is not used.
+///
+/// # Errors
+/// If it can't be made, or is somebody else's.
+pub fn private_directory(path: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(message(
+                e,
+                format_args!("make directory {}", path.display()),
+            ));
+        }
+        _ => {}
+    }
+    let is = fs::symlink_metadata(path)?;
+    if !is.is_dir() || is.uid() != 0 || is.mode() & 0o077 != 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!(
+                "{} is not a directory of root's alone (mode 0700): remove it",
+                path.display()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Parts from the agent that started this process, which ends long before it.
+///
+/// # Errors
+/// Whatever the kernel refuses.
+///
+/// # Safety
+/// The process has just been executed: of the descriptors from 3 on it has opened none, but closes all.
+pub unsafe fn detach(name: &CStr) -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(None)?;
+    // SAFETY: the caller's promise.
+    unsafe { job::close_others(Vec::new()) };
+    rustix::thread::set_name(name)?;
+    nix::unistd::setsid()?;
+    rustix::process::chdir("/")?;
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    Ok(())
+}
+
+/// Has the kernel's out-of-memory killer take this process last of all. With a keeper ends its cell; and where systemd
+/// runs, all of the cluster's service ends with any process in it that is killed so, such as portwatch's daemon
+/// (`OOMPolicy=` in systemd.service(5)).
+pub fn protect() {
+    if let Err(e) = cgroup::set_oom_score(OOM_SCORE) {
+        // A container may not have the right to.
+        log::debug(format_args!("write oom_score_adj: {e}"));
+    }
+}
+
+/// Tells the agent that started it `ok` or why not, and leaves it alone from then on.
+pub fn answer(text: &str) {
+    // It may have been killed meanwhile.
+    let _ = writeln!(io::stdout(), "{text}");
+    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+        let _ = nix::unistd::dup2_stdout(&null);
+    }
+}
+
+/// A lock that is held as long as the daemon lives: there is never more than one.
+///
+/// # Errors
+/// If the one before it still holds it at `deadline`.
+pub fn lock(path: &Path, what: &str, deadline: Instant) -> io::Result<Flock<File>> {
+    let mut file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(|e| message(e, format_args!("open {}", path.display())))?;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((_, e)) if Instant::now() >= deadline => {
+                return Err(message(
+                    e.into(),
+                    format_args!("another {what} does not end"),
+                ));
+            }
+            Err((same, _)) => file = same,
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+}
+
+/// Has signals wait in a descriptor: those that ask to end, and that of a child's end.
+///
+/// # Errors
+/// Whatever the kernel refuses.
+pub fn block_signals() -> io::Result<SignalFd> {
+    let mut signals = SigSet::empty();
+    for signal in [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGCHLD,
+    ] {
+        signals.add(signal);
+    }
+    signals.thread_block()?;
+    Ok(SignalFd::with_flags(
+        &signals,
+        SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+    )?)
+}
+
+/// Listens; whoever holds the lock may replace a socket that a dead daemon has left.
+///
+/// # Errors
+/// If the socket can't be made, or the old one not be removed.
+pub fn listen(path: &Path) -> io::Result<OwnedFd> {
+    // Under the name that agents know there is one at any moment.
+    let new = path.with_extension("new");
+    forget_socket(&new)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(&new)?)
+        .and_then(|()| rustix::net::listen(&socket, 64))
+        .and_then(|()| rustix::fs::rename(&new, path))
+        .map_err(|e| message(e.into(), format_args!("listen on {}", path.display())))?;
+    Ok(socket)
+}
+
+/// Removes a socket's name, if there is one.
+///
+/// # Errors
+/// If it can't be removed.
+pub fn forget_socket(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            Err(message(e, format_args!("remove {}", path.display())))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,140 @@
+//! The socket that agents connect to, as a daemon takes what they connect with.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+
+use super::channel::Channel;
+use crate::log;
+
+/// How long it is left alone when connections can't be taken: for want of descriptors, or memory.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A socket that agents connect to. Whoever there is no room for waits in the kernel's queue: to hang up on an
+/// agent would tell it that the daemon has ended.
+#[derive(Debug)]
+pub struct Listener {
+    socket: OwnedFd,
+    limit: usize,
+    /// Until when it is left alone.
+    pause: Option<Instant>,
+}
+
+impl Listener {
+    /// One at `socket` for `limit` agents at a time.
+    pub fn new(socket: OwnedFd, limit: usize) -> Self {
+        Self {
+            socket,
+            limit,
+            pause: None,
+        }
+    }
+
+    /// What to wait for beside `clients` that are connected: nothing while there is no room for more, or nothing to
+    /// make it of.
+    pub fn fd(&self, clients: usize) -> Option<BorrowedFd<'_>> {
+        (clients < self.limit && self.next().is_none()).then(|| self.socket.as_fd())
+    }
+
+    /// When it is to be called again although nothing happens.
+    pub fn next(&self) -> Option<Instant> {
+        self.pause.filter(|until| *until > Instant::now())
+    }
+
+    /// Takes those that have connected, beside `clients` that are: processes of root's only.
+    pub fn accept(&mut self, clients: usize, now: Instant) -> Vec<Channel> {
+        let mut accepted = Vec::new();
+        if self.pause.is_some_and(|until| until > now) {
+            return accepted;
+        }
+        self.pause = None;
+        while clients + accepted.len() < self.limit {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let socket = match rustix::net::accept_with(&self.socket, flags) {
+                Ok(socket) => socket,
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR | Errno::CONNABORTED) => continue,
+                Err(e) => {
+                    log::error(format_args!("accept a connection: {}", io::Error::from(e)));
+                    self.pause = Some(now + PAUSE);
+                    break;
+                }
+            };
+            match Channel::new(socket).and_then(|c| Ok((c.peer()?, c))) {
+                Ok(((_, 0), channel)) => accepted.push(channel),
+                Ok(((pid, user), _)) => {
+                    log::warn(format_args!(
+                        "refused process {pid} of user {user}: not root"
+                    ));
+                }
+                Err(e) => log::warn(format_args!("accept a connection: {e}")),
+            }
+        }
+        accepted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+    use super::*;
+    use crate::runtime::channel::wait_readable;
+    use crate::runtime::{daemon, job};
+
+    fn listener(dir: &Path, limit: usize) -> Listener {
+        Listener::new(daemon::listen(&dir.join("sock")).unwrap(), limit)
+    }
+
+    fn waits(listener: &Listener, clients: usize) -> bool {
+        let now = Instant::now();
+        listener
+            .fd(clients)
+            .is_some_and(|fd| wait_readable(&fd, now).is_ok())
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn who_there_is_no_room_for_is_taken_when_another_one_leaves() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut listener = listener(dir.path(), 2);
+        let connect = || Channel::connect(&dir.path().join("sock")).unwrap();
+        let _agents = [connect(), connect(), connect()];
+        let mut clients = listener.accept(0, Instant::now());
+        assert_eq!(clients.len(), 2);
+        assert!(!waits(&listener, 2) && listener.accept(2, Instant::now()).is_empty());
+        clients.pop();
+        assert!(waits(&listener, 1));
+        assert_eq!(listener.accept(1, Instant::now()).len(), 1);
+        assert!(!waits(&listener, 1), "that was the last one");
+    }
+
+    /// The limit of descriptors is the process's: the harness has others that need some.
+    fn without_descriptors() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut listener = listener(dir.path(), 8);
+        let _agent = Channel::connect(&dir.path().join("sock")).unwrap();
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, 3, hard).unwrap();
+        let now = Instant::now();
+        assert!(listener.accept(0, now).is_empty());
+        // There is somebody, but nothing to spin on.
+        assert!(listener.fd(0).is_none() && listener.next() == Some(now + PAUSE));
+        setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+        assert!(listener.accept(0, now).is_empty());
+        assert_eq!(listener.accept(0, now + PAUSE).len(), 1);
+        assert!(listener.fd(1).is_some() && listener.next().is_none());
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn without_descriptors_it_is_left_alone_for_a_while() {
+        // SAFETY: no other test takes a lock that this work takes.
+        assert!(unsafe { job::passes_alone(without_descriptors) });
+    }
+}
