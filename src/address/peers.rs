@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 
 use crate::cluster::tool;
 use crate::log;
-use crate::portwatch::publisher::{Publisher, Value, Values};
+use crate::plan::attribute::{Attribute, Values};
+use crate::portwatch::publisher::Publisher;
 use crate::sys::netlink::Mac;
 use crate::sys::state;
 
-/// The private attribute by which a node tells the addresses of its ports, by commas.
-pub(crate) const ATTRIBUTE: &str = "berth-macs";
 /// How often the other nodes' are asked for, and how soon again after the first time: all nodes may
 /// have just been started.
 const ASK: Duration = Duration::from_secs(60);
@@ -50,7 +49,7 @@ pub(crate) fn node_of(runtime: &Path, mac: [u8; 6]) -> Option<String> {
 /// Whether the cluster still has what `node` said of its ports, and this address is one of them: the cluster
 /// forgets that of a node that is down. `None`: it does not answer. Blocks.
 pub(crate) fn is_member(node: &str, mac: [u8; 6], deadline: Instant) -> Option<bool> {
-    let values = tool::read_attribute(ATTRIBUTE, deadline);
+    let values = tool::read_attribute(&Attribute::Macs.name(), deadline);
     let values = values.map_err(log::warn).ok()?;
     let ports = values.get(node).map(String::as_str).unwrap_or_default();
     Some(ports.split(',').filter_map(parse).any(|port| port == mac))
@@ -83,17 +82,12 @@ impl Peers {
         if *own != self.told {
             self.told.clone_from(own);
             let macs: Vec<String> = own.iter().take(PORTS).map(Mac::to_string).collect();
-            let value = Value {
-                text: Some(macs.join(",")),
-                private: true,
-                dampened: false,
-            };
-            publisher.want(ATTRIBUTE.to_owned(), value);
+            publisher.publish(Attribute::Macs, Some(macs.join(",")));
         }
         if self.ask_at <= now {
             self.ask_at = now + if self.asked { ASK } else { ASK_AGAIN };
             self.asked = true;
-            publisher.ask(ATTRIBUTE.to_owned());
+            publisher.query(Attribute::Macs);
         }
     }
 

@@ -15,6 +15,7 @@ use super::model::{
     Score,
 };
 use super::portwatch;
+use crate::plan::attribute::Attribute;
 
 /// A node without a good port, or without home's storage, is worse than any with it, but it is not
 /// forbidden: if every node is so, nothing stops. Two of these and all the small ones stay below
@@ -32,7 +33,7 @@ const PULL: Score = Score::Points(100);
 /// the pull home, where nothing may be known either.
 const KNOWN: Score = Score::Points(55);
 /// What keeps a rerouted address on its router: more than the room of two nodes can differ by
-/// ([`portwatch::SPARE`]), and with that still less than the pull home.
+/// ([`Attribute::Spare`]), and with that still less than the pull home.
 const ROUTER_STICKINESS: u32 = 50;
 /// Seconds after which a failure is forgotten and the node may be tried again.
 pub const FAILURE_TIMEOUT: u32 = 60;
@@ -105,16 +106,16 @@ fn optional(params: &mut Vec<Pair>, name: &'static str, value: Option<impl ToStr
 /// Not known to be lost. A node that has not published the attribute, as its portwatch does not work or
 /// has not been there yet, is as good as any: otherwise the first node to publish would draw all virtual
 /// servers to it, and a failed portwatch would drive them away.
-fn not_lost(attribute: String) -> Vec<Condition> {
-    vec![Condition::IsNot(attribute, 0)]
+fn not_lost(attribute: &Attribute) -> Vec<Condition> {
+    vec![Condition::IsNot(attribute.name(), 0)]
 }
 
-fn storage(unit: &str) -> String {
-    format!("berth-storage-{unit}")
+fn storage(unit: &str) -> Attribute {
+    Attribute::Storage(unit.to_owned())
 }
 
-fn net(subnet: &str) -> String {
-    format!("berth-net-{subnet}")
+fn net(subnet: &str) -> Attribute {
+    Attribute::Net(subnet.to_owned())
 }
 
 fn home_unit(vserver: &Vserver) -> Option<&str> {
@@ -213,14 +214,14 @@ impl Builder<'_> {
     fn placement(&mut self, vserver: &Vserver) {
         let name = &vserver.name.value;
         if self.features.portwatch {
-            let when = not_lost("berth-ports".to_owned());
+            let when = not_lost(&Attribute::Ports);
             self.reward("ports", name, name, VITAL, when);
         }
         if let Some(unit) = home_unit(vserver).filter(|_| self.features.storage) {
-            self.reward("storage", name, name, VITAL, not_lost(storage(unit)));
+            self.reward("storage", name, name, VITAL, not_lost(&storage(unit)));
         }
         if self.features.rebalance {
-            let place = format!("berth-place-{name}");
+            let place = Attribute::Place(name.clone()).name();
             let mut conditions = vec![Condition::Defined(place.clone())];
             if self.features.portwatch {
                 let subnets = vserver
@@ -230,7 +231,7 @@ impl Builder<'_> {
                 let subnets: BTreeSet<&str> = subnets
                     .map(|(subnet, _)| subnet.name.value.as_str())
                     .collect();
-                conditions.extend(subnets.into_iter().map(|s| Condition::Is(net(s), 1)));
+                conditions.extend(subnets.into_iter().map(|s| Condition::Is(net(s).name(), 1)));
             }
             let kind = Kind::Location {
                 resource: name.clone(),
@@ -263,7 +264,7 @@ impl Builder<'_> {
         let unit = filesystem.unit.as_ref().map(|unit| unit.value.as_str());
         let preferred = self.features.storage && !filesystem.home;
         if let Some(unit) = unit.filter(|u| preferred && home_unit(vserver) != Some(u)) {
-            self.reward("storage", &id, name, USEFUL, not_lost(storage(unit)));
+            self.reward("storage", &id, name, USEFUL, not_lost(&storage(unit)));
         }
     }
 
@@ -288,12 +289,12 @@ impl Builder<'_> {
         };
         let net = net(&subnet.name.value);
         if apart {
-            let path = Condition::NotDefined(format!("berth-nopath-{name}"));
-            let when = [not_lost(net.clone()), vec![path.clone()]].concat();
+            let path = Condition::NotDefined(Attribute::NoPath(name.clone()).name());
+            let when = [not_lost(&net), vec![path.clone()]].concat();
             self.reward("net", id, id, SUBNET, when);
-            let known = vec![Condition::Is(net, 1), path];
+            let known = vec![Condition::Is(net.name(), 1), path];
             self.reward("known", id, id, KNOWN, known);
-            let spare = portwatch::SPARE.to_owned();
+            let spare = Attribute::Spare.name();
             let kind = Kind::Location {
                 resource: id.to_owned(),
                 // Without the condition, a node that does not publish it would be forbidden.
@@ -302,7 +303,7 @@ impl Builder<'_> {
             };
             self.constrain("spare", id, kind);
         } else if migrate && self.features.portwatch {
-            self.reward("net", id, name, USEFUL, not_lost(net));
+            self.reward("net", id, name, USEFUL, not_lost(&net));
         }
     }
 

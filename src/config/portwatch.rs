@@ -3,9 +3,6 @@
 use super::file::{Config, Node, Subnet};
 use super::model::{Features, Pair};
 
-/// The node attribute that says how much room a node has to route for others: 0 to 40.
-pub const SPARE: &str = "berth-spare";
-
 /// The features that can be used with `config`: without a port in it portwatch has nothing to watch, so
 /// nobody writes the attributes that its rules are about.
 pub fn usable(config: &Config, features: Features) -> Features {

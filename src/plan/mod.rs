@@ -1,5 +1,6 @@
 //! Pure decisions: no I/O, no clock (time is an argument), nothing of the other modules.
 
+pub mod attribute;
 pub mod budget;
 pub mod detour;
 pub mod directory;

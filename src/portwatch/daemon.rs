@@ -30,10 +30,11 @@ use super::protocol;
 use super::publisher::Publisher;
 use super::settings::{MEASURE, Settings};
 use super::watch::Watch;
-use crate::address::peers::{self, Peers};
+use crate::address::peers::Peers;
 use crate::address::report;
 use crate::log;
 use crate::ocf::{Env, Error};
+use crate::plan::attribute::Attribute;
 use crate::plan::port::{Balancer, Move, Port, Vip, place};
 use crate::runtime::channel::Channel;
 use crate::runtime::daemon;
@@ -285,7 +286,7 @@ impl Daemon {
         self.act(Extent::Moves, place);
         if self.known {
             for (name, value) in self.watch.attributes() {
-                self.publisher.want(name, value);
+                self.publisher.publish(name, value);
             }
         }
     }
@@ -375,7 +376,7 @@ impl Daemon {
             .tell_and_ask(&self.watch.macs(), &mut self.publisher, now);
         let asks = self.watch.asks(now).into_iter();
         for attribute in asks.chain(self.detours.asks(now)) {
-            self.publisher.ask(attribute);
+            self.publisher.query(attribute);
         }
         self.publisher.advance(now);
         for (resource, nodes) in self.publisher.located() {
@@ -385,10 +386,11 @@ impl Daemon {
         let node = self.settings.node.clone().unwrap_or_default();
         let mut answers = self.publisher.answers();
         if let Some(mut all) = self.publisher.surveyed() {
-            let stray = all.keys().filter(|name| self.watch.is_stray(name));
-            stray.for_each(|name| self.publisher.drop_stray(name.clone()));
+            let found = all.keys().filter_map(|name| Attribute::parse(name));
+            let stray = found.filter(|name| self.watch.is_stray(name));
+            stray.for_each(|name| self.publisher.publish(name, None));
             for name in self.watch.peer_attributes() {
-                let values = all.remove(&name).unwrap_or_default();
+                let values = all.remove(&name.name()).unwrap_or_default();
                 answers.entry(name).or_insert(values);
             }
         }
@@ -396,11 +398,11 @@ impl Daemon {
             return;
         }
         for (name, mut values) in answers {
-            if name == peers::ATTRIBUTE {
+            if name == Attribute::Macs {
                 self.peers.told(&values, &node);
                 continue;
             }
-            if !name.starts_with("berth-cell-") {
+            if !matches!(name, Attribute::Cell(_)) {
                 values.remove(&node);
             }
             self.watch.told(&name, &values, now);

@@ -14,15 +14,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
-
 use self::work::{Done, Work};
 use crate::cluster::transient;
 use crate::log;
+use crate::plan::attribute::{Attribute, Values};
 use crate::runtime::job::{self, Job};
 use crate::sys::message;
 use crate::sys::namespace::is_alive;
+use nix::unistd::Pid;
 
 /// How often cleaning up is tried again: the resource may be gone.
 const CLEAN_UPS: u8 = 3;
@@ -34,29 +33,18 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How long after a value was told it is surely on record: dampening and writing take their time.
 const SETTLED: Duration = Duration::from_secs(3);
 
-/// A value that the cluster shall know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Value {
-    /// `None`: the attribute is deleted.
-    pub text: Option<String>,
-    /// Not to be seen by the scheduler.
-    pub private: bool,
-    /// After its first value, changes wait for others that follow closely.
-    pub dampened: bool,
-}
-
-/// The values of an attribute at all nodes, as they were asked for.
-pub(crate) type Values = BTreeMap<String, String>;
+/// A value that the cluster shall know; `None`: the attribute is deleted.
+type Value = Option<String>;
 
 /// What is to be told and asked.
 #[derive(Debug, Default)]
 pub(crate) struct Publisher {
     /// This node's name, by which its own values are known.
     node: Option<String>,
-    wanted: BTreeMap<String, Value>,
+    wanted: BTreeMap<Attribute, Value>,
     /// What the cluster was told, and when.
-    published: BTreeMap<String, (Value, Instant)>,
-    questions: BTreeSet<String>,
+    published: BTreeMap<Attribute, (Value, Instant)>,
+    questions: BTreeSet<Attribute>,
     whereabouts: BTreeSet<String>,
     /// Whether all that is on record is to be read.
     survey: bool,
@@ -64,7 +52,7 @@ pub(crate) struct Publisher {
     /// Whether what is on record has turned out to differ.
     refresh: bool,
     /// The private attribute that was compared last. They are not on record, so that each takes a question.
-    compared: Option<String>,
+    compared: Option<Attribute>,
     /// This node's resources that are degraded and not monitored, when that was seen or heeded last, and how often
     /// they were made to be looked at anew.
     unmonitored: BTreeMap<String, (Instant, u8)>,
@@ -74,7 +62,7 @@ pub(crate) struct Publisher {
     clean_up: BTreeMap<(String, String), u8>,
     /// What a child is cleaning up: a wish that comes meanwhile is another one.
     cleaning: Option<((String, String), u8)>,
-    answers: BTreeMap<String, Values>,
+    answers: BTreeMap<Attribute, Values>,
     located: BTreeMap<String, Vec<String>>,
     job: Option<Job<Done>>,
     leftover: Vec<Pid>,
@@ -98,28 +86,14 @@ impl Publisher {
         }
     }
 
-    /// The cluster shall know this.
-    pub fn want(&mut self, name: String, value: Value) {
-        self.wanted.insert(name, value);
-    }
-
-    /// An attribute that this node has is of the past.
-    pub fn drop_stray(&mut self, name: String) {
-        let known = self
-            .wanted
-            .get(&name)
-            .or(self.published.get(&name).map(|(v, _)| v));
-        let gone = Value {
-            text: None,
-            private: known.is_some_and(|value| value.private),
-            dampened: false,
-        };
-        self.wanted.insert(name, gone);
+    /// The cluster shall know this value, or none: then the attribute is deleted.
+    pub fn publish(&mut self, attribute: Attribute, value: Option<String>) {
+        self.wanted.insert(attribute, value);
     }
 
     /// The values of this attribute are wanted.
-    pub fn ask(&mut self, name: String) {
-        self.questions.insert(name);
+    pub fn query(&mut self, attribute: Attribute) {
+        self.questions.insert(attribute);
     }
 
     /// Everything that is on record is wanted.
@@ -139,7 +113,7 @@ impl Publisher {
     }
 
     /// The answers that have come in since the last call.
-    pub fn answers(&mut self) -> BTreeMap<String, Values> {
+    pub fn answers(&mut self) -> BTreeMap<Attribute, Values> {
         std::mem::take(&mut self.answers)
     }
 
@@ -159,8 +133,8 @@ impl Publisher {
     }
 
     /// What the cluster does not know yet.
-    fn differing(&self) -> impl Iterator<Item = (&String, &Value)> {
-        let told = |name: &String| self.published.get(name).map(|(value, _)| value);
+    fn differing(&self) -> impl Iterator<Item = (&Attribute, &Value)> {
+        let told = |name: &Attribute| self.published.get(name).map(|(value, _)| value);
         let wanted = self.wanted.iter();
         wanted.filter(move |(name, value)| told(name) != Some(*value))
     }
@@ -239,8 +213,8 @@ impl Publisher {
     fn work(&self) -> Work {
         let changes = self.differing().map(|(name, value)| {
             let later = self.published.contains_key(name);
-            let dampening = match later && value.dampened {
-                true => Duration::from_secs(1),
+            let dampening = match later && value.is_some() {
+                true => name.dampening(),
                 false => Duration::ZERO,
             };
             (name.clone(), (value.clone(), dampening))
@@ -252,12 +226,13 @@ impl Publisher {
             ..Work::default()
         };
         // What the cluster acts on at once must not wait for anything else: each takes a process.
-        let urgent = |name: &String, value: &Value, dampening: &Duration| {
-            self.published.contains_key(name) && !value.private && dampening.is_zero()
+        let urgent = |name: &Attribute, dampening: &Duration| {
+            self.published.contains_key(name) && !name.is_private() && dampening.is_zero()
         };
         let mut changes = work.changes.iter();
-        if changes.any(|(name, (value, dampening))| urgent(name, value, dampening)) {
-            let urgent = |(n, (v, d)): &(String, (Value, Duration))| urgent(n, v, d);
+        if changes.any(|(name, (_, dampening))| urgent(name, dampening)) {
+            let urgent =
+                |(name, (_, dampening)): &(Attribute, (Value, Duration))| urgent(name, dampening);
             return Work {
                 changes: work.changes.into_iter().filter(urgent).collect(),
                 ..work
@@ -282,10 +257,10 @@ impl Publisher {
     }
 
     /// The private attribute whose turn it is.
-    fn next_to_compare(&self) -> Option<String> {
+    fn next_to_compare(&self) -> Option<Attribute> {
         let private = || {
             let all = self.published.iter();
-            let own = all.filter(|(_, (value, _))| value.private && value.text.is_some());
+            let own = all.filter(|(name, (value, _))| name.is_private() && value.is_some());
             own.map(|(name, _)| name)
         };
         let next = private().find(|name| Some(*name) > self.compared.as_ref());
@@ -336,25 +311,25 @@ impl Publisher {
     /// those on record may have lost private ones too.
     fn compare(&mut self, done: &Done, now: Instant) {
         let Some(node) = &self.node else { return };
-        let mut forgotten: BTreeSet<String> = BTreeSet::new();
-        let differs = |name: &str, values: Option<&Values>| {
+        let mut forgotten: BTreeSet<Attribute> = BTreeSet::new();
+        let differs = |name: &Attribute, values: Option<&Values>| {
             let told = self.published.get(name);
             let told = told.filter(|(_, at)| now.saturating_duration_since(*at) >= SETTLED);
             let seen = values.and_then(|values| values.get(node));
-            told.is_some_and(|(value, _)| value.text.as_ref() != seen)
+            told.is_some_and(|(value, _)| value.as_ref() != seen)
         };
         let compared = done.compared.iter().map(|(name, values)| (name, values));
         for (name, values) in done.answers.iter().chain(compared) {
             forgotten.extend(differs(name, Some(values)).then(|| name.clone()));
         }
         if let Some(all) = &done.surveyed {
-            let public = self.published.iter().filter(|(_, (v, _))| !v.private);
-            let lost = public.filter(|(name, _)| differs(name, all.get(*name)));
-            let lost: Vec<String> = lost.map(|(name, _)| name.clone()).collect();
+            let public = self.published.keys().filter(|name| !name.is_private());
+            let lost = public.filter(|name| differs(name, all.get(&name.name())));
+            let lost: Vec<Attribute> = lost.cloned().collect();
             if !lost.is_empty() {
                 self.refresh = true;
-                let private = self.published.iter().filter(|(_, (v, _))| v.private);
-                forgotten.extend(private.map(|(name, _)| name.clone()));
+                let private = self.published.keys().filter(|name| name.is_private());
+                forgotten.extend(private.cloned());
             }
             forgotten.extend(lost);
         }
@@ -364,7 +339,7 @@ impl Publisher {
             return;
         }
         self.published.retain(|name, _| !forgotten.contains(name));
-        let names: Vec<String> = forgotten.into_iter().collect();
+        let names: Vec<String> = forgotten.into_iter().map(String::from).collect();
         log::warn(format_args!(
             "the cluster has other values than it was told: telling it again: {}",
             names.join(", ")

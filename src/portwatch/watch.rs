@@ -12,11 +12,11 @@ use ipnetwork::IpNetwork;
 
 use super::detour::Surroundings;
 use super::mover::View;
-use super::publisher::Values;
 use super::settings::Settings;
 use super::targets::Asking;
 use crate::cell::network::is_own;
 use crate::log;
+use crate::plan::attribute::{Attribute, Values};
 use crate::plan::port::{Fault, Health, Standing, State, Witness};
 use crate::plan::vip::{Family, vserver_of};
 use crate::sys::announce::{Answer, Question};
@@ -419,25 +419,28 @@ impl Watch {
     }
 
     /// The attributes that tell the other nodes' addresses.
-    pub fn peer_attributes(&self) -> impl Iterator<Item = String> {
-        self.subnets.keys().map(|name| format!("berth-addr-{name}"))
+    pub fn peer_attributes(&self) -> impl Iterator<Item = Attribute> {
+        self.subnets.keys().cloned().map(Attribute::Addr)
     }
 
     /// Whether this node tells the cluster this attribute of a subnet that it has nothing to do with any more: the
     /// parameters named it once.
-    pub fn is_stray(&self, attribute: &str) -> bool {
-        let mut prefixes = ["berth-net-", "berth-addr-", "berth-heard-"].into_iter();
-        let subnet = prefixes.find_map(|prefix| attribute.strip_prefix(prefix));
+    pub fn is_stray(&self, attribute: &Attribute) -> bool {
+        let (Attribute::Net(subnet) | Attribute::Addr(subnet) | Attribute::Heard(subnet)) =
+            attribute
+        else {
+            return false;
+        };
         let named = |subnet: &str| {
             let mut nets = self.settings.nets(subnet);
             let mut ports = self.settings.ports.iter().flatten();
             nets.next().is_some() || ports.any(|(_, of)| of == subnet)
         };
-        subnet.is_some_and(|subnet| !named(subnet) && !self.subnets.contains_key(subnet))
+        !named(subnet) && !self.subnets.contains_key(subnet)
     }
 
     /// The attributes that the other nodes are to be asked for now, since nothing answers.
-    pub fn asks(&mut self, now: Instant) -> Vec<String> {
+    pub fn asks(&mut self, now: Instant) -> Vec<Attribute> {
         let mut asked = Vec::new();
         for (name, subnet) in &mut self.subnets {
             if !subnet.witness.asks(now) {
@@ -446,7 +449,7 @@ impl Watch {
             let mut here = self.ports.values().filter(|p| p.subnet == *name);
             if here.any(|p| p.asking.has_targets()) {
                 self.ask_at = self.ask_at.min(now);
-                asked.push(heard(name));
+                asked.push(Attribute::Heard(name.clone()));
             } else {
                 // Nobody could answer: that is no port's fault.
                 subnet.witness.told(false);
@@ -456,8 +459,8 @@ impl Watch {
     }
 
     /// Takes note of the other nodes' values of an attribute.
-    pub fn told(&mut self, attribute: &str, values: &Values, now: Instant) {
-        if let Some(name) = attribute.strip_prefix("berth-addr-") {
+    pub fn told(&mut self, attribute: &Attribute, values: &Values, now: Instant) {
+        if let Attribute::Addr(name) = attribute {
             if let Some(subnet) = self.subnets.get_mut(name) {
                 let addresses = |text: &String| text.split(',').flat_map(str::parse).collect();
                 let peers = values.iter();
@@ -466,11 +469,10 @@ impl Watch {
                     .collect();
             }
             self.set_targets();
-        } else if let Some((name, subnet)) = self
-            .subnets
-            .iter_mut()
-            .find(|(name, _)| heard(name) == attribute)
-        {
+        } else if let Attribute::Heard(name) = attribute {
+            let Some(subnet) = self.subnets.get_mut(name) else {
+                return self.tick(now);
+            };
             let before = subnet.witness.fault();
             subnet.witness.told(values.values().any(|v| v == "1"));
             let fault = subnet.witness.fault();
@@ -482,11 +484,6 @@ impl Watch {
         }
         self.tick(now);
     }
-}
-
-/// The attribute by which nodes tell each other whether they hear a subnet's targets.
-fn heard(subnet: &str) -> String {
-    format!("berth-heard-{subnet}")
 }
 
 fn is_local(ip: IpAddr) -> bool {

@@ -93,7 +93,7 @@ impl Daemon {
         let stray = told.into_iter().map(|(name, _)| name);
         stray
             .filter(|name| self.watch.is_stray(name))
-            .for_each(|name| self.publisher.drop_stray(name));
+            .for_each(|name| self.publisher.publish(name, None));
         self.ask_peers_at = now;
         self.mend_at = Some(now);
     }

@@ -18,7 +18,7 @@ impl Daemon {
         self.detours.end(records, &mut self.publisher);
         if self.known {
             for (name, value) in self.watch.last_words() {
-                self.publisher.want(name, value);
+                self.publisher.publish(name, value);
             }
         }
         self.publisher.advance(begun);

@@ -6,11 +6,9 @@ use std::time::Instant;
 
 use super::Daemon;
 use crate::log;
+use crate::plan::attribute::Attribute;
 use crate::plan::port::{Port, Share, Spare};
-use crate::portwatch::publisher::Value;
 use crate::sys::processor::{self, Times};
-
-const ATTRIBUTE: &str = "berth-spare";
 
 /// The room, and what it is measured by.
 pub(super) struct Room {
@@ -59,11 +57,7 @@ impl Daemon {
 
     /// Tells the cluster of the room.
     pub(super) fn tell_room(&mut self) {
-        let value = Value {
-            text: Some(self.room.spare.value().to_string()),
-            private: false,
-            dampened: false,
-        };
-        self.publisher.want(ATTRIBUTE.to_owned(), value);
+        let value = self.room.spare.value().to_string();
+        self.publisher.publish(Attribute::Spare, Some(value));
     }
 }

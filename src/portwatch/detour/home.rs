@@ -11,11 +11,10 @@ use super::turn::Turn;
 use super::{Surroundings, service};
 use crate::address::lock::LOCK_PAUSE;
 use crate::address::place::Place;
-use crate::address::record::{Leg, Wish};
-use crate::address::record::{Record, Role, detour_name};
+use crate::address::record::{Leg, Record, Role, Wish, detour_name};
 use crate::log;
+use crate::plan::attribute::Values;
 use crate::plan::detour::{Claim, choose, parse};
-use crate::portwatch::publisher::Values;
 use crate::portwatch::watch::Crossing;
 
 /// How long after something has happened the routers are asked for without a pause worth mentioning,
@@ -59,11 +58,6 @@ pub(crate) struct Home {
     networks: Cells,
     /// When what could not be done for want of the lock is tried again.
     again: Option<Instant>,
-}
-
-/// The attribute by which routers tell this node.
-pub(crate) fn router_attribute(node: &str) -> String {
-    format!("berth-router-{node}")
 }
 
 impl Home {

@@ -18,15 +18,16 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use self::home::{Home, router_attribute};
+use self::home::Home;
 use self::router::{Router, Unreached};
-use self::search::{Search, cell_attribute};
+use self::search::Search;
 use super::protocol::Reply;
-use super::publisher::{Publisher, Value, Values};
+use super::publisher::Publisher;
 use super::watch::{Crossing, Shared};
 use crate::address::record::{Record, Role};
 use crate::address::service::Service;
 use crate::log;
+use crate::plan::attribute::{Attribute, Values};
 use crate::runtime::channel::Channel;
 use crate::sys::announce::{Answer, Question};
 use crate::sys::state;
@@ -74,7 +75,7 @@ fn service<'a>(runtime: &Path, name: &'a str) -> Service<'a> {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Told {
     /// The attributes that the cluster was told, which would stay.
-    attributes: BTreeSet<String>,
+    attributes: BTreeSet<Attribute>,
     unreached: Unreached,
     /// Resources that have left, of which the cluster is still to forget that they were degraded.
     #[serde(default)]
@@ -185,10 +186,10 @@ impl Detours {
     }
 
     /// The attributes that the cluster is to be asked for now.
-    pub fn asks(&mut self, now: Instant) -> Vec<String> {
+    pub fn asks(&mut self, now: Instant) -> Vec<Attribute> {
         let mut asks = self.router.asks(&self.records, &self.around, now);
         if self.home.asks(now) {
-            asks.extend(self.around.node.as_deref().map(router_attribute));
+            asks.extend(self.around.node.clone().map(Attribute::Router));
         }
         for waiting in &mut self.waiting {
             asks.extend(waiting.search.asks(&self.around, now));
@@ -198,16 +199,16 @@ impl Detours {
 
     /// Takes note of the nodes' values of an attribute. Returns the resources whose place the cluster is
     /// to be asked for.
-    pub fn heard(&mut self, attribute: &str, values: &Values, now: Instant) -> Vec<String> {
-        if let Some(vserver) = attribute.strip_prefix("berth-cell-") {
+    pub fn heard(&mut self, attribute: &Attribute, values: &Values, now: Instant) -> Vec<String> {
+        if let Attribute::Cell(vserver) = attribute {
             self.router.told_cell(vserver, values, now);
             for waiting in &mut self.waiting {
-                if waiting.search.vserver == vserver {
+                if waiting.search.vserver == *vserver {
                     waiting.search.told(values, now);
                 }
             }
-        } else if let Some(node) = attribute.strip_prefix("berth-router-") {
-            if self.around.node.as_deref() == Some(node) {
+        } else if let Attribute::Router(node) = attribute {
+            if self.around.node.as_ref() == Some(node) {
                 self.home.told(values, &self.records, now);
                 self.home.settle(&self.records, &self.around, now);
             } else {
@@ -275,21 +276,12 @@ impl Detours {
         if self.around.node.is_none() || !self.reviewed {
             return;
         }
-        let value = |text: String, private| Value {
-            text: Some(text),
-            private,
-            dampened: false,
-        };
-        let mut attributes: BTreeMap<String, Value> = BTreeMap::new();
+        let mut attributes = self.router.tells(&self.records);
         for vserver in &self.around.cells {
-            attributes.insert(cell_attribute(vserver), value("1".into(), true));
-        }
-        for (name, text) in self.router.tells(&self.records) {
-            attributes.insert(name, value(text, true));
+            attributes.insert(Attribute::Cell(vserver.clone()), "1".to_owned());
         }
         for vserver in self.router.unreached().keys() {
-            // The scheduler has to see it.
-            attributes.insert(format!("berth-nopath-{vserver}"), value("1".into(), false));
+            attributes.insert(Attribute::NoPath(vserver.clone()), "1".to_owned());
         }
         let told = Told {
             attributes: attributes.keys().cloned().collect(),
@@ -298,17 +290,10 @@ impl Detours {
         };
         let gone = self.told.attributes.difference(&told.attributes);
         for name in gone {
-            publisher.want(
-                name.clone(),
-                Value {
-                    text: None,
-                    private: !name.starts_with("berth-nopath-"),
-                    dampened: false,
-                },
-            );
+            publisher.publish(name.clone(), None);
         }
         for (name, value) in attributes {
-            publisher.want(name, value);
+            publisher.publish(name, Some(value));
         }
         if told != self.told {
             // What was told without being on record would stay after a sudden end.

@@ -9,17 +9,15 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::home::router_attribute;
 use super::search::{NoWay, Search};
 use super::turn::Turn;
 use super::{Surroundings, service};
 use crate::address::lock::{LOCK_PAUSE, lock};
 use crate::address::place::Place;
-use crate::address::record::Path as Way;
-use crate::address::record::{Record, Role};
+use crate::address::record::{Path as Way, Record, Role};
 use crate::log;
+use crate::plan::attribute::{Attribute, Values};
 use crate::plan::detour::{Claim, text};
-use crate::portwatch::publisher::Values;
 use crate::portwatch::watch::Crossing;
 use crate::sys::announce::{Answer, Question};
 use crate::sys::netlink::Mac;
@@ -140,7 +138,7 @@ impl Router {
     }
 
     /// What the other nodes are told, by attributes.
-    pub fn tells(&self, records: &BTreeMap<String, Record>) -> BTreeMap<String, String> {
+    pub fn tells(&self, records: &BTreeMap<String, Record>) -> BTreeMap<Attribute, String> {
         let mut claims: BTreeMap<&str, Vec<Claim>> = BTreeMap::new();
         for record in records.values() {
             let (way, ending) = match &record.role {
@@ -157,7 +155,7 @@ impl Router {
             });
         }
         let all = claims.into_iter();
-        all.map(|(node, claims)| (router_attribute(node), text(&claims)))
+        all.map(|(node, claims)| (Attribute::Router(node.to_owned()), text(&claims)))
             .collect()
     }
 
@@ -220,8 +218,8 @@ impl Router {
         records: &BTreeMap<String, Record>,
         around: &Surroundings,
         now: Instant,
-    ) -> Vec<String> {
-        let mut asks: Vec<String> = self
+    ) -> Vec<Attribute> {
+        let mut asks: Vec<Attribute> = self
             .searches
             .values_mut()
             .flat_map(|search| search.asks(around, now))
@@ -233,7 +231,11 @@ impl Router {
                     false => RIVALS_LIVELY,
                 };
             let nodes: BTreeSet<&str> = routed(records).map(|(_, _, way)| &*way.node).collect();
-            asks.extend(nodes.into_iter().map(router_attribute));
+            asks.extend(
+                nodes
+                    .into_iter()
+                    .map(|node| Attribute::Router(node.to_owned())),
+            );
         }
         asks
     }

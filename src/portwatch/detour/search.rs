@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Surroundings;
 use crate::address::record::Path as Way;
-use crate::portwatch::publisher::Values;
+use crate::plan::attribute::{Attribute, Values};
 use crate::portwatch::watch::{Crossing, Shared};
 use crate::sys::announce::{Answer, Question};
 
@@ -62,11 +62,6 @@ pub(crate) struct Search {
     heard: Vec<Answer>,
     /// When the first answer came.
     heard_at: Option<Instant>,
-}
-
-/// The attribute by which a node says that it has a virtual server.
-pub(crate) fn cell_attribute(vserver: &str) -> String {
-    format!("berth-cell-{vserver}")
 }
 
 /// A way that another node might be reached by: the subnet, the port, the node's address there.
@@ -130,10 +125,10 @@ impl Search {
     }
 
     /// The attributes that the cluster is to be asked for now.
-    pub fn asks(&mut self, around: &Surroundings, now: Instant) -> Vec<String> {
+    pub fn asks(&mut self, around: &Surroundings, now: Instant) -> Vec<Attribute> {
         if self.ask_cluster.is_some_and(|at| at <= now) {
             self.ask_cluster = Some(now + self.pause);
-            return vec![cell_attribute(&self.vserver)];
+            return vec![Attribute::Cell(self.vserver.clone())];
         }
         // The node may have joined a moment ago.
         match &self.node {
@@ -142,7 +137,7 @@ impl Search {
             {
                 self.asked_addresses = true;
                 let subnets = around.shared.iter();
-                subnets.map(|s| format!("berth-addr-{}", s.name)).collect()
+                subnets.map(|s| Attribute::Addr(s.name.clone())).collect()
             }
             _ => Vec::new(),
         }

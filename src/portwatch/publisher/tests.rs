@@ -1,58 +1,50 @@
 use super::*;
 
 fn value(text: &str) -> Value {
-    Value {
-        text: Some(text.into()),
-        private: false,
-        dampened: true,
-    }
+    Some(text.into())
+}
+
+fn attribute(name: &str) -> Attribute {
+    Attribute::parse(name).unwrap()
 }
 
 #[test]
 fn only_what_the_cluster_does_not_know_is_told_and_only_later_values_wait() {
     let (mut publisher, now) = (Publisher::default(), Instant::now());
-    publisher.want("berth-ports".into(), value("3"));
+    publisher.publish(Attribute::Ports, value("3"));
     let first = publisher.work().changes;
-    assert_eq!(first["berth-ports"], (value("3"), Duration::ZERO));
+    assert_eq!(first[&Attribute::Ports], (value("3"), Duration::ZERO));
     let done = Done {
-        published: [("berth-ports".to_owned(), value("3"))].into(),
+        published: [(Attribute::Ports, value("3"))].into(),
         ..Done::default()
     };
     publisher.take(Ok(done), now);
     assert!(publisher.is_done() && publisher.work().changes.is_empty());
-    publisher.want("berth-ports".into(), value("2"));
+    publisher.publish(Attribute::Ports, value("2"));
     let later = publisher.work().changes;
-    assert_eq!(later["berth-ports"], (value("2"), Duration::from_secs(1)));
+    assert_eq!(
+        later[&Attribute::Ports],
+        (value("2"), Duration::from_secs(1))
+    );
 }
 
 #[test]
 fn what_the_cluster_acts_on_at_once_goes_alone() {
     let mut publisher = Publisher::default();
-    let net = |text: &str| Value {
-        dampened: false,
-        ..value(text)
-    };
+    let net = || attribute("berth-net-office");
     let now = Instant::now();
-    publisher.published = [("berth-net-office".to_owned(), (net("1"), now))].into();
-    publisher.want("berth-net-office".into(), net("0"));
-    publisher.want(
-        "berth-heard-office".into(),
-        Value {
-            private: true,
-            ..net("0")
-        },
-    );
-    publisher.want("berth-ports".into(), value("1"));
-    publisher.ask("berth-router-n1".into());
+    publisher.published = [(net(), (value("1"), now))].into();
+    publisher.publish(net(), value("0"));
+    publisher.publish(attribute("berth-heard-office"), value("0"));
+    publisher.publish(Attribute::Ports, value("1"));
+    publisher.query(attribute("berth-router-n1"));
     let work = publisher.work();
     assert_eq!(
         work.changes.into_keys().collect::<Vec<_>>(),
-        ["berth-net-office"]
+        [attribute("berth-net-office")]
     );
     assert!(work.questions.is_empty());
-    publisher
-        .published
-        .insert("berth-net-office".into(), (net("0"), now));
+    publisher.published.insert(net(), (value("0"), now));
     let rest = publisher.work();
     assert_eq!((rest.changes.len(), rest.questions.len()), (2, 1));
 }
@@ -85,7 +77,7 @@ fn what_was_to_be_cleaned_up_meanwhile_is_cleaned_up_too() {
 fn cleaning_up_waits_for_everything_else_and_is_given_up() {
     let (mut publisher, now) = (Publisher::default(), Instant::now());
     publisher.clean_up("alpha-ip1", "n1");
-    publisher.ask("berth-router-n1".into());
+    publisher.query(attribute("berth-router-n1"));
     assert_eq!(publisher.work().clean_up, None);
     publisher.questions.clear();
     let tried = (0..10).take_while(|_| {
@@ -101,7 +93,7 @@ fn cleaning_up_waits_for_everything_else_and_is_given_up() {
 #[test]
 fn a_question_stays_until_it_is_answered_and_a_failure_is_tried_again() {
     let (mut publisher, now) = (Publisher::default(), Instant::now());
-    publisher.ask("berth-addr-office".into());
+    publisher.query(attribute("berth-addr-office"));
     let failed = Done {
         error: Some("no cluster".into()),
         ..Done::default()
@@ -111,26 +103,20 @@ fn a_question_stays_until_it_is_answered_and_a_failure_is_tried_again() {
     assert_eq!(publisher.work().questions.len(), 1);
     let values: Values = [("n2".to_owned(), "10.1.0.2".to_owned())].into();
     let answered = Done {
-        answers: [("berth-addr-office".to_owned(), values.clone())].into(),
+        answers: [(attribute("berth-addr-office"), values.clone())].into(),
         ..Done::default()
     };
     publisher.take(Ok(answered), now);
     assert!(publisher.work().questions.is_empty() && publisher.error().is_none());
-    assert_eq!(publisher.answers()["berth-addr-office"], values);
+    assert_eq!(publisher.answers()[&attribute("berth-addr-office")], values);
 }
 
 /// n1's publisher, which has told this, long ago.
 fn settled(told: &[(&str, bool)]) -> (Publisher, Instant) {
     let (mut publisher, begun) = (Publisher::new(Some("n1".into())), Instant::now());
     for (name, private) in told {
-        let private = *private;
-        publisher.want(
-            (*name).to_owned(),
-            Value {
-                private,
-                ..value("1")
-            },
-        );
+        assert_eq!(attribute(name).is_private(), *private, "{name}");
+        publisher.publish(attribute(name), value("1"));
     }
     let done = Done {
         published: publisher.wanted.clone(),
@@ -142,7 +128,8 @@ fn settled(told: &[(&str, bool)]) -> (Publisher, Instant) {
 }
 
 fn changes(publisher: &Publisher) -> Vec<String> {
-    publisher.work().changes.into_keys().collect()
+    let changes = publisher.work().changes.into_keys();
+    changes.map(String::from).collect()
 }
 
 fn on_record(pairs: &[(&str, &str, &str)]) -> transient::Values {
@@ -212,7 +199,7 @@ fn every_answer_is_compared_with_what_was_told() {
     let (mut publisher, later) = settled(&TOLD);
     let answered = |node: &str, value: &str| Done {
         answers: [(
-            "berth-router-n2".to_owned(),
+            attribute("berth-router-n2"),
             [(node.to_owned(), value.to_owned())].into(),
         )]
         .into(),
@@ -248,7 +235,7 @@ fn private_ones_are_compared_in_turn_one_at_a_time() {
     let turns = [turn(), turn(), turn()];
     assert_eq!(
         turns,
-        ["berth-cell-alpha", "berth-router-n2", "berth-cell-alpha"]
+        ["berth-cell-alpha", "berth-router-n2", "berth-cell-alpha"].map(attribute)
     );
     publisher.survey();
     let done = Done {
@@ -256,7 +243,7 @@ fn private_ones_are_compared_in_turn_one_at_a_time() {
             ("berth-ports", "n1", "1"),
             ("berth-net-office", "n1", "1"),
         ])),
-        compared: Some(("berth-router-n2".to_owned(), Values::new())),
+        compared: Some((attribute("berth-router-n2"), Values::new())),
         ..Done::default()
     };
     publisher.take(Ok(done), later);
@@ -302,9 +289,9 @@ fn what_a_child_told_the_one_that_ended_does_not_count() {
 #[test]
 fn what_is_of_the_past_is_deleted_and_stays_so() {
     let (mut publisher, later) = settled(&TOLD);
-    publisher.drop_stray("berth-net-office".into());
+    publisher.publish(attribute("berth-net-office"), None);
     let work = publisher.work();
-    assert_eq!(work.changes["berth-net-office"].0.text, None);
+    assert_eq!(work.changes[&attribute("berth-net-office")].0, None);
     let done = Done {
         published: publisher.wanted.clone(),
         ..Done::default()

@@ -8,32 +8,31 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Value, Values};
+use super::Value;
 use crate::cluster::status;
 use crate::cluster::survey;
-use crate::cluster::tool::{self, Attribute};
+use crate::cluster::tool;
 use crate::cluster::transient;
 use crate::log;
+use crate::plan::attribute::{Attribute, Values};
 
 /// How long one call of a tool may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long Pacemaker may take to start another daemon for attributes, and how often it is looked.
 const KEEPER_LIMIT: Duration = Duration::from_secs(2);
 const KEEPER_PAUSE: Duration = Duration::from_millis(10);
-/// What the others' values of are wanted as well.
-const ADDRESSES: &str = "berth-addr-";
 
 /// What a child is told to do.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Work {
     /// The changes, in no order that matters, each with its dampening.
-    pub changes: BTreeMap<String, (Value, Duration)>,
-    pub questions: BTreeSet<String>,
+    pub changes: BTreeMap<Attribute, (Value, Duration)>,
+    pub questions: BTreeSet<Attribute>,
     pub whereabouts: BTreeSet<String>,
     /// What is on record is to be read, by the node of this name.
     pub survey: Option<String>,
     /// A private attribute to be read only for comparison.
-    pub compare: Option<String>,
+    pub compare: Option<Attribute>,
     pub clean_up: Option<(String, String)>,
     /// A resource that is to be looked at anew on the node of this name.
     pub renew: Option<(String, String)>,
@@ -48,13 +47,13 @@ pub(super) struct Work {
 /// What a child has done.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Done {
-    pub published: BTreeMap<String, Value>,
-    pub answers: BTreeMap<String, Values>,
+    pub published: BTreeMap<Attribute, Value>,
+    pub answers: BTreeMap<Attribute, Values>,
     pub located: BTreeMap<String, Vec<String>>,
     pub surveyed: Option<transient::Values>,
     /// This node's resources that are not monitored, if that was looked for.
     pub unmonitored: Option<BTreeSet<String>>,
-    pub compared: Option<(String, Values)>,
+    pub compared: Option<(Attribute, Values)>,
     pub cleaned: bool,
     pub refreshed: bool,
     pub error: Option<String>,
@@ -122,7 +121,7 @@ impl Work {
             }
         }
         for name in self.questions {
-            match tool::read_attribute(&name, Instant::now() + PATIENCE) {
+            match tool::read_attribute(&name.name(), Instant::now() + PATIENCE) {
                 Ok(values) => drop(done.answers.insert(name, values)),
                 Err(e) => note(&mut done, e),
             }
@@ -137,7 +136,7 @@ impl Work {
             }
         }
         if let Some(name) = self.compare {
-            match tool::read_attribute(&name, Instant::now() + PATIENCE) {
+            match tool::read_attribute(&name.name(), Instant::now() + PATIENCE) {
                 Ok(values) => done.compared = Some((name, values)),
                 Err(e) => note(&mut done, e),
             }
@@ -165,12 +164,16 @@ impl Work {
 /// What the scheduler goes by comes first, and of that what makes or ends detours: it acts within some ten
 /// milliseconds on what is missing, and each change takes a process.
 fn by_urgency(
-    changes: BTreeMap<String, (Value, Duration)>,
-) -> impl Iterator<Item = (String, (Value, Duration))> {
+    changes: BTreeMap<Attribute, (Value, Duration)>,
+) -> impl Iterator<Item = (Attribute, (Value, Duration))> {
     let mut changes: Vec<_> = changes.into_iter().collect();
-    changes.sort_by_key(|(name, (value, _))| {
-        let reached = name.starts_with("berth-net-") || name.starts_with("berth-nopath-");
-        (value.private, !reached, name.starts_with(ADDRESSES))
+    changes.sort_by_key(|(name, _)| {
+        let reached = matches!(name, Attribute::Net(_) | Attribute::NoPath(_));
+        (
+            name.is_private(),
+            !reached,
+            matches!(name, Attribute::Addr(_)),
+        )
     });
     changes.into_iter()
 }
@@ -188,15 +191,15 @@ fn find_keeper(patience: Instant) -> Option<OwnedFd> {
     }
 }
 
-fn change(name: &str, value: &Value, dampening: Duration) -> io::Result<()> {
+fn change(attribute: &Attribute, value: &Value, dampening: Duration) -> io::Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    match &value.text {
-        None => tool::delete_attribute(name, deadline),
+    match value {
+        None => tool::delete_attribute(&attribute.name(), deadline),
         Some(text) => {
-            let attribute = Attribute {
-                name: name.to_owned(),
+            let attribute = tool::Attribute {
+                name: attribute.name(),
                 value: text.clone(),
-                private: value.private,
+                private: attribute.is_private(),
                 dampening,
             };
             tool::set_attribute(&attribute, deadline)
@@ -206,14 +209,13 @@ fn change(name: &str, value: &Value, dampening: Duration) -> io::Result<()> {
 
 /// Of what is on record: this node's own, and where the other nodes are.
 fn of_interest(all: transient::Values, own: &str) -> transient::Values {
-    let berths = all
-        .into_iter()
-        .filter(|(name, _)| name.starts_with("berth-"));
-    let reduced = berths.map(|(name, mut values)| {
-        values.retain(|node, _| node == own || name.starts_with(ADDRESSES));
-        (name, values)
+    let reduced = all.into_iter().filter_map(|(name, mut values)| {
+        // What the other nodes' addresses are is wanted as well.
+        let of_all = matches!(Attribute::parse(&name)?, Attribute::Addr(_));
+        values.retain(|node, _| node == own || of_all);
+        (!values.is_empty()).then_some((name, values))
     });
-    reduced.filter(|(_, values)| !values.is_empty()).collect()
+    reduced.collect()
 }
 
 fn located(resources: BTreeSet<String>, all: &[status::Instance]) -> BTreeMap<String, Vec<String>> {

@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use ipnetwork::IpNetwork;
 
-use super::{One, Watch, heard, is_local};
 use crate::log;
+use crate::plan::attribute::Attribute;
 use crate::plan::port::{Cause, Fault, Port, Standing, State};
 use crate::plan::vip::Watched;
 use crate::portwatch::mover::View;
-use crate::portwatch::publisher::Value;
+use crate::portwatch::watch::{One, Watch, is_local};
 use crate::sys::netlink::Link;
 
 impl Watch {
@@ -101,52 +101,31 @@ impl Watch {
         self.judged = false;
     }
 
-    /// What the cluster shall know.
-    pub fn attributes(&self) -> Vec<(String, Value)> {
-        let public = |text: String, dampened| Value {
-            text: Some(text),
-            private: false,
-            dampened,
-        };
+    /// What the cluster shall know; `None`: the attribute has no value.
+    pub fn attributes(&self) -> Vec<(Attribute, Option<String>)> {
         let ports = self.ports.values().filter(|p| p.good).count();
-        let mut attributes = vec![("berth-ports".to_owned(), public(ports.to_string(), true))];
+        let mut attributes = vec![(Attribute::Ports, Some(ports.to_string()))];
         for (name, subnet) in &self.subnets {
             let flag = |on: bool| String::from(if on { "1" } else { "0" });
-            attributes.push((
-                format!("berth-net-{name}"),
-                public(flag(subnet.good), false),
-            ));
-            attributes.push((
-                format!("berth-addr-{name}"),
-                Value {
-                    text: Some(join(&self.addresses(name))).filter(|text| !text.is_empty()),
-                    private: false,
-                    dampened: false,
-                },
-            ));
-            attributes.push((
-                heard(name),
-                Value {
-                    text: Some(flag(subnet.witness.fault() == Fault::Nobody)),
-                    private: true,
-                    dampened: false,
-                },
-            ));
+            let addresses = join(&self.addresses(name));
+            let heard = flag(subnet.witness.fault() == Fault::Nobody);
+            attributes.extend([
+                (Attribute::Net(name.clone()), Some(flag(subnet.good))),
+                (
+                    Attribute::Addr(name.clone()),
+                    Some(addresses).filter(|text| !text.is_empty()),
+                ),
+                (Attribute::Heard(name.clone()), Some(heard)),
+            ]);
         }
         attributes
     }
 
     /// What the other nodes shall know when nobody listens here any more: that this node hears no target,
     /// for it can't bear witness.
-    pub fn last_words(&self) -> impl Iterator<Item = (String, Value)> {
-        let silent = Value {
-            text: Some("0".to_owned()),
-            private: true,
-            dampened: false,
-        };
-        self.subnets
-            .keys()
-            .map(move |name| (heard(name), silent.clone()))
+    pub fn last_words(&self) -> impl Iterator<Item = (Attribute, Option<String>)> {
+        let subnets = self.subnets.keys().cloned();
+        subnets.map(|name| (Attribute::Heard(name), Some("0".to_owned())))
     }
 
     /// This node's addresses on a subnet: one of each family, if it has them.

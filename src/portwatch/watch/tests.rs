@@ -5,7 +5,6 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::portwatch::publisher::Value;
 use crate::sys::netlink::{Mac, Scope};
 
 const TARGET: Mac = Mac([2, 0, 0, 0, 9, 9]);
@@ -51,6 +50,10 @@ fn link(index: u32, carrier: bool) -> Link {
         kind: None,
         master: None,
     }
+}
+
+fn attribute(name: &str) -> Attribute {
+    Attribute::parse(name).unwrap()
 }
 
 /// A node whose time goes on by itself, with a network that answers through some of its ports.
@@ -123,13 +126,15 @@ impl Node {
     }
 
     fn attribute(&self, name: &str) -> Option<String> {
-        let attributes: BTreeMap<String, Value> = self.watch.attributes().into_iter().collect();
-        attributes[name].text.clone()
+        let attributes: BTreeMap<Attribute, Option<String>> =
+            self.watch.attributes().into_iter().collect();
+        attributes[&attribute(name)].clone()
     }
 
     fn tell(&mut self, others: &str) {
         let values: Values = [("n2".to_owned(), others.to_owned())].into();
-        self.watch.told("berth-heard-office", &values, self.now);
+        self.watch
+            .told(&attribute("berth-heard-office"), &values, self.now);
         self.watch.judge(self.now);
     }
 }
@@ -180,7 +185,7 @@ fn when_a_whole_subnet_is_silent_the_others_are_asked_before_anything_is_told() 
         assert_eq!(node.attribute("berth-ports").unwrap(), "3");
         assert!(node.watch.asks(node.now).is_empty());
         node.pass(40);
-        assert_eq!(node.watch.asks(node.now), ["berth-heard-office"]);
+        assert_eq!(node.watch.asks(node.now), [attribute("berth-heard-office")]);
         node.tell(others);
         assert_eq!(node.attribute("berth-net-office").unwrap(), net);
         assert_eq!(node.attribute("berth-ports").unwrap(), ports);
@@ -198,7 +203,7 @@ fn what_is_heard_again_before_it_was_known_whose_fault_it_was_is_nobodys() {
     let mut node = Node::new();
     node.answering = vec![3];
     node.pass(620);
-    assert_eq!(node.watch.asks(node.now), ["berth-heard-office"]);
+    assert_eq!(node.watch.asks(node.now), [attribute("berth-heard-office")]);
     // All targets are asked once more together with the others.
     node.answering = vec![1, 2, 3];
     node.pass(10);
@@ -268,7 +273,8 @@ fn a_carrier_that_is_lost_while_the_rest_is_in_doubt_is_told() {
 fn one_dead_target_or_lost_packet_is_no_reason_for_suspicion() {
     let mut node = Node::new();
     let peers: Values = [("n2".to_owned(), "10.1.0.2".to_owned())].into();
-    node.watch.told("berth-addr-office", &peers, node.now);
+    node.watch
+        .told(&attribute("berth-addr-office"), &peers, node.now);
     node.pass(1000);
     node.dead = vec!["10.1.0.254".parse().unwrap()];
     for _ in 0..60 {
@@ -439,7 +445,8 @@ impl Cluster {
         node.pass(10);
         let answer = &mut self.answers[index];
         if let Some((_, values)) = answer.take_if(|(at, _)| *at <= time) {
-            node.watch.told("berth-heard-office", &values, node.now);
+            node.watch
+                .told(&attribute("berth-heard-office"), &values, node.now);
             node.watch.judge(node.now);
         }
         if !node.watch.asks(node.now).is_empty() {
@@ -528,7 +535,7 @@ fn that_no_target_of_a_subnet_answers_anywhere_is_told() {
     let mut node = Node::new();
     node.answering = vec![3];
     node.pass(620);
-    assert_eq!(node.watch.asks(node.now), ["berth-heard-office"]);
+    assert_eq!(node.watch.asks(node.now), [attribute("berth-heard-office")]);
     node.tell("0");
     node.pass(31_000);
     assert_eq!(
@@ -556,7 +563,7 @@ fn an_interface_of_the_administrators_is_no_cells_whatever_its_name() {
 #[test]
 fn attributes_of_a_subnet_that_is_not_named_any_more_are_stray() {
     let mut node = Node::new();
-    let names: Vec<String> = node
+    let names: Vec<Attribute> = node
         .watch
         .attributes()
         .into_iter()
@@ -568,14 +575,14 @@ fn attributes_of_a_subnet_that_is_not_named_any_more_are_stray() {
     settings.ports.as_mut().unwrap().remove("eth3");
     node.watch.configure(&settings, node.now);
     node.look();
-    let stray: Vec<&str> = names
+    let stray: Vec<String> = names
         .iter()
-        .map(String::as_str)
         .filter(|name| node.watch.is_stray(name))
+        .map(Attribute::name)
         .collect();
     assert_eq!(
         stray,
         ["berth-net-lab", "berth-addr-lab", "berth-heard-lab"]
     );
-    assert!(!node.watch.is_stray("berth-ports") && !node.watch.is_stray("berth-spare"));
+    assert!(!node.watch.is_stray(&Attribute::Ports) && !node.watch.is_stray(&Attribute::Spare));
 }

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use super::{Router, routed};
 use crate::address::record::{Record, Role};
 use crate::log;
+use crate::plan::attribute::Values;
 use crate::plan::detour::parse;
 use crate::portwatch::detour::turn::Turn;
 use crate::portwatch::detour::{Surroundings, service};
-use crate::portwatch::publisher::Values;
 
 impl Router {
     /// Takes note of what the others say that they route to `node`. Returns the resources of this node

@@ -1,0 +1,211 @@
+//! The node attributes of berth: what nodes tell each other, and what the cluster's rules go by.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How long the cluster waits for changes on other nodes that follow closely: a loss that all nodes see, one after
+/// another, must not look for a moment as if it were the fault of the first.
+const DAMPENING: Duration = Duration::from_secs(1);
+
+/// The values of an attribute, by the nodes that give them.
+pub type Values = BTreeMap<String, String>;
+
+/// A node attribute of berth: a name, and who reads the values that nodes give it.
+///
+/// The order is that of the names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Attribute {
+    /// The node's addresses on this subnet, by commas: one of each family.
+    Addr(String),
+    /// Defined where this virtual server's cell is.
+    Cell(String),
+    /// Whether the node hears targets on this subnet: 0 or 1.
+    Heard(String),
+    /// The Ethernet addresses of the node's ports, by commas.
+    Macs,
+    /// Whether the node has a good port on this subnet: 0 or 1.
+    Net(String),
+    /// Defined where this virtual server can't be reached.
+    NoPath(String),
+    /// Where this virtual server shall be: a score.
+    Place(String),
+    /// The number of the node's good ports.
+    Ports,
+    /// The claims of what the node routes to this node.
+    Router(String),
+    /// How much room the node has to route for others: 0 to 40.
+    Spare,
+    /// Whether the node has access to this storage unit: 0 or 1.
+    Storage(String),
+}
+
+/// Who reads an attribute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// The scheduler too: a change has it look anew at where resources should be.
+    Scheduler,
+    /// Other nodes only: the attribute is private, and never written to the CIB.
+    Nodes,
+}
+
+impl Attribute {
+    /// The name that the cluster knows it by.
+    pub fn name(&self) -> String {
+        self.to_string()
+    }
+
+    /// The attribute of this name, if it is one of berth's.
+    pub fn parse(name: &str) -> Option<Self> {
+        let name = name.strip_prefix("berth-")?;
+        match name {
+            "macs" => return Some(Self::Macs),
+            "ports" => return Some(Self::Ports),
+            "spare" => return Some(Self::Spare),
+            _ => {}
+        }
+        let (kind, of) = name.split_once('-')?;
+        let of = Some(of).filter(|of| !of.is_empty())?.to_owned();
+        match kind {
+            "addr" => Some(Self::Addr(of)),
+            "cell" => Some(Self::Cell(of)),
+            "heard" => Some(Self::Heard(of)),
+            "net" => Some(Self::Net(of)),
+            "nopath" => Some(Self::NoPath(of)),
+            "place" => Some(Self::Place(of)),
+            "router" => Some(Self::Router(of)),
+            "storage" => Some(Self::Storage(of)),
+            _ => None,
+        }
+    }
+
+    /// Who reads it.
+    pub const fn audience(&self) -> Audience {
+        match self {
+            Self::Cell(_) | Self::Heard(_) | Self::Macs | Self::Router(_) => Audience::Nodes,
+            Self::Addr(_)
+            | Self::Net(_)
+            | Self::NoPath(_)
+            | Self::Place(_)
+            | Self::Ports
+            | Self::Spare
+            | Self::Storage(_) => Audience::Scheduler,
+        }
+    }
+
+    /// Whether it is not written to the CIB.
+    pub fn is_private(&self) -> bool {
+        self.audience() == Audience::Nodes
+    }
+
+    /// How long the cluster waits for others' changes when a value follows another one. The first value is never
+    /// waited with.
+    pub const fn dampening(&self) -> Duration {
+        match self {
+            Self::Ports | Self::Storage(_) => DAMPENING,
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+impl fmt::Display for Attribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Addr(subnet) => write!(f, "berth-addr-{subnet}"),
+            Self::Cell(vserver) => write!(f, "berth-cell-{vserver}"),
+            Self::Heard(subnet) => write!(f, "berth-heard-{subnet}"),
+            Self::Macs => f.write_str("berth-macs"),
+            Self::Net(subnet) => write!(f, "berth-net-{subnet}"),
+            Self::NoPath(vserver) => write!(f, "berth-nopath-{vserver}"),
+            Self::Place(vserver) => write!(f, "berth-place-{vserver}"),
+            Self::Ports => f.write_str("berth-ports"),
+            Self::Router(node) => write!(f, "berth-router-{node}"),
+            Self::Spare => f.write_str("berth-spare"),
+            Self::Storage(unit) => write!(f, "berth-storage-{unit}"),
+        }
+    }
+}
+
+impl From<Attribute> for String {
+    fn from(attribute: Attribute) -> Self {
+        attribute.name()
+    }
+}
+
+impl TryFrom<String> for Attribute {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        Self::parse(&name).ok_or_else(|| format!("{name} is no attribute of berth's"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Vec<Attribute> {
+        let of = || "a-b.c".to_owned();
+        vec![
+            Attribute::Addr(of()),
+            Attribute::Cell(of()),
+            Attribute::Heard(of()),
+            Attribute::Macs,
+            Attribute::Net(of()),
+            Attribute::NoPath(of()),
+            Attribute::Place(of()),
+            Attribute::Ports,
+            Attribute::Router(of()),
+            Attribute::Spare,
+            Attribute::Storage(of()),
+        ]
+    }
+
+    #[test]
+    fn a_name_is_read_as_it_is_written_and_names_are_in_order() {
+        for attribute in all() {
+            let name = attribute.name();
+            assert_eq!(Attribute::parse(&name).as_ref(), Some(&attribute));
+            let json = serde_json::to_string(&attribute).unwrap();
+            assert_eq!(json, format!("\"{name}\""));
+            assert_eq!(serde_json::from_str::<Attribute>(&json).unwrap(), attribute);
+        }
+        let names: Vec<String> = all().iter().map(Attribute::name).collect();
+        assert!(names.is_sorted() && all().is_sorted(), "{names:?}");
+    }
+
+    #[test]
+    fn what_is_no_attribute_of_berth_is_not_read_as_one() {
+        for name in [
+            "",
+            "ports",
+            "berth-",
+            "berth-port",
+            "berth-ports-",
+            "berth-ports-a",
+            "berth-net",
+            "berth-net-",
+            "berth-home",
+            "berth-later-a",
+            "Berth-ports",
+        ] {
+            assert_eq!(Attribute::parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_what_moves_servers_waits_for_other_nodes() {
+        let dampened: Vec<Attribute> = all()
+            .into_iter()
+            .filter(|attribute| !attribute.dampening().is_zero())
+            .collect();
+        assert_eq!(
+            dampened,
+            [Attribute::Ports, Attribute::Storage("a-b.c".into())]
+        );
+        assert!(dampened.iter().all(|attribute| !attribute.is_private()));
+    }
+}
