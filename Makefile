@@ -81,7 +81,7 @@ bench: setup $(ON_SUITE) ## figures, side by side with the stock agents in the s
 .PHONY: gen
 gen: ## write meta-data, man pages and completions anew from their declarations
 	@packaging/setup build
-	BERTH_REGENERATE=1 $(CARGO) test --locked --test 'generated*' --quiet
+	BERTH_REGENERATE=1 $(CARGO) test --locked --test agents --test command --quiet generated::
 
 .PHONY: packages
 packages: ## packages for Debian, Fedora and RHEL, and their sources, in target/packages

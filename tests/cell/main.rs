@@ -31,6 +31,7 @@ mod node;
 mod processes;
 mod proof;
 mod repair;
+mod running;
 mod scope;
 mod servers;
 mod thread;

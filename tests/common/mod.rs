@@ -1,7 +1,4 @@
 //! Runs the real agents as Pacemaker does: as a process, with parameters in the environment.
-//! Each test file uses its own part of this.
-
-#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -9,43 +6,13 @@ use std::fmt;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use berth::ocf::Agent;
 use berth::sys::cgroup::set_oom_score;
 use berth::sys::command;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-
-/// An installed agent.
-#[derive(Debug, Clone, Copy)]
-pub struct Installed {
-    /// Its declaration.
-    pub agent: &'static Agent,
-    /// Its executable, as built for this test.
-    pub executable: &'static str,
-}
-
-/// Every agent that `make install` installs.
-pub const AGENTS: [Installed; 4] = [
-    Installed {
-        agent: &berth::agent::fscheck::AGENT,
-        executable: env!("CARGO_BIN_EXE_fscheck"),
-    },
-    Installed {
-        agent: &berth::agent::vserver::AGENT,
-        executable: env!("CARGO_BIN_EXE_vserver"),
-    },
-    Installed {
-        agent: &berth::agent::vip::AGENT,
-        executable: env!("CARGO_BIN_EXE_vip"),
-    },
-    Installed {
-        agent: &berth::agent::portwatch::AGENT,
-        executable: env!("CARGO_BIN_EXE_portwatch"),
-    },
-];
 
 /// No action of these tests takes longer on a machine that is not stuck.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -57,11 +24,16 @@ const NOBODY: u32 = 65534;
 #[derive(Debug, Clone)]
 pub struct AgentCall {
     executable: PathBuf,
-    variables: BTreeMap<String, String>,
-    arguments: Vec<String>,
-    apart: bool,
-    nobody: bool,
-    score: Option<&'static CStr>,
+    /// The whole environment.
+    pub variables: BTreeMap<String, String>,
+    /// What follows the action.
+    pub arguments: Vec<String>,
+    /// In a network and a `/run` of its own; takes root.
+    pub apart: bool,
+    /// As user `nobody`; takes root.
+    pub nobody: bool,
+    /// Its score for the kernel's out-of-memory killer.
+    pub score: Option<&'static CStr>,
 }
 
 impl AgentCall {
@@ -86,61 +58,14 @@ impl AgentCall {
         self.variable(&format!("OCF_RESKEY_{name}"), value)
     }
 
-    /// Without this parameter.
-    pub fn without(mut self, name: &str) -> Self {
-        self.variables.remove(&format!("OCF_RESKEY_{name}"));
-        self
-    }
-
     /// With this variable.
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.insert(name.into(), value.into());
         self
     }
 
-    /// With no variables at all.
-    pub fn empty_environment(mut self) -> Self {
-        self.variables.clear();
-        self
-    }
-
-    /// With an argument behind the action.
-    pub fn argument(mut self, argument: &str) -> Self {
-        self.arguments.push(argument.into());
-        self
-    }
-
-    /// As user `nobody`; takes root.
-    pub fn unprivileged(mut self) -> Self {
-        self.nobody = true;
-        self
-    }
-
-    /// With this score for the kernel's out-of-memory killer.
-    pub fn oom_score(mut self, score: &'static CStr) -> Self {
-        self.score = Some(score);
-        self
-    }
-
-    /// In a network and a `/run` of its own, so that this machine's cells are neither seen nor
-    /// touched; takes root.
-    pub fn apart(mut self) -> Self {
-        self.apart = true;
-        self
-    }
-
-    /// Calls the agent for `action`, and leaves it to itself.
-    pub fn start(&self, action: &str) -> Running {
-        let mut c = self.command(action);
-        c.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = c.spawn().unwrap_or_else(|e| panic!("{self} {action}: {e}"));
-        Running {
-            call: format!("{self} {action}"),
-            child,
-        }
-    }
-
-    fn command(&self, action: &str) -> Command {
+    /// The agent called for `action`, without what takes rights or changes its surroundings.
+    pub fn command(&self, action: &str) -> Command {
         let mut c = command::command(&self.executable);
         c.env_clear().envs(&self.variables);
         c.arg(action).args(&self.arguments);
@@ -207,38 +132,11 @@ pub fn set_apart() -> nix::Result<()> {
     mount(Some("run"), "/run", Some("tmpfs"), MsFlags::empty(), none)
 }
 
-/// An agent at work.
-#[derive(Debug)]
-pub struct Running {
-    call: String,
-    child: Child,
-}
-
-impl Running {
-    /// Waits for its end. The agents' own watchdog sees to it that it comes.
-    pub fn wait(self) -> Outcome {
-        let output = self.child.wait_with_output().expect("the agent ends");
-        Outcome {
-            call: self.call,
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).expect("standard output is UTF-8"),
-            stderr: String::from_utf8(output.stderr).expect("standard error is UTF-8"),
-        }
-    }
-
-    /// Kills it after this time, unless it has ended by then.
-    pub fn kill_after(mut self, delay: Duration) {
-        std::thread::sleep(delay);
-        // It has ended: then there is nothing to kill.
-        let _ = self.child.kill();
-        self.child.wait().expect("the agent ends");
-    }
-}
-
 /// What a call left.
 #[derive(Debug)]
 pub struct Outcome {
-    call: String,
+    /// The call, as a shell would be told it.
+    pub call: String,
     /// The exit code; `None` if a signal ended it.
     pub code: Option<i32>,
     /// Standard output.

@@ -12,7 +12,7 @@ use lab::worker::Worker;
 use lab::{Lab, Options, scene};
 
 /// The lab's program, which lies beside the agents that were built with it.
-const PROGRAM: &str = env!("CARGO_BIN_EXE_lab");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_lab");
 
 /// Prints what a node has of VIPs.
 pub const STATE: &str = "ip rule | sort; ip -6 rule | sort; \

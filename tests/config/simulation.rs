@@ -1,6 +1,4 @@
-//! A cluster of three nodes as Pacemaker's scheduler sees it. Each test file uses its own part of this.
-
-#![allow(dead_code)]
+//! A cluster of three nodes as Pacemaker's scheduler sees it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

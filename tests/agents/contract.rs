@@ -1,12 +1,12 @@
 //! Every agent against the rules of the OCF API, as `ocf-tester` and Pacemaker apply them.
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use berth::ocf::{Agent, Content, meta, usage};
-use common::{AGENTS, AgentCall, Installed};
+
+use crate::common::AgentCall;
+use crate::installed::{AGENTS, Installed, copy_program};
 
 /// Parameters of an agent that are right in form but name nothing that exists.
 fn parameters(agent: &Agent) -> &'static [(&'static str, &'static str)] {
@@ -75,7 +75,7 @@ fn meta_data_and_usage_need_no_privilege() {
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     for subject in AGENTS {
         let copy = dir.path().join(subject.agent.name);
-        fs::copy(subject.executable, &copy).unwrap();
+        copy_program(subject.executable, &copy);
         let call = AgentCall::new(copy).empty_environment().unprivileged();
         let outcome = call.run("meta-data").expect(0);
         assert_eq!(outcome.stdout, meta::xml(subject.agent));

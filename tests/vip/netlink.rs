@@ -1,7 +1,4 @@
 //! The netlink verbs against the kernel, in namespaces of their own, checked with `ip -j`.
-#![allow(clippy::unwrap_used)] // a panic is how a test fails
-
-mod vip_lab;
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -12,7 +9,8 @@ use berth::sys::netlink::{
     Rule, Scope, Socket, Veth, Via,
 };
 use serde_json::json;
-use vip_lab::Namespace;
+
+use crate::namespace::Namespace;
 
 const MAC: Mac = Mac([2, 0, 0, 0, 0, 7]);
 

@@ -27,7 +27,7 @@ fn command() -> impl Strategy<Value = String> {
     let c = prop_oneof![3 => special, 1 => visible];
     prop::collection::vec(c, 0..24).prop_map(|text| {
         let text = String::from_iter(text);
-        // Which are refused: config_input says so.
+        // Which are refused: `input` says so.
         let kept = |c: &char| text.is_ascii() || !"<&\"".contains(*c);
         format!("/bin/{}", text.chars().filter(kept).collect::<String>())
     })

@@ -1,5 +1,4 @@
 //! What placement makes of a lost subnet: which addresses leave, where to, and when they come home.
-#![allow(clippy::unwrap_used)] // a test may panic
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -7,11 +6,10 @@ use std::sync::LazyLock;
 use berth::cluster::element::Element;
 use berth::config::model::Features;
 use proptest::prelude::*;
-use simulation::{
+
+use crate::simulation::{
     NODES, Outcome, applied, changes, published, scores, simulate, started_with, with_fatal_starts,
 };
-
-mod simulation;
 
 /// Two servers on nodes with a port on each of three subnets; all addresses but one are rerouted.
 const TOML: &str = r#"

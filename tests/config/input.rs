@@ -1,5 +1,4 @@
 //! Wrong configuration files: each is refused with a line of its own, and with nothing else.
-#![allow(clippy::unwrap_used)] // a test may panic
 
 use berth::config;
 use berth::config::build;

@@ -1,7 +1,4 @@
 //! The nftables tables against the kernel, in namespaces of their own, checked with `nft` itself.
-#![allow(clippy::unwrap_used)] // a panic is how a test fails
-
-mod vip_lab;
 
 use std::fs;
 use std::net::IpAddr;
@@ -9,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use berth::sys::netlink::{Family, Mac};
 use berth::sys::nft::{CellFilter, Element, Passage, Socket, Standing};
-use vip_lab::Namespace;
-use vip_lab::network::PATIENCE;
+
+use crate::namespace::Namespace;
+use crate::network::PATIENCE;
 
 /// A namespace with the tables in it.
 fn node() -> (Namespace, Socket) {

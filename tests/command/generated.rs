@@ -1,9 +1,5 @@
 //! What `berth` generates and is committed: manual pages, completions, and the plans of the example
 //! file. With `BERTH_REGENERATE=1` (`make gen`) the files are written anew; otherwise they are compared.
-#![allow(clippy::unwrap_used)] // a test may panic
-
-use std::fs;
-use std::path::Path;
 
 use assert_cmd::Command;
 use berth::config::build;
@@ -11,20 +7,7 @@ use berth::config::ids::Known;
 use berth::config::model::Features;
 use berth::config::{self, render};
 
-fn compare(path: &str, expected: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    if std::env::var_os("BERTH_REGENERATE").is_some_and(|value| value == "1") {
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, expected).unwrap();
-        return;
-    }
-    let found = fs::read_to_string(&path).unwrap_or_default();
-    let path = path.display();
-    assert!(
-        found == expected,
-        "{path} is not what berth gives: run make gen"
-    );
-}
+use crate::committed::compare;
 
 fn output(arguments: &[&str]) -> String {
     let mut berth = Command::cargo_bin("berth").unwrap();
@@ -55,7 +38,7 @@ fn the_completions_are_the_committed_ones() {
 
 #[test]
 fn the_plans_of_the_example_are_the_committed_ones() {
-    let config = config::parse("berth.toml", include_str!("../examples/berth.toml")).unwrap();
+    let config = config::parse("berth.toml", include_str!("../../examples/berth.toml")).unwrap();
     let model = |features| build::build(&config, features, &Known::new());
     let current = model(Features::CURRENT);
     let xml = render::xml::configuration(&current).to_string();

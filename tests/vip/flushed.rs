@@ -1,8 +1,5 @@
 //! Attacks on a node whose nftables tables somebody has flushed, as `systemctl reload nftables` does, while nobody
 //! mends them.
-#![allow(clippy::unwrap_used)] // a panic is how a test fails
-
-mod vip_lab;
 
 use std::net::UdpSocket;
 use std::time::Duration;
@@ -10,8 +7,9 @@ use std::time::Duration;
 use berth::address::record::Wish;
 use berth::ocf::State;
 use berth::sys::netlink::{Action, Family, Incoming, Rule, Socket};
-use vip_lab::Namespace;
-use vip_lab::network::{
+
+use crate::namespace::Namespace;
+use crate::network::{
     Cell, Network, PATIENCE, SILENCE, call, differences, is_shut, is_silent, pings, serve,
 };
 

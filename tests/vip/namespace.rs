@@ -1,7 +1,5 @@
 //! Network namespaces for the tests: made without names, gone with their last user, so nothing is
 //! left behind by a test that fails.
-#![allow(dead_code)] // each test file uses its part
-#![allow(clippy::unwrap_used)] // a panic is how a test fails
 #![allow(clippy::disallowed_methods)] // tests start ip, nft and ping themselves
 
 use std::fs::File;
@@ -14,8 +12,6 @@ use std::process::{Command, Output};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::Value;
-
-pub mod network;
 
 /// A network namespace with its loopback interface up.
 pub struct Namespace(OwnedFd);

@@ -1,10 +1,8 @@
 //! IPv6 forwarding as kernels before 6.17 have it, for all interfaces or none, on whatever kernel.
-#![allow(clippy::unwrap_used)] // a panic is how a test fails
-
-mod vip_lab;
 
 use berth::sys::sysctl::{self, FORWARD_ALL_IPV6, Record};
-use vip_lab::Namespace;
+
+use crate::namespace::Namespace;
 
 #[test]
 #[ignore = "needs root"]

@@ -1,38 +1,22 @@
 //! What is generated from the declarations and committed: meta-data and manual pages. With
 //! `BERTH_REGENERATE=1` (`make gen`) the files are written anew; otherwise they are compared.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use berth::ocf::{Action, Env, man, meta};
 use berth::sys::command;
-use common::{AGENTS, Installed};
+
+use crate::committed::compare;
+use crate::installed::{AGENTS, Installed};
 
 /// The grammar of OCF 1.1 meta-data that pcs ships and applies.
 const GRAMMAR: &str = "/usr/share/pcs/data/ocf-1.1.rng";
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(60)
-}
-
-fn compare(path: &str, expected: &str) {
-    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    if std::env::var_os("BERTH_REGENERATE").is_some_and(|value| value == "1") {
-        let directory = path.parent().expect("the path has a directory");
-        fs::create_dir_all(directory).expect("the directory can be made");
-        fs::write(&path, expected).expect("the file can be written");
-        return;
-    }
-    let found = fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        found == expected,
-        "{} is not what the declaration gives: run make gen",
-        path.display()
-    );
 }
 
 #[test]
@@ -64,7 +48,7 @@ fn the_meta_data_are_valid_to_pcs() {
 #[ignore = "needs groff"]
 fn the_manual_pages_have_no_mistakes_of_form() {
     let generated = AGENTS.iter().map(|i| (i.agent.name, man::page(i.agent)));
-    let overview = include_str!("../man/berth.7").to_owned();
+    let overview = include_str!("../../man/berth.7").to_owned();
     for (name, page) in generated.chain([("berth.7", overview)]) {
         let mut groff = command::command("/usr/bin/groff");
         groff.args(["-man", "-ww", "-z", "-Tutf8"]);

@@ -1,6 +1,5 @@
 //! What Pacemaker's own tools make of a plan: the three forms say the same, the schema accepts it, and
 //! the scheduler does with it what is wanted.
-#![allow(clippy::unwrap_used)] // a test may panic
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Permissions;
@@ -19,15 +18,14 @@ use berth::config::model::{Features, Model};
 use berth::config::render;
 use berth::sys::command::{command, run};
 use proptest::prelude::*;
-use simulation::{
-    changes, cib, model_of, simulate, soon, started, three_servers, with_fatal_starts,
-};
 use tempfile::TempDir;
 
-mod any_config;
-mod simulation;
+use crate::any_config;
+use crate::simulation::{
+    changes, cib, model_of, simulate, soon, started, three_servers, with_fatal_starts,
+};
 
-const EXAMPLE: &str = include_str!("../examples/berth.toml");
+const EXAMPLE: &str = include_str!("../../examples/berth.toml");
 
 /// Everything that a CIB's resources and constraints say.
 fn said(cib: &Element) -> BTreeSet<String> {

@@ -1,13 +1,11 @@
 //! What placement makes of the attributes that portwatch publishes, or does not.
-#![allow(clippy::unwrap_used)] // a test may panic
 
 use berth::config::model::Features;
-use simulation::{
+
+use crate::simulation::{
     NODES, applied, changes, published, simulate, started, started_with, three_servers,
     with_fatal_starts,
 };
-
-mod simulation;
 
 /// Three virtual servers on nodes that have a port each.
 fn watched() -> String {

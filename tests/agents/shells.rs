@@ -1,22 +1,22 @@
 //! The agents as an administrator meets them: installed, and described by Pacemaker's own tool, by
 //! crmsh and by pcs. They are installed in a mount namespace of the test's own.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use berth::ocf::Agent;
 use berth::sys::command;
-use common::{AGENTS, Installed};
 use nix::mount::{MsFlags, mount};
+
+use crate::common::set_apart;
+use crate::installed::{AGENTS, Installed, copy_program};
 
 /// Where Pacemaker looks for agents.
 const RESOURCE_D: &str = "/usr/lib/ocf/resource.d";
 
 fn install_apart() {
-    common::set_apart().expect("namespaces need root");
+    set_apart().expect("namespaces need root");
     let none = None::<&str>;
     mount(
         Some("ra"),
@@ -29,7 +29,7 @@ fn install_apart() {
     let provider = Path::new(RESOURCE_D).join("berth");
     fs::create_dir(&provider).expect("a provider");
     for Installed { agent, executable } in AGENTS {
-        fs::copy(executable, provider.join(agent.name)).expect("an installed agent");
+        copy_program(executable, &provider.join(agent.name));
     }
 }
 

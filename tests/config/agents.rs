@@ -1,28 +1,34 @@
 //! The plan and the agents agree: each parameter that is set exists, and its value is accepted.
-#![allow(clippy::unwrap_used)] // a test may panic
 
+use berth::agent;
 use berth::config;
 use berth::config::build;
 use berth::config::ids::Known;
 use berth::config::model::{Features, Pair};
 use berth::ocf::{Agent, Env};
-use common::AGENTS;
 use proptest::prelude::*;
 
-mod any_config;
-mod common;
+use crate::any_config;
+
+/// The declarations of what a plan consists of.
+const AGENTS: [&Agent; 4] = [
+    &agent::fscheck::AGENT,
+    &agent::vserver::AGENT,
+    &agent::vip::AGENT,
+    &agent::portwatch::AGENT,
+];
 
 fn check(toml: &str) {
     let config = config::parse("berth.toml", toml).unwrap();
     let model = build::build(&config, Features::CURRENT, &Known::new());
     for resource in &model.resources {
         let name = resource.agent.name();
-        let installed = AGENTS.iter().find(|a| a.agent.name == name);
-        let installed = installed.unwrap_or_else(|| panic!("{name} is not declared"));
-        check_parameters(installed.agent, &resource.params);
+        let agent = AGENTS.into_iter().find(|agent| agent.name == name);
+        let agent = agent.unwrap_or_else(|| panic!("{name} is not declared"));
+        check_parameters(agent, &resource.params);
         for (_, on_one_node) in &resource.node_params {
             let params = [&resource.params[..], on_one_node].concat();
-            check_parameters(installed.agent, &params);
+            check_parameters(agent, &params);
         }
     }
 }
@@ -43,12 +49,12 @@ fn check_parameters(agent: &Agent, params: &[Pair]) {
 
 #[test]
 fn the_agents_accept_what_the_example_sets() {
-    check(include_str!("../examples/berth.toml"));
+    check(include_str!("../../examples/berth.toml"));
 }
 
 #[test]
 fn the_agents_accept_the_rarer_keys_at_their_limits() {
-    let example = include_str!("../examples/berth.toml");
+    let example = include_str!("../../examples/berth.toml");
     let more = "priority = 50\nservices = [\"nfs\", \"smb\"]\ncommand = \"/usr/bin/env x=1 y\"\nconfig_dir = \"/etc/berth/beta\"\nallow_calls = [\"bpf\", \"io_uring_setup\"]\n";
     for (lease, grace, stop, most, memory, pids, weight) in [
         (5, 6, 1, 1, "128M", 64, 1),

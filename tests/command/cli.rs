@@ -1,5 +1,4 @@
 //! The command as people and scripts use it: output, messages, exit codes.
-#![allow(clippy::unwrap_used)] // a test may panic
 
 use std::fs;
 

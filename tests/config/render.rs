@@ -1,5 +1,4 @@
 //! What holds of the plan of any valid file.
-#![allow(clippy::unwrap_used)] // a test may panic
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,9 +9,9 @@ use berth::config::model::{self, Features, Kind, Model, Reward, Score};
 use berth::config::{self, render};
 use proptest::prelude::*;
 
-mod any_config;
+use crate::any_config;
 
-const EXAMPLE: &str = include_str!("../examples/berth.toml");
+const EXAMPLE: &str = include_str!("../../examples/berth.toml");
 
 fn model_of(toml: &str, features: Features) -> Model {
     let config = config::parse("berth.toml", toml).unwrap();

@@ -3,9 +3,7 @@
 //!
 //! One of its checks is waived: it holds the meta-data against `ra-api-1.dtd`, the grammar of OCF 1.0,
 //! which has no `unique-group`, `reloadable`, `select` or `reload-agent`; the 1.1 specification's own
-//! example fails it. `tests/generated.rs` holds them against the grammar of 1.1 instead.
-
-mod common;
+//! example fails it. `generated.rs` holds them against the grammar of 1.1 instead.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,8 +11,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use berth::sys::command;
-use common::AgentCall;
 use tempfile::TempDir;
+
+use crate::common::{AgentCall, set_apart};
+use crate::installed::copy_program;
 
 /// The one complaint of ocf-tester that is waived.
 const OUTDATED_GRAMMAR: &str =
@@ -42,7 +42,7 @@ struct Site {
 impl Site {
     /// Sets the calling thread, and all it starts, apart from the rest of the machine.
     fn new(agent: &str) -> Self {
-        common::set_apart().expect("namespaces need root");
+        set_apart().expect("namespaces need root");
         run("/usr/sbin/ip", &["link", "set", "lo", "up"]);
         let directory = tempfile::tempdir().expect("a temporary directory");
         let open = fs::Permissions::from_mode(0o755);
@@ -66,7 +66,7 @@ impl Site {
         let copy = self.directory.path().join(name);
         // The keeper is the same program: while it runs, its file can't be written.
         if !copy.exists() {
-            fs::copy(executable, &copy).expect("a copy of the agent");
+            copy_program(executable, &copy);
         }
         copy
     }

@@ -1,7 +1,4 @@
 //! VIPs in namespaces of their own: a node, its clients, cells; checked with other programs' eyes.
-#![allow(clippy::unwrap_used)] // a panic is how a test fails
-
-mod vip_lab;
 
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -14,8 +11,9 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, sendto, setsockopt,
     socket, sockopt,
 };
-use vip_lab::network::{Network, call, differences, is_shut, is_silent, pings, serve};
-use vip_lab::{SmallRoom, with_own_mounts};
+
+use crate::namespace::{Namespace, SmallRoom, with_own_mounts};
+use crate::network::{Network, call, differences, is_shut, is_silent, pings, serve};
 
 const VIPS: [&str; 2] = ["10.1.0.50", "2001:db8:1::50"];
 
@@ -446,7 +444,7 @@ fn a_cell_sends_packets_as_large_as_its_ports_and_learns_of_smaller_ways() {
             true => ("2001:db8:1::10", "2001:db8:2::10"),
             false => ("10.1.0.10", "10.2.0.10"),
         };
-        let ping = |from: &vip_lab::Namespace, size: u32, to: &str| {
+        let ping = |from: &Namespace, size: u32, to: &str| {
             let line = format!("ping -n -M do -s {size} -c 3 -i 0.05 -w 2 {to}");
             let out = from.run(&line);
             String::from_utf8_lossy(&out.stdout).into_owned()

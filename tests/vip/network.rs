@@ -15,7 +15,7 @@ use berth::plan::vip::{cell_link, cell_mac};
 use berth::sys::netlink::{LinkChange, Mac, Socket, Veth};
 use tempfile::TempDir;
 
-use super::Namespace;
+use crate::namespace::Namespace;
 
 /// How long what must happen may take, on a machine with other things to do.
 pub const PATIENCE: Duration = Duration::from_secs(20);
