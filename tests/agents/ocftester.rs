@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use berth::sys::command;
+use lab::loop_device::LoopDevice;
 use tempfile::TempDir;
 
 use crate::common::{AgentCall, set_apart};
@@ -34,8 +35,9 @@ fn run(program: &str, arguments: &[&str]) -> String {
 /// can reach.
 #[derive(Debug)]
 struct Site {
+    // Dropped first: its file is in the directory.
+    device: LoopDevice,
     directory: TempDir,
-    device: String,
     vserver: String,
 }
 
@@ -50,12 +52,11 @@ impl Site {
         let image = directory.path().join("image");
         let file = fs::File::create(&image).expect("an image");
         file.set_len(128 << 20).expect("space for an image");
-        let image = image.to_str().expect("a path in UTF-8");
-        run("/usr/sbin/mkfs.ext4", &["-q", image]);
-        let device = run("/usr/sbin/losetup", &["--find", "--show", image]);
+        let name = image.to_str().expect("a path in UTF-8");
+        run("/usr/sbin/mkfs.ext4", &["-q", name]);
         Self {
+            device: LoopDevice::on(&image).expect("a loop device"),
             directory,
-            device: device.trim().to_owned(),
             vserver: format!("ot-{agent}"),
         }
     }
@@ -83,11 +84,15 @@ impl Site {
         }
     }
 
+    fn device(&self) -> &str {
+        self.device.path().to_str().expect("a path in UTF-8")
+    }
+
     fn home(&self) -> AgentCall {
         AgentCall::new(self.install(env!("CARGO_BIN_EXE_fscheck")))
             .variable("OCF_RESOURCE_INSTANCE", "ocf-tester-home")
             .parameter("vserver", &self.vserver)
-            .parameter("device", &self.device)
+            .parameter("device", self.device())
             .parameter("directory", "/data")
     }
 
@@ -103,10 +108,6 @@ impl Drop for Site {
         for call in [self.server(), self.home()] {
             call.run("stop");
         }
-        // Nothing more can be done about a device that can't be detached.
-        let mut losetup = command::command("/usr/sbin/losetup");
-        losetup.args(["--detach", &self.device]);
-        let _ = command::run(losetup, Instant::now() + LIMIT);
     }
 }
 
@@ -138,7 +139,7 @@ fn fscheck_passes() {
         &site.install(env!("CARGO_BIN_EXE_fscheck")),
         &[
             ("vserver", &site.vserver),
-            ("device", &site.device),
+            ("device", site.device()),
             ("directory", "/data"),
         ],
     );

@@ -8,13 +8,13 @@ use std::time::Instant;
 use berth::cell::client;
 use berth::cell::probe::{self, Protocol};
 use berth::sys::namespace;
+use lab::nfs4::Peer;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
 };
 
 use crate::common::AgentCall;
 use crate::damage::monitor;
-use crate::nfs_peer::Peer;
 use crate::node::{LIMIT, Node, eventually, in_network, inside, sh};
 
 pub const NFS: u16 = 2049;
@@ -183,7 +183,7 @@ fn idle_connections_of_one_client_keep_nobody_else_out() {
             assert!(smbd <= 110, "{smbd} processes");
             scene.assert_well();
             assert!(negotiates(&call(good, 0, SMB).expect("another client")));
-            let mut other = Peer::new(call(good, 0, NFS).expect("another client"), 0);
+            let mut other = Peer::over(call(good, 0, NFS).expect("another client"), 0);
             assert!(other.access("/data").expect("an answer").is_ok());
         }
     }
@@ -221,7 +221,7 @@ fn a_virtual_server_that_many_clients_have_filled_is_not_taken_for_a_dead_one() 
                 let other = call("10.9.2.1", 0, port);
                 other.is_ok_and(|stream| match port {
                     SMB => negotiates(&stream),
-                    _ => Peer::new(stream, 0).access("/data").is_ok(),
+                    _ => Peer::over(stream, 0).access("/data").is_ok(),
                 })
             });
         }
@@ -238,7 +238,7 @@ fn nobody_but_clients_of_an_export_gets_a_word_in() {
         assert_refused(call(stranger, 700, NFS));
     }
     for client in ["10.9.3.1", "fd09:0:0:3::1"] {
-        let mut peer = Peer::new(call(client, 700, NFS).expect("a client"), 0);
+        let mut peer = Peer::over(call(client, 700, NFS).expect("a client"), 0);
         assert_eq!(peer.register("one").expect("an answer"), Ok(()));
         assert_refused(call(client, 35336, NFS));
         // Nothing is shared.
@@ -293,7 +293,7 @@ fn who_has_no_root_s_rights_on_a_client_is_not_believed() {
     let secret = "umask 077; for at in /data /other; do echo x >$at/secret; chown 1001 $at/secret; chmod 711 $at; done";
     assert!(inside(&scene.vserver, secret).0);
     for client in ["10.9.0.1", "fd09::1"] {
-        let peer = |port| Peer::new(call(client, port, NFS).expect("a client"), 1001);
+        let peer = |port| Peer::over(call(client, port, NFS).expect("a client"), 1001);
         let mut forged = peer(35336);
         let refused = forged
             .access("/data/secret")
@@ -322,7 +322,7 @@ fn who_has_no_root_s_rights_on_a_client_is_not_believed() {
 fn a_client_that_invents_clients_leaves_few_records() {
     let few = [("max_connections", "50")];
     let scene = Scene::new("many", "nfs", &[("nfs_clients", "10.9.0.0/16")], &few);
-    let mut peer = Peer::new(call("10.9.0.1", 700, NFS).expect("a client"), 0);
+    let mut peer = Peer::over(call("10.9.0.1", 700, NFS).expect("a client"), 0);
     let outcomes: Vec<bool> = (0..500)
         .map(|n| {
             peer.register(&format!("client {n}"))

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use berth::cell::probe::{self, Protocol};
+use lab::nfs4::Peer;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, sendto, socket,
 };
@@ -16,7 +17,6 @@ use nix::sys::socket::{
 use crate::attack_clients::{
     Clients, NFS, SMB, Scene, VIPS, assert_refused, call, hold, negotiates,
 };
-use crate::nfs_peer::Peer;
 use crate::node::{eventually, sh};
 
 const SYN: u8 = 2;
@@ -124,7 +124,7 @@ fn assert_served(client: &str) {
         let smb = call(client, 0, SMB);
         assert!(negotiates(&smb.expect("an SMB connection")), "{n}");
         let nfs = call(client, 0, NFS).expect("an NFS connection");
-        let mut peer = Peer::new(nfs, 0);
+        let mut peer = Peer::over(nfs, 0);
         assert!(peer.access("/data").expect("an answer").is_ok(), "{n}");
     }
 }
@@ -203,7 +203,7 @@ fn what_only_the_admin_s_own_configuration_serves_is_reached() {
         write("smb.conf", "[own]\npath = /data\n");
     });
     for client in ["10.9.0.1", "fd09::1"] {
-        let mut peer = Peer::new(call(client, 35336, NFS).expect("NFS"), 0);
+        let mut peer = Peer::over(call(client, 35336, NFS).expect("NFS"), 0);
         assert!(peer.access("/own").expect("an answer").is_ok());
         assert!(negotiates(&call(client, 0, SMB).expect("SMB")));
         let held = hold(300, SMB, |_| client.to_owned()).len();

@@ -1,16 +1,17 @@
 //! Clients with root's rights on a home file system try to reach the servers' state there.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 use berth::cell::init::owners::RESERVED;
+use lab::nfs4::{Answer, Attempt, Identity, Peer};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 
 use crate::attack_host::overlay;
 use crate::common::AgentCall;
 use crate::device::refused;
-use crate::nfs4::{self, Attempt};
 use crate::node::{Node, in_network, inside, sh};
 use crate::thread::{Handle, as_server, forbid_user_namespaces, in_cell};
 
@@ -28,6 +29,21 @@ fn forge(known: &[u8], own: &Handle, other: &Handle) -> Vec<u8> {
     let mut forged = known.to_vec();
     forged[at..at + own.bytes.len()].copy_from_slice(&other.bytes);
     forged
+}
+
+/// A client at the server's own host that has root's rights there.
+fn peer() -> Peer {
+    Peer::connect(Ipv4Addr::LOCALHOST.into()).expect("a server")
+}
+
+fn look_up(path: &str) -> Answer<Identity> {
+    peer().look_up(path).expect("an answer")
+}
+
+/// The status that a client gets who tries something with a handle.
+fn tried(handle: &[u8], what: Attempt<'_>) -> u32 {
+    let answer = peer().attempt(handle, what).expect("an answer");
+    answer.err().unwrap_or(OK)
 }
 
 /// A virtual server with its only file system as home, to all of whose clients root is root.
@@ -73,7 +89,7 @@ fn no_handle_leads_a_client_with_root_s_rights_to_the_servers_state() {
         let passwords = "/var/lib/berth/smb/private/passdb.tdb";
         let (own, known, directory, secret, nfs) = in_cell(&vserver, || {
             let handle = |path: &str| Handle::of(Path::new(path)).expect(path);
-            let known = nfs4::look_up("/data/open/file").expect("a file");
+            let known = look_up("/data/open/file").expect("a file");
             (
                 handle("/data/open/file"),
                 known.handle,
@@ -94,7 +110,7 @@ fn no_handle_leads_a_client_with_root_s_rights_to_the_servers_state() {
             made_up.extend(&by_number);
         }
         in_cell(&vserver, || {
-            assert_eq!(nfs4::attempt(&known, Attempt::Read), OK);
+            assert_eq!(tried(&known, Attempt::Read), OK);
             for handle in &made_up {
                 let forged = forge(&known, &own, handle);
                 for attempt in [
@@ -105,36 +121,36 @@ fn no_handle_leads_a_client_with_root_s_rights_to_the_servers_state() {
                     Attempt::Remove("smb"),
                     Attempt::Own("0"),
                 ] {
-                    let status = nfs4::attempt(&forged, attempt);
+                    let status = tried(&forged, attempt);
                     assert_ne!(status, OK, "{fstype}: {attempt:?} of {handle:?}");
                 }
             }
             let directory = forge(&known, &own, &directory);
-            assert_eq!(nfs4::attempt(&directory, Attempt::List), ACCESS);
-            assert_eq!(nfs4::attempt(&directory, Attempt::Make("evil")), ACCESS);
+            assert_eq!(tried(&directory, Attempt::List), ACCESS);
+            assert_eq!(tried(&directory, Attempt::Make("evil")), ACCESS);
             let secret = forge(&known, &own, &secret);
-            assert_eq!(nfs4::attempt(&secret, Attempt::Read), ACCESS);
+            assert_eq!(tried(&secret, Attempt::Read), ACCESS);
             // By its path, and from where it lies.
-            let root = nfs4::look_up("/data").expect("the root").handle;
+            let root = look_up("/data").expect("the root").handle;
             for attempt in [
                 Attempt::Rename(".berth", "mine"),
                 Attempt::Remove(".berth"),
                 Attempt::Make(".berth"),
             ] {
-                assert_ne!(nfs4::attempt(&root, attempt), OK, "{attempt:?}");
+                assert_ne!(tried(&root, attempt), OK, "{attempt:?}");
             }
-            assert_eq!(nfs4::attempt(&root, Attempt::List), OK);
+            assert_eq!(tried(&root, Attempt::List), OK);
             // What such clients have their rights for.
-            assert_eq!(nfs4::attempt(&known, Attempt::Own("1234")), OK);
+            assert_eq!(tried(&known, Attempt::Own("1234")), OK);
             assert_eq!(fs::metadata("/data/open/file").expect("it").uid(), 1234);
             fs::set_permissions("/data/open/file", PermissionsExt::from_mode(0o600)).expect("root");
-            assert_eq!(nfs4::attempt(&known, Attempt::Read), OK);
-            assert_eq!(nfs4::attempt(&known, Attempt::Write), OK);
-            assert_eq!(nfs4::attempt(&root, Attempt::Make("roots")), OK);
+            assert_eq!(tried(&known, Attempt::Read), OK);
+            assert_eq!(tried(&known, Attempt::Write), OK);
+            assert_eq!(tried(&root, Attempt::Make("roots")), OK);
             assert_eq!(fs::metadata("/data/roots").expect("it").uid(), 0);
             // Nobody makes himself the owner of the state.
             let owner = RESERVED.to_string();
-            assert_ne!(nfs4::attempt(&known, Attempt::Own(&owner)), OK);
+            assert_ne!(tried(&known, Attempt::Own(&owner)), OK);
             assert!(chown("/data/open/file", Some(RESERVED), None).is_err());
         });
         as_server(&vserver, || {
@@ -200,7 +216,7 @@ fn a_state_directory_of_an_older_version_is_taken_over_with_all_that_is_in_it() 
     for (which, fstype) in [('a', "ext4"), ('b', "xfs"), ('c', "btrfs")] {
         let (vserver, device) = (node.vserver(which), node.disk(fstype));
         let calls = serve(&node, &vserver, &device);
-        let handle = || in_cell(&vserver, || nfs4::look_up("/data/open/file"));
+        let handle = || in_cell(&vserver, || look_up("/data/open/file"));
         let before = handle().expect("a file");
         stop(&node, &vserver, &device, &calls);
         // As it was; with what a client had put there whom nothing kept from it, and cut off in the middle.
@@ -342,7 +358,7 @@ fn where_owners_can_t_be_mapped_clients_with_root_s_rights_are_not_served_the_ho
         let vserver = node.vserver(which);
         let (device, other) = (node.disk(fstype), node.disk("ext4"));
         let calls = serve(&node, &vserver, &device);
-        let look_up = || in_cell(&vserver, || nfs4::look_up("/data/open/file"));
+        let look_up = || in_cell(&vserver, || look_up("/data/open/file"));
         let before = look_up().expect("a file");
         stop(&node, &vserver, &device, &calls);
         let [servers, fs] = &calls;
@@ -387,7 +403,7 @@ fn where_owners_can_t_be_mapped_clients_with_root_s_rights_are_not_served_the_ho
                     let of_state = handle(&format!("/var/lib/berth{path}"));
                     let forged = forge(&before.handle, &own, &of_state);
                     for attempt in [Attempt::Read, Attempt::List, Attempt::Make("evil")] {
-                        let status = nfs4::attempt(&forged, attempt);
+                        let status = tried(&forged, attempt);
                         assert_ne!(status, OK, "{fstype}: {attempt:?} of {path:?}");
                     }
                 }

@@ -80,12 +80,8 @@ fn an_ext4_that_is_mounted_on_a_living_node_is_refused() {
     let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
     sh(&format!("tune2fs -O mmp -E mmp_update_interval=1 {device}"));
     // Another device on the same image stands for another node's path to the same disk.
-    let image = sh(&format!("losetup --noheadings -O BACK-FILE {device}"));
-    let theirs = sh(&format!("losetup --find --show {}", image.trim()));
-    sh(&format!(
-        "mkdir /run/theirs && mount {} /run/theirs",
-        theirs.trim()
-    ));
+    let theirs = node.path_to(&device);
+    sh(&format!("mkdir /run/theirs && mount {theirs} /run/theirs"));
     // What another node has mounted is in no mount table of this one.
     let mut inside = node.shell("cd /run/theirs && echo && exec sleep 1000");
     sh("umount --lazy /run/theirs");
@@ -95,7 +91,7 @@ fn an_ext4_that_is_mounted_on_a_living_node_is_refused() {
     let outcome = fs.run("start").expect(1);
     inside.kill().expect("a process");
     inside.wait().expect("its end");
-    sh(&format!("losetup --detach {}", theirs.trim()));
+    node.detach(&theirs);
     assert!(outcome.stderr.contains("is mounted on node"), "{outcome}");
     fs.run("stop").expect(0);
     node.assert_gone(&vserver, &[&device]);

@@ -3,8 +3,6 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-#[path = "../service/nfs4.rs"]
-mod nfs4;
 
 mod attack;
 mod attack_clients;
@@ -26,7 +24,6 @@ mod killed;
 mod lifecycle;
 mod limits;
 mod mark;
-mod nfs_peer;
 mod node;
 mod processes;
 mod proof;

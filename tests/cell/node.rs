@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use berth::cell::client;
 use berth::sys::command;
+use lab::loop_device::LoopDevice;
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -26,9 +27,10 @@ pub const LIMIT: Duration = Duration::from_secs(30);
 pub const NAME: &str = "n1";
 
 pub struct Node {
+    // Dropped first: their images are in the directory.
+    disks: RefCell<Vec<LoopDevice>>,
     directory: TempDir,
     tag: String,
-    disks: RefCell<Vec<String>>,
     /// Dropped when nothing is left in them.
     _groups: Option<Groups>,
 }
@@ -112,23 +114,20 @@ impl Node {
 
     /// A device on this image.
     pub fn attach(&self, image: &Path) -> String {
-        // Somebody else may take the free device that losetup has found: it is asked again.
-        let deadline = Instant::now() + LIMIT;
-        let device = loop {
-            let (good, text) = try_sh(&format!("losetup --find --show {}", image.display()));
-            if good {
-                break text.trim().to_owned();
-            }
-            assert!(Instant::now() < deadline, "no loop device: {text}");
-        };
-        self.disks.borrow_mut().push(device.clone());
-        device
+        self.keep(LoopDevice::on(image).expect("a loop device"))
+    }
+
+    /// Keeps a device until the end of the test, or until it is detached: its path.
+    fn keep(&self, device: LoopDevice) -> String {
+        let path = device.path().display().to_string();
+        self.disks.borrow_mut().push(device);
+        path
     }
 
     /// Detaches a device, whose number somebody else may have from then on.
     pub fn detach(&self, device: &str) {
-        self.disks.borrow_mut().retain(|disk| disk != device);
-        sh(&format!("losetup --detach {device}"));
+        let is_other = |disk: &LoopDevice| disk.path() != Path::new(device);
+        self.disks.borrow_mut().retain(is_other);
     }
 
     /// A shell line in the background that has said something.
@@ -145,10 +144,8 @@ impl Node {
     /// A partition on this image, over all but its first MiB: the disk and the partition.
     pub fn partition(&self, image: &Path) -> (String, String) {
         let size = fs::metadata(image).expect("an image").len();
-        let image = image.display();
-        let disk = sh(&format!("losetup --find --show --partscan {image}"));
-        let disk = disk.trim().to_owned();
-        self.disks.borrow_mut().push(disk.clone());
+        let disk = LoopDevice::with_partitions(image).expect("a loop device");
+        let disk = self.keep(disk);
         add_partition(&disk, 1 << 20, size - (1 << 20)).expect("a partition");
         let partition = format!("{disk}p1");
         (disk, partition)
@@ -308,10 +305,6 @@ impl Drop for Node {
             for (pid, _) in self.processes(&self.vserver(which)) {
                 signal(pid, Signal::SIGKILL);
             }
-        }
-        for disk in self.disks.borrow().iter() {
-            // Detached when its last user is gone, at the latest.
-            try_sh(&format!("losetup --detach {disk}"));
         }
     }
 }

@@ -15,8 +15,9 @@ use berth::cell::service::{
 use berth::plan::repair::FsKind;
 use berth::sys::command::{command, run};
 use berth::sys::device::DeviceSpec;
+use lab::loop_device::LoopDevice;
 
-use crate::loop_device::{Loop, soon};
+use crate::image::soon;
 
 /// Where the file system is attached in the cell.
 pub const DATA: &str = "/data";
@@ -57,7 +58,7 @@ exec sleep 1000
 "#;
 
 impl Cell {
-    pub fn new(device: &Loop, kind: FsKind) -> Self {
+    pub fn new(device: &LoopDevice, kind: FsKind) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut c = command("/usr/bin/unshare");
         c.args([
@@ -247,7 +248,7 @@ impl Cell {
     }
 
     /// Mounts it again.
-    pub fn mount(&self, device: &Loop) {
+    pub fn mount(&self, device: &LoopDevice) {
         let mut c = command("/usr/bin/nsenter");
         c.args(["--target", &self.pid.to_string(), "--mount", "--", "mount"]);
         c.arg(device.path()).arg(self.dir.path().join("data"));
@@ -289,7 +290,7 @@ pub fn spec(nfs: bool, smb: bool) -> ServerSpec {
 }
 
 /// Its NFS export to everybody.
-pub fn export(device: &Loop, kind: FsKind) -> Export {
+pub fn export(device: &LoopDevice, kind: FsKind) -> Export {
     let found = DeviceSpec::Path(device.path().into())
         .resolve(soon())
         .unwrap();

@@ -9,8 +9,9 @@ use berth::plan::repair::FsKind;
 use berth::sys::device::{Device, DeviceSpec, Unresolved};
 use berth::sys::mounted;
 use berth::sys::superblock::Uuid;
+use lab::loop_device::LoopDevice;
 
-use crate::loop_device::{Image, Loop, must, soon};
+use crate::image::{Image, must, soon};
 
 fn resolve(path: &Path) -> Device {
     DeviceSpec::Path(path.into()).resolve(soon()).unwrap()
@@ -59,7 +60,7 @@ fn a_superblock_tells_how_far_the_file_system_goes() {
 }
 
 /// A process that has a device open for writing, and does not claim it.
-fn writer(device: &Loop) -> std::process::Child {
+fn writer(device: &LoopDevice) -> std::process::Child {
     let mut c = berth::sys::command::command("/bin/sh");
     c.arg("-c");
     c.arg(format!(
@@ -261,7 +262,7 @@ fn a_mount_in_another_namespace_holds_the_device_whatever_its_type() {
         // A copy of it has the same UUID: it is told where the original is.
         let copy = image.beside("copy");
         fs::copy(image.path(), &copy).unwrap();
-        let copy = Image::attach_file(&copy);
+        let copy = LoopDevice::on(&copy).unwrap();
         let copy = resolve(copy.path());
         let namespaces = mounted::namespaces().unwrap();
         let none = BTreeMap::new();

@@ -4,8 +4,7 @@
 
 mod cell;
 mod device;
-mod loop_device;
+mod image;
 mod nfs;
-mod nfs4;
 mod repair;
 mod smb;

@@ -1,11 +1,25 @@
 use std::fs;
+use std::net::Ipv4Addr;
 
 use berth::cell::service::{Client, NfsExport};
 use berth::plan::repair::FsKind;
+use lab::nfs4::{Answer, Identity, Peer};
 
 use crate::cell::{Cell, DATA, export, spec};
-use crate::loop_device::Image;
-use crate::nfs4;
+use crate::image::Image;
+
+/// A client at the server's own host.
+fn peer() -> Peer {
+    Peer::connect(Ipv4Addr::LOCALHOST.into()).expect("a server")
+}
+
+fn look_up(path: &str) -> Answer<Identity> {
+    peer().look_up(path).expect("an answer")
+}
+
+fn use_handle(handle: &[u8]) -> Answer<Identity> {
+    peer().use_handle(handle).expect("an answer")
+}
 
 /// A handle got on one node is good on another, where the device has another number.
 fn handles_are_the_same(kind: FsKind) {
@@ -16,16 +30,16 @@ fn handles_are_the_same(kind: FsKind) {
     let mut cell = Cell::new(&one, kind);
     fs::write(cell.path("/data/file"), "x").unwrap();
     cell.start(&spec, &[export(&one, kind)]);
-    let first = cell.in_network(|| nfs4::look_up("/data/file")).unwrap();
+    let first = cell.in_network(|| look_up("/data/file")).unwrap();
     cell.stop();
     cell.unmount();
     drop(cell);
 
     let mut cell = Cell::new(&other, kind);
     cell.start(&spec, &[export(&other, kind)]);
-    let again = cell.in_network(|| nfs4::use_handle(&first.handle));
+    let again = cell.in_network(|| use_handle(&first.handle));
     assert_eq!(again.as_ref(), Ok(&first));
-    assert_eq!(cell.in_network(|| nfs4::look_up("/data/file")), Ok(first));
+    assert_eq!(cell.in_network(|| look_up("/data/file")), Ok(first));
     cell.stop();
     cell.unmount();
 }
@@ -63,17 +77,17 @@ fn an_export_leaves_a_running_server_and_comes_back_with_the_same_handles() {
         ..spec
     };
     cell.start(&spec, &exports);
-    let first = cell.in_network(|| nfs4::look_up(DATA)).unwrap();
+    let first = cell.in_network(|| look_up(DATA)).unwrap();
 
     cell.change(&spec, &exports, &[]);
     cell.unmount();
-    assert_eq!(cell.in_network(|| nfs4::look_up(DATA)), Err(NOENT));
+    assert_eq!(cell.in_network(|| look_up(DATA)), Err(NOENT));
 
     cell.mount(&device);
     cell.change(&spec, &[], &exports);
-    let limit = crate::loop_device::soon();
+    let limit = crate::image::soon();
     let back = loop {
-        match cell.in_network(|| nfs4::look_up(DATA)) {
+        match cell.in_network(|| look_up(DATA)) {
             Ok(identity) => break identity,
             Err(status) => assert!(std::time::Instant::now() < limit, "status {status}"),
         }
@@ -122,7 +136,7 @@ fn every_client_that_is_accepted_is_one_that_ganesha_takes() {
         }]
     };
     cell.start(&spec(true, false), &with(&clients));
-    cell.in_network(|| nfs4::look_up(DATA)).unwrap();
+    cell.in_network(|| look_up(DATA)).unwrap();
     let log = cell.log("nfs");
     assert!(!log.contains("Config F"), "{log}");
     cell.stop();

@@ -7,7 +7,7 @@ use berth::cell::keeper::repair::{Patient, Repair};
 use berth::plan::repair::{Decision, FsKind, Policy, Proof, Stage};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::loop_device::{Image, must};
+use crate::image::{Image, must};
 
 /// Drives a repair to its end, as the keeper's poll loop does.
 fn drive(mut repair: Repair) -> (Decision, String) {
@@ -288,7 +288,7 @@ fn a_check_that_was_cut_off_is_noted_before_its_mark_is_cleared() {
     must("/usr/sbin/mkfs.ext4", &["-q", "-F", "-O", features, path]);
     let spec = berth::sys::device::DeviceSpec::Path(device.path().into());
     let superblock = || {
-        let found = spec.resolve(crate::loop_device::soon()).unwrap();
+        let found = spec.resolve(crate::image::soon()).unwrap();
         found.superblock.unwrap()
     };
     // The mark, as `struct mmp_struct` of fs/ext4/ext4.h has it.
@@ -336,9 +336,9 @@ fn a_repair_that_is_dropped_leaves_the_device() {
     };
     drop(Repair::start(patient, Stage::Preserve).unwrap());
     berth::sys::device::DeviceSpec::Path(device.path().into())
-        .resolve(crate::loop_device::soon())
+        .resolve(crate::image::soon())
         .unwrap()
-        .wait_free(crate::loop_device::soon(), &|_| None)
+        .wait_free(crate::image::soon(), &|_| None)
         .unwrap();
 }
 

@@ -8,7 +8,7 @@ use berth::sys::command::{Output, run, run_with_input};
 use proptest::prelude::*;
 
 use crate::cell::{Cell, export, spec};
-use crate::loop_device::{Image, soon};
+use crate::image::{Image, soon};
 
 /// A user of the base system, to whom Samba gives a password of its own.
 const USER: &str = "games";

@@ -16,7 +16,7 @@ pub mod fence;
 pub mod flow;
 pub mod inside;
 mod lifetime;
-mod loop_device;
+pub mod loop_device;
 pub mod machine;
 pub mod nfs4;
 pub mod plan;

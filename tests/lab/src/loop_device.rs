@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
@@ -15,6 +15,7 @@ const LOOP_CLR_FD: libc::c_ulong = 0x4C01;
 const LOOP_GET_STATUS64: libc::c_ulong = 0x4C05;
 const LOOP_CONFIGURE: libc::c_ulong = 0x4C0A;
 const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;
+const LO_FLAGS_PARTSCAN: u32 = 8;
 const LO_FLAGS_DIRECT_IO: u32 = 16;
 /// How often another process may snatch the free device away.
 const RACES: u32 = 100;
@@ -65,14 +66,69 @@ impl Info {
     };
 }
 
+/// A loop device that is detached when the value is dropped. It is read and written through the page cache of its file.
+#[derive(Debug)]
+pub struct LoopDevice {
+    number: u32,
+    label: String,
+    path: PathBuf,
+}
+
+impl LoopDevice {
+    /// Attaches a free loop device to the file at this path, by which it is labelled.
+    ///
+    /// # Errors
+    /// If the file can't be opened for writing, or there is no loop device.
+    pub fn on(file: &Path) -> Result<Self> {
+        Self::with_flags(file, 0)
+    }
+
+    /// The same of a disk with partitions, which have devices of their own.
+    ///
+    /// # Errors
+    /// As [`LoopDevice::on`].
+    pub fn with_partitions(file: &Path) -> Result<Self> {
+        Self::with_flags(file, LO_FLAGS_PARTSCAN)
+    }
+
+    fn with_flags(file: &Path, flags: u32) -> Result<Self> {
+        let label = file.display().to_string();
+        let number = configure(&open(file.to_owned())?, &label, flags)?;
+        let path = device(number);
+        Ok(Self {
+            number,
+            label,
+            path,
+        })
+    }
+
+    /// Where the device is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for LoopDevice {
+    fn drop(&mut self) {
+        // What still has it open is told: the kernel detaches it when that is over.
+        if let Err(e) = detach(self.number, &self.label) {
+            eprintln!("{}: {e}", self.path.display());
+        }
+    }
+}
+
 /// Attaches a free loop device, with direct I/O, to `file`, and returns its number.
 ///
 /// # Errors
 /// If there is no loop device, or `file` can't back one.
 pub fn attach(file: &File, label: &str) -> Result<u32> {
+    configure(file, label, LO_FLAGS_DIRECT_IO)
+}
+
+fn configure(file: &File, label: &str, flags: u32) -> Result<u32> {
     let control = open(PathBuf::from("/dev/loop-control"))?;
     let mut info = Info::EMPTY;
-    info.flags = LO_FLAGS_DIRECT_IO;
+    info.flags = flags;
     let text = label.as_bytes();
     let length = text.len().min(LABEL_SIZE - 1);
     info.label[..length].copy_from_slice(&text[..length]);

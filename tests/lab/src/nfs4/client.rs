@@ -4,14 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::compound::{Claim, Compound, Handle, Results, StateId};
-use super::rpc::Rpc;
+use super::compound::{Claim, Compound, Handle, Results, StateId, depth};
+use super::rpc::{COMPOUND, PORT, Rpc};
 use super::{Failure, Status};
 use crate::error::{Error, Result};
 
-const PORT: u16 = 2049;
-/// The COMPOUND procedure.
-const COMPOUND: u32 = 1;
 /// How long a connection may take to come about: on the lab's networks it takes microseconds, unless
 /// nobody is there.
 const CONNECT_LIMIT: Duration = Duration::from_millis(100);
@@ -353,9 +350,4 @@ impl Client {
         self.connection = Some(connection);
         Ok(reply)
     }
-}
-
-/// Number of LOOKUPs to a path.
-fn depth(path: &str) -> usize {
-    path.split('/').filter(|name| !name.is_empty()).count()
 }

@@ -1,7 +1,7 @@
 //! Compound requests and their results.
 
 use super::xdr::{Decoder, Encoder};
-use super::{Failure, Status};
+use super::{Answer, Failure, Status};
 
 /// A file handle, as opaque as the protocol means it to be.
 pub type Handle = Vec<u8>;
@@ -11,7 +11,10 @@ pub type StateId = [u8; 16];
 const HANDLE_LIMIT: usize = 128;
 const NAME_LIMIT: usize = 4096;
 
+const ACCESS: u32 = 3;
 const CLOSE: u32 = 4;
+const CREATE: u32 = 6;
+const GETATTR: u32 = 9;
 const GETFH: u32 = 10;
 const LOOKUP: u32 = 15;
 const OPEN: u32 = 18;
@@ -20,10 +23,28 @@ const PUTFH: u32 = 22;
 const PUTROOTFH: u32 = 24;
 const READ: u32 = 25;
 const READDIR: u32 = 26;
+const REMOVE: u32 = 28;
+const RENAME: u32 = 29;
 const RENEW: u32 = 30;
+const SAVEFH: u32 = 32;
+const SETATTR: u32 = 34;
 const SETCLIENTID: u32 = 35;
 const SETCLIENTID_CONFIRM: u32 = 36;
 const WRITE: u32 = 38;
+
+/// The state of a file that nobody has opened: RFC 7530, 9.1.4.3.
+pub const ANONYMOUS: StateId = [0; 16];
+
+/// The attribute that tells file systems apart.
+const FSID: u32 = 8;
+/// The attribute of a file's owner.
+const OWNER: u32 = 36;
+/// Longer than any attribute that is asked for.
+const ATTRIBUTES_LIMIT: usize = 1024;
+/// `NF4DIR`
+const DIRECTORY: u32 = 2;
+/// All that ACCESS can be asked for.
+const EVERY_ACCESS: u32 = 0x3f;
 
 /// `FILE_SYNC4`: answered only when the data is on stable storage.
 const FILE_SYNC: u32 = 2;
@@ -84,7 +105,7 @@ impl Compound {
     }
 
     /// Goes to `handle`.
-    pub fn handle(mut self, handle: &Handle) -> Self {
+    pub fn handle(mut self, handle: &[u8]) -> Self {
         self.operation(PUTFH).opaque(handle);
         self
     }
@@ -168,7 +189,54 @@ impl Compound {
 
     /// Reads without an open: the state is the anonymous one.
     pub fn read(mut self, offset: u64, size: u32) -> Self {
-        self.operation(READ).fixed(&[0; 16]).long(offset).int(size);
+        self.operation(READ)
+            .fixed(&ANONYMOUS)
+            .long(offset)
+            .int(size);
+        self
+    }
+
+    /// Asks for all kinds of access.
+    pub fn access(mut self) -> Self {
+        self.operation(ACCESS).int(EVERY_ACCESS);
+        self
+    }
+
+    /// Asks for the identity of the current file system.
+    pub fn get_fsid(mut self) -> Self {
+        self.operation(GETATTR).int(1).int(1 << FSID);
+        self
+    }
+
+    /// Makes a directory in the current one.
+    pub fn make_directory(mut self, name: &str) -> Self {
+        let arguments = self.operation(CREATE).int(DIRECTORY);
+        // Without attributes: an empty bitmap, and no values.
+        arguments.opaque(name.as_bytes()).int(0).int(0);
+        self
+    }
+
+    /// Removes what is in the current directory under this name.
+    pub fn remove(mut self, name: &str) -> Self {
+        self.operation(REMOVE).opaque(name.as_bytes());
+        self
+    }
+
+    /// Gives what is in the current directory under one name another one.
+    pub fn rename(mut self, old: &str, new: &str) -> Self {
+        self.operation(SAVEFH);
+        let arguments = self.operation(RENAME);
+        arguments.opaque(old.as_bytes()).opaque(new.as_bytes());
+        self
+    }
+
+    /// Makes the current file this user's.
+    pub fn set_owner(mut self, user: &str) -> Self {
+        let mut value = Encoder::default();
+        value.opaque(user.as_bytes());
+        let arguments = self.operation(SETATTR).fixed(&ANONYMOUS);
+        arguments.int(2).int(0).int(1 << (OWNER - 32));
+        arguments.opaque(value.bytes());
         self
     }
 
@@ -185,6 +253,11 @@ impl Compound {
     }
 }
 
+/// Number of LOOKUPs to a path.
+pub fn depth(path: &str) -> usize {
+    path.split('/').filter(|name| !name.is_empty()).count()
+}
+
 /// Names in a directory, and the cookie and verifier that more of them are asked for with.
 pub type Page = (Vec<String>, Option<(u64, u64)>);
 
@@ -198,14 +271,22 @@ impl<'a> Results<'a> {
     /// # Errors
     /// The status of the operation that didn't.
     pub fn new(reply: &'a [u8]) -> Result<Self, Failure> {
+        Self::answer(reply)?.map_err(|code| Failure::Status(Status::from(code)))
+    }
+
+    /// The same, with the status of an operation that did not succeed as the number that the server gave.
+    ///
+    /// # Errors
+    /// If the message ends before.
+    pub fn answer(reply: &'a [u8]) -> Result<Answer<Self>, Failure> {
         let mut reply = Decoder::new(reply);
-        match reply.int()? {
-            0 => {}
-            code => return Err(Failure::Status(Status::from(code))),
+        let status = reply.int()?;
+        if status != 0 {
+            return Ok(Err(status));
         }
         reply.opaque(1024)?;
         reply.int()?;
-        Ok(Self(reply))
+        Ok(Ok(Self(reply)))
     }
 
     /// Passes over operations that say nothing but that they succeeded.
@@ -223,6 +304,28 @@ impl<'a> Results<'a> {
     pub fn handle(&mut self) -> Result<Handle, Failure> {
         self.skip(1)?;
         Ok(self.0.opaque(HANDLE_LIMIT)?.to_vec())
+    }
+
+    /// Result of [`Compound::access`]: a bit for each kind of access.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn access(&mut self) -> Result<u32, Failure> {
+        self.skip(1)?;
+        // Which of them the server knows of.
+        self.0.int()?;
+        self.0.int()
+    }
+
+    /// Result of [`Compound::get_fsid`].
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn fsid(&mut self) -> Result<Vec<u8>, Failure> {
+        self.skip(1)?;
+        let words = self.0.int()? as usize;
+        self.0.fixed(4_usize.saturating_mul(words))?;
+        Ok(self.0.opaque(ATTRIBUTES_LIMIT)?.to_vec())
     }
 
     /// Result of [`Compound::set_client`]: the client's number and what confirms it.

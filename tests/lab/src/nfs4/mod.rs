@@ -4,6 +4,7 @@
 
 mod client;
 mod compound;
+mod peer;
 mod port;
 mod probe;
 mod rpc;
@@ -14,6 +15,7 @@ use std::fmt;
 use std::io;
 
 pub use client::{Client, File};
+pub use peer::{Answer, Attempt, Identity, Peer};
 pub use port::connect;
 pub use probe::{Outage, Probe};
 pub use writer::{Ack, Report, Writer, record, verify};

@@ -9,6 +9,11 @@ use super::Failure;
 use super::port;
 use super::xdr::{Decoder, Encoder};
 
+/// Where NFS servers are.
+pub const PORT: u16 = 2049;
+/// The COMPOUND procedure.
+pub const COMPOUND: u32 = 1;
+
 const PROGRAM: u32 = 100_003;
 const VERSION: u32 = 4;
 const AUTH_SYS: u32 = 1;
@@ -19,6 +24,8 @@ const LAST_FRAGMENT: u32 = 1 << 31;
 #[derive(Debug)]
 pub struct Rpc {
     stream: TcpStream,
+    /// In whose name the calls are made.
+    user: u32,
     xid: u32,
 }
 
@@ -30,7 +37,16 @@ impl Rpc {
     pub fn connect(address: SocketAddr, limit: Duration) -> Result<Self, Failure> {
         let stream = port::connect(address, limit)?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, xid: 0 })
+        Ok(Self::over(stream, 0))
+    }
+
+    /// Calls over this connection, in the name of a user and of the group of the same number.
+    pub fn over(stream: TcpStream, user: u32) -> Self {
+        Self {
+            stream,
+            user,
+            xid: 0,
+        }
     }
 
     /// Calls a procedure and returns its result. After an error the connection is of no more use.
@@ -54,7 +70,8 @@ impl Rpc {
             .int(procedure);
         // Credentials: stamp, machine name, user, group, no further groups. Then no verifier.
         let mut user = Encoder::default();
-        user.int(0).opaque(b"lab").int(0).int(0).int(0);
+        user.int(0).opaque(b"lab").int(self.user).int(self.user);
+        user.int(0);
         call.int(AUTH_SYS).opaque(user.bytes()).int(0).int(0);
         call.fixed(arguments);
         let length = u32::try_from(call.bytes().len()).unwrap_or(u32::MAX) | LAST_FRAGMENT;

@@ -1,10 +1,11 @@
-//! Images with a file system, and loop devices on them that are gone when the test is.
+//! Images with a file system.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use berth::plan::repair::FsKind;
 use berth::sys::command::{Output, command, run};
+use lab::loop_device::LoopDevice;
 
 pub fn soon() -> Instant {
     Instant::now() + Duration::from_secs(60)
@@ -49,35 +50,7 @@ impl Image {
     }
 
     /// Another loop device on the image, as another node would have it.
-    pub fn attach(&self) -> Loop {
-        Self::attach_file(&self.path())
-    }
-
-    /// A loop device on another file.
-    pub fn attach_file(path: &Path) -> Loop {
-        let out = must(
-            "/usr/sbin/losetup",
-            &["--find", "--show", path.to_str().unwrap()],
-        );
-        Loop(out.text().trim().into())
-    }
-}
-
-/// A loop device.
-pub struct Loop(PathBuf);
-
-impl Loop {
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let mut c = command("/usr/sbin/losetup");
-        c.arg("--detach").arg(&self.0);
-        if let Err(e) = run(c, soon()).and_then(|o| o.check("losetup")) {
-            eprintln!("{}: {e}", self.0.display());
-        }
+    pub fn attach(&self) -> LoopDevice {
+        LoopDevice::on(&self.path()).unwrap()
     }
 }
