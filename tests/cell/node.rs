@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use berth::cell::client;
 use berth::sys::command;
 use lab::loop_device::LoopDevice;
+use lab::{holds, wait_for};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -330,10 +331,8 @@ pub fn signal(pid: i32, signal: Signal) {
 /// Waits until `test` holds.
 #[track_caller]
 pub fn eventually(what: &str, test: impl Fn() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !test() {
-        assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}");
-        std::thread::sleep(Duration::from_millis(2));
+    if let Err(e) = wait_for(what, LIMIT, || holds(test(), "it is not so")) {
+        panic!("{e}");
     }
 }
 

@@ -6,7 +6,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::time::Instant;
 
 use berth::cell::probe::{self, Protocol};
 use berth::cell::service::{
@@ -16,8 +15,9 @@ use berth::plan::repair::FsKind;
 use berth::sys::command::{command, run};
 use berth::sys::device::DeviceSpec;
 use lab::loop_device::LoopDevice;
+use lab::{holds, wait_for};
 
-use crate::image::soon;
+use crate::image::{PATIENCE, soon};
 
 /// Where the file system is attached in the cell.
 pub const DATA: &str = "/data";
@@ -81,14 +81,15 @@ impl Cell {
             servers: vec![],
             dir,
         };
-        let limit = soon();
         let children = format!("/proc/{0}/task/{0}/children", cell.shell.id());
-        while cell.pid == 0 || !cell.path("/run/ready").exists() {
-            assert!(Instant::now() < limit, "no cell with a file system in time");
-            let child = fs::read_to_string(&children).unwrap_or_default();
-            cell.pid = child.trim().parse().unwrap_or(0);
-            std::thread::yield_now();
-        }
+        wait_for("a cell with a file system", PATIENCE, || {
+            let child = fs::read_to_string(&children).map_err(|e| e.to_string())?;
+            let pid = child.trim().parse();
+            cell.pid = pid.map_err(|_| format!("children {child:?}"))?;
+            let ready = cell.path("/run/ready");
+            holds(ready.exists(), format!("no {}", ready.display()))
+        })
+        .unwrap();
         cell
     }
 
@@ -156,14 +157,11 @@ impl Cell {
     }
 
     fn wait_answer(&self, protocol: Protocol) {
-        let limit = soon();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, protocol.port()));
-        self.in_network(|| {
-            while let Err(e) = probe::ask_at(protocol, address, limit) {
-                assert!(Instant::now() < limit, "{e}");
-                std::thread::yield_now();
-            }
-        });
+        let limit = soon();
+        let ask = || probe::ask_at(protocol, address, limit);
+        self.in_network(|| wait_for(format_args!("{protocol:?}"), PATIENCE, ask))
+            .unwrap();
     }
 
     /// Does something in the cell's network.
@@ -222,29 +220,25 @@ impl Cell {
     pub fn stop(&mut self) {
         while let Some((launch, _)) = self.servers.last() {
             self.signal(&launch.name.clone(), launch.stop);
-            let limit = Instant::now() + launch.patience;
+            let patience = launch.patience;
             let (launch, mut child) = self.servers.pop().unwrap();
-            while child.try_wait().unwrap().is_none() {
-                assert!(Instant::now() < limit, "{} has not ended", launch.name);
-                std::thread::yield_now();
-            }
+            wait_for(format_args!("the end of {}", launch.name), patience, || {
+                child.try_wait().unwrap().ok_or("it lives")
+            })
+            .unwrap();
         }
     }
 
     /// Unmounts the file system as soon as nobody holds it.
     pub fn unmount(&self) {
-        let limit = soon();
         let data = self.dir.path().join("data");
-        loop {
+        wait_for("an unmounted file system", PATIENCE, || {
             let mut c = command("/usr/bin/nsenter");
             c.args(["--target", &self.pid.to_string(), "--mount", "--", "umount"]);
             c.arg(&data);
-            let tried = run(c, limit).and_then(|o| o.check("umount"));
-            match tried {
-                Ok(_) => return,
-                Err(e) => assert!(Instant::now() < limit, "{e}"),
-            }
-        }
+            run(c, soon()).and_then(|o| o.check("umount"))
+        })
+        .unwrap();
     }
 
     /// Mounts it again.

@@ -10,8 +10,9 @@ use berth::sys::device::{Device, DeviceSpec, Unresolved};
 use berth::sys::mounted;
 use berth::sys::superblock::Uuid;
 use lab::loop_device::LoopDevice;
+use lab::{holds, wait_for};
 
-use crate::image::{Image, must, soon};
+use crate::image::{Image, PATIENCE, must, soon};
 
 fn resolve(path: &Path) -> Device {
     DeviceSpec::Path(path.into()).resolve(soon()).unwrap()
@@ -69,11 +70,11 @@ fn writer(device: &LoopDevice) -> std::process::Child {
     ));
     let child = c.spawn().unwrap();
     let path = format!("/proc/{}/comm", child.id());
-    let limit = soon();
-    while fs::read_to_string(&path).unwrap().trim() != "sleep" {
-        assert!(Instant::now() < limit, "no writer in time");
-        std::thread::yield_now();
-    }
+    wait_for("a writer", PATIENCE, || {
+        let seen = fs::read_to_string(&path).unwrap();
+        holds(seen.trim() == "sleep", seen)
+    })
+    .unwrap();
     child
 }
 
@@ -237,11 +238,10 @@ fn mount_apart(image: &Image, device: &Device) -> std::process::Child {
         &script,
     ]);
     let child = c.spawn().unwrap();
-    let limit = soon();
-    while !image.beside("mounted").exists() {
-        assert!(Instant::now() < limit, "not mounted in time");
-        std::thread::yield_now();
-    }
+    wait_for("a mount", PATIENCE, || {
+        holds(image.beside("mounted").exists(), "none")
+    })
+    .unwrap();
     child
 }
 
@@ -286,10 +286,11 @@ fn a_mount_in_another_namespace_holds_the_device_whatever_its_type() {
         child.kill().unwrap();
         child.wait().unwrap();
         device.wait_free(soon(), &|_| None).unwrap();
-        let limit = soon();
-        while device.seen(&[], &|_| None).unwrap().file_system {
-            assert!(Instant::now() < limit, "{kind} lives on");
-        }
+        wait_for(format_args!("the end of {kind}"), PATIENCE, || {
+            let seen = device.seen(&[], &|_| None).unwrap();
+            holds(!seen.file_system, format!("{seen:?}"))
+        })
+        .unwrap();
         if kind == FsKind::Ext4 {
             must("/usr/sbin/e2fsck", &["-p", device.path.to_str().unwrap()]);
         }

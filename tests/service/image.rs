@@ -7,8 +7,11 @@ use berth::plan::repair::FsKind;
 use berth::sys::command::{Output, command, run};
 use lab::loop_device::LoopDevice;
 
+/// How long what must happen may take, on a machine with other things to do.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 pub fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(60)
+    Instant::now() + PATIENCE
 }
 
 /// Runs a program that must succeed.

@@ -4,9 +4,10 @@ use std::net::Ipv4Addr;
 use berth::cell::service::{Client, NfsExport};
 use berth::plan::repair::FsKind;
 use lab::nfs4::{Answer, Identity, Peer};
+use lab::wait_for;
 
 use crate::cell::{Cell, DATA, export, spec};
-use crate::image::Image;
+use crate::image::{Image, PATIENCE};
 
 /// A client at the server's own host.
 fn peer() -> Peer {
@@ -85,14 +86,8 @@ fn an_export_leaves_a_running_server_and_comes_back_with_the_same_handles() {
 
     cell.mount(&device);
     cell.change(&spec, &[], &exports);
-    let limit = crate::image::soon();
-    let back = loop {
-        match cell.in_network(|| look_up(DATA)) {
-            Ok(identity) => break identity,
-            Err(status) => assert!(std::time::Instant::now() < limit, "status {status}"),
-        }
-    };
-    assert_eq!(back, first);
+    let look = || cell.in_network(|| look_up(DATA));
+    assert_eq!(wait_for("the export", PATIENCE, look).unwrap(), first);
     cell.stop();
     cell.unmount();
 }

@@ -13,6 +13,7 @@ use berth::cell::network::bar;
 use berth::ocf::{Error, State};
 use berth::plan::vip::{cell_link, cell_mac};
 use berth::sys::netlink::{LinkChange, Mac, Socket, Veth};
+use lab::{holds, wait_for};
 use tempfile::TempDir;
 
 use crate::namespace::Namespace;
@@ -77,14 +78,17 @@ impl Network {
             (a, "eth0"),
             (c, "eth0"),
         ];
-        let deadline = Instant::now() + PATIENCE;
         for (namespace, link) in links {
             let usable = format!("ip -6 addr show dev {link} scope link -tentative");
-            while !namespace.sh(&usable).contains("fe80") {
-                let now = Instant::now();
-                assert!(now < deadline, "no link-local address on {link}");
-                std::thread::sleep(Duration::from_millis(20));
-            }
+            wait_for(
+                format_args!("a link-local address on {link}"),
+                PATIENCE,
+                || {
+                    let seen = namespace.sh(&usable);
+                    holds(seen.contains("fe80"), seen)
+                },
+            )
+            .unwrap();
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use berth::sys::netlink::{Family, Mac};
 use berth::sys::nft::{CellFilter, Element, Passage, Socket, Standing};
+use lab::{holds, wait_for};
 
 use crate::namespace::Namespace;
 use crate::network::PATIENCE;
@@ -347,9 +348,11 @@ fn a_cells_filter_is_its_makers_alone_and_no_firewall_of_others() {
     drop((filter, next));
     println!("two filters ended in {:?}", begun.elapsed());
     // What another test starts at this moment has a copy of each descriptor until it executes its program.
-    while !node.sh("nft list tables").is_empty() {
-        assert!(begun.elapsed() < PATIENCE, "{}", node.sh("nft list tables"));
-    }
+    wait_for("the end of the filters", PATIENCE, || {
+        let left = node.sh("nft list tables");
+        holds(left.is_empty(), left)
+    })
+    .unwrap();
     // What somebody has made of this name is no obstacle.
     node.sh("nft add table inet berth-cell-alpha");
     let filter = node.inside(|| CellFilter::new("alpha", "b-alpha"));

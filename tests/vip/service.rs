@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use berth::address::record::Wish;
 use berth::ocf::State;
+use lab::{holds, wait_for};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, sendto, setsockopt,
     socket, sockopt,
 };
 
 use crate::namespace::{Namespace, SmallRoom, with_own_mounts};
-use crate::network::{Network, call, differences, is_shut, is_silent, pings, serve};
+use crate::network::{Network, PATIENCE, call, differences, is_shut, is_silent, pings, serve};
 
 const VIPS: [&str; 2] = ["10.1.0.50", "2001:db8:1::50"];
 
@@ -384,9 +385,7 @@ fn a_port_without_carrier_is_left_for_one_that_has_it() {
     let wish = alpha.wide_wish("10.1.0.50");
     net.start(&alpha, &wish).unwrap();
     net.switch.ip("link set p1 down");
-    wait_for("a1 to lose its carrier", || {
-        net.node.sh("ip link show a1").contains("NO-CARRIER")
-    });
+    wait_for_lost_carrier(&net, "a1");
     let better = State::Failed("port a1 has no carrier, but a0 has".into());
     assert_eq!(net.monitor(&alpha, &wish), better);
     assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
@@ -396,9 +395,7 @@ fn a_port_without_carrier_is_left_for_one_that_has_it() {
         Some("alpha")
     );
     net.switch.ip("link set p0 down");
-    wait_for("a0 to lose its carrier", || {
-        net.node.sh("ip link show a0").contains("NO-CARRIER")
-    });
+    wait_for_lost_carrier(&net, "a0");
     let waiting = State::Degraded("no port of 10.1.0.0/24 has carrier: a1, a0".into());
     assert_eq!(net.monitor(&alpha, &wish), waiting);
     assert_eq!(net.stop(&alpha, &wish), State::Stopped);
@@ -406,17 +403,18 @@ fn a_port_without_carrier_is_left_for_one_that_has_it() {
     assert_eq!(net.start(&alpha, &wish).unwrap(), waiting);
     net.client_a.ip("neigh flush dev eth0");
     net.switch.ip("link set p1 up");
-    wait_for("the VIP to be reached", || {
-        pings(&net.client_a, "10.1.0.50")
-    });
+    wait_for("the VIP to be reached", PATIENCE, || {
+        holds(pings(&net.client_a, "10.1.0.50"), "no answer")
+    })
+    .unwrap();
 }
 
-fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited 10 s for {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+fn wait_for_lost_carrier(net: &Network, port: &str) {
+    wait_for(format_args!("{port} to lose its carrier"), PATIENCE, || {
+        let seen = net.node.sh(&format!("ip link show {port}"));
+        holds(seen.contains("NO-CARRIER"), seen)
+    })
+    .unwrap();
 }
 
 #[test]
