@@ -218,7 +218,63 @@ impl Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cell::service::{Access, Ports, Squash};
     use crate::formats;
+
+    /// All that a file system can be told by.
+    const WORDS: [&str; 16] = [
+        "any type",
+        "ext4",
+        "xfs",
+        "btrfs",
+        "never repaired",
+        "preened",
+        "repaired in full",
+        "exported",
+        "shared",
+        "read-only to NFS",
+        "written by NFS",
+        "root squashed",
+        "all squashed",
+        "none squashed",
+        "any port",
+        "privileged ports",
+    ];
+
+    fn words(volume: &Volume) -> Vec<&'static str> {
+        let mut words = vec![
+            match volume.fstype {
+                None => "any type",
+                Some(FsKind::Ext4) => "ext4",
+                Some(FsKind::Xfs) => "xfs",
+                Some(FsKind::Btrfs) => "btrfs",
+            },
+            match volume.repair {
+                Policy::Never => "never repaired",
+                Policy::Preen => "preened",
+                Policy::Full => "repaired in full",
+            },
+        ];
+        let Exported { nfs, smb } = &volume.export;
+        words.extend(smb.iter().map(|_| "shared"));
+        if let Some(export) = nfs {
+            words.push("exported");
+            words.push(match export.access {
+                Access::Ro => "read-only to NFS",
+                Access::Rw => "written by NFS",
+            });
+            words.push(match export.squash {
+                Squash::Root => "root squashed",
+                Squash::All => "all squashed",
+                Squash::None => "none squashed",
+            });
+            words.push(match export.ports {
+                Ports::Any => "any port",
+                Ports::Privileged => "privileged ports",
+            });
+        }
+        words
+    }
 
     #[test]
     fn keepers_and_agents_of_all_versions_understand_each_other() {
@@ -226,18 +282,19 @@ mod tests {
             "attach", "detach", "export", "serve", "limit", "unserve", "status", "inspect", "find",
             "announce", "clean up",
         ];
-        formats::check("keeper-request.jsonl", &kinds, |request| match request {
-            Request::Attach { .. } => "attach",
-            Request::Detach { .. } => "detach",
-            Request::Export { .. } => "export",
-            Request::Serve { .. } => "serve",
-            Request::Limit { .. } => "limit",
-            Request::Unserve { .. } => "unserve",
-            Request::Status { .. } => "status",
-            Request::Inspect { .. } => "inspect",
-            Request::Find => "find",
-            Request::Announce { .. } => "announce",
-            Request::CleanUp { .. } => "clean up",
+        let kinds = [&kinds[..], &WORDS].concat();
+        formats::check_each("keeper-request.jsonl", &kinds, |request| match request {
+            Request::Attach { volume, .. } => [vec!["attach"], words(volume)].concat(),
+            Request::Detach { .. } => vec!["detach"],
+            Request::Export { .. } => vec!["export"],
+            Request::Serve { .. } => vec!["serve"],
+            Request::Limit { .. } => vec!["limit"],
+            Request::Unserve { .. } => vec!["unserve"],
+            Request::Status { .. } => vec!["status"],
+            Request::Inspect { .. } => vec!["inspect"],
+            Request::Find => vec!["find"],
+            Request::Announce { .. } => vec!["announce"],
+            Request::CleanUp { .. } => vec!["clean up"],
         });
         let kinds = [
             "absent",

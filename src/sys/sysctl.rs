@@ -261,6 +261,6 @@ mod tests {
 
     #[test]
     fn records_of_all_versions_can_be_read() {
-        formats::check("settings.jsonl", &["change"], |_: &Change| "change");
+        formats::check("settings.jsonl", &["changes"], |_: &Vec<Change>| "changes");
     }
 }

@@ -276,6 +276,26 @@ mod tests {
         assert!(!there(&made[3]), "older than what was too large");
     }
 
+    #[test]
+    fn records_of_all_versions_are_older_than_new_ones() {
+        let place = tempfile::tempdir().unwrap();
+        let records = place.path().join("records");
+        // As 0.1.0 names them.
+        let known = records.join("001700000000.000000001");
+        fs::create_dir_all(&known).unwrap();
+        let log = File::create(known.join("log")).unwrap();
+        let log = Flock::lock(log, FlockArg::LockExclusiveNonblock);
+        assert!(in_use(&known));
+        drop(log);
+        assert!(!in_use(&known));
+        for _ in 1..RECORDS {
+            assert!(known.exists());
+            Record::new(&records);
+        }
+        Record::new(&records);
+        assert!(!known.exists());
+    }
+
     /// A record of a resource, ended, that holds so much.
     fn ended(all: &Path, resource: &str, length: u64) -> PathBuf {
         let record = Record::new(&all.join(resource)).directory().to_owned();
