@@ -10,7 +10,8 @@
 //! - [`cell`]: a virtual server's processes. In the host its keeper, within it PID 1, and what both speak.
 //! - [`cluster`]: Pacemaker, by its own tools. [`runtime`]: what the long-lived processes have in common.
 //! - [`ocf`]: the contract of agents. [`sys`]: the kernel. Neither knows of the other.
-//! - [`plan`]: decides, and does no I/O. [`log`], [`text`] and [`hash`] are leaves that all may use.
+//! - [`plan`]: decides, and does no I/O. [`spec`]: what parameters are called and may be. [`log`], [`text`] and
+//!   [`hash`] may be used by all.
 
 pub mod address;
 pub mod agent;
@@ -26,5 +27,6 @@ pub mod ocf;
 pub mod plan;
 pub mod portwatch;
 pub mod runtime;
+pub mod spec;
 pub mod sys;
 pub mod text;

@@ -9,12 +9,13 @@ use crate::cell::init::root;
 use crate::cell::protocol::{Condition, Exported, Reply, Request, Volume};
 use crate::cell::service::{Access, Client, NfsExport, Ports, ShareName, SmbShare, Squash, User};
 use crate::log;
-use crate::ocf::param::{Content, words};
+use crate::ocf::param::words;
 use crate::ocf::{
     Action, ActionDecl, Agent, Context, Env, Error, Fault, Optional, Param, State, step,
 };
+use crate::plan::name;
 use crate::plan::repair::{FsKind, Policy};
-use crate::plan::{directory, name};
+use crate::spec::fscheck as declared;
 use crate::sys::device::{Device, DeviceSpec, Unresolved};
 use crate::sys::mount::Options;
 use crate::sys::mountinfo;
@@ -28,135 +29,27 @@ use proof::Known;
 /// How long a monitor gives a device to become free whose cell may have died a moment ago.
 const DYING_LIMIT: Duration = Duration::from_millis(500);
 
-const VSERVER: Param<String> = Param::required(
-    "vserver",
-    "Virtual server",
-    "Name of the virtual server in whose cell the file system is attached, as given to its \
-     vserver resource.",
-    member::vserver,
-);
-
-const DEVICE: Param<DeviceSpec> = Param::required(
-    "device",
-    "Block device",
-    "The block device: an absolute path, UUID= or LABEL=. Paths below /dev/disk/by-id or /dev/mapper are \
-     the same on all nodes and mean one disk. A UUID or label is searched on all block devices of the node: \
-     whoever can write to one of them can make it ambiguous, as can a clone or a snapshot.",
-    |value| value.parse(),
-)
-.unique_group("device");
-
-const DIRECTORY: Param<PathBuf> = Param::required(
-    "directory",
-    "Directory in the cell",
-    "Where the file system is attached in the cell, such as /data. It exists in the cell only; \
-     several virtual servers may use the same.",
-    |value| match directory::check(value) {
-        Ok(()) => Ok(PathBuf::from(value)),
-        Err(why) => Err(why.to_string()),
-    },
-);
-
-const FSTYPE: Optional<FsKind> = Optional::new(
-    "fstype",
-    "File system type",
-    "ext4, xfs or btrfs. By default whatever the superblock says; if it is set and the superblock \
-     says otherwise, the start is refused.",
-    |value| value.parse(),
-)
-.content(Content::Select(&["ext4", "xfs", "btrfs"]));
-
-const OPTIONS: Param<String> = Param::with_default(
-    "options",
-    "",
-    "Mount options",
-    "Mount options, separated by commas. Device nodes and set-user-ID programs are never honoured.",
-    |value| {
-        Options::parse(value)
-            .map(|_| value.to_owned())
-            .map_err(|e| e.to_string())
-    },
-);
-
-const UNIT: Optional<String> = Optional::new(
-    "unit",
-    "Storage unit",
-    "The storage unit that the device is on, as portwatch watches it.",
-    |value| {
-        name::label(value)
-            .map(|()| value.to_owned())
-            .map_err(|e| e.to_string())
-    },
-);
-
-const REPAIR: Param<Policy> = Param::with_default(
-    "repair",
-    "preen",
-    "How far to repair by itself",
-    "What may be done to a damaged file system without a person: never: nothing; preen: what its own \
-     tool calls safe; full: all the tool can do, even if damaged files are lost. While it is repaired, \
-     nobody has access, and the monitor says so.",
-    |value| value.parse(),
-)
-.content(Content::Select(&["never", "preen", "full"]));
-
-const NFS_CLIENTS: Optional<Vec<Client>> = Optional::new(
-    "nfs_clients",
-    "Clients that may mount it over NFS",
-    "Addresses and networks (10.1.0.0/24), separated by blanks; *, 0.0.0.0/0 or ::/0 for all. Without it \
-     the file system is not exported over NFS.",
-    several,
-)
-.reloadable();
-
-const NFS_ACCESS: Param<Access> = Param::with_default(
-    "nfs_access",
-    "rw",
-    "What NFS clients may do",
-    "rw: read and write; ro: read only.",
-    |value| value.parse(),
-)
-.content(Content::Select(&["rw", "ro"]))
-.reloadable();
-
-const NFS_SQUASH: Param<Squash> = Param::with_default(
-    "nfs_squash",
-    "root",
-    "Whose NFS requests become nobody's",
-    "root: those of a client's root; all: everybody's; none: nobody's.",
-    |value| value.parse(),
-)
-.content(Content::Select(&["root", "all", "none"]))
-.reloadable();
-
-const NFS_PORTS: Param<Ports> = Param::with_default(
-    "nfs_ports",
-    "privileged",
-    "Ports that NFS clients come from",
-    "privileged: below 1024, which only root has on a client: the server believes a client who its users are. any: \
-     for clients behind an address translation; every user of a client can then say he is anybody.",
-    |value| value.parse(),
-)
-.content(Content::Select(&["privileged", "any"]))
-.reloadable();
-
-const SMB_SHARE: Optional<ShareName> = Optional::new(
-    "smb_share",
-    "Name of the SMB share",
-    "The name under which SMB clients see it. Without it the file system is not shared over SMB.",
-    |value| value.parse(),
-)
-.reloadable();
-
-const SMB_USERS: Param<Vec<User>> = Param::with_default(
-    "smb_users",
-    "",
-    "Who may use the SMB share",
-    "Users, and @groups, separated by blanks. Without it, or if it is empty, everybody who can log in: to \
-     lock all out, leave smb_share out.",
-    several,
-)
-.reloadable();
+const VSERVER: Param<String> = Param::new(declared::VSERVER, member::vserver);
+const DEVICE: Param<DeviceSpec> = Param::new(declared::DEVICE, str::parse);
+const DIRECTORY: Param<PathBuf> = Param::new(declared::DIRECTORY, member::directory);
+const FSTYPE: Optional<FsKind> = Optional::select(declared::FSTYPE, str::parse);
+const OPTIONS: Param<String> = Param::new(declared::OPTIONS, |value| {
+    Options::parse(value)
+        .map(|_| value.to_owned())
+        .map_err(|e| e.to_string())
+});
+const UNIT: Optional<String> = Optional::new(declared::UNIT, |value| {
+    name::label(value)
+        .map(|()| value.to_owned())
+        .map_err(|e| e.to_string())
+});
+const REPAIR: Param<Policy> = Param::select(declared::REPAIR, str::parse);
+const NFS_CLIENTS: Optional<Vec<Client>> = Optional::new(declared::NFS_CLIENTS, several);
+const NFS_ACCESS: Param<Access> = Param::select(declared::NFS_ACCESS, str::parse);
+const NFS_SQUASH: Param<Squash> = Param::select(declared::NFS_SQUASH, str::parse);
+const NFS_PORTS: Param<Ports> = Param::select(declared::NFS_PORTS, str::parse);
+const SMB_SHARE: Optional<ShareName> = Optional::new(declared::SMB_SHARE, str::parse);
+const SMB_USERS: Param<Vec<User>> = Param::new(declared::SMB_USERS, several);
 
 /// How long a device is looked for that does not show itself.
 const SEARCH_LIMIT: Duration = Duration::from_secs(10);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use crate::cell::{cgroup, network};
 use crate::cluster::complaint::Member;
 use crate::log;
 use crate::ocf::{Context, Error, Fault, State, step};
-use crate::plan::name;
+use crate::plan::{directory, name};
 use crate::runtime::daemon;
 use crate::sys::netlink::Socket;
 
@@ -27,6 +28,16 @@ const DYING_LIMIT: Duration = Duration::from_secs(2);
 pub fn vserver(value: &str) -> Result<String, String> {
     name::vserver(value)
         .map(|()| value.to_owned())
+        .map_err(|why| why.to_string())
+}
+
+/// Parser of a directory in a cell.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn directory(value: &str) -> Result<PathBuf, String> {
+    directory::check(value)
+        .map(|()| PathBuf::from(value))
         .map_err(|why| why.to_string())
 }
 

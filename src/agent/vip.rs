@@ -16,70 +16,21 @@ use crate::cell::client::{self, CellInfo, Client, PROMPT};
 use crate::cell::protocol::Request;
 use crate::cluster::complaint;
 use crate::log;
-use crate::ocf::param::{network, words};
-use crate::ocf::{
-    Action, ActionDecl, Agent, Content, Context, Env, Error, Explain, Optional, Param, State,
-};
+use crate::ocf::param::{network, text, words};
+use crate::ocf::{Action, ActionDecl, Agent, Context, Env, Error, Explain, Optional, Param, State};
 use crate::plan::name;
 use crate::portwatch::client::{mend, seek_way};
 use crate::runtime::paths::RUNTIME;
+use crate::spec::vip as declared;
 use crate::sys::announce::Wire;
 
-static VSERVER: Param<String> = Param::required(
-    "vserver",
-    "Virtual server",
-    "Name of the virtual server that the address belongs to.",
-    |text| {
-        name::vserver(text).map_err(|e| e.to_string())?;
-        Ok(text.to_owned())
-    },
-);
-static IP: Param<IpAddr> = Param::required(
-    "ip",
-    "Virtual IP address",
-    "The address, IPv4 or IPv6, without a prefix length.",
-    ip,
-)
-.unique_group("address");
-static SUBNET: Optional<IpNetwork> = Optional::new(
-    "subnet",
-    "Subnet",
-    "The subnet that clients sit on and the address is in, such as 10.1.0.0/24, with or without a name in front: office=10.1.0.0/24. Default: that of a port's own address.",
-    subnet,
-)
-.reloadable();
-static GATEWAY: Optional<IpAddr> = Optional::new(
-    "gateway",
-    "Gateway",
-    "The router that leads out of the subnet: answers to clients elsewhere go to it. An address in the subnet, or a link-local one such as fe80::1. Without one they follow the node's own routes, as far as those leave by the address's ports.",
-    gateway,
-)
-.reloadable();
-static PORTS: Optional<Vec<String>> = Optional::new(
-    "ports",
-    "Ports",
-    "The network interfaces that the address may be served through, separated by spaces; those that a node does not have are skipped there. Default: the interfaces with an address in the subnet, and those that portwatch knows to be on it.",
-    ports,
-)
-.reloadable();
-static ON_SUBNET_LOSS: Param<String> = Param::with_default(
-    "on_subnet_loss",
-    "reroute",
-    "When the subnet is lost",
-    "Whether the address then goes to another node, which routes to the virtual server over another subnet that both nodes are on (reroute), or takes the virtual server with it (migrate). Placement follows it by the constraints that berth plan writes.",
-    crate::ocf::param::text,
-)
-.content(Content::Select(&["reroute", "migrate"]))
-.reloadable();
-static ANNOUNCE: Param<String> = Param::with_default(
-    "announce",
-    "arp",
-    "How the way to the address is made known",
-    "By ARP and neighbour discovery on the address's own subnet only (arp), or also by a routing daemon such as BIRD or FRR, for which the address's route is kept in table 190 with the protocol number 191 (route): then a port of another subnet can serve it when its own subnet has none left. The example bird.conf in berth's documentation directory shows what BIRD and the routers need.",
-    crate::ocf::param::text,
-)
-.content(Content::Select(&["arp", "route"]))
-.reloadable();
+static VSERVER: Param<String> = Param::new(declared::VSERVER, member::vserver);
+static IP: Param<IpAddr> = Param::new(declared::IP, ip);
+static SUBNET: Optional<IpNetwork> = Optional::new(declared::SUBNET, subnet);
+static GATEWAY: Optional<IpAddr> = Optional::new(declared::GATEWAY, gateway);
+static PORTS: Optional<Vec<String>> = Optional::new(declared::PORTS, ports);
+static ON_SUBNET_LOSS: Param<String> = Param::select(declared::ON_SUBNET_LOSS, text);
+static ANNOUNCE: Param<String> = Param::select(declared::ANNOUNCE, text);
 
 /// The agent.
 pub static AGENT: Agent = Agent {
@@ -179,8 +130,8 @@ fn wish(env: &Env) -> Result<Wish, Error> {
         subnet: SUBNET.get(env)?,
         gateway: GATEWAY.get(env)?,
         ports: PORTS.get(env)?,
-        routed: ANNOUNCE.get(env)? == "route",
-        reroute: ON_SUBNET_LOSS.get(env)? == "reroute",
+        routed: ANNOUNCE.get(env)? == declared::ROUTE,
+        reroute: ON_SUBNET_LOSS.get(env)? == declared::REROUTE,
     })
 }
 

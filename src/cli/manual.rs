@@ -211,8 +211,8 @@ fn describe(text: &mut String, section: &Section) {
             text,
             ".TP\n.BR {} \" = \\fI{}\\fR\"\n{}",
             escaped(key.name),
-            escaped(&key.value.replace('"', "\\(dq")),
-            escaped(key.text)
+            escaped(&key.value().replace('"', "\\(dq")),
+            escaped(&key.text())
         );
     }
 }

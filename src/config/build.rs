@@ -1,5 +1,5 @@
-//! From the file to the model. The values are those of a configuration that was tried case by case:
-//! change one only together with the simulation that shows why.
+//! From the file to the model. Its structure is that of a configuration that was tried case by case, and so are the
+//! values (see [`score`]): change one only together with the simulation that shows why.
 //!
 //! Each constraint is for one resource. Pacemaker could apply one to all whose ids match a pattern, with a
 //! part of the id in the name of an attribute; but crm warns of each such constraint, what is true of an
@@ -15,26 +15,11 @@ use super::model::{
     Score,
 };
 use super::portwatch;
+use crate::config::score;
 use crate::plan::attribute::Attribute;
+use crate::spec::{self, fscheck, vserver};
+use Score::Points;
 
-/// A node without a good port, or without home's storage, is worse than any with it, but it is not
-/// forbidden: if every node is so, nothing stops. Two of these and all the small ones stay below
-/// 1,000,000, where Pacemaker saturates.
-const VITAL: Score = Score::Points(400_000);
-/// What a data file system's storage or a migrating address's subnet adds.
-const USEFUL: Score = Score::Points(1_000);
-/// What draws an address to a node that has its subnet; more than the pull of its virtual server.
-const SUBNET: Score = Score::Points(10_000);
-/// The pull of a virtual server on its addresses. A failed address pushes its server away by as much,
-/// so it is no more than the server's stickiness.
-const PULL: Score = Score::Points(100);
-/// What makes a node that is known to have the subnet a better router than one of which nothing is
-/// known: more than the stickiness, so that such a one is left for it. With all the room it is less than
-/// the pull home, where nothing may be known either.
-const KNOWN: Score = Score::Points(55);
-/// What keeps a rerouted address on its router: more than the room of two nodes can differ by
-/// ([`Attribute::Spare`]), and with that still less than the pull home.
-const ROUTER_STICKINESS: u32 = 50;
 /// Seconds after which a failure is forgotten and the node may be tried again.
 pub const FAILURE_TIMEOUT: u32 = 60;
 
@@ -171,7 +156,13 @@ impl Builder<'_> {
                 .resources
                 .push(resource(ids::REBALANCE, Agent::Rebalance, 0));
             let when = vec![Condition::IsController];
-            self.reward("controller", ids::REBALANCE, ids::REBALANCE, SUBNET, when);
+            self.reward(
+                "controller",
+                ids::REBALANCE,
+                ids::REBALANCE,
+                Points(score::SUBNET),
+                when,
+            );
         }
     }
 
@@ -189,7 +180,7 @@ impl Builder<'_> {
         for filesystem in &vserver.filesystems {
             self.filesystem(vserver, filesystem);
         }
-        let mut server = resource(name, Agent::Vserver, 100);
+        let mut server = resource(name, Agent::Vserver, score::SERVER_STICKINESS);
         server.params = vserver_params(vserver);
         server.meta.push(("priority", vserver.priority.to_string()));
         let home = vserver.stay_on.as_ref().map(|node| node.value.clone());
@@ -215,10 +206,11 @@ impl Builder<'_> {
         let name = &vserver.name.value;
         if self.features.portwatch {
             let when = not_lost(&Attribute::Ports);
-            self.reward("ports", name, name, VITAL, when);
+            self.reward("ports", name, name, Points(score::VITAL), when);
         }
         if let Some(unit) = home_unit(vserver).filter(|_| self.features.storage) {
-            self.reward("storage", name, name, VITAL, not_lost(&storage(unit)));
+            let when = not_lost(&storage(unit));
+            self.reward("storage", name, name, Points(score::VITAL), when);
         }
         if self.features.rebalance {
             let place = Attribute::Place(name.clone()).name();
@@ -249,7 +241,7 @@ impl Builder<'_> {
     fn filesystem(&mut self, vserver: &Vserver, filesystem: &Filesystem) {
         let name = &vserver.name.value;
         let id = ids::filesystem(name, &filesystem.name.value);
-        let mut fs = resource(&id, Agent::Fscheck, 1);
+        let mut fs = resource(&id, Agent::Fscheck, score::FILESYSTEM_STICKINESS);
         fs.params = filesystem_params(name, filesystem);
         fs.meta.push(("priority", vserver.priority.to_string()));
         if !filesystem.home {
@@ -264,7 +256,8 @@ impl Builder<'_> {
         let unit = filesystem.unit.as_ref().map(|unit| unit.value.as_str());
         let preferred = self.features.storage && !filesystem.home;
         if let Some(unit) = unit.filter(|u| preferred && home_unit(vserver) != Some(u)) {
-            self.reward("storage", &id, name, USEFUL, not_lost(&storage(unit)));
+            let when = not_lost(&storage(unit));
+            self.reward("storage", &id, name, Points(score::USEFUL), when);
         }
     }
 
@@ -273,7 +266,7 @@ impl Builder<'_> {
         let migrate = vip.on_subnet_loss == OnSubnetLoss::Migrate;
         // Without detours an address is of no use anywhere else.
         let apart = self.features.detour && !migrate;
-        let stickiness = if apart { ROUTER_STICKINESS } else { 0 };
+        let stickiness = if apart { score::ROUTER_STICKINESS } else { 0 };
         let mut address = resource(id, Agent::Vip, stickiness);
         address.params = self.vip_params(vserver, vip);
         address
@@ -282,7 +275,15 @@ impl Builder<'_> {
         // A failed address must not move its server.
         address.meta.push(("critical", "false".to_owned()));
         self.model.resources.push(address);
-        self.with(id, name, if apart { PULL } else { Score::Always });
+        self.with(
+            id,
+            name,
+            if apart {
+                Points(score::PULL)
+            } else {
+                Score::Always
+            },
+        );
         self.order(("after", id), name, id, true);
         let Some((subnet, _)) = subnet_of(self.config, vip) else {
             return;
@@ -291,9 +292,9 @@ impl Builder<'_> {
         if apart {
             let path = Condition::NotDefined(Attribute::NoPath(name.clone()).name());
             let when = [not_lost(&net), vec![path.clone()]].concat();
-            self.reward("net", id, id, SUBNET, when);
+            self.reward("net", id, id, Points(score::SUBNET), when);
             let known = vec![Condition::Is(net.name(), 1), path];
-            self.reward("known", id, id, KNOWN, known);
+            self.reward("known", id, id, Points(score::KNOWN), known);
             let spare = Attribute::Spare.name();
             let kind = Kind::Location {
                 resource: id.to_owned(),
@@ -303,33 +304,36 @@ impl Builder<'_> {
             };
             self.constrain("spare", id, kind);
         } else if migrate && self.features.portwatch {
-            self.reward("net", id, name, USEFUL, not_lost(&net));
+            self.reward("net", id, name, Points(score::USEFUL), not_lost(&net));
         }
     }
 
     fn vip_params(&self, vserver: &Vserver, vip: &Vip) -> Vec<Pair> {
         let mut params = vec![
-            ("vserver", vserver.name.value.clone()),
-            ("ip", vip.ip.value.to_string()),
+            (spec::vip::VSERVER.name, vserver.name.value.clone()),
+            (spec::vip::IP.name, vip.ip.value.to_string()),
         ];
         let place = subnet_of(self.config, vip);
         let subnet = place.map(|(subnet, net)| format!("{}={}", subnet.name.value, net.cidr));
-        optional(&mut params, "subnet", subnet);
+        optional(&mut params, spec::vip::SUBNET.name, subnet);
         let gateway = vip.gateway.as_ref().map(|gateway| gateway.value);
         let gateway = gateway.or_else(|| place.and_then(|(_, net)| net.gateway));
-        optional(&mut params, "gateway", gateway);
+        optional(&mut params, spec::vip::GATEWAY.name, gateway);
         let mut ports: Vec<&str> = vip.ports.iter().map(|port| port.value.as_str()).collect();
         if let Some((subnet, _)) = place.filter(|_| ports.is_empty()) {
             ports = portwatch::ports_on(self.config, &subnet.name.value);
         }
         if !ports.is_empty() {
-            params.push(("ports", ports.join(" ")));
+            params.push((spec::vip::PORTS.name, ports.join(" ")));
         }
         if vip.on_subnet_loss == OnSubnetLoss::Migrate {
-            params.push(("on_subnet_loss", "migrate".to_owned()));
+            params.push((
+                spec::vip::ON_SUBNET_LOSS.name,
+                spec::vip::MIGRATE.to_owned(),
+            ));
         }
         if vip.announce == Announce::Route {
-            params.push(("announce", "route".to_owned()));
+            params.push((spec::vip::ANNOUNCE.name, spec::vip::ROUTE.to_owned()));
         }
         params
     }
@@ -352,62 +356,82 @@ impl Builder<'_> {
     }
 }
 
-fn vserver_params(vserver: &Vserver) -> Vec<Pair> {
-    let services = vserver.services.iter().map(|service| match service {
-        Service::Nfs => "nfs",
-        Service::Smb => "smb",
+fn vserver_params(server: &Vserver) -> Vec<Pair> {
+    let services = server.services.iter().map(|service| match service {
+        Service::Nfs => vserver::NFS,
+        Service::Smb => vserver::SMB,
     });
     let mut services: Vec<&str> = services.collect();
     if services.is_empty() {
-        services.push("none");
+        services.push(vserver::NONE);
     }
     let mut params = vec![
-        ("name", vserver.name.value.clone()),
-        ("services", services.join(" ")),
+        (vserver::NAME.name, server.name.value.clone()),
+        (vserver::SERVICES.name, services.join(" ")),
     ];
-    optional(&mut params, "command", vserver.command.as_ref());
-    optional(&mut params, "home", vserver.home().map(|f| &f.path.value));
-    optional(&mut params, "config_dir", vserver.config_dir.as_ref());
-    let calls: Vec<&str> = vserver.allow_calls.iter().map(|call| call.name()).collect();
+    optional(&mut params, vserver::COMMAND.name, server.command.as_ref());
+    optional(
+        &mut params,
+        vserver::HOME.name,
+        server.home().map(|f| &f.path.value),
+    );
+    optional(
+        &mut params,
+        vserver::CONFIG_DIR.name,
+        server.config_dir.as_ref(),
+    );
+    let calls: Vec<&str> = server.allow_calls.iter().map(|call| call.name()).collect();
     let calls = (!calls.is_empty()).then(|| calls.join(" "));
-    optional(&mut params, "allow_calls", calls);
-    optional(&mut params, "nfs_lease", vserver.nfs_lease);
-    optional(&mut params, "nfs_grace", vserver.nfs_grace);
-    optional(&mut params, "max_connections", vserver.max_connections);
-    let per_client = vserver.max_connections_per_client;
-    optional(&mut params, "max_connections_per_client", per_client);
-    optional(&mut params, "stop_timeout", vserver.stop_timeout);
-    optional(&mut params, "memory_max", vserver.memory_max);
-    optional(&mut params, "pids_max", vserver.pids_max);
-    optional(&mut params, "cpu_weight", vserver.cpu_weight);
-    optional(&mut params, "io_weight", vserver.io_weight);
+    optional(&mut params, vserver::ALLOW_CALLS.name, calls);
+    optional(&mut params, vserver::NFS_LEASE.name, server.nfs_lease);
+    optional(&mut params, vserver::NFS_GRACE.name, server.nfs_grace);
+    optional(
+        &mut params,
+        vserver::MAX_CONNECTIONS.name,
+        server.max_connections,
+    );
+    let per_client = server.max_connections_per_client;
+    optional(
+        &mut params,
+        vserver::MAX_CONNECTIONS_PER_CLIENT.name,
+        per_client,
+    );
+    optional(&mut params, vserver::STOP_TIMEOUT.name, server.stop_timeout);
+    optional(&mut params, vserver::MEMORY_MAX.name, server.memory_max);
+    optional(&mut params, vserver::PIDS_MAX.name, server.pids_max);
+    optional(&mut params, vserver::CPU_WEIGHT.name, server.cpu_weight);
+    optional(&mut params, vserver::IO_WEIGHT.name, server.io_weight);
     params
 }
 
 fn filesystem_params(vserver: &str, filesystem: &Filesystem) -> Vec<Pair> {
     let mut params = vec![
-        ("vserver", vserver.to_owned()),
-        ("device", filesystem.device.value.clone()),
-        ("directory", filesystem.path.value.clone()),
+        (fscheck::VSERVER.name, vserver.to_owned()),
+        (fscheck::DEVICE.name, filesystem.device.value.clone()),
+        (fscheck::DIRECTORY.name, filesystem.path.value.clone()),
     ];
-    optional(&mut params, "fstype", filesystem.fstype);
-    optional(&mut params, "options", filesystem.options.as_ref());
+    optional(&mut params, fscheck::FSTYPE.name, filesystem.fstype);
     optional(
         &mut params,
-        "unit",
+        fscheck::OPTIONS.name,
+        filesystem.options.as_ref(),
+    );
+    optional(
+        &mut params,
+        fscheck::UNIT.name,
         filesystem.unit.as_ref().map(|u| &u.value),
     );
-    optional(&mut params, "repair", filesystem.repair);
+    optional(&mut params, fscheck::REPAIR.name, filesystem.repair);
     if let Some(nfs) = &filesystem.nfs {
-        params.push(("nfs_clients", nfs.clients.join(" ")));
-        optional(&mut params, "nfs_access", nfs.access);
-        optional(&mut params, "nfs_squash", nfs.squash);
-        optional(&mut params, "nfs_ports", nfs.ports);
+        params.push((fscheck::NFS_CLIENTS.name, nfs.clients.join(" ")));
+        optional(&mut params, fscheck::NFS_ACCESS.name, nfs.access);
+        optional(&mut params, fscheck::NFS_SQUASH.name, nfs.squash);
+        optional(&mut params, fscheck::NFS_PORTS.name, nfs.ports);
     }
     if let Some(smb) = &filesystem.smb {
-        params.push(("smb_share", smb.share.value.clone()));
+        params.push((fscheck::SMB_SHARE.name, smb.share.value.clone()));
         let users = Some(smb.users.join(" ")).filter(|users| !users.is_empty());
-        optional(&mut params, "smb_users", users);
+        optional(&mut params, fscheck::SMB_USERS.name, users);
     }
     params
 }

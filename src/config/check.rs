@@ -1,10 +1,12 @@
 //! What concerns several keys: names that must exist, things that must be there once, sums.
 
-use super::file::{At, Config, Filesystem, OnSubnetLoss, Service, Vip, Vserver};
+use super::file::{At, Config, Service, Vserver};
 use super::ids;
 use super::problem::{hint, listing};
 use super::reader::Reader;
+use super::score;
 use crate::plan::directory;
+use crate::spec::vserver::{NFS, NFS_GRACE, NFS_LEASE, SMB};
 
 mod device;
 mod duplicate;
@@ -92,7 +94,7 @@ fn services(reader: &Reader, vserver: &mut Vserver) {
         })
     };
     let mut wanted = Vec::new();
-    for (service, name) in [(Service::Nfs, "nfs"), (Service::Smb, "smb")] {
+    for (service, name) in [(Service::Nfs, NFS), (Service::Smb, SMB)] {
         let Some(filesystem) = exports(service) else {
             continue;
         };
@@ -129,9 +131,8 @@ fn vserver_alone(reader: &Reader, vserver: &Vserver) {
         );
         reader.problem(line, key(vserver, ""), text);
     }
-    // The defaults are the agent's.
-    let lease = vserver.nfs_lease.unwrap_or(15);
-    let grace = vserver.nfs_grace.unwrap_or(20);
+    let lease = vserver.nfs_lease.unwrap_or(NFS_LEASE.content.default);
+    let grace = vserver.nfs_grace.unwrap_or(NFS_GRACE.content.default);
     let doubtful = [".nfs_lease", ".nfs_grace"]
         .iter()
         .any(|rest| reader.is_doubtful(&key(vserver, rest)));
@@ -152,28 +153,14 @@ fn vserver_alone(reader: &Reader, vserver: &Vserver) {
             }
         }
     }
-    let rewards = reward_sum(vserver);
-    if rewards >= SCORE_LIMIT {
+    let rewards = score::sum(vserver);
+    if rewards >= score::LIMIT {
         let text = format!(
-            "its placement scores add up to {rewards}, they must stay below {SCORE_LIMIT}: have fewer file systems on other units or fewer \"migrate\" addresses"
+            "its placement scores add up to {rewards}, they must stay below {}: have fewer file systems on other units or fewer \"migrate\" addresses",
+            score::LIMIT
         );
         reader.problem(line, key(vserver, ""), text);
     }
-}
-
-/// From this sum on Pacemaker saturates, and preferences are lost.
-const SCORE_LIMIT: usize = 1_000_000;
-
-/// The most that the rules and stickinesses of a virtual server can add up to on one node.
-fn reward_sum(vserver: &Vserver) -> usize {
-    let unit = |f: &Filesystem| f.unit.as_ref().map(|u| u.value.clone());
-    let home = vserver.home().and_then(unit);
-    let elsewhere = |f: &&Filesystem| unit(f).is_some() && unit(f) != home;
-    let data = vserver.filesystems.iter().filter(elsewhere).count();
-    let migrate = |v: &&Vip| v.on_subnet_loss == OnSubnetLoss::Migrate;
-    let migrate = vserver.vips.iter().filter(migrate).count();
-    // Ports, home's storage, a placement pulse; stickiness of the server and of each file system.
-    400_000 * 2 + 200 + 100 + vserver.filesystems.len() + 1000 * (data + migrate)
 }
 
 fn references(reader: &Reader, config: &Config, vserver: &Vserver) {

@@ -2,15 +2,82 @@
 //! `berth.toml(5)` is written from it.
 
 use super::problem::nearest;
+use crate::spec::{Content, Integer, Parameter, fscheck, portwatch, vip, vserver};
 
 /// One key.
 pub struct Key {
     /// As written in the file.
     pub name: &'static str,
+    /// The kind of value, and what it means with its default: with places that are filled in.
+    texts: [&'static str; 2],
+    /// What fills them.
+    of: Of,
+}
+
+/// What a key sets.
+enum Of {
+    /// Nothing that an agent has as such.
+    Berth,
+    /// An agent's parameter.
+    Parameter(Parameter),
+    /// One of which the file says the number.
+    Number(Integer),
+}
+
+impl Key {
     /// The kind of value, for people.
-    pub value: &'static str,
+    pub fn value(&self) -> String {
+        self.filled(self.texts[0])
+    }
+
     /// What it means, with its default.
-    pub text: &'static str,
+    pub fn text(&self) -> String {
+        self.filled(self.texts[1])
+    }
+
+    /// `text` with what the parameter's declaration says in its places: `{least}`, `{most}`, `{words}`,
+    /// `{default}` as they are written in the file, and `{meaning}`.
+    fn filled(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        let mut fill = |place: &str, with: &str| text = text.replace(place, with);
+        match &self.of {
+            Of::Berth => {}
+            Of::Number(integer) => fill_range(&mut fill, integer),
+            Of::Parameter(parameter) => {
+                fill("{meaning}", parameter.longdesc);
+                match parameter.content {
+                    Content::Integer(integer) => fill_range(&mut fill, &integer),
+                    Content::Time(time) => {
+                        fill("{least}", &quoted(time.least));
+                        fill("{most}", &quoted(time.most));
+                    }
+                    Content::Select(words) => fill("{words}", &alternatives(words)),
+                    Content::String | Content::Boolean => {}
+                }
+                fill("{default}", &quoted(parameter.default.unwrap_or_default()));
+            }
+        }
+        text
+    }
+}
+
+fn fill_range(fill: &mut impl FnMut(&str, &str), integer: &Integer) {
+    fill("{least}", &integer.least.to_string());
+    fill("{most}", &integer.most.to_string());
+    fill("{default}", &integer.default.to_string());
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{text}\"")
+}
+
+/// `"a", "b" or "c"`
+fn alternatives(words: &[&str]) -> String {
+    let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    match words.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        _ => words.concat(),
+    }
 }
 
 /// The keys of one kind of table.
@@ -40,8 +107,32 @@ impl Section {
     }
 }
 
+/// A key of berth's own.
 const fn key(name: &'static str, value: &'static str, text: &'static str) -> Key {
-    Key { name, value, text }
+    Key {
+        name,
+        texts: [value, text],
+        of: Of::Berth,
+    }
+}
+
+/// The key that sets an agent's parameter, and is called as it.
+const fn set(parameter: Parameter, value: &'static str, text: &'static str) -> Key {
+    part(parameter.name, parameter, value, text)
+}
+
+/// The key that sets an agent's parameter under another name: one that has to say less where it stands.
+const fn part(
+    name: &'static str,
+    parameter: Parameter,
+    value: &'static str,
+    text: &'static str,
+) -> Key {
+    Key {
+        name,
+        texts: [value, text],
+        of: Of::Parameter(parameter),
+    }
 }
 
 /// The whole file.
@@ -106,25 +197,28 @@ pub static PORTWATCH: Section = Section {
     head: "[portwatch]",
     text: "How the nodes' ports are watched. The table may be left out; without ports in a node's table nothing is watched.",
     keys: &[
-        key(
-            "interval",
-            "\"20ms\" to \"10s\"",
-            "Time from one probe of a port to the next. Default \"200ms\".",
+        set(
+            portwatch::INTERVAL.any(),
+            "{least} to {most}",
+            "Time from one probe of a port to the next. Default {default}.",
         ),
-        key(
-            "fail_after",
-            "2 to 100",
-            "Intervals without any answer until a port has failed. Default 3.",
+        set(
+            portwatch::FAIL_AFTER.any(),
+            "{least} to {most}",
+            "Intervals without any answer until a port has failed. Default {default}.",
         ),
-        key(
-            "recover_after",
-            "0 to 3600 seconds",
-            "How long a failed port has to be good again before it is used. Default 30.",
-        ),
-        key(
-            "balance",
-            "0 to 100",
-            "Difference in load between two ports of a subnet, in percent of a port's speed, from which an address is moved from one to the other when it has lasted for recover_after, and at least 5 seconds. 0 = never. Default 20.",
+        Key {
+            name: portwatch::RECOVER_AFTER.name,
+            texts: [
+                "{least} to {most} seconds",
+                "How long a failed port has to be good again before it is used. Default {default}.",
+            ],
+            of: Of::Number(portwatch::RECOVER_AFTER_SECONDS),
+        },
+        set(
+            portwatch::BALANCE.any(),
+            "{least} to {most}",
+            "Difference in load between two ports of a subnet, in percent of a port's speed, from which an address is moved from one to the other when it has lasted for recover_after, and at least 5 seconds. 0 = never. Default {default}.",
         ),
     ],
 };
@@ -155,13 +249,13 @@ pub static VSERVER: Section = Section {
             "node",
             "Run on this node only; do not fail over.",
         ),
-        key(
-            "services",
+        set(
+            vserver::SERVICES,
             "list of \"nfs\", \"smb\"",
             "Servers to run. Default: those that a file system is exported by.",
         ),
-        key(
-            "command",
+        set(
+            vserver::COMMAND,
             "command line",
             "One more program to run and supervise in the cell; its path is absolute.",
         ),
@@ -175,56 +269,60 @@ pub static VSERVER: Section = Section {
             "list of tables",
             "The file systems (see below).",
         ),
-        key(
-            "config_dir",
+        set(
+            vserver::CONFIG_DIR,
             "directory",
             "Where the admin's own snippets of server configuration are, the same on every node, under /etc, /opt or /usr.",
         ),
-        key(
-            "allow_calls",
+        set(
+            vserver::ALLOW_CALLS,
             "list of names",
             "System calls that the servers and the command may make although berth refuses them to programs in a cell.",
         ),
-        key("nfs_lease", "5 to 300 seconds", "NFSv4 lease. Default 15."),
-        key(
-            "nfs_grace",
-            "5 to 600 seconds",
-            "NFSv4 grace period, longer than the lease. Default 20.",
+        set(
+            vserver::NFS_LEASE.any(),
+            "{least} to {most} seconds",
+            "NFSv4 lease. Default {default}.",
         ),
-        key(
-            "max_connections",
-            "1 to 100000",
-            "Connections that clients may have at once, by each protocol; also the number of NFS clients on record. Default 1000.",
+        set(
+            vserver::NFS_GRACE.any(),
+            "{least} to {most} seconds",
+            "NFSv4 grace period, longer than the lease. Default {default}.",
         ),
-        key(
-            "max_connections_per_client",
-            "1 to 100000",
-            "How many of them may come from one IPv4 address or one IPv6 network of 64 bits. Default 100.",
+        set(
+            vserver::MAX_CONNECTIONS.any(),
+            "{least} to {most}",
+            "Connections that clients may have at once, by each protocol; also the number of NFS clients on record. Default {default}.",
         ),
-        key(
-            "stop_timeout",
-            "1 to 600 seconds",
+        set(
+            vserver::MAX_CONNECTIONS_PER_CLIENT.any(),
+            "{least} to {most}",
+            "How many of them may come from one IPv4 address or one IPv6 network of 64 bits. Default {default}.",
+        ),
+        set(
+            vserver::STOP_TIMEOUT.any(),
+            "{least} to {most} seconds",
             "How long the servers may take to end before they are killed.",
         ),
-        key(
-            "memory_max",
+        set(
+            vserver::MEMORY_MAX,
             "\"4G\", \"512M\" or \"50%\"",
-            "The most memory that all its servers together may have, cached files included: an amount, at least 128M, or a part of what the node has. When they want more, cached files make way, then the process that has most is ended. Virtual servers may together be allowed more than a node has, so that it can carry those of another one. Default \"80%\".",
+            "The most memory that all its servers together may have, cached files included: an amount, at least 128M, or a part of what the node has. When they want more, cached files make way, then the process that has most is ended. Virtual servers may together be allowed more than a node has, so that it can carry those of another one. Default {default}.",
         ),
-        key(
-            "pids_max",
-            "64 to 4194304",
-            "The most processes and threads that all its servers together may have. Samba has a process for each client, NFS-Ganesha some 300 threads. Default 4096.",
+        set(
+            vserver::PIDS_MAX.any(),
+            "{least} to {most}",
+            "The most processes and threads that all its servers together may have. Samba has a process for each client, NFS-Ganesha some 300 threads. Default {default}.",
         ),
-        key(
-            "cpu_weight",
-            "1 to 10000",
-            "Where virtual servers compete for processors, one with twice the weight gets twice as much. Default 100.",
+        set(
+            vserver::CPU_WEIGHT.any(),
+            "{least} to {most}",
+            "{meaning} Default {default}.",
         ),
-        key(
-            "io_weight",
-            "1 to 10000",
-            "The same for a disk, if its scheduler is BFQ or the kernel's io.cost is set up for it. Default 100. These four need cgroup v2 on the nodes.",
+        set(
+            vserver::IO_WEIGHT.any(),
+            "{least} to {most}",
+            "The same for a disk, if its scheduler is BFQ or the kernel's io.cost is set up for it. Default {default}. These four need cgroup v2 on the nodes.",
         ),
     ],
 };
@@ -234,26 +332,26 @@ pub static VIP: Section = Section {
     head: "vips = [{ ip = \"…\", … }]",
     text: "A virtual IP address in its long form.",
     keys: &[
-        key("ip", "address", "IPv4 or IPv6."),
-        key(
-            "subnet",
+        set(vip::IP, "address", "IPv4 or IPv6."),
+        set(
+            vip::SUBNET,
             "subnet",
             "Default: the one whose network the address is in.",
         ),
-        key("gateway", "address", "Default: the subnet's."),
-        key(
-            "ports",
+        set(vip::GATEWAY, "address", "Default: the subnet's."),
+        set(
+            vip::PORTS,
             "list of interfaces",
             "Ports that may carry it. Default: the nodes' ports on the subnet.",
         ),
-        key(
-            "on_subnet_loss",
-            "\"reroute\" or \"migrate\"",
+        set(
+            vip::ON_SUBNET_LOSS.any(),
+            "{words}",
             "What to do when the virtual server's node loses the subnet. \"reroute\" (default): another node answers for the address and routes to the virtual server, which stays where it is with its connections, until the subnet is back. This needs ports in the nodes' tables, and a node on this subnet that has a second subnet in common with the virtual server's node; of several the one with the most room is taken. Where there is none, the address waits beside its virtual server. \"migrate\": the virtual server moves to a node that has the subnet, and its connections are made anew. With either it moves when its node has no good port left and another has one.",
         ),
-        key(
-            "announce",
-            "\"arp\" or \"route\"",
+        set(
+            vip::ANNOUNCE.any(),
+            "{words}",
             "How the way to it is made known: on its own subnet only (default), or also by a routing daemon such as BIRD or FRR, for which its route is kept in table 190 with the protocol number 191.",
         ),
     ],
@@ -264,13 +362,14 @@ pub static FILESYSTEM: Section = Section {
     head: "[[vserver.NAME.filesystem]]",
     text: "A file system of the virtual server.",
     keys: &[
-        key(
-            "device",
+        set(
+            fscheck::DEVICE,
             "path, UUID=… or LABEL=…",
             "The block device. Needed. A path of its own, such as /dev/disk/by-id/… or /dev/vg0/…, is best: UUID and label are on each clone and snapshot too.",
         ),
-        key(
+        part(
             "path",
+            fscheck::DIRECTORY,
             "directory",
             "Where it is attached in the cell, and the path of its NFS export. Needed.",
         ),
@@ -284,17 +383,21 @@ pub static FILESYSTEM: Section = Section {
             "true or false",
             "Keep the servers' state on this file system. Default: the first.",
         ),
-        key(
-            "fstype",
-            "\"ext4\", \"xfs\" or \"btrfs\"",
+        set(
+            fscheck::FSTYPE.any(),
+            "{words}",
             "Default: as found on the device.",
         ),
-        key("options", "mount options", "Separated by commas."),
-        key("unit", "storage unit", "The unit that the device is on."),
-        key(
-            "repair",
-            "\"never\", \"preen\" or \"full\"",
-            "How far a repair may go without a person. Default \"preen\".",
+        set(fscheck::OPTIONS, "mount options", "Separated by commas."),
+        set(
+            fscheck::UNIT,
+            "storage unit",
+            "The unit that the device is on.",
+        ),
+        set(
+            fscheck::REPAIR.any(),
+            "{words}",
+            "How far a repair may go without a person. Default {default}.",
         ),
         key("nfs", "table", "Export over NFS (see below)."),
         key("smb", "table", "Export over SMB (see below)."),
@@ -306,21 +409,29 @@ pub static NFS: Section = Section {
     head: "nfs = { … }",
     text: "How a file system is exported over NFS.",
     keys: &[
-        key(
+        part(
             "clients",
+            fscheck::NFS_CLIENTS,
             "list",
             "Addresses, networks, or \"*\" for all. Needed.",
         ),
-        key("access", "\"rw\" or \"ro\"", "Default \"rw\"."),
-        key(
-            "squash",
-            "\"root\", \"all\" or \"none\"",
-            "Whose identity is replaced by nobody's. Default \"root\".",
+        part(
+            "access",
+            fscheck::NFS_ACCESS.any(),
+            "{words}",
+            "Default {default}.",
         ),
-        key(
+        part(
+            "squash",
+            fscheck::NFS_SQUASH.any(),
+            "{words}",
+            "Whose identity is replaced by nobody's. Default {default}.",
+        ),
+        part(
             "ports",
-            "\"privileged\" or \"any\"",
-            "Ports that clients may come from: those below 1024, which only root has on a client, or any, which clients behind an address translation need. Default \"privileged\".",
+            fscheck::NFS_PORTS.any(),
+            "{words}",
+            "Ports that clients may come from: those below 1024, which only root has on a client, or any, which clients behind an address translation need. Default {default}.",
         ),
     ],
 };
@@ -330,9 +441,15 @@ pub static SMB: Section = Section {
     head: "smb = { … }",
     text: "How a file system is shared over SMB.",
     keys: &[
-        key("share", "name", "The share's name. Needed."),
-        key(
+        part(
+            "share",
+            fscheck::SMB_SHARE,
+            "name",
+            "The share's name. Needed.",
+        ),
+        part(
             "users",
+            fscheck::SMB_USERS,
             "list",
             "Users and @groups that may use it. Default: all that the server knows; an empty list is refused.",
         ),
@@ -352,3 +469,31 @@ pub static ALL: [&Section; 10] = [
     &NFS,
     &SMB,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_place_is_filled() {
+        for key in ALL.iter().flat_map(|section| section.keys) {
+            for text in [key.value(), key.text()] {
+                assert!(!text.contains(['{', '}']), "{}: {text}", key.name);
+                assert!(!text.contains("\"\""), "{} has no default", key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_parameters_range_words_and_default_are_shown_as_the_file_has_them() {
+        let parameter = vserver::NFS_LEASE.any();
+        let lease = set(parameter, "{least} to {most}", "{default}");
+        assert_eq!((&*lease.value(), &*lease.text()), ("5 to 300", "15"));
+        let interval = set(portwatch::INTERVAL.any(), "{least} to {most}", "{default}");
+        assert_eq!(interval.value(), "\"20ms\" to \"10s\"");
+        assert_eq!(interval.text(), "\"200ms\"");
+        let repair = part("how", fscheck::REPAIR.any(), "{words}", "{default}");
+        assert_eq!(repair.value(), "\"never\", \"preen\" or \"full\"");
+        assert_eq!((repair.name, &*repair.text()), ("how", "\"preen\""));
+    }
+}

@@ -21,6 +21,7 @@ mod portwatch;
 pub mod problem;
 mod reader;
 pub mod render;
+mod score;
 mod warnings;
 
 pub use check::subnet_of;

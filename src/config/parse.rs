@@ -1,7 +1,6 @@
 //! From the TOML document to [`Config`]: each key by itself. What concerns several keys is in
 //! [`super::check`].
 
-use std::path::Path;
 use std::str::FromStr;
 
 use toml::Spanned;
@@ -12,22 +11,29 @@ use super::file::{
 };
 use super::keys;
 use super::reader::{Reader, Table};
-use crate::cell::cgroup::limits::{LEAST_PIDS, MOST_PIDS, MemoryMax, WEIGHTS};
+use crate::cell::cgroup::limits::MemoryMax;
 use crate::cell::filter::Call;
-use crate::cell::service::{Client, Limits, ShareName, User};
+use crate::cell::service::{Client, ShareName, User};
 use crate::plan::{directory, name};
+use crate::spec::{self, Integer, Parameter, Words, fscheck};
 use crate::sys::device::DeviceSpec;
 use crate::sys::mount;
 use network::address;
 
 mod network;
 
-const SERVICES: [(&str, Service); 2] = [("nfs", Service::Nfs), ("smb", Service::Smb)];
-const LOSSES: [(&str, OnSubnetLoss); 2] = [
-    ("reroute", OnSubnetLoss::Reroute),
-    ("migrate", OnSubnetLoss::Migrate),
+const SERVICES: [(&str, Service); 2] = [
+    (spec::vserver::NFS, Service::Nfs),
+    (spec::vserver::SMB, Service::Smb),
 ];
-const ANNOUNCEMENTS: [(&str, Announce); 2] = [("arp", Announce::Arp), ("route", Announce::Route)];
+const LOSSES: [(&str, OnSubnetLoss); 2] = [
+    (spec::vip::REROUTE, OnSubnetLoss::Reroute),
+    (spec::vip::MIGRATE, OnSubnetLoss::Migrate),
+];
+const ANNOUNCEMENTS: [(&str, Announce); 2] = [
+    (spec::vip::ARP, Announce::Arp),
+    (spec::vip::ROUTE, Announce::Route),
+];
 
 /// Reads the document; what is wrong is noted in `reader`.
 pub fn config<'t>(reader: &Reader<'t>, document: &DeTable<'t>) -> Config {
@@ -176,18 +182,30 @@ fn vserver(reader: &Reader, name: At<String>, table: &Table) -> Vserver {
         command: absolute(table, "command"),
         config_dir: config_dir(table),
         allow_calls: allow_calls(table),
-        nfs_lease: table.number("nfs_lease", 5..=300),
-        nfs_grace: table.number("nfs_grace", 5..=600),
-        max_connections: table.number("max_connections", 1..=Limits::MOST),
-        max_connections_per_client: table.number("max_connections_per_client", 1..=Limits::MOST),
-        stop_timeout: table.number("stop_timeout", 1..=600),
+        nfs_lease: number(table, &spec::vserver::NFS_LEASE),
+        nfs_grace: number(table, &spec::vserver::NFS_GRACE),
+        max_connections: number(table, &spec::vserver::MAX_CONNECTIONS),
+        max_connections_per_client: number(table, &spec::vserver::MAX_CONNECTIONS_PER_CLIENT),
+        stop_timeout: number(table, &spec::vserver::STOP_TIMEOUT),
         memory_max: memory_max(table),
-        pids_max: table.number("pids_max", LEAST_PIDS..=MOST_PIDS),
-        cpu_weight: table.number("cpu_weight", WEIGHTS),
-        io_weight: table.number("io_weight", WEIGHTS),
+        pids_max: number(table, &spec::vserver::PIDS_MAX),
+        cpu_weight: number(table, &spec::vserver::CPU_WEIGHT),
+        io_weight: number(table, &spec::vserver::IO_WEIGHT),
         vips: vips(reader, table),
         filesystems: filesystems(reader, table),
     }
+}
+
+/// The number that is called as the agent's parameter is.
+fn number(table: &Table, parameter: &Parameter<Integer>) -> Option<u32> {
+    table.number(parameter.name, parameter.content.range())
+}
+
+/// One of the words that the agent's parameter takes.
+fn word(table: &Table, key: &str, parameter: &Parameter<Words>) -> Option<&'static str> {
+    let Words(words) = parameter.content;
+    let choices: Vec<_> = words.iter().map(|word| (*word, *word)).collect();
+    table.choice(key, &choices)
 }
 
 fn memory_max(table: &Table) -> Option<MemoryMax> {
@@ -211,17 +229,8 @@ fn absolute(table: &Table, key: &str) -> Option<String> {
 fn config_dir(table: &Table) -> Option<String> {
     let key = "config_dir";
     let text = table.string(key)?;
-    let path = Path::new(&text.value);
-    // Of the node's own directories a cell sees only these.
-    let seen = ["/etc", "/opt", "/usr"]
-        .iter()
-        .any(|top| path.starts_with(top));
-    if !seen || text.value.split('/').any(|part| part == "..") {
-        let what = format!(
-            "{:?} is not an absolute path under /etc, /opt or /usr",
-            text.value
-        );
-        table.problem(key, text.line, what);
+    if let Err(why) = spec::vserver::config_dir(&text.value) {
+        table.problem(key, text.line, format!("{:?} {why}", text.value));
     }
     Some(text.value)
 }
@@ -317,7 +326,6 @@ fn choose_home(table: &Table, filesystems: &mut [Filesystem]) {
 }
 
 fn filesystem(table: &Table) -> Option<Filesystem> {
-    let same = |words: &[&'static str]| words.iter().map(|w| (*w, *w)).collect::<Vec<_>>();
     let device = table.required("device");
     if let Some(device) = &device {
         check_device(table, "device", device);
@@ -343,8 +351,8 @@ fn filesystem(table: &Table) -> Option<Filesystem> {
         }
     }
     let (fstype, repair) = (
-        table.choice("fstype", &same(&["ext4", "xfs", "btrfs"])),
-        table.choice("repair", &same(&["never", "preen", "full"])),
+        word(table, "fstype", &fscheck::FSTYPE),
+        word(table, "repair", &fscheck::REPAIR),
     );
     let home = table.boolean("home").is_some_and(|home| home.value);
     let (unit, nfs, smb) = (table.string("unit"), nfs(table), smb(table));
@@ -394,12 +402,9 @@ fn nfs(table: &Table) -> Option<Nfs> {
     }
     Some(Nfs {
         clients: clients.into_iter().map(|c| c.value).collect(),
-        access: nfs.choice("access", &[("rw", "rw"), ("ro", "ro")]),
-        squash: nfs.choice(
-            "squash",
-            &[("root", "root"), ("all", "all"), ("none", "none")],
-        ),
-        ports: nfs.choice("ports", &[("privileged", "privileged"), ("any", "any")]),
+        access: word(&nfs, "access", &fscheck::NFS_ACCESS),
+        squash: word(&nfs, "squash", &fscheck::NFS_SQUASH),
+        ports: word(&nfs, "ports", &fscheck::NFS_PORTS),
     })
 }
 

@@ -2,6 +2,9 @@
 
 use super::file::{Config, Node, Subnet};
 use super::model::{Features, Pair};
+use crate::spec::portwatch::{
+    BALANCE, FAIL_AFTER, INTERVAL, PORTS, RECOVER_AFTER, SUBNETS, TARGETS,
+};
 
 /// The features that can be used with `config`: without a port in it portwatch has nothing to watch, so
 /// nobody writes the attributes that its rules are about.
@@ -22,31 +25,31 @@ pub fn has_ports(config: &Config) -> bool {
 
 /// Its parameters: on all nodes, and on each by itself where the nodes' ports differ.
 pub fn params(config: &Config) -> (Vec<Pair>, Vec<(String, Vec<Pair>)>) {
-    let mut params = vec![("subnets", subnets(&config.subnets))];
+    let mut params = vec![(SUBNETS.name, subnets(&config.subnets))];
     let targets = config.subnets.iter().flat_map(|subnet| &subnet.targets);
     let targets: Vec<String> = targets.map(|target| target.value.to_string()).collect();
     if !targets.is_empty() {
-        params.push(("targets", targets.join(" ")));
+        params.push((TARGETS.name, targets.join(" ")));
     }
     let watch = config.portwatch;
     let settings = [
-        ("interval", watch.interval.map(|n| format!("{n}ms"))),
-        ("fail_after", watch.fail_after.map(|n| n.to_string())),
+        (INTERVAL.name, watch.interval.map(|n| format!("{n}ms"))),
+        (FAIL_AFTER.name, watch.fail_after.map(|n| n.to_string())),
         (
-            "recover_after",
+            RECOVER_AFTER.name,
             watch.recover_after.map(|n| format!("{n}s")),
         ),
-        ("balance", watch.balance.map(|n| n.to_string())),
+        (BALANCE.name, watch.balance.map(|n| n.to_string())),
     ];
     let given = |(name, value): (&'static str, Option<String>)| Some((name, value?));
     params.extend(settings.into_iter().filter_map(given));
     let mut node_params = Vec::new();
     match common_ports(&config.nodes) {
-        Some(ports) => params.push(("ports", ports)),
+        Some(ports) => params.push((PORTS.name, ports)),
         None => {
             let with_ports = config.nodes.iter().filter(|node| !node.ports.is_empty());
             node_params.extend(with_ports.map(|node| {
-                let ports = vec![("ports", ports(node))];
+                let ports = vec![(PORTS.name, ports(node))];
                 (node.name.value.clone(), ports)
             }));
         }

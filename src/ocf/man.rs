@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::action::Action;
 use super::agent::{ActionDecl, Agent};
 use super::meta::{META_DATA, kind, paragraphs};
-use super::param::{Content, Spec};
+use crate::spec::{Content, Parameter};
 
 /// What every agent's page says of the environment.
 const ENVIRONMENT: &str = "Pacemaker sets the environment as the OCF resource agent API 1.1 asks. \
@@ -55,7 +55,7 @@ fn section(out: &mut String, title: &str) {
     let _ = writeln!(out, ".SH {title}");
 }
 
-fn describe_parameter(out: &mut String, spec: &Spec) {
+fn describe_parameter(out: &mut String, spec: &Parameter) {
     let mut notes = vec![match spec.content {
         Content::Select(options) => format!("one of {}", options.join(", ")),
         other => kind(other).to_owned(),

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::action::Action;
 use super::agent::{ActionDecl, Agent};
-use super::param::{Content, Spec};
-use super::state::State;
+use crate::ocf::state::State;
+use crate::spec::{Content, Parameter};
 
 /// What every agent advertises and [`run`](super::run()) itself carries out.
 pub(super) const META_DATA: ActionDecl =
@@ -53,7 +53,7 @@ fn describe(out: &mut String, depth: usize, longdesc: &str, shortdesc: &str) {
     line(out, depth, &short);
 }
 
-fn describe_parameter(out: &mut String, spec: &Spec) {
+fn describe_parameter(out: &mut String, spec: &Parameter) {
     let mut tag = format!("<parameter name={}", quote(spec.name));
     if let Some(group) = spec.unique_group {
         attribute(&mut tag, "unique-group", group);
@@ -66,7 +66,7 @@ fn describe_parameter(out: &mut String, spec: &Spec) {
     line(out, 2, "</parameter>");
 }
 
-fn describe_content(out: &mut String, spec: &Spec) {
+fn describe_content(out: &mut String, spec: &Parameter) {
     let mut tag = String::from("<content");
     attribute(&mut tag, "type", kind(spec.content));
     // The dev guide wants a default of every parameter that may be left out; the empty one is "not
@@ -103,8 +103,9 @@ fn describe_action(out: &mut String, action: &ActionDecl) {
 /// A type's name in the meta-data.
 pub(super) const fn kind(content: Content) -> &'static str {
     match content {
-        Content::String => "string",
-        Content::Integer => "integer",
+        // There is no type for a time.
+        Content::String | Content::Time(_) => "string",
+        Content::Integer(_) => "integer",
         Content::Boolean => "boolean",
         Content::Select(_) => "select",
     }

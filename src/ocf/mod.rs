@@ -20,12 +20,12 @@ pub mod state;
 pub mod usage;
 pub mod watchdog;
 
+pub use crate::ocf::exit::{ExitCode, exit_code};
+pub use crate::ocf::param::{Declared, Optional, Param};
 pub use action::Action;
 pub use agent::{ActionDecl, Agent, Context, Handler};
 pub use env::Env;
 pub use error::{Error, ErrorList, Explain, Fault};
-pub use exit::{ExitCode, exit_code};
-pub use param::{Content, Declared, Optional, Param};
 pub use run::run;
 pub use state::State;
 pub use watchdog::step;

@@ -1,48 +1,14 @@
-//! Parameters, declared once: name, description, type, default and parser in one static.
+//! Parameters as an agent takes them: the declaration that [`spec`](crate::spec) has, and the parser of its values.
 
 use std::fmt;
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
 use super::env::Env;
 use super::error::{Error, Fault};
+use crate::spec::{self, Integer, Parameter, Time, Words};
 use crate::text::{LOST_IN_XML, is_plain, survives_xml};
-
-/// A parameter's type in the meta-data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Content {
-    /// Any text.
-    String,
-    /// A whole number.
-    Integer,
-    /// One of the words that [`boolean`] knows.
-    Boolean,
-    /// One of these words.
-    Select(&'static [&'static str]),
-}
-
-/// What the meta-data say of a parameter.
-#[derive(Debug, Clone, Copy)]
-pub struct Spec {
-    /// Its name, lower_snake.
-    pub name: &'static str,
-    /// A few words.
-    pub shortdesc: &'static str,
-    /// Sentences; a blank line separates paragraphs.
-    pub longdesc: &'static str,
-    /// Its type.
-    pub content: Content,
-    /// What is taken when it is not set.
-    pub default: Option<&'static str>,
-    /// Whether the resource can't be without it.
-    pub required: bool,
-    /// Resources whose parameters of one group have the same values conflict.
-    pub unique_group: Option<&'static str>,
-    /// Whether a change is taken over by `reload-agent`, without a restart.
-    pub reloadable: bool,
-    /// Whether each node may have a value of its own: what is wrong with it is so on this node only.
-    pub node_bound: bool,
-}
 
 /// Turns a value into a `T`; the error says what would be right: `is not an IP address`. One that begins
 /// with a quote names by itself which part of the value is meant: `"10.1.0.300" is no NFS client`.
@@ -50,20 +16,20 @@ pub type Parser<T> = fn(&str) -> Result<T, String>;
 
 /// A parameter that always has a value: it is required, or has a default.
 pub struct Param<T> {
-    spec: Spec,
+    spec: Parameter,
     parse: Parser<T>,
 }
 
 /// A parameter that may be left out, and then means nothing.
 pub struct Optional<T> {
-    spec: Spec,
+    spec: Parameter,
     parse: Parser<T>,
 }
 
 /// A declared parameter, whatever its Rust type.
 pub trait Declared: Sync {
     /// What the meta-data say of it.
-    fn spec(&self) -> &Spec;
+    fn spec(&self) -> &Parameter;
 
     /// Whether the value in `env` (or the default) is acceptable.
     ///
@@ -73,44 +39,25 @@ pub trait Declared: Sync {
     fn check(&self, env: &Env) -> Result<(), Error>;
 }
 
-const fn spec(name: &'static str, shortdesc: &'static str, longdesc: &'static str) -> Spec {
-    Spec {
-        name,
-        shortdesc,
-        longdesc,
-        content: Content::String,
-        default: None,
-        required: false,
-        unique_group: None,
-        reloadable: false,
-        node_bound: false,
-    }
-}
-
 impl<T> Param<T> {
-    /// A parameter that must be set.
-    pub const fn required(
-        name: &'static str,
-        shortdesc: &'static str,
-        longdesc: &'static str,
-        parse: Parser<T>,
-    ) -> Self {
-        let mut spec = spec(name, shortdesc, longdesc);
-        spec.required = true;
+    /// A parameter that is required, or has a default, which the parser must accept.
+    ///
+    /// # Panics
+    /// If it is neither: the build fails where it makes a constant.
+    pub const fn new(spec: Parameter, parse: Parser<T>) -> Self {
+        assert!(
+            spec.required || spec.default.is_some(),
+            "it may be without a value: that is an Optional"
+        );
         Self { spec, parse }
     }
 
-    /// A parameter with a default, which the parser must accept.
-    pub const fn with_default(
-        name: &'static str,
-        default: &'static str,
-        shortdesc: &'static str,
-        longdesc: &'static str,
-        parse: Parser<T>,
-    ) -> Self {
-        let mut spec = spec(name, shortdesc, longdesc);
-        spec.default = Some(default);
-        Self { spec, parse }
+    /// One of a few words, which the parser must know.
+    ///
+    /// # Panics
+    /// As [`Param::new`].
+    pub const fn select(spec: Parameter<Words>, parse: Parser<T>) -> Self {
+        Self::new(spec.any(), parse)
     }
 
     /// Its value.
@@ -133,16 +80,39 @@ impl<T> Param<T> {
     }
 }
 
+impl Param<u32> {
+    /// A whole number.
+    pub const fn integer(spec: Parameter<Integer>) -> Self {
+        Self::new(spec.any(), integer)
+    }
+}
+
+impl Param<Duration> {
+    /// A time.
+    pub const fn time(spec: Parameter<Time>) -> Self {
+        Self::new(spec.any(), time)
+    }
+}
+
 impl<T> Optional<T> {
     /// A parameter that may be left out.
-    pub const fn new(
-        name: &'static str,
-        shortdesc: &'static str,
-        longdesc: &'static str,
-        parse: Parser<T>,
-    ) -> Self {
-        let spec = spec(name, shortdesc, longdesc);
+    ///
+    /// # Panics
+    /// If it is required or has a default: the build fails where it makes a constant.
+    pub const fn new(spec: Parameter, parse: Parser<T>) -> Self {
+        assert!(
+            !spec.required && spec.default.is_none(),
+            "it always has a value: that is a Param"
+        );
         Self { spec, parse }
+    }
+
+    /// One of a few words, which the parser must know.
+    ///
+    /// # Panics
+    /// As [`Optional::new`].
+    pub const fn select(spec: Parameter<Words>, parse: Parser<T>) -> Self {
+        Self::new(spec.any(), parse)
     }
 
     /// Its value, if it is set.
@@ -163,43 +133,8 @@ impl<T> Optional<T> {
 /// The declarations that [`Param`] and [`Optional`] share.
 macro_rules! declaration {
     ($kind:ident) => {
-        impl<T> $kind<T> {
-            /// The same parameter, of this type in the meta-data.
-            #[must_use]
-            pub const fn content(mut self, content: Content) -> Self {
-                self.spec.content = content;
-                self
-            }
-
-            /// The same parameter, unique together with the others of `group`.
-            #[must_use]
-            pub const fn unique_group(mut self, group: &'static str) -> Self {
-                self.spec.unique_group = Some(group);
-                self
-            }
-
-            /// The same parameter, whose change `reload-agent` takes over.
-            #[must_use]
-            pub const fn reloadable(mut self) -> Self {
-                self.spec.reloadable = true;
-                self
-            }
-
-            /// The same parameter, which may differ from node to node.
-            #[must_use]
-            pub const fn node_bound(mut self) -> Self {
-                self.spec.node_bound = true;
-                self
-            }
-
-            /// Its name.
-            pub const fn name(&self) -> &'static str {
-                self.spec.name
-            }
-        }
-
         impl<T> Declared for $kind<T> {
-            fn spec(&self) -> &Spec {
+            fn spec(&self) -> &Parameter {
                 &self.spec
             }
 
@@ -219,7 +154,7 @@ macro_rules! declaration {
 declaration!(Param);
 declaration!(Optional);
 
-fn read<T>(spec: &Spec, parse: Parser<T>, env: &Env) -> Result<Option<T>, Error> {
+fn read<T>(spec: &Parameter, parse: Parser<T>, env: &Env) -> Result<Option<T>, Error> {
     let value = match env.parameter(spec.name) {
         Some(value) => value
             .to_str()
@@ -237,18 +172,14 @@ fn read<T>(spec: &Spec, parse: Parser<T>, env: &Env) -> Result<Option<T>, Error>
     if !survives_xml(value) {
         return Err(wrong(spec, value, LOST_IN_XML));
     }
-    if let Content::Select(options) = spec.content {
-        if !options.contains(&value) {
-            let why = format!("is not one of {}", options.join(", "));
-            return Err(wrong(spec, value, &why));
-        }
-    }
-    parse(value)
+    spec.content
+        .check(value)
+        .and_then(|()| parse(value))
         .map(Some)
         .map_err(|why| wrong(spec, value, &why))
 }
 
-fn wrong(spec: &Spec, value: &str, why: &str) -> Error {
+fn wrong(spec: &Parameter, value: &str, why: &str) -> Error {
     let fault = match spec.node_bound {
         true => Fault::Host,
         false => Fault::Config,
@@ -311,16 +242,16 @@ pub fn boolean(value: &str) -> Result<bool, String> {
     }
 }
 
-/// Parser of a whole number from `MIN` to `MAX`, both included.
-///
-/// # Errors
-/// Anything else.
-pub fn integer<const MIN: u32, const MAX: u32>(value: &str) -> Result<u32, String> {
+/// Parser of a whole number; its range is the declaration's.
+fn integer(value: &str) -> Result<u32, String> {
     value
         .parse()
-        .ok()
-        .filter(|n| (MIN..=MAX).contains(n))
-        .ok_or_else(|| format!("is not a whole number from {MIN} to {MAX}"))
+        .map_err(|_| "is not a whole number".to_owned())
+}
+
+/// Parser of a time; its range is the declaration's.
+fn time(value: &str) -> Result<Duration, String> {
+    spec::duration(value).ok_or_else(|| "is not a time".to_owned())
 }
 
 #[cfg(test)]
@@ -330,11 +261,17 @@ mod tests {
     use std::ffi::OsString;
     use std::os::unix::ffi::OsStringExt;
 
-    static PORT: Param<u32> = Param::required("port", "Port", "Where.", integer::<1, 65535>);
-    static REPAIR: Param<String> = Param::with_default("repair", "preen", "R", "R.", text)
-        .content(Content::Select(&["never", "preen"]))
-        .reloadable();
-    static SHARE: Optional<Vec<String>> = Optional::new("share", "S", "S.", words);
+    static PORT: Param<u32> = Param::new(
+        Parameter::integer("port", (1..=65535, "1"), "Port", "Where.")
+            .any()
+            .required(),
+        integer,
+    );
+    static REPAIR: Param<String> = Param::select(
+        Parameter::select("repair", &["never", "preen"], "R", "R.").with_default("preen"),
+        text,
+    );
+    static SHARE: Optional<Vec<String>> = Optional::new(Parameter::text("share", "S", "S."), words);
 
     fn env(variables: &[(&str, &str)]) -> Env {
         Env::from_variables(variables.iter().copied())
@@ -372,10 +309,14 @@ mod tests {
 
     #[test]
     fn of_several_words_the_wrong_one_is_named() {
-        const WORDS: Param<()> = Param::required("words", "", "", |value| match value {
-            "a b" => Err("\"b\" is none of them".to_owned()),
-            _ => Ok(()),
-        });
+        const WORDS: Param<()> =
+            Param::new(
+                Parameter::text("words", "", "").required(),
+                |value| match value {
+                    "a b" => Err("\"b\" is none of them".to_owned()),
+                    _ => Ok(()),
+                },
+            );
         let e = WORDS.get(&env(&[("OCF_RESKEY_words", "a b")])).unwrap_err();
         assert_eq!(e.to_string(), "parameter words: \"b\" is none of them");
     }

@@ -3,30 +3,41 @@
 use std::fs;
 use std::path::Path;
 
-use super::param::{boolean, integer, text};
-use super::{Action, ActionDecl, Agent, Content, Context, Error, Explain, Optional, Param, State};
+use super::param::{boolean, text};
+use super::{Action, ActionDecl, Agent, Context, Error, Explain, Optional, Param, State};
+use crate::spec::{Content, Parameter};
 
-static FILE: Param<String> = Param::required(
-    "file",
-    "State file",
-    "The file whose existence means \"running\"; .never <two> & the same.",
+static FILE: Param<String> = Param::new(
+    Parameter::text(
+        "file",
+        "State file",
+        "The file whose existence means \"running\"; .never <two> & the same.",
+    )
+    .required()
+    .unique_group("file"),
     absolute,
-)
-.unique_group("file");
-static MODE: Param<String> = Param::with_default(
-    "mode",
-    "fast",
-    "How",
-    "How it is done.\n\nSlowly is surer.",
+);
+static MODE: Param<String> = Param::select(
+    Parameter::select(
+        "mode",
+        &["fast", "slow", "stuck", "panic"],
+        "How",
+        "How it is done.\n\nSlowly is surer.",
+    )
+    .with_default("fast")
+    .reloadable(),
     text,
-)
-.content(Content::Select(&["fast", "slow", "stuck", "panic"]))
-.reloadable();
+);
 static COUNT: Param<u32> =
-    Param::with_default("count", "3", "Times", "Times.", integer::<1, 9>).content(Content::Integer);
-static LOUD: Param<bool> =
-    Param::with_default("loud", "no", "Noise", "Noise.", boolean).content(Content::Boolean);
-static NOTE: Optional<String> = Optional::new("note", "Note", "Any note.", text);
+    Param::integer(Parameter::integer("count", (1..=9, "3"), "Times", "Times."));
+static LOUD: Param<bool> = Param::new(
+    Parameter {
+        content: Content::Boolean,
+        ..Parameter::text("loud", "Noise", "Noise.").with_default("no")
+    },
+    boolean,
+);
+static NOTE: Optional<String> = Optional::new(Parameter::text("note", "Note", "Any note."), text);
 
 pub static SAMPLE: Agent = Agent {
     name: "sample",

@@ -7,82 +7,20 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::ocf::param::{Content, integer, network, words};
+use crate::ocf::param::{network, words};
 use crate::ocf::{Env, Error, Optional, Param};
 use crate::plan::name;
 use crate::plan::port::Limits;
 use crate::plan::vip::Family;
+use crate::spec::portwatch as declared;
 
-pub(crate) static PORTS: Optional<BTreeMap<String, String>> = Optional::new(
-    "ports",
-    "Ports",
-    "The node's network interfaces for clients, each with the name of the subnet that it is on, separated by spaces: eth1=office eth2=office eth3=lab. One that the node does not have counts as failed, and so does one that is part of a bond or a bridge: name that. Default: the interfaces with an address in one of the subnets.",
-    ports,
-)
-.node_bound()
-.reloadable();
-
-pub(crate) static SUBNETS: Optional<Vec<Subnet>> = Optional::new(
-    "subnets",
-    "Subnets",
-    "The subnets that clients sit on: a name, a network, and after a comma the gateway out of it, if there is one, such as office=10.1.0.0/24,10.1.0.254 office=fd00:1::/64 lab=10.2.0.0/24. The gateways are targets too.",
-    subnets,
-)
-.reloadable();
-
-pub(crate) static TARGETS: Optional<Vec<IpAddr>> = Optional::new(
-    "targets",
-    "Targets",
-    "IP addresses in the subnets that are asked for, by ARP or neighbour discovery, to prove that a port forwards; besides the gateways and the other nodes' addresses. A port has failed when none of its subnet's targets answers through it.",
-    targets,
-)
-.reloadable();
-
-pub(crate) static INTERVAL: Param<Duration> = Param::with_default(
-    "interval",
-    "200ms",
-    "Time between two questions",
-    "How often each port has to prove that it forwards, 20ms to 10s.",
-    |value| match duration(value) {
-        Some(time) if (Duration::from_millis(20)..=Duration::from_secs(10)).contains(&time) => {
-            Ok(time)
-        }
-        _ => Err("is not a time from 20ms to 10s, such as 200ms".into()),
-    },
-)
-.reloadable();
-
-pub(crate) static FAIL_AFTER: Param<u32> = Param::with_default(
-    "fail_after",
-    "3",
-    "Silent intervals until a port has failed",
-    "So many intervals after the last answer a port has failed. A lost carrier counts at once.",
-    integer::<2, 100>,
-)
-.content(Content::Integer)
-.reloadable();
-
-pub(crate) static RECOVER_AFTER: Param<Duration> = Param::with_default(
-    "recover_after",
-    "30s",
-    "Time until a port is good again",
-    "How long a port that has failed must work before it is used again, unless no other does; a switch that has just come up may take its links long before it forwards. 0s to 1h.",
-    |value| match duration(value) {
-        Some(time) if time <= Duration::from_secs(3600) => Ok(time),
-        _ => Err("is not a time from 0s to 1h, such as 30s".into()),
-    },
-)
-.reloadable();
-
-pub(crate) static BALANCE: Param<u32> = Param::with_default(
-    "balance",
-    "20",
-    "Difference in load that is evened out",
-    "When two good ports of a subnet differ in their load by more than so many percent of their speed for as long as recover_after, and at least five seconds, an address is moved from one to the other. 0: never.",
-    integer::<0, 100>,
-)
-.content(Content::Integer)
-.reloadable();
+pub(crate) static PORTS: Optional<BTreeMap<String, String>> = Optional::new(declared::PORTS, ports);
+pub(crate) static SUBNETS: Optional<Vec<Subnet>> = Optional::new(declared::SUBNETS, subnets);
+pub(crate) static TARGETS: Optional<Vec<IpAddr>> = Optional::new(declared::TARGETS, targets);
+pub(crate) static INTERVAL: Param<Duration> = Param::time(declared::INTERVAL);
+pub(crate) static FAIL_AFTER: Param<u32> = Param::integer(declared::FAIL_AFTER);
+pub(crate) static RECOVER_AFTER: Param<Duration> = Param::time(declared::RECOVER_AFTER);
+pub(crate) static BALANCE: Param<u32> = Param::integer(declared::BALANCE);
 
 /// How often loads are measured.
 pub(crate) const MEASURE: Duration = Duration::from_secs(5);
@@ -257,21 +195,6 @@ fn targets(text: &str) -> Result<Vec<IpAddr>, String> {
         parsed.map_err(|_| format!("\"{word}\" is not an IP address"))
     };
     words.iter().map(parse).collect()
-}
-
-/// A time such as `200ms`, `30s`, `5m`, `1h`; seconds without a unit, as Pacemaker has it.
-fn duration(text: &str) -> Option<Duration> {
-    let digits = text.find(|c: char| !c.is_ascii_digit());
-    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
-    let number: u32 = number.parse().ok()?;
-    let unit = match unit {
-        "ms" => Duration::from_millis(1),
-        "" | "s" => Duration::from_secs(1),
-        "m" | "min" => Duration::from_secs(60),
-        "h" => Duration::from_secs(3600),
-        _ => return None,
-    };
-    unit.checked_mul(number)
 }
 
 #[cfg(test)]

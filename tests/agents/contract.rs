@@ -3,10 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use berth::ocf::{Agent, Content, meta, usage};
-
 use crate::common::AgentCall;
 use crate::installed::{AGENTS, Installed, copy_program};
+use berth::ocf::{Agent, meta, usage};
+use berth::spec::Content;
 
 /// Parameters of an agent that are right in form but name nothing that exists.
 fn parameters(agent: &Agent) -> &'static [(&'static str, &'static str)] {

@@ -6,23 +6,16 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::spec::vserver::{CPU_WEIGHT, PIDS_MAX};
+use crate::spec::{Integer, Parameter};
 use crate::sys::cgroup::Group;
 use crate::sys::memory;
 
 /// No server starts with less, bytes.
 const LEAST_MEMORY: u64 = 128 << 20;
 
-/// With fewer processes and threads no server starts: NFS-Ganesha alone has some 50 without a client.
-pub const LEAST_PIDS: u32 = 64;
-
-/// The kernel numbers no more processes and threads (PID_MAX_LIMIT in linux/threads.h).
-pub const MOST_PIDS: u32 = 1 << 22;
-
 /// What servers have beside a process for each connection: some 300 threads of NFS-Ganesha, and Samba's helpers.
 const SERVERS_OWN: u32 = 500;
-
-/// The range of cpu.weight and io.weight.
-pub const WEIGHTS: std::ops::RangeInclusive<u32> = 1..=10_000;
 
 /// The most memory that the processes of a cell may have, together with what they have cached of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,7 +150,7 @@ pub struct PidsMax(u32);
 impl Default for PidsMax {
     /// Samba has a process for each client; NFS-Ganesha has some 300 threads in all.
     fn default() -> Self {
-        Self(4096)
+        Self(PIDS_MAX.content.default)
     }
 }
 
@@ -165,18 +158,24 @@ impl TryFrom<u32> for PidsMax {
     type Error = String;
 
     fn try_from(count: u32) -> Result<Self, String> {
-        match (LEAST_PIDS..=MOST_PIDS).contains(&count) {
-            true => Ok(Self(count)),
-            false => Err(format!(
-                "\"{count}\" is not a whole number from {LEAST_PIDS} to {MOST_PIDS}"
-            )),
-        }
+        checked(&PIDS_MAX, count).map(Self)
     }
 }
 
 impl From<PidsMax> for u32 {
     fn from(value: PidsMax) -> Self {
         value.0
+    }
+}
+
+/// The number, if the parameter may have it.
+fn checked(parameter: &Parameter<Integer>, number: u32) -> Result<u32, String> {
+    let Integer { least, most, .. } = parameter.content;
+    match parameter.content.range().contains(&number) {
+        true => Ok(number),
+        false => Err(format!(
+            "\"{number}\" is not a whole number from {least} to {most}"
+        )),
     }
 }
 
@@ -189,7 +188,7 @@ pub struct Weight(u32);
 impl Default for Weight {
     /// The kernel's own.
     fn default() -> Self {
-        Self(100)
+        Self(CPU_WEIGHT.content.default)
     }
 }
 
@@ -197,14 +196,8 @@ impl TryFrom<u32> for Weight {
     type Error = String;
 
     fn try_from(weight: u32) -> Result<Self, String> {
-        match WEIGHTS.contains(&weight) {
-            true => Ok(Self(weight)),
-            false => Err(format!(
-                "\"{weight}\" is not a whole number from {} to {}",
-                WEIGHTS.start(),
-                WEIGHTS.end()
-            )),
-        }
+        // That of the disks has the same range.
+        checked(&CPU_WEIGHT, weight).map(Self)
     }
 }
 
@@ -380,7 +373,7 @@ mod tests {
         ] {
             assert_eq!(text.parse::<MemoryMax>().unwrap_err(), why);
         }
-        for wrong in [0, 63, MOST_PIDS + 1] {
+        for wrong in [0, 63, PIDS_MAX.content.most + 1] {
             assert!(PidsMax::try_from(wrong).is_err(), "{wrong}");
         }
         for wrong in [0, 10_001] {

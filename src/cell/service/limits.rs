@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::spec::vserver::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_CLIENT};
+
 /// How many connections a virtual server takes at once, for each of its protocols.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
@@ -12,9 +14,6 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The largest number of connections that can be asked for: Ganesha's `RPC_Max_Connections` takes one million.
-    pub const MOST: u32 = 100_000;
-
     /// How many more than [`Limits::connections`] the servers themselves take. Those from within the cell are not
     /// counted by what keeps the clients' number: by them berth asks whether a server serves, and a full one
     /// must not be taken for a dead one. Samba counts helpers of its own, too.
@@ -34,8 +33,8 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 1000,
-            per_client: 100,
+            connections: MAX_CONNECTIONS.content.default,
+            per_client: MAX_CONNECTIONS_PER_CLIENT.content.default,
         }
     }
 }

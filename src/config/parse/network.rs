@@ -4,12 +4,13 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::check_name;
+use super::{check_name, number};
 use crate::config::file::{At, Net, Node, Portwatch, Subnet};
 use crate::config::problem::listing;
 use crate::config::reader::Table;
 use crate::plan::name;
 use crate::plan::vip::{gateway_fits, is_reserved};
+use crate::spec::{Time, portwatch as spec};
 
 /// A network.
 pub fn subnet(name: At<String>, table: &Table) -> Subnet {
@@ -131,35 +132,30 @@ pub fn node(name: At<String>, table: &Table) -> Node {
 pub fn portwatch(table: &Table) -> Portwatch {
     Portwatch {
         interval: interval(table),
-        fail_after: table.number("fail_after", 2..=100),
-        recover_after: table.number("recover_after", 0..=3600),
-        balance: table.number("balance", 0..=100),
+        fail_after: number(table, &spec::FAIL_AFTER),
+        recover_after: table.number(
+            spec::RECOVER_AFTER.name,
+            spec::RECOVER_AFTER_SECONDS.range(),
+        ),
+        balance: number(table, &spec::BALANCE),
     }
 }
 
 fn interval(table: &Table) -> Option<u32> {
-    let text = table.string("interval")?;
-    let milliseconds = milliseconds(&text.value).filter(|n| (20..=10_000).contains(n));
-    if milliseconds.is_none() {
+    let parameter = &spec::INTERVAL;
+    let text = table.string(parameter.name)?;
+    let time = parameter.content.parse(&text.value);
+    if time.is_none() {
+        let Time {
+            least,
+            most,
+            default,
+        } = parameter.content;
         let what = format!(
-            "{:?} is no time from \"20ms\" to \"10s\", such as \"200ms\"",
+            "{:?} is no time from {least:?} to {most:?}, such as {default:?}",
             text.value
         );
-        table.problem("interval", text.line, what);
+        table.problem(parameter.name, text.line, what);
     }
-    milliseconds
-}
-
-fn milliseconds(text: &str) -> Option<u32> {
-    let (number, unit) = match text.strip_suffix("ms") {
-        Some(number) => (number, 1),
-        None => (text.strip_suffix('s')?, 1000),
-    };
-    // Otherwise a sign would be taken too.
-    let digits = number.bytes().all(|b| b.is_ascii_digit());
-    number
-        .parse::<u32>()
-        .ok()
-        .filter(|_| digits)?
-        .checked_mul(unit)
+    u32::try_from(time?.as_millis()).ok()
 }
