@@ -84,14 +84,7 @@ fn ip(text: &str) -> Result<IpAddr, String> {
     let address: IpAddr = text.parse().map_err(
         |_| "is not an IP address such as 10.1.0.50 or 2001:db8::50, without a prefix length",
     )?;
-    let odd = match address {
-        IpAddr::V4(v4) => v4.is_broadcast() || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.to_ipv4_mapped().is_some() || v6.is_unicast_link_local(),
-    };
-    match odd || address.is_unspecified() || address.is_loopback() || address.is_multicast() {
-        true => Err("is not the address of one host".into()),
-        false => Ok(address),
-    }
+    declared::ip(address).map(|()| address)
 }
 
 /// What it has to be to fit the subnet is judged with that: see [`Wish::check`].

@@ -1,6 +1,7 @@
 //! From the TOML document to [`Config`]: each key by itself. What concerns several keys is in
 //! [`super::check`].
 
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use toml::Spanned;
@@ -255,8 +256,8 @@ fn vips<'t>(reader: &Reader<'t>, table: &Table<'_, 't>) -> Vec<Vip> {
             let long = Table::open(reader, path, &[value], Some(&keys::VIP));
             vips.extend(long.and_then(|long| long_vip(&long)));
         } else if let Some(text) = table.text("vips", value) {
-            vips.extend(address(table, "vips", &text).map(|ip| Vip {
-                ip: text.with(ip),
+            vips.extend(vip_address(table, "vips", &text).map(|ip| Vip {
+                ip,
                 subnet: None,
                 gateway: None,
                 ports: Vec::new(),
@@ -268,11 +269,16 @@ fn vips<'t>(reader: &Reader<'t>, table: &Table<'_, 't>) -> Vec<Vip> {
     vips
 }
 
+fn vip_address(table: &Table, key: &str, text: &At<String>) -> Option<At<IpAddr>> {
+    let ip = address(table, key, text)?;
+    if let Err(why) = spec::vip::ip(ip) {
+        table.problem(key, text.line, format!("{ip} {why}"));
+        return None;
+    }
+    Some(text.with(ip))
+}
+
 fn long_vip(table: &Table) -> Option<Vip> {
-    let parsed = |key: &str, text: At<String>| {
-        let ip = address(table, key, &text)?;
-        Some(text.with(ip))
-    };
     let ports = table.strings("ports");
     let meant = "name interfaces, or leave it out for the nodes' ports on the subnet";
     table.refuse_empty("ports", meant);
@@ -285,12 +291,14 @@ fn long_vip(table: &Table) -> Option<Vip> {
     // Everything is read before an early return, so that every problem is reported at once.
     let gateway = table
         .string("gateway")
-        .and_then(|text| parsed("gateway", text));
+        .and_then(|text| Some(text.with(address(table, "gateway", &text)?)));
     let on_subnet_loss = table.choice("on_subnet_loss", &LOSSES);
     let announce = table.choice("announce", &ANNOUNCEMENTS);
     let subnet = table.string("subnet");
     Some(Vip {
-        ip: table.required("ip").and_then(|text| parsed("ip", text))?,
+        ip: table
+            .required("ip")
+            .and_then(|text| vip_address(table, "ip", &text))?,
         subnet,
         gateway,
         ports,

@@ -43,11 +43,11 @@ impl<T> Param<T> {
     /// A parameter that is required, or has a default, which the parser must accept.
     ///
     /// # Panics
-    /// If it is neither: the build fails where it makes a constant.
+    /// If it is neither or both: the build fails where it makes a constant.
     pub const fn new(spec: Parameter, parse: Parser<T>) -> Self {
         assert!(
-            spec.required || spec.default.is_some(),
-            "it may be without a value: that is an Optional"
+            spec.required != spec.default.is_some(),
+            "without either it is an Optional, and what is required has no use for a default"
         );
         Self { spec, parse }
     }
@@ -262,9 +262,11 @@ mod tests {
     use std::os::unix::ffi::OsStringExt;
 
     static PORT: Param<u32> = Param::new(
-        Parameter::integer("port", (1..=65535, "1"), "Port", "Where.")
-            .any()
-            .required(),
+        Parameter {
+            default: None,
+            required: true,
+            ..Parameter::integer("port", (1..=65535, "1"), "Port", "Where.").any()
+        },
         integer,
     );
     static REPAIR: Param<String> = Param::select(

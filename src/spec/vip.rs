@@ -1,5 +1,7 @@
 //! The parameters of `ocf:berth:vip`.
 
+use std::net::IpAddr;
+
 use super::{Parameter, Words};
 
 /// The virtual server.
@@ -18,6 +20,21 @@ pub const IP: Parameter = Parameter::text(
 )
 .required()
 .unique_group("address");
+
+/// Whether [`IP`] may be this.
+///
+/// # Errors
+/// What is wrong, as the rest of a sentence about the address.
+pub fn ip(address: IpAddr) -> Result<(), String> {
+    let odd = match address {
+        IpAddr::V4(v4) => v4.is_broadcast() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().is_some() || v6.is_unicast_link_local(),
+    };
+    match odd || address.is_unspecified() || address.is_loopback() || address.is_multicast() {
+        true => Err("is not the address of one host".into()),
+        false => Ok(()),
+    }
+}
 
 /// The subnet that it is in.
 pub const SUBNET: Parameter = Parameter::text(

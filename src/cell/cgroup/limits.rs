@@ -322,6 +322,15 @@ fn bfq(weight: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::vserver::{IO_WEIGHT, MEMORY_MAX};
+
+    #[test]
+    fn the_usual_limits_are_the_agents_defaults() {
+        let memory = MEMORY_MAX.default.map(str::parse);
+        assert_eq!(memory, Some(Ok(MemoryMax::default())));
+        // There is one type of weight.
+        assert_eq!(CPU_WEIGHT.content, IO_WEIGHT.content);
+    }
 
     #[test]
     fn amounts_of_memory_are_taken_with_their_unit_or_in_percent() {

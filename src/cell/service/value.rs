@@ -273,6 +273,17 @@ through_text!(Client, ShareName, User);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::fscheck::{NFS_ACCESS, NFS_PORTS, NFS_SQUASH};
+
+    #[test]
+    fn what_a_message_leaves_out_is_what_the_agent_takes_by_default() {
+        let access = NFS_ACCESS.default.map(str::parse);
+        assert_eq!(access, Some(Ok(Access::default())));
+        let squash = NFS_SQUASH.default.map(str::parse);
+        assert_eq!(squash, Some(Ok(Squash::default())));
+        let ports = NFS_PORTS.default.map(str::parse);
+        assert_eq!(ports, Some(Ok(Ports::default())));
+    }
 
     #[test]
     fn clients_are_addresses_networks_or_anybody() {
