@@ -10,8 +10,8 @@
 //! - [`cell`]: a virtual server's processes. In the host its keeper, within it PID 1, and what both speak.
 //! - [`cluster`]: Pacemaker, by its own tools. [`runtime`]: what the long-lived processes have in common.
 //! - [`ocf`]: the contract of agents. [`sys`]: the kernel. Neither knows of the other.
-//! - [`plan`]: decides, and does no I/O. [`spec`]: what parameters are called and may be. [`log`], [`text`] and
-//!   [`hash`] may be used by all.
+//! - [`plan`]: decides, and does no I/O. [`spec`]: what parameters are called and may be. [`types`], [`log`],
+//!   [`text`] and [`hash`] may be used by all.
 
 pub mod address;
 pub mod agent;
@@ -30,3 +30,4 @@ pub mod runtime;
 pub mod spec;
 pub mod sys;
 pub mod text;
+pub mod types;

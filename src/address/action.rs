@@ -16,11 +16,10 @@ use super::service::Service;
 use crate::cell::network;
 use crate::log;
 use crate::ocf::{Error, Explain, State, step};
-use crate::plan::vip::{
-    self, Desired, Family, Object, Observed, Request, Step, judge, judge_without_plan,
-};
+use crate::plan::vip::{self, Desired, Object, Observed, Request, Step, judge, judge_without_plan};
 use crate::sys::announce::Wire;
 use crate::sys::netlink::Mac;
+use crate::types::Family;
 
 /// How long a monitor leaves what is missing to portwatch, and how often it looks meanwhile.
 const MENDING: Duration = Duration::from_secs(3);

@@ -6,8 +6,9 @@ use super::kernel::Kernel;
 use super::record::Wish;
 use crate::log;
 use crate::ocf::{Error, State};
-use crate::plan::vip::{Behind, Desired, Family, Observed, Problem, Request, Verdict};
+use crate::plan::vip::{Behind, Desired, Observed, Problem, Request, Verdict};
 use crate::sys::announce::Wire;
+use crate::types::Family;
 
 /// How often a start repeats itself when others take away what it makes, and a stop when they make it.
 pub(crate) const ATTEMPTS: usize = 3;

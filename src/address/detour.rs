@@ -13,8 +13,9 @@ use super::service::Service;
 use crate::cell::network;
 use crate::log;
 use crate::ocf::{Error, State, step};
-use crate::plan::vip::{self, Desired, Family, Object, Observed, Request, Step};
+use crate::plan::vip::{self, Desired, Object, Observed, Request, Step};
 use crate::sys::announce::Wire;
+use crate::types::Family;
 
 impl Service<'_> {
     /// Brings the VIP into service by routing to the node with its cell, by the way that `find` finds; or

@@ -3,7 +3,8 @@
 use super::kernel::Kernel;
 use crate::log;
 use crate::ocf::State;
-use crate::plan::vip::{Desired, Family, Request};
+use crate::plan::vip::{Desired, Request};
+use crate::types::Family;
 
 /// What a look at a VIP has found, but for what others do to its packets.
 pub(crate) struct Found {

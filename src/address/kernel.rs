@@ -11,12 +11,12 @@ use std::time::Instant;
 use ipnetwork::IpNetwork;
 
 use super::settings::{read_settings, recall, stops_ipv6, without_ipv6};
-use super::terms::{element_of, filter, object_of, own, rule_from, rule_of, to_netlink};
 use crate::address::report;
+use crate::address::terms::{element_of, filter, object_of, own, rule_from, rule_of};
 use crate::cell::network::{self, INSIDE, default_route};
 use crate::log;
 use crate::plan::vip::{
-    Element, Family, Link, Object, Observed, Out, Route, STAND_IN, Step, TO_TABLE, setting_keys,
+    Element, Link, Object, Observed, Out, Route, STAND_IN, Step, TO_TABLE, setting_keys,
 };
 use crate::sys::announce::Announcement;
 use crate::sys::netlink::{
@@ -25,6 +25,7 @@ use crate::sys::netlink::{
 use crate::sys::nft::{self, Barrier, Passage, Standing};
 use crate::sys::state;
 use crate::sys::sysctl::{FORWARD_ALL_IPV6, Record};
+use crate::types::Family;
 
 /// The maker of all that berth makes: `rtm_protocol` and its likes.
 pub(crate) const PROTOCOL: u8 = 190;
@@ -97,8 +98,7 @@ impl Kernel {
             Standing::Damaged => seen.damaged = true,
             Standing::Absent => {}
         }
-        let families: Vec<netlink::Family> = families.iter().map(|f| to_netlink(*f)).collect();
-        let elements = self.nft.elements(&families)?;
+        let elements = self.nft.elements(families)?;
         seen.objects.extend(elements.into_iter().map(object_of));
         if let Some(vip) = vip {
             self.observe_cell(vip, &mut seen)?;
@@ -143,7 +143,7 @@ impl Kernel {
         let mut seen = Observed::default();
         self.observe_links(&mut seen)?;
         for family in families {
-            self.observe_routing(to_netlink(*family), &mut seen)?;
+            self.observe_routing(*family, &mut seen)?;
         }
         Ok(seen)
     }
@@ -183,7 +183,7 @@ impl Kernel {
             table: Some(default.table),
             protocol: None,
         };
-        let routes = cell.routes(netlink::Family::of(&vip), filter)?;
+        let routes = cell.routes(Family::of(&vip), filter)?;
         if routes.iter().any(|r| r.destination == default.destination) {
             seen.objects.insert(Object::CellRoute(Family::of(&vip)));
         }
@@ -215,7 +215,7 @@ impl Kernel {
         Ok(())
     }
 
-    fn observe_routing(&mut self, family: netlink::Family, seen: &mut Observed) -> io::Result<()> {
+    fn observe_routing(&mut self, family: Family, seen: &mut Observed) -> io::Result<()> {
         let [own, announced] = [(None, PROTOCOL), (Some(TO_TABLE), ANNOUNCED)].map(filter);
         let mut routes = self.route.routes(family, own)?;
         routes.extend(self.route.routes(family, announced)?);
@@ -295,7 +295,7 @@ impl Kernel {
         }
         let index = |name: &str| self.link(name).map_or(0, |link| link.index);
         let passage = Passage {
-            family: to_netlink(family),
+            family,
             port: (port, index(port)),
             inward: (inward, index(inward)),
         };

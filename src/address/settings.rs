@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use crate::plan::vip::{Action, Element, Family, Incoming, Object, Observed, Rule, WAY_TABLES};
+use crate::plan::vip::{Action, Element, Incoming, Object, Observed, Rule, WAY_TABLES};
 use crate::sys::sysctl::{self, FORWARD_ALL_IPV6, Record};
+use crate::types::Family;
 
 /// Takes what is not on record, for want of room or because the record is lost, from what is there: a
 /// port in the set `shut`, or with a rule that shuts it, forwarded nothing before. Without the tables that can't be told, and whatever

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use super::kernel::PROTOCOL;
-use crate::plan::vip::{Action, Element, Family, Incoming, Object, Rule};
+use crate::plan::vip::{Action, Element, Incoming, Object, Rule};
 use crate::sys::netlink::{self, Address, Mac, RouteFilter, Scope};
 use crate::sys::nft;
 
@@ -29,7 +29,7 @@ pub(crate) fn own(link: u32, ip: IpAddr, scope: Scope) -> Address {
 
 pub(crate) fn rule_of(rule: &Rule) -> netlink::Rule {
     netlink::Rule {
-        family: to_netlink(rule.family),
+        family: rule.family,
         preference: rule.preference,
         from: rule.from,
         incoming: match &rule.incoming {
@@ -49,7 +49,7 @@ pub(crate) fn rule_of(rule: &Rule) -> netlink::Rule {
 
 pub(crate) fn rule_from(rule: netlink::Rule) -> Rule {
     Rule {
-        family: from_netlink(rule.family),
+        family: rule.family,
         preference: rule.preference,
         from: rule.from,
         incoming: match rule.incoming {
@@ -66,24 +66,10 @@ pub(crate) fn rule_from(rule: netlink::Rule) -> Rule {
     }
 }
 
-pub(crate) const fn to_netlink(family: Family) -> netlink::Family {
-    match family {
-        Family::V4 => netlink::Family::V4,
-        Family::V6 => netlink::Family::V6,
-    }
-}
-
-const fn from_netlink(family: netlink::Family) -> Family {
-    match family {
-        netlink::Family::V4 => Family::V4,
-        netlink::Family::V6 => Family::V6,
-    }
-}
-
 pub(crate) fn element_of(element: &Element) -> nft::Element {
     match element.clone() {
         Element::Port(port) => nft::Element::Port(port),
-        Element::Shut(family, port) => nft::Element::Shut(to_netlink(family), port),
+        Element::Shut(family, port) => nft::Element::Shut(family, port),
         Element::Cell(link) => nft::Element::Cell(link),
         Element::Host(ip) => nft::Element::Host(ip),
         Element::Vip(vip) => nft::Element::Vip(vip),
@@ -98,7 +84,7 @@ pub(crate) fn element_of(element: &Element) -> nft::Element {
 pub(crate) fn object_of(element: nft::Element) -> Object {
     Object::Element(match element {
         nft::Element::Port(port) => Element::Port(port),
-        nft::Element::Shut(family, port) => Element::Shut(from_netlink(family), port),
+        nft::Element::Shut(family, port) => Element::Shut(family, port),
         nft::Element::Cell(link) => Element::Cell(link),
         nft::Element::Host(ip) => Element::Host(ip),
         nft::Element::Vip(vip) => Element::Vip(vip),

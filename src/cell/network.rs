@@ -12,9 +12,10 @@ use ipnetwork::IpNetwork;
 use crate::plan::vip::{SHUT_RULE, cell_link, cell_mac, is_cell_link};
 use crate::sys::namespace;
 use crate::sys::netlink::{
-    Action, Family, Incoming, Link, LinkChange, Mac, Route, Rule, Socket, Veth, Via,
+    Action, Incoming, Link, LinkChange, Mac, Route, Rule, Socket, Veth, Via,
 };
 use crate::sys::nft::CellFilter;
+use crate::types::Family;
 
 /// The cell's end of the veth.
 pub const INSIDE: &str = "eth0";

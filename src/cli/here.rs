@@ -19,8 +19,8 @@ use crate::config::problem::Problem;
 use crate::config::{Config, subnet_of};
 use crate::plan::vip::cell_link;
 use crate::sys::device::DeviceSpec;
-use crate::sys::netlink::Family;
 use crate::sys::nft::{self, Barrier, Passage};
+use crate::types::Family;
 
 /// How long it may take to find out whether a cell can be made here, which takes some milliseconds.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);

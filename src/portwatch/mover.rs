@@ -22,10 +22,11 @@ use crate::address::report::Report;
 use crate::cell::network;
 use crate::log;
 use crate::plan::port::{Move, Port, Vip};
-use crate::plan::vip::{Desired, Family, Object, Observed, Request, Step, present_port, start_all};
+use crate::plan::vip::{Desired, Object, Observed, Request, Step, present_port, start_all};
 use crate::sys::announce::repeat::Announcing;
 use crate::sys::announce::{Announcement, Wire};
 use crate::sys::memory;
+use crate::types::Family;
 
 /// How long an address's agent may keep the lock before that is worth a word: a start makes the nftables tables
 /// under it.

@@ -18,10 +18,11 @@ use crate::cell::network::is_own;
 use crate::log;
 use crate::plan::attribute::{Attribute, Values};
 use crate::plan::port::{Fault, Health, Standing, State, Witness};
-use crate::plan::vip::{Family, vserver_of};
+use crate::plan::vip::vserver_of;
 use crate::sys::announce::{Answer, Question};
 use crate::sys::ethtool;
 use crate::sys::netlink::{Address, Link, Mac};
+use crate::types::Family;
 
 /// A port.
 #[derive(Debug)]

@@ -189,9 +189,9 @@ fn texts() -> Vec<Key> {
 impl Key {
     /// Whether the agent takes `value`.
     fn agent_takes(&self, value: &str) -> bool {
-        let installed = AGENTS.iter().find(|a| a.agent.name == self.agent).unwrap();
+        let installed = AGENTS.iter().find(|a| a.name == self.agent).unwrap();
         let name = self.parameter.name;
-        let mut params = installed.agent.params.iter();
+        let mut params = installed.params.iter();
         let declared = params.find(|d| d.spec().name == name).unwrap();
         let variable = (format!("OCF_RESKEY_{name}"), value.to_owned());
         declared.check(&Env::from_variables([variable])).is_ok()

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use berth::address::record::Wish;
 use berth::ocf::State;
-use berth::sys::netlink::{Action, Family, Incoming, Rule, Socket};
+use berth::sys::netlink::{Action, Incoming, Rule, Socket};
+use berth::types::Family;
 
 use crate::namespace::Namespace;
 use crate::network::{

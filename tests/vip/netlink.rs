@@ -5,9 +5,10 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use berth::sys::netlink::{
-    Action, Address, Applied, Family, Incoming, LinkChange, Mac, OF_VRF, Proxy, Route, RouteFilter,
-    Rule, Scope, Socket, Veth, Via,
+    Action, Address, Applied, Incoming, LinkChange, Mac, OF_VRF, Proxy, Route, RouteFilter, Rule,
+    Scope, Socket, Veth, Via,
 };
+use berth::types::Family;
 use serde_json::json;
 
 use crate::namespace::Namespace;

@@ -4,12 +4,12 @@ use std::fs;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use berth::sys::netlink::{Family, Mac};
-use berth::sys::nft::{CellFilter, Element, Passage, Socket, Standing};
-use lab::{holds, wait_for};
-
 use crate::namespace::Namespace;
 use crate::network::PATIENCE;
+use berth::sys::netlink::Mac;
+use berth::sys::nft::{CellFilter, Element, Passage, Socket, Standing};
+use berth::types::Family;
+use lab::{holds, wait_for};
 
 /// A namespace with the tables in it.
 fn node() -> (Namespace, Socket) {

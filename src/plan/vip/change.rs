@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use super::desired::Item;
 use super::{
-    Desired, Element, Family, Incoming, LAST_TABLE, Object, Observed, Route, Rule, Step,
-    WAY_TABLES, Watched, vserver_of,
+    Desired, Element, Incoming, LAST_TABLE, Object, Observed, Route, Rule, Step, WAY_TABLES,
+    Watched, vserver_of,
 };
+use crate::types::Family;
 
 /// The steps that bring a VIP into service, or repair it. What is missing is made first, so that
 /// packets have a way at any moment; then what was left of an earlier place is taken away.

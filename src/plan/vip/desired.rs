@@ -11,11 +11,12 @@ use super::place::{
     doubt, exits, subnet,
 };
 use super::{
-    Action, BACKUP_METRIC, CELL_METRIC, Element, FIRST_METRIC, FROM_RULE, Family, Incoming,
-    LAST_RULE, LAST_TABLE, LOOPBACK, Object, Observed, Out, Route, Rule, TO_RULE, TO_TABLE,
-    UNREACHABLE_METRIC, WAY_TABLES,
+    Action, BACKUP_METRIC, CELL_METRIC, Element, FIRST_METRIC, FROM_RULE, Incoming, LAST_RULE,
+    LAST_TABLE, LOOPBACK, Object, Observed, Out, Route, Rule, TO_RULE, TO_TABLE,
+    UNREACHABLE_METRIC, WAY_TABLES, anywhere,
 };
 use crate::hash::fnv64;
+use crate::types::Family;
 
 /// An object or a setting that a VIP needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -392,7 +393,7 @@ impl List<'_> {
         }
         destinations.extend(exit.gateway.map(|gateway| {
             let out = Out::Gateway(port.clone(), gateway);
-            (self.family.anywhere(), out)
+            (anywhere(self.family), out)
         }));
         destinations
     }
@@ -419,7 +420,7 @@ impl List<'_> {
             }
         }
         if gateway.is_some() {
-            let nowhere = (self.family.anywhere(), Out::Unreachable);
+            let nowhere = (anywhere(self.family), Out::Unreachable);
             self.route(table, nowhere, UNREACHABLE_METRIC, true);
         }
         table

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::Family;
 use super::place::is_reserved;
+use crate::types::Family;
 
 /// Why an address can't be the gateway out of a subnet. Its text completes "the gateway 10.1.0.254 … ".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,6 +22,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 
 use super::port::Standing;
+use crate::types::Family;
 
 pub use cell_link::{cell_link, cell_mac, is_cell_link, vserver_of};
 pub use change::{apply, start, start_all, stop};
@@ -74,44 +75,14 @@ pub const UNREACHABLE_METRIC: u32 = 4_278_198_272;
 /// as it is set to.
 pub const STAND_IN: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 1);
 
-/// IPv4 or IPv6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// Both, for what all VIPs share.
-    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
-
-    /// The family of `ip`.
-    pub const fn of(ip: &IpAddr) -> Self {
-        match ip {
-            IpAddr::V4(_) => Self::V4,
-            IpAddr::V6(_) => Self::V6,
-        }
-    }
-
-    /// Its directory under /proc/sys/net.
-    pub const fn directory(self) -> &'static str {
-        match self {
-            Self::V4 => "ipv4",
-            Self::V6 => "ipv6",
-        }
-    }
-
-    /// The network of all its addresses, the destination of a default route.
-    pub fn anywhere(self) -> IpNetwork {
-        let zero = match self {
-            Self::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            Self::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        };
-        // A prefix of length 0 is never too long.
-        IpNetwork::new(zero, 0).unwrap_or_else(|_| zero.into())
-    }
+/// The network of all addresses of a family, the destination of a default route.
+pub fn anywhere(family: Family) -> IpNetwork {
+    let zero = match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    // A prefix of length 0 is never too long.
+    IpNetwork::new(zero, 0).unwrap_or_else(|_| zero.into())
 }
 
 /// Where a route leads.

@@ -9,9 +9,10 @@ use ipnetwork::IpNetwork;
 use crate::plan::port::Standing;
 
 use super::{
-    Element, FIRST_METRIC, Family, GatewayFault, Link, Object, Observed, TO_TABLE, Watched,
+    Element, FIRST_METRIC, GatewayFault, Link, Object, Observed, TO_TABLE, Watched, anywhere,
     gateway_fits, vserver_of,
 };
+use crate::types::Family;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,7 +123,7 @@ impl Request {
             ))),
             Some(subnet) => check_subnet(self, subnet),
             // Which it will be is for the node to say: any of the family may be meant.
-            None => check_gateway(self, Family::of(&self.vip).anywhere()),
+            None => check_gateway(self, anywhere(Family::of(&self.vip))),
         }
     }
 

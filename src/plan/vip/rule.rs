@@ -3,7 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::{FROM_RULE, Family, HOST_RULE, LOCAL_TABLE, SHUT_RULE};
+use super::{FROM_RULE, HOST_RULE, LOCAL_TABLE, SHUT_RULE};
+use crate::types::Family;
 
 /// What the node's own packets come in by, as rules have it.
 pub const LOOPBACK: &str = "lo";

@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::sys::announce::{Announcement, Wire};
-use crate::sys::netlink::{Family, Socket};
+use crate::sys::netlink::Socket;
+use crate::types::Family;
 
 /// When, counted from the first announcement.
 const AGAIN_AFTER: [Duration; 3] = [

@@ -10,7 +10,8 @@ use netlink_packet_route::address::{
 };
 use nix::errno::Errno;
 
-use super::{Applied, Family, NLM_F_CREATE, NLM_F_EXCL, Socket, decode};
+use super::{Applied, NLM_F_CREATE, NLM_F_EXCL, Socket, decode};
+use crate::types::Family;
 
 /// How far an address is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

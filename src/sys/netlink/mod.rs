@@ -14,7 +14,6 @@ pub(crate) mod wire;
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use netlink_packet_core::{Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
@@ -29,6 +28,7 @@ pub use route::{Route, RouteFilter, Via};
 pub use rule::{Action, Incoming, OF_VRF, Rule};
 
 use crate::sys::{message, namespace};
+use crate::types::Family;
 use wire::{Message, Refusal, Request, Wire};
 
 /// What a verb found to do.
@@ -39,37 +39,6 @@ pub enum Applied {
     Already,
     /// The kernel made the change.
     Changed,
-}
-
-/// IPv4 or IPv6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// Both, for loops.
-    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
-
-    /// The family `ip` belongs to.
-    pub const fn of(ip: &IpAddr) -> Self {
-        match ip {
-            IpAddr::V4(_) => Self::V4,
-            IpAddr::V6(_) => Self::V6,
-        }
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        })
-    }
 }
 
 impl From<Family> for AddressFamily {

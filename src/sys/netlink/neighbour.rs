@@ -11,7 +11,8 @@ use netlink_packet_route::neighbour::{
 use netlink_packet_route::route::RouteProtocol;
 use nix::errno::Errno;
 
-use super::{Applied, Family, NLM_F_CREATE, NLM_F_REPLACE, Socket, decode};
+use super::{Applied, NLM_F_CREATE, NLM_F_REPLACE, Socket, decode};
+use crate::types::Family;
 
 /// A proxy entry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -13,7 +13,8 @@ use netlink_packet_route::route::{
 };
 use nix::errno::Errno;
 
-use super::{Applied, Family, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Socket, decode};
+use super::{Applied, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Socket, decode};
+use crate::types::Family;
 
 const RTAX_RTO_MIN: u32 = 13;
 

@@ -9,7 +9,8 @@ use netlink_packet_route::route::{RouteHeader, RouteProtocol};
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 use nix::errno::Errno;
 
-use super::{Applied, Family, NLM_F_CREATE, NLM_F_EXCL, Socket, decode};
+use super::{Applied, NLM_F_CREATE, NLM_F_EXCL, Socket, decode};
+use crate::types::Family;
 
 /// Which packets a rule is for, by where they come from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

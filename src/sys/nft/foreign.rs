@@ -23,8 +23,8 @@ use super::protocol::{
     NFTA_RULE_TABLE, NFTA_TABLE_FLAGS, NFTA_TABLE_NAME, attribute,
 };
 use crate::sys::message;
-use crate::sys::netlink::Family;
 use crate::sys::netlink::wire::{Attributes, Message, Request, text_of};
+use crate::types::Family;
 
 const GETTABLE: u16 = 1;
 const GETSET: u16 = 10;

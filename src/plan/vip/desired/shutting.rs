@@ -4,8 +4,9 @@
 //! They come after all rules that lead VIPs' packets, so no packet of a VIP is compared with them but one that its
 //! way out knows no route for.
 
-use super::super::{Action, Family, GO_ON_RULE, Incoming, Object, PASS_RULE, Rule};
+use super::super::{Action, GO_ON_RULE, Incoming, Object, PASS_RULE, Rule};
 use super::{Behind, List};
+use crate::types::Family;
 
 impl List<'_> {
     /// Has nothing forwarded that comes from the cell or in by `ports`, but VIPs' packets. To be made before

@@ -8,9 +8,9 @@ use std::io;
 use std::rc::Rc;
 
 use super::number;
-use crate::sys::netlink::Family;
 use crate::sys::netlink::wire::{Attributes, text_of};
 use crate::sys::nft::protocol::{NFTA_DATA_VALUE, NFTA_EXPR_DATA, attribute};
+use crate::types::Family;
 
 /// How deep chains may lead to chains: the kernel allows 16.
 const DEPTH: usize = 16;
