@@ -150,40 +150,31 @@ fn choices() -> Vec<Key> {
     all.into_iter().map(of).collect()
 }
 
-fn texts() -> Vec<Key> {
-    let all: [(&str, Parameter, _, fn(&str) -> String); 9] = [
-        (
-            "vserver",
-            vserver::CONFIG_DIR,
-            (SERVER, "config_dir"),
-            quoted,
-        ),
-        (
-            "vserver",
-            vserver::MEMORY_MAX,
-            (SERVER, "memory_max"),
-            quoted,
-        ),
-        (
-            "vserver",
-            vserver::ALLOW_CALLS,
-            (SERVER, "allow_calls"),
-            listed,
-        ),
-        ("fscheck", fscheck::DEVICE, (FILESYSTEM, "device"), quoted),
-        ("fscheck", fscheck::DIRECTORY, (FILESYSTEM, "path"), quoted),
-        ("fscheck", fscheck::OPTIONS, (FILESYSTEM, "options"), quoted),
-        ("fscheck", fscheck::NFS_CLIENTS, (NFS, "clients"), listed),
-        ("fscheck", fscheck::SMB_SHARE, (SMB, "share"), quoted),
-        ("fscheck", fscheck::SMB_USERS, (SMB, "users"), listed),
-    ];
-    let of = |(agent, parameter, key, write)| Key {
+fn text(parameter: Parameter, agent: &'static str, table: &'static str, name: &'static str) -> Key {
+    Key {
         agent,
         parameter,
-        key,
-        write,
+        key: (table, name),
+        write: quoted,
+    }
+}
+
+fn texts() -> Vec<Key> {
+    let list = |key: Key| Key {
+        write: listed,
+        ..key
     };
-    all.into_iter().map(of).collect()
+    vec![
+        text(vserver::CONFIG_DIR, "vserver", SERVER, "config_dir"),
+        text(vserver::MEMORY_MAX, "vserver", SERVER, "memory_max"),
+        list(text(vserver::ALLOW_CALLS, "vserver", SERVER, "allow_calls")),
+        text(fscheck::DEVICE, "fscheck", FILESYSTEM, "device"),
+        text(fscheck::DIRECTORY, "fscheck", FILESYSTEM, "path"),
+        text(fscheck::OPTIONS, "fscheck", FILESYSTEM, "options"),
+        list(text(fscheck::NFS_CLIENTS, "fscheck", NFS, "clients")),
+        text(fscheck::SMB_SHARE, "fscheck", SMB, "share"),
+        list(text(fscheck::SMB_USERS, "fscheck", SMB, "users")),
+    ]
 }
 
 impl Key {
