@@ -3,9 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "common/scenes.rs"]
+mod scenes;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,42 +31,97 @@ const PORTS: [&str; 2] = ["eth1", "eth2"];
 /// Pulled cables, the ports in turns.
 const PULLED: usize = 6;
 
-#[test]
-#[ignore = "needs root"]
-fn a_failed_port_costs_no_connection_and_a_lost_subnet_no_server_that_has_a_place_to_go() {
-    let lab = common::up("ports");
-    lab.mkfs("d1", "ext4").unwrap();
-    let soon_good = config(&lab) + "[portwatch]\nrecover_after = 1\n";
-    scene::apply(&lab, &soon_good).unwrap();
-    let node = scene::node_of(&lab, "n1", "alpha").unwrap();
-    let before = processes(&lab, &node);
-    a_target_that_never_answers_condemns_nothing(&lab);
-    {
-        the_cluster_is_told_while_a_port_is_down_and_not_after(&lab, &node);
-        let echo = Echo::start(&lab, (&node, "alpha"), VIP, "c1").unwrap();
-        connections_outlive_cables_pulled_in_turns(&lab, &node, &echo);
-        a_dead_switch_is_found_though_its_links_are_up(&lab, &node, &echo);
-        forged_answers_keep_no_dead_port_alive(&lab, &node, &echo);
-        a_port_that_comes_back_as_another_interface_is_used_again(&lab, &node);
+fn main() -> ExitCode {
+    let all = scenes::scenes![
+        a_target_that_never_answers_condemns_nothing,
+        the_cluster_is_told_while_a_port_is_down_and_not_after,
+        connections_outlive_cables_pulled_in_turns,
+        a_dead_switch_is_found_though_its_links_are_up,
+        forged_answers_keep_no_dead_port_alive,
+        a_port_that_comes_back_as_another_interface_is_used_again,
+        one_node_with_a_wrong_port_stops_no_other,
+        a_port_that_flaps_moves_an_address_twice_at_the_most,
+        a_subnet_lost_on_all_nodes_stops_nothing,
+        a_subnet_lost_on_a_node_moves_its_server,
+    ];
+    scenes::play(Stage::build, Stage::clear, all)
+}
+
+/// When a port that has come back is used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Recovery {
+    /// After one second.
+    Soon,
+    /// After the default hold-down.
+    HeldDown,
+}
+
+/// A cluster in which alpha runs on a node.
+struct Stage {
+    lab: Lab,
+    node: String,
+    /// What alpha consists of.
+    processes: Vec<String>,
+    /// What is configured.
+    recovery: Mutex<Recovery>,
+    /// Once a scene has wanted it.
+    echo: OnceLock<Echo>,
+}
+
+impl Stage {
+    fn build() -> Self {
+        let lab = common::up("ports");
+        lab.mkfs("d1", "ext4").unwrap();
+        scene::apply(&lab, &config(&lab, Recovery::Soon)).unwrap();
+        let node = scene::node_of(&lab, "n1", "alpha").unwrap();
+        Self {
+            processes: processes(&lab, &node),
+            lab,
+            node,
+            recovery: Mutex::new(Recovery::Soon),
+            echo: OnceLock::new(),
+        }
     }
-    one_node_with_a_wrong_port_stops_no_other(&lab, &node);
-    a_port_that_flaps_moves_an_address_twice_at_the_most(&lab, &node);
-    scene::apply(&lab, &soon_good).unwrap();
-    assert_eq!(processes(&lab, &node), before, "alpha was touched");
-    a_subnet_lost_on_all_nodes_stops_nothing(&lab, &node);
-    assert_eq!(processes(&lab, &node), before, "alpha was touched");
-    a_subnet_lost_on_a_node_moves_its_server(&lab, &node);
-    lab.down().unwrap();
+
+    fn clear(self) {
+        drop(self.echo);
+        self.lab.down().unwrap();
+    }
+
+    /// Has ports recover so from now on.
+    fn recover(&self, recovery: Recovery) {
+        let mut configured = self.recovery.lock().unwrap();
+        if *configured != recovery {
+            scene::apply(&self.lab, &config(&self.lab, recovery)).unwrap();
+            *configured = recovery;
+        }
+    }
+
+    /// Something in alpha's cell that answers.
+    fn echo(&self) -> &Echo {
+        let start = || Echo::start(&self.lab, (&self.node, "alpha"), VIP, "c1").unwrap();
+        self.echo.get_or_init(start)
+    }
+
+    #[track_caller]
+    fn assert_untouched(&self) {
+        let now = processes(&self.lab, &self.node);
+        assert_eq!(now, self.processes, "alpha was touched");
+    }
 }
 
 /// One virtual server with one address, on nodes whose two ports are on the same subnet.
-fn config(lab: &Lab) -> String {
-    scene::config(lab, &[common::SMALL])
+fn config(lab: &Lab, recovery: Recovery) -> String {
+    let config = scene::config(lab, &[common::SMALL])
         .replace(", eth3 = \"lab\"", "")
         .replace(
             "gateway6 = \"fd00:1::254\" }",
             &format!("gateway6 = \"fd00:1::254\", targets = [\"{NOBODY}\"] }}"),
-        )
+        );
+    match recovery {
+        Recovery::Soon => config + "[portwatch]\nrecover_after = 1\n",
+        Recovery::HeldDown => config,
+    }
 }
 
 /// What alpha consists of: none of it is to be restarted.
@@ -85,7 +144,8 @@ fn mend(lab: &Lab, node: &str, port: &str) {
     ports::wait_usable(lab, node, &PORTS, true, SOON).unwrap();
 }
 
-fn a_target_that_never_answers_condemns_nothing(lab: &Lab) {
+fn a_target_that_never_answers_condemns_nothing(stage: &Stage) {
+    let lab = &stage.lab;
     let targets = run(
         lab,
         "n1",
@@ -97,7 +157,9 @@ fn a_target_that_never_answers_condemns_nothing(lab: &Lab) {
     }
 }
 
-fn connections_outlive_cables_pulled_in_turns(lab: &Lab, node: &str, echo: &Echo) {
+fn connections_outlive_cables_pulled_in_turns(stage: &Stage) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
+    let echo = stage.echo();
     let stream = Stream::start(lab, "c1", echo.address()).unwrap();
     let workers = [Worker::nfs("c1", VIP, "/data").unwrap()];
     let ((), reports) = at_work(lab, &workers, || {
@@ -119,7 +181,9 @@ fn connections_outlive_cables_pulled_in_turns(lab: &Lab, node: &str, echo: &Echo
     assert_eq!(workers[0].lost(lab, &reports[0]).unwrap(), 0);
 }
 
-fn a_dead_switch_is_found_though_its_links_are_up(lab: &Lab, node: &str, echo: &Echo) {
+fn a_dead_switch_is_found_though_its_links_are_up(stage: &Stage) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
+    let echo = stage.echo();
     let failed = port(lab, node);
     let prober = Prober::start(lab, "c1", echo.address()).unwrap();
     lab.set_cable(node, &failed, Cable::Dead).unwrap();
@@ -134,7 +198,9 @@ fn a_dead_switch_is_found_though_its_links_are_up(lab: &Lab, node: &str, echo: &
 
 /// A neighbour answers for the gateway, to the very address that asks, but what it sends comes in
 /// through the other port.
-fn forged_answers_keep_no_dead_port_alive(lab: &Lab, node: &str, echo: &Echo) {
+fn forged_answers_keep_no_dead_port_alive(stage: &Stage) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
+    let echo = stage.echo();
     let failed = port(lab, node);
     let script = format!("ip -brief link show {failed} | awk '{{ print $3 }}'");
     let asker = wire::mac(&run(lab, node, &script)).unwrap();
@@ -164,7 +230,8 @@ fn forged_answers_keep_no_dead_port_alive(lab: &Lab, node: &str, echo: &Echo) {
     mend(lab, node, &failed);
 }
 
-fn the_cluster_is_told_while_a_port_is_down_and_not_after(lab: &Lab, node: &str) {
+fn the_cluster_is_told_while_a_port_is_down_and_not_after(stage: &Stage) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
     let failed = port(lab, node);
     lab.set_cable(node, &failed, Cable::Dead).unwrap();
     let told = format!("{failed} silent, 1 VIP on {}", other(&failed));
@@ -204,7 +271,8 @@ fn attribute(lab: &Lab, node: &str, name: &str, value: &str) {
     .unwrap();
 }
 
-fn a_port_that_comes_back_as_another_interface_is_used_again(lab: &Lab, node: &str) {
+fn a_port_that_comes_back_as_another_interface_is_used_again(stage: &Stage) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
     let index = || run(lab, node, "ip -oneline link show eth2 | cut -d : -f 1");
     let before = index();
     lab.replace_port(node, "eth2").unwrap();
@@ -230,10 +298,12 @@ fn a_port_that_comes_back_as_another_interface_is_used_again(lab: &Lab, node: &s
     ports::wait_usable(lab, node, &PORTS, true, SOON).unwrap();
 }
 
-fn one_node_with_a_wrong_port_stops_no_other(lab: &Lab, node: &str) {
+fn one_node_with_a_wrong_port_stops_no_other(stage: &Stage) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
     let wrong = "[nodes.n3]\nports = { eth1 = \"office\", nonsense = \"office\" }\n";
     let right = "[nodes.n3]\nports = { eth1 = \"office\", eth2 = \"office\" }\n";
-    let config = config(lab);
+    stage.recover(Recovery::HeldDown);
+    let config = config(lab, Recovery::HeldDown);
     assert!(config.contains(right), "{config}");
     scene::apply(lab, &config.replace(right, wrong)).unwrap();
     let runs_everywhere = || {
@@ -256,7 +326,9 @@ fn one_node_with_a_wrong_port_stops_no_other(lab: &Lab, node: &str) {
 }
 
 /// With the default hold-down.
-fn a_port_that_flaps_moves_an_address_twice_at_the_most(lab: &Lab, node: &str) {
+fn a_port_that_flaps_moves_an_address_twice_at_the_most(stage: &Stage) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
+    stage.recover(Recovery::HeldDown);
     let (flapping, mark) = (port(lab, node), ports::log_mark(lab, node).unwrap());
     for _ in 0..13 {
         for state in [Cable::Pulled, Cable::Good] {
@@ -269,6 +341,8 @@ fn a_port_that_flaps_moves_an_address_twice_at_the_most(lab: &Lab, node: &str) {
     let moved = moves.get(&VIP.parse::<IpAddr>().unwrap());
     assert!((1..=2).contains(moved.unwrap_or(&0)), "{moves:?}");
     assert_eq!(port(lab, node), other(&flapping));
+    stage.recover(Recovery::Soon);
+    stage.assert_untouched();
 }
 
 fn set_all(lab: &Lab, node: &str, state: Cable) {
@@ -277,7 +351,9 @@ fn set_all(lab: &Lab, node: &str, state: Cable) {
     }
 }
 
-fn a_subnet_lost_on_all_nodes_stops_nothing(lab: &Lab, node: &str) {
+fn a_subnet_lost_on_all_nodes_stops_nothing(stage: &Stage) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
+    stage.recover(Recovery::Soon);
     let workers = [Worker::nfs("c1", VIP, "/data").unwrap()];
     let nodes = lab.plan().node_names();
     nodes.iter().for_each(|n| set_all(lab, n, Cable::Pulled));
@@ -295,9 +371,12 @@ fn a_subnet_lost_on_all_nodes_stops_nothing(lab: &Lab, node: &str) {
         attribute(lab, n, "berth-net-office", "1");
     }
     assert_eq!(scene::node_of(lab, node, "alpha").unwrap(), node);
+    stage.assert_untouched();
 }
 
-fn a_subnet_lost_on_a_node_moves_its_server(lab: &Lab, node: &str) {
+fn a_subnet_lost_on_a_node_moves_its_server(stage: &Stage) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
+    stage.recover(Recovery::Soon);
     let workers = [Worker::nfs("c1", VIP, "/data").unwrap()];
     let ((), reports) = at_work(lab, &workers, || {
         wait_for_work(&workers, &[0], 5, || {})?;
