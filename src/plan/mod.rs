@@ -5,6 +5,7 @@ pub mod budget;
 pub mod detour;
 pub mod directory;
 pub mod holding;
+pub mod mover;
 pub mod name;
 pub mod port;
 pub mod repair;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::address::record::{self, Record, Role};
+use crate::plan::mover::{Duty, Recorded};
 
 /// All of them.
 pub(crate) struct Records {
@@ -44,11 +45,9 @@ impl Records {
         self.changes.as_fd()
     }
 
-    /// Those of the VIPs that are served through a port of this node. Nobody changes one meanwhile, if the
-    /// caller has the lock.
-    pub fn serving(&mut self) -> Vec<Record> {
-        let served = |r: &&Record| r.serving && matches!(r.role, Role::Home | Role::Router(_));
-        self.all().values().filter(served).cloned().collect()
+    /// All, as the mover's decisions have them. Nobody changes one meanwhile, if the caller has the lock.
+    pub fn views(&mut self) -> Vec<Recorded> {
+        self.all().values().map(view).collect()
     }
 
     /// All, by their names.
@@ -67,16 +66,35 @@ impl Records {
     }
 }
 
+/// A record, as the mover's decisions have it.
+fn view(record: &Record) -> Recorded {
+    Recorded {
+        request: record.request(),
+        serving: record.serving,
+        duty: match &record.role {
+            Role::Home => Duty::Serve,
+            Role::Router(_) => Duty::Route,
+            Role::Detour(leg) => Duty::Detour {
+                known: leg.is_some(),
+            },
+            Role::Stranded(_) | Role::Ending(_) => Duty::Nothing,
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::record::Wish;
+    use crate::address::record::{Path as Way, Wish};
 
     #[test]
     fn a_change_is_seen_at_once_and_so_is_a_new_directory() {
         let dir = tempfile::tempdir().unwrap();
         let mut records = Records::open(dir.path()).unwrap();
-        let vips = |records: &mut Records| records.serving().len();
+        let vips = |records: &mut Records| {
+            let served = records.views().into_iter().filter(Recorded::is_served);
+            served.count()
+        };
         let write = |n: u8, serving: bool| {
             let wish = Wish {
                 vserver: "alpha".into(),
@@ -109,5 +127,30 @@ mod tests {
         fs::create_dir(record::directory(dir.path())).unwrap();
         write(3, true);
         assert_eq!(vips(&mut records), 1);
+    }
+
+    #[test]
+    fn a_vip_that_this_node_routes_for_has_no_use_for_other_subnets_ports() {
+        let wish = Wish {
+            vserver: "alpha".into(),
+            vip: [10, 1, 0, 50].into(),
+            subnet: None,
+            gateway: None,
+            ports: None,
+            routed: true,
+            reroute: true,
+        };
+        let way = Way {
+            node: "n1".into(),
+            subnet: "lab".into(),
+            port: "c0".into(),
+            address: [10, 2, 0, 1].into(),
+            macs: vec![[2, 0, 0, 0, 0, 1]],
+            own: [10, 2, 0, 2].into(),
+        };
+        let routed = |role| view(&Record::new(&wish, role)).request.routed;
+        assert!(routed(Role::Home));
+        // What came in there would not be passed on.
+        assert!(!routed(Role::Router(way)));
     }
 }

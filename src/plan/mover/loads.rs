@@ -1,0 +1,61 @@
+//! What each VIP moves, from counters that are read now and then.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Instant;
+
+#[derive(Debug, Default)]
+pub(super) struct Loads {
+    /// Bytes, at `at`.
+    counted: BTreeMap<IpAddr, u64>,
+    at: Option<Instant>,
+    /// Bytes a second.
+    rates: BTreeMap<IpAddr, u64>,
+}
+
+impl Loads {
+    pub fn take(&mut self, counted: BTreeMap<IpAddr, u64>, now: Instant) {
+        let since = self.at.map(|at| now.saturating_duration_since(at));
+        let milliseconds = since.map_or(0, |d| d.as_millis());
+        if milliseconds > 0 {
+            let rate = |(vip, bytes): (&IpAddr, &u64)| {
+                // A counter that has begun anew counts from nothing.
+                let before = self.counted.get(vip).filter(|b| *b <= bytes);
+                let grown = u128::from(bytes - before.unwrap_or(&0));
+                let rate = grown * 1000 / milliseconds;
+                (*vip, u64::try_from(rate).unwrap_or(u64::MAX))
+            };
+            self.rates = counted.iter().map(rate).collect();
+        }
+        self.counted = counted;
+        self.at = Some(now);
+    }
+
+    /// Bytes a second.
+    pub fn of(&self, vip: IpAddr) -> u64 {
+        self.rates.get(&vip).copied().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_load_is_what_a_counter_has_grown_by() {
+        let (vip, start) = (IpAddr::from([10, 1, 0, 50]), Instant::now());
+        let mut loads = Loads::default();
+        loads.take([(vip, 1_000_000)].into(), start);
+        assert_eq!(loads.of(vip), 0);
+        let later = start + Duration::from_secs(5);
+        loads.take([(vip, 6_000_000)].into(), later);
+        assert_eq!(loads.of(vip), 1_000_000);
+        // The VIP was stopped and started: its counter is a new one.
+        loads.take([(vip, 500)].into(), later + Duration::from_secs(5));
+        assert_eq!(loads.of(vip), 100);
+        loads.take(BTreeMap::new(), later + Duration::from_secs(10));
+        assert_eq!(loads.of(vip), 0);
+    }
+}

@@ -1,0 +1,150 @@
+//! What is done under the lock of the addresses' agents, only to VIPs that these have started and not begun to stop.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::{Duty, Placement, Recorded};
+use crate::plan::vip::{Behind, Desired, Object, Observed, Problem, Request, Step, start_all};
+use crate::types::Family;
+
+/// What is still to be done under the lock.
+#[derive(Debug)]
+pub struct Rest {
+    /// The ports that VIPs have moved to.
+    pub(super) targets: BTreeMap<IpAddr, String>,
+    /// Whether everything of all VIPs is to be looked for.
+    pub(super) everything: bool,
+    pub(super) since: Instant,
+    /// When the lock is tried again.
+    pub(super) at: Instant,
+    /// Whether it was told that this takes long.
+    pub(super) told: bool,
+}
+
+/// VIPs that need something, as they were found under the lock.
+#[derive(Debug)]
+pub struct Work {
+    /// What they need, at the ports they have moved to or are at.
+    requests: Vec<Request>,
+    /// The ports that VIPs have moved to.
+    targets: BTreeMap<IpAddr, String>,
+}
+
+/// What is to be changed.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// The VIPs that nothing can be done for.
+    pub problems: Vec<(IpAddr, Problem)>,
+    /// The steps.
+    pub steps: Vec<Step>,
+    /// What is to be announced once the steps are done: proxy entries that somebody had taken away. Those of moves
+    /// were announced before.
+    pub announce: Vec<Placement>,
+    /// What is to be announced again and again after that.
+    pub announce_again: Vec<Placement>,
+}
+
+impl Rest {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            targets: BTreeMap::new(),
+            everything: false,
+            since: now,
+            at: now,
+            told: false,
+        }
+    }
+
+    /// The VIPs that this is about, by what is on record and in the kernel while the lock is held.
+    pub fn work(&self, records: &[Recorded], seen: &Observed) -> Work {
+        let targets = still_good(&self.targets, seen);
+        let concerned = records.iter().filter(|record| self.concerns(record));
+        let mut concerned: Vec<&Recorded> = concerned.collect();
+        if self.everything {
+            concerned.extend(detoured(records));
+        }
+        let requests = concerned
+            .into_iter()
+            .filter(|record| record.is_alive(seen))
+            .map(|record| Request {
+                prefer: targets.get(&record.request.vip).cloned(),
+                ..record.request.clone()
+            });
+        Work {
+            requests: requests.collect(),
+            targets,
+        }
+    }
+
+    fn concerns(&self, record: &Recorded) -> bool {
+        record.is_served() && (self.everything || self.targets.contains_key(&record.request.vip))
+    }
+}
+
+impl Work {
+    /// The VIPs, each with the interfaces whose kernel settings [`Self::changes`] has to know.
+    pub fn links(&self, seen: &Observed) -> Vec<(IpAddr, Vec<String>)> {
+        let links = |request: &Request| (request.vip, request.links(seen));
+        self.requests.iter().map(links).collect()
+    }
+
+    /// What is to be changed, by what the kernel has, the settings included.
+    pub fn changes(self, mut seen: Observed) -> Changes {
+        let behind_cells = self
+            .requests
+            .iter()
+            .filter(|request| matches!(request.behind, Behind::Cell(_)));
+        for Request { vip, .. } in behind_cells {
+            // What is inside the cell is its agent's affair, and nothing takes it away.
+            seen.objects.insert(Object::Address(*vip));
+            seen.objects.insert(Object::CellRoute(Family::of(vip)));
+        }
+        let mut changes = Changes::default();
+        let mut desired = Vec::new();
+        for request in &self.requests {
+            match Desired::new(request, &seen) {
+                Ok(one) => desired.push(one),
+                Err(problem) => changes.problems.push((request.vip, problem)),
+            }
+        }
+        changes.steps = start_all(&desired, &seen);
+        let mended = changes.steps.iter().filter_map(|step| match step {
+            Step::Add(Object::Proxy(port, vip)) => Some(Placement::new(*vip, port)),
+            _ => None,
+        });
+        changes.announce = mended
+            .filter(|placement| !self.targets.contains_key(&placement.vip))
+            .collect();
+        let moved = self.targets.into_iter();
+        let moved = moved.map(|(vip, port)| Placement { vip, port });
+        changes.announce_again = changes.announce.iter().cloned().chain(moved).collect();
+        changes
+    }
+}
+
+/// The VIPs that another node is known to route for. One that comes home is its agent's already.
+fn detoured(records: &[Recorded]) -> impl Iterator<Item = &Recorded> {
+    let is_detour = |record: &Recorded| matches!(record.duty, Duty::Detour { .. });
+    let at_home: BTreeSet<IpAddr> = records
+        .iter()
+        .filter(|record| !is_detour(record))
+        .map(|record| record.request.vip)
+        .collect();
+    records.iter().filter(move |record| {
+        record.serving
+            && record.duty == Duty::Detour { known: true }
+            && !at_home.contains(&record.request.vip)
+    })
+}
+
+/// Of the ports that VIPs have moved to, those that are still worth to be at: the lock may have been waited for,
+/// and what was decided on comes before all else.
+pub(super) fn still_good(
+    targets: &BTreeMap<IpAddr, String>,
+    seen: &Observed,
+) -> BTreeMap<IpAddr, String> {
+    let is_good = |port: &str| seen.link(port).is_some_and(|link| seen.is_usable(link));
+    let kept = targets.iter().filter(|(_, port)| is_good(port));
+    kept.map(|(vip, port)| (*vip, port.clone())).collect()
+}
