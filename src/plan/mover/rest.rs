@@ -29,6 +29,8 @@ pub struct Work {
     requests: Vec<Request>,
     /// The ports that VIPs have moved to.
     targets: BTreeMap<IpAddr, String>,
+    /// What is nobody's any more.
+    strays: Vec<Object>,
 }
 
 /// What is to be changed.
@@ -71,9 +73,11 @@ impl Rest {
                 prefer: targets.get(&record.request.vip).cloned(),
                 ..record.request.clone()
             });
+        let strays = self.everything.then(|| strays(records, seen));
         Work {
             requests: requests.collect(),
             targets,
+            strays: strays.unwrap_or_default(),
         }
     }
 
@@ -101,6 +105,10 @@ impl Work {
             seen.objects.insert(Object::CellRoute(Family::of(vip)));
         }
         let mut changes = Changes::default();
+        for stray in self.strays {
+            seen.objects.remove(&stray);
+            changes.steps.push(Step::Remove(stray));
+        }
         let mut desired = Vec::new();
         for request in &self.requests {
             match Desired::new(request, &seen) {
@@ -108,7 +116,7 @@ impl Work {
                 Err(problem) => changes.problems.push((request.vip, problem)),
             }
         }
-        changes.steps = start_all(&desired, &seen);
+        changes.steps.extend(start_all(&desired, &seen));
         let mended = changes.steps.iter().filter_map(|step| match step {
             Step::Add(Object::Proxy(port, vip)) => Some(Placement::new(*vip, port)),
             _ => None,
@@ -136,6 +144,21 @@ fn detoured(records: &[Recorded]) -> impl Iterator<Item = &Recorded> {
             && record.duty == Duty::Detour { known: true }
             && !at_home.contains(&record.request.vip)
     })
+}
+
+/// The proxy entries of VIPs that are not on record, and that nothing else is there of: a start makes them last, and
+/// a stop leaves none. A daemon that was killed in the middle of a move did not come to read the record again, and the
+/// VIP may be in service on another node by now. Where more of a VIP is there, its record may just not have been
+/// readable.
+fn strays(records: &[Recorded], seen: &Observed) -> Vec<Object> {
+    let on_record: BTreeSet<IpAddr> = records.iter().map(|record| record.request.vip).collect();
+    let is_proxy = |object: &&Object| matches!(object, Object::Proxy(..));
+    let others = seen.objects.iter().filter(|object| !is_proxy(object));
+    let in_use: BTreeSet<IpAddr> = others.filter_map(Object::vip).collect();
+    let is_stray = |vip: IpAddr| !on_record.contains(&vip) && !in_use.contains(&vip);
+    let proxies = seen.objects.iter().filter(is_proxy);
+    let found = proxies.filter(|proxy| proxy.vip().is_some_and(is_stray));
+    found.cloned().collect()
 }
 
 /// Of the ports that VIPs have moved to, those that are still worth to be at: the lock may have been waited for,

@@ -70,9 +70,9 @@ impl World {
         self.seen.objects.iter().filter(is_proxy).collect()
     }
 
-    fn finish(&mut self, moves: &[Move]) {
+    fn finish(&mut self, moves: &[Move], extent: Extent) {
         let (mut mover, now) = (Mover::default(), Instant::now());
-        mover.moved(moves, Extent::Everything, now);
+        mover.moved(moves, extent, now);
         let work = mover.take_rest().unwrap().work(&self.records, &self.seen);
         let changes = work.changes(self.seen.clone());
         carry_out(&changes.steps, &mut self.seen);
@@ -154,18 +154,21 @@ impl Actor {
             }
             Part::Hurry => self.steps = self.haste.steps.iter().cloned().rev().collect(),
             Part::TakeBack => self.steps = self.haste.taken_back(&self.records),
-            Part::Rest => world.finish(&Self::moves()),
-            Part::Mend => world.finish(&[]),
+            Part::Rest => world.finish(&Self::moves(), Extent::Moves),
+            Part::Mend => world.finish(&[], Extent::Everything),
         }
     }
 }
+
+/// What both can see, and how far each of the two is.
+type State = (World, Actor, Actor);
 
 /// All orders in which two actors' acts can come.
 #[derive(Default)]
 struct Orders {
     /// How many orders there are from each state on, and how many of them leave an address at a port: most states
     /// are come to in many orders.
-    known: Vec<((World, Actor, Actor), (u64, u64))>,
+    known: Vec<(State, (u64, u64))>,
 }
 
 impl Orders {
@@ -249,4 +252,21 @@ fn who_looks_before_he_has_done_his_own_part_leaves_an_address_behind() {
     assert!(left > 0);
     let (_, left) = orders(&Actor::new(STOP), &Actor::new(READS_FIRST));
     assert!(left > 0);
+}
+
+/// A daemon that was killed reads no record again: what it has left is found by the next one.
+#[test]
+fn a_daemon_that_is_killed_in_a_move_leaves_no_address_for_longer_than_the_next_one_takes() {
+    for acts in 0..8 {
+        let killed = Actor {
+            acts,
+            ..Actor::new(MOVE)
+        };
+        let (all, left) = orders(&Actor::new(STOP), &killed);
+        assert_eq!(left, 0, "of {all} orders, killed after {acts} acts");
+
+        let (mut world, mut alone) = (World::new(), killed);
+        while alone.advance(&mut world) == Progress::Made {}
+        assert_eq!(world.answering().len(), 1, "killed after {acts} acts");
+    }
 }

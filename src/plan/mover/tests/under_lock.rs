@@ -1,6 +1,7 @@
 //! The rest: when the lock is tried, and what is done under it.
 
 use super::*;
+use crate::plan::vip::Element;
 
 #[test]
 fn a_port_that_has_failed_since_it_was_decided_on_is_no_target_any_more() {
@@ -201,4 +202,26 @@ fn a_vip_that_nothing_can_be_done_for_holds_up_no_other() {
     let troubled: Vec<IpAddr> = changes.problems.iter().map(|(vip, _)| *vip).collect();
     assert_eq!(troubled, [IpAddr::from([192, 0, 2, 1])]);
     assert_eq!(changes.announce.len(), 1);
+}
+
+#[test]
+fn an_address_that_nothing_else_is_left_of_answers_no_more() {
+    let mut stopping = served(vip(2));
+    stopping.serving = false;
+    let records = [served(vip(1)), stopping];
+    let to_cell = Object::Element(Element::To(vip(4), "b-alpha".into()));
+    let mut seen = node(&[1, 2, 3, 4].map(|n| ("p0", vip(n))));
+    seen.objects.insert(to_cell);
+    let removed = |extent, moves: &[Move]| {
+        let changes = work(moves, extent, &records, &seen).changes(seen.clone());
+        let proxies = changes.steps.into_iter().filter_map(|step| match step {
+            Step::Remove(Object::Proxy(_, vip)) => Some(vip),
+            _ => None,
+        });
+        proxies.collect::<Vec<IpAddr>>()
+    };
+    // What is on record is its agent's affair, and of the last one the record may not have been readable.
+    assert_eq!(removed(Extent::Everything, &[]), [vip(3)]);
+    let of_a_move = removed(Extent::Moves, &[change(vip(1), "p1", "p0")]);
+    assert!(of_a_move.is_empty(), "{of_a_move:?}");
 }
