@@ -5,7 +5,6 @@ use std::os::fd::BorrowedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::change::{ATTEMPTS, announce, error_of, fit, observe, own, state_of};
 use super::hindrance::{Found, barrier, unhindered};
 use super::kernel::Kernel;
 use super::place::{Place, routing};
@@ -13,6 +12,7 @@ use super::record::{Record, Role, Wish, detour_name};
 use super::report;
 use super::rival::{self, Sought};
 use super::service::Service;
+use crate::address::change::{ATTEMPTS, announce, error_of, fit, observe, own, state_of};
 use crate::cell::network;
 use crate::log;
 use crate::ocf::{Error, Explain, State, step};

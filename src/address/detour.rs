@@ -4,7 +4,6 @@
 use std::os::fd::BorrowedFd;
 
 use super::change::{ATTEMPTS, error_of, observe};
-use super::lock::Lock;
 use super::noting::Noted;
 use super::place::Place;
 use super::record::{Path as Way, Record, Role, Wish, detour_name};
@@ -15,6 +14,7 @@ use crate::log;
 use crate::ocf::{Error, State, step};
 use crate::plan::vip::{self, Desired, Object, Observed, Request, Step};
 use crate::sys::announce::Wire;
+use crate::sys::lock::Lock;
 use crate::types::Family;
 
 impl Service<'_> {

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::kernel::Kernel;
-use super::lock::{Lock, lock};
+use super::lock::lock;
 use crate::ocf::Error;
 use crate::runtime::paths::RUNTIME;
+use crate::sys::lock::Lock;
 
 /// One resource of this agent.
 #[derive(Debug)]

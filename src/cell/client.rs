@@ -1,17 +1,15 @@
 //! The agents' way to the keeper of a cell: finding it, starting it, asking it.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{Flock, FlockArg};
-
 use super::network;
 use super::protocol::{self, KEEPER, Reply, Request};
 use crate::runtime::channel::{Channel, wait_readable};
 use crate::runtime::daemon::{self, Call};
+use crate::sys::lock::{self, Lock};
 use crate::sys::{message, namespace};
 
 /// How long a keeper may take to answer what it can answer at once.
@@ -222,7 +220,7 @@ impl Client {
 ///
 /// # Errors
 /// As [`lock`].
-pub fn lock_keeper(vserver: &str, deadline: Instant) -> io::Result<Flock<File>> {
+pub fn lock_keeper(vserver: &str, deadline: Instant) -> io::Result<Lock> {
     let path = protocol::directory(vserver).join("keeper.lock");
     daemon::lock(&path, &format!("keeper of {vserver}"), deadline)
 }
@@ -235,22 +233,8 @@ fn make_directory(vserver: &str) -> io::Result<PathBuf> {
     Ok(directory)
 }
 
-fn lock(vserver: &str, deadline: Instant) -> io::Result<Flock<File>> {
+fn lock(vserver: &str, deadline: Instant) -> io::Result<Lock> {
     let path = make_directory(vserver)?.join("lock");
-    let mut file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|e| message(e, format_args!("open {}", path.display())))?;
-    loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((_, e)) if Instant::now() >= deadline => {
-                return Err(message(e.into(), format_args!("lock {}", path.display())));
-            }
-            Err((same, _)) => file = same,
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    Lock::take(lock::open(&path)?, deadline)
+        .map_err(|e| message(e, format_args!("lock {}", path.display())))
 }

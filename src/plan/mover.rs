@@ -34,8 +34,8 @@ pub use self::rest::{Changes, Rest, Work};
 /// How long an address's agent may keep the lock before that is worth a word: a start makes the nftables tables
 /// under it.
 const LOCK_LIMIT: Duration = Duration::from_secs(5);
-/// How soon the lock is tried again.
-const LOCK_PAUSE: Duration = Duration::from_millis(2);
+/// How soon portwatch, which waits for nothing, tries the lock of the addresses' agents again.
+pub const LOCK_PAUSE: Duration = Duration::from_millis(2);
 /// What there is to tell when the lock is not to be had.
 const LOCKED_OUT: &str =
     "an address's agent keeps vip.lock: VIPs are at their ports, but what was lost is not mended";

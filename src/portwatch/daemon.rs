@@ -12,12 +12,10 @@ mod sources;
 mod spare;
 mod take_over;
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::Flock;
 use nix::sys::signalfd::SignalFd;
 
 use self::agents::CLIENTS;
@@ -41,6 +39,7 @@ use crate::runtime::daemon;
 use crate::runtime::listener::Listener;
 use crate::runtime::paths::RUNTIME;
 use crate::sys::announce::Ear;
+use crate::sys::lock::Lock;
 use crate::sys::netlink::{Events, Socket};
 
 /// How often it is looked what the cluster has on record: the other nodes' addresses, and whether it still knows
@@ -87,7 +86,7 @@ pub(crate) fn main() -> i32 {
     }
 }
 
-fn begin(env: &Env, runtime: &Path) -> Result<(Daemon, Flock<File>), Error> {
+fn begin(env: &Env, runtime: &Path) -> Result<(Daemon, Lock), Error> {
     let settings = Settings::read(env)?;
     let begun = Instant::now();
     // SAFETY: this process has just been executed, and nothing before this line opens anything for good.

@@ -12,7 +12,6 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -22,14 +21,13 @@ use super::job;
 use crate::log;
 use crate::sys::cgroup;
 use crate::sys::command::command;
+use crate::sys::lock::{self, Lock};
 use crate::sys::{message, namespace};
 
 /// How long a killed daemon is waited for.
 const KILLED_LIMIT: Duration = Duration::from_millis(500);
 /// The least that spares anything at all; -1000 would be never, also of a daemon that has run wild.
 const OOM_SCORE: &CStr = c"-900";
-/// How often a lock is tried.
-const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// A daemon to start.
 #[derive(Debug, Clone, Copy)]
@@ -224,26 +222,11 @@ pub fn answer(text: &str) {
 ///
 /// # Errors
 /// If the one before it still holds it at `deadline`.
-pub fn lock(path: &Path, what: &str, deadline: Instant) -> io::Result<Flock<File>> {
-    let mut file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(|e| message(e, format_args!("open {}", path.display())))?;
-    loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((_, e)) if Instant::now() >= deadline => {
-                return Err(message(
-                    e.into(),
-                    format_args!("another {what} does not end"),
-                ));
-            }
-            Err((same, _)) => file = same,
-        }
-        std::thread::sleep(LOCK_PAUSE);
-    }
+pub fn lock(path: &Path, what: &str, deadline: Instant) -> io::Result<Lock> {
+    Lock::take(lock::open(path)?, deadline).map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock => message(e, format_args!("another {what} does not end")),
+        _ => message(e, format_args!("lock {}", path.display())),
+    })
 }
 
 /// Has signals wait in a descriptor: those that ask to end, and that of a child's end.

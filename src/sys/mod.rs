@@ -7,6 +7,7 @@ pub mod command;
 pub mod device;
 pub mod ethtool;
 pub mod keyring;
+pub mod lock;
 pub mod locks;
 pub mod memory;
 pub mod mount;

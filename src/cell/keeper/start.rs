@@ -1,11 +1,8 @@
 //! How a keeper comes to life: a process of its own, one per cell, behind a socket.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};
-
-use nix::fcntl::Flock;
 
 use super::{Cgroup, FIRST_MEMBER_LIMIT, Keeper};
 use crate::cell::keeper::sentinel::Sentinel;
@@ -14,6 +11,7 @@ use crate::log;
 use crate::runtime::daemon;
 use crate::runtime::listener::Listener;
 use crate::sys::announce::repeat::Announcing;
+use crate::sys::lock::Lock;
 
 /// How long a keeper waits for the one before it to end.
 const PREDECESSOR_LIMIT: Duration = Duration::from_secs(20);
@@ -46,7 +44,7 @@ pub fn main(vserver: &str) -> i32 {
     }
 }
 
-fn begin(vserver: &str) -> io::Result<(Keeper, Flock<File>)> {
+fn begin(vserver: &str) -> io::Result<(Keeper, Lock)> {
     // SAFETY: this process has just been executed.
     unsafe { daemon::detach(c"berth-keeper")? };
     daemon::protect();

@@ -1,11 +1,9 @@
 //! How one daemon follows another: after an upgrade, or where one was killed and lives on.
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::Flock;
 use nix::sys::signalfd::SignalFd;
 
 use crate::address::report;
@@ -16,6 +14,7 @@ use crate::portwatch::mover::Mover;
 use crate::portwatch::protocol::{DAEMON, Reply, Request};
 use crate::runtime::daemon;
 use crate::sys::announce::Ear;
+use crate::sys::lock::Lock;
 use crate::sys::netlink::{Events, Socket};
 use crate::sys::nft;
 
@@ -28,7 +27,7 @@ const PROTOCOLS: [u8; 2] = [190, 191];
 
 /// Has a daemon that is still there leave everything to this one, and takes its lock. It may be of a version
 /// that does not know of that: then it is killed, after which all is as well. Says whether there was one.
-pub(super) fn take_over(runtime: &Path) -> Result<(Flock<File>, bool), Error> {
+pub(super) fn take_over(runtime: &Path) -> Result<(Lock, bool), Error> {
     let file = report::lock_file(runtime);
     let lock = |patience| daemon::lock(&file, "portwatch", Instant::now() + patience);
     let Some((channel, process)) = connection()? else {

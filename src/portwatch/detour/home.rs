@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use super::cells::Cells;
 use super::turn::Turn;
 use super::{Surroundings, service};
-use crate::address::lock::LOCK_PAUSE;
 use crate::address::place::Place;
 use crate::address::record::{Leg, Record, Role, Wish, detour_name};
 use crate::log;
 use crate::plan::attribute::Values;
 use crate::plan::detour::{Claim, choose, parse};
+use crate::plan::mover::LOCK_PAUSE;
 use crate::portwatch::watch::Crossing;
 
 /// How long after something has happened the routers are asked for without a pause worth mentioning,

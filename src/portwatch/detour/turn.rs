@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use crate::address::lock::{Lock, try_lock};
+use crate::address::lock::try_lock;
 use crate::log;
+use crate::sys::lock::Lock;
 
 /// It is tried for once, when it is first needed, and kept for all changes of the moment: nothing waits for it.
 #[derive(Debug)]
