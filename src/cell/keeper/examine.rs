@@ -2,7 +2,6 @@
 //! In the child that mounts, since all of it may block.
 
 use std::fs;
-use std::io;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -39,14 +38,13 @@ pub fn examine(kind: FsKind, device: &Device, options: &Options, failure: &Failu
         culprit: None,
         unreplayed: None,
     };
-    // What is busy says nothing of itself, and may be free the next moment.
-    let is_busy = failure.errno == libc::EBUSY;
-    if evidence.storage == Storage::Readable && evidence.twin.is_none() && !is_busy {
+    let is_sound_beneath = evidence.storage == Storage::Readable && evidence.twin.is_none();
+    if is_sound_beneath && !evidence.asked.is_busy() {
         let try_with = |options: &Options| match mount::create(kind, device, options) {
             Ok(_) => Outcome::Mounted,
             Err(failure) => Outcome::Failed(failed(&failure)),
         };
-        if options.has_specific() || failure.errno == libc::EIO {
+        if evidence.asked.is_to_be_tried_plain(options.has_specific()) {
             evidence.plain = Some(try_with(&options.plain()));
         }
         if evidence.plain == Some(Outcome::Mounted) {
@@ -89,14 +87,8 @@ pub fn storage(device: &Device) -> Storage {
     }
     match device.read_superblock(soon()) {
         Ok(_) => Storage::Readable,
-        Err(e) if is_gone(&e) => Storage::Gone,
-        Err(_) => Storage::Unreadable,
+        Err(e) => Storage::of_unread(e.raw_os_error()),
     }
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    let numbers = [libc::ENOENT, libc::ENXIO, libc::ENODEV, libc::ENOMEDIUM];
-    error.raw_os_error().is_some_and(|n| numbers.contains(&n))
 }
 
 fn soon() -> Instant {

@@ -27,6 +27,19 @@ pub struct Failed {
     pub words: Vec<String>,
 }
 
+impl Failed {
+    /// Whether it says nothing of the file system: what is busy may be free the next moment.
+    pub const fn is_busy(&self) -> bool {
+        self.errno == EBUSY
+    }
+
+    /// Whether a mount without options shows more: there are some that it may have failed by, or it was EIO, which
+    /// need not be so the next moment.
+    pub const fn is_to_be_tried_plain(&self, has_options: bool) -> bool {
+        has_options || self.errno == EIO
+    }
+}
+
 /// What is known of a mount that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence {
@@ -36,8 +49,7 @@ pub struct Evidence {
     pub storage: Storage,
     /// Another device of this node that has the same UUID and is mounted.
     pub twin: Option<String>,
-    /// The mount again, without options: if there are any that it may have failed by, or if it was EIO, which
-    /// need not be so the next moment.
+    /// The mount again, without options: see [`Failed::is_to_be_tried_plain`].
     pub plain: Option<Outcome>,
     /// Of the options, the one that fails alone where a mount without any does not.
     pub culprit: Option<String>,
@@ -54,6 +66,16 @@ pub enum Storage {
     Unreadable,
     /// It is not there any more.
     Gone,
+}
+
+impl Storage {
+    /// What a device is whose superblock could not be read, with this error number if there was one.
+    pub const fn of_unread(errno: Option<i32>) -> Self {
+        match errno {
+            Some(ENOENT | ENXIO | ENODEV | ENOMEDIUM) => Self::Gone,
+            _ => Self::Unreadable,
+        }
+    }
 }
 
 /// What that proves.
@@ -143,10 +165,14 @@ pub fn diagnose(kind: FsKind, evidence: &Evidence) -> Finding {
 // Numbers of asm-generic/errno*.h, here because this module knows only the standard library.
 const ENOENT: i32 = 2;
 const EIO: i32 = 5;
+const ENXIO: i32 = 6;
+const EBUSY: i32 = 16;
+const ENODEV: i32 = 19;
 const EINVAL: i32 = 22;
 const EBADMSG: i32 = 74;
 const ESTALE: i32 = 116;
 const EUCLEAN: i32 = 117;
+const ENOMEDIUM: i32 = 123;
 
 /// EUCLEAN and EBADMSG are the kernel's EFSCORRUPTED and EFSBADCRC. EIO is btrfs's word for what it reads and
 /// can't believe, and everybody's for what can't be read. EINVAL can be a superblock that makes no sense, ENOENT
@@ -239,7 +265,30 @@ mod tests {
         }
     }
 
-    const EBUSY: i32 = 16;
+    #[test]
+    fn only_what_may_have_failed_by_an_option_or_for_a_moment_is_tried_without_options() {
+        let tried = |errno, has_options| failed(errno, &[]).is_to_be_tried_plain(has_options);
+        for errno in [EIO, EINVAL, EUCLEAN, EBADMSG, ENOENT, ESTALE] {
+            assert!(tried(errno, true), "{errno}");
+            assert_eq!(tried(errno, false), errno == EIO, "{errno}");
+            assert!(!failed(errno, &[]).is_busy(), "{errno}");
+        }
+        assert!(failed(EBUSY, &[]).is_busy());
+    }
+
+    #[test]
+    fn storage_that_is_not_there_is_told_from_what_can_t_be_read() {
+        for gone in [ENOENT, ENXIO, ENODEV, ENOMEDIUM] {
+            assert_eq!(Storage::of_unread(Some(gone)), Storage::Gone, "{gone}");
+        }
+        for unread in [Some(EIO), Some(EBADMSG), None] {
+            assert_eq!(
+                Storage::of_unread(unread),
+                Storage::Unreadable,
+                "{unread:?}"
+            );
+        }
+    }
 
     #[test]
     fn only_error_numbers_of_damage_prove_it_without_words() {
