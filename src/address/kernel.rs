@@ -16,7 +16,8 @@ use crate::address::terms::{element_of, filter, object_of, own, rule_from, rule_
 use crate::cell::network::{self, INSIDE, default_route};
 use crate::log;
 use crate::plan::vip::{
-    Element, Link, Object, Observed, Out, Route, STAND_IN, Step, TO_TABLE, setting_keys,
+    ANNOUNCED_PROTOCOL, Element, Link, Object, Observed, Out, PROTOCOL, Route, STAND_IN, Step,
+    TO_TABLE, setting_keys,
 };
 use crate::sys::announce::Announcement;
 use crate::sys::netlink::{
@@ -26,11 +27,6 @@ use crate::sys::nft::{self, Barrier, Passage, Standing};
 use crate::sys::state;
 use crate::sys::sysctl::{FORWARD_ALL_IPV6, Record};
 use crate::types::Family;
-
-/// The maker of all that berth makes: `rtm_protocol` and its likes.
-pub(crate) const PROTOCOL: u8 = 190;
-/// The maker of the routes that a routing daemon may announce.
-const ANNOUNCED: u8 = 191;
 
 /// Where it is noted at which of the kernel's changes the tables were found whole.
 const WHOLE: &str = "nft.whole";
@@ -216,7 +212,7 @@ impl Kernel {
     }
 
     fn observe_routing(&mut self, family: Family, seen: &mut Observed) -> io::Result<()> {
-        let [own, announced] = [(None, PROTOCOL), (Some(TO_TABLE), ANNOUNCED)].map(filter);
+        let [own, announced] = [(None, PROTOCOL), (Some(TO_TABLE), ANNOUNCED_PROTOCOL)].map(filter);
         let mut routes = self.route.routes(family, own)?;
         routes.extend(self.route.routes(family, announced)?);
         for route in routes {
@@ -228,7 +224,7 @@ impl Kernel {
                 to: route.destination,
                 metric: route.metric,
                 out,
-                announced: route.protocol == ANNOUNCED,
+                announced: route.protocol == ANNOUNCED_PROTOCOL,
             }));
         }
         let rules = self.route.rules(family)?;
@@ -472,7 +468,7 @@ impl Kernel {
             table: route.table,
             metric: route.metric,
             protocol: match route.announced {
-                true => ANNOUNCED,
+                true => ANNOUNCED_PROTOCOL,
                 false => PROTOCOL,
             },
             rto_min: None,

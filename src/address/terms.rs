@@ -4,8 +4,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::kernel::PROTOCOL;
-use crate::plan::vip::{Action, Element, Incoming, Object, Rule};
+use crate::plan::vip::{Action, Element, Incoming, Object, PROTOCOL, Rule};
 use crate::sys::netlink::{self, Address, Mac, RouteFilter, Scope};
 use crate::sys::nft;
 

@@ -262,6 +262,8 @@ fn validate_here(context: &Context<'_>) -> Result<State, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ocf::param::Declared;
+    use crate::plan::vip::{ANNOUNCED_PROTOCOL, TO_TABLE};
 
     #[test]
     fn a_lock_that_somebody_keeps_is_waited_for_in_vain_and_its_holder_named() {
@@ -326,5 +328,11 @@ mod tests {
             "{error}"
         );
         assert!(ports(" ").is_err());
+    }
+
+    #[test]
+    fn a_routing_daemon_is_told_of_the_numbers_that_routes_have() {
+        let numbers = format!("table {TO_TABLE} with the protocol number {ANNOUNCED_PROTOCOL}");
+        assert!(ANNOUNCE.spec().longdesc.contains(&numbers));
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
-use crate::plan::vip::{SHUT_RULE, cell_link, cell_mac, is_cell_link};
+use crate::plan::vip::{PROTOCOL, SHUT_RULE, cell_link, cell_mac, is_cell_link};
 use crate::sys::namespace;
 use crate::sys::netlink::{
     Action, Incoming, Link, LinkChange, Mac, Route, Rule, Socket, Veth, Via,
@@ -22,9 +22,6 @@ pub const INSIDE: &str = "eth0";
 
 /// The table that routes are in when none is named: `RT_TABLE_MAIN`.
 const MAIN: u32 = 254;
-
-/// The owner of berth's routes: `rtm_protocol`.
-const PROTOCOL: u8 = 190;
 
 /// Shortest retransmission time-out towards clients: the kernel's 200 ms would make an outage of
 /// 20 ms, such as a port's failover, ten times as long.

@@ -17,7 +17,7 @@ use crate::cell::cgroup;
 use crate::cell::init::root;
 use crate::config::problem::Problem;
 use crate::config::{Config, subnet_of};
-use crate::plan::vip::cell_link;
+use crate::plan::vip::{CELL_LINK_PREFIX, cell_link};
 use crate::sys::device::DeviceSpec;
 use crate::sys::nft::{self, Barrier, Passage};
 use crate::types::Family;
@@ -53,7 +53,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
     // Only root may ask, and a kernel without nftables has none; the agents say so in their time.
     warnings.extend(barriers(config).into_iter().flatten().map(|barrier| {
         format!(
-            "{barrier} drops what virtual servers receive and send: have it accept what comes from or goes to interfaces called b-… (iifname \"b-*\", oifname \"b-*\")"
+            "{barrier} drops what virtual servers receive and send: have it accept what comes from or goes to interfaces called {CELL_LINK_PREFIX}… (iifname \"{CELL_LINK_PREFIX}*\", oifname \"{CELL_LINK_PREFIX}*\")"
         )
     }));
     warnings.extend(ruleset::warning(Path::new("/")));

@@ -473,6 +473,14 @@ pub static ALL: [&Section; 10] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::vip::{ANNOUNCED_PROTOCOL, TO_TABLE};
+
+    #[test]
+    fn a_routing_daemon_is_told_of_the_numbers_that_routes_have() {
+        let key = VIP.keys.iter().find(|key| key.name == "announce").unwrap();
+        let numbers = format!("table {TO_TABLE} with the protocol number {ANNOUNCED_PROTOCOL}");
+        assert!(key.text().contains(&numbers), "{}", key.text());
+    }
 
     #[test]
     fn every_place_is_filled() {

@@ -4,11 +4,11 @@
 use crate::hash::fnv32;
 
 /// How the names of the node's ends begin.
-const PREFIX: &str = "b-";
+pub const CELL_LINK_PREFIX: &str = "b-";
 
 /// The name of the node's end of `vserver`'s interface.
 pub fn cell_link(vserver: &str) -> String {
-    format!("{PREFIX}{vserver}")
+    format!("{CELL_LINK_PREFIX}{vserver}")
 }
 
 /// The Ethernet address of both its ends, fixed by the name: locally administered, unicast. Nobody but the
@@ -20,7 +20,7 @@ pub fn cell_mac(vserver: &str) -> [u8; 6] {
 
 /// The virtual server whose cell's interface would be called `link`.
 pub fn vserver_of(link: &str) -> Option<&str> {
-    link.strip_prefix(PREFIX)
+    link.strip_prefix(CELL_LINK_PREFIX)
 }
 
 /// Whether the interface called `link`, with this Ethernet address, is berth's own: the node's end of a

@@ -24,7 +24,7 @@ use ipnetwork::IpNetwork;
 use super::port::Standing;
 use crate::types::Family;
 
-pub use cell_link::{cell_link, cell_mac, is_cell_link, vserver_of};
+pub use cell_link::{CELL_LINK_PREFIX, cell_link, cell_mac, is_cell_link, vserver_of};
 pub use change::{apply, start, start_all, stop};
 pub use desired::{Desired, setting_keys};
 pub use element::Element;
@@ -35,6 +35,11 @@ pub use place::{
     present_port,
 };
 pub use rule::{Action, Incoming, LOOPBACK, Rule};
+
+/// The maker of all that berth makes: `rtm_protocol` and its likes.
+pub const PROTOCOL: u8 = 190;
+/// The maker of the routes that a routing daemon may announce.
+pub const ANNOUNCED_PROTOCOL: u8 = 191;
 
 /// The table of the routes to this node's VIPs.
 pub const TO_TABLE: u32 = 190;

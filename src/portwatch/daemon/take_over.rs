@@ -9,6 +9,7 @@ use nix::sys::signalfd::SignalFd;
 use crate::address::report;
 use crate::log;
 use crate::ocf::Error;
+use crate::plan::vip::{ANNOUNCED_PROTOCOL, PROTOCOL};
 use crate::portwatch::client::connection;
 use crate::portwatch::mover::Mover;
 use crate::portwatch::protocol::{DAEMON, Reply, Request};
@@ -23,7 +24,7 @@ const PREDECESSOR_LIMIT: Duration = Duration::from_secs(20);
 /// How long that one may take to leave its work to the next one in good order.
 const HAND_OVER: Duration = Duration::from_secs(1);
 /// The makers of berth's routes: what is lost of them is mended.
-const PROTOCOLS: [u8; 2] = [190, 191];
+const PROTOCOLS: [u8; 2] = [PROTOCOL, ANNOUNCED_PROTOCOL];
 
 /// Has a daemon that is still there leave everything to this one, and takes its lock. It may be of a version
 /// that does not know of that: then it is killed, after which all is as well. Says whether there was one.
