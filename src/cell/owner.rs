@@ -3,9 +3,9 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::protocol::KEEPER;
+use super::protocol::{CELL_DIRECTORY, KEEPER};
 use crate::plan::name;
 use crate::sys::message;
 use crate::sys::mounted::Namespace;
@@ -19,21 +19,24 @@ pub struct Cell {
     pub ended: bool,
 }
 
-/// The file in a cell that names its virtual server. It lies in a file system of the cell's own, so it is there
-/// as long as the mount namespace is.
-const NAME: &str = "/run/berth/vserver";
-
 /// A name is a few bytes; a longer file is not one of berth's.
 const NAME_LIMIT: u64 = 64;
+
+/// The file in a cell that names its virtual server. It lies in a file system of the cell's own, so it is there
+/// as long as the mount namespace is.
+fn name_file() -> PathBuf {
+    Path::new(CELL_DIRECTORY).join("vserver")
+}
 
 /// Leaves the cell's name behind in it. Called by PID 1.
 ///
 /// # Errors
 /// If it can't be written.
 pub fn leave_name(vserver: &str) -> io::Result<()> {
-    fs::create_dir_all("/run/berth")
-        .and_then(|()| fs::write(NAME, vserver))
-        .map_err(|e| message(e, format_args!("write {NAME}")))
+    let path = name_file();
+    fs::create_dir_all(CELL_DIRECTORY)
+        .and_then(|()| fs::write(&path, vserver))
+        .map_err(|e| message(e, format_args!("write {}", path.display())))
 }
 
 /// Whose cell a mount namespace is that is one.
@@ -46,7 +49,12 @@ pub fn cell_of(namespace: &Namespace) -> Cell {
             ended: false,
         };
     }
-    let left = |process: &i32| name_in(Path::new(&format!("/proc/{process}/root{NAME}")));
+    let left = |process: &i32| {
+        name_in(Path::new(&format!(
+            "/proc/{process}/root{}",
+            name_file().display()
+        )))
+    };
     Cell {
         vserver: namespace.processes.iter().find_map(left),
         ended: true,

@@ -14,6 +14,10 @@ use crate::plan::repair::{FsKind, Policy};
 /// Where the keepers' sockets and locks are; for root only.
 pub const RUNTIME_DIRECTORY: &str = "/run/berth";
 
+/// The same in a cell, where it is a directory of the cell's own: the servers' configuration is there, and what the
+/// cell has of its own in place of the node's.
+pub const CELL_DIRECTORY: &str = RUNTIME_DIRECTORY;
+
 /// The name of every keeper's process.
 pub const KEEPER: &str = "berth-keeper";
 

@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use super::cgroup;
 use super::filter::Call;
 use super::probe::Protocol;
+use super::protocol::CELL_DIRECTORY;
 use crate::plan;
 use crate::sys::superblock::Uuid;
 
@@ -49,7 +50,7 @@ pub use value::{Access, Client, Ports, ShareName, Squash, User};
 pub use version::Version;
 
 /// Where the generated configuration lies in the cell.
-const CONFIG: &str = "/run/berth";
+const CONFIG: &str = CELL_DIRECTORY;
 
 /// What a vserver runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,6 +16,7 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 
 use super::host_tree::HostTrees;
 use super::owners::Owners;
+use crate::cell::protocol::{CELL_DIRECTORY, RUNTIME_DIRECTORY};
 use crate::cell::tree::{MERGED, enter, make_directory, relative};
 use crate::log;
 use crate::runtime::channel::wait_readable;
@@ -34,9 +35,6 @@ const SPARED: &str = "opt";
 /// Where the host's /etc is seen. The cell's own /etc consists of links into it, as deep below the root
 /// as /etc itself, so that relative links in it lead where they should.
 const HOST_ETC: &str = ".etc";
-
-/// Where the cell's own versions of files in /etc lie.
-pub const OWN_ETC: &str = "/run/berth/etc";
 
 /// Files of /etc that the cell has versions of its own of.
 const OWN: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
@@ -85,6 +83,11 @@ pub const COVER_ROOM: Room = Room {
     inodes: 1,
 };
 
+/// Where the cell's own versions of files in /etc lie.
+pub fn own_etc() -> PathBuf {
+    Path::new(CELL_DIRECTORY).join("etc")
+}
+
 /// The finished root. What runs in the cell can't write to it; this handle can.
 #[derive(Debug)]
 pub struct Root {
@@ -107,7 +110,7 @@ impl Root {
         let top = mount::create_tmpfs(SKELETON_ROOM, 0o755)?;
         // Mounts can be attached only to an attached tree. This directory is hidden in this
         // namespace alone, until the root is changed.
-        mount::attach(&top, CWD, "/run/berth")?;
+        mount::attach(&top, CWD, RUNTIME_DIRECTORY)?;
         let nobodies = Owners::Hidden.namespace();
         let mut trees = HostTrees::new(nobodies.as_ref());
         show_host(&top, &mut trees)?;
@@ -293,7 +296,7 @@ fn show_etc(top: &OwnedFd, trees: &mut HostTrees<'_>) -> io::Result<()> {
         rustix::fs::symlinkat(&target, top, Path::new("etc").join(&name))?;
     }
     for name in OWN {
-        let target = Path::new(OWN_ETC).join(name);
+        let target = own_etc().join(name);
         rustix::fs::symlinkat(&target, top, Path::new("etc").join(name))?;
     }
     // Not to /proc/mounts, as on some hosts: that is hidden with `subset=pid`.

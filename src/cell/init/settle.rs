@@ -12,8 +12,8 @@ use rustix::fs::{CWD, Mode, OFlags, fchmod, mkdirat, openat};
 use rustix::io::Errno;
 
 use super::owners::Owners;
-use super::root::{COVER_ROOM, OWN_ETC, STATE_DIRECTORY};
 use super::state_directory::{self, Keeping};
+use crate::cell::init::root::{COVER_ROOM, STATE_DIRECTORY, own_etc};
 use crate::cell::service::{self, Entry, Export, ServerSpec, Squash, Surroundings};
 use crate::sys::mount::{self, Room};
 use crate::sys::mountinfo;
@@ -229,7 +229,7 @@ fn put(entry: &Entry) -> io::Result<()> {
             mode,
         } if path.starts_with("/etc") => {
             let name = path.file_name().unwrap_or_default();
-            write(&Path::new(OWN_ETC).join(name), content, *mode)
+            write(&own_etc().join(name), content, *mode)
         }
         Entry::File {
             path,
