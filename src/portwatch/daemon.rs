@@ -298,12 +298,7 @@ impl Daemon {
 
     fn act(&mut self, extent: Extent, choose: impl FnOnce(&[Vip], &[Port]) -> Vec<Move>) {
         let acted = self.mover.act(self.watch.view(), extent, choose);
-        let moved = acted.map(|moves| {
-            for Move { vip, from, to } in moves {
-                let from = from.as_deref().unwrap_or("no port");
-                log::info(format_args!("{vip}: from {from} to {to}"));
-            }
-        });
+        let moved = acted.map(|moves| moves.iter().for_each(log::info));
         self.heed_mover(moved);
     }
 

@@ -10,6 +10,7 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use super::Standing;
@@ -68,6 +69,15 @@ pub struct Move {
     pub from: Option<String>,
     /// The port it comes to.
     pub to: String,
+}
+
+/// As it is told.
+impl fmt::Display for Move {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { vip, from, to } = self;
+        let from = from.as_deref().unwrap_or("no port");
+        write!(f, "{vip}: from {from} to {to}")
+    }
 }
 
 /// The moves that VIPs need, those of the busiest first: its clients wait for nobody.

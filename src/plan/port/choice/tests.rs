@@ -292,3 +292,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_move_is_told_by_the_ports_that_it_leads_from_and_to() {
+    let mut change = Move {
+        vip: [10, 1, 0, 50].into(),
+        from: Some("a0".into()),
+        to: "a1".into(),
+    };
+    assert_eq!(change.to_string(), "10.1.0.50: from a0 to a1");
+    change.from = None;
+    assert_eq!(change.to_string(), "10.1.0.50: from no port to a1");
+}
