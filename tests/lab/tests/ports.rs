@@ -1,4 +1,5 @@
 //! Ports that fail in the running cluster: what clients notice, and what the cluster is told.
+//! `cargo test -p lab --test ports -- --include-ignored NAME` plays one scene alone.
 
 #![allow(clippy::unwrap_used)]
 
