@@ -7,13 +7,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cell::client::{self, Client, PROMPT};
-use crate::cell::protocol::{self, Cause, Condition, Reply, Request};
+use crate::cell::protocol::{Cause, Condition, Reply, Request};
 use crate::cell::{cgroup, network};
 use crate::cluster::complaint::Member;
 use crate::log;
 use crate::ocf::{Context, Error, Fault, State, step};
 use crate::plan::{directory, name};
 use crate::runtime::daemon;
+use crate::runtime::paths::RUNTIME;
 use crate::sys::netlink::Socket;
 
 /// How long after a keeper has ended another one is looked for.
@@ -188,7 +189,7 @@ fn recall(cx: &Context<'_>, asked: &[String]) -> Option<(String, Option<Reply>)>
     let request = Request::Status {
         resource: cx.env.instance().to_owned(),
     };
-    let names = fs::read_dir(protocol::RUNTIME_DIRECTORY).ok()?;
+    let names = fs::read_dir(RUNTIME).ok()?;
     let keepers: Vec<(String, Client)> = names
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())

@@ -14,8 +14,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 use serde::{Deserialize, Serialize};
 
-use super::protocol;
 use crate::runtime::daemon;
+use crate::runtime::paths::RUNTIME;
 use crate::sys::device::{Device, Pause, sysfs};
 use crate::sys::mounted::{Block, Namespace};
 use crate::sys::superblock::Uuid;
@@ -70,7 +70,7 @@ fn file(runtime: &Path, resource: &str) -> PathBuf {
 
 /// Where the records are on a node.
 pub fn runtime() -> &'static Path {
-    Path::new(protocol::RUNTIME_DIRECTORY)
+    Path::new(RUNTIME)
 }
 
 impl Attachment {

@@ -9,6 +9,7 @@ use super::network;
 use super::protocol::{self, KEEPER, Reply, Request};
 use crate::runtime::channel::{Channel, wait_readable};
 use crate::runtime::daemon::{self, Call};
+use crate::runtime::paths::RUNTIME;
 use crate::sys::lock::{self, Lock};
 use crate::sys::{message, namespace};
 
@@ -228,7 +229,7 @@ pub fn lock_keeper(vserver: &str, deadline: Instant) -> io::Result<Lock> {
 /// The directory of all keepers, and that of this one. What is not root's own is not used.
 fn make_directory(vserver: &str) -> io::Result<PathBuf> {
     let directory = protocol::directory(vserver);
-    daemon::private_directory(Path::new(protocol::RUNTIME_DIRECTORY))?;
+    daemon::private_directory(Path::new(RUNTIME))?;
     daemon::private_directory(&directory)?;
     Ok(directory)
 }

@@ -10,20 +10,18 @@ use super::cgroup::Limits;
 use super::service::{NfsExport, ServerSpec, SmbShare};
 use crate::cluster::complaint::Member;
 use crate::plan::repair::{FsKind, Policy};
+use crate::runtime::paths::RUNTIME;
 
-/// Where the keepers' sockets and locks are; for root only.
-pub const RUNTIME_DIRECTORY: &str = "/run/berth";
-
-/// The same in a cell, where it is a directory of the cell's own: the servers' configuration is there, and what the
+/// [`RUNTIME`] in a cell, where it is a directory of the cell's own: the servers' configuration is there, and what the
 /// cell has of its own in place of the node's.
-pub const CELL_DIRECTORY: &str = RUNTIME_DIRECTORY;
+pub const CELL_DIRECTORY: &str = RUNTIME;
 
 /// The name of every keeper's process.
 pub const KEEPER: &str = "berth-keeper";
 
 /// The directory of `vserver`'s keeper.
 pub fn directory(vserver: &str) -> PathBuf {
-    Path::new(RUNTIME_DIRECTORY).join(vserver)
+    Path::new(RUNTIME).join(vserver)
 }
 
 /// The socket that `vserver`'s keeper listens on.

@@ -5,6 +5,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 
 use berth::cell::protocol;
+use berth::runtime::paths::RUNTIME;
 
 use crate::node::{Node, sh};
 
@@ -135,10 +136,7 @@ fn somebody_else_s_socket_is_left_alone_and_a_dead_one_replaced() {
     let node = Node::new("sock");
     let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
     let fs = node.fs(&vserver, &device, "/data");
-    for path in [
-        protocol::RUNTIME_DIRECTORY.into(),
-        protocol::directory(&vserver),
-    ] {
+    for path in [RUNTIME.into(), protocol::directory(&vserver)] {
         fs::DirBuilder::new()
             .mode(0o700)
             .create(path)
@@ -176,7 +174,7 @@ fn somebody_else_s_socket_is_left_alone_and_a_dead_one_replaced() {
 fn a_runtime_directory_that_others_can_write_is_not_used() {
     let node = Node::new("open");
     let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
-    let directory = protocol::RUNTIME_DIRECTORY;
+    let directory = RUNTIME;
     fs::create_dir(directory).expect("a directory");
     fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).expect("its permissions");
     let fs = node.fs(&vserver, &device, "/data");

@@ -6,7 +6,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nix::sys::wait::waitpid;
@@ -16,11 +16,12 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 
 use super::host_tree::HostTrees;
 use super::owners::Owners;
-use crate::cell::protocol::{CELL_DIRECTORY, RUNTIME_DIRECTORY};
+use crate::cell::protocol::CELL_DIRECTORY;
 use crate::cell::tree::{MERGED, enter, make_directory, relative};
 use crate::log;
 use crate::runtime::channel::wait_readable;
 use crate::runtime::job::Job;
+use crate::runtime::paths::RUNTIME;
 use crate::sys::mount::{self, Room};
 
 /// Where the cell's state directory, which lies on its home file system, is seen inside.
@@ -110,7 +111,7 @@ impl Root {
         let top = mount::create_tmpfs(SKELETON_ROOM, 0o755)?;
         // Mounts can be attached only to an attached tree. This directory is hidden in this
         // namespace alone, until the root is changed.
-        mount::attach(&top, CWD, RUNTIME_DIRECTORY)?;
+        mount::attach(&top, CWD, RUNTIME)?;
         let nobodies = Owners::Hidden.namespace();
         let mut trees = HostTrees::new(nobodies.as_ref());
         show_host(&top, &mut trees)?;

@@ -87,6 +87,7 @@ fn network_of(outcome: io::Result<job::Outcome<Result<(), String>>>) -> Found {
 
 #[cfg(test)]
 mod tests {
+    use crate::runtime::paths::RUNTIME;
     use std::fs;
 
     use super::*;
@@ -101,7 +102,7 @@ mod tests {
     fn ask_a_keeper_that_hangs() {
         rustix::thread::set_name(c"berth-keeper").unwrap();
         assert_eq!(KEEPER, "berth-keeper");
-        daemon::private_directory(protocol::RUNTIME_DIRECTORY.as_ref()).unwrap();
+        daemon::private_directory(RUNTIME.as_ref()).unwrap();
         let directory = protocol::directory(VSERVER);
         daemon::private_directory(&directory).unwrap();
         let listener = daemon::listen(&protocol::socket(VSERVER)).unwrap();
