@@ -18,7 +18,6 @@ use crate::log;
 use crate::ocf::{Error, Explain, State, step};
 use crate::plan::vip::{self, Desired, Object, Observed, Request, Step, judge, judge_without_plan};
 use crate::sys::announce::Wire;
-use crate::sys::netlink::Mac;
 use crate::types::Family;
 
 /// How long a monitor leaves what is missing to portwatch, and how often it looks meanwhile.
@@ -90,7 +89,7 @@ impl Service<'_> {
         let (request, wish) = (record.request(), record.wish.clone());
         if let Sought::Claimed(other) = sought {
             self.admit(desired, other)?;
-            record.claimed = Some(other.0);
+            record.claimed = Some(other);
         }
         // Whether it is on record is said when it is in service.
         let lock = self.lock()?;
@@ -108,7 +107,7 @@ impl Service<'_> {
                         self.clear(&wish.vserver, wish.vip, place.cell())?;
                         return Err(e);
                     }
-                    record.claimed = Some(other.0);
+                    record.claimed = Some(other);
                 }
             }
         }
@@ -139,7 +138,7 @@ impl Service<'_> {
         (desired, state): (&Desired, State),
     ) -> Result<State, Error> {
         record.serving = true;
-        let claimed = record.claimed.map(Mac);
+        let claimed = record.claimed;
         let noted = self.record_served(record, place)?;
         Ok(match claimed.filter(|_| state == State::Running) {
             Some(other) => rival::contested(desired, other),

@@ -21,12 +21,12 @@ use crate::plan::vip::{
 };
 use crate::sys::announce::Announcement;
 use crate::sys::netlink::{
-    self, Applied, LinkChange, Mac, OF_VRF, Proxy, RouteFilter, Scope, Socket, Via,
+    self, Applied, LinkChange, OF_VRF, Proxy, RouteFilter, Scope, Socket, Via,
 };
 use crate::sys::nft::{self, Barrier, Passage, Standing};
 use crate::sys::state;
 use crate::sys::sysctl::{FORWARD_ALL_IPV6, Record};
-use crate::types::Family;
+use crate::types::{Family, Mac};
 
 /// Where it is noted at which of the kernel's changes the tables were found whole.
 const WHOLE: &str = "nft.whole";

@@ -11,8 +11,8 @@ use crate::cluster::tool;
 use crate::log;
 use crate::plan::attribute::{Attribute, Values};
 use crate::portwatch::publisher::Publisher;
-use crate::sys::netlink::Mac;
 use crate::sys::state;
+use crate::types::Mac;
 
 /// How often the other nodes' are asked for, and how soon again after the first time: all nodes may
 /// have just been started.
@@ -24,7 +24,7 @@ const NODES: usize = 256;
 const PORTS: usize = 256;
 
 /// The addresses, by their nodes.
-type Known = BTreeMap<String, Vec<[u8; 6]>>;
+type Known = BTreeMap<String, Vec<Mac>>;
 
 fn file(runtime: &Path) -> PathBuf {
     runtime.join("peers.json")
@@ -39,7 +39,7 @@ fn read(runtime: &Path) -> Known {
 }
 
 /// The node that has, or had, a port with this address.
-pub(crate) fn node_of(runtime: &Path, mac: [u8; 6]) -> Option<String> {
+pub(crate) fn node_of(runtime: &Path, mac: Mac) -> Option<String> {
     let mut known = read(runtime).into_iter();
     known
         .find(|(_, macs)| macs.contains(&mac))
@@ -48,11 +48,11 @@ pub(crate) fn node_of(runtime: &Path, mac: [u8; 6]) -> Option<String> {
 
 /// Whether the cluster still has what `node` said of its ports, and this address is one of them: the cluster
 /// forgets that of a node that is down. `None`: it does not answer. Blocks.
-pub(crate) fn is_member(node: &str, mac: [u8; 6], deadline: Instant) -> Option<bool> {
+pub(crate) fn is_member(node: &str, mac: Mac, deadline: Instant) -> Option<bool> {
     let values = tool::read_attribute(&Attribute::Macs.name(), deadline);
     let values = values.map_err(log::warn).ok()?;
     let ports = values.get(node).map(String::as_str).unwrap_or_default();
-    Some(ports.split(',').filter_map(parse).any(|port| port == mac))
+    Some(addresses(ports).any(|port| port == mac))
 }
 
 /// What the daemon does for that: it tells the other nodes this one's, and keeps theirs on record.
@@ -97,7 +97,7 @@ impl Peers {
         let before = self.known.clone();
         for (node, text) in values.iter().filter(|(node, _)| *node != own) {
             if self.known.len() < NODES || self.known.contains_key(node) {
-                let macs = text.split(',').take(PORTS).filter_map(parse).collect();
+                let macs = addresses(text).take(PORTS).collect();
                 self.known.insert(node.clone(), macs);
             }
         }
@@ -110,12 +110,9 @@ impl Peers {
     }
 }
 
-fn parse(text: &str) -> Option<[u8; 6]> {
-    let bytes: Option<Vec<u8>> = text
-        .split(':')
-        .map(|byte| u8::from_str_radix(byte, 16).ok())
-        .collect();
-    bytes?.try_into().ok()
+/// The addresses of a value of [`ATTRIBUTE`]; what is none is passed over.
+fn addresses(text: &str) -> impl Iterator<Item = Mac> + '_ {
+    text.split(',').filter_map(|text| text.parse().ok())
 }
 
 #[cfg(test)]
@@ -126,7 +123,7 @@ mod tests {
     #[test]
     fn a_node_that_is_gone_is_remembered_and_one_that_has_changed_is_known_as_it_is() {
         let dir = tempfile::tempdir().unwrap();
-        let [one, two] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 0xfe]];
+        let [one, two] = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 0xfe])];
         let node = |mac| node_of(dir.path(), mac);
         assert_eq!(node(one), None);
         let says = |pairs: &[(&str, &str)]| {

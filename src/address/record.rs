@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::cell::network;
 use crate::plan::vip::{Behind, Detour, NextHop, Request};
 use crate::sys::{message, state};
+use crate::types::Mac;
 
 /// A record is a few hundred bytes; a longer file is not one of berth's.
 const LIMIT: u64 = 1 << 16;
@@ -67,7 +68,7 @@ pub struct Path {
     pub address: IpAddr,
     /// The Ethernet addresses that answer for it: a node with several ports on the subnet may answer by
     /// all of them.
-    pub macs: Vec<[u8; 6]>,
+    pub macs: Vec<Mac>,
     /// This node's own address on it.
     pub own: IpAddr,
 }
@@ -119,7 +120,7 @@ pub(crate) struct Record {
     pub role: Role,
     /// The Ethernet address of somebody who claimed it too when it was started, or was looked at last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub claimed: Option<[u8; 6]>,
+    pub claimed: Option<Mac>,
 }
 
 /// What the record of a VIP that another node routes for is called, in place of a resource.

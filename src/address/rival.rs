@@ -25,8 +25,8 @@ use crate::log;
 use crate::ocf::{Error, State, step};
 use crate::plan::vip::{Desired, Object, Observed};
 use crate::sys::announce::{Probe, Search, Wire};
-use crate::sys::netlink::Mac;
 use crate::sys::state;
+use crate::types::Mac;
 
 /// How long a start waits for an answer to its first probe before it changes anything. Who lives on the
 /// network answers within a fraction of it; late answers are waited for meanwhile.
@@ -59,7 +59,7 @@ struct Refusals(BTreeMap<IpAddr, Refusal>);
 #[derive(Debug, Serialize, Deserialize)]
 struct Refusal {
     /// Who claimed the address.
-    by: [u8; 6],
+    by: Mac,
     /// Seconds from the node's boot to the refusal.
     at: u64,
 }
@@ -98,11 +98,11 @@ impl Service<'_> {
     /// If it does not.
     pub(crate) fn admit(&self, desired: &Desired, other: Mac) -> Result<(), Error> {
         let vip = desired.vip;
-        let node = peers::node_of(&self.runtime, other.0);
+        let node = peers::node_of(&self.runtime, other);
         if let Some(node) = &node {
             step("asking the cluster for the address's other user");
             let limit = self.deadline.min(Instant::now() + MEMBER_LIMIT);
-            if peers::is_member(node, other.0, limit) != Some(true) {
+            if peers::is_member(node, other, limit) != Some(true) {
                 log::warn(format_args!(
                     "{vip} is also answered for by {other}, which is what was node {node}: it is started, since the cluster has it here"
                 ));
@@ -121,13 +121,7 @@ impl Service<'_> {
         if refusals.0.len() >= REFUSALS {
             refusals.0.clear();
         }
-        refusals.0.insert(
-            vip,
-            Refusal {
-                by: other.0,
-                at: now,
-            },
-        );
+        refusals.0.insert(vip, Refusal { by: other, at: now });
         match refusals.write(&self.runtime) {
             Ok(()) => Err(in_use(desired, other, node.as_deref())),
             Err(e) => {
@@ -177,7 +171,7 @@ impl Service<'_> {
         if other.is_some() {
             announce(&kernel, &desired, &wire);
         }
-        let claimed = other.map(|mac| mac.0);
+        let claimed = other;
         let lock = self.lock()?;
         let now = Record::read(&self.runtime, self.instance);
         if let Some(now) = now.filter(|now| now == record && now.claimed != claimed) {
@@ -300,7 +294,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let vip: IpAddr = "10.1.0.50".parse().unwrap();
         let refusal = Refusal {
-            by: [2; 6],
+            by: Mac([2; 6]),
             at: 100,
         };
         Refusals([(vip, refusal)].into()).write(dir.path()).unwrap();

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use crate::plan::vip::{Action, Element, Incoming, Object, PROTOCOL, Rule};
-use crate::sys::netlink::{self, Address, Mac, RouteFilter, Scope};
+use crate::sys::netlink::{self, Address, RouteFilter, Scope};
 use crate::sys::nft;
 
 pub(crate) fn filter((table, protocol): (Option<u32>, u8)) -> RouteFilter {
@@ -75,7 +75,7 @@ pub(crate) fn element_of(element: &Element) -> nft::Element {
         Element::Own(link, vip) => nft::Element::Own(link, vip),
         Element::To(vip, link) => nft::Element::To(vip, link),
         Element::Back(port, vip) => nft::Element::Back(port, vip),
-        Element::Via(port, vip, mac) => nft::Element::Via(port, vip, Mac(mac)),
+        Element::Via(port, vip, mac) => nft::Element::Via(port, vip, mac),
         Element::Source { port, subnet, vip } => nft::Element::Source { port, subnet, vip },
     }
 }
@@ -90,7 +90,7 @@ pub(crate) fn object_of(element: nft::Element) -> Object {
         nft::Element::Own(link, vip) => Element::Own(link, vip),
         nft::Element::To(vip, link) => Element::To(vip, link),
         nft::Element::Back(port, vip) => Element::Back(port, vip),
-        nft::Element::Via(port, vip, mac) => Element::Via(port, vip, mac.0),
+        nft::Element::Via(port, vip, mac) => Element::Via(port, vip, mac),
         nft::Element::Source { port, subnet, vip } => Element::Source { port, subnet, vip },
     })
 }

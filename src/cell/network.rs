@@ -11,9 +11,7 @@ use ipnetwork::IpNetwork;
 
 use crate::plan::vip::{PROTOCOL, SHUT_RULE, cell_link, cell_mac, is_cell_link};
 use crate::sys::namespace;
-use crate::sys::netlink::{
-    Action, Incoming, Link, LinkChange, Mac, Route, Rule, Socket, Veth, Via,
-};
+use crate::sys::netlink::{Action, Incoming, Link, LinkChange, Route, Rule, Socket, Veth, Via};
 use crate::sys::nft::CellFilter;
 use crate::types::Family;
 
@@ -37,7 +35,7 @@ pub fn outside(vserver: &str) -> String {
 
 /// Whether an interface of the node is its end of a cell's veth, and not somebody else's of such a name.
 pub fn is_own(link: &Link) -> bool {
-    is_cell_link(&link.name, link.mac.map(|mac| mac.0))
+    is_cell_link(&link.name, link.mac)
 }
 
 /// The MTU of the cells' veths, in bytes, on a node with these interfaces: that of the port that carries
@@ -67,7 +65,7 @@ pub fn connect(vserver: &str, namespace: &OwnedFd) -> io::Result<CellFilter> {
         name: &name,
         peer: INSIDE,
         peer_namespace: Some(namespace.as_fd()),
-        mac: Mac(cell_mac(vserver)),
+        mac: cell_mac(vserver),
         mtu: Some(mtu),
     })?;
     bar(&mut host, vserver)?;
@@ -260,6 +258,7 @@ pub fn set(name: &str, value: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Mac;
 
     fn link(name: &str, mtu: u32) -> Link {
         Link {
@@ -287,7 +286,7 @@ mod tests {
             ..link("ib0", 65_520)
         };
         let cell = Link {
-            mac: Some(Mac(cell_mac("beta"))),
+            mac: Some(cell_mac("beta")),
             ..link("b-beta", 9700)
         };
         let loopback = Link {

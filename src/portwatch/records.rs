@@ -145,7 +145,7 @@ mod tests {
             subnet: "lab".into(),
             port: "c0".into(),
             address: [10, 2, 0, 1].into(),
-            macs: vec![[2, 0, 0, 0, 0, 1]],
+            macs: vec![crate::types::Mac([2, 0, 0, 0, 0, 1])],
             own: [10, 2, 0, 2].into(),
         };
         let routed = |role| view(&Record::new(&wish, role)).request.routed;

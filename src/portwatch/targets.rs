@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::sys::announce::Answer;
-use crate::sys::netlink::Mac;
+use crate::types::Mac;
 
 /// How many targets are asked at once when the usual one is silent.
 const AT_ONCE: usize = 8;

@@ -21,8 +21,8 @@ use crate::plan::port::{Fault, Health, Standing, State, Witness};
 use crate::plan::vip::vserver_of;
 use crate::sys::announce::{Answer, Question};
 use crate::sys::ethtool;
-use crate::sys::netlink::{Address, Link, Mac};
-use crate::types::Family;
+use crate::sys::netlink::{Address, Link};
+use crate::types::{Family, Mac};
 
 /// A port.
 #[derive(Debug)]

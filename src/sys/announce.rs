@@ -22,7 +22,7 @@ use self::frame::{
 use self::heard::claimant;
 pub use self::question::{Answer, Ear, Question};
 use crate::sys::message;
-use crate::sys::netlink::Mac;
+use crate::types::Mac;
 
 /// When probes are sent, counted from the start. Answers on a local network take a fraction of a
 /// millisecond.

@@ -3,5 +3,7 @@
 //! A leaf: only the standard library and serde.
 
 mod family;
+mod mac;
 
 pub use family::Family;
+pub use mac::Mac;

@@ -5,10 +5,10 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use berth::sys::netlink::{
-    Action, Address, Applied, Incoming, LinkChange, Mac, OF_VRF, Proxy, Route, RouteFilter, Rule,
-    Scope, Socket, Veth, Via,
+    Action, Address, Applied, Incoming, LinkChange, OF_VRF, Proxy, Route, RouteFilter, Rule, Scope,
+    Socket, Veth, Via,
 };
-use berth::types::Family;
+use berth::types::{Family, Mac};
 use serde_json::json;
 
 use crate::namespace::Namespace;

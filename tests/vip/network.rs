@@ -12,7 +12,8 @@ use berth::address::service::Service;
 use berth::cell::network::bar;
 use berth::ocf::{Error, State};
 use berth::plan::vip::{cell_link, cell_mac};
-use berth::sys::netlink::{LinkChange, Mac, Socket, Veth};
+use berth::sys::netlink::{LinkChange, Socket, Veth};
+use berth::types::Mac;
 use lab::{holds, wait_for};
 use tempfile::TempDir;
 
@@ -100,7 +101,7 @@ impl Network {
             name: &name,
             peer: "eth0",
             peer_namespace: Some(namespace.as_fd()),
-            mac: Mac(cell_mac(vserver)),
+            mac: cell_mac(vserver),
             mtu: None,
         };
         let _ = host.create_veth(&veth).unwrap();

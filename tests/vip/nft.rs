@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::namespace::Namespace;
 use crate::network::PATIENCE;
-use berth::sys::netlink::Mac;
 use berth::sys::nft::{CellFilter, Element, Passage, Socket, Standing};
-use berth::types::Family;
+use berth::types::{Family, Mac};
 use lab::{holds, wait_for};
 
 /// A namespace with the tables in it.

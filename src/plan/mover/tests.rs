@@ -95,7 +95,7 @@ fn routed(vip: IpAddr) -> Recorded {
     record.request.behind = Behind::Node(NextHop {
         link: "q0".into(),
         address: [10, 2, 0, 2].into(),
-        macs: vec![[2, 0, 0, 0, 0, 1]],
+        macs: vec![crate::types::Mac([2, 0, 0, 0, 0, 1])],
     });
     record
 }

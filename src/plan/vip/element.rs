@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::Ipv4Network;
 
-use crate::types::Family;
+use crate::types::{Family, Mac};
 
 /// An element of a set of berth's tables.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,7 +29,7 @@ pub enum Element {
     Back(String, IpAddr),
     /// The port that a VIP's packets come in by from the node with its cell, and that node's Ethernet
     /// address.
-    Via(String, IpAddr, [u8; 6]),
+    Via(String, IpAddr, Mac),
     /// The VIP in whose name a port without an address asks in a subnet.
     Source {
         /// The port.

@@ -12,7 +12,7 @@ use super::{
     Element, FIRST_METRIC, GatewayFault, Link, Object, Observed, TO_TABLE, Watched, anywhere,
     gateway_fits, vserver_of,
 };
-use crate::types::Family;
+use crate::types::{Family, Mac};
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub struct NextHop {
     /// Its address there.
     pub address: IpAddr,
     /// Its Ethernet addresses there.
-    pub macs: Vec<[u8; 6]>,
+    pub macs: Vec<Mac>,
 }
 
 /// The way to the node that routes for a VIP.

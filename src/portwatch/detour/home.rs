@@ -351,7 +351,7 @@ fn leg(node: &str, claim: &Claim, around: &Surroundings) -> Result<Leg, String> 
 mod tests {
     use super::*;
     use crate::portwatch::watch::{Crossing, Shared};
-    use crate::sys::netlink::Mac;
+    use crate::types::Mac;
 
     fn around() -> Surroundings {
         Surroundings {

@@ -21,7 +21,7 @@ use crate::plan::detour::{Claim, text};
 use crate::plan::mover::LOCK_PAUSE;
 use crate::portwatch::watch::Crossing;
 use crate::sys::announce::{Answer, Question};
-use crate::sys::netlink::Mac;
+use crate::types::Mac;
 
 /// How long nothing may have come for a VIP whose routing ends, until it has ended; and how long that may
 /// take at the most.
@@ -56,7 +56,7 @@ pub(crate) struct Router {
     runtime: PathBuf,
     /// When each way has last proved to work: by this node's port, to this address, which one of these
     /// Ethernet addresses must answer for.
-    ways: BTreeMap<(u32, IpAddr, Vec<[u8; 6]>), Instant>,
+    ways: BTreeMap<(u32, IpAddr, Vec<Mac>), Instant>,
     ask: Instant,
     ending: BTreeMap<String, End>,
     look: Option<Instant>,
@@ -181,7 +181,7 @@ impl Router {
                     continue;
                 };
                 let key = (port.index, way.address, way.macs.clone());
-                let first = way.macs.first().copied().map(Mac);
+                let first = way.macs.first().copied();
                 if asked.insert(key.clone()) {
                     self.ways.entry(key).or_insert(now);
                     questions.push(Question {
@@ -204,7 +204,7 @@ impl Router {
     /// Takes note of an answer.
     pub fn hear(&mut self, answer: &Answer, around: &Surroundings, now: Instant) {
         for ((link, ip, macs), at) in &mut self.ways {
-            if (*link, *ip) == (answer.link, answer.ip) && macs.contains(&answer.from.0) {
+            if (*link, *ip) == (answer.link, answer.ip) && macs.contains(&answer.from) {
                 *at = now;
             }
         }

@@ -8,6 +8,7 @@ use crate::address::record::Path as Way;
 use crate::plan::attribute::{Attribute, Values};
 use crate::portwatch::watch::{Crossing, Shared};
 use crate::sys::announce::{Answer, Question};
+use crate::types::Mac;
 
 /// How long the cluster may take to say which node it is: a server may have just been started there.
 const WHERE_LIMIT: Duration = Duration::from_secs(3);
@@ -224,7 +225,7 @@ impl Search {
         }
         for (subnet, port, target) in &candidates {
             let here = |a: &&Answer| a.link == port.index && a.ip == *target;
-            let mut macs: Vec<[u8; 6]> = self.heard.iter().filter(here).map(|a| a.from.0).collect();
+            let mut macs: Vec<Mac> = self.heard.iter().filter(here).map(|a| a.from).collect();
             macs.sort_unstable();
             macs.dedup();
             if let (false, Some(own)) = (macs.is_empty(), port.own_like(*target)) {

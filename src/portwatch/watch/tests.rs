@@ -5,7 +5,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::sys::netlink::{Mac, Scope};
+use crate::sys::netlink::Scope;
+use crate::types::Mac;
 
 const TARGET: Mac = Mac([2, 0, 0, 0, 9, 9]);
 const TICK: Duration = Duration::from_millis(10);
@@ -547,13 +548,13 @@ fn that_no_target_of_a_subnet_answers_anywhere_is_told() {
 #[test]
 fn an_interface_of_the_administrators_is_no_cells_whatever_its_name() {
     let mut node = Node::new();
-    let named = |index: u32, name: &str, mac: [u8; 6]| Link {
+    let named = |index: u32, name: &str, mac: Mac| Link {
         name: name.into(),
-        mac: Some(Mac(mac)),
+        mac: Some(mac),
         ..link(index, true)
     };
     let cell = named(7, "b-alpha", crate::plan::vip::cell_mac("alpha"));
-    let bridge = named(8, "b-rs2", [2, 0, 0, 0, 0, 8]);
+    let bridge = named(8, "b-rs2", Mac([2, 0, 0, 0, 0, 8]));
     node.links.extend([cell, bridge]);
     node.look();
     assert_eq!(node.watch.surroundings().cells, ["alpha".to_owned()].into());

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Announcement, Probe, Question};
-use crate::sys::netlink::Mac;
+use crate::types::Mac;
 
 pub(super) const ETH_P_IP_ARP: u16 = 0x0806;
 pub(super) const ETH_P_IPV6: u16 = 0x86dd;

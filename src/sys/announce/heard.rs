@@ -8,7 +8,7 @@ use super::frame::{
     ARP_REPLY, ARP_REQUEST, ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT,
     NEIGHBOUR_SOLICITATION, NOBODY, OPTION_SOURCE_ADDRESS, checksum_of, solicited_node,
 };
-use crate::sys::netlink::Mac;
+use crate::types::Mac;
 
 /// The advertisement answers a solicitation.
 const NA_SOLICITED: u8 = 0x40;

@@ -14,7 +14,7 @@ use super::heard::answer;
 use super::{
     ADDRESS_LENGTH, END, EQUAL, FRAME, LOAD_BYTE, LOAD_HALF, Wire, hear, link_address, op, send,
 };
-use crate::sys::netlink::Mac;
+use crate::types::Mac;
 
 /// How many frames are read in one go.
 const FRAMES: usize = 256;

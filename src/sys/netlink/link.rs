@@ -1,6 +1,5 @@
 //! Network interfaces.
 
-use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -14,6 +13,7 @@ use nix::errno::Errno;
 use super::wire::{Attributes, Message, malformed, text_of};
 use super::{Applied, NLM_F_CREATE, NLM_F_EXCL, Socket, encode};
 use crate::sys::message;
+use crate::types::Mac;
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
@@ -23,23 +23,6 @@ const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
 /// `struct ifinfomsg`.
 const HEADER: usize = 16;
-
-/// An Ethernet address.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mac(pub [u8; 6]);
-
-impl fmt::Display for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
-
-impl fmt::Debug for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
 
 /// An interface as the kernel has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use nix::errno::Errno;
 
 pub use address::{Address, Scope};
 pub use event::{Change, Events};
-pub use link::{Link, LinkChange, Mac, Veth};
+pub use link::{Link, LinkChange, Veth};
 pub use neighbour::Proxy;
 pub use route::{Route, RouteFilter, Via};
 pub use rule::{Action, Incoming, OF_VRF, Rule};

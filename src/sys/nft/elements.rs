@@ -11,9 +11,8 @@ use nix::errno::Errno;
 use super::Socket;
 use super::protocol::{GETSETELEM, NFTA_DATA_VALUE, NFTA_EXPR_DATA};
 use crate::sys::message;
-use crate::sys::netlink::Mac;
 use crate::sys::netlink::wire::{Attributes, Request, malformed, text_of};
-use crate::types::Family;
+use crate::types::{Family, Mac};
 
 /// The name of both tables, the one for IP and the one for ARP.
 pub const TABLE: &str = "berth";

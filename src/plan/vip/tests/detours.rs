@@ -1,8 +1,9 @@
 //! VIPs that one node answers for and another one serves.
 
 use super::*;
+use crate::types::Mac;
 
-const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
+const MAC: Mac = Mac([2, 0, 0, 0, 0, 9]);
 
 /// The subnet that is not the VIP's own: its port, and another node's address there.
 fn other_side(vip: IpAddr) -> (&'static str, IpAddr, IpNetwork) {
