@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use super::port::{Move, Port, Vip};
 use super::vip::{Behind, Object, Observed, Request, Step, Watched, present_port};
+use crate::types::BitRate;
 use crate::types::Family;
 
 use self::loads::Loads;
@@ -144,8 +145,8 @@ impl Mover {
     }
 
     /// The bytes a second that VIPs move through each port, as they were last measured.
-    pub fn port_loads(&self) -> BTreeMap<&str, u64> {
-        let mut loads = BTreeMap::new();
+    pub fn port_loads(&self) -> BTreeMap<&str, BitRate> {
+        let mut loads: BTreeMap<&str, BitRate> = BTreeMap::new();
         for (vip, port) in &self.placed {
             if let Some(port) = port {
                 *loads.entry(port.as_str()).or_default() += self.loads.of(*vip);
@@ -227,7 +228,7 @@ impl Mover {
     fn loaded(&self, ports: &[Port]) -> Vec<Port> {
         let loads = self.port_loads();
         let with_load = |port: &Port| Port {
-            load: loads.get(port.name.as_str()).copied().unwrap_or(0),
+            load: loads.get(port.name.as_str()).copied().unwrap_or_default(),
             ..port.clone()
         };
         ports.iter().map(with_load).collect()

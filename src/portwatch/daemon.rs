@@ -41,6 +41,7 @@ use crate::runtime::paths::RUNTIME;
 use crate::sys::announce::Ear;
 use crate::sys::lock::Lock;
 use crate::sys::netlink::{Events, Socket};
+use crate::types::BitRate;
 
 /// How often it is looked what the cluster has on record: the other nodes' addresses, and whether it still knows
 /// what it was told; and how often at first, when all nodes may have just been started.
@@ -348,7 +349,11 @@ impl Daemon {
     /// Evens out the loads of the ports, one VIP at a time. Where there is none, and was none, nothing
     /// is uneven.
     fn balance(&mut self, now: Instant) {
-        let loaded = self.mover.port_loads().values().any(|load| *load > 0);
+        let loaded = self
+            .mover
+            .port_loads()
+            .values()
+            .any(|load| *load > BitRate::NONE);
         let was_loaded = std::mem::replace(&mut self.loaded, loaded);
         if self.settings.balance == 0 || !(loaded || was_loaded) {
             return;

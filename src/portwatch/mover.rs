@@ -29,6 +29,7 @@ use crate::plan::vip::Step;
 use crate::sys::announce::repeat::Announcing;
 use crate::sys::announce::{Announcement, Wire};
 use crate::sys::memory;
+use crate::types::BitRate;
 use crate::types::Family;
 
 /// How long the changes of one move may take.
@@ -93,7 +94,7 @@ impl Mover {
     }
 
     /// The bytes a second that VIPs move through each port, as they were last measured.
-    pub fn port_loads(&self) -> BTreeMap<&str, u64> {
+    pub fn port_loads(&self) -> BTreeMap<&str, BitRate> {
         self.decisions.port_loads()
     }
 

@@ -22,7 +22,7 @@ use crate::plan::vip::vserver_of;
 use crate::sys::announce::{Answer, Question};
 use crate::sys::ethtool;
 use crate::sys::netlink::{Address, Link};
-use crate::types::{Family, Mac};
+use crate::types::{BitRate, Family, Mac};
 
 /// A port.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ struct One {
     addresses: Vec<IpNetwork>,
     health: Health,
     asking: Asking,
-    speed: u64,
+    speed: Option<BitRate>,
     /// What was concluded from its health last.
     standing: Standing,
     state: State,
@@ -238,7 +238,7 @@ impl Watch {
                 good: false,
                 health,
                 asking: Asking::default(),
-                speed: 0,
+                speed: None,
             }
         });
         let index = |link: &Option<Link>| link.as_ref().map(|l| l.index);
@@ -247,8 +247,8 @@ impl Watch {
             port.health.link(false, now);
         }
         port.health.link(carrier, now);
-        if carrier && (port.speed == 0 || !port.link.as_ref().is_some_and(|l| l.carrier)) {
-            port.speed = ethtool::speed(name).ok().flatten().unwrap_or(0);
+        if carrier && (port.speed.is_none() || !port.link.as_ref().is_some_and(|l| l.carrier)) {
+            port.speed = ethtool::speed(name).ok().flatten();
         }
         let changed = (&port.link, &port.addresses, &port.part_of) != (&link, &addresses, &part_of);
         port.link = link;

@@ -7,6 +7,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::errno::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+use crate::types::BitRate;
+
 const SIOCETHTOOL: libc::c_ulong = 0x8946;
 const ETHTOOL_GSET: u32 = 1;
 /// `SPEED_UNKNOWN`, as the two halves of `struct ethtool_cmd` have it.
@@ -35,12 +37,12 @@ struct Settings {
     reserved: [u32; 2],
 }
 
-/// The speed of the interface called `name` in bits a second; `None` if it has or knows none, as
+/// The speed of the interface called `name`; `None` if it has or knows none, as
 /// without carrier.
 ///
 /// # Errors
 /// If there is no such interface.
-pub fn speed(name: &str) -> io::Result<Option<u64>> {
+pub fn speed(name: &str) -> io::Result<Option<BitRate>> {
     let socket: OwnedFd = rustix::net::socket_with(
         AddressFamily::INET,
         SocketType::DGRAM,
@@ -73,7 +75,7 @@ pub fn speed(name: &str) -> io::Result<Option<u64>> {
         }
     }
     let speed = (u32::from(settings.speed_high) << 16) | u32::from(settings.speed);
-    Ok((speed != UNKNOWN && speed != 0).then_some(u64::from(speed) * 1_000_000))
+    Ok((speed != UNKNOWN && speed != 0).then_some(BitRate::megabits(speed)))
 }
 
 #[cfg(test)]

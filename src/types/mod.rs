@@ -4,6 +4,8 @@
 
 mod family;
 mod mac;
+mod rate;
 
 pub use family::Family;
 pub use mac::Mac;
+pub use rate::BitRate;

@@ -1,5 +1,6 @@
 //! What each VIP moves, from counters that are read now and then.
 
+use crate::types::BitRate;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
@@ -10,7 +11,7 @@ pub(super) struct Loads {
     counted: BTreeMap<IpAddr, u64>,
     at: Option<Instant>,
     /// Bytes a second.
-    rates: BTreeMap<IpAddr, u64>,
+    rates: BTreeMap<IpAddr, BitRate>,
 }
 
 impl Loads {
@@ -23,7 +24,8 @@ impl Loads {
                 let before = self.counted.get(vip).filter(|b| *b <= bytes);
                 let grown = u128::from(bytes - before.unwrap_or(&0));
                 let rate = grown * 1000 / milliseconds;
-                (*vip, u64::try_from(rate).unwrap_or(u64::MAX))
+                let rate = u64::try_from(rate).unwrap_or(u64::MAX);
+                (*vip, BitRate::bytes(rate))
             };
             self.rates = counted.iter().map(rate).collect();
         }
@@ -32,8 +34,8 @@ impl Loads {
     }
 
     /// Bytes a second.
-    pub fn of(&self, vip: IpAddr) -> u64 {
-        self.rates.get(&vip).copied().unwrap_or(0)
+    pub fn of(&self, vip: IpAddr) -> BitRate {
+        self.rates.get(&vip).copied().unwrap_or_default()
     }
 }
 
@@ -48,14 +50,14 @@ mod tests {
         let (vip, start) = (IpAddr::from([10, 1, 0, 50]), Instant::now());
         let mut loads = Loads::default();
         loads.take([(vip, 1_000_000)].into(), start);
-        assert_eq!(loads.of(vip), 0);
+        assert_eq!(loads.of(vip), BitRate::NONE);
         let later = start + Duration::from_secs(5);
         loads.take([(vip, 6_000_000)].into(), later);
-        assert_eq!(loads.of(vip), 1_000_000);
+        assert_eq!(loads.of(vip), BitRate::bytes(1_000_000));
         // The VIP was stopped and started: its counter is a new one.
         loads.take([(vip, 500)].into(), later + Duration::from_secs(5));
-        assert_eq!(loads.of(vip), 100);
+        assert_eq!(loads.of(vip), BitRate::bytes(100));
         loads.take(BTreeMap::new(), later + Duration::from_secs(10));
-        assert_eq!(loads.of(vip), 0);
+        assert_eq!(loads.of(vip), BitRate::NONE);
     }
 }

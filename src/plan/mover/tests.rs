@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::plan::port::{Standing, place};
 use crate::plan::vip::{Link, NextHop, apply};
+use crate::types::BitRate;
 
 mod races;
 mod under_lock;
@@ -105,8 +106,8 @@ fn port(name: &str, standing: Standing) -> Port {
         name: name.to_owned(),
         subnet: "office".into(),
         standing,
-        speed: 1_000_000_000,
-        load: 0,
+        speed: Some(BitRate::bits(1_000_000_000)),
+        load: BitRate::NONE,
     }
 }
 
@@ -229,17 +230,25 @@ fn ports_carry_what_their_vips_move_those_too_that_leave_by_another_node() {
     let traffic = (1..6).map(|n| (vip(n), u64::from(n) * 1_000));
     mover.measured(traffic.collect(), start + Duration::from_secs(1));
     let found = mover.survey(&records, &seen, &ports());
-    let loads: Vec<u64> = found.ports.iter().map(|port| port.load).collect();
-    assert_eq!(loads, [3_000, 3_000, 0, 0]);
-    let loads: Vec<u64> = found.vips.iter().map(|vip| vip.load).collect();
-    assert_eq!(loads, [1_000, 3_000, 5_000]);
+    let loads: Vec<BitRate> = found.ports.iter().map(|port| port.load).collect();
+    assert_eq!(loads, [3_000, 3_000, 0, 0].map(BitRate::bytes));
+    let loads: Vec<BitRate> = found.vips.iter().map(|vip| vip.load).collect();
+    assert_eq!(loads, [1_000, 3_000, 5_000].map(BitRate::bytes));
     // The last one is at no port yet.
     assert_eq!(mover.placed()[&vip(5)], None);
-    assert_eq!(mover.port_loads(), [("p0", 3_000), ("p1", 3_000)].into());
+    assert_eq!(
+        mover.port_loads(),
+        [("p0", BitRate::bytes(3_000)), ("p1", BitRate::bytes(3_000))].into()
+    );
     mover.moved(&[change(vip(1), "p0", "p2")], Extent::Moves, start);
     assert_eq!(
         mover.port_loads(),
-        [("p0", 2_000), ("p1", 3_000), ("p2", 1_000)].into()
+        [
+            ("p0", BitRate::bytes(2_000)),
+            ("p1", BitRate::bytes(3_000)),
+            ("p2", BitRate::bytes(1_000))
+        ]
+        .into()
     );
 }
 

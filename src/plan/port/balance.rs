@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use super::choice::assumed_speed;
 use super::{Move, Port, Standing, Vip};
+use crate::types::BitRate;
 
 #[cfg(test)]
 mod tests;
@@ -28,8 +29,10 @@ mod tests;
 const REST: u32 = 10;
 /// A clear improvement is the threshold divided by this.
 const CLEAR: u128 = 4;
-/// Utilisation is counted in parts per million of the speed; so much is one percent.
-const PERCENT: u128 = 10_000;
+/// Utilisation is counted in parts per million of the speed;
+const MILLION: u32 = 1_000_000;
+/// so much is one percent.
+const PERCENT: u128 = MILLION as u128 / 100;
 
 /// Watches the load of the ports and moves VIPs when it stays uneven.
 #[derive(Debug, Clone)]
@@ -57,8 +60,8 @@ struct Course {
 #[derive(Debug, Clone, Copy)]
 struct Gauge<'a> {
     name: &'a str,
-    speed: u64,
-    load: u64,
+    speed: BitRate,
+    load: BitRate,
 }
 
 impl Gauge<'_> {
@@ -66,8 +69,8 @@ impl Gauge<'_> {
         self.full_with(self.load)
     }
 
-    fn full_with(&self, load: u64) -> u128 {
-        u128::from(load) * 8 * 100 * PERCENT / u128::from(self.speed)
+    fn full_with(&self, load: BitRate) -> u128 {
+        load.share_of(self.speed, MILLION).unwrap_or(0)
     }
 }
 
@@ -76,7 +79,7 @@ struct Candidate<'a> {
     vip: &'a Vip,
     to: &'a str,
     /// The difference that is left, as far as it matters, and then the VIP's load.
-    rank: (u128, u64),
+    rank: (u128, BitRate),
 }
 
 impl Balancer {
@@ -149,7 +152,7 @@ impl Balancer {
             let own = vips
                 .iter()
                 .filter(|v| v.port.as_deref() == Some(giver.name));
-            let awake = own.filter(|v| v.load > 0 && !self.moved.contains_key(&v.ip));
+            let awake = own.filter(|v| v.load > BitRate::NONE && !self.moved.contains_key(&v.ip));
             let candidates = awake.filter_map(|vip| {
                 let left = |port: &Gauge| course.left.contains(&(vip.ip, port.name.to_owned()));
                 let mut takers = gauges.iter().filter(|g| may_use(vip, g.name) && !left(g));
@@ -171,8 +174,8 @@ impl Balancer {
         taker: &Gauge<'a>,
     ) -> Option<Candidate<'a>> {
         let before = giver.full();
-        let gives = giver.full_with(giver.load.saturating_sub(vip.load));
-        let takes = taker.full_with(taker.load.saturating_add(vip.load));
+        let gives = giver.full_with(giver.load.without(vip.load));
+        let takes = taker.full_with(taker.load + vip.load);
         let uneven = before.saturating_sub(taker.full()) > self.threshold;
         let lighter = gives < before;
         // Either way the taker ends up less full than the giver was. Loads are never quite the same

@@ -14,12 +14,13 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::Standing;
+use crate::types::BitRate;
 
 #[cfg(test)]
 mod tests;
 
 /// What a port counts as if no speed is known of any.
-const USUAL_SPEED: u64 = 1_000_000_000;
+const USUAL_SPEED: BitRate = BitRate::megabits(1000);
 
 /// A port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,18 +31,20 @@ pub struct Port {
     pub subnet: String,
     /// How far it can be relied on.
     pub standing: Standing,
-    /// Bits a second; 0 if unknown.
-    pub speed: u64,
-    /// Bytes a second that VIPs move through it.
-    pub load: u64,
+    /// What it can carry, if that is known.
+    pub speed: Option<BitRate>,
+    /// What VIPs move through it.
+    pub load: BitRate,
 }
 
 impl Port {
-    pub(super) fn speed_or(&self, assumed: u64) -> u64 {
-        match self.speed {
-            0 => assumed,
-            known => known,
-        }
+    /// The speed to count with, which is never nothing.
+    pub(super) fn speed_or(&self, assumed: BitRate) -> BitRate {
+        self.known_speed().unwrap_or(assumed)
+    }
+
+    fn known_speed(&self) -> Option<BitRate> {
+        self.speed.filter(|speed| *speed > BitRate::NONE)
     }
 }
 
@@ -56,8 +59,8 @@ pub struct Vip {
     pub ports: Vec<String>,
     /// The ports of other subnets that it may use, because a routing daemon announces the way to it.
     pub elsewhere: Vec<String>,
-    /// Bytes a second that it moves.
-    pub load: u64,
+    /// What it moves.
+    pub load: BitRate,
 }
 
 /// A change of the port that a VIP is served through.
@@ -101,28 +104,25 @@ pub fn place(vips: &[Vip], ports: &[Port]) -> Vec<Move> {
 
 /// The speed to take for a port whose own is not known: that of the fastest, for to underrate a fast
 /// port would crowd the others.
-pub(super) fn assumed_speed(ports: &[Port]) -> u64 {
-    match ports.iter().map(|p| p.speed).max() {
-        None | Some(0) => USUAL_SPEED,
-        Some(fastest) => fastest,
-    }
+pub(super) fn assumed_speed(ports: &[Port]) -> BitRate {
+    let fastest = ports.iter().filter_map(Port::known_speed).max();
+    fastest.unwrap_or(USUAL_SPEED)
 }
 
 /// What a port is to the VIPs that look for one.
 struct Place<'a> {
     port: &'a Port,
-    speed: u64,
-    load: u64,
+    speed: BitRate,
+    load: BitRate,
     vips: usize,
 }
 
 impl Place<'_> {
     /// Which of two ports is the better one for a VIP with this load.
-    fn compare(&self, other: &Self, load: u64) -> Ordering {
+    fn compare(&self, other: &Self, load: BitRate) -> Ordering {
         // Fractions are compared by what each has over the common denominator: exact, and no division.
-        let over = |a: &Self, b: &Self| {
-            u128::from(a.load.saturating_add(load)).saturating_mul(u128::from(b.speed))
-        };
+        let over =
+            |a: &Self, b: &Self| u128::from((a.load + load).bits()) * u128::from(b.speed.bits());
         let standing = self.port.standing.cmp(&other.port.standing);
         standing
             .then_with(|| over(self, other).cmp(&over(other, self)))
@@ -184,7 +184,7 @@ impl<'a> Board<'a> {
             .or_else(|| self.best(&vip.elsewhere, vip.load))
     }
 
-    fn best(&self, names: &[String], load: u64) -> Option<usize> {
+    fn best(&self, names: &[String], load: BitRate) -> Option<usize> {
         let known = names
             .iter()
             .filter_map(|name| self.index.get(name.as_str()));
@@ -197,11 +197,11 @@ impl<'a> Board<'a> {
     fn put(&mut self, vip: &Vip, to: usize) {
         if let Some(from) = self.present(vip) {
             let from = &mut self.places[from];
-            from.load = from.load.saturating_sub(vip.load);
+            from.load = from.load.without(vip.load);
             from.vips = from.vips.saturating_sub(1);
         }
         let to = &mut self.places[to];
-        to.load = to.load.saturating_add(vip.load);
+        to.load += vip.load;
         to.vips += 1;
     }
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::choice::assumed_speed;
 use super::{Port, Standing};
+use crate::types::BitRate;
 
 #[cfg(test)]
 mod tests;
@@ -50,14 +51,14 @@ impl Share {
         Self(share.map_or(0, |s| u32::try_from(s).map_or(WHOLE, |s| s.min(WHOLE))))
     }
 
-    /// What `load` bytes a second are of all that the usable ports can carry. Where none is usable the
+    /// What `load` is of all that the usable ports can carry. Where none is usable the
     /// load says nothing: other attributes tell that nobody is to come here.
-    pub fn of_ports(load: u64, ports: &[Port]) -> Self {
+    pub fn of_ports(load: BitRate, ports: &[Port]) -> Self {
         let assumed = assumed_speed(ports);
         let usable = ports.iter().filter(|p| p.standing < Standing::Held);
         let speeds = usable.map(|p| p.speed_or(assumed));
-        let bits = speeds.fold(0, u64::saturating_add);
-        Self::of(load.saturating_mul(8), bits)
+        let all: BitRate = speeds.sum();
+        Self::of(load.bits(), all.bits())
     }
 }
 

@@ -9,6 +9,7 @@ use crate::log;
 use crate::plan::attribute::Attribute;
 use crate::plan::port::{Port, Share, Spare};
 use crate::sys::processor::{self, Times};
+use crate::types::BitRate;
 
 /// The room, and what it is measured by.
 pub(super) struct Room {
@@ -31,7 +32,7 @@ impl Room {
         }
     }
 
-    fn measure(&mut self, load: u64, ports: &[Port], now: Instant) -> io::Result<bool> {
+    fn measure(&mut self, load: BitRate, ports: &[Port], now: Instant) -> io::Result<bool> {
         let times = processor::times()?;
         let Some(before) = self.before.replace(times) else {
             return Ok(false);
@@ -47,7 +48,7 @@ impl Room {
 impl Daemon {
     /// Measures the room, and tells the cluster if it has changed.
     pub(super) fn measure_room(&mut self, now: Instant) {
-        let load = self.mover.port_loads().values().sum();
+        let load = self.mover.port_loads().values().copied().sum();
         match self.room.measure(load, &self.watch.view().ports, now) {
             Ok(true) => self.tell_room(),
             Ok(false) => {}

@@ -13,6 +13,7 @@ use crate::plan::vip::Watched;
 use crate::portwatch::mover::View;
 use crate::portwatch::watch::{One, Watch, is_local};
 use crate::sys::netlink::Link;
+use crate::types::BitRate;
 
 impl Watch {
     /// Draws the conclusions; says whether there are any new ones.
@@ -52,7 +53,7 @@ impl Watch {
                 subnet: port.subnet.clone(),
                 standing: port.standing,
                 speed: port.speed,
-                load: 0,
+                load: BitRate::NONE,
             });
             let nets = self.settings.nets(&port.subnet);
             let before = self.view.report.get(name);
@@ -82,14 +83,14 @@ impl Watch {
         now.saturating_duration_since(self.begun) >= time || self.ports.values().all(proved)
     }
 
-    /// Takes note of the bytes a second that VIPs move through each port; says whether that is news.
-    pub fn set_loads(&mut self, loads: &BTreeMap<&str, u64>) -> bool {
+    /// Takes note of what VIPs move through each port; says whether that is news.
+    pub fn set_loads(&mut self, loads: &BTreeMap<&str, BitRate>) -> bool {
         let mut changed = false;
         for port in &self.view.ports {
-            let load = loads.get(port.name.as_str()).copied().unwrap_or(0);
-            let thousandths = (load * 8000).checked_div(port.speed).unwrap_or(0);
+            let load = loads.get(port.name.as_str()).copied().unwrap_or_default();
+            let share = port.speed.and_then(|speed| load.share_of(speed, 1000));
             if let Some(watched) = self.view.report.get_mut(&port.name) {
-                let new = u32::try_from(thousandths).unwrap_or(u32::MAX);
+                let new = u32::try_from(share.unwrap_or(0)).unwrap_or(u32::MAX);
                 changed |= new != std::mem::replace(&mut watched.load, new);
             }
         }

@@ -3,9 +3,9 @@ use proptest::prelude::*;
 use super::*;
 
 const HOLD: Duration = Duration::from_secs(60);
-const GIGABIT: u64 = 1_000_000_000;
+const GIGABIT: BitRate = BitRate::megabits(1000);
 /// Bytes a second that are one percent of a gigabit.
-const ONE: u64 = GIGABIT / 8 / 100;
+const ONE: u64 = 1_000_000_000 / 8 / 100;
 
 /// A node whose loads stay as they are, and a balancer that looks at it every ten seconds.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Node {
                 port: Some((*port).to_owned()),
                 ports: allowed.map(|p| (*p).to_owned()).collect(),
                 elsewhere: vec![],
-                load: load * ONE,
+                load: BitRate::bytes(load * ONE),
             });
         }
         node.measure();
@@ -53,7 +53,7 @@ impl Node {
     }
 
     fn set_load(&mut self, vip: usize, percent: u64) {
-        self.vips[vip].load = percent * ONE;
+        self.vips[vip].load = BitRate::bytes(percent * ONE);
         self.measure();
     }
 
@@ -94,8 +94,8 @@ fn port(name: &str) -> Port {
         name: name.to_owned(),
         subnet: name[..1].to_owned(),
         standing: Standing::Good,
-        speed: GIGABIT,
-        load: 0,
+        speed: Some(GIGABIT),
+        load: BitRate::NONE,
     }
 }
 
@@ -193,7 +193,7 @@ fn a_mere_change_of_roles_is_no_improvement() {
 #[test]
 fn a_slow_port_takes_only_what_it_can_carry() {
     let mut node = Node::new(&["a1", "a2", "a3"], &[("a1", 30), ("a1", 30), ("a3", 5)]);
-    node.ports[1].speed = GIGABIT / 10;
+    node.ports[1].speed = Some(BitRate::megabits(100));
     assert_eq!(node.moves(HOLD * 2), [to(0, "a3")]);
 }
 
@@ -240,7 +240,7 @@ fn a_vip_uses_only_ports_that_it_may_use() {
 #[test]
 fn a_vip_without_load_stays() {
     let mut node = Node::new(&["a1", "a2"], &[("a1", 0), ("a1", 0)]);
-    node.ports[0].load = 90 * ONE;
+    node.ports[0].load = BitRate::bytes(90 * ONE);
     let moved = node.balancer.observe(&node.vips, &node.ports, node.now);
     let later = node
         .balancer
@@ -258,7 +258,7 @@ fn a_vip_that_was_moved_rests_for_ten_holds_and_may_then_return() {
     node.vips.push(Vip {
         ip: IpAddr::from([10, 1, 0, 9]),
         ports: vec!["a2".into()],
-        load: 40 * ONE,
+        load: BitRate::bytes(40 * ONE),
         ..node.vips[0].clone()
     });
     node.measure();
@@ -269,7 +269,12 @@ fn a_vip_that_was_moved_rests_for_ten_holds_and_may_then_return() {
 fn some_node() -> impl Strategy<Value = Node> {
     const NAMES: [&str; 6] = ["a1", "a2", "a3", "a4", "b1", "b2"];
     let speeds = proptest::collection::vec(
-        prop::sample::select(vec![0, GIGABIT / 10, GIGABIT, 10 * GIGABIT]),
+        prop::sample::select(vec![
+            None,
+            Some(BitRate::megabits(100)),
+            Some(GIGABIT),
+            Some(BitRate::megabits(10_000)),
+        ]),
         NAMES.len(),
     );
     let vip = (
@@ -287,7 +292,7 @@ fn some_node() -> impl Strategy<Value = Node> {
         }
         for (vip, (_, ports, load)) in node.vips.iter_mut().zip(vips) {
             vip.ports = ports.into_iter().map(str::to_owned).collect();
-            vip.load = load;
+            vip.load = BitRate::bytes(load);
         }
         node.measure();
         node
@@ -313,7 +318,7 @@ proptest! {
                 let was = if subnet == "a" { &before } else { &others };
                 prop_assert!(node.profile(subnet) < *was, "each move makes it more even");
                 let vip = node.vips.iter().find(|v| v.ip == change.vip).unwrap();
-                prop_assert!(vip.load > 0 && vip.ports.contains(&change.to));
+                prop_assert!(vip.load > BitRate::NONE && vip.ports.contains(&change.to));
                 seen.extend(change.from.map(|from| (change.vip, from)));
                 prop_assert!(!seen.contains(&(change.vip, change.to)), "it has been there");
             }

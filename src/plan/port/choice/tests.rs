@@ -6,15 +6,18 @@ use proptest::prelude::*;
 use super::super::{Health, Limits};
 use super::*;
 
-const GIGABIT: u64 = 1_000_000_000;
+const GIGABIT: BitRate = BitRate::megabits(1000);
+const TEN_GIGABIT: BitRate = BitRate::megabits(10_000);
+/// Bytes a second.
+const MOST: u64 = 1_000_000_000;
 
 fn port(name: &str, standing: Standing) -> Port {
     Port {
         name: name.into(),
         subnet: "office".into(),
         standing,
-        speed: GIGABIT,
-        load: 0,
+        speed: Some(GIGABIT),
+        load: BitRate::NONE,
     }
 }
 
@@ -24,7 +27,7 @@ fn vip(n: usize, port: &str, ports: &[&str]) -> Vip {
         port: Some(port.into()),
         ports: ports.iter().map(ToString::to_string).collect(),
         elsewhere: vec![],
-        load: 1_000,
+        load: BitRate::bytes(1_000),
     }
 }
 
@@ -34,7 +37,7 @@ fn carry_out(moves: &[Move], vips: &mut [Vip], ports: &mut [Port]) {
         assert_eq!(vip.port, change.from);
         for port in ports.iter_mut() {
             if Some(&port.name) == change.from.as_ref() {
-                port.load = port.load.saturating_sub(vip.load);
+                port.load = port.load.without(vip.load);
             }
             if port.name == change.to {
                 port.load += vip.load;
@@ -90,7 +93,7 @@ fn the_best_standing_is_taken_whatever_its_load() {
     ];
     let vip = vip(1, "x", &["a", "b", "c", "d"]);
     for last in (0..ports.len()).rev() {
-        ports[last].load = GIGABIT;
+        ports[last].load = BitRate::bytes(MOST);
         assert_eq!(goes(&vip, &ports), Some(ports[last].name.clone()));
         ports[last].standing = Standing::Failed;
     }
@@ -128,17 +131,17 @@ fn a_vip_comes_home_when_a_port_there_works_for_good() {
 fn utilisation_is_measured_by_the_speed_and_unknown_means_fast() {
     let mut ports = [port("a", Standing::Good), port("b", Standing::Good)];
     let vip = vip(1, "x", &["a", "b"]);
-    (ports[0].load, ports[1].load) = (30_000_000, 100_000_000);
+    (ports[0].load, ports[1].load) = (BitRate::bytes(30_000_000), BitRate::bytes(100_000_000));
     assert_eq!(goes(&vip, &ports).as_deref(), Some("a"));
-    ports[1].speed = 10 * GIGABIT;
+    ports[1].speed = Some(TEN_GIGABIT);
     assert_eq!(goes(&vip, &ports).as_deref(), Some("b"));
-    ports[1].speed = 0;
+    ports[1].speed = None;
     assert_eq!(goes(&vip, &ports).as_deref(), Some("a"));
-    ports[0].speed = 0;
+    ports[0].speed = None;
     assert_eq!(goes(&vip, &ports).as_deref(), Some("a"));
     // Its own load counts: 1 % more there would be 10 % here.
-    (ports[0].speed, ports[1].speed) = (GIGABIT / 10, GIGABIT);
-    (ports[0].load, ports[1].load) = (0, 5_000);
+    (ports[0].speed, ports[1].speed) = (Some(BitRate::megabits(100)), Some(GIGABIT));
+    (ports[0].load, ports[1].load) = (BitRate::NONE, BitRate::bytes(5_000));
     assert_eq!(goes(&vip, &ports).as_deref(), Some("b"));
 }
 
@@ -146,7 +149,7 @@ fn utilisation_is_measured_by_the_speed_and_unknown_means_fast() {
 fn equal_ports_are_told_apart_by_their_vips_and_then_by_name() {
     let ports = ["b", "a"].map(|name| port(name, Standing::Good));
     let idle = |n, port| Vip {
-        load: 0,
+        load: BitRate::NONE,
         ..vip(n, port, &["a", "b"])
     };
     assert_eq!(goes(&idle(1, "x"), &ports).as_deref(), Some("a"));
@@ -165,7 +168,7 @@ fn the_busiest_goes_first_and_the_others_around_it() {
     let loads = [10, 500, 10, 400, 90];
     let vips: Vec<Vip> = (0..loads.len())
         .map(|n| Vip {
-            load: loads[n],
+            load: BitRate::bytes(loads[n]),
             ..vip(n, "a", &["a", "b", "c"])
         })
         .collect();
@@ -182,7 +185,7 @@ fn two_hundred_vips_spread_evenly_over_the_good_ports() {
         let mut ports = names.map(|name| port(name, Standing::Good));
         ports[0].standing = Standing::Failed;
         let mut vips: Vec<Vip> = (0..200).map(|n| vip(n, "p0", &names)).collect();
-        vips.iter_mut().for_each(|v| v.load = load);
+        vips.iter_mut().for_each(|v| v.load = BitRate::bytes(load));
         let moves = place(&vips, &ports);
         assert_eq!(moves.len(), 200);
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
@@ -236,14 +239,14 @@ fn some_ports() -> impl Strategy<Value = Vec<Port>> {
             Standing::Held,
             Standing::Failed,
         ]),
-        prop::sample::select(vec![0, GIGABIT, 10 * GIGABIT]),
-        prop_oneof![4 => 0..GIGABIT, 1 => Just(u64::MAX / 2)],
+        prop::sample::select(vec![None, Some(GIGABIT), Some(TEN_GIGABIT)]),
+        prop_oneof![4 => 0..MOST, 1 => Just(u64::MAX / 16)],
     );
     proptest::collection::vec(one, 1..6).prop_map(|some| {
         let ports = some.into_iter().zip(NAMES);
         let ports = ports.map(|((standing, speed, load), name)| Port {
             speed,
-            load,
+            load: BitRate::bytes(load),
             ..port(name, standing)
         });
         ports.collect()
@@ -256,14 +259,14 @@ fn some_vips() -> impl Strategy<Value = Vec<Vip>> {
         prop::option::of(prop::sample::select(&NAMES[..])),
         names(),
         names(),
-        0..GIGABIT,
+        0..MOST,
     );
     proptest::collection::vec(one, 0..30).prop_map(|some| {
         let vips = some.into_iter().enumerate();
         let vips = vips.map(|(n, (port, ports, elsewhere, load))| Vip {
             port: port.map(str::to_owned),
             elsewhere: elsewhere.into_iter().map(str::to_owned).collect(),
-            load,
+            load: BitRate::bytes(load),
             ..vip(n, "", &ports)
         });
         vips.collect()

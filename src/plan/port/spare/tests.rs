@@ -115,19 +115,20 @@ fn traffic_is_held_against_what_the_usable_ports_can_carry() {
         subnet: "office".to_owned(),
         standing,
         speed,
-        load: 0,
+        load: BitRate::NONE,
     };
     let good = |name, speed| port(name, speed, Standing::Good);
-    let gigabit = 1_000_000_000;
-    let ports = [good("eth1", gigabit), good("eth2", 3 * gigabit)];
-    assert_eq!(Share::of_ports(125_000_000, &ports), percent(25));
-    let failed = port("eth3", 9 * gigabit, Standing::Failed);
-    let ports = [good("eth1", gigabit), failed];
-    assert_eq!(Share::of_ports(125_000_000, &ports), percent(100));
+    let gigabit = |count: u32| Some(BitRate::megabits(count * 1000));
+    let load = BitRate::bytes(125_000_000);
+    let ports = [good("eth1", gigabit(1)), good("eth2", gigabit(3))];
+    assert_eq!(Share::of_ports(load, &ports), percent(25));
+    let failed = port("eth3", gigabit(9), Standing::Failed);
+    let ports = [good("eth1", gigabit(1)), failed];
+    assert_eq!(Share::of_ports(load, &ports), percent(100));
     // One of unknown speed counts as the fastest.
-    let ports = [good("eth1", gigabit), good("eth2", 0)];
-    assert_eq!(Share::of_ports(125_000_000, &ports), percent(50));
-    assert_eq!(Share::of_ports(125_000_000, &[]), Share::NONE);
+    let ports = [good("eth1", gigabit(1)), good("eth2", None)];
+    assert_eq!(Share::of_ports(load, &ports), percent(50));
+    assert_eq!(Share::of_ports(load, &[]), Share::NONE);
 }
 
 fn some_uses(range: impl Strategy<Value = u64> + Clone) -> impl Strategy<Value = Vec<(u64, u64)>> {
