@@ -136,6 +136,8 @@ fn one_line(message: &str) -> String {
 
 impl Target {
     fn new(name: &str, variable: impl Fn(&str) -> Option<String>) -> Self {
+        // One that is set to nothing is not set.
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         Self {
             name: name.to_owned(),
             instance: variable("OCF_RESOURCE_INSTANCE"),
@@ -334,13 +336,13 @@ mod tests {
         let file = dir.path().join("ha.log");
         let mut daemon = command(std::env::current_exe().unwrap());
         daemon
-            .args(["--exact", "ocf::log::tests::panics"])
+            .args(["--exact", "log::tests::panics"])
             .env(FILE, &file);
         run(daemon, Instant::now() + Duration::from_secs(60)).unwrap();
         let text = std::fs::read_to_string(&file).unwrap();
         let (_, said) = text.split_once("]: ").unwrap();
         assert!(
-            said.starts_with("CRIT: mistake in berth: panicked at src/ocf/log.rs:"),
+            said.starts_with("CRIT: mistake in berth: panicked at src/log.rs:"),
             "{text}"
         );
         assert!(said.ends_with(" on purpose, in two lines\n"), "{text}");
