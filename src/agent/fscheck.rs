@@ -17,9 +17,8 @@ use crate::plan::name;
 use crate::plan::repair::{FsKind, Policy};
 use crate::spec::fscheck as declared;
 use crate::sys::device::{Device, DeviceSpec, Unresolved};
-use crate::sys::mount::Options;
-use crate::sys::mountinfo;
-use crate::sys::mountinfo::Entry;
+use crate::sys::mount::WrittenOptions;
+use crate::sys::mountinfo::{self, Entry};
 
 mod proof;
 mod record;
@@ -33,10 +32,8 @@ const VSERVER: Param<String> = Param::new(declared::VSERVER, member::vserver);
 const DEVICE: Param<DeviceSpec> = Param::new(declared::DEVICE, str::parse);
 const DIRECTORY: Param<PathBuf> = Param::new(declared::DIRECTORY, member::directory);
 const FSTYPE: Optional<FsKind> = Optional::select(declared::FSTYPE, str::parse);
-const OPTIONS: Param<String> = Param::new(declared::OPTIONS, |value| {
-    Options::parse(value)
-        .map(|_| value.to_owned())
-        .map_err(|e| e.to_string())
+const OPTIONS: Param<WrittenOptions> = Param::new(declared::OPTIONS, |value| {
+    WrittenOptions::try_from(value.to_owned()).map_err(|e| e.to_string())
 });
 const UNIT: Optional<String> = Optional::new(declared::UNIT, |value| {
     name::label(value)
@@ -107,8 +104,7 @@ fn exported(env: &Env) -> Result<Exported, Error> {
     let (access, squash) = (NFS_ACCESS.get(env)?, NFS_SQUASH.get(env)?);
     let ports = NFS_PORTS.get(env)?;
     let users = SMB_USERS.get(env)?;
-    let options = OPTIONS.get(env)?;
-    let read_only = Options::parse(&options).is_ok_and(|options| options.read_only);
+    let read_only = OPTIONS.get(env)?.options().read_only;
     let clients = NFS_CLIENTS.get(env)?.filter(|clients| !clients.is_empty());
     Ok(Exported {
         nfs: clients.map(|clients| NfsExport {

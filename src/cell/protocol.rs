@@ -11,6 +11,7 @@ use super::service::{NfsExport, ServerSpec, SmbShare};
 use crate::cluster::complaint::Member;
 use crate::plan::repair::{FsKind, Policy};
 use crate::runtime::paths::RUNTIME;
+use crate::sys::mount::WrittenOptions;
 
 /// [`RUNTIME`] in a cell, where it is a directory of the cell's own: the servers' configuration is there, and what the
 /// cell has of its own in place of the node's.
@@ -38,8 +39,8 @@ pub struct Volume {
     pub directory: PathBuf,
     /// Its type; `None`: whatever the superblock says.
     pub fstype: Option<FsKind>,
-    /// Mount options, comma-separated.
-    pub options: String,
+    /// Mount options; whoever reads them checks them.
+    pub options: WrittenOptions,
     /// How far it may be repaired without a person.
     pub repair: Policy,
     /// How it is exported.
@@ -276,6 +277,23 @@ mod tests {
             });
         }
         words
+    }
+
+    #[test]
+    fn a_file_system_that_makes_no_sense_is_not_taken_from_another_process() {
+        let read = |options: &str, repair: &str| {
+            let text = format!(
+                r#"{{"device":"/dev/x","directory":"/data","fstype":"xfs","options":"{options}","repair":"{repair}","export":{{"nfs":null,"smb":null}}}}"#
+            );
+            serde_json::from_str::<Volume>(&text).map(|volume| {
+                let again = serde_json::to_string(&volume).unwrap();
+                assert_eq!(again, text, "it is passed on as it was written");
+            })
+        };
+        read("rw, defaults,noatime", "preen").unwrap();
+        for (options, repair) in [("suid", "preen"), ("norecovery", "preen"), ("", "perhaps")] {
+            assert!(read(options, repair).is_err(), "{options} {repair}");
+        }
     }
 
     #[test]

@@ -21,9 +21,9 @@ mod names;
 mod options;
 mod words;
 
+pub use crate::sys::mount::options::{BadOption, Options, WrittenOptions};
 pub use create::{Failure, Step, create};
 pub use names::kernel_name;
-pub use options::{BadOption, Options};
 
 /// How much a tmpfs holds. Its files take room in the kernel's memory besides their content, some 1 KiB each: without
 /// a limit of their own as many as there is memory for.

@@ -12,7 +12,6 @@ use crate::log;
 use crate::plan::repair::FsKind;
 use crate::plan::twin::{Beside, may_be_beside};
 use crate::sys::device::{Device, DeviceSpec, Pause, Unresolved};
-use crate::sys::mount::Options;
 use crate::sys::mounted::{self, Namespace};
 
 /// How long a device may take to show what lies on it.
@@ -133,8 +132,7 @@ impl Taker<'_> {
 
     /// Whether the file system may be mounted beside another one with its UUID.
     fn may_be_beside(self, device: &Device, other: Beside) -> bool {
-        let options = Options::parse(&self.volume.options);
-        let no_uuid = options.is_ok_and(|options| options.allows_twin());
+        let no_uuid = self.volume.options.options().allows_twin();
         let superblock = device.superblock.as_ref();
         superblock.is_none_or(|sb| may_be_beside(sb.condition.kind, no_uuid, other))
     }

@@ -104,16 +104,12 @@ pub fn send(taker: Taker<'_>, errand: Errand) -> io::Result<Job<Mounted>> {
     })
 }
 
-fn refused(cause: Cause) -> impl Fn(String) -> Mounted {
-    move |why| Mounted::Refused(cause, why)
-}
-
 fn run(taker: Taker<'_>, errand: Errand) -> Result<(Found, OwnedFd), Mounted> {
     let spec: DeviceSpec = taker
         .volume
         .device
         .parse()
-        .map_err(refused(Cause::Parameters))?;
+        .map_err(|why| Mounted::Refused(Cause::Parameters, why))?;
     match errand {
         Errand::Mount => try_mount(taker, &find(&spec)?, false),
         Errand::MountRepaired => try_mount(taker, &find(&spec)?, true),
@@ -136,7 +132,7 @@ fn try_mount(
     repaired: bool,
 ) -> Result<(Found, OwnedFd), Mounted> {
     let volume = taker.volume;
-    let options = parse_options(volume)?;
+    let options = volume.options.options();
     let _claimed = taker.claim(device)?;
     let kind = kind_of(volume, device)?;
     let superblock = device.superblock.as_ref();
@@ -151,16 +147,16 @@ fn try_mount(
         });
     }
     if !repaired && superblock.is_some_and(|superblock| superblock.condition.damaged) {
-        return Err(noted(device, kind, &options, Defect::Noted));
+        return Err(noted(device, kind, options, Defect::Noted));
     }
-    let mount = mount::create(kind, device, &options).map_err(|failure| match failure.step {
+    let mount = mount::create(kind, device, options).map_err(|failure| match failure.step {
         Step::Kernel => Mounted::Refused(Cause::Node, failure.to_string()),
         // What no kernel takes can't be told from what this one does not.
         Step::Option => Mounted::Refused(Cause::Node, format!("parameter options: {failure}")),
         Step::Mount => match mmp_holder(device).filter(|_| failure.errno == libc::EBUSY) {
             Some(who) => Mounted::Elsewhere(format!("{}: {who}", device.path.display())),
             None => {
-                let examined = examine(kind, device, &options, &failure);
+                let examined = examine(kind, device, options, &failure);
                 unsound(device, kind, Defect::Unmountable(examined))
             }
         },
@@ -178,11 +174,6 @@ fn try_mount(
         },
         mount,
     ))
-}
-
-fn parse_options(volume: &Volume) -> Result<Options, Mounted> {
-    Options::parse(&volume.options)
-        .map_err(|e| Mounted::Refused(Cause::Parameters, format!("parameter options: {e}")))
 }
 
 /// Damage that was noted on a device that nobody else on this node has to do with.
@@ -293,8 +284,8 @@ fn watch_check(taker: Taker<'_>, device: &Device) -> Result<(), Mounted> {
         Some(MmpState::Fsck(node)) => {
             let _claimed = taker.claim(device)?;
             let kind = kind_of(taker.volume, device)?;
-            let options = parse_options(taker.volume)?;
-            Err(noted(device, kind, &options, Defect::CutOff(node)))
+            let options = taker.volume.options.options();
+            Err(noted(device, kind, options, Defect::CutOff(node)))
         }
         // It is over, or it is mounted, of which the kernel takes care itself.
         Some(MmpState::Clean | MmpState::Mounted(_)) | None => Ok(()),

@@ -106,7 +106,7 @@ fn port(name: &str, standing: Standing) -> Port {
         name: name.to_owned(),
         subnet: "office".into(),
         standing,
-        speed: Some(BitRate::bits(1_000_000_000)),
+        speed: Some(BitRate::megabits(1_000)),
         load: BitRate::NONE,
     }
 }

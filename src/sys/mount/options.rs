@@ -1,6 +1,7 @@
 //! Mount options, in the form in which administrators write them.
 
 use rustix::mount::MountAttrFlags;
+use serde::{Deserialize, Serialize};
 
 use crate::plan::repair::FsKind;
 
@@ -15,6 +16,37 @@ pub struct Options {
     no_dir_atime: bool,
     /// What the file system is told, in this order.
     specific: Vec<Specific>,
+}
+
+/// Mount options together with the text that they were parsed from, as which another process gets them: it checks
+/// them anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct WrittenOptions {
+    text: String,
+    options: Options,
+}
+
+impl WrittenOptions {
+    /// What the text means.
+    pub const fn options(&self) -> &Options {
+        &self.options
+    }
+}
+
+impl TryFrom<String> for WrittenOptions {
+    type Error = BadOption;
+
+    fn try_from(text: String) -> Result<Self, BadOption> {
+        let options = Options::parse(&text)?;
+        Ok(Self { text, options })
+    }
+}
+
+impl From<WrittenOptions> for String {
+    fn from(written: WrittenOptions) -> Self {
+        written.text
+    }
 }
 
 /// An option for the file system: its name, and its value if it has one.
