@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 
 use super::hindrance::{Found, barrier, unhindered};
 use super::kernel::Kernel;
-use super::place::{Place, routing};
-use super::record::{Record, Role, Wish, detour_name};
-use super::report;
 use super::rival::{self, Sought};
 use crate::address::change::{ATTEMPTS, announce, error_of, fit, observe, own, state_of};
+use crate::address::place::{Place, routing};
+use crate::address::report;
 use crate::address::service::Service;
 use crate::cell::network;
 use crate::log;
 use crate::ocf::{Error, Explain, State, step};
+use crate::plan::vip::record::{Record, detour_name};
+use crate::plan::vip::record::{Role, VipSpec};
 use crate::plan::vip::{self, Desired, Object, Observed, Request, Step, judge, judge_without_plan};
 use crate::sys::announce::Wire;
 use crate::types::Family;
@@ -47,10 +48,10 @@ impl Service<'_> {
     ///
     /// # Errors
     /// If it can't be on this node, is in use elsewhere, or the kernel refuses a step.
-    pub fn start(&self, wish: &Wish, place: &Place<'_>) -> Result<Started, Error> {
-        wish.check()?;
+    pub fn start(&self, spec: &VipSpec, place: &Place<'_>) -> Result<Started, Error> {
+        spec.check()?;
         let before = Record::read(&self.runtime, self.instance);
-        let mut record = Record::new(wish, place.role());
+        let mut record = Record::new(spec, place.role());
         record.claimed = before.and_then(|record| record.claimed);
         let request = record.request();
         let mut kernel = self.kernel(place.cell())?;
@@ -66,7 +67,7 @@ impl Service<'_> {
             });
         }
         let (wire, mut macs) = (Wire::open()?, kernel.macs());
-        if let Some(gateway) = wish.gateway.filter(|_| wish.routed) {
+        if let Some(gateway) = spec.gateway.filter(|_| spec.routed) {
             macs.extend(rival::router(&kernel, &desired, &seen, (&wire, gateway))?);
         }
         let sought = rival::search(&kernel, &desired, &seen, (&wire, &macs))?;
@@ -86,7 +87,7 @@ impl Service<'_> {
         (desired, wire): (&Desired, &Wire),
         place: &Place<'_>,
     ) -> Result<(State, Option<String>), Error> {
-        let (request, wish) = (record.request(), record.wish.clone());
+        let (request, spec) = (record.request(), record.spec.clone());
         if let Sought::Claimed(other) = sought {
             self.admit(desired, other)?;
             record.claimed = Some(other);
@@ -98,13 +99,13 @@ impl Service<'_> {
         if let Sought::Nobody(search) = sought {
             // Up to the proxy entry nobody outside can tell that anything happens here.
             self.apply(kernel, &request, |steps| {
-                &steps[..before_proxy(steps, wish.vip)]
+                &steps[..before_proxy(steps, spec.vip)]
             })?;
             match search.finish()? {
                 None => record.claimed = None,
                 Some(other) => {
                     if let Err(e) = self.admit(desired, other) {
-                        self.clear(&wish.vserver, wish.vip, place.cell())?;
+                        self.clear(&spec.vserver, spec.vip, place.cell())?;
                         return Err(e);
                     }
                     record.claimed = Some(other);
@@ -126,7 +127,7 @@ impl Service<'_> {
         }
         Err(Error::failed(format!(
             "start {}: somebody else takes away what it makes",
-            wish.vip
+            spec.vip
         )))
     }
 
@@ -303,16 +304,16 @@ impl Service<'_> {
     /// If the kernel can't be asked.
     pub fn monitor(
         &self,
-        wish: &Wish,
+        spec: &VipSpec,
         cell: Option<BorrowedFd<'_>>,
         mend: &dyn Fn(Instant),
     ) -> Result<State, Error> {
-        if let Some(why) = self.started_otherwise(wish) {
+        if let Some(why) = self.started_otherwise(spec) {
             return Ok(State::Failed(why));
         }
         let mut kernel = self.kernel(cell)?;
         let alive = cell.is_some();
-        let found = self.examine(wish, &mut kernel, alive)?;
+        let found = self.examine(spec, &mut kernel, alive)?;
         if !matches!(found.state, State::Failed(_)) {
             return Ok(found.conclude(&kernel));
         }
@@ -329,7 +330,7 @@ impl Service<'_> {
         let until = Instant::now() + if mends { MENDING } else { Duration::ZERO };
         loop {
             let lock = self.lock()?;
-            let found = self.examine(wish, &mut kernel, alive)?;
+            let found = self.examine(spec, &mut kernel, alive)?;
             drop(lock);
             let is_over = Instant::now() >= until.min(self.deadline);
             if is_over || !matches!(found.state, State::Failed(_)) {
@@ -339,16 +340,16 @@ impl Service<'_> {
         }
     }
 
-    fn examine(&self, wish: &Wish, kernel: &mut Kernel, alive: bool) -> Result<Found, Error> {
+    fn examine(&self, spec: &VipSpec, kernel: &mut Kernel, alive: bool) -> Result<Found, Error> {
         let role = match Record::read(&self.runtime, self.instance) {
             Some(record) => record.role,
             None => {
-                let lent = Record::read(&self.runtime, &detour_name(wish.vip));
+                let lent = Record::read(&self.runtime, &detour_name(spec.vip));
                 // The resource is not here, only what another node's needs.
                 lent.map_or(Role::Home, |record| record.role)
             }
         };
-        let request = Record::new(wish, role.clone()).request();
+        let request = Record::new(spec, role.clone()).request();
         let seen = observe(kernel, &request, &own(&request))?;
         let there = match &role {
             Role::Home => None,
@@ -356,23 +357,23 @@ impl Service<'_> {
             Role::Stranded(why) => return Ok(State::Degraded(why.clone()).into()),
             Role::Ending(_) | Role::Detour(_) => return Ok(State::Stopped.into()),
         };
-        let own = network::outside(&wish.vserver);
-        if vip::holder(wish.vip, &seen).is_some_and(|link| there.is_some() || link != own) {
+        let own = network::outside(&spec.vserver);
+        if vip::holder(spec.vip, &seen).is_some_and(|link| there.is_some() || link != own) {
             return Ok(State::Stopped.into());
         }
         if !alive && there.is_none() {
-            let reason = format!("vserver {}'s cell does not run on this node", wish.vserver);
-            return Ok(state_of(judge_without_plan(wish.vip, &reason, &seen)).into());
+            let reason = format!("vserver {}'s cell does not run on this node", spec.vserver);
+            return Ok(state_of(judge_without_plan(spec.vip, &reason, &seen)).into());
         }
         fit(kernel, &request);
         Ok(match Desired::new(&request, &seen) {
             Ok(desired) => Found {
                 state: state_of(judge(&desired, &seen)),
-                routing: there.map(|way| routing(wish.vip, way)),
+                routing: there.map(|way| routing(spec.vip, way)),
                 plan: Some((request, desired)),
             },
             Err(problem) => {
-                state_of(judge_without_plan(wish.vip, &problem.to_string(), &seen)).into()
+                state_of(judge_without_plan(spec.vip, &problem.to_string(), &seen)).into()
             }
         })
     }
@@ -381,8 +382,8 @@ impl Service<'_> {
     ///
     /// # Errors
     /// Why not.
-    pub fn validate(&self, wish: &Wish) -> Result<(), Error> {
-        let request = wish.request();
+    pub fn validate(&self, spec: &VipSpec) -> Result<(), Error> {
+        let request = spec.request();
         let mut kernel = self.kernel(None)?;
         let seen = observe(&mut kernel, &request, &own(&request))?;
         let desired = Desired::new(&request, &seen).map_err(error_of)?;

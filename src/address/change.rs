@@ -3,9 +3,9 @@
 use std::io;
 
 use super::kernel::Kernel;
-use super::record::Wish;
 use crate::log;
 use crate::ocf::{Error, State};
+use crate::plan::vip::record::VipSpec;
 use crate::plan::vip::{Behind, Desired, Observed, Problem, Request, Verdict};
 use crate::sys::announce::Wire;
 use crate::types::Family;
@@ -13,7 +13,7 @@ use crate::types::Family;
 /// How often a start repeats itself when others take away what it makes, and a stop when they make it.
 pub(crate) const ATTEMPTS: usize = 3;
 
-impl Wish {
+impl VipSpec {
     /// Whether the parameters agree with each other, whatever the node.
     ///
     /// # Errors

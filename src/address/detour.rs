@@ -5,13 +5,14 @@ use std::os::fd::BorrowedFd;
 
 use super::change::{ATTEMPTS, error_of, observe};
 use super::noting::Noted;
-use super::place::Place;
-use super::record::{Path as Way, Record, Role, Wish, detour_name};
 use super::rival::search;
 use super::service::Service;
+use crate::address::place::Place;
 use crate::cell::network;
 use crate::log;
 use crate::ocf::{Error, State, step};
+use crate::plan::vip::record::{Record, detour_name};
+use crate::plan::vip::record::{Role, TransitPath, VipSpec};
 use crate::plan::vip::{self, Desired, Object, Observed, Request, Step};
 use crate::sys::announce::Wire;
 use crate::sys::lock::Lock;
@@ -25,15 +26,15 @@ impl Service<'_> {
     /// As [`Service::start`], and those of `find`.
     pub(crate) fn route(
         &self,
-        wish: &Wish,
-        find: impl FnOnce() -> Result<Result<Way, String>, Error>,
+        spec: &VipSpec,
+        find: impl FnOnce() -> Result<Result<TransitPath, String>, Error>,
     ) -> Result<State, Error> {
-        wish.check()?;
+        spec.check()?;
         let mut kernel = self.kernel(None)?;
         // The port that answers is the same, whatever the way.
         let request = Request {
             routed: false,
-            ..wish.request()
+            ..spec.request()
         };
         let seen = observe(&mut kernel, &request, &Family::BOTH)?;
         let desired = Desired::new(&request, &seen).map_err(error_of)?;
@@ -42,9 +43,9 @@ impl Service<'_> {
         step("looking for a way to the virtual server's node");
         let place = match find()? {
             Ok(way) => Place::There(way),
-            Err(why) => return self.strand(wish, &why),
+            Err(why) => return self.strand(spec, &why),
         };
-        let record = Record::new(wish, place.role());
+        let record = Record::new(spec, place.role());
         // portwatch goes on announcing.
         let (state, _) = self.bring(&mut kernel, record, sought, (&desired, &wire), &place)?;
         Ok(state)
@@ -60,17 +61,17 @@ impl Service<'_> {
         &self,
         _lock: &Lock,
         before: Option<&Record>,
-        wish: &Wish,
+        spec: &VipSpec,
         place: &Place<'_>,
     ) -> Result<bool, Error> {
         let others = |(name, record): (&String, &Record)| {
-            name != self.instance && record.wish.vip == wish.vip
+            name != self.instance && record.spec.vip == spec.vip
         };
         let now = Record::read(&self.runtime, self.instance);
         if now.as_ref() != before || Record::read_all(&self.runtime).iter().any(others) {
             return Ok(false);
         }
-        let mut record = Record::new(wish, place.role());
+        let mut record = Record::new(spec, place.role());
         let request = record.request();
         let mut kernel = self.kernel(place.cell())?;
         self.record_locked(record.clone())?;
@@ -84,8 +85,8 @@ impl Service<'_> {
     ///
     /// # Errors
     /// If it can't be noted.
-    fn strand(&self, wish: &Wish, why: &str) -> Result<State, Error> {
-        self.record(stranded(wish, why))?;
+    fn strand(&self, spec: &VipSpec, why: &str) -> Result<State, Error> {
+        self.record(stranded(spec, why))?;
         Ok(State::Degraded(why.to_owned()))
     }
 
@@ -97,7 +98,7 @@ impl Service<'_> {
     pub(crate) fn give_up(&self, _lock: &Lock, before: &Record, why: &str) -> Result<bool, Error> {
         let same = Record::read(&self.runtime, self.instance).as_ref() == Some(before);
         if same {
-            self.record_locked(stranded(&before.wish, why))?;
+            self.record_locked(stranded(&before.spec, why))?;
         }
         Ok(same)
     }
@@ -122,8 +123,8 @@ impl Service<'_> {
         if Record::read(&self.runtime, self.instance).as_ref() != Some(before) {
             return Ok(false);
         }
-        let wish = &before.wish;
-        if let Some(kernel) = self.clear_locked((&wish.vserver, wish.vip), cell)? {
+        let spec = &before.spec;
+        if let Some(kernel) = self.clear_locked((&spec.vserver, spec.vip), cell)? {
             kernel.close_aside();
         }
         Ok(true)
@@ -131,10 +132,10 @@ impl Service<'_> {
 
     /// Takes away only what has a port answer for the VIP, if the rest is still of use; says whether.
     pub(crate) fn hand_over(&self, record: &Record, alive: bool) -> Result<bool, Error> {
-        let vip = record.wish.vip;
+        let vip = record.spec.vip;
         let role = match &record.role {
             Role::Router(way) | Role::Ending(way) => Role::Ending(way.clone()),
-            Role::Home if alive && record.wish.reroute => Role::Detour(None),
+            Role::Home if alive && record.spec.reroute => Role::Detour(None),
             _ => return Ok(false),
         };
         let mut kernel = self.kernel(None)?;
@@ -192,7 +193,7 @@ impl Service<'_> {
     /// Notes that the VIP is in service. What this node did for it while another one routed is the
     /// started resource's from then on, and what the cell has learned of the way there is of the past.
     pub(crate) fn record_served(&self, record: Record, place: &Place<'_>) -> Result<Noted, Error> {
-        let name = detour_name(record.wish.vip);
+        let name = detour_name(record.spec.vip);
         let lock = self.lock()?;
         let noted = self.note_started(record)?;
         let Place::Here(cell) = place else {
@@ -210,9 +211,9 @@ impl Service<'_> {
 }
 
 /// What a node that can't route has on record.
-fn stranded(wish: &Wish, why: &str) -> Record {
+fn stranded(spec: &VipSpec, why: &str) -> Record {
     Record {
         serving: true,
-        ..Record::new(wish, Role::Stranded(why.to_owned()))
+        ..Record::new(spec, Role::Stranded(why.to_owned()))
     }
 }

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::record::{Record, Role, Wish};
 use super::service::Service;
 use crate::log;
 use crate::ocf::{Error, State};
+use crate::plan::vip::record::Record;
+use crate::plan::vip::record::{Role, VipSpec};
 
 /// What noting a VIP in service has led to: why it could not be noted, if so.
 #[derive(Debug)]
@@ -61,7 +62,7 @@ impl Service<'_> {
     ///
     /// # Errors
     /// If the lock can't be had.
-    pub fn put_on_record(&self, wish: &Wish, state: State) -> Result<State, Error> {
+    pub fn put_on_record(&self, spec: &VipSpec, state: State) -> Result<State, Error> {
         if state != State::Running || Record::read(&self.runtime, self.instance).is_some() {
             return Ok(state);
         }
@@ -69,11 +70,11 @@ impl Service<'_> {
             serving: true,
             // It was said that it was not on record.
             degraded: true,
-            ..Record::new(wish, Role::Home)
+            ..Record::new(spec, Role::Home)
         };
         let _lock = self.lock()?;
         let written = record.write(&self.runtime, self.instance);
-        Ok(Noted(written.err().map(|e| e.to_string())).of(state, wish.vip))
+        Ok(Noted(written.err().map(|e| e.to_string())).of(state, spec.vip))
     }
 
     /// Notes that the cluster is about to be told of `state`; says whether that ends a degradation
@@ -105,16 +106,16 @@ impl Service<'_> {
 
     /// The vserver and VIP that this resource was started with.
     pub fn recorded(&self) -> Option<(String, IpAddr)> {
-        let Record { wish, .. } = Record::read(&self.runtime, self.instance)?;
-        Some((wish.vserver, wish.vip))
+        let Record { spec, .. } = Record::read(&self.runtime, self.instance)?;
+        Some((spec.vserver, spec.vip))
     }
 
     /// What the resource was started as and runs as, if its parameters were changed since. Whoever were told that
     /// it does not run would have it started elsewhere, beside what runs here.
-    pub(crate) fn started_otherwise(&self, wish: &Wish) -> Option<String> {
+    pub(crate) fn started_otherwise(&self, spec: &VipSpec) -> Option<String> {
         let record = Record::read(&self.runtime, self.instance)?;
-        let Wish { vserver, vip, .. } = record.wish;
-        let is_other = vserver != wish.vserver || vip != wish.vip;
+        let VipSpec { vserver, vip, .. } = record.spec;
+        let is_other = vserver != spec.vserver || vip != spec.vip;
         (record.serving && is_other)
             .then(|| format!("runs as {vip} of {vserver}, as it was started"))
     }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
-use super::record::{Leg, Path as Way, Role};
+use crate::plan::vip::record::{Role, RouterHop, TransitPath};
 
 /// Where a VIP's cell is, as seen from this node.
 #[derive(Debug, Clone)]
@@ -11,9 +11,9 @@ pub enum Place<'a> {
     /// Here: the cell's network namespace.
     Here(BorrowedFd<'a>),
     /// On another node, to which this one routes.
-    There(Way),
+    There(TransitPath),
     /// Here, but another node routes: nothing is announced here.
-    Detour(BorrowedFd<'a>, Leg),
+    Detour(BorrowedFd<'a>, RouterHop),
 }
 
 impl<'a> Place<'a> {
@@ -34,6 +34,6 @@ impl<'a> Place<'a> {
 }
 
 /// What is said of a VIP that this node routes for.
-pub(crate) fn routing(vip: IpAddr, way: &Way) -> String {
+pub(crate) fn routing(vip: IpAddr, way: &TransitPath) -> String {
     format!("routing {vip} for {} over {}", way.node, way.subnet)
 }

@@ -18,11 +18,12 @@ use serde::{Deserialize, Serialize};
 
 use super::change::{announce, error_of, observe, own};
 use super::kernel::Kernel;
-use super::record::{Record, Role};
 use super::service::Service;
 use crate::address::peers;
 use crate::log;
 use crate::ocf::{Error, State, step};
+use crate::plan::vip::record::Record;
+use crate::plan::vip::record::Role;
 use crate::plan::vip::{Desired, Object, Observed};
 use crate::sys::announce::{Probe, Search, Wire};
 use crate::sys::state;
@@ -148,7 +149,7 @@ impl Service<'_> {
             Err(e) => {
                 log::warn(format_args!(
                     "look for another user of {}: {e}",
-                    record.wish.vip
+                    record.spec.vip
                 ));
                 state
             }

@@ -9,7 +9,6 @@ use ipnetwork::IpNetwork;
 
 use super::member;
 use crate::address::place::Place;
-use crate::address::record::Wish;
 use crate::address::report;
 use crate::address::service::Service;
 use crate::cell::client::{self, CellInfo, Client, PROMPT};
@@ -19,6 +18,7 @@ use crate::log;
 use crate::ocf::param::{network, text, words};
 use crate::ocf::{Action, ActionDecl, Agent, Context, Env, Error, Explain, Optional, Param, State};
 use crate::plan::name;
+use crate::plan::vip::record::VipSpec;
 use crate::portwatch::client::{mend, seek_way};
 use crate::runtime::paths::RUNTIME;
 use crate::spec::vip as declared;
@@ -87,7 +87,7 @@ fn ip(text: &str) -> Result<IpAddr, String> {
     declared::ip(address).map(|()| address)
 }
 
-/// What it has to be to fit the subnet is judged with that: see [`Wish::check`].
+/// What it has to be to fit the subnet is judged with that: see [`VipSpec::check`].
 fn gateway(text: &str) -> Result<IpAddr, String> {
     let wrong = |_| "is not an IP address such as 10.1.0.254 or fe80::1";
     Ok(text.parse().map_err(wrong)?)
@@ -116,8 +116,8 @@ fn ports(text: &str) -> Result<Vec<String>, String> {
     }
 }
 
-fn wish(env: &Env) -> Result<Wish, Error> {
-    Ok(Wish {
+fn spec(env: &Env) -> Result<VipSpec, Error> {
+    Ok(VipSpec {
         vserver: VSERVER.get(env)?,
         vip: IP.get(env)?,
         subnet: SUBNET.get(env)?,
@@ -133,19 +133,19 @@ fn service<'a>(context: &Context<'a>) -> Service<'a> {
 }
 
 fn start(context: &Context<'_>) -> Result<State, Error> {
-    let wish = wish(context.env)?;
-    let vserver = &wish.vserver;
+    let spec = spec(context.env)?;
+    let vserver = &spec.vserver;
     let cell = client::find(vserver).context(format_args!("find the cell of vserver {vserver}"))?;
     match cell {
         Some(cell) => {
             let place = Place::Here(cell.netns.as_fd());
-            let started = service(context).start(&wish, &place)?;
+            let started = service(context).start(&spec, &place)?;
             if let Some((port, wire)) = started.announced {
-                announce_again(&wish, port, &wire);
+                announce_again(&spec, port, &wire);
             }
             Ok(started.state)
         }
-        None if wish.reroute => route(context, &wish),
+        None if spec.reroute => route(context, &spec),
         None => Err(Error::failed(format!(
             "vserver {vserver}'s cell does not run on this node"
         ))),
@@ -154,10 +154,10 @@ fn start(context: &Context<'_>) -> Result<State, Error> {
 
 /// Routes to the node with the cell. Without a way there the start is no failure: another start would
 /// change nothing, and the cluster is told by an attribute that another node may do better.
-fn route(context: &Context<'_>, wish: &Wish) -> Result<State, Error> {
+fn route(context: &Context<'_>, spec: &VipSpec) -> Result<State, Error> {
     let patience = Instant::now() + context.remaining() / 2;
-    let asked = seek_way(&wish.vserver, wish.vip)?;
-    service(context).route(wish, || asked.wait(patience))
+    let asked = seek_way(&spec.vserver, spec.vip)?;
+    service(context).route(spec, || asked.wait(patience))
 }
 
 /// Takes over changed parameters; what does not run is not started by that.
@@ -170,13 +170,13 @@ fn reload(context: &Context<'_>) -> Result<State, Error> {
 
 /// Leaves further announcements to the keeper, and the socket with them: whoever closes it last has to
 /// wait, and here Pacemaker would wait too.
-fn announce_again(wish: &Wish, port: String, wire: &Wire) {
+fn announce_again(spec: &VipSpec, port: String, wire: &Wire) {
     let request = Request::Announce {
-        vip: wish.vip,
+        vip: spec.vip,
         port,
     };
-    if let Err(e) = ask_keeper(&wish.vserver, &request, Some(wire.as_fd())) {
-        log::warn(format_args!("have the keeper announce {}: {e}", wish.vip));
+    if let Err(e) = ask_keeper(&spec.vserver, &request, Some(wire.as_fd())) {
+        log::warn(format_args!("have the keeper announce {}: {e}", spec.vip));
     }
 }
 
@@ -211,21 +211,21 @@ fn leave_no_complaint(context: &Context<'_>) {
 }
 
 fn monitor(context: &Context<'_>) -> Result<State, Error> {
-    let wish = wish(context.env)?;
-    let cell = cell_if_any(&wish.vserver);
+    let spec = spec(context.env)?;
+    let cell = cell_if_any(&spec.vserver);
     let service = service(context);
     let netns = cell.as_ref().map(|c| c.netns.as_fd());
-    let mut state = service.monitor(&wish, netns, &mend)?;
+    let mut state = service.monitor(&spec, netns, &mend)?;
     if context.action != Action::Monitor {
         return Ok(state);
     }
     if let Some(cell) = &cell {
-        state = service.put_on_record(&wish, state)?;
+        state = service.put_on_record(&spec, state)?;
         state = service.defend(cell.netns.as_fd(), state);
     }
     if service.note(&state)? {
         let member = member::member(context);
-        ask_keeper(&wish.vserver, &Request::CleanUp { member }, None)
+        ask_keeper(&spec.vserver, &Request::CleanUp { member }, None)
             .unwrap_or_else(|e| log::warn(format_args!("have the keeper clean up: {e}")));
     }
     Ok(state)
@@ -248,14 +248,14 @@ fn cell_if_any(vserver: &str) -> Option<CellInfo> {
 }
 
 fn validate(context: &Context<'_>) -> Result<State, Error> {
-    wish(context.env)?.check()?;
+    spec(context.env)?.check()?;
     Ok(State::Running)
 }
 
 fn validate_here(context: &Context<'_>) -> Result<State, Error> {
-    let wish = wish(context.env)?;
-    wish.check()?;
-    service(context).validate(&wish)?;
+    let spec = spec(context.env)?;
+    spec.check()?;
+    service(context).validate(&spec)?;
     Ok(State::Running)
 }
 

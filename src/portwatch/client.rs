@@ -7,10 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::protocol::{DAEMON, Reply, Request, socket};
-use crate::address::record::Path as Way;
 use crate::cell::client::PROMPT;
 use crate::log;
 use crate::ocf::Error;
+use crate::plan::vip::record::TransitPath;
 use crate::runtime::channel::Channel;
 use crate::runtime::daemon::connect;
 use crate::runtime::paths::RUNTIME;
@@ -112,7 +112,7 @@ impl WaySought {
     ///
     /// # Errors
     /// If the daemon does not answer.
-    pub fn wait(mut self, deadline: Instant) -> Result<Result<Way, String>, Error> {
+    pub fn wait(mut self, deadline: Instant) -> Result<Result<TransitPath, String>, Error> {
         let mut patience = deadline.min(Instant::now() + REPLACED);
         loop {
             if let Some(channel) = &self.channel {

@@ -22,7 +22,7 @@ use self::agents::CLIENTS;
 use self::endurance::Endurance;
 use self::spare::Room;
 use self::take_over::{Sockets, take_over};
-use super::detour::Detours;
+use super::detour::{Detours, Hands};
 use super::mover::{Extent, Mover};
 use super::protocol;
 use super::publisher::Publisher;
@@ -33,6 +33,7 @@ use crate::address::report;
 use crate::log;
 use crate::ocf::{Env, Error};
 use crate::plan::attribute::Attribute;
+use crate::plan::detour::Event;
 use crate::plan::port::{Balancer, Move, Port, Vip, place};
 use crate::runtime::channel::Channel;
 use crate::runtime::daemon;
@@ -174,7 +175,7 @@ impl Daemon {
         let begun = Instant::now();
         let watch = Watch::new(&settings, begun);
         let mut daemon = Self {
-            detours: Detours::new(runtime, watch.surroundings(), begun),
+            detours: Detours::new(runtime, watch.node_view(), begun),
             review: true,
             runtime: runtime.to_owned(),
             listener: Listener::new(daemon::listen(&protocol::socket(runtime))?, CLIENTS),
@@ -216,9 +217,7 @@ impl Daemon {
             let now = Instant::now();
             self.hear_kernel(ready, now)?;
             self.watch.tick(now);
-            let mut questions = self.watch.questions(now);
-            questions.extend(self.detours.questions(now));
-            for question in questions {
+            for question in self.watch.questions(now) {
                 // A port that can't send will have answers missing.
                 if let Err(e) = self.ear.ask(&question) {
                     log::debug(e);
@@ -252,14 +251,24 @@ impl Daemon {
     /// What depends on other nodes' part in it.
     fn serve_detours(&mut self, now: Instant) {
         if self.known && std::mem::take(&mut self.review) {
-            let around = self.watch.surroundings();
+            let view = self.watch.node_view();
             let records = self.mover.records().clone();
-            self.detours
-                .review(records, around, &mut self.publisher, now);
+            self.feed_detours(Event::Node { records, view }, now);
         }
-        let mover = &mut self.mover;
-        self.detours
-            .advance(&mut self.publisher, || mover.traffic(), now);
+        for event in self.detours.advance() {
+            self.feed_detours(event, now);
+        }
+        self.feed_detours(Event::Tick, now);
+    }
+
+    /// Has detours take note of what has happened, and does what follows.
+    fn feed_detours(&mut self, event: Event, now: Instant) {
+        let mut hands = Hands {
+            publisher: &mut self.publisher,
+            ear: &self.ear,
+            mover: &mut self.mover,
+        };
+        self.detours.on(event, &mut hands, now);
     }
 
     /// Looks at all ports. The kernel tells of one link's events once a second at the most, so any
@@ -373,15 +382,13 @@ impl Daemon {
     fn hear_cluster(&mut self, now: Instant) {
         self.peers
             .tell_and_ask(&self.watch.macs(), &mut self.publisher, now);
-        let asks = self.watch.asks(now).into_iter();
-        for attribute in asks.chain(self.detours.asks(now)) {
+        for attribute in self.watch.asks(now) {
             self.publisher.query(attribute);
         }
         self.publisher.advance(now);
         for (resource, nodes) in self.publisher.located() {
-            self.detours.located(&resource, &nodes);
+            self.feed_detours(Event::Located { resource, nodes }, now);
         }
-        self.mover.announce_anew(self.detours.announcements(), now);
         let node = self.settings.node.clone().unwrap_or_default();
         let mut answers = self.publisher.answers();
         if let Some(mut all) = self.publisher.surveyed() {
@@ -405,11 +412,8 @@ impl Daemon {
                 values.remove(&node);
             }
             self.watch.told(&name, &values, now);
-            for resource in self.detours.heard(&name, &values, now) {
-                self.publisher.locate(resource);
-            }
+            self.feed_detours(Event::Attribute(name, values), now);
         }
-        self.mover.announce_anew(self.detours.announcements(), now);
         // The others' addresses may be new ones.
         self.review = true;
         self.serve_detours(now);

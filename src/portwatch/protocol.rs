@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::settings::Settings;
-use crate::address::record::Path as Way;
+use crate::plan::vip::record::TransitPath;
 
 /// The name of the daemon's process.
 pub(crate) const DAEMON: &str = "berth-portwatch";
@@ -50,7 +50,7 @@ pub(crate) enum Reply {
         unpublished: Option<String>,
     },
     /// The way, or why there is none.
-    Way(Result<Way, String>),
+    Way(Result<TransitPath, String>),
     /// It is being done.
     Noted,
     /// It is not, for this reason.

@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use crate::address::record::{self, Record, Role};
+use crate::address::record;
 use crate::plan::mover::{Duty, Recorded};
+use crate::plan::vip::record::Record;
+use crate::plan::vip::record::Role;
 
 /// All of them.
 pub(crate) struct Records {
@@ -85,7 +87,7 @@ fn view(record: &Record) -> Recorded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::record::{Path as Way, Wish};
+    use crate::plan::vip::record::{TransitPath, VipSpec};
 
     #[test]
     fn a_change_is_seen_at_once_and_so_is_a_new_directory() {
@@ -96,7 +98,7 @@ mod tests {
             served.count()
         };
         let write = |n: u8, serving: bool| {
-            let wish = Wish {
+            let spec = VipSpec {
                 vserver: "alpha".into(),
                 vip: [10, 1, 0, n].into(),
                 subnet: None,
@@ -106,7 +108,7 @@ mod tests {
                 reroute: true,
             };
             let record = Record {
-                wish,
+                spec,
                 serving,
                 degraded: false,
                 role: Role::Home,
@@ -131,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_vip_that_this_node_routes_for_has_no_use_for_other_subnets_ports() {
-        let wish = Wish {
+        let spec = VipSpec {
             vserver: "alpha".into(),
             vip: [10, 1, 0, 50].into(),
             subnet: None,
@@ -140,7 +142,7 @@ mod tests {
             routed: true,
             reroute: true,
         };
-        let way = Way {
+        let way = TransitPath {
             node: "n1".into(),
             subnet: "lab".into(),
             port: "c0".into(),
@@ -148,7 +150,7 @@ mod tests {
             macs: vec![crate::types::Mac([2, 0, 0, 0, 0, 1])],
             own: [10, 2, 0, 2].into(),
         };
-        let routed = |role| view(&Record::new(&wish, role)).request.routed;
+        let routed = |role| view(&Record::new(&spec, role)).request.routed;
         assert!(routed(Role::Home));
         // What came in there would not be passed on.
         assert!(!routed(Role::Router(way)));

@@ -10,13 +10,13 @@ use std::time::Instant;
 
 use ipnetwork::IpNetwork;
 
-use super::detour::Surroundings;
 use super::mover::View;
 use super::settings::Settings;
 use super::targets::Asking;
 use crate::cell::network::is_own;
 use crate::log;
 use crate::plan::attribute::{Attribute, Values};
+use crate::plan::detour::{NodeView, ReachableSubnet, TransitPort};
 use crate::plan::port::{Fault, Health, Standing, State, Witness};
 use crate::plan::vip::vserver_of;
 use crate::sys::announce::{Answer, Question};
@@ -53,51 +53,6 @@ struct Subnet {
     fault: Fault,
     /// Whether the cluster was told that this node reaches it.
     good: bool,
-}
-
-/// A subnet, as far as other nodes can be reached over it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Shared {
-    /// Its name.
-    pub name: String,
-    /// Its networks.
-    pub nets: Vec<IpNetwork>,
-    /// This node's ports on it that work, those with an address first, and of them the best.
-    pub ports: Vec<Crossing>,
-    /// This node's addresses on it.
-    pub own: Vec<IpAddr>,
-    /// The other nodes' addresses on it, by their names.
-    pub peers: BTreeMap<String, Vec<IpAddr>>,
-}
-
-/// A port by which other nodes can be reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Crossing {
-    /// Its name.
-    pub port: String,
-    /// Its index.
-    pub index: u32,
-    /// Its Ethernet address.
-    pub mac: Mac,
-    /// Its own addresses on the subnet.
-    pub own: Vec<IpAddr>,
-}
-
-impl Crossing {
-    /// The port's address of the family of `ip`: one that was given to it before one of its own making.
-    pub fn own_like(&self, ip: IpAddr) -> Option<IpAddr> {
-        let mut own = self.own.iter().copied();
-        own.find(|own| own.is_ipv4() == ip.is_ipv4())
-    }
-}
-
-impl Shared {
-    /// Whether another node can have this address here.
-    pub fn fits(&self, ip: IpAddr) -> bool {
-        let local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
-        let inside = self.nets.iter().any(|net| net.contains(ip));
-        (local || inside) && !self.own.contains(&ip)
-    }
 }
 
 /// All of them.
@@ -359,8 +314,8 @@ impl Watch {
     }
 
     /// The subnets, as far as other nodes can be reached over them.
-    fn shared(&self) -> Vec<Shared> {
-        let shared = |(name, subnet): (&String, &Subnet)| {
+    fn reachable(&self) -> Vec<ReachableSubnet> {
+        let reachable = |(name, subnet): (&String, &Subnet)| {
             let mut ports: Vec<(&String, &One)> = self
                 .ports
                 .iter()
@@ -378,34 +333,34 @@ impl Watch {
                 let local = all.filter(|ip| !inside(*ip) && is_local(*ip));
                 given.chain(local).collect()
             };
-            let crossing = |(port, one): &(&String, &One)| {
+            let transit = |(port, one): &(&String, &One)| {
                 let link = one.link.as_ref()?;
-                Some(Crossing {
-                    port: (*port).clone(),
+                Some(TransitPort {
+                    name: (*port).clone(),
                     index: link.index,
                     mac: link.mac?,
                     own: own(one),
                 })
             };
-            Shared {
+            ReachableSubnet {
                 name: name.clone(),
                 nets: nets.clone(),
-                ports: ports.iter().filter_map(crossing).collect(),
+                ports: ports.iter().filter_map(transit).collect(),
                 own: self.addresses(name),
                 peers: subnet.peers.clone(),
             }
         };
-        self.subnets.iter().map(shared).collect()
+        self.subnets.iter().map(reachable).collect()
     }
 
     /// This node, as far as detours depend on it.
-    pub fn surroundings(&self) -> Surroundings {
+    pub fn node_view(&self) -> NodeView {
         let limits = self.settings.limits();
-        Surroundings {
+        NodeView {
             node: self.settings.node.clone(),
             cells: self.cells.values().cloned().collect(),
-            shared: self.shared(),
-            lost: self.subnets.values().any(|subnet| !subnet.good),
+            subnets: self.reachable(),
+            lost_subnet: self.subnets.values().any(|subnet| !subnet.good),
             interval: limits.interval,
             patience: limits.silent_after() + limits.interval,
         }

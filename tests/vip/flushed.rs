@@ -4,8 +4,8 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use berth::address::record::Wish;
 use berth::ocf::State;
+use berth::plan::vip::record::VipSpec;
 use berth::sys::netlink::{Action, Incoming, Rule, Socket};
 use berth::types::Family;
 
@@ -96,13 +96,13 @@ fn arrives_within(
 /// Serves both VIPs of the family, each on the subnet of one client.
 fn start(net: &Network, cell: &Cell, on: &Addresses) {
     for vip in on.vips {
-        assert_eq!(net.start(cell, &cell.wish(vip)).unwrap(), State::Running);
+        assert_eq!(net.start(cell, &cell.spec(vip)).unwrap(), State::Running);
     }
 }
 
 fn stop(net: &Network, cell: &Cell, on: &Addresses) {
     for vip in on.vips {
-        net.stop(cell, &cell.wish(vip));
+        net.stop(cell, &cell.spec(vip));
     }
 }
 
@@ -304,11 +304,11 @@ fn a_firewall_that_asks_for_the_way_back_to_clients_finds_it() {
             .ip(&format!("addr add {}/{} dev lo nodad", far[n], on.length));
         net.client_a
             .ip(&format!("{option} route add {vip} dev eth0 src {}", far[n]));
-        let wish = Wish {
+        let spec = VipSpec {
             gateway: Some(gateways[n].parse().unwrap()),
-            ..alpha.wish(vip)
+            ..alpha.spec(vip)
         };
-        assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
+        assert_eq!(net.start(&alpha, &spec).unwrap(), State::Running);
         assert!(pings(&net.client_a, vip), "{vip}, without");
         net.node.sh(
             "nft add table inet strict; nft add chain inet strict pre '{ type filter hook prerouting priority -10; }'; nft add rule inet strict pre iifname a0 icmpv6 type '{ nd-neighbor-solicit, nd-neighbor-advert }' accept; nft add rule inet strict pre iifname a0 fib saddr . iif oif missing counter drop",
@@ -318,6 +318,6 @@ fn a_firewall_that_asks_for_the_way_back_to_clients_finds_it() {
         let answer = call(&net.client_a, vip, 2049);
         assert_eq!(answer.as_deref(), Some("alpha"));
         net.node.sh("nft delete table inet strict");
-        assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+        assert_eq!(net.stop(&alpha, &spec), State::Stopped);
     }
 }

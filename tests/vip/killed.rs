@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use berth::address::place::Place;
-use berth::address::record::Wish;
 use berth::address::service::Service;
 use berth::ocf::State;
+use berth::plan::vip::record::VipSpec;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -60,18 +60,18 @@ fn close_all_but(kept: [BorrowedFd<'_>; 2]) {
     }
 }
 
-fn start(net: &Network, cell: &Cell, wish: &Wish, runtime: &Path) {
+fn start(net: &Network, cell: &Cell, spec: &VipSpec, runtime: &Path) {
     setns(&net.node, CloneFlags::CLONE_NEWNET).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     let service = Service::new("killed", deadline).in_directory(runtime);
-    let _ = service.start(wish, &Place::Here(cell.namespace.as_fd()));
+    let _ = service.start(spec, &Place::Here(cell.namespace.as_fd()));
 }
 
-fn stop(net: &Network, cell: &Cell, wish: &Wish, runtime: &Path) {
+fn stop(net: &Network, cell: &Cell, spec: &VipSpec, runtime: &Path) {
     setns(&net.node, CloneFlags::CLONE_NEWNET).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     let service = Service::new("killed", deadline).in_directory(runtime);
-    let _ = service.stop(cell.vserver, wish.vip, Some(cell.namespace.as_fd()));
+    let _ = service.stop(cell.vserver, spec.vip, Some(cell.namespace.as_fd()));
 }
 
 #[test]
@@ -83,12 +83,12 @@ fn whenever_it_is_killed_stop_clears_and_start_works() {
     let kept = [net.node.as_fd(), alpha.namespace.as_fd()];
     let before = net.dump();
     for vip in ["10.1.0.50", "2001:db8:1::50"] {
-        let wish = alpha.wide_wish(vip);
+        let spec = alpha.wide_wish(vip);
         // The look for duplicates begins with 10 ms in which nothing is changed.
         let mut life = Duration::from_millis(9);
         let mut killed = 0;
-        while !killed_after(life, kept, || start(&net, &alpha, &wish, runtime)) {
-            assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+        while !killed_after(life, kept, || start(&net, &alpha, &spec, runtime)) {
+            assert_eq!(net.stop(&alpha, &spec), State::Stopped);
             assert_eq!(
                 differences(&net.dump(), &before),
                 (vec![], vec![]),
@@ -100,13 +100,13 @@ fn whenever_it_is_killed_stop_clears_and_start_works() {
         }
         let mut life = Duration::from_micros(200);
         for _ in 0..200 {
-            assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
-            let ended = killed_after(life, kept, || stop(&net, &alpha, &wish, runtime));
+            assert_eq!(net.start(&alpha, &spec).unwrap(), State::Running);
+            let ended = killed_after(life, kept, || stop(&net, &alpha, &spec, runtime));
             if !ended && killed % 2 == 0 {
                 // What is half gone can be brought back as well as cleared.
-                assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
+                assert_eq!(net.start(&alpha, &spec).unwrap(), State::Running);
             }
-            assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+            assert_eq!(net.stop(&alpha, &spec), State::Stopped);
             assert_eq!(
                 differences(&net.dump(), &before),
                 (vec![], vec![]),

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use berth::address::place::Place;
-use berth::address::record::Wish;
 use berth::address::service::Service;
 use berth::cell::network::bar;
 use berth::ocf::{Error, State};
+use berth::plan::vip::record::VipSpec;
 use berth::plan::vip::{cell_link, cell_mac};
 use berth::sys::netlink::{LinkChange, Socket, Veth};
 use berth::types::Mac;
@@ -132,23 +132,23 @@ impl Network {
             .inside(|| work(Service::new(&format!("vip {vip}"), deadline).in_directory(runtime)))
     }
 
-    pub fn start(&self, cell: &Cell, wish: &Wish) -> Result<State, Error> {
-        self.service(&wish.vip.to_string(), |s| {
-            s.start(wish, &Place::Here(cell.namespace.as_fd()))
+    pub fn start(&self, cell: &Cell, spec: &VipSpec) -> Result<State, Error> {
+        self.service(&spec.vip.to_string(), |s| {
+            s.start(spec, &Place::Here(cell.namespace.as_fd()))
         })
         .map(|started| started.state)
     }
 
-    pub fn monitor(&self, cell: &Cell, wish: &Wish) -> State {
+    pub fn monitor(&self, cell: &Cell, spec: &VipSpec) -> State {
         let cell = Some(cell.namespace.as_fd());
-        self.service(&wish.vip.to_string(), |s| s.monitor(wish, cell, &|_| ()))
+        self.service(&spec.vip.to_string(), |s| s.monitor(spec, cell, &|_| ()))
             .unwrap()
     }
 
-    pub fn stop(&self, cell: &Cell, wish: &Wish) -> State {
+    pub fn stop(&self, cell: &Cell, spec: &VipSpec) -> State {
         let namespace = Some(cell.namespace.as_fd());
-        self.service(&wish.vip.to_string(), |s| {
-            s.stop(cell.vserver, wish.vip, namespace)
+        self.service(&spec.vip.to_string(), |s| {
+            s.stop(cell.vserver, spec.vip, namespace)
         })
         .unwrap()
     }
@@ -173,8 +173,8 @@ impl Network {
 }
 
 impl Cell {
-    pub fn wish(&self, vip: &str) -> Wish {
-        Wish {
+    pub fn spec(&self, vip: &str) -> VipSpec {
+        VipSpec {
             vserver: self.vserver.into(),
             vip: vip.parse().unwrap(),
             subnet: None,
@@ -186,16 +186,16 @@ impl Cell {
     }
 
     /// The same on both ports of subnet A, the one without an address first.
-    pub fn wide_wish(&self, vip: &str) -> Wish {
+    pub fn wide_wish(&self, vip: &str) -> VipSpec {
         let v4 = !vip.contains(':');
-        Wish {
+        VipSpec {
             subnet: Some(
                 if v4 { "10.1.0.0/24" } else { "2001:db8:1::/64" }
                     .parse()
                     .unwrap(),
             ),
             ports: Some(vec!["a1".into(), "a0".into(), "nonesuch".into()]),
-            ..self.wish(vip)
+            ..self.spec(vip)
         }
     }
 }

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
-use berth::address::record::Wish;
 use berth::ocf::State;
+use berth::plan::vip::record::VipSpec;
 use lab::{holds, wait_for};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, sendto, setsockopt,
@@ -27,10 +27,10 @@ fn a_client_reaches_a_vip_on_either_kind_of_port() {
     let net = Network::new();
     let alpha = net.cell("alpha");
     for vip in VIPS {
-        for (wish, port) in [(alpha.wish(vip), "a0"), (alpha.wide_wish(vip), "a1")] {
-            assert_eq!(net.monitor(&alpha, &wish), State::Stopped);
-            assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
-            assert_eq!(net.monitor(&alpha, &wish), State::Running);
+        for (spec, port) in [(alpha.spec(vip), "a0"), (alpha.wide_wish(vip), "a1")] {
+            assert_eq!(net.monitor(&alpha, &spec), State::Stopped);
+            assert_eq!(net.start(&alpha, &spec).unwrap(), State::Running);
+            assert_eq!(net.monitor(&alpha, &spec), State::Running);
             let tries = 9;
             serve(&alpha.namespace, vip, 2049, "alpha", tries);
             // The kernel keeps back what it answers for others, up to 800 ms, unless it is told otherwise.
@@ -48,8 +48,8 @@ fn a_client_reaches_a_vip_on_either_kind_of_port() {
             let mac = net.node.json(&format!("link show {port}"))[0]["address"].clone();
             let known = net.client_a.json(&format!("neigh show {vip}"));
             assert_eq!(known[0]["lladdr"], mac);
-            assert_eq!(net.stop(&alpha, &wish), State::Stopped);
-            assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+            assert_eq!(net.stop(&alpha, &spec), State::Stopped);
+            assert_eq!(net.stop(&alpha, &spec), State::Stopped);
         }
     }
 }
@@ -62,13 +62,13 @@ fn stopping_leaves_the_node_as_it_was() {
     let before = net.dump();
     let wishes: Vec<_> = VIPS.iter().map(|vip| alpha.wide_wish(vip)).collect();
     for _ in 0..2 {
-        for wish in &wishes {
+        for spec in &wishes {
             for _ in 0..2 {
-                assert_eq!(net.start(&alpha, wish).unwrap(), State::Running);
+                assert_eq!(net.start(&alpha, spec).unwrap(), State::Running);
             }
         }
-        for wish in &wishes {
-            assert_eq!(net.stop(&alpha, wish), State::Stopped);
+        for spec in &wishes {
+            assert_eq!(net.stop(&alpha, spec), State::Stopped);
         }
         assert_eq!(differences(&net.dump(), &before), NONE);
     }
@@ -89,8 +89,8 @@ fn cells_reach_each_other_by_vip_and_not_the_host() {
         ("10.1.0.50", "10.1.0.60", "10.1.0.1"),
         ("2001:db8:1::50", "2001:db8:1::60", "2001:db8:1::1"),
     ] {
-        net.start(&alpha, &alpha.wish(a)).unwrap();
-        net.start(&beta, &beta.wish(b)).unwrap();
+        net.start(&alpha, &alpha.spec(a)).unwrap();
+        net.start(&beta, &beta.spec(b)).unwrap();
         // Both serve the same port, and so does the host.
         serve(&alpha.namespace, a, 445, "alpha", 2);
         serve(&beta.namespace, b, 445, "beta", 2);
@@ -130,7 +130,7 @@ fn a_node_is_no_router_and_a_cell_sends_from_its_own_addresses_only() {
             128,
         ),
     ] {
-        net.start(&alpha, &alpha.wish(vip)).unwrap();
+        net.start(&alpha, &alpha.spec(vip)).unwrap();
         net.client_a
             .ip(&format!("route add {there}/{length} via {via}"));
         let (family, subnet) = if length == 32 {
@@ -169,8 +169,8 @@ fn a_duplicate_on_the_wire_is_found_and_nothing_is_changed() {
         let length = if vip.contains(':') { 128 } else { 32 };
         net.client_a
             .ip(&format!("addr add {vip}/{length} dev eth0 nodad"));
-        for wish in [alpha.wish(vip), alpha.wide_wish(vip)] {
-            let error = net.start(&alpha, &wish).unwrap_err().to_string();
+        for spec in [alpha.spec(vip), alpha.wide_wish(vip)] {
+            let error = net.start(&alpha, &spec).unwrap_err().to_string();
             assert!(
                 error.contains(vip) && error.contains(mac.as_str().unwrap()),
                 "{error}"
@@ -191,21 +191,21 @@ fn a_stranger_on_the_wire_does_not_keep_an_address_down_for_ever() {
         let length = if vip.contains(':') { 128 } else { 32 };
         let theirs = format!("{vip}/{length} dev eth0");
         net.client_a.ip(&format!("addr add {theirs} nodad"));
-        let wish = alpha.wish(vip);
-        let error = net.start(&alpha, &wish).unwrap_err().to_string();
+        let spec = alpha.spec(vip);
+        let error = net.start(&alpha, &spec).unwrap_err().to_string();
         assert!(error.contains("the next start takes it"), "{error}");
         // Pacemaker stops it and, when it has forgotten the failure, starts it again.
-        assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+        assert_eq!(net.stop(&alpha, &spec), State::Stopped);
         let claimed = State::Degraded(format!(
             "{vip} is also claimed by {} on the network of a0",
             mac.as_str().unwrap()
         ));
-        assert_eq!(net.start(&alpha, &wish).unwrap(), claimed);
-        assert_eq!(net.start(&alpha, &wish).unwrap(), claimed);
+        assert_eq!(net.start(&alpha, &spec).unwrap(), claimed);
+        assert_eq!(net.start(&alpha, &spec).unwrap(), claimed);
         let defend = || {
             let cell = alpha.namespace.as_fd();
             net.service(vip, |s| {
-                let state = s.monitor(&wish, Some(cell), &|_| ())?;
+                let state = s.monitor(&spec, Some(cell), &|_| ())?;
                 Ok(s.defend(cell, state))
             })
         };
@@ -217,12 +217,12 @@ fn a_stranger_on_the_wire_does_not_keep_an_address_down_for_ever() {
         assert!(over, "what the cluster shows is of the past");
         serve(&alpha.namespace, vip, 2049, "alpha", 1);
         assert_eq!(call(&net.client_a, vip, 2049).as_deref(), Some("alpha"));
-        assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+        assert_eq!(net.stop(&alpha, &spec), State::Stopped);
         // Started while nobody answers, it can't be kept down by whoever comes back.
-        assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
-        assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+        assert_eq!(net.start(&alpha, &spec).unwrap(), State::Running);
+        assert_eq!(net.stop(&alpha, &spec), State::Stopped);
         net.client_a.ip(&format!("addr add {theirs} nodad"));
-        assert_eq!(net.start(&alpha, &wish).unwrap(), claimed);
+        assert_eq!(net.start(&alpha, &spec).unwrap(), claimed);
         // What the network can't be asked for now is no reason to fail.
         let cell = alpha.namespace.as_fd();
         net.node
@@ -230,7 +230,7 @@ fn a_stranger_on_the_wire_does_not_keep_an_address_down_for_ever() {
         let state = net.service(vip, |s| Ok(s.defend(cell, State::Running)));
         net.node.ip(&format!("addr del {vip}/{length} dev lo"));
         assert_eq!(state.unwrap(), State::Running);
-        assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+        assert_eq!(net.stop(&alpha, &spec), State::Stopped);
         net.client_a.ip(&format!("addr del {theirs}"));
     }
 }
@@ -253,7 +253,7 @@ fn what_still_answers_for_a_node_of_the_cluster_refuses_no_start() {
         net.client_a
             .ip(&format!("addr add {vip}/{length} dev eth0 nodad"));
         let claimed = format!("{vip} is also claimed by {mac} on the network of a0");
-        let state = net.start(&alpha, &alpha.wish(vip)).unwrap();
+        let state = net.start(&alpha, &alpha.spec(vip)).unwrap();
         assert_eq!(state, State::Degraded(claimed));
     }
 }
@@ -279,9 +279,9 @@ fn an_advertisement_from_behind_a_router_is_no_claim() {
         };
         std::thread::scope(|scope| {
             scope.spawn(move || client.inside(flood));
-            let started = net.start(&alpha, &alpha.wish(vip));
+            let started = net.start(&alpha, &alpha.spec(vip));
             assert_eq!(started.is_ok(), starts, "{started:?}");
-            assert_eq!(net.stop(&alpha, &alpha.wish(vip)), State::Stopped);
+            assert_eq!(net.stop(&alpha, &alpha.spec(vip)), State::Stopped);
             drop(stop);
         });
     }
@@ -314,7 +314,7 @@ fn another_nodes_vip_is_found_although_only_proxied() {
     net.client_a.sh("echo 1 > /proc/sys/net/ipv4/conf/eth0/forwarding; echo 0 > /proc/sys/net/ipv4/neigh/eth0/proxy_delay");
     net.client_a.sh("ip link add v0 type veth peer name v1; ip link set v0 up; ip link set v1 up; ip route add 10.1.0.50 dev v0");
     net.client_a.ip("neigh add proxy 10.1.0.50 dev eth0");
-    let error = net.start(&alpha, &alpha.wish("10.1.0.50")).unwrap_err();
+    let error = net.start(&alpha, &alpha.spec("10.1.0.50")).unwrap_err();
     assert!(error.to_string().contains("already in use"), "{error}");
 }
 
@@ -324,7 +324,7 @@ fn what_others_take_away_is_named_and_a_restart_mends_it() {
     let net = Network::new();
     let alpha = net.cell("alpha");
     let before = net.dump();
-    let wish = alpha.wide_wish("10.1.0.50");
+    let spec = alpha.wide_wish("10.1.0.50");
     for (sabotage, words) in [
         (
             "ip neigh del proxy 10.1.0.50 dev a1",
@@ -354,26 +354,26 @@ fn what_others_take_away_is_named_and_a_restart_mends_it() {
         ),
     ] {
         assert_eq!(
-            net.start(&alpha, &wish).unwrap(),
+            net.start(&alpha, &spec).unwrap(),
             State::Running,
             "{sabotage}"
         );
         // Whatever it may keep in mind for the next one.
-        assert_eq!(net.monitor(&alpha, &wish), State::Running);
+        assert_eq!(net.monitor(&alpha, &spec), State::Running);
         net.node.sh(sabotage);
-        match net.monitor(&alpha, &wish) {
+        match net.monitor(&alpha, &spec) {
             State::Failed(why) => assert!(why.contains(words), "{why}"),
             other => panic!("{sabotage}: {other:?}"),
         }
     }
-    assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
+    assert_eq!(net.start(&alpha, &spec).unwrap(), State::Running);
     alpha.namespace.ip("addr del 10.1.0.50/32 dev eth0");
     let reason = "address 10.1.0.50 in the cell is missing (and 1 more)".to_owned();
-    assert_eq!(net.monitor(&alpha, &wish), State::Failed(reason));
-    assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
+    assert_eq!(net.monitor(&alpha, &spec), State::Failed(reason));
+    assert_eq!(net.start(&alpha, &spec).unwrap(), State::Running);
     net.node
         .sh("nft flush ruleset; ip rule del pref 100; echo 0 > /proc/sys/net/ipv4/ip_forward");
-    net.stop(&alpha, &wish);
+    net.stop(&alpha, &spec);
     assert_eq!(differences(&net.dump(), &before), NONE);
 }
 
@@ -382,13 +382,13 @@ fn what_others_take_away_is_named_and_a_restart_mends_it() {
 fn a_port_without_carrier_is_left_for_one_that_has_it() {
     let net = Network::new();
     let alpha = net.cell("alpha");
-    let wish = alpha.wide_wish("10.1.0.50");
-    net.start(&alpha, &wish).unwrap();
+    let spec = alpha.wide_wish("10.1.0.50");
+    net.start(&alpha, &spec).unwrap();
     net.switch.ip("link set p1 down");
     wait_for_lost_carrier(&net, "a1");
     let better = State::Failed("port a1 has no carrier, but a0 has".into());
-    assert_eq!(net.monitor(&alpha, &wish), better);
-    assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
+    assert_eq!(net.monitor(&alpha, &spec), better);
+    assert_eq!(net.start(&alpha, &spec).unwrap(), State::Running);
     serve(&alpha.namespace, "10.1.0.50", 2049, "alpha", 1);
     assert_eq!(
         call(&net.client_a, "10.1.0.50", 2049).as_deref(),
@@ -397,10 +397,10 @@ fn a_port_without_carrier_is_left_for_one_that_has_it() {
     net.switch.ip("link set p0 down");
     wait_for_lost_carrier(&net, "a0");
     let waiting = State::Degraded("no port of 10.1.0.0/24 has carrier: a1, a0".into());
-    assert_eq!(net.monitor(&alpha, &wish), waiting);
-    assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+    assert_eq!(net.monitor(&alpha, &spec), waiting);
+    assert_eq!(net.stop(&alpha, &spec), State::Stopped);
     // With no path at all it starts, and serves as soon as there is one, whoever asks for it then.
-    assert_eq!(net.start(&alpha, &wish).unwrap(), waiting);
+    assert_eq!(net.start(&alpha, &spec).unwrap(), waiting);
     net.client_a.ip("neigh flush dev eth0");
     net.switch.ip("link set p1 up");
     wait_for("the VIP to be reached", PATIENCE, || {
@@ -435,8 +435,8 @@ fn a_cell_sends_packets_as_large_as_its_ports_and_learns_of_smaller_ways() {
     };
     assert_eq!(mtu(), 1500);
     for vip in VIPS {
-        let wish = alpha.wish(vip);
-        net.start(&alpha, &wish).unwrap();
+        let spec = alpha.spec(vip);
+        net.start(&alpha, &spec).unwrap();
         assert_eq!(mtu(), 9000);
         let (near, far) = match vip.contains(':') {
             true => ("2001:db8:1::10", "2001:db8:2::10"),
@@ -456,12 +456,12 @@ fn a_cell_sends_packets_as_large_as_its_ports_and_learns_of_smaller_ways() {
         assert!(learned.contains("mtu 1500"), "{learned} {said}");
         // What changes while it runs is followed.
         net.node.ip("link set a0 mtu 4000");
-        assert_eq!(net.monitor(&alpha, &wish), State::Running);
+        assert_eq!(net.monitor(&alpha, &spec), State::Running);
         assert_eq!(mtu(), 4000);
         net.node.ip("link set a0 mtu 9000");
-        assert_eq!(net.monitor(&alpha, &wish), State::Running);
+        assert_eq!(net.monitor(&alpha, &spec), State::Running);
         assert_eq!(mtu(), 9000);
-        net.stop(&alpha, &wish);
+        net.stop(&alpha, &spec);
     }
 }
 
@@ -475,7 +475,7 @@ fn an_interface_of_the_administrators_is_a_port_whatever_its_name() {
     net.node.ip("link set b-lan up");
     net.node.sh("ip addr add 2001:db8:1::1/64 dev b-lan nodad");
     for vip in VIPS {
-        assert_eq!(net.start(&alpha, &alpha.wish(vip)).unwrap(), State::Running);
+        assert_eq!(net.start(&alpha, &alpha.spec(vip)).unwrap(), State::Running);
         serve(&alpha.namespace, vip, 2049, "alpha", 1);
         assert_eq!(call(&net.client_a, vip, 2049).as_deref(), Some("alpha"));
     }
@@ -483,11 +483,11 @@ fn an_interface_of_the_administrators_is_a_port_whatever_its_name() {
         ("b-alpha", "the interface of vserver alpha's cell"),
         ("lo", "a loopback interface"),
     ] {
-        let wish = Wish {
+        let spec = VipSpec {
             ports: Some(vec![port.into()]),
-            ..alpha.wish("10.1.0.51")
+            ..alpha.spec("10.1.0.51")
         };
-        let error = net.start(&alpha, &wish).unwrap_err().to_string();
+        let error = net.start(&alpha, &spec).unwrap_err().to_string();
         let says = format!("parameter ports: {port} leads to no client: it is {why}");
         assert_eq!(error, says);
     }
@@ -502,14 +502,14 @@ fn without_ipv6_in_the_kernel_ipv4_works_and_ipv6_says_why_not() {
         // As far as files can tell.
         net.node
             .inside(|| SmallRoom::over(std::path::Path::new("/proc/sys/net/ipv6")));
-        let (old, new) = (alpha.wish("10.1.0.50"), alpha.wish("2001:db8:1::50"));
+        let (old, new) = (alpha.spec("10.1.0.50"), alpha.spec("2001:db8:1::50"));
         assert_eq!(net.start(&alpha, &old).unwrap(), State::Running);
         assert_eq!(net.monitor(&alpha, &old), State::Running);
         let error = net.start(&alpha, &new).unwrap_err().to_string();
         assert!(error.contains("this node's kernel has no IPv6"), "{error}");
-        for wish in [&old, &new] {
-            assert_eq!(net.stop(&alpha, wish), State::Stopped);
-            assert_eq!(net.monitor(&alpha, wish), State::Stopped);
+        for spec in [&old, &new] {
+            assert_eq!(net.stop(&alpha, spec), State::Stopped);
+            assert_eq!(net.monitor(&alpha, spec), State::Stopped);
         }
     });
 }
@@ -524,18 +524,18 @@ fn a_link_local_gateway_leads_out_of_the_subnet_on_either_kind_of_port() {
     net.client_a
         .ip(&format!("addr add {gateway}/64 dev eth0 nodad"));
     net.client_a.ip(&format!("addr add {far}/128 dev lo nodad"));
-    for wish in [alpha.wish(VIPS[1]), alpha.wide_wish(VIPS[1])] {
-        assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
+    for spec in [alpha.spec(VIPS[1]), alpha.wide_wish(VIPS[1])] {
+        assert_eq!(net.start(&alpha, &spec).unwrap(), State::Running);
         assert!(is_silent(&alpha.namespace, far), "without a gateway");
-        let wish = Wish {
+        let spec = VipSpec {
             gateway: gateway.parse().ok(),
-            ..wish
+            ..spec
         };
-        wish.check().unwrap();
-        assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
+        spec.check().unwrap();
+        assert_eq!(net.start(&alpha, &spec).unwrap(), State::Running);
         assert!(pings(&alpha.namespace, far), "by {gateway}");
-        assert_eq!(net.monitor(&alpha, &wish), State::Running);
-        assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+        assert_eq!(net.monitor(&alpha, &spec), State::Running);
+        assert_eq!(net.stop(&alpha, &spec), State::Stopped);
     }
 }
 
@@ -584,7 +584,7 @@ fn a_firewall_that_drops_what_is_forwarded_is_named_and_one_that_lets_it_through
     let net = Network::new();
     let alpha = net.cell("alpha");
     for vip in VIPS {
-        net.start(&alpha, &alpha.wish(vip)).unwrap();
+        net.start(&alpha, &alpha.spec(vip)).unwrap();
         serve(&alpha.namespace, vip, 2049, "alpha", 100);
     }
     let dropping6 = DROPPING
@@ -604,7 +604,7 @@ fn a_firewall_that_drops_what_is_forwarded_is_named_and_one_that_lets_it_through
         (VIPS[0], DROPPING, "FORWARD of nftables table ip filter"),
         (VIPS[1], &dropping6, "FORWARD of nftables table ip6 filter"),
     ] {
-        let wish = alpha.wish(vip);
+        let spec = alpha.spec(vip);
         for (allow, open) in [
             ("", false),
             // One direction is not enough.
@@ -622,8 +622,8 @@ fn a_firewall_that_drops_what_is_forwarded_is_named_and_one_that_lets_it_through
                 true,
             ),
         ] {
-            assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
-            assert_eq!(net.monitor(&alpha, &wish), State::Running);
+            assert_eq!(net.start(&alpha, &spec).unwrap(), State::Running);
+            assert_eq!(net.monitor(&alpha, &spec), State::Running);
             let rules = ruleset.replace("ALLOW", allow);
             std::fs::write(net.runtime.path().join("rules"), &rules).unwrap();
             let file = net.runtime.path().join("rules").display().to_string();
@@ -633,8 +633,8 @@ fn a_firewall_that_drops_what_is_forwarded_is_named_and_one_that_lets_it_through
             } else {
                 assert!(is_shut(&net.client_a, vip, 2049), "{vip} {rules}");
             }
-            let state = net.monitor(&alpha, &wish);
-            let validated = net.service(vip, |s| s.validate(&wish));
+            let state = net.monitor(&alpha, &spec);
+            let validated = net.service(vip, |s| s.validate(&spec));
             if open {
                 assert_eq!(state, State::Running, "{rules}");
                 validated.unwrap();
@@ -642,9 +642,9 @@ fn a_firewall_that_drops_what_is_forwarded_is_named_and_one_that_lets_it_through
                 let why = format!("chain {chain} drops packets of {vip} between a0 and b-alpha");
                 assert_eq!(state, State::Degraded(why.clone()), "{rules}");
                 assert_eq!(validated.unwrap_err().to_string(), why);
-                assert_eq!(net.start(&alpha, &wish).unwrap(), State::Degraded(why));
+                assert_eq!(net.start(&alpha, &spec).unwrap(), State::Degraded(why));
             }
-            net.stop(&alpha, &wish);
+            net.stop(&alpha, &spec);
             net.node.sh("nft flush ruleset");
         }
     }
@@ -655,7 +655,7 @@ fn a_firewall_that_drops_what_is_forwarded_is_named_and_one_that_lets_it_through
 fn what_others_keep_in_large_sets_is_not_read_to_the_end() {
     let net = Network::new();
     let alpha = net.cell("alpha");
-    let wish = alpha.wish("10.1.0.50");
+    let spec = alpha.spec("10.1.0.50");
     let block: Vec<String> = (0..20_000)
         .map(|n| format!("10.9.{}.{}", n / 250, n % 250))
         .collect();
@@ -679,12 +679,12 @@ fn what_others_keep_in_large_sets_is_not_read_to_the_end() {
     std::fs::write(&file, rules).unwrap();
     net.node.sh(&format!("nft -f {}", file.display()));
     // It is dropped, but that is not looked for.
-    assert_eq!(net.start(&alpha, &wish).unwrap(), State::Running);
-    assert_eq!(net.monitor(&alpha, &wish), State::Running);
-    net.service("10.1.0.50", |s| s.validate(&wish)).unwrap();
+    assert_eq!(net.start(&alpha, &spec).unwrap(), State::Running);
+    assert_eq!(net.monitor(&alpha, &spec), State::Running);
+    net.service("10.1.0.50", |s| s.validate(&spec)).unwrap();
     net.node
         .sh("nft 'flush set inet large names; add element inet large names { \"a0\" }'");
-    let state = net.monitor(&alpha, &wish);
+    let state = net.monitor(&alpha, &spec);
     assert_eq!(
         state,
         State::Running,
@@ -694,7 +694,7 @@ fn what_others_keep_in_large_sets_is_not_read_to_the_end() {
         "nft flush chain inet large forward; nft add rule inet large forward iifname @names drop",
     );
     let why = "chain forward of nftables table inet large drops packets of 10.1.0.50 between a0 and b-alpha";
-    assert_eq!(net.monitor(&alpha, &wish), State::Degraded(why.into()));
+    assert_eq!(net.monitor(&alpha, &spec), State::Degraded(why.into()));
 }
 
 #[test]
@@ -705,13 +705,13 @@ fn a_port_on_which_ipv6_is_switched_off_is_left_out_for_ipv6() {
     net.node
         .sh("echo 1 > /proc/sys/net/ipv6/conf/a1/disable_ipv6");
     let [v4, v6] = VIPS.map(|vip| alpha.wide_wish(vip));
-    for wish in [&v4, &v6] {
-        assert_eq!(net.start(&alpha, wish).unwrap(), State::Running);
-        serve(&alpha.namespace, &wish.vip.to_string(), 2049, "alpha", 1);
-        let at = wish.vip.to_string();
+    for spec in [&v4, &v6] {
+        assert_eq!(net.start(&alpha, spec).unwrap(), State::Running);
+        serve(&alpha.namespace, &spec.vip.to_string(), 2049, "alpha", 1);
+        let at = spec.vip.to_string();
         assert_eq!(call(&net.client_a, &at, 2049).as_deref(), Some("alpha"));
     }
-    let on_a1 = Wish {
+    let on_a1 = VipSpec {
         ports: Some(vec!["a1".into()]),
         ..alpha.wide_wish("2001:db8:1::51")
     };
@@ -727,7 +727,7 @@ fn a_port_on_which_ipv6_is_switched_off_is_left_out_for_ipv6() {
 fn a_vip_of_another_vserver_is_neither_taken_nor_stopped() {
     let net = Network::new();
     let (alpha, beta) = (net.cell("alpha"), net.cell("beta"));
-    let (first, second) = (alpha.wish("10.1.0.50"), beta.wish("10.1.0.50"));
+    let (first, second) = (alpha.spec("10.1.0.50"), beta.spec("10.1.0.50"));
     net.start(&alpha, &first).unwrap();
     let error = net.start(&beta, &second).unwrap_err().to_string();
     assert_eq!(
@@ -741,12 +741,12 @@ fn a_vip_of_another_vserver_is_neither_taken_nor_stopped() {
     let stopped = net.service(resource, |s| s.stop("beta", second.vip, cell));
     assert_eq!(stopped.unwrap(), State::Stopped);
     assert_eq!(net.monitor(&alpha, &first), State::Running);
-    let error = net.start(&beta, &beta.wish("10.1.0.1")).unwrap_err();
+    let error = net.start(&beta, &beta.spec("10.1.0.1")).unwrap_err();
     assert_eq!(
         error.to_string(),
         "parameter ip: 10.1.0.1 is an address of this node's own interface a0"
     );
-    let error = net.start(&beta, &beta.wish("10.9.0.1")).unwrap_err();
+    let error = net.start(&beta, &beta.spec("10.9.0.1")).unwrap_err();
     assert_eq!(
         error.to_string(),
         "parameter ip: 10.9.0.1 is in no subnet of this node (10.1.0.0/24, 10.2.0.0/24)"
@@ -758,24 +758,24 @@ fn a_vip_of_another_vserver_is_neither_taken_nor_stopped() {
 fn stop_cleans_up_after_a_cell_that_is_gone() {
     let net = Network::new();
     let before = net.dump();
-    let wish = {
+    let spec = {
         let alpha = net.cell("alpha");
-        let wish = alpha.wide_wish("2001:db8:1::50");
-        net.start(&alpha, &wish).unwrap();
+        let spec = alpha.wide_wish("2001:db8:1::50");
+        net.start(&alpha, &spec).unwrap();
         net.node.ip("link del b-alpha");
-        wish
+        spec
     };
     let state = net
-        .service("x", |s| s.monitor(&wish, None, &|_| ()))
+        .service("x", |s| s.monitor(&spec, None, &|_| ()))
         .unwrap();
     let reason = "vserver alpha's cell does not run on this node".to_owned();
     assert_eq!(state, State::Failed(reason));
     let state = net
-        .service("x", |s| s.stop("alpha", wish.vip, None))
+        .service("x", |s| s.stop("alpha", spec.vip, None))
         .unwrap();
     assert_eq!(state, State::Stopped);
     let state = net
-        .service("x", |s| s.monitor(&wish, None, &|_| ()))
+        .service("x", |s| s.monitor(&spec, None, &|_| ()))
         .unwrap();
     assert_eq!(state, State::Stopped);
     assert_eq!(differences(&net.dump(), &before), NONE);
@@ -796,23 +796,23 @@ fn vips_that_start_and_stop_at_the_same_moment_do_not_disturb_each_other() {
         })
         .collect();
     std::thread::scope(|scope| {
-        for (cell, wish) in &all {
-            scope.spawn(|| assert_eq!(net.start(cell, wish).unwrap(), State::Running));
+        for (cell, spec) in &all {
+            scope.spawn(|| assert_eq!(net.start(cell, spec).unwrap(), State::Running));
         }
     });
-    for (cell, wish) in &all {
-        assert_eq!(net.monitor(cell, wish), State::Running);
-        assert!(pings(&net.client_a, &wish.vip.to_string()));
+    for (cell, spec) in &all {
+        assert_eq!(net.monitor(cell, spec), State::Running);
+        assert!(pings(&net.client_a, &spec.vip.to_string()));
     }
     std::thread::scope(|scope| {
-        for (cell, wish) in &all[1..] {
-            scope.spawn(|| assert_eq!(net.stop(cell, wish), State::Stopped));
+        for (cell, spec) in &all[1..] {
+            scope.spawn(|| assert_eq!(net.stop(cell, spec), State::Stopped));
         }
     });
-    let (cell, wish) = &all[0];
-    assert_eq!(net.monitor(cell, wish), State::Running);
-    assert!(pings(&net.client_a, &wish.vip.to_string()));
-    net.stop(cell, wish);
+    let (cell, spec) = &all[0];
+    assert_eq!(net.monitor(cell, spec), State::Running);
+    assert!(pings(&net.client_a, &spec.vip.to_string()));
+    net.stop(cell, spec);
     assert_eq!(differences(&net.dump(), &before), NONE);
 }
 
@@ -825,12 +825,12 @@ fn a_full_runtime_directory_fails_neither_start_nor_stop() {
         let before = net.dump();
         let room = SmallRoom::over(net.runtime.path());
         for vip in VIPS {
-            let wish = alpha.wide_wish(vip);
+            let spec = alpha.wide_wish(vip);
             // Full when it stops: the record takes its spare room.
-            net.start(&alpha, &wish).unwrap();
+            net.start(&alpha, &spec).unwrap();
             room.fill();
-            assert_eq!(net.monitor(&alpha, &wish), State::Running);
-            assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+            assert_eq!(net.monitor(&alpha, &spec), State::Running);
+            assert_eq!(net.stop(&alpha, &spec), State::Stopped);
             assert_eq!(differences(&net.dump(), &before), NONE);
             room.free();
         }
@@ -844,11 +844,11 @@ fn an_address_started_without_room_for_its_record_is_served_and_says_so() {
         for vip in VIPS {
             let net = Network::new();
             let alpha = net.cell("alpha");
-            let wish = alpha.wide_wish(vip);
+            let spec = alpha.wide_wish(vip);
             let room = SmallRoom::over(net.runtime.path());
             room.fill();
             let put_on_record =
-                |state| net.service(vip, |s| s.put_on_record(&wish, state)).unwrap();
+                |state| net.service(vip, |s| s.put_on_record(&spec, state)).unwrap();
             let degraded = |state: State| match state {
                 State::Degraded(why) => {
                     let says =
@@ -858,8 +858,8 @@ fn an_address_started_without_room_for_its_record_is_served_and_says_so() {
                 }
                 other => panic!("{other:?}"),
             };
-            degraded(net.start(&alpha, &wish).unwrap());
-            degraded(put_on_record(net.monitor(&alpha, &wish)));
+            degraded(net.start(&alpha, &spec).unwrap());
+            degraded(put_on_record(net.monitor(&alpha, &spec)));
             serve(&alpha.namespace, vip, 2049, "alpha", 1);
             assert_eq!(call(&net.client_a, vip, 2049).as_deref(), Some("alpha"));
             // That the port forwarded nothing before is told by the filter.
@@ -871,17 +871,17 @@ fn an_address_started_without_room_for_its_record_is_served_and_says_so() {
                 net.node.sh(&format!("cat {key}")).trim() == "1"
             };
             assert!(forwards("a1"));
-            degraded(net.start(&alpha, &wish).unwrap());
-            assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+            degraded(net.start(&alpha, &spec).unwrap());
+            assert_eq!(net.stop(&alpha, &spec), State::Stopped);
             assert!(!forwards("a0") && !forwards("a1"));
             // With room again it goes on record by itself.
-            degraded(net.start(&alpha, &wish).unwrap());
+            degraded(net.start(&alpha, &spec).unwrap());
             room.free();
-            let state = put_on_record(net.monitor(&alpha, &wish));
+            let state = put_on_record(net.monitor(&alpha, &spec));
             assert_eq!(state, State::Running);
             let cleaned = net.service(vip, |s| s.note(&State::Running)).unwrap();
             assert!(cleaned, "what the cluster shows is of the past");
-            assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+            assert_eq!(net.stop(&alpha, &spec), State::Stopped);
         }
     });
 }
@@ -899,21 +899,21 @@ fn settings_of_which_nothing_is_known_any_more_count_as_berths() {
         (VIPS[0], "ipv4/conf/a1/forwarding", "shut4"),
         (VIPS[1], "ipv6/conf/a1/force_forwarding", "shut6"),
     ] {
-        let (wish, switch) = (alpha.wide_wish(vip), format!("cat /proc/sys/net/{switch}"));
+        let (spec, switch) = (alpha.wide_wish(vip), format!("cat /proc/sys/net/{switch}"));
         for flush in ["true", "nft flush ruleset", no_ways] {
             for lose in ["{", ""] {
-                net.start(&alpha, &wish).unwrap();
+                net.start(&alpha, &spec).unwrap();
                 match lose {
                     "" => std::fs::remove_file(&settings).unwrap(),
                     text => std::fs::write(&settings, text).unwrap(),
                 }
                 net.node.sh(flush);
                 // The node's own traffic passes no port that berth opened.
-                net.start(&alpha, &wish).unwrap();
+                net.start(&alpha, &spec).unwrap();
                 let shut = net.node.sh(&format!("nft list set inet berth {set}"));
                 assert!(shut.contains("\"a1\""), "{lose} {flush}: {shut}");
                 assert_eq!(net.node.sh(&switch).trim(), "1");
-                assert_eq!(net.stop(&alpha, &wish), State::Stopped);
+                assert_eq!(net.stop(&alpha, &spec), State::Stopped);
                 assert_eq!(net.node.sh(&switch).trim(), "0", "{lose} {flush}");
             }
         }
@@ -926,8 +926,8 @@ fn a_monitor_costs_little() {
     let net = Network::new();
     let alpha = net.cell("alpha");
     let wishes: Vec<_> = VIPS.iter().map(|vip| alpha.wide_wish(vip)).collect();
-    for wish in &wishes {
-        net.start(&alpha, wish).unwrap();
+    for spec in &wishes {
+        net.start(&alpha, spec).unwrap();
     }
     let rounds = 100;
     let spent = net

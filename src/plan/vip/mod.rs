@@ -11,6 +11,7 @@ mod element;
 mod gateway;
 mod judge;
 mod place;
+pub mod record;
 mod rule;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Daemon, Ending, balancer};
 use crate::log;
+use crate::plan::detour::Event;
 use crate::portwatch::protocol::{Reply, Request};
 use crate::portwatch::settings::Settings;
 use crate::runtime::channel::{Channel, Received};
@@ -63,7 +64,13 @@ impl Daemon {
             }
             // It is answered when the way is known.
             Request::Way { vserver, vip } => {
-                return self.detours.seek(&vserver, vip, agent, Instant::now());
+                let asker = self.detours.keep(agent);
+                let event = Event::PathWanted {
+                    asker,
+                    vserver,
+                    vip,
+                };
+                return self.feed_detours(event, Instant::now());
             }
         };
         if let Err(e) = agent.send(&reply, None) {

@@ -6,16 +6,16 @@ use std::time::Instant;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Daemon, LAST_WORDS};
-use crate::cluster::complaint;
-use crate::cluster::complaint::Member;
+use crate::cluster::complaint::{self, Member};
 use crate::log;
+use crate::plan::detour::Event;
 
 impl Daemon {
     /// Nobody goes on with what this daemon has begun for other nodes, nor tells them.
     pub(super) fn say_last_words(&mut self) -> io::Result<()> {
         let (begun, limit) = (Instant::now(), LAST_WORDS);
         let records = self.mover.records().clone();
-        self.detours.end(records, &mut self.publisher);
+        self.feed_detours(Event::Shutdown { records }, begun);
         if self.known {
             for (name, value) in self.watch.last_words() {
                 self.publisher.publish(name, value);

@@ -9,6 +9,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::endurance::PAUSE;
 use super::{Daemon, MEND_AFTER, MEND_PAUSE, TABLE_PAUSE};
+use crate::plan::detour::Event;
+use crate::portwatch::detour;
 use crate::runtime::channel::Channel;
 use crate::sys::netlink::Change;
 
@@ -43,7 +45,7 @@ impl Daemon {
             let answers = answers.map(|answers| {
                 for answer in answers {
                     self.watch.hear(&answer, now);
-                    self.detours.hear(&answer, now);
+                    self.feed_detours(Event::Reply(detour::reply(&answer)), now);
                 }
             });
             self.deafness.note(answers, now)?;

@@ -27,11 +27,15 @@ pub(crate) struct Cells {
 }
 
 impl Cells {
-    /// The network namespace of a virtual server's cell, or why it can't be had; `None` if that is not known yet.
-    pub fn network(&mut self, vserver: &str) -> Option<Result<BorrowedFd<'_>, &str>> {
+    /// Has a virtual server's cell looked for, if that is not done already. A failure to do so is found at once.
+    pub fn find(&mut self, vserver: &str) {
         if !self.found.contains_key(vserver) && !self.asked.contains_key(vserver) {
             self.ask(vserver);
         }
+    }
+
+    /// The network namespace of a virtual server's cell, or why it can't be had; `None` if that is not known yet.
+    pub fn network(&self, vserver: &str) -> Option<Result<BorrowedFd<'_>, &str>> {
         let found = self.found.get(vserver)?;
         Some(found.as_ref().map(AsFd::as_fd).map_err(String::as_str))
     }
@@ -54,10 +58,10 @@ impl Cells {
         self.asked.values().map(AsFd::as_fd)
     }
 
-    /// Takes what has been found since the last call; says whether there is any.
-    pub fn advance(&mut self) -> bool {
+    /// Takes what has been found since the last call: the virtual servers whose cells were looked for.
+    pub fn advance(&mut self) -> Vec<String> {
         self.leftover.retain(|pid| !job::reap(*pid));
-        let before = self.asked.len();
+        let mut over = Vec::new();
         let (found, leftover) = (&mut self.found, &mut self.leftover);
         self.asked.retain(|vserver, job| {
             let Some(outcome) = job.outcome() else {
@@ -65,9 +69,10 @@ impl Cells {
             };
             leftover.push(job.pid());
             found.insert(vserver.clone(), network_of(outcome));
+            over.push(vserver.clone());
             false
         });
-        self.asked.len() < before
+        over
     }
 
     /// What was found was of use once: a cell may be another one the next time.
@@ -108,8 +113,10 @@ mod tests {
         let listener = daemon::listen(&protocol::socket(VSERVER)).unwrap();
         let mut cells = Cells::default();
         // It has not even taken the connection.
-        assert!(cells.network(VSERVER).is_none() && cells.network(VSERVER).is_none());
-        assert!(!cells.advance());
+        cells.find(VSERVER);
+        cells.find(VSERVER);
+        assert!(cells.network(VSERVER).is_none());
+        assert!(cells.advance().is_empty());
         let soon = Instant::now() + Duration::from_secs(10);
         wait_readable(&listener, soon).unwrap();
         let keeper = Channel::new(rustix::net::accept(&listener).unwrap()).unwrap();
@@ -118,7 +125,8 @@ mod tests {
         assert_eq!(cells.fds().count(), 1, "it is asked once");
         keeper.send(&Reply::NoCell, None).unwrap();
         wait_readable(&cells.fds().next().unwrap(), soon).unwrap();
-        assert!(cells.advance() && cells.fds().next().is_none());
+        assert_eq!(cells.advance(), [VSERVER]);
+        assert!(cells.fds().next().is_none());
         let found = cells.network(VSERVER).unwrap();
         assert_eq!(found.unwrap_err(), "t-watch-hangs's cell has ended");
         fs::remove_dir_all(directory).unwrap();

@@ -32,9 +32,4 @@ impl<'r> Turn<'r> {
         });
         lock.as_ref()
     }
-
-    /// Whether it was wanted in vain.
-    pub fn was_missed(&self) -> bool {
-        matches!(self.lock, Some(None))
-    }
 }

@@ -1,0 +1,501 @@
+//! The side of the node that routes: whether its paths work, what it claims to the nodes with the cells, and the end
+//! of its routing.
+
+mod ending;
+mod rivals;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use self::ending::Ending;
+use super::LOCK_PAUSE;
+use super::claim::{Claim, text};
+use super::search::{NoPath, Search};
+use super::step::{Change, Effect, Outcome, Reconcile, Unreached};
+use super::view::{NodeView, Probe, Reply, TransitPort};
+use crate::plan::attribute::{Attribute, Values};
+use crate::plan::vip::record::{Record, Role, TransitPath};
+use crate::types::Mac;
+
+/// How often a path is looked for where there was none.
+pub(super) const AGAIN: Duration = Duration::from_secs(2);
+/// How often it is looked whether another node routes for the same VIP and which node has its cell, and how often while
+/// another node does.
+pub(super) const RIVALS: Duration = Duration::from_secs(5);
+const RIVALS_LIVELY: Duration = Duration::from_secs(1);
+
+/// Whom a path is looked for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Need {
+    /// For this resource, which routes or should.
+    Resource(String),
+    /// For nobody: the cluster was told that this virtual server can't be reached, which is to be taken back.
+    Vserver(String),
+}
+
+/// A change that was begun.
+#[derive(Debug)]
+enum Step {
+    /// What a search has led to.
+    Conclude(Result<TransitPath, NoPath>),
+    /// The routing for this VIP ends.
+    End(IpAddr),
+    /// This VIP is left to these nodes.
+    Withdraw(IpAddr, String),
+}
+
+/// A path as it is probed: by this node's port, to this address, which one of these Ethernet addresses must reply for.
+type Proof = (u32, IpAddr, Vec<Mac>);
+
+/// This node's part in what it routes for others.
+#[derive(Debug)]
+pub(super) struct Router {
+    /// When each path has last proved to work.
+    proofs: BTreeMap<Proof, Instant>,
+    probe_at: Instant,
+    endings: BTreeMap<String, Ending>,
+    /// When it is to be looked whether anything has come for VIPs whose routing ends.
+    measure_at: Option<Instant>,
+    searches: BTreeMap<Need, Search>,
+    search_at: Instant,
+    unreached: Unreached,
+    /// When rivals and cells are to be queried.
+    query_at: Instant,
+    /// Resources that another node routes for too, and whether the cluster was asked which of the two
+    /// should.
+    disputes: BTreeMap<String, bool>,
+    /// Resources that route to a node which does not have the cell any more, while another one has: that node.
+    moved: BTreeMap<String, String>,
+    /// The changes that were begun, by their resources.
+    pending: BTreeMap<String, Step>,
+    /// When what searches have led to is tried again, which could not be made for want of the lock.
+    retry_at: Option<Instant>,
+}
+
+fn routed(
+    records: &BTreeMap<String, Record>,
+) -> impl Iterator<Item = (&String, &Record, &TransitPath)> {
+    records
+        .iter()
+        .filter_map(|(name, record)| match &record.role {
+            Role::Router(path) => Some((name, record, path)),
+            _ => None,
+        })
+}
+
+/// Whether a resource is to have a path: one that its agent starts or has stopped is not this one's affair.
+fn needs_path(record: &Record) -> bool {
+    record.serving && matches!(record.role, Role::Router(_) | Role::Stranded(_))
+}
+
+/// What a search for a resource asks for, if that is not so already.
+fn change(record: &Record, outcome: &Result<TransitPath, NoPath>) -> Option<Change> {
+    let before = record.clone();
+    match outcome {
+        Ok(path) if record.role == Role::Router(path.clone()) => None,
+        Ok(path) => Some(Change::Route {
+            before,
+            path: path.clone(),
+        }),
+        Err(none) if record.role == Role::Stranded(none.reason().to_owned()) => None,
+        Err(none) => Some(Change::GiveUp {
+            before,
+            why: none.reason().to_owned(),
+        }),
+    }
+}
+
+impl Router {
+    pub fn new(unreached: Unreached, now: Instant) -> Self {
+        Self {
+            proofs: BTreeMap::new(),
+            probe_at: now,
+            endings: BTreeMap::new(),
+            measure_at: None,
+            searches: BTreeMap::new(),
+            search_at: now,
+            unreached,
+            query_at: now,
+            disputes: BTreeMap::new(),
+            moved: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            retry_at: None,
+        }
+    }
+
+    /// Takes note of what this node does for which VIPs.
+    pub fn review(&mut self, records: &BTreeMap<String, Record>, view: &NodeView, now: Instant) {
+        // What has come to this node need not be reached.
+        self.unreached
+            .retain(|vserver, _| !view.cells.contains(vserver));
+        self.review_endings(records, now);
+        let searches = std::mem::take(&mut self.searches);
+        for (need, search) in searches {
+            let need = match need {
+                Need::Resource(name) if records.get(&name).is_some_and(|r| search.is_for(r)) => {
+                    Need::Resource(name)
+                }
+                // Its resource has left, or is not what it was.
+                Need::Resource(_) | Need::Vserver(_) => Need::Vserver(search.vserver.clone()),
+            };
+            let wanted =
+                matches!(need, Need::Resource(_)) || self.unreached.contains_key(&search.vserver);
+            if wanted {
+                self.searches.entry(need).or_insert(search);
+            }
+        }
+        self.disputes.retain(|name, _| records.contains_key(name));
+        let on = |name: &String| match records.get(name).map(|r| &r.role) {
+            Some(Role::Router(path)) => Some(&path.node),
+            _ => None,
+        };
+        self.moved.retain(|name, node| on(name) == Some(&*node));
+    }
+
+    /// What is claimed to the other nodes, by attributes.
+    pub fn claims(&self, records: &BTreeMap<String, Record>) -> BTreeMap<Attribute, String> {
+        let mut claims: BTreeMap<&str, Vec<Claim>> = BTreeMap::new();
+        for record in records.values() {
+            let (path, ending) = match &record.role {
+                Role::Router(path) => (path, false),
+                Role::Ending(path) => (path, true),
+                _ => continue,
+            };
+            claims.entry(&path.node).or_default().push(Claim {
+                vserver: record.spec.vserver.clone(),
+                vip: record.spec.vip,
+                subnet: path.subnet.clone(),
+                router: path.own,
+                ending,
+            });
+        }
+        let all = claims.into_iter();
+        all.map(|(node, claims)| (Attribute::Router(node.to_owned()), text(&claims)))
+            .collect()
+    }
+
+    /// The virtual servers that this node can't reach.
+    pub fn unreached(&self) -> &Unreached {
+        &self.unreached
+    }
+
+    /// The probes that are due: of the nodes that are routed to, and by searches.
+    pub fn probes_due(
+        &mut self,
+        records: &BTreeMap<String, Record>,
+        view: &NodeView,
+        now: Instant,
+    ) -> Vec<Probe> {
+        let mut probes = Vec::new();
+        if self.probe_at <= now {
+            self.probe_at = now + view.interval;
+            let mut probed = BTreeSet::new();
+            for (_, _, path) in routed(records) {
+                let Some(port) = view.port(&path.port) else {
+                    continue;
+                };
+                let proof = (port.index, path.address, path.macs.clone());
+                if probed.insert(proof.clone()) {
+                    self.proofs.entry(proof).or_insert(now);
+                    probes.push(Probe {
+                        link: port.index,
+                        mac: port.mac,
+                        target: path.address,
+                        source: Some(path.own),
+                        to: path.macs.first().copied(),
+                    });
+                }
+            }
+            self.proofs.retain(|proof, _| probed.contains(proof));
+        }
+        for search in self.searches.values_mut() {
+            probes.extend(search.probes_due(view, now));
+        }
+        probes
+    }
+
+    /// Takes note of a reply.
+    pub fn on_reply(&mut self, reply: &Reply, view: &NodeView, now: Instant) {
+        for ((link, ip, macs), at) in &mut self.proofs {
+            if (*link, *ip) == (reply.link, reply.ip) && macs.contains(&reply.from) {
+                *at = now;
+            }
+        }
+        for search in self.searches.values_mut() {
+            search.on_reply(reply, view, now);
+        }
+    }
+
+    /// The attributes that the cluster is to be queried for now.
+    pub fn queries_due(
+        &mut self,
+        records: &BTreeMap<String, Record>,
+        view: &NodeView,
+        now: Instant,
+    ) -> BTreeSet<Attribute> {
+        let mut queries: BTreeSet<Attribute> = self
+            .searches
+            .values_mut()
+            .flat_map(|search| search.queries_due(view, now))
+            .collect();
+        if self.query_at <= now {
+            self.query_at = now
+                + match self.disputes.values().all(|asked| *asked) {
+                    true => RIVALS,
+                    false => RIVALS_LIVELY,
+                };
+            for (_, record, path) in routed(records) {
+                queries.insert(Attribute::Router(path.node.clone()));
+                queries.insert(Attribute::Cell(record.spec.vserver.clone()));
+            }
+        }
+        queries
+    }
+
+    /// Takes note of which nodes say that they have a virtual server. One that is routed to and does not, while another
+    /// one does, has lost it; if none does, the cluster may have forgotten.
+    pub fn on_cell(
+        &mut self,
+        vserver: &str,
+        values: &Values,
+        records: &BTreeMap<String, Record>,
+        now: Instant,
+    ) {
+        let all = self.searches.values_mut();
+        all.filter(|search| search.vserver == vserver)
+            .for_each(|search| search.on_cell(values, now));
+        for (name, record, path) in routed(records) {
+            if record.spec.vserver != vserver {
+                continue;
+            }
+            if values.is_empty() || values.contains_key(&path.node) {
+                self.moved.remove(name);
+            } else {
+                self.moved.insert(name.clone(), path.node.clone());
+            }
+        }
+    }
+
+    /// When time alone changes something.
+    pub fn next(&self, records: &BTreeMap<String, Record>) -> Option<Instant> {
+        let routes = routed(records).next().is_some();
+        let waits = !self.unreached.is_empty()
+            || !self.moved.is_empty()
+            || records
+                .values()
+                .any(|r| matches!(r.role, Role::Stranded(_)));
+        // One that is concluded has ended; one that has ended waits for the lock.
+        let searches = self.searches.iter();
+        let searches = searches.filter(|(need, _)| !self.is_pending(need));
+        let searches = searches.map(|(_, search)| search.next());
+        let searches = searches.map(|at| self.retry_at.map_or(at, |retry| at.max(retry)));
+        let fixed = [
+            routes.then_some(self.probe_at),
+            routes.then_some(self.query_at),
+            waits.then_some(self.search_at),
+            self.measure_at,
+        ];
+        fixed.into_iter().flatten().chain(searches).min()
+    }
+
+    /// Goes on with what takes time: paths that have stopped to work, searches, routing that ends.
+    pub fn on_tick(
+        &mut self,
+        records: &BTreeMap<String, Record>,
+        view: &NodeView,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.begin_searches(records, view, now, effects);
+        if self.retry_at.is_none_or(|at| at <= now) {
+            self.retry_at = None;
+            self.end_searches(records, view, now, effects);
+        }
+        if self.measure_at.is_some_and(|at| at <= now) {
+            self.measure_at = Some(now + ending::PAUSE);
+            effects.push(Effect::Measure);
+        }
+    }
+
+    /// A path is looked for where there is none or the one there is works no more, and where this node has
+    /// told the cluster that there is none, as that is to be taken back.
+    fn begin_searches(
+        &mut self,
+        records: &BTreeMap<String, Record>,
+        view: &NodeView,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.search_at > now {
+            return;
+        }
+        for (name, record, path) in routed(records) {
+            let need = Need::Resource(name.clone());
+            if !record.serving || self.searches.contains_key(&need) {
+                continue;
+            }
+            let (vip, vserver) = (record.spec.vip, &record.spec.vserver);
+            let why = if self.moved.contains_key(name) {
+                format!("{vip}: {} does not have {vserver} any more", path.node)
+            } else if !self.works(path, view, now) {
+                let (node, subnet) = (&path.node, &path.subnet);
+                format!("{vip}: {node} does not answer on {subnet} any more")
+            } else {
+                continue;
+            };
+            effects.push(Effect::warning(why));
+            self.searches.insert(need, Search::new(vserver, vip, now));
+        }
+        self.search_at = now + AGAIN;
+        for (name, record) in records {
+            let need = Need::Resource(name.clone());
+            let stranded = record.serving && matches!(record.role, Role::Stranded(_));
+            if stranded && !self.searches.contains_key(&need) {
+                let search = Search::patient(&record.spec.vserver, record.spec.vip, now);
+                self.searches.insert(need, search);
+            }
+        }
+        for (vserver, (_, vip)) in &self.unreached {
+            if !self.searches.values().any(|s| s.vserver == *vserver) {
+                let search = Search::patient(vserver, *vip, now);
+                self.searches.insert(Need::Vserver(vserver.clone()), search);
+            }
+        }
+    }
+
+    /// Whether a path has proved of late to work, or could not have yet.
+    fn works(&self, path: &TransitPath, view: &NodeView, now: Instant) -> bool {
+        let proof = |port: &TransitPort| (port.index, path.address, path.macs.clone());
+        view.port(&path.port).is_some_and(|port| {
+            let proved = self.proofs.get(&proof(port));
+            proved.is_none_or(|at| now.saturating_duration_since(*at) < view.patience)
+        })
+    }
+
+    /// Has done what searches have led to.
+    fn end_searches(
+        &mut self,
+        records: &BTreeMap<String, Record>,
+        view: &NodeView,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        let searches = self.searches.iter();
+        let over = searches.filter(|(need, _)| !self.is_pending(need));
+        let over: Vec<_> = over
+            .filter_map(|(need, search)| Some((need.clone(), search.outcome(view, now)?)))
+            .collect();
+        for (need, outcome) in over {
+            let change = match &need {
+                Need::Resource(name) => records
+                    .get(name)
+                    .and_then(|record| Some((name.clone(), change(record, &outcome)?))),
+                Need::Vserver(_) => None,
+            };
+            match change {
+                Some((instance, change)) => {
+                    self.begin(instance, Step::Conclude(outcome), change, effects);
+                }
+                None => self.conclude(&need, &outcome, now),
+            }
+        }
+    }
+
+    fn is_pending(&self, need: &Need) -> bool {
+        matches!(need, Need::Resource(name) if self.pending.contains_key(name))
+    }
+
+    fn begin(&mut self, instance: String, step: Step, change: Change, effects: &mut Vec<Effect>) {
+        if !self.pending.contains_key(&instance) {
+            self.pending.insert(instance.clone(), step);
+            effects.push(Effect::Reconcile(Reconcile { instance, change }));
+        }
+    }
+
+    /// A search is done with.
+    fn conclude(&mut self, need: &Need, outcome: &Result<TransitPath, NoPath>, now: Instant) {
+        self.search_at = now + AGAIN;
+        if let Need::Resource(name) = need {
+            self.moved.remove(name);
+        }
+        if let Some(search) = self.searches.remove(need) {
+            self.note(&search.vserver, search.vip, outcome);
+        }
+    }
+
+    /// Takes note for the cluster of whether a virtual server can be reached.
+    pub fn note(&mut self, vserver: &str, vip: IpAddr, outcome: &Result<TransitPath, NoPath>) {
+        match outcome {
+            Err(NoPath::Unreached(node, _)) => {
+                self.unreached
+                    .insert(vserver.to_owned(), (node.clone(), vip));
+            }
+            // What holds for one address need not hold for another.
+            Ok(_) | Err(NoPath::Nowhere(_)) => {
+                let other = |(_, tried): &(String, IpAddr)| *tried != vip;
+                if !self.unreached.get(vserver).is_some_and(other) {
+                    self.unreached.remove(vserver);
+                }
+            }
+        }
+    }
+
+    /// Takes note of what has come of a change; says whether it was one of this side's.
+    pub fn on_reconciled(
+        &mut self,
+        instance: &str,
+        outcome: &Outcome,
+        records: &BTreeMap<String, Record>,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(step) = self.pending.remove(instance) else {
+            return false;
+        };
+        match step {
+            Step::Conclude(_) if *outcome == Outcome::Busy => {
+                self.retry_at = Some(now + LOCK_PAUSE);
+            }
+            Step::Conclude(found) => {
+                let vip = records.get(instance).map(|record| record.spec.vip);
+                if let Some(vip) = vip {
+                    effects.extend(concluded(vip, &found, outcome));
+                }
+                self.conclude(&Need::Resource(instance.to_owned()), &found, now);
+            }
+            Step::End(vip) => effects.extend(ending::ended(vip, outcome)),
+            Step::Withdraw(vip, nodes) => {
+                self.on_withdrawn(instance, (vip, &nodes), outcome, effects);
+            }
+        }
+        true
+    }
+}
+
+impl Search {
+    /// Whether this is what the resource with this record looks for.
+    fn is_for(&self, record: &Record) -> bool {
+        let same = (&record.spec.vserver, record.spec.vip) == (&self.vserver, self.vip);
+        same && needs_path(record)
+    }
+}
+
+/// What people are told of what a search has led to.
+fn concluded(
+    vip: IpAddr,
+    found: &Result<TransitPath, NoPath>,
+    outcome: &Outcome,
+) -> Option<Effect> {
+    match (outcome, found) {
+        (Outcome::Done, Ok(path)) => {
+            let (node, subnet) = (&path.node, &path.subnet);
+            Some(Effect::info(format!(
+                "{vip}: routed to {node} over {subnet}"
+            )))
+        }
+        (Outcome::Done, Err(none)) => Some(Effect::warning(format!("{vip}: {}", none.reason()))),
+        (Outcome::Failed(why), _) => Some(Effect::warning(format!("route for {vip}: {why}"))),
+        (Outcome::Stale | Outcome::Busy, _) => None,
+    }
+}

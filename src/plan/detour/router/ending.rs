@@ -1,0 +1,85 @@
+//! The end of routing: what is still coming is passed on until nothing has come for a while.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::{Router, Step};
+use crate::plan::detour::step::{Change, Effect, Outcome};
+use crate::plan::vip::record::{Record, Role};
+
+/// How long nothing may have come for a VIP whose routing ends, until it has ended; and how long that may
+/// take at the most.
+pub(in crate::plan::detour) const IDLE: Duration = Duration::from_secs(1);
+pub(in crate::plan::detour) const LIMIT: Duration = Duration::from_secs(10);
+/// How often it is looked whether anything has.
+pub(super) const PAUSE: Duration = Duration::from_millis(250);
+
+/// A VIP whose routing ends.
+#[derive(Debug)]
+pub(super) struct Ending {
+    since: Instant,
+    /// What had come for it when last something had, in bytes, and when that was.
+    bytes: u64,
+    at: Instant,
+}
+
+impl Router {
+    pub(super) fn review_endings(&mut self, records: &BTreeMap<String, Record>, now: Instant) {
+        let ends =
+            |name: &String| matches!(records.get(name).map(|r| &r.role), Some(Role::Ending(_)));
+        self.endings.retain(|name, _| ends(name));
+        for name in records.keys().filter(|name| ends(name)) {
+            self.endings.entry(name.clone()).or_insert(Ending {
+                since: now,
+                bytes: 0,
+                at: now,
+            });
+        }
+        self.measure_at = match self.endings.is_empty() {
+            true => None,
+            false => self.measure_at.or(Some(now + PAUSE)),
+        };
+    }
+
+    /// Ends the routing of VIPs that nothing comes for any more.
+    pub fn on_traffic(
+        &mut self,
+        traffic: &BTreeMap<IpAddr, u64>,
+        records: &BTreeMap<String, Record>,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut over = Vec::new();
+        for (name, end) in &mut self.endings {
+            let Some(record) = records.get(name) else {
+                continue;
+            };
+            let bytes = traffic.get(&record.spec.vip).copied().unwrap_or(0);
+            if bytes != std::mem::replace(&mut end.bytes, bytes) {
+                end.at = now;
+            }
+            let idle = now.saturating_duration_since(end.at) >= IDLE;
+            if idle || now.saturating_duration_since(end.since) >= LIMIT {
+                over.push((name.clone(), record.clone()));
+            }
+        }
+        for (name, before) in over {
+            let step = Step::End(before.spec.vip);
+            let in_cell = false;
+            self.begin(name, step, Change::Clear { before, in_cell }, effects);
+        }
+    }
+}
+
+/// What people are told of the end. If the lock could not be had, it is looked again in a moment.
+pub(super) fn ended(vip: IpAddr, outcome: &Outcome) -> Option<Effect> {
+    match outcome {
+        Outcome::Done => Some(Effect::info(format!("{vip}: no longer routed"))),
+        Outcome::Failed(why) => {
+            let text = format!("end the routing of {vip}: {why}");
+            Some(Effect::warning(text))
+        }
+        Outcome::Stale | Outcome::Busy => None,
+    }
+}

@@ -1,0 +1,108 @@
+//! Two nodes that route for the same VIP: the cluster knows which of them should.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::{Router, Step, routed};
+use crate::plan::attribute::Values;
+use crate::plan::detour::claim::parse;
+use crate::plan::detour::step::{Change, Effect, Outcome};
+use crate::plan::detour::view::NodeView;
+use crate::plan::vip::record::{Record, Role};
+
+impl Router {
+    /// Takes note of what the others say that they route to `node`. The cluster is asked for resources of this node
+    /// that another one routes for just as well: it knows which of the two should.
+    pub fn on_claims(
+        &mut self,
+        node: &str,
+        values: &Values,
+        records: &BTreeMap<String, Record>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let others: BTreeSet<IpAddr> = values
+            .values()
+            .flat_map(|text| parse(text))
+            .filter(|claim| !claim.ending)
+            .map(|claim| claim.vip)
+            .collect();
+        for (name, record, _) in routed(records).filter(|(_, _, path)| path.node == node) {
+            let vip = record.spec.vip;
+            if !others.contains(&vip) || !record.serving {
+                if self.disputes.remove(name).is_some() {
+                    // Clients that went by the other one have to be told.
+                    effects.push(Effect::Announce(vip));
+                }
+            } else if let Some(asked) = self.disputes.get_mut(name) {
+                if std::mem::replace(asked, true) {
+                    continue;
+                }
+                // Twice in a row: it is not just a change of routers.
+                let text = format!("{vip}: another node routes for it to {node} too");
+                effects.extend([Effect::warning(text), Effect::Locate(name.clone())]);
+            } else {
+                self.disputes.insert(name.clone(), false);
+            }
+        }
+    }
+
+    /// Takes note of where the cluster takes a disputed resource to be: if that is not this node, it withdraws.
+    pub fn on_located(
+        &mut self,
+        name: &str,
+        nodes: &[String],
+        (records, view): (&BTreeMap<String, Record>, &NodeView),
+        effects: &mut Vec<Effect>,
+    ) {
+        let meant = view.node.as_ref().is_some_and(|me| nodes.contains(me));
+        let (Some(record), Some(asked)) = (records.get(name), self.disputes.get_mut(name)) else {
+            return;
+        };
+        if nodes.is_empty() || !matches!(record.role, Role::Router(_)) {
+            // It is on its way somewhere: the next answer may tell.
+            *asked = false;
+            return;
+        }
+        if meant {
+            effects.push(Effect::Announce(record.spec.vip));
+            return;
+        }
+        if self.pending.contains_key(name) {
+            // The cluster is asked again.
+            *asked = false;
+            return;
+        }
+        let step = Step::Withdraw(record.spec.vip, nodes.join(", "));
+        let change = Change::Clear {
+            before: record.clone(),
+            in_cell: false,
+        };
+        self.begin(name.to_owned(), step, change, effects);
+    }
+
+    /// Takes note of what has come of a withdrawal.
+    pub(super) fn on_withdrawn(
+        &mut self,
+        name: &str,
+        (vip, nodes): (IpAddr, &str),
+        outcome: &Outcome,
+        effects: &mut Vec<Effect>,
+    ) {
+        match outcome {
+            Outcome::Busy => {
+                // The cluster is asked again.
+                if let Some(asked) = self.disputes.get_mut(name) {
+                    *asked = false;
+                }
+                return;
+            }
+            Outcome::Done => {
+                let text = format!("{vip}: withdrawn, as the cluster has it on {nodes}");
+                effects.push(Effect::warning(text));
+            }
+            Outcome::Failed(why) => effects.push(Effect::error(format!("withdraw {vip}: {why}"))),
+            Outcome::Stale => {}
+        }
+        self.disputes.remove(name);
+    }
+}

@@ -1,0 +1,107 @@
+//! What there is on this node, as far as detours depend on it: its cells, and the subnets by which it reaches other
+//! nodes. And the probes by which it proves that it does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::types::Mac;
+use ipnetwork::IpNetwork;
+
+/// What there is on this node, as far as detours depend on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeView {
+    /// This node's name, as the cluster has it.
+    pub node: Option<String>,
+    /// The virtual servers that have a cell on this node.
+    pub cells: BTreeSet<String>,
+    /// The subnets by which other nodes can be reached.
+    pub subnets: Vec<ReachableSubnet>,
+    /// Whether no port of some subnet works.
+    pub lost_subnet: bool,
+    /// How often other nodes are probed.
+    pub interval: Duration,
+    /// How long one may be silent.
+    pub patience: Duration,
+}
+
+impl NodeView {
+    /// The port of this name, if it works.
+    pub fn port(&self, name: &str) -> Option<&TransitPort> {
+        let mut ports = self.subnets.iter().flat_map(|subnet| &subnet.ports);
+        ports.find(|port| port.name == name)
+    }
+}
+
+/// A subnet, as far as other nodes can be reached over it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReachableSubnet {
+    /// Its name.
+    pub name: String,
+    /// Its networks.
+    pub nets: Vec<IpNetwork>,
+    /// This node's ports on it that work, those with an address first, and of them the best.
+    pub ports: Vec<TransitPort>,
+    /// This node's addresses on it.
+    pub own: Vec<IpAddr>,
+    /// The other nodes' addresses on it, by their names.
+    pub peers: BTreeMap<String, Vec<IpAddr>>,
+}
+
+impl ReachableSubnet {
+    /// Whether another node can have this address here.
+    pub fn fits(&self, ip: IpAddr) -> bool {
+        let local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        let inside = self.nets.iter().any(|net| net.contains(ip));
+        (local || inside) && !self.own.contains(&ip)
+    }
+}
+
+/// A port by which other nodes can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransitPort {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub index: u32,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// Its own addresses on the subnet.
+    pub own: Vec<IpAddr>,
+}
+
+impl TransitPort {
+    /// The port's address of the family of `ip`: one that was given to it before one of its own making.
+    pub fn own_like(&self, ip: IpAddr) -> Option<IpAddr> {
+        let mut own = self.own.iter().copied();
+        own.find(|own| own.is_ipv4() == ip.is_ipv4())
+    }
+}
+
+/// A neighbour request through one port: whether another node is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// Index of the port.
+    pub link: u32,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// The address that is asked for.
+    pub target: IpAddr,
+    /// The port's own address, if it has one.
+    pub source: Option<IpAddr>,
+    /// The target's Ethernet address, if it is known: then nobody else is bothered.
+    pub to: Option<Mac>,
+}
+
+/// A reply to somebody's neighbour request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reply {
+    /// Index of the port it came in through.
+    pub link: u32,
+    /// Whose address it is about.
+    pub ip: IpAddr,
+    /// The Ethernet address it names for that.
+    pub from: Mac,
+    /// The Ethernet address that it is sent to.
+    pub to: Mac,
+}
