@@ -218,7 +218,8 @@ impl Home {
         let instance = detour_name(vip);
         if !self.pending.contains_key(&instance) {
             self.pending.insert(instance.clone(), step);
-            effects.push(Effect::Reconcile(Reconcile { instance, change }));
+            let reconcile = Box::new(Reconcile { instance, change });
+            effects.push(Effect::Reconcile(reconcile));
         }
     }
 

@@ -19,6 +19,8 @@ mod home;
 mod router;
 mod search;
 mod step;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use self::ending::Ending;
+#[cfg(test)]
+pub(super) use self::ending::{IDLE as ENDING_IDLE, LIMIT as ENDING_LIMIT};
 use super::LOCK_PAUSE;
 use super::claim::{Claim, text};
 use super::search::{NoPath, Search};
@@ -409,7 +411,8 @@ impl Router {
     fn begin(&mut self, instance: String, step: Step, change: Change, effects: &mut Vec<Effect>) {
         if !self.pending.contains_key(&instance) {
             self.pending.insert(instance.clone(), step);
-            effects.push(Effect::Reconcile(Reconcile { instance, change }));
+            let reconcile = Box::new(Reconcile { instance, change });
+            effects.push(Effect::Reconcile(reconcile));
         }
     }
 

@@ -78,7 +78,7 @@ pub enum Effect {
     /// Keep this for the next daemon. It comes before what is published.
     Save(Saved),
     /// Change a record and what the kernel has for it: [`Event::Reconciled`] follows.
-    Reconcile(Reconcile),
+    Reconcile(Box<Reconcile>),
     /// Find a virtual server's cell on this node: [`Event::CellFound`] follows. It stays at hand.
     FindCell(String),
     /// The cells that were found are not needed any more.

@@ -162,7 +162,8 @@ impl Detours {
             Effect::Query(attribute) => hands.publisher.query(attribute),
             Effect::Publish(attribute, value) => hands.publisher.publish(attribute, value),
             Effect::Save(saved) => self.save(&saved).unwrap_or_else(log::warn),
-            Effect::Reconcile(Reconcile { instance, change }) => {
+            Effect::Reconcile(reconcile) => {
+                let Reconcile { instance, change } = *reconcile;
                 let outcome = self.reconcile(&instance, change, turn);
                 return Some(Event::Reconciled { instance, outcome });
             }
