@@ -3,6 +3,7 @@
 
 mod ending;
 mod rivals;
+mod searches;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -11,11 +12,12 @@ use std::time::{Duration, Instant};
 use self::ending::Ending;
 #[cfg(test)]
 pub(super) use self::ending::{IDLE as ENDING_IDLE, LIMIT as ENDING_LIMIT};
+use self::searches::{Need, concluded};
 use super::LOCK_PAUSE;
 use super::claim::{Claim, text};
 use super::search::{NoPath, Search};
 use super::step::{Change, Effect, Outcome, Reconcile, Unreached};
-use super::view::{NodeView, Probe, Reply, TransitPort};
+use super::view::{NodeView, Probe, Reply};
 use crate::plan::attribute::{Attribute, Values};
 use crate::plan::vip::record::{Record, Role, TransitPath};
 use crate::types::Mac;
@@ -26,15 +28,6 @@ pub(super) const AGAIN: Duration = Duration::from_secs(2);
 /// another node does.
 pub(super) const RIVALS: Duration = Duration::from_secs(5);
 const RIVALS_LIVELY: Duration = Duration::from_secs(1);
-
-/// Whom a path is looked for.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Need {
-    /// For this resource, which routes or should.
-    Resource(String),
-    /// For nobody: the cluster was told that this virtual server can't be reached, which is to be taken back.
-    Vserver(String),
-}
 
 /// A change that was begun.
 #[derive(Debug)]
@@ -84,28 +77,6 @@ fn routed(
             Role::Router(path) => Some((name, record, path)),
             _ => None,
         })
-}
-
-/// Whether a resource is to have a path: one that its agent starts or has stopped is not this one's affair.
-fn needs_path(record: &Record) -> bool {
-    record.serving && matches!(record.role, Role::Router(_) | Role::Stranded(_))
-}
-
-/// What a search for a resource asks for, if that is not so already.
-fn change(record: &Record, outcome: &Result<TransitPath, NoPath>) -> Option<Change> {
-    let before = record.clone();
-    match outcome {
-        Ok(path) if record.role == Role::Router(path.clone()) => None,
-        Ok(path) => Some(Change::Route {
-            before,
-            path: path.clone(),
-        }),
-        Err(none) if record.role == Role::Stranded(none.reason().to_owned()) => None,
-        Err(none) => Some(Change::GiveUp {
-            before,
-            why: none.reason().to_owned(),
-        }),
-    }
 }
 
 impl Router {
@@ -320,90 +291,6 @@ impl Router {
         }
     }
 
-    /// A path is looked for where there is none or the one there is works no more, and where this node has
-    /// told the cluster that there is none, as that is to be taken back.
-    fn begin_searches(
-        &mut self,
-        records: &BTreeMap<String, Record>,
-        view: &NodeView,
-        now: Instant,
-        effects: &mut Vec<Effect>,
-    ) {
-        if self.search_at > now {
-            return;
-        }
-        for (name, record, path) in routed(records) {
-            let need = Need::Resource(name.clone());
-            if !record.serving || self.searches.contains_key(&need) {
-                continue;
-            }
-            let (vip, vserver) = (record.spec.vip, &record.spec.vserver);
-            let why = if self.moved.contains_key(name) {
-                format!("{vip}: {} does not have {vserver} any more", path.node)
-            } else if !self.works(path, view, now) {
-                let (node, subnet) = (&path.node, &path.subnet);
-                format!("{vip}: {node} does not answer on {subnet} any more")
-            } else {
-                continue;
-            };
-            effects.push(Effect::warning(why));
-            self.searches.insert(need, Search::new(vserver, vip, now));
-        }
-        self.search_at = now + AGAIN;
-        for (name, record) in records {
-            let need = Need::Resource(name.clone());
-            let stranded = record.serving && matches!(record.role, Role::Stranded(_));
-            if stranded && !self.searches.contains_key(&need) {
-                let search = Search::patient(&record.spec.vserver, record.spec.vip, now);
-                self.searches.insert(need, search);
-            }
-        }
-        for (vserver, (_, vip)) in &self.unreached {
-            if !self.searches.values().any(|s| s.vserver == *vserver) {
-                let search = Search::patient(vserver, *vip, now);
-                self.searches.insert(Need::Vserver(vserver.clone()), search);
-            }
-        }
-    }
-
-    /// Whether a path has proved of late to work, or could not have yet.
-    fn works(&self, path: &TransitPath, view: &NodeView, now: Instant) -> bool {
-        let proof = |port: &TransitPort| (port.index, path.address, path.macs.clone());
-        view.port(&path.port).is_some_and(|port| {
-            let proved = self.proofs.get(&proof(port));
-            proved.is_none_or(|at| now.saturating_duration_since(*at) < view.patience)
-        })
-    }
-
-    /// Has done what searches have led to.
-    fn end_searches(
-        &mut self,
-        records: &BTreeMap<String, Record>,
-        view: &NodeView,
-        now: Instant,
-        effects: &mut Vec<Effect>,
-    ) {
-        let searches = self.searches.iter();
-        let over = searches.filter(|(need, _)| !self.is_pending(need));
-        let over: Vec<_> = over
-            .filter_map(|(need, search)| Some((need.clone(), search.outcome(view, now)?)))
-            .collect();
-        for (need, outcome) in over {
-            let change = match &need {
-                Need::Resource(name) => records
-                    .get(name)
-                    .and_then(|record| Some((name.clone(), change(record, &outcome)?))),
-                Need::Vserver(_) => None,
-            };
-            match change {
-                Some((instance, change)) => {
-                    self.begin(instance, Step::Conclude(outcome), change, effects);
-                }
-                None => self.conclude(&need, &outcome, now),
-            }
-        }
-    }
-
     fn is_pending(&self, need: &Need) -> bool {
         matches!(need, Need::Resource(name) if self.pending.contains_key(name))
     }
@@ -413,34 +300,6 @@ impl Router {
             self.pending.insert(instance.clone(), step);
             let reconcile = Box::new(Reconcile { instance, change });
             effects.push(Effect::Reconcile(reconcile));
-        }
-    }
-
-    /// A search is done with.
-    fn conclude(&mut self, need: &Need, outcome: &Result<TransitPath, NoPath>, now: Instant) {
-        self.search_at = now + AGAIN;
-        if let Need::Resource(name) = need {
-            self.moved.remove(name);
-        }
-        if let Some(search) = self.searches.remove(need) {
-            self.note(&search.vserver, search.vip, outcome);
-        }
-    }
-
-    /// Takes note for the cluster of whether a virtual server can be reached.
-    pub fn note(&mut self, vserver: &str, vip: IpAddr, outcome: &Result<TransitPath, NoPath>) {
-        match outcome {
-            Err(NoPath::Unreached(node, _)) => {
-                self.unreached
-                    .insert(vserver.to_owned(), (node.clone(), vip));
-            }
-            // What holds for one address need not hold for another.
-            Ok(_) | Err(NoPath::Nowhere(_)) => {
-                let other = |(_, tried): &(String, IpAddr)| *tried != vip;
-                if !self.unreached.get(vserver).is_some_and(other) {
-                    self.unreached.remove(vserver);
-                }
-            }
         }
     }
 
@@ -473,32 +332,5 @@ impl Router {
             }
         }
         true
-    }
-}
-
-impl Search {
-    /// Whether this is what the resource with this record looks for.
-    fn is_for(&self, record: &Record) -> bool {
-        let same = (&record.spec.vserver, record.spec.vip) == (&self.vserver, self.vip);
-        same && needs_path(record)
-    }
-}
-
-/// What people are told of what a search has led to.
-fn concluded(
-    vip: IpAddr,
-    found: &Result<TransitPath, NoPath>,
-    outcome: &Outcome,
-) -> Option<Effect> {
-    match (outcome, found) {
-        (Outcome::Done, Ok(path)) => {
-            let (node, subnet) = (&path.node, &path.subnet);
-            Some(Effect::info(format!(
-                "{vip}: routed to {node} over {subnet}"
-            )))
-        }
-        (Outcome::Done, Err(none)) => Some(Effect::warning(format!("{vip}: {}", none.reason()))),
-        (Outcome::Failed(why), _) => Some(Effect::warning(format!("route for {vip}: {why}"))),
-        (Outcome::Stale | Outcome::Busy, _) => None,
     }
 }

@@ -2,6 +2,8 @@
 
 mod home;
 mod model;
+mod node;
+mod rivals;
 mod router;
 
 use std::collections::{BTreeMap, BTreeSet};
