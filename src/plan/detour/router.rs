@@ -24,10 +24,12 @@ use crate::types::Mac;
 
 /// How often a path is looked for where there was none.
 pub(super) const AGAIN: Duration = Duration::from_secs(2);
-/// How often it is looked whether another node routes for the same VIP and which node has its cell, and how often while
-/// another node does.
+/// How often it is looked which node has a virtual server that is routed to, and whether another node routes for the same
+/// VIP; and how often while one does.
 pub(super) const RIVALS: Duration = Duration::from_secs(5);
 const RIVALS_LIVELY: Duration = Duration::from_secs(1);
+/// How long at least from one query for a cell to the next one's, however many virtual servers are routed to.
+const CELL_PAUSE: Duration = Duration::from_millis(250);
 
 /// A change that was begun.
 #[derive(Debug)]
@@ -55,8 +57,11 @@ pub(super) struct Router {
     searches: BTreeMap<Need, Search>,
     search_at: Instant,
     unreached: Unreached,
-    /// When rivals and cells are to be queried.
+    /// When rivals are to be queried.
     query_at: Instant,
+    /// When a cell is to be queried, and which one was last.
+    cell_at: Instant,
+    cell: Option<String>,
     /// Resources that another node routes for too, and whether the cluster was asked which of the two
     /// should.
     disputes: BTreeMap<String, bool>,
@@ -90,6 +95,8 @@ impl Router {
             search_at: now,
             unreached,
             query_at: now,
+            cell_at: now,
+            cell: None,
             disputes: BTreeMap::new(),
             moved: BTreeMap::new(),
             pending: BTreeMap::new(),
@@ -218,12 +225,26 @@ impl Router {
                     true => RIVALS,
                     false => RIVALS_LIVELY,
                 };
-            for (_, record, path) in routed(records) {
-                queries.insert(Attribute::Router(path.node.clone()));
-                queries.insert(Attribute::Cell(record.spec.vserver.clone()));
-            }
+            let nodes = routed(records).map(|(_, _, path)| path.node.clone());
+            queries.extend(nodes.map(Attribute::Router));
+        }
+        if self.cell_at <= now {
+            queries.extend(self.next_cell(records, now).map(Attribute::Cell));
         }
         queries
+    }
+
+    /// The virtual server whose turn it is that it is looked which node has its cell: one after another, as what is urgent
+    /// would have to wait for many queries at once.
+    fn next_cell(&mut self, records: &BTreeMap<String, Record>, now: Instant) -> Option<String> {
+        let vservers: BTreeSet<&String> =
+            routed(records).map(|(_, r, _)| &r.spec.vserver).collect();
+        let count = u32::try_from(vservers.len()).unwrap_or(u32::MAX);
+        self.cell_at = now + (RIVALS / count.max(1)).max(CELL_PAUSE);
+        let mut all = vservers.iter();
+        let next = all.find(|vserver| self.cell.as_ref() < Some(**vserver));
+        self.cell = next.or(vservers.first()).map(|&vserver| vserver.clone());
+        self.cell.clone()
     }
 
     /// Takes note of which nodes say that they have a virtual server. One that is routed to and does not, while another
@@ -266,6 +287,7 @@ impl Router {
         let fixed = [
             routes.then_some(self.probe_at),
             routes.then_some(self.query_at),
+            routes.then_some(self.cell_at),
             waits.then_some(self.search_at),
             self.measure_at,
         ];

@@ -256,9 +256,9 @@ fn a_router_that_is_back_in_time_has_all_its_time_again() {
     node.attribute(routers(), &[]);
     node.now += LINGER / 2;
     node.attribute(routers(), &[("n2", &claim("n2"))]);
+    node.take();
     node.now += LINGER / 2;
     node.attribute(routers(), &[]);
-    node.take();
     node.now += LINGER / 2;
     node.attribute(routers(), &[]);
     assert_eq!(node.take(), []);

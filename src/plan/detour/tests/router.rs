@@ -316,3 +316,26 @@ fn what_a_search_has_led_to_waits_for_the_lock() {
     node.pass(LOCK_PAUSE, false);
     assert_eq!(node.changes(), []);
 }
+
+#[test]
+fn cells_are_looked_at_in_turn_however_many_are_routed_to() {
+    let mut node = Node::new("n2", &[]);
+    for n in 0..40 {
+        let mut routed = record(Role::Router(path("n2", "n1")));
+        routed.spec.vserver = format!("v{n}");
+        node.records.insert(format!("v{n}-ip1"), routed);
+    }
+    node.look();
+    node.take();
+    let mut queried = BTreeSet::new();
+    for _ in 0..10 {
+        node.pass(Duration::from_secs(1), true);
+        let cells = node.queries().into_iter();
+        let cells: Vec<Attribute> = cells
+            .filter(|attribute| matches!(attribute, Attribute::Cell(_)))
+            .collect();
+        assert!((3..=5).contains(&cells.len()), "{cells:?}");
+        queried.extend(cells);
+    }
+    assert_eq!(queried.len(), 40);
+}
