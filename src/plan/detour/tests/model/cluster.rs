@@ -104,11 +104,7 @@ impl World {
                     self.start(n);
                 }
             }
-            Act::KillStart => {
-                let placed = self.placed;
-                self.messages
-                    .retain(|_, (to, _, m)| *to != placed || !matches!(m, Message::Started(_)));
-            }
+            Act::KillStart => self.kill_start(self.placed),
             Act::Restart(n) => self.restart(n),
             Act::Fence(n) if n != self.server => self.fence(n),
             Act::Forget(n) => {
@@ -123,6 +119,11 @@ impl World {
             }
             Act::Move(_) | Act::MoveServer(..) | Act::Fence(_) => {}
         }
+    }
+
+    fn kill_start(&mut self, n: usize) {
+        self.messages
+            .retain(|_, (to, _, m)| *to != n || !matches!(m, Message::Started(_)));
     }
 
     fn restart(&mut self, n: usize) {
@@ -142,6 +143,7 @@ impl World {
 
     /// All that it has is gone with it; the cluster has the address elsewhere, on the virtual server's node.
     fn fence(&mut self, n: usize) {
+        self.kill_start(n);
         let member = &mut self.members[n];
         member.records.clear();
         member.saved = Saved::default();

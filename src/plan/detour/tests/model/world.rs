@@ -297,6 +297,11 @@ impl World {
         self.on(n, Event::Tick);
     }
 
+    /// Whether a message still arrives: agents live on when portwatch is started anew.
+    fn is_for(&self, n: usize, life: u32, message: &Message) -> bool {
+        self.members[n].life == life || matches!(message, Message::Started(_))
+    }
+
     /// Lets time pass, with all that happens meanwhile.
     pub(super) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
@@ -312,7 +317,7 @@ impl World {
                 .first_entry()
                 .filter(|e| e.key().0 <= self.now);
             match due.map(|entry| entry.remove()) {
-                Some((n, life, message)) if self.members[n].life == life => {
+                Some((n, life, message)) if self.is_for(n, life, &message) => {
                     self.deliver(n, message);
                 }
                 Some(_) => {}
