@@ -33,7 +33,6 @@ use self::search::Search;
 use super::attribute::{Attribute, Values};
 use super::vip::record::{Record, Role, is_resource};
 
-pub use claim::{Claim, choose, parse, text};
 pub use step::{Asker, Change, Effect, Event, Level, Outcome, Reconcile, Saved, Unreached};
 pub use view::{NodeView, Probe, ReachableSubnet, Reply, TransitPort};
 

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::claim::parse;
 use super::*;
 use crate::plan::vip::record::{TransitPath, VipSpec};
 
