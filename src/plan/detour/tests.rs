@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::claim::parse;
 use super::*;
 use crate::plan::vip::record::{TransitPath, VipSpec};
+use crate::types::Mac;
 
 const RESOURCE: &str = "alpha-ip1";
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
@@ -32,8 +33,8 @@ fn address(node: &str) -> IpAddr {
     [10, 2, 0, number(node)].into()
 }
 
-fn mac(node: &str) -> [u8; 6] {
-    [2, 0, 0, 0, 0, number(node)]
+fn mac(node: &str) -> Mac {
+    Mac([2, 0, 0, 0, 0, number(node)])
 }
 
 /// What a node has that knows the addresses of the others.

@@ -2,6 +2,7 @@
 
 use super::super::router::{AGAIN, RIVALS};
 use super::*;
+use crate::types::Mac;
 
 /// n2 routes to n1, which has stopped to reply; it looks for a path.
 fn searching() -> Node {
@@ -63,14 +64,14 @@ fn another_path_is_taken() {
     let reply = Reply {
         link: PORT,
         ip: address("n1"),
-        from: [2, 0, 0, 0, 0, 9],
+        from: Mac([2, 0, 0, 0, 0, 9]),
         to: mac("n2"),
     };
     node.on(Event::Reply(reply));
     node.pass(Duration::from_millis(4), false);
     assert_eq!(node.changes(), [], "another port may reply too");
     node.on(Event::Reply(Reply {
-        from: [2, 0, 0, 0, 0, 8],
+        from: Mac([2, 0, 0, 0, 0, 8]),
         ..reply
     }));
     node.pass(Duration::from_millis(1), false);
@@ -79,7 +80,10 @@ fn another_path_is_taken() {
         panic!("{changes:?}");
     };
     assert_eq!((&**instance, before), (RESOURCE, &node.records[RESOURCE]));
-    assert_eq!(path.macs, [[2, 0, 0, 0, 0, 8], [2, 0, 0, 0, 0, 9]]);
+    assert_eq!(
+        path.macs,
+        [Mac([2, 0, 0, 0, 0, 8]), Mac([2, 0, 0, 0, 0, 9])]
+    );
     node.reconciled(RESOURCE, Outcome::Done);
     assert_eq!(node.log(), ["10.1.0.50: routed to n1 over lab"]);
 }
@@ -91,7 +95,7 @@ fn a_reply_that_is_not_the_node_s_or_not_for_the_port_does_not_count() {
     let right = Reply {
         link: PORT,
         ip: address("n1"),
-        from: [2, 0, 0, 0, 0, 9],
+        from: Mac([2, 0, 0, 0, 0, 9]),
         to: mac("n2"),
     };
     for wrong in [
@@ -199,7 +203,7 @@ fn a_resource_that_is_stopped_while_a_path_is_searched_is_not_routed_again() {
         let from = Reply {
             link: PORT,
             ip: address("n1"),
-            from: [2, 0, 0, 0, 0, 9],
+            from: Mac([2, 0, 0, 0, 0, 9]),
             to: mac("n2"),
         };
         node.on(Event::Reply(from));
