@@ -1,7 +1,22 @@
 //! berth: highly available virtual file servers on Pacemaker.
 //!
 //! Five agents and a command, and the long-lived processes that the agents start. The modules are rooms that use each
-//! other in one direction only.
+//! other in one direction only. These are all the arrows that there are; a test holds them against the code.
+//!
+//! ```text
+//! cli       → cell cluster config plan sys types
+//! agent     → address cell cluster log ocf plan portwatch runtime spec sys
+//! portwatch → address cell cluster log ocf plan runtime spec sys types
+//! address   → cell cluster log ocf plan runtime sys types
+//! config    → cell cluster plan spec sys text
+//! cell      → cluster hash log plan runtime spec sys text types
+//! cluster   → log runtime sys
+//! ocf       → log plan spec sys text
+//! runtime   → log sys
+//! log       → sys text
+//! sys       → hash plan types
+//! plan      → hash types
+//! ```
 //!
 //! - [`agent`]: one resource type each, thin: reads parameters, asks the rooms below, gives errors their OCF meaning.
 //! - [`cli`]: the command for people; [`config`]: its file, and what the cluster is given for it.
@@ -15,6 +30,8 @@
 
 pub mod address;
 pub mod agent;
+#[cfg(test)]
+mod arrows;
 pub mod cell;
 pub mod cli;
 pub mod cluster;

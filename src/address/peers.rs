@@ -10,14 +10,13 @@ use std::time::{Duration, Instant};
 use crate::cluster::tool;
 use crate::log;
 use crate::plan::attribute::{Attribute, Values};
-use crate::portwatch::publisher::Publisher;
 use crate::sys::state;
 use crate::types::Mac;
 
-/// How often the other nodes' are asked for, and how soon again after the first time: all nodes may
+/// How often the other nodes' are queried, and how soon again after the first time: all nodes may
 /// have just been started.
-const ASK: Duration = Duration::from_secs(60);
-const ASK_AGAIN: Duration = Duration::from_secs(5);
+const QUERY: Duration = Duration::from_secs(60);
+const QUERY_AGAIN: Duration = Duration::from_secs(5);
 /// Some dozens of nodes with some dozens of ports.
 const LIMIT: u64 = 1 << 20;
 const NODES: usize = 256;
@@ -61,8 +60,8 @@ pub(crate) struct Peers {
     runtime: PathBuf,
     known: Known,
     told: BTreeSet<Mac>,
-    ask_at: Instant,
-    asked: bool,
+    query_at: Instant,
+    queried: bool,
 }
 
 impl Peers {
@@ -72,28 +71,34 @@ impl Peers {
             runtime: runtime.to_owned(),
             known: read(runtime),
             told: BTreeSet::new(),
-            ask_at: now,
-            asked: false,
+            query_at: now,
+            queried: false,
         }
     }
 
-    /// Tells the cluster this node's addresses if they have changed, and asks for the others' in time.
-    pub fn tell_and_ask(&mut self, own: &BTreeSet<Mac>, publisher: &mut Publisher, now: Instant) {
-        if *own != self.told {
-            self.told.clone_from(own);
-            let macs: Vec<String> = own.iter().take(PORTS).map(Mac::to_string).collect();
-            publisher.publish(Attribute::Macs, Some(macs.join(",")));
+    /// The value by which the cluster is to be told of this node's addresses, if they have changed.
+    pub fn value_due(&mut self, own: &BTreeSet<Mac>) -> Option<String> {
+        if *own == self.told {
+            return None;
         }
-        if self.ask_at <= now {
-            self.ask_at = now + if self.asked { ASK } else { ASK_AGAIN };
-            self.asked = true;
-            publisher.query(Attribute::Macs);
+        self.told.clone_from(own);
+        let macs: Vec<String> = own.iter().take(PORTS).map(Mac::to_string).collect();
+        Some(macs.join(","))
+    }
+
+    /// Whether it is time to query the other nodes' addresses.
+    pub fn query_due(&mut self, now: Instant) -> bool {
+        let due = self.query_at <= now;
+        if due {
+            self.query_at = now + if self.queried { QUERY } else { QUERY_AGAIN };
+            self.queried = true;
         }
+        due
     }
 
     /// Takes note of what the nodes but `own` say, and keeps what those have said that are gone: the
     /// cluster forgets a node that is down, and that is the one in question.
-    pub fn told(&mut self, values: &Values, own: &str) {
+    pub fn on_attribute(&mut self, values: &Values, own: &str) {
         let before = self.known.clone();
         for (node, text) in values.iter().filter(|(node, _)| *node != own) {
             if self.known.len() < NODES || self.known.contains_key(node) {
@@ -129,7 +134,7 @@ mod tests {
         let says = |pairs: &[(&str, &str)]| {
             let mut peers = Peers::new(dir.path(), Instant::now());
             let values = pairs.iter().map(|(n, text)| ((*n).into(), (*text).into()));
-            peers.told(&values.collect(), "n1");
+            peers.on_attribute(&values.collect(), "n1");
         };
         says(&[
             ("n1", "02:00:00:00:00:fe"),

@@ -115,7 +115,7 @@ mod tests {
             }
         });
         // Of before 0.1.0.
-        let oldest = r#"{"spec":{"vserver":"alpha","vip":"10.1.0.50","subnet":null,"gateway":null,"ports":null,"routed":false},"serving":true}"#;
+        let oldest = r#"{"wish":{"vserver":"alpha","vip":"10.1.0.50","subnet":null,"gateway":null,"ports":null,"routed":false},"serving":true}"#;
         let record: Record = serde_json::from_str(oldest).unwrap();
         assert_eq!((record.role, record.degraded), (Role::Home, false));
     }

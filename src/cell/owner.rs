@@ -5,8 +5,9 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::protocol::{CELL_DIRECTORY, KEEPER};
+use super::protocol::KEEPER;
 use crate::plan::name;
+use crate::runtime::paths::RUNTIME_IN_CELL;
 use crate::sys::message;
 use crate::sys::mounted::Namespace;
 
@@ -25,7 +26,7 @@ const NAME_LIMIT: u64 = 64;
 /// The file in a cell that names its virtual server. It lies in a file system of the cell's own, so it is there
 /// as long as the mount namespace is.
 fn name_file() -> PathBuf {
-    Path::new(CELL_DIRECTORY).join("vserver")
+    Path::new(RUNTIME_IN_CELL).join("vserver")
 }
 
 /// Leaves the cell's name behind in it. Called by PID 1.
@@ -34,7 +35,7 @@ fn name_file() -> PathBuf {
 /// If it can't be written.
 pub fn leave_name(vserver: &str) -> io::Result<()> {
     let path = name_file();
-    fs::create_dir_all(CELL_DIRECTORY)
+    fs::create_dir_all(RUNTIME_IN_CELL)
         .and_then(|()| fs::write(&path, vserver))
         .map_err(|e| message(e, format_args!("write {}", path.display())))
 }

@@ -13,10 +13,6 @@ use crate::plan::repair::{FsKind, Policy};
 use crate::runtime::paths::RUNTIME;
 use crate::sys::mount::WrittenOptions;
 
-/// [`RUNTIME`] in a cell, where it is a directory of the cell's own: the servers' configuration is there, and what the
-/// cell has of its own in place of the node's.
-pub const CELL_DIRECTORY: &str = RUNTIME;
-
 /// The name of every keeper's process.
 pub const KEEPER: &str = "berth-keeper";
 

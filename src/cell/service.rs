@@ -31,8 +31,8 @@ use serde::{Deserialize, Serialize};
 use super::cgroup;
 use super::filter::Call;
 use super::probe::Protocol;
-use super::protocol::CELL_DIRECTORY;
 use crate::plan;
+use crate::runtime::paths::RUNTIME_IN_CELL;
 use crate::sys::superblock::Uuid;
 
 mod handle;
@@ -50,7 +50,7 @@ pub use value::{Access, Client, Ports, ShareName, Squash, User};
 pub use version::Version;
 
 /// Where the generated configuration lies in the cell.
-const CONFIG: &str = CELL_DIRECTORY;
+const CONFIG: &str = RUNTIME_IN_CELL;
 
 /// What a vserver runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

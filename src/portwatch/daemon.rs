@@ -380,8 +380,12 @@ impl Daemon {
     }
 
     fn hear_cluster(&mut self, now: Instant) {
-        self.peers
-            .tell_and_ask(&self.watch.macs(), &mut self.publisher, now);
+        if let Some(macs) = self.peers.value_due(&self.watch.macs()) {
+            self.publisher.publish(Attribute::Macs, Some(macs));
+        }
+        if self.peers.query_due(now) {
+            self.publisher.query(Attribute::Macs);
+        }
         for attribute in self.watch.asks(now) {
             self.publisher.query(attribute);
         }
@@ -405,7 +409,7 @@ impl Daemon {
         }
         for (name, mut values) in answers {
             if name == Attribute::Macs {
-                self.peers.told(&values, &node);
+                self.peers.on_attribute(&values, &node);
                 continue;
             }
             if !matches!(name, Attribute::Cell(_)) {

@@ -83,7 +83,7 @@ fn whenever_it_is_killed_stop_clears_and_start_works() {
     let kept = [net.node.as_fd(), alpha.namespace.as_fd()];
     let before = net.dump();
     for vip in ["10.1.0.50", "2001:db8:1::50"] {
-        let spec = alpha.wide_wish(vip);
+        let spec = alpha.wide_spec(vip);
         // The look for duplicates begins with 10 ms in which nothing is changed.
         let mut life = Duration::from_millis(9);
         let mut killed = 0;

@@ -186,7 +186,7 @@ impl Cell {
     }
 
     /// The same on both ports of subnet A, the one without an address first.
-    pub fn wide_wish(&self, vip: &str) -> VipSpec {
+    pub fn wide_spec(&self, vip: &str) -> VipSpec {
         let v4 = !vip.contains(':');
         VipSpec {
             subnet: Some(

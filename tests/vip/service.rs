@@ -27,7 +27,7 @@ fn a_client_reaches_a_vip_on_either_kind_of_port() {
     let net = Network::new();
     let alpha = net.cell("alpha");
     for vip in VIPS {
-        for (spec, port) in [(alpha.spec(vip), "a0"), (alpha.wide_wish(vip), "a1")] {
+        for (spec, port) in [(alpha.spec(vip), "a0"), (alpha.wide_spec(vip), "a1")] {
             assert_eq!(net.monitor(&alpha, &spec), State::Stopped);
             assert_eq!(net.start(&alpha, &spec).unwrap(), State::Running);
             assert_eq!(net.monitor(&alpha, &spec), State::Running);
@@ -60,7 +60,7 @@ fn stopping_leaves_the_node_as_it_was() {
     let net = Network::new();
     let alpha = net.cell("alpha");
     let before = net.dump();
-    let wishes: Vec<_> = VIPS.iter().map(|vip| alpha.wide_wish(vip)).collect();
+    let wishes: Vec<_> = VIPS.iter().map(|vip| alpha.wide_spec(vip)).collect();
     for _ in 0..2 {
         for spec in &wishes {
             for _ in 0..2 {
@@ -169,7 +169,7 @@ fn a_duplicate_on_the_wire_is_found_and_nothing_is_changed() {
         let length = if vip.contains(':') { 128 } else { 32 };
         net.client_a
             .ip(&format!("addr add {vip}/{length} dev eth0 nodad"));
-        for spec in [alpha.spec(vip), alpha.wide_wish(vip)] {
+        for spec in [alpha.spec(vip), alpha.wide_spec(vip)] {
             let error = net.start(&alpha, &spec).unwrap_err().to_string();
             assert!(
                 error.contains(vip) && error.contains(mac.as_str().unwrap()),
@@ -324,7 +324,7 @@ fn what_others_take_away_is_named_and_a_restart_mends_it() {
     let net = Network::new();
     let alpha = net.cell("alpha");
     let before = net.dump();
-    let spec = alpha.wide_wish("10.1.0.50");
+    let spec = alpha.wide_spec("10.1.0.50");
     for (sabotage, words) in [
         (
             "ip neigh del proxy 10.1.0.50 dev a1",
@@ -382,7 +382,7 @@ fn what_others_take_away_is_named_and_a_restart_mends_it() {
 fn a_port_without_carrier_is_left_for_one_that_has_it() {
     let net = Network::new();
     let alpha = net.cell("alpha");
-    let spec = alpha.wide_wish("10.1.0.50");
+    let spec = alpha.wide_spec("10.1.0.50");
     net.start(&alpha, &spec).unwrap();
     net.switch.ip("link set p1 down");
     wait_for_lost_carrier(&net, "a1");
@@ -524,7 +524,7 @@ fn a_link_local_gateway_leads_out_of_the_subnet_on_either_kind_of_port() {
     net.client_a
         .ip(&format!("addr add {gateway}/64 dev eth0 nodad"));
     net.client_a.ip(&format!("addr add {far}/128 dev lo nodad"));
-    for spec in [alpha.spec(VIPS[1]), alpha.wide_wish(VIPS[1])] {
+    for spec in [alpha.spec(VIPS[1]), alpha.wide_spec(VIPS[1])] {
         assert_eq!(net.start(&alpha, &spec).unwrap(), State::Running);
         assert!(is_silent(&alpha.namespace, far), "without a gateway");
         let spec = VipSpec {
@@ -704,7 +704,7 @@ fn a_port_on_which_ipv6_is_switched_off_is_left_out_for_ipv6() {
     let alpha = net.cell("alpha");
     net.node
         .sh("echo 1 > /proc/sys/net/ipv6/conf/a1/disable_ipv6");
-    let [v4, v6] = VIPS.map(|vip| alpha.wide_wish(vip));
+    let [v4, v6] = VIPS.map(|vip| alpha.wide_spec(vip));
     for spec in [&v4, &v6] {
         assert_eq!(net.start(&alpha, spec).unwrap(), State::Running);
         serve(&alpha.namespace, &spec.vip.to_string(), 2049, "alpha", 1);
@@ -713,7 +713,7 @@ fn a_port_on_which_ipv6_is_switched_off_is_left_out_for_ipv6() {
     }
     let on_a1 = VipSpec {
         ports: Some(vec!["a1".into()]),
-        ..alpha.wide_wish("2001:db8:1::51")
+        ..alpha.wide_spec("2001:db8:1::51")
     };
     assert_eq!(
         net.start(&alpha, &on_a1).unwrap_err().to_string(),
@@ -760,7 +760,7 @@ fn stop_cleans_up_after_a_cell_that_is_gone() {
     let before = net.dump();
     let spec = {
         let alpha = net.cell("alpha");
-        let spec = alpha.wide_wish("2001:db8:1::50");
+        let spec = alpha.wide_spec("2001:db8:1::50");
         net.start(&alpha, &spec).unwrap();
         net.node.ip("link del b-alpha");
         spec
@@ -792,7 +792,7 @@ fn vips_that_start_and_stop_at_the_same_moment_do_not_disturb_each_other() {
         .map(|n| {
             let cell = cells[n % 2];
             let vip = [format!("10.1.0.{n}"), format!("2001:db8:1::{n}")][n / 2 % 2].clone();
-            (cell, cell.wide_wish(&vip))
+            (cell, cell.wide_spec(&vip))
         })
         .collect();
     std::thread::scope(|scope| {
@@ -825,7 +825,7 @@ fn a_full_runtime_directory_fails_neither_start_nor_stop() {
         let before = net.dump();
         let room = SmallRoom::over(net.runtime.path());
         for vip in VIPS {
-            let spec = alpha.wide_wish(vip);
+            let spec = alpha.wide_spec(vip);
             // Full when it stops: the record takes its spare room.
             net.start(&alpha, &spec).unwrap();
             room.fill();
@@ -844,7 +844,7 @@ fn an_address_started_without_room_for_its_record_is_served_and_says_so() {
         for vip in VIPS {
             let net = Network::new();
             let alpha = net.cell("alpha");
-            let spec = alpha.wide_wish(vip);
+            let spec = alpha.wide_spec(vip);
             let room = SmallRoom::over(net.runtime.path());
             room.fill();
             let put_on_record =
@@ -899,7 +899,7 @@ fn settings_of_which_nothing_is_known_any_more_count_as_berths() {
         (VIPS[0], "ipv4/conf/a1/forwarding", "shut4"),
         (VIPS[1], "ipv6/conf/a1/force_forwarding", "shut6"),
     ] {
-        let (spec, switch) = (alpha.wide_wish(vip), format!("cat /proc/sys/net/{switch}"));
+        let (spec, switch) = (alpha.wide_spec(vip), format!("cat /proc/sys/net/{switch}"));
         for flush in ["true", "nft flush ruleset", no_ways] {
             for lose in ["{", ""] {
                 net.start(&alpha, &spec).unwrap();
@@ -925,7 +925,7 @@ fn settings_of_which_nothing_is_known_any_more_count_as_berths() {
 fn a_monitor_costs_little() {
     let net = Network::new();
     let alpha = net.cell("alpha");
-    let wishes: Vec<_> = VIPS.iter().map(|vip| alpha.wide_wish(vip)).collect();
+    let wishes: Vec<_> = VIPS.iter().map(|vip| alpha.wide_spec(vip)).collect();
     for spec in &wishes {
         net.start(&alpha, spec).unwrap();
     }

@@ -16,12 +16,12 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 
 use super::host_tree::HostTrees;
 use super::owners::Owners;
-use crate::cell::protocol::CELL_DIRECTORY;
 use crate::cell::tree::{MERGED, enter, make_directory, relative};
 use crate::log;
 use crate::runtime::channel::wait_readable;
 use crate::runtime::job::Job;
 use crate::runtime::paths::RUNTIME;
+use crate::runtime::paths::RUNTIME_IN_CELL;
 use crate::sys::mount::{self, Room};
 
 /// Where the cell's state directory, which lies on its home file system, is seen inside.
@@ -86,7 +86,7 @@ pub const COVER_ROOM: Room = Room {
 
 /// Where the cell's own versions of files in /etc lie.
 pub fn own_etc() -> PathBuf {
-    Path::new(CELL_DIRECTORY).join("etc")
+    Path::new(RUNTIME_IN_CELL).join("etc")
 }
 
 /// The finished root. What runs in the cell can't write to it; this handle can.
