@@ -21,16 +21,13 @@ use crate::sys::nft::CellFilter;
 pub struct Cell {
     /// Its PID 1, as the host numbers it.
     pub pid: Pid,
-    /// Whether it takes orders.
-    pub ready: bool,
-    /// Whether it was told to end: what is left to do, the kernel does.
-    pub killed: bool,
     process: OwnedFd,
     channel: Channel,
     network: Option<OwnedFd>,
     /// What it may send to the node itself, from before its interface is there until that is gone.
     filter: Option<CellFilter>,
-    orders: u64,
+    /// An order was not taken: none is given any more.
+    stuck: bool,
     /// What everything in it is in.
     group: Option<Group>,
 }
@@ -77,13 +74,11 @@ impl Cell {
         let process = namespace::open_process(pid.as_raw())?;
         Ok(Self {
             pid,
-            ready: false,
-            killed: false,
             process,
             channel: here,
             network: None,
             filter: None,
-            orders: 0,
+            stuck: false,
             group,
         })
     }
@@ -124,20 +119,32 @@ impl Cell {
         Ok(())
     }
 
-    /// Gives an order and returns its number.
+    /// Gives an order, after which no other one is given if this one was not taken.
     ///
     /// # Errors
     /// If PID 1 does not take it: it is dead or stuck.
-    pub fn give(&mut self, order: Order, fd: Option<BorrowedFd<'_>>) -> io::Result<u64> {
-        self.orders += 1;
-        let numbered = Numbered {
-            number: self.orders,
-            order,
-        };
+    pub fn give(
+        &mut self,
+        number: u64,
+        order: Order,
+        fd: Option<BorrowedFd<'_>>,
+    ) -> io::Result<()> {
+        if self.stuck {
+            return Err(io::Error::other("the cell's PID 1 has not taken an order"));
+        }
+        let given = self.offer(number, order, fd);
+        self.stuck = given.is_err();
+        given
+    }
+
+    /// Gives an order that nothing depends on.
+    ///
+    /// # Errors
+    /// If PID 1 does not take it.
+    pub fn offer(&self, number: u64, order: Order, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
         self.channel
-            .send(&numbered, fd)
-            .map_err(|e| crate::sys::message(e, "give an order to the cell's PID 1"))?;
-        Ok(self.orders)
+            .send(&Numbered { number, order }, fd)
+            .map_err(|e| crate::sys::message(e, "give an order to the cell's PID 1"))
     }
 
     /// The next report.
@@ -153,8 +160,7 @@ impl Cell {
     }
 
     /// Ends everything in the cell.
-    pub fn kill(&mut self) {
-        self.killed = true;
+    pub fn kill(&self) {
         // Already dead is just as good.
         let _ = nix::sys::signal::kill(self.pid, nix::sys::signal::Signal::SIGKILL);
         // Whoever has joined the cell from outside is in none of its namespaces that end with PID 1.

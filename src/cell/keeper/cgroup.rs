@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
-use super::Keeper;
+use super::{Event, Keeper};
 use crate::cell::cgroup::{self, Limits, Place};
 use crate::log;
 use crate::runtime::job::Job;
@@ -310,6 +310,10 @@ impl Keeper {
     pub(super) fn arrange_cgroup(&mut self) {
         self.leftover.extend(self.cgroup.advance(&[self.guard.pid]));
         self.cgroup.hear(Instant::now());
+        self.tell(Event::Groups {
+            made: self.cgroup.is_made(),
+            settled: self.cgroup.is_settled(),
+        });
     }
 }
 

@@ -4,10 +4,9 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
+use crate::cell::keeper::core::Examined;
 use crate::log;
-use crate::plan::repair::{Evidence, Failed, Finding, FsKind, Outcome, Storage, diagnose};
+use crate::plan::repair::{Evidence, Failed, FsKind, Outcome, Storage, diagnose};
 use crate::sys::device::Device;
 use crate::sys::mount::{self, Failure, Options};
 use crate::sys::twin;
@@ -17,15 +16,6 @@ const READ_LIMIT: Duration = Duration::from_secs(10);
 
 /// How many options are tried one by one.
 const OPTIONS_TRIED: usize = 16;
-
-/// What a failed mount has come to.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Examined {
-    /// What it proves.
-    pub finding: Finding,
-    /// The kernel's reason.
-    pub said: String,
-}
 
 /// Finds out why the file system on `device` could not be mounted. Nothing is attached, and nothing is
 /// written but what every mount writes.

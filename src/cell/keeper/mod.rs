@@ -2,39 +2,36 @@
 //! soon as it is possible.
 //!
 //! One thread and one poll loop, which never waits for anything else: what may block is done by
-//! children.
+//! children. What is to be done is decided by [`core`]; here is what that takes: descriptors, children, and the clock.
 
 mod cell;
 mod cgroup;
 mod claim;
+mod core;
+mod effects;
 mod examine;
 mod gate;
 mod mounting;
 mod names;
-mod reconcile;
 pub mod repair;
 mod report;
-mod requests;
 pub mod sentinel;
-mod servers;
 mod start;
-mod volume;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 
-use self::sentinel::Sentinel;
-use super::init::order::Event;
-use super::network;
 use super::protocol::{Cause, Reply, Request};
-use super::refused::Refused;
+use crate::cell::init::order;
+use crate::cell::keeper::core::{Admission, ClientId, Core, Effects, Event, Mounted, MounterId};
+use crate::cell::keeper::repair::Repair;
+use crate::cell::keeper::sentinel::Sentinel;
 use crate::log;
 use crate::runtime::channel::{Channel, Received};
 use crate::runtime::job::{self, Job};
@@ -42,59 +39,45 @@ use crate::runtime::listener::Listener;
 use crate::sys::announce::repeat::Announcing;
 use cell::Cell;
 use cgroup::Cgroup;
-use gate::Gate;
 use names::Names;
-use requests::Until;
-use servers::Servers;
 pub use start::main;
-use volume::{Held, Phase};
-
-/// How long a keeper without a member waits for the first one.
-const FIRST_MEMBER_LIMIT: Duration = Duration::from_secs(10);
-
-/// How long the servers may take to end when the node is shut down, and then the file systems.
-const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 
 /// An agent's connection.
 struct Client {
     channel: Channel,
-    /// What it waits for, and until when.
-    until: Option<(Until, Instant)>,
+    /// What came with what it asks for, until that is heeded.
+    brought: Option<OwnedFd>,
 }
 
 struct Keeper {
     vserver: String,
+    core: Core,
     listener: Option<Listener>,
     signals: SignalFd,
     guard: Sentinel,
-    clients: Vec<Client>,
-    volumes: BTreeMap<String, Held>,
-    servers: Option<Servers>,
-    /// Where the home of the servers was the last time it was found.
-    last_home: Option<PathBuf>,
+    clients: BTreeMap<ClientId, Client>,
+    /// The number of the last client.
+    last_client: u64,
+    /// Children that mount, until it is known what they have come to.
+    mounting: BTreeMap<MounterId, Job<Mounted>>,
+    /// What they have mounted and is in no mount table yet.
+    mounts: BTreeMap<MounterId, OwnedFd>,
+    /// Those that mounted, until they are dead.
+    mounters: Vec<(MounterId, Pid)>,
+    /// Repairs, by their resources.
+    repairs: BTreeMap<String, Repair>,
     cell: Option<Cell>,
     cgroup: Cgroup,
-    /// What the cell's network lets in.
-    gate: Gate,
+    /// The child that changes what the cell's network lets in.
+    admission: Option<Job<Admission>>,
     /// What the cell was shown of the node's name services.
     names: Names,
-    /// When the cell that is being built must be ready.
-    build_until: Option<Instant>,
     /// VIPs to be announced again.
     announcing: Announcing,
     /// Failure reports on their way to Pacemaker.
     reports: Vec<Job<()>>,
-    /// Members of which Pacemaker was told that they are degraded.
-    degraded: BTreeSet<String>,
     /// Children that have nothing more to say.
     leftover: Vec<Pid>,
-    /// Those that mounted, and for which resource, until they are dead: one that was killed is known to have ended
-    /// before it has let its device go.
-    mounters: Vec<(String, Pid)>,
-    /// When it ends if nobody has become a member.
-    idle_until: Option<Instant>,
-    /// It is on its way out: nothing new is begun.
-    ending: bool,
 }
 
 impl Keeper {
@@ -109,45 +92,50 @@ impl Keeper {
             self.accept();
             self.hear_clients();
             self.arrange_cgroup();
-            self.reconcile();
-            self.answer_clients();
+            while self.act(Core::settle) {}
+            self.act(Core::answer);
             self.announce();
             self.tidy();
-            let is_told =
-                self.mounters.is_empty() || self.clients.iter().all(|c| c.until.is_none());
-            if self.ending && self.cell.is_none() && self.reports.is_empty() && is_told {
+            if self.core.is_over() && self.reports.is_empty() {
                 return Ok(());
             }
         }
     }
 
+    /// Has something decided and does what is to be done for it. Says whether something has come of that at once.
+    fn act(&mut self, decide: impl FnOnce(&mut Core, Instant, &mut Effects)) -> bool {
+        let mut effects = Effects::default();
+        decide(&mut self.core, Instant::now(), &mut effects);
+        self.carry_out(effects)
+    }
+
+    /// Tells what has happened, and does what is to be done for it.
+    fn tell(&mut self, event: Event) {
+        self.act(|core, now, effects| core.on(event, now, effects));
+    }
+
     fn wait(&self) -> io::Result<()> {
         let mut fds = vec![readable(&self.signals)];
-        if !self.ending {
+        if !self.core.is_ending() {
             // Readable when the guard has died.
             fds.push(readable(&self.guard.channel));
         }
         let listener = self.listener.as_ref();
         let listener = listener.and_then(|listener| listener.fd(self.clients.len()));
         fds.extend(listener.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        fds.extend(self.clients.iter().map(|c| readable(&c.channel)));
+        fds.extend(self.clients.values().map(|c| readable(&c.channel)));
         fds.extend(self.reports.iter().map(readable));
-        for held in self.volumes.values() {
-            match &held.phase {
-                // Where it goes on from that takes the groups.
-                Phase::Mounting(job) if self.cgroup.is_made() => fds.push(readable(job)),
-                Phase::Repairing(repair) => {
-                    let repair = repair.fds().into_iter();
-                    fds.extend(repair.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-                }
-                _ => {}
-            }
+        // Where it goes on from that takes the groups.
+        if self.cgroup.is_made() {
+            fds.extend(self.mounting.values().map(readable));
         }
+        let repairs = self.repairs.values().flat_map(Repair::fds);
+        fds.extend(repairs.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let cgroup = self.cgroup.fd();
         fds.extend(cgroup.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let events = self.cgroup.events(Instant::now());
         fds.extend(events.map(|fd| PollFd::new(fd, PollFlags::POLLPRI)));
-        fds.extend(self.gate.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend(self.admission.iter().map(readable));
         if let Some(cell) = &self.cell {
             fds.push(PollFd::new(cell.channel(), PollFlags::POLLIN));
             fds.push(PollFd::new(cell.process(), PollFlags::POLLIN));
@@ -162,29 +150,17 @@ impl Keeper {
 
     /// Until the next thing that happens by time alone.
     fn timeout(&self) -> PollTimeout {
-        let clients = self
-            .clients
-            .iter()
-            .filter_map(|c| Some(c.until.as_ref()?.1));
-        // One that is not in the cell yet is let go of as soon as its child is gone.
-        let killed = self.cell.as_ref().is_some_and(|cell| cell.killed);
-        let in_cell = self.volumes.values().filter(|h| h.is_in_cell() && !killed);
-        let volumes = in_cell.filter_map(|h| h.leaving);
         // Children that were killed are looked after now and then.
         let leftover = !(self.leftover.is_empty() && self.mounters.is_empty());
         let leftover = leftover.then(|| Instant::now() + Duration::from_millis(50));
-        let due = self.volumes.values().filter_map(Held::due);
-        let servers = self.servers.as_ref().filter(|_| !killed);
-        let servers = servers.and_then(|s| Some(s.leaving?.1));
-        let next = clients
-            .chain(volumes)
-            .chain(servers)
-            .chain(due)
+        let next = self
+            .core
+            .due()
+            .into_iter()
+            .chain(self.repairs.values().filter_map(Repair::deadline))
             .chain(self.announcing.next())
             .chain(self.listener.as_ref().and_then(Listener::next))
-            .chain(self.cgroup.due(Instant::now()))
-            .chain(self.idle_until)
-            .chain(self.build_until);
+            .chain(self.cgroup.due(Instant::now()));
         let Some(next) = next.chain(leftover).min() else {
             return PollTimeout::NONE;
         };
@@ -192,8 +168,7 @@ impl Keeper {
         PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
     }
 
-    /// A signal to end means the node is going down: the cell ends in good order, nothing is
-    /// reported.
+    /// A signal to end means the node is going down.
     fn hear_signals(&mut self) {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             let ends = [libc::SIGTERM, libc::SIGINT].map(|s| s as u32);
@@ -202,157 +177,24 @@ impl Keeper {
                 continue;
             }
             log::info(format_args!("ending on signal {}", signal.ssi_signo));
-            let now = Instant::now();
-            for held in self.volumes.values_mut() {
-                held.leaving.get_or_insert(now + SHUTDOWN_LIMIT * 2);
-            }
-            if let Some(servers) = &mut self.servers {
-                let leaving = (SHUTDOWN_LIMIT / 2, now + SHUTDOWN_LIMIT);
-                servers.leaving.get_or_insert(leaving);
-            }
-            self.tell_guard();
+            self.tell(Event::Shutdown);
         }
     }
 
     fn hear_cell(&mut self) {
-        while let Some(cell) = &mut self.cell {
+        while let Some(cell) = &self.cell {
             match cell.hear() {
-                Ok(Some(event)) => self.take(event),
+                Ok(Some(order::Event::Done { number, result })) => {
+                    if !self.names.done(number, &result) {
+                        self.tell(Event::Cell(order::Event::Done { number, result }));
+                    }
+                }
+                Ok(Some(event)) => self.tell(Event::Cell(event)),
                 Ok(None) if cell.is_alive() => return,
-                Ok(None) => return self.lose_cell("its PID 1 has died"),
-                Err(e) => {
-                    log::error(format_args!("the cell's PID 1 is not understood: {e}"));
-                    cell.kill();
-                    return;
-                }
+                Ok(None) => return self.tell(Event::CellDead),
+                Err(e) => return self.tell(Event::CellGarbled(e.to_string())),
             }
         }
-    }
-
-    fn take(&mut self, event: Event) {
-        match event {
-            Event::Separate => {
-                let connected = self.cell.as_mut().map(|cell| cell.connect(&self.vserver));
-                if let Some(Err(e)) = connected {
-                    self.break_cell(&format!("connect the cell's network: {e}"));
-                }
-            }
-            Event::Ready => {
-                self.build_until = None;
-                if let Some(cell) = &mut self.cell {
-                    cell.ready = true;
-                }
-                self.names = Names::default();
-                self.show_names();
-            }
-            Event::Broken(why) => self.break_cell(&format!("build the cell: {why}")),
-            Event::Done { number, result } => self.done(number, result),
-            Event::Refused { server, what } => log::warn(format_args!("{server}: {what}")),
-            Event::Warned(what) => log::warn(what),
-            Event::Said { server, line } => log::info(format_args!("{server}: {line}")),
-            Event::Died { server, how } => self.lose_server(&server, &how),
-        }
-    }
-
-    /// The cell can't be used: it is ended, and all that was to live in it has failed.
-    fn break_cell(&mut self, why: &str) {
-        log::error(why);
-        for held in self.volumes.values_mut() {
-            self.leftover.extend(held.cut_off());
-            held.phase = Phase::Failed(Cause::Failed, why.to_owned());
-        }
-        if let Some(servers) = &mut self.servers {
-            servers.lose(why);
-        }
-        if let Some(cell) = &mut self.cell {
-            cell.kill();
-        }
-    }
-
-    /// A server has ended by itself: Pacemaker is told at once, and restarts them all.
-    fn lose_server(&mut self, server: &str, how: &str) {
-        let Some(servers) = self.servers.as_mut().filter(|s| s.leaving.is_none()) else {
-            return;
-        };
-        let known = servers.fault().is_some();
-        servers.fail(Cause::Failed, format!("server {server} has ended: {how}"));
-        if !known {
-            let member = servers.member.clone();
-            self.report(vec![member], "one of its servers has ended");
-        }
-    }
-
-    fn done(&mut self, number: u64, result: Result<Vec<Refused>, String>) {
-        if let Some(servers) = &mut self.servers {
-            if servers.done(number, &result) {
-                if servers.has_failed_late() && servers.leaving.is_none() {
-                    let member = servers.member.clone();
-                    self.report(vec![member], "its servers could not be started");
-                }
-                return;
-            }
-        }
-        if self.names.done(number, &result.as_ref().map(|_| ())) {
-            return;
-        }
-        let mut kill = None;
-        for held in self.volumes.values_mut() {
-            match (&held.phase, &result) {
-                (Phase::Attaching(n), Ok(_)) if *n == number => held.phase = Phase::Attached,
-                (Phase::Attaching(n), Err(e)) if *n == number => {
-                    held.phase = Phase::Failed(Cause::Failed, e.clone());
-                }
-                (Phase::Detaching(n), Ok(_)) if *n == number => {
-                    held.phase = Phase::Failed(Cause::Failed, "detached".to_owned());
-                }
-                // It can only be had free by ending everything: better than to fail the stop, for
-                // which the whole node would be fenced.
-                (Phase::Detaching(n), Err(e)) if *n == number => kill = Some(e.clone()),
-                _ => {}
-            }
-        }
-        if let (Some(why), Some(cell)) = (kill, &mut self.cell) {
-            log::error(format_args!("{why}; ending the cell"));
-            cell.kill();
-        }
-    }
-
-    /// PID 1 is dead, and with it everything in the cell.
-    fn lose_cell(&mut self, why: &str) {
-        let mut cell = self.cell.take();
-        if let Some(cell) = &mut cell {
-            // Whoever has joined it from outside does not end with its PID 1.
-            cell.kill();
-            self.cgroup.sum_up();
-            self.leftover.push(cell.pid);
-        }
-        self.leftover.extend(self.gate.lose());
-        self.build_until = None;
-        if let Err(e) = network::disconnect(&self.vserver) {
-            log::warn(e);
-        }
-        // Its filter ends after its interface.
-        drop(cell);
-        let mut lost = Vec::new();
-        for held in self.volumes.values_mut().filter(|h| h.is_in_cell()) {
-            held.phase = Phase::Failed(Cause::Failed, format!("the cell has ended: {why}"));
-            if held.leaving.is_none() {
-                lost.push(held.member.clone());
-            }
-        }
-        if let Some(servers) = &mut self.servers {
-            if servers.leaving.is_none() && servers.fault().is_none() {
-                lost.push(servers.member.clone());
-            }
-            servers.lose(why);
-        }
-        if !self.ending && !lost.is_empty() {
-            log::critical(format_args!(
-                "the cell of {} has ended: {why}",
-                self.vserver
-            ));
-        }
-        self.report(lost, "its cell has ended");
     }
 
     fn announce(&mut self) {
@@ -361,24 +203,38 @@ impl Keeper {
         }
     }
 
+    /// Goes on from what children have come to.
     fn finish_jobs(&mut self) {
-        self.leftover.extend(self.gate.finish());
+        if let Some((pid, admission)) = self.admission.as_ref().and_then(gate::admission) {
+            self.admission = None;
+            self.leftover.push(pid);
+            self.tell(Event::Admitted(admission));
+        }
         if !self.cgroup.is_made() {
             return;
         }
-        for held in self.volumes.values_mut() {
-            self.leftover.extend(held.go_on());
-            let Phase::Mounting(job) = &held.phase else {
-                continue;
-            };
-            let Some(outcome) = job.outcome() else {
-                continue;
-            };
-            let mounter = (held.member.resource.clone(), job.pid());
-            self.mounters.push(mounter);
-            held.mounted(outcome);
+        self.advance_repairs();
+        self.finish_mounting();
+    }
+
+    fn finish_mounting(&mut self) {
+        let ended = |(mounter, job): (&MounterId, &Job<Mounted>)| {
+            Some((*mounter, job.pid(), mounting::outcome(job)?))
+        };
+        let ended: Vec<_> = self.mounting.iter().filter_map(ended).collect();
+        for (mounter, pid, (outcome, mount)) in ended {
+            self.mounting.remove(&mounter);
+            self.mounters.push((mounter, pid));
+            self.mounts.extend(mount.map(|mount| (mounter, mount)));
+            self.tell(Event::MountEnded { mounter, outcome });
         }
-        self.mounters.retain(|(_, pid)| !job::reap(*pid));
+        let mounters = std::mem::take(&mut self.mounters).into_iter();
+        let (dead, alive) = mounters.partition(|(_, pid)| job::reap(*pid));
+        self.mounters = alive;
+        let dead: Vec<(MounterId, Pid)> = dead;
+        for (mounter, _) in dead {
+            self.tell(Event::MounterDead(mounter));
+        }
     }
 
     fn accept(&mut self) {
@@ -386,48 +242,47 @@ impl Keeper {
             return;
         };
         let connected = listener.accept(self.clients.len(), Instant::now());
-        self.clients
-            .extend(connected.into_iter().map(|channel| Client {
+        for channel in connected {
+            self.last_client += 1;
+            let client = Client {
                 channel,
-                until: None,
-            }));
+                brought: None,
+            };
+            self.clients.insert(ClientId(self.last_client), client);
+        }
     }
 
     fn hear_clients(&mut self) {
-        let mut at = 0;
-        while at < self.clients.len() {
-            let (request, fd) = match self.clients[at].channel.receive::<Request>() {
-                Ok(Received::Nothing) => {
-                    at += 1;
-                    continue;
+        let ids: Vec<ClientId> = self.clients.keys().copied().collect();
+        for id in ids {
+            let Some(client) = self.clients.get_mut(&id) else {
+                continue;
+            };
+            match client.channel.receive::<Request>() {
+                Ok(Received::Nothing) => {}
+                Ok(Received::Message(request, fd)) => {
+                    client.brought = fd;
+                    self.tell(Event::Request(id, Box::new(request)));
+                    if let Some(client) = self.clients.get_mut(&id) {
+                        client.brought = None;
+                    }
                 }
-                Ok(Received::Message(request, fd)) => (request, fd),
                 Ok(Received::Closed) => {
-                    // What an agent began goes on without it.
-                    self.clients.swap_remove(at);
-                    continue;
+                    self.clients.remove(&id);
+                    self.tell(Event::ClientGone(id));
                 }
                 Err(e) => {
                     log::warn(format_args!("refused a request: {e}"));
                     let why = format!("the keeper is of another version than the agent: {e}");
-                    let Client { channel, .. } = self.clients.swap_remove(at);
-                    if let Err(e) = channel.send(&Reply::refused(Cause::Version, why), None) {
+                    let reply = Reply::refused(Cause::Version, why);
+                    if let Err(e) = client.channel.send(&reply, None) {
                         log::debug(format_args!("answer an agent: {e}"));
                     }
-                    continue;
+                    self.clients.remove(&id);
+                    self.tell(Event::ClientGone(id));
                 }
-            };
-            let until = self.heed(request, fd);
-            self.clients[at].until = Some(until);
-            at += 1;
+            }
         }
-    }
-
-    fn tell_guard(&self) {
-        let volumes = self.volumes.values().filter(|h| h.leaving.is_none());
-        let servers = self.servers.iter().filter(|s| s.leaving.is_none());
-        let members = volumes.map(|h| &h.member).chain(servers.map(|s| &s.member));
-        self.guard.watch(members.cloned().collect());
     }
 
     /// Reaps what has ended, and replaces a guard that has.
@@ -441,13 +296,13 @@ impl Keeper {
             }
         });
         self.leftover.retain(|pid| !job::reap(*pid));
-        if !self.ending && job::reap(self.guard.pid) {
+        if !self.core.is_ending() && job::reap(self.guard.pid) {
             log::warn("the guard has died; starting another one");
             match Sentinel::spawn() {
                 Ok(guard) => self.guard = guard,
                 Err(e) => log::error(format_args!("start the guard: {e}")),
             }
-            self.tell_guard();
+            self.guard.watch(self.core.watched());
         }
     }
 }

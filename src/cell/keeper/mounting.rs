@@ -3,13 +3,11 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
 use super::claim::{Refusal, Taker, find};
-use super::examine::{Examined, examine, storage, twin_of};
+use crate::cell::keeper::core::{Defect, Errand, Examined, Found, Mounted};
+use crate::cell::keeper::examine::{examine, storage, twin_of};
 use crate::cell::protocol::{Cause, Volume};
 use crate::cell::service::XfsIdentity;
 use crate::cluster::status::Status;
@@ -27,70 +25,10 @@ const READ_LIMIT: Duration = Duration::from_secs(10);
 /// How long the cluster may take to tell how its nodes are.
 const CLUSTER_LIMIT: Duration = Duration::from_secs(10);
 
-/// A block device with a file system on it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Found {
-    /// The device's node.
-    pub path: PathBuf,
-    /// For XFS, what its handles are made of.
-    pub xfs: Option<XfsIdentity>,
-}
-
-/// What a child that mounts has come to.
-#[derive(Debug, Serialize, Deserialize)]
-pub enum Mounted {
-    /// The mount of this block device comes along.
-    Done(Found),
-    /// It is not sound, or at least can't be mounted.
-    Unsound {
-        /// The device's node.
-        path: PathBuf,
-        /// The file system's type.
-        kind: FsKind,
-        /// Whether it has multiple-mount protection.
-        mmp: bool,
-        /// What is wrong.
-        defect: Defect,
-    },
-    /// Its multiple-mount protection says that it is being checked, on a node that can't be at it: that takes a
-    /// while to verify.
-    BeingChecked(String),
-    /// It stays as its repair has left it, for this reason: its device can be read, or can't.
-    Unmended(String, bool),
-    /// Another node has it.
-    Elsewhere(String),
-    /// It can't be attached at all.
-    Refused(Cause, String),
-}
-
 impl From<Refusal> for Mounted {
     fn from(Refusal(cause, why): Refusal) -> Self {
         Self::Refused(cause, why)
     }
-}
-
-/// What is wrong with a file system.
-#[derive(Debug, Serialize, Deserialize)]
-pub enum Defect {
-    /// Its superblock says that it is damaged.
-    Noted,
-    /// Its check was cut off, on the node of this name.
-    CutOff(String),
-    /// It can't be mounted.
-    Unmountable(Examined),
-}
-
-/// What a child is to do with a file system.
-#[derive(Debug, Clone)]
-pub enum Errand {
-    /// Mount it.
-    Mount,
-    /// Mount it after a repair: what its superblock says of damage was before.
-    MountRepaired,
-    /// See whether anybody is at the check that its multiple-mount protection tells of, then mount it.
-    Watch,
-    /// See whether its device can be read: its repair has failed, for this reason.
-    Look(String),
 }
 
 /// Has a child do this with a file system.
@@ -101,6 +39,15 @@ pub fn send(taker: Taker<'_>, errand: Errand) -> io::Result<Job<Mounted>> {
     Job::spawn(c"berth-mount", || match run(taker, errand) {
         Ok((found, mount)) => (Mounted::Done(found), Some(mount)),
         Err(other) => (other, None),
+    })
+}
+
+/// What a child has come to once it has, or why to nothing, and what it has mounted.
+pub fn outcome(job: &Job<Mounted>) -> Option<(Result<Mounted, String>, Option<OwnedFd>)> {
+    Some(match job.outcome()? {
+        Ok((Mounted::Done(_), None)) => (Err("the mount got lost".to_owned()), None),
+        Ok((mounted, mount)) => (Ok(mounted), mount),
+        Err(e) => (Err(format!("the child that mounts: {e}")), None),
     })
 }
 

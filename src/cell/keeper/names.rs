@@ -55,7 +55,7 @@ impl Names {
     }
 
     /// An order was carried out; says whether it was one of these.
-    pub fn done(&mut self, number: u64, result: &Result<(), &String>) -> bool {
+    pub fn done<T>(&mut self, number: u64, result: &Result<T, String>) -> bool {
         let Some(at) = self.orders.iter().position(|order| *order == number) else {
             return false;
         };
@@ -81,7 +81,7 @@ impl Keeper {
     /// Shows the cell what it has not seen yet of the node's name services, unless that was looked for lately.
     pub(super) fn show_names(&mut self) {
         let now = Instant::now();
-        let Some(cell) = self.cell.as_mut().filter(|c| c.ready && !c.killed) else {
+        let Some(cell) = self.cell.as_ref().filter(|_| self.core.takes_orders()) else {
             return;
         };
         let looked = self.names.looked;
@@ -96,8 +96,9 @@ impl Keeper {
                 continue;
             }
             let given = answer.view().and_then(|view| {
-                let directory = answer.path.clone();
-                cell.give(Order::Show { directory }, Some(view.as_fd()))
+                let (number, directory) = (self.core.order_number(), answer.path.clone());
+                cell.offer(number, Order::Show { directory }, Some(view.as_fd()))?;
+                Ok(number)
             });
             self.names.shown.insert(answer.path, answer.identity);
             match given {

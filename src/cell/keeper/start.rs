@@ -1,11 +1,11 @@
 //! How a keeper comes to life: a process of its own, one per cell, behind a socket.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::{Cgroup, FIRST_MEMBER_LIMIT, Keeper};
 use crate::cell::keeper::sentinel::Sentinel;
+use crate::cell::keeper::{Cgroup, Core, Keeper};
 use crate::cell::{client, protocol};
 use crate::log;
 use crate::runtime::daemon;
@@ -55,24 +55,22 @@ fn begin(vserver: &str) -> io::Result<(Keeper, Lock)> {
     let keeper = Keeper {
         vserver: vserver.to_owned(),
         listener: Some(Listener::new(listener, CLIENTS)),
+        core: Core::new(vserver, Instant::now()),
         signals,
         guard,
-        clients: Vec::new(),
-        volumes: BTreeMap::new(),
-        servers: None,
-        last_home: None,
+        clients: BTreeMap::new(),
+        last_client: 0,
+        mounting: BTreeMap::new(),
+        mounts: BTreeMap::new(),
+        mounters: Vec::new(),
+        repairs: BTreeMap::new(),
         cell: None,
         cgroup: Cgroup::begin(vserver),
-        gate: super::Gate::default(),
+        admission: None,
         names: super::Names::default(),
-        build_until: None,
         announcing: Announcing::default(),
         reports: Vec::new(),
-        degraded: BTreeSet::new(),
         leftover: Vec::new(),
-        mounters: Vec::new(),
-        idle_until: Some(Instant::now() + FIRST_MEMBER_LIMIT),
-        ending: false,
     };
     Ok((keeper, lock))
 }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::cell::keeper::core::effect::Effects;
 use crate::cell::probe::Protocol;
 use crate::cell::refused::Refused;
-use crate::log;
 
 /// What was said when the servers were asked last.
 #[derive(Debug, Default)]
@@ -37,7 +37,12 @@ impl Notes {
 
     /// Takes note of what they said: of what they do not answer for, what they said last holds. `trouble` is why the
     /// last change of exports was not made, and the directories that it was about.
-    pub fn take(&mut self, refused: &[Refused], trouble: Option<(&str, &BTreeSet<String>)>) {
+    pub fn take(
+        &mut self,
+        refused: &[Refused],
+        trouble: Option<(&str, &BTreeSet<String>)>,
+        out: &mut Effects,
+    ) {
         let mut said = std::mem::take(&mut self.unserved);
         for thing in refused {
             let key = (thing.directory.clone(), thing.protocol);
@@ -47,7 +52,7 @@ impl Notes {
             };
             self.unserved.extend(why.map(|why| (key, why)));
         }
-        self.mark_silence(refused);
+        self.mark_silence(refused, out);
 
         let before = std::mem::take(&mut self.wrong);
         for ((directory, _), why) in &self.unserved {
@@ -63,16 +68,16 @@ impl Notes {
         }
         for (directory, why) in &self.wrong {
             if before.get(directory) != Some(why) {
-                log::error(format_args!("{directory}: {why}"));
+                out.error(format_args!("{directory}: {why}"));
             }
         }
     }
 
     /// Says once that they leave something unanswered, until they answer for everything.
-    fn mark_silence(&mut self, refused: &[Refused]) {
+    fn mark_silence(&mut self, refused: &[Refused], out: &mut Effects) {
         let unanswered: Vec<&Refused> = refused.iter().filter(|thing| !thing.definite).collect();
         if let Some(first) = unanswered.first().filter(|_| !self.silent) {
-            log::warn(format_args!(
+            out.warn(format_args!(
                 "{}: whether it is served is not known ({}), nor of {} more",
                 first.directory,
                 first.why,
@@ -100,21 +105,33 @@ mod tests {
     fn what_is_not_answered_for_is_as_it_was_until_it_is_or_changes() {
         let mut notes = Notes::default();
         let unknown = ["/a", "/b"].map(|at| thing(at, Protocol::Smb, None));
-        notes.take(&unknown, None);
+        notes.take(&unknown, None, &mut Effects::default());
         assert_eq!(notes.all(), None);
-        notes.take(&[thing("/a", Protocol::Smb, Some("no share"))], None);
+        notes.take(
+            &[thing("/a", Protocol::Smb, Some("no share"))],
+            None,
+            &mut Effects::default(),
+        );
         assert_eq!(notes.about("/a"), Some("no share"));
         for _ in 0..2 {
-            notes.take(&unknown, None);
+            notes.take(&unknown, None, &mut Effects::default());
             assert_eq!(notes.all().as_deref(), Some("no share"));
         }
         // It is no answer of the other protocol's.
-        notes.take(&[thing("/a", Protocol::Nfs, None)], None);
+        notes.take(
+            &[thing("/a", Protocol::Nfs, None)],
+            None,
+            &mut Effects::default(),
+        );
         assert_eq!(notes.all(), None);
 
-        notes.take(&[thing("/a", Protocol::Smb, Some("no share"))], None);
+        notes.take(
+            &[thing("/a", Protocol::Smb, Some("no share"))],
+            None,
+            &mut Effects::default(),
+        );
         notes.forget(&BTreeSet::from(["/a".to_owned()]));
-        notes.take(&unknown, None);
+        notes.take(&unknown, None, &mut Effects::default());
         assert_eq!(notes.all(), None);
     }
 
@@ -126,10 +143,10 @@ mod tests {
             thing("/a", Protocol::Nfs, Some("one")),
             thing("/a", Protocol::Smb, Some("two")),
         ];
-        notes.take(&refused, Some(("full", &changed)));
+        notes.take(&refused, Some(("full", &changed)), &mut Effects::default());
         assert_eq!(notes.about("/a"), Some("one; two"));
         assert_eq!(notes.about("/b"), Some("exports not changed: full"));
-        notes.take(&[], None);
+        notes.take(&[], None, &mut Effects::default());
         assert_eq!(notes.all(), None);
     }
 }

@@ -2,18 +2,17 @@
 //! they export changes, ended.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::cell::Cell;
+use super::effect::Effects;
 use super::gate::Standing;
 use crate::cell::init::order::Order;
+use crate::cell::keeper::core::orders::Orders;
 use crate::cell::protocol::{Cause, Condition};
 use crate::cell::refused::Refused;
 use crate::cell::service::{self, Change, Export, Launch, Ready, ServerSpec};
 use crate::cluster::complaint::Member;
-use crate::log;
 use notes::Notes;
 
 mod notes;
@@ -231,8 +230,8 @@ impl Servers {
     }
 
     /// They have failed, and are ended.
-    pub fn fail(&mut self, cause: Cause, why: String) {
-        log::error(format_args!("{}: {why}", self.member.resource));
+    pub fn fail(&mut self, cause: Cause, why: String, out: &mut Effects) {
+        out.error(format_args!("{}: {why}", self.member.resource));
         self.fault.get_or_insert((cause, why));
     }
 
@@ -247,7 +246,12 @@ impl Servers {
     }
 
     /// PID 1 has carried out an order; says whether it was one of theirs.
-    pub fn done(&mut self, number: u64, result: &Result<Vec<Refused>, String>) -> bool {
+    pub fn done(
+        &mut self,
+        number: u64,
+        result: &Result<Vec<Refused>, String>,
+        out: &mut Effects,
+    ) -> bool {
         let Some(at) = self.orders.iter().position(|order| *order == number) else {
             return false;
         };
@@ -257,14 +261,15 @@ impl Servers {
             (Phase::Halting, _) => self.phase = Phase::Halted,
             (_, Ok(refused)) if inspected => {
                 let trouble = self.trouble.as_deref();
-                self.notes.take(refused, trouble.zip(Some(&self.changed)));
+                self.notes
+                    .take(refused, trouble.zip(Some(&self.changed)), out);
             }
             (_, Err(why)) if inspected => {
-                log::warn(format_args!("look what is served: {why}"));
+                out.warn(format_args!("look what is served: {why}"));
             }
-            (Phase::Starting, Err(why)) => self.fail(Cause::Failed, why.clone()),
+            (Phase::Starting, Err(why)) => self.fail(Cause::Failed, why.clone(), out),
             (_, Err(why)) => {
-                log::error(format_args!(
+                out.error(format_args!(
                     "{}: change the exports: {why}",
                     self.member.resource
                 ));
@@ -286,19 +291,23 @@ impl Servers {
         self.orders.is_empty() && self.steps.front().is_some_and(launches)
     }
 
+    /// PID 1 has not taken an order; says whether it was one of theirs. The cell is ended for that.
+    pub fn not_ordered(&mut self, number: u64) -> bool {
+        let before = self.orders.len();
+        self.orders.retain(|order| *order != number);
+        self.orders.len() != before
+    }
+
     /// Does the next step towards what is wanted. Clients are let in before there is anything for them.
-    ///
-    /// # Errors
-    /// If PID 1 takes no order.
     pub fn advance(
         &mut self,
-        cell: &mut Cell,
-        home: &Home,
-        exports: &[Export],
-        gate: &Standing,
-    ) -> io::Result<()> {
+        orders: &mut Orders,
+        (home, exports, gate): (&Home, &[Export], &Standing),
+        now: Instant,
+        out: &mut Effects,
+    ) {
         if let (true, Standing::Broken(cause, why)) = (self.is_to_launch(), gate) {
-            self.fail(*cause, why.clone());
+            self.fail(*cause, why.clone(), out);
         }
         if self.phase != Phase::Halting && self.wants_end() && !self.is_halted() {
             // Whatever PID 1 is doing for them: the end is told to it at once.
@@ -306,18 +315,18 @@ impl Servers {
                 .leaving
                 .map_or(FAILED_PATIENCE, |(patience, _)| patience);
             self.steps.clear();
-            self.orders = vec![cell.give(Order::Halt { patience }, None)?];
+            self.orders = vec![orders.give(Order::Halt { patience }, out)];
             self.phase = Phase::Halting;
         }
         if self.wants_end() && self.phase == Phase::Waiting {
             self.phase = Phase::Halted;
         }
         if !self.orders.is_empty() || (self.is_to_launch() && *gate == Standing::Pending) {
-            return Ok(());
+            return;
         }
         match (self.phase, home) {
             (Phase::Waiting, Home::At(directory)) => self.begin(directory, exports),
-            (Phase::Waiting, Home::None(cause, why)) => self.fail(*cause, why.clone()),
+            (Phase::Waiting, Home::None(cause, why)) => self.fail(*cause, why.clone(), out),
             // Where they can't be let in the servers have them all the same: it is said of the file systems.
             (Phase::Running, _)
                 if self.steps.is_empty()
@@ -331,21 +340,20 @@ impl Servers {
         if let Some(step) = self.steps.pop_front() {
             for order in step {
                 let inspects = matches!(order, Order::Inspect { .. });
-                let number = cell.give(order, None)?;
+                let number = orders.give(order, out);
                 self.orders.push(number);
                 if inspects {
                     self.inspection = Some(number);
-                    self.inspected = Some(Instant::now());
+                    self.inspected = Some(now);
                 }
             }
         } else if self.phase == Phase::Starting && self.fault.is_none() {
-            log::info(format_args!("{}: the servers answer", self.member.resource));
+            out.info(format_args!("{}: the servers answer", self.member.resource));
             self.phase = Phase::Running;
         }
         if self.orders.is_empty() {
             self.applied = self.target.clone();
         }
-        Ok(())
     }
 
     fn wants_end(&self) -> bool {

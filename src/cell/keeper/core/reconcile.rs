@@ -1,57 +1,59 @@
 //! From what is wanted to the next orders and children.
 
-use std::io;
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::Core;
 use super::cell::Cell;
+use super::effect::{Effect, Effects};
 use super::gate::Standing;
 use super::servers::Home;
 use super::volume::{Held, Phase};
-use super::{Keeper, start};
 use crate::cell::init::order::Order;
 use crate::cell::keeper::gate::rules::Rules;
 use crate::cell::protocol::{Cause, Condition};
 use crate::cell::service::Export;
 use crate::cluster::complaint::Member;
-use crate::log;
 use crate::plan::budget::Budget;
 
 /// How long PID 1 may take to build the cell.
 const BUILD_LIMIT: Duration = Duration::from_secs(20);
 
-impl Keeper {
+impl Core {
     /// Brings what is nearer to what is wanted, as far as it goes without waiting.
-    pub(super) fn reconcile(&mut self) {
-        self.drop_leavers();
-        if self.is_empty() && self.idle_until.is_none_or(|t| Instant::now() >= t) {
-            self.end();
+    pub fn settle(&mut self, now: Instant, out: &mut Effects) {
+        if !self.is_empty() {
+            self.idle_until = None;
+        }
+        self.drop_leavers(out);
+        if self.is_empty() && self.idle_until.is_none_or(|t| now >= t) {
+            self.end(out);
             return;
         }
-        if self.build_until.is_some_and(|t| Instant::now() >= t) {
+        if self.build_until.is_some_and(|t| now >= t) {
             self.build_until = None;
-            self.break_cell("build the cell: not finished in time");
+            self.break_cell("build the cell: not finished in time", out);
         }
-        if self.cell.is_none()
-            && self.cgroup.is_made()
-            && self
-                .volumes
-                .values()
-                .any(|h| matches!(h.phase, Phase::Loose(_)))
-        {
-            match Cell::spawn(&self.vserver, self.cgroup.cell(), self.cgroup.is_new()) {
-                Ok(cell) => {
-                    self.cell = Some(cell);
-                    self.build_until = Some(Instant::now() + BUILD_LIMIT);
-                }
-                Err(e) => self.break_cell(&format!("start the cell's PID 1: {e}")),
+        if self.groups.made {
+            for held in self.volumes.values_mut() {
+                held.try_again(now, &mut self.mounters, out);
             }
+            self.begin_cell(now, out);
         }
-        self.move_gate();
-        self.move_servers();
-        self.move_gate();
-        self.move_volumes();
+        self.move_gate(out);
+        self.move_servers(now, out);
+        self.move_gate(out);
+        self.move_volumes(now, out);
+    }
+
+    /// Starts a cell, if there is none and something is there to live in it.
+    fn begin_cell(&mut self, now: Instant, out: &mut Effects) {
+        let mut volumes = self.volumes.values();
+        if self.cell.is_none() && volumes.any(|h| matches!(h.phase, Phase::Loose(_))) {
+            self.cell = Some(Cell::default());
+            self.build_until = Some(now + BUILD_LIMIT);
+            out.push(Effect::SpawnCell);
+        }
     }
 
     /// What the cell's network is to let in, now that the servers have these exports or are to have them: one that
@@ -63,15 +65,13 @@ impl Keeper {
         Some(Rules::of(&servers.spec, self.gate.own(), all))
     }
 
-    fn move_gate(&mut self) {
-        let wanted = self.wanted_rules();
-        let cell = self.cell.as_ref().filter(|c| c.ready && !c.killed);
-        if let (Some(cell), Some(wanted)) = (cell, wanted) {
-            self.gate.advance(cell, &wanted);
+    fn move_gate(&mut self, out: &mut Effects) {
+        if let Some(wanted) = self.wanted_rules().filter(|_| self.takes_orders()) {
+            self.gate.advance(&wanted, out);
         }
     }
 
-    fn move_servers(&mut self) {
+    fn move_servers(&mut self, now: Instant, out: &mut Effects) {
         let (home, exports) = (self.home(), self.exports());
         let rules = self.wanted_rules();
         let gate = rules.map_or(Standing::Pending, |rules| self.gate.standing(&rules));
@@ -83,34 +83,21 @@ impl Keeper {
             self.last_home = Some(directory.clone());
         }
         // Nothing of them starts before its limits are in force. What is to end does not wait for that.
-        let settled = self.cgroup.is_settled() || servers.leaving.is_some();
-        let given = match (&mut self.cell, &home) {
+        let settled = self.groups.settled || servers.leaving.is_some();
+        match (&self.cell, &home) {
             (Some(cell), _) if cell.killed => return,
             (Some(cell), _) if cell.ready && settled => {
-                servers.advance(cell, &home, &exports, &gate)
+                servers.advance(&mut self.orders, (&home, &exports, &gate), now, out);
             }
             // Nothing of them can be left where nothing is.
-            (None, _) if servers.leaving.is_some() => {
-                servers.lose("");
-                Ok(())
-            }
-            (None, Home::None(cause, why)) => {
-                servers.fail(*cause, why.clone());
-                Ok(())
-            }
-            _ => Ok(()),
-        };
-        let late = servers
-            .leaving
-            .is_some_and(|(_, kill_at)| Instant::now() >= kill_at);
-        let why = match given {
-            Err(e) => e.to_string(),
-            Ok(()) if late && !servers.is_halted() => "the servers do not end".to_owned(),
-            Ok(()) => return,
-        };
-        if let Some(cell) = &mut self.cell {
-            log::error(format_args!("{why}; ending the cell"));
-            cell.kill();
+            (None, _) if servers.leaving.is_some() => servers.lose(""),
+            (None, Home::None(cause, why)) => servers.fail(*cause, why.clone(), out),
+            _ => {}
+        }
+        let late = servers.leaving.is_some_and(|(_, kill_at)| now >= kill_at);
+        if late && !servers.is_halted() && self.cell.is_some() {
+            out.error("the servers do not end; ending the cell");
+            self.kill_cell(out);
         }
     }
 
@@ -164,83 +151,77 @@ impl Keeper {
     }
 
     /// Forgets what is leaving and has nothing in the cell any more.
-    fn drop_leavers(&mut self) {
-        let before = self.volumes.len();
-        for held in self.volumes.values().filter(|h| h.leaving.is_some()) {
-            if let Phase::Mounting(job) = &held.phase {
-                job.kill();
-            }
-        }
-        let stays = |held: &Held| {
-            held.leaving.is_none() || held.is_in_cell() || matches!(held.phase, Phase::Mounting(_))
-        };
+    fn drop_leavers(&mut self, out: &mut Effects) {
         let mut left: Vec<Member> = Vec::new();
-        for held in self.volumes.values_mut().filter(|held| !stays(held)) {
-            left.push(held.member.clone());
-            self.leftover.extend(held.cut_off());
-        }
-        self.volumes.retain(|_, held| stays(held));
-        let gone = self
-            .servers
-            .as_ref()
-            .is_some_and(|s| s.leaving.is_some() && s.is_halted());
-        if gone {
+        let mounters = &mut self.mounters;
+        self.volumes.retain(|_, held| {
+            if held.leaving.is_none() || held.is_in_cell() {
+                return true;
+            }
+            held.let_go(mounters, out);
+            let stays = matches!(held.phase, Phase::Mounting(_));
+            if !stays {
+                left.push(held.member.clone());
+            }
+            stays
+        });
+        let mut servers = self.servers.iter();
+        if servers.any(|s| s.leaving.is_some() && s.is_halted()) {
             left.extend(self.servers.take().map(|servers| servers.member));
         }
-        self.clean_up_after(left);
-        if gone || self.volumes.len() != before {
-            self.tell_guard();
+        if !left.is_empty() {
+            self.clean_up_after(left, out);
+            self.tell_guard(out);
         }
     }
 
-    fn move_volumes(&mut self) {
+    /// These have left. Where one was degraded, Pacemaker would go on showing that.
+    fn clean_up_after(&mut self, left: Vec<Member>, out: &mut Effects) {
+        for member in left {
+            if self.degraded.remove(&member.resource) {
+                out.push(Effect::CleanUpLater(member));
+            }
+        }
+    }
+
+    fn move_volumes(&mut self, now: Instant, out: &mut Effects) {
+        if !self.takes_orders() {
+            return;
+        }
         let home = self.home();
         let servers = self.servers.as_ref();
         let used = |directory: &Path| servers.is_some_and(|s| s.uses(directory, &home));
-        let Some(cell) = self.cell.as_mut().filter(|c| c.ready && !c.killed) else {
-            return;
-        };
-        let mut broken = None;
+        let mut late = None;
         for held in self.volumes.values_mut() {
             let directory = held.volume.directory.clone();
-            let given = match (&held.phase, held.leaving) {
-                (Phase::Loose(mount), None) => cell
-                    .give(Order::Attach { directory }, Some(mount.as_fd()))
-                    .map(Phase::Attaching),
-                (Phase::Attached, Some(kill_at))
-                    if used(&directory) && Instant::now() < kill_at =>
-                {
-                    continue;
+            held.phase = match (&held.phase, held.leaving) {
+                (Phase::Loose(mount), None) => {
+                    let order = Order::Attach { directory };
+                    Phase::Attaching(self.orders.give_mount(order, *mount, out), *mount)
                 }
+                (Phase::Attached, Some(kill_at)) if used(&directory) && now < kill_at => continue,
                 (Phase::Attached, Some(kill_at)) => {
-                    let left = kill_at.saturating_duration_since(Instant::now());
-                    cell.give(
-                        Order::Detach {
-                            directory,
-                            patience: Budget::patience_within(left),
-                        },
-                        None,
-                    )
-                    .map(Phase::Detaching)
+                    let left = kill_at.saturating_duration_since(now);
+                    let patience = Budget::patience_within(left);
+                    let order = Order::Detach {
+                        directory,
+                        patience,
+                    };
+                    Phase::Detaching(self.orders.give(order, out))
                 }
-                (Phase::Detaching(_) | Phase::Attaching(_), Some(kill_at))
-                    if Instant::now() >= kill_at =>
-                {
-                    Err(io::Error::new(
-                        io::ErrorKind::TimedOut,
-                        "not detached in time",
-                    ))
+                (Phase::Detaching(_) | Phase::Attaching(..), Some(kill_at)) if now >= kill_at => {
+                    late = Some(directory);
+                    continue;
                 }
                 _ => continue,
             };
-            match given {
-                Ok(phase) => held.phase = phase,
-                Err(e) => broken = Some(format!("{}: {e}", held.volume.directory.display())),
-            }
         }
-        if let Some(why) = broken {
-            log::error(format_args!("{why}; ending the cell"));
-            cell.kill();
+        if let Some(directory) = late {
+            let directory = directory.display();
+            out.error(format_args!(
+                "{directory}: not detached in time; ending the cell"
+            ));
+            self.kill_cell(out);
         }
     }
 
@@ -249,18 +230,14 @@ impl Keeper {
     }
 
     /// The last member has left.
-    fn end(&mut self) {
+    fn end(&mut self, out: &mut Effects) {
         if self.ending {
             return;
         }
         self.ending = true;
         self.idle_until = None;
         // From here on an agent that comes starts a new keeper, which waits for this one's end.
-        start::forget_socket(&self.vserver);
-        self.listener = None;
-        self.guard.dismiss();
-        if let Some(cell) = &mut self.cell {
-            cell.kill();
-        }
+        out.push(Effect::Retire);
+        self.kill_cell(out);
     }
 }

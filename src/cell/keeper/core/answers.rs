@@ -1,0 +1,191 @@
+//! How members are, and when agents are told.
+
+use std::time::{Duration, Instant};
+
+use super::Core;
+use super::effect::{Effect, Effects};
+use super::requests::Until;
+use super::volume::{self, Held, Phase};
+use crate::cell::protocol::{Cause, Condition, Reply};
+
+/// How long what is left of servers that could not be started may take to end.
+const REFUSED_LIMIT: Duration = Duration::from_secs(5);
+
+impl Core {
+    pub(super) fn member(&self, resource: &str) -> Reply {
+        Reply::Member {
+            condition: self.condition(resource),
+            device: self
+                .volumes
+                .get(resource)
+                .and_then(|h| Some(h.found.as_ref()?.path.clone())),
+            init: self.cell.as_ref().and_then(|cell| cell.init),
+            inspects: true,
+        }
+    }
+
+    pub(super) fn condition(&self, resource: &str) -> Condition {
+        let servers = self
+            .servers
+            .as_ref()
+            .filter(|s| s.member.resource == resource);
+        match (self.volumes.get(resource), servers) {
+            (Some(held), _) => match held.condition() {
+                // What is not served as it should be is served by no other node either: nothing is moved for it.
+                Condition::Running => self.refusal(held),
+                other => other,
+            },
+            (None, Some(servers)) => match (servers.condition(&self.home()), self.gate.fault()) {
+                (Condition::Running, Some(why)) => Condition::Degraded(why.to_owned()),
+                (condition, _) => condition,
+            },
+            (None, None) => Condition::Absent,
+        }
+    }
+
+    /// How the resource of a file system is that is in service, as far as the servers go.
+    fn refusal(&self, held: &Held) -> Condition {
+        let servers = self.servers.as_ref();
+        let exports = held.export().is_some() && servers.is_some();
+        let shut = self.gate.fault().filter(|_| exports);
+        match servers
+            .and_then(|s| s.refusal(&held.volume.directory))
+            .or(shut)
+        {
+            Some(why) => Condition::Degraded(why.to_owned()),
+            None => Condition::Running,
+        }
+    }
+
+    /// Answers those for whom it is time.
+    pub fn answer(&mut self, now: Instant, out: &mut Effects) {
+        for (client, (until, deadline)) in std::mem::take(&mut self.waiting) {
+            if matches!(until, Until::Hangup) {
+                out.push(Effect::HangUp(client));
+                continue;
+            }
+            let reply = self
+                .reply(&until)
+                .filter(|_| !self.is_early(&until))
+                .or_else(|| (now >= deadline).then(|| self.too_late(&until)));
+            let Some(reply) = reply else {
+                self.waiting.insert(client, (until, deadline));
+                continue;
+            };
+            let refused = matches!(reply, Reply::Refused { .. });
+            out.push(Effect::Reply(client, reply));
+            if refused {
+                self.forget_refused(&until, now, out);
+            }
+        }
+    }
+
+    /// What to tell who waits for this, once there is something.
+    fn reply(&self, until: &Until) -> Option<Reply> {
+        let reply = match until {
+            Until::Now(reply) => reply.clone(),
+            Until::Attached(resource) => match self.volumes.get(resource) {
+                Some(held) => match &held.phase {
+                    Phase::Failed(cause, why) => Reply::refused(*cause, why.clone()),
+                    _ if held.is_settled() => self.member(resource),
+                    _ => return None,
+                },
+                None => Reply::refused(Cause::Failed, "was stopped meanwhile"),
+            },
+            Until::Served(resource) => match &self.servers {
+                Some(servers) => match (servers.fault(), self.condition(resource)) {
+                    (Some((cause, why)), _) => Reply::refused(*cause, why.clone()),
+                    (None, Condition::Changing(_)) => return None,
+                    (None, _) => self.member(resource),
+                },
+                None => Reply::refused(Cause::Failed, "was stopped meanwhile"),
+            },
+            Until::Exported(resource) | Until::Inspected(resource) => match &self.servers {
+                Some(servers) if !servers.has_settled(&self.exports()) || self.gate.is_busy() => {
+                    return None;
+                }
+                _ => self.member(resource),
+            },
+            Until::Limited(_) if !self.groups.settled => return None,
+            Until::Limited(resource) => self.member(resource),
+            // The last one is told when the cell is gone too.
+            Until::Gone(resource) => {
+                let is_member = self.condition(resource) != Condition::Absent;
+                let ends = self.is_empty() && self.cell.is_some();
+                if is_member || ends || self.mounters.may_hold(resource) {
+                    return None;
+                }
+                self.member(resource)
+            }
+            Until::Hangup => return None,
+            Until::Found => return self.found(),
+        };
+        Some(reply)
+    }
+
+    /// Whether more will be known of a file system that is in service: servers that run are told of it.
+    fn is_early(&self, until: &Until) -> bool {
+        let Until::Attached(resource) = until else {
+            return false;
+        };
+        let held = self.volumes.get(resource);
+        let in_service = held.is_some_and(|h| matches!(h.phase, Phase::Attached));
+        let exports = self.exports();
+        let servers = self.servers.as_ref();
+        in_service && servers.is_some_and(|servers| servers.are_changing(&exports))
+    }
+
+    fn found(&self) -> Option<Reply> {
+        let Some(cell) = &self.cell else {
+            return Some(Reply::NoCell);
+        };
+        let init = cell.init.filter(|_| cell.connected && cell.ready)?;
+        let directories = volume::directories(self.volumes.values());
+        Some(Reply::Cell { init, directories })
+    }
+
+    fn too_late(&self, until: &Until) -> Reply {
+        let state = match until {
+            // It is in service; only what all the servers make of it is not known yet.
+            Until::Attached(resource)
+                if matches!(
+                    self.condition(resource),
+                    Condition::Running | Condition::Degraded(_)
+                ) =>
+            {
+                return self.member(resource);
+            }
+            Until::Inspected(resource) | Until::Limited(resource) => return self.member(resource),
+            Until::Attached(resource)
+            | Until::Gone(resource)
+            | Until::Served(resource)
+            | Until::Exported(resource) => match self.condition(resource) {
+                Condition::Changing(what) => format!("still {what}"),
+                other => format!("still {other:?}"),
+            },
+            _ => "the cell is still being built".to_owned(),
+        };
+        Reply::refused(Cause::Failed, format!("{state}, and time is up"))
+    }
+
+    /// What was refused at its start is no member.
+    fn forget_refused(&mut self, until: &Until, now: Instant, out: &mut Effects) {
+        match until {
+            Until::Attached(resource) => {
+                let failed = |h: &Held| matches!(h.phase, Phase::Failed(..));
+                if self.volumes.get(resource).is_some_and(failed) {
+                    self.volumes.remove(resource);
+                }
+            }
+            Until::Served(_) => {
+                if let Some(servers) = self.servers.as_mut().filter(|s| s.fault().is_some()) {
+                    servers
+                        .leaving
+                        .get_or_insert((Duration::ZERO, now + REFUSED_LIMIT));
+                }
+            }
+            _ => return,
+        }
+        self.tell_guard(out);
+    }
+}

@@ -1,0 +1,270 @@
+//! What a keeper decides. It owns no descriptor, no child, no clock and no log: it is told what happens, and says what
+//! is to be done.
+//!
+//! A turn of the keeper's loop goes like this:
+//! ```text
+//! on(event)…   what has happened is taken note of
+//! settle()     what is, is brought nearer to what is wanted
+//! answer()     agents are told, for whom it is time
+//! ```
+//! The effects of each call are carried out, in their order, before the next call: an agent is told of nothing that is
+//! yet to be done. What comes of an effect at once, such as a child that can't be started, is an event like any other,
+//! after which there is to be another [`Core::settle`].
+
+mod answers;
+mod cell;
+mod effect;
+mod event;
+mod gate;
+mod mount;
+mod orders;
+mod reconcile;
+mod requests;
+mod servers;
+mod volume;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::cell::protocol::{Cause, Reply};
+use crate::cluster::complaint::Member;
+use cell::Cell;
+pub use effect::{Effect, Effects, Level, Treatment};
+pub use event::{ClientId, Event};
+pub use gate::Admission;
+use gate::Gate;
+use mount::Mounters;
+pub use mount::{Defect, Errand, Examined, Found, Mounted, MounterId};
+use orders::Orders;
+use requests::Until;
+use servers::Servers;
+use volume::{Held, Phase};
+
+/// How long a keeper without a member waits for the first one.
+const FIRST_MEMBER_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the servers may take to end when the node is shut down, and then the file systems.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+
+/// How the cell's control groups stand.
+#[derive(Debug, Clone, Copy, Default)]
+struct Groups {
+    /// A cell can be begun.
+    made: bool,
+    /// The limits that are wanted are in force, as far as they can be.
+    settled: bool,
+}
+
+/// What a keeper knows, and what it is asked for.
+#[derive(Debug)]
+pub struct Core {
+    vserver: String,
+    /// Agents that wait for an answer: for what, and until when.
+    waiting: BTreeMap<ClientId, (Until, Instant)>,
+    volumes: BTreeMap<String, Held>,
+    mounters: Mounters,
+    servers: Option<Servers>,
+    /// Where the home of the servers was the last time it was found.
+    last_home: Option<PathBuf>,
+    cell: Option<Cell>,
+    orders: Orders,
+    groups: Groups,
+    /// What the cell's network lets in.
+    gate: Gate,
+    /// When the cell that is being built must be ready.
+    build_until: Option<Instant>,
+    /// Members of which Pacemaker was told that they are degraded.
+    degraded: BTreeSet<String>,
+    /// When it ends if nobody has become a member.
+    idle_until: Option<Instant>,
+    /// It is on its way out: nothing new is begun.
+    ending: bool,
+}
+
+impl Core {
+    /// The keeper of `vserver`, which nobody has asked for anything yet.
+    pub fn new(vserver: &str, now: Instant) -> Self {
+        Self {
+            vserver: vserver.to_owned(),
+            waiting: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            mounters: Mounters::default(),
+            servers: None,
+            last_home: None,
+            cell: None,
+            orders: Orders::default(),
+            groups: Groups::default(),
+            gate: Gate::default(),
+            build_until: None,
+            degraded: BTreeSet::new(),
+            idle_until: Some(now + FIRST_MEMBER_LIMIT),
+            ending: false,
+        }
+    }
+
+    /// Takes note of what has happened.
+    pub fn on(&mut self, event: Event, now: Instant, out: &mut Effects) {
+        match event {
+            Event::Request(client, request) => {
+                let until = self.heed(client, *request, now, out);
+                self.waiting.insert(client, until);
+            }
+            Event::ClientGone(client) => {
+                self.waiting.remove(&client);
+            }
+            Event::Shutdown => self.shut_down(now, out),
+            Event::Groups { made, settled } => self.groups = Groups { made, settled },
+            Event::NoMounter { mounter, why } => self.have_no_mounter(mounter, &why, out),
+            Event::MountEnded { mounter, outcome } => self.mounted(mounter, outcome, now, out),
+            Event::MounterDead(mounter) => self.mounters.bury(mounter),
+            Event::NoRepair {
+                resource,
+                cause,
+                why,
+            } => {
+                if let Some(held) = self.volumes.get_mut(&resource) {
+                    let why = format!("its repair can't be started on this node: {why}");
+                    held.have_no_repair(cause, why);
+                }
+            }
+            Event::RepairGoesOn { resource, what } => {
+                if let Some(held) = self.volumes.get_mut(&resource) {
+                    held.repair_goes_on(what);
+                }
+            }
+            Event::RepairEnded {
+                resource,
+                stage,
+                outcome,
+            } => {
+                if let Some(held) = self.volumes.get_mut(&resource) {
+                    held.repair_ended(stage, outcome, now, (&mut self.mounters, out));
+                }
+            }
+            Event::CellSpawned(init) => {
+                if let Some(cell) = &mut self.cell {
+                    cell.init = Some(init);
+                }
+            }
+            Event::NoCell(why) => {
+                (self.cell, self.build_until) = (None, None);
+                self.break_cell(&format!("start the cell's PID 1: {why}"), out);
+            }
+            Event::CellConnected => {
+                if let Some(cell) = &mut self.cell {
+                    cell.connected = true;
+                }
+            }
+            Event::NotConnected(why) => {
+                self.break_cell(&format!("connect the cell's network: {why}"), out);
+            }
+            Event::Cell(event) => self.take(event, out),
+            Event::CellGarbled(why) => {
+                out.error(format_args!("the cell's PID 1 is not understood: {why}"));
+                self.kill_cell(out);
+            }
+            Event::CellDead => self.lose_cell("its PID 1 has died", out),
+            Event::NotOrdered { number, why } => self.not_ordered(number, &why, out),
+            Event::Admitted(admission) => self.gate.finish(admission, now, out),
+            Event::Own(own) => self.gate.see(own),
+        }
+    }
+
+    /// When [`Core::settle`] and [`Core::answer`] are due by time alone.
+    pub fn due(&self) -> Option<Instant> {
+        let clients = self.waiting.values().map(|(_, until)| *until);
+        // What a killed cell has is gone as soon as its PID 1 is.
+        let killed = self.cell.as_ref().is_some_and(|cell| cell.killed);
+        // One that is not in the cell yet is let go of as soon as its child is gone.
+        let in_cell = self.volumes.values().filter(|h| h.is_in_cell() && !killed);
+        let servers = self.servers.as_ref().filter(|_| !killed);
+        clients
+            .chain(in_cell.filter_map(|held| held.leaving))
+            .chain(servers.and_then(|servers| Some(servers.leaving?.1)))
+            .chain(self.volumes.values().filter_map(Held::due))
+            .chain(self.idle_until)
+            .chain(self.build_until)
+            .min()
+    }
+
+    /// Whether it is on its way out: nothing new is begun.
+    pub fn is_ending(&self) -> bool {
+        self.ending
+    }
+
+    /// Whether there is nothing left to do. What is on its way to Pacemaker is to arrive all the same.
+    pub fn is_over(&self) -> bool {
+        let is_told = self.mounters.is_empty() || self.waiting.is_empty();
+        self.ending && self.cell.is_none() && is_told
+    }
+
+    /// The number of an order that is given to PID 1 beside those of [`Effect::Order`].
+    pub fn order_number(&mut self) -> u64 {
+        self.orders.number()
+    }
+
+    /// Those who are to be reported if the keeper dies: who is being stopped is not.
+    pub fn watched(&self) -> Vec<Member> {
+        let volumes = self.volumes.values().filter(|h| h.leaving.is_none());
+        let servers = self.servers.iter().filter(|s| s.leaving.is_none());
+        let members = volumes.map(|h| &h.member).chain(servers.map(|s| &s.member));
+        members.cloned().collect()
+    }
+
+    fn tell_guard(&self, out: &mut Effects) {
+        out.push(Effect::Watch(self.watched()));
+    }
+
+    /// The cell ends in good order, nothing is reported.
+    fn shut_down(&mut self, now: Instant, out: &mut Effects) {
+        for held in self.volumes.values_mut() {
+            held.leaving.get_or_insert(now + SHUTDOWN_LIMIT * 2);
+        }
+        if let Some(servers) = &mut self.servers {
+            let leaving = (SHUTDOWN_LIMIT / 2, now + SHUTDOWN_LIMIT);
+            servers.leaving.get_or_insert(leaving);
+        }
+        self.tell_guard(out);
+    }
+
+    fn mounted(
+        &mut self,
+        mounter: MounterId,
+        outcome: Result<Mounted, String>,
+        now: Instant,
+        out: &mut Effects,
+    ) {
+        let waits = |held: &&mut Held| held.phase == Phase::Mounting(mounter);
+        match self.volumes.values_mut().find(waits) {
+            Some(held) => held.mounted(mounter, outcome, now, (&mut self.mounters, out)),
+            // Nobody waits for it any more.
+            None if matches!(outcome, Ok(Mounted::Done(_))) => {
+                out.push(Effect::DropMount(mounter));
+            }
+            None => {}
+        }
+    }
+
+    fn have_no_mounter(&mut self, mounter: MounterId, why: &str, out: &mut Effects) {
+        self.mounters.bury(mounter);
+        let waits = |held: &&mut Held| held.phase == Phase::Mounting(mounter);
+        let Some(held) = self.volumes.values_mut().find(waits) else {
+            return;
+        };
+        let why = format!("start a child: {why}");
+        if !held.is_unanswered() {
+            held.phase = Phase::Failed(Cause::Failed, why);
+            return;
+        }
+        // Nothing was begun, so it has not become a member.
+        let resource = held.member.resource.clone();
+        self.volumes.remove(&resource);
+        for (until, _) in self.waiting.values_mut() {
+            if matches!(until, Until::Attached(of) if *of == resource) {
+                *until = Until::Now(Reply::refused(Cause::Failed, why.clone()));
+            }
+        }
+        self.tell_guard(out);
+    }
+}

@@ -1,0 +1,39 @@
+//! The numbers of the orders given to PID 1.
+
+use super::effect::{Effect, Effects};
+use super::mount::MounterId;
+use crate::cell::init::order::Order;
+
+/// Counts the orders: no number is used twice, in whichever cell.
+#[derive(Debug, Default)]
+pub struct Orders {
+    last: u64,
+}
+
+impl Orders {
+    /// The number of the next order.
+    pub fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    /// Gives an order, and returns its number.
+    pub fn give(&mut self, order: Order, out: &mut Effects) -> u64 {
+        self.send(order, None, out)
+    }
+
+    /// Gives an order with what this child has mounted, and returns its number.
+    pub fn give_mount(&mut self, order: Order, mount: MounterId, out: &mut Effects) -> u64 {
+        self.send(order, Some(mount), out)
+    }
+
+    fn send(&mut self, order: Order, mount: Option<MounterId>, out: &mut Effects) -> u64 {
+        let number = self.number();
+        out.push(Effect::Order {
+            number,
+            order,
+            mount,
+        });
+        number
+    }
+}

@@ -1,0 +1,334 @@
+//! One file system in the keeper's care: mounted by a child, attached by PID 1, detached again; repaired
+//! where it has to be.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::cell::keeper::core::effect::{Effect, Effects, Treatment};
+use crate::cell::keeper::core::mount::{
+    Defect, Errand, Examined, Found, Mounted, MounterId, Mounters,
+};
+use crate::cell::protocol::{Cause, Condition, Exported, Volume};
+use crate::cell::service::Export;
+use crate::cluster::complaint::Member;
+use crate::plan::repair::{self, Decision, FsKind, Stage};
+
+/// A file system and where it stands.
+#[derive(Debug)]
+pub struct Held {
+    /// Its resource.
+    pub member: Member,
+    /// What is wanted.
+    pub volume: Volume,
+    /// Where it stands.
+    pub phase: Phase,
+    /// The last stage of the repair that it has behind it.
+    repaired: Option<Stage>,
+    /// What keeps it from service while a child works on it, once its start has been answered: from then on
+    /// nobody waits for it, and nobody but the monitor tells how it is.
+    kept: Option<String>,
+    /// How often its storage has been tried again.
+    tries: u32,
+    /// The block device, once it is mounted.
+    pub found: Option<Found>,
+    /// Since its resource is being stopped: when PID 1 is killed for it.
+    pub leaving: Option<Instant>,
+}
+
+/// Where a file system stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// This child mounts it.
+    Mounting(MounterId),
+    /// This child has mounted it, in no mount table yet.
+    Loose(MounterId),
+    /// PID 1 attaches what this child has mounted: the order's number.
+    Attaching(u64, MounterId),
+    /// A program repairs it: what that is doing, in words.
+    Repairing(String),
+    /// It is in service.
+    Attached,
+    /// PID 1 detaches it: the order's number.
+    Detaching(u64),
+    /// Kept from service until somebody does something about it.
+    Blocked(String),
+    /// Kept from service until its storage is tried again: when.
+    Waiting(String, Instant),
+    /// It could not be attached, or was lost with its cell.
+    Failed(Cause, String),
+}
+
+impl Held {
+    /// Takes a file system into care and begins to mount it.
+    pub fn new(member: Member, volume: Volume, mounters: &mut Mounters, out: &mut Effects) -> Self {
+        let mounter = mounters.send(&member, &volume, Errand::Mount, out);
+        Self {
+            member,
+            volume,
+            phase: Phase::Mounting(mounter),
+            found: None,
+            repaired: None,
+            kept: None,
+            tries: 0,
+            leaving: None,
+        }
+    }
+
+    /// How its resource is.
+    pub fn condition(&self) -> Condition {
+        match &self.phase {
+            _ if self.leaving.is_some() => Condition::Changing("being detached".to_owned()),
+            Phase::Mounting(_) | Phase::Loose(_) | Phase::Attaching(..) => match &self.kept {
+                Some(why) => Condition::Degraded(why.clone()),
+                None => Condition::Changing("being attached".to_owned()),
+            },
+            Phase::Repairing(what) => Condition::Degraded(format!("{what}, access blocked")),
+            Phase::Detaching(_) => Condition::Changing("being detached".to_owned()),
+            Phase::Attached => Condition::Running,
+            Phase::Blocked(why) => Condition::Degraded(format!("access blocked: {why}")),
+            Phase::Waiting(why, _) => {
+                Condition::Degraded(format!("access blocked, to be tried again: {why}"))
+            }
+            Phase::Failed(_, why) => Condition::Failed(why.clone()),
+        }
+    }
+
+    /// Whether its start can be answered: it is in service, or somebody has to wait for longer than a start
+    /// may take.
+    pub fn is_settled(&self) -> bool {
+        match self.phase {
+            Phase::Attached | Phase::Repairing(_) | Phase::Blocked(_) | Phase::Waiting(..) => true,
+            Phase::Mounting(_) | Phase::Loose(_) | Phase::Attaching(..) => self.kept.is_some(),
+            Phase::Detaching(_) | Phase::Failed(..) => false,
+        }
+    }
+
+    /// When its storage is to be tried again.
+    pub fn due(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Waiting(_, at) => Some(*at),
+            _ => None,
+        }
+    }
+
+    /// Whether its start has not been answered, so that it is no member yet if nothing can be begun.
+    pub fn is_unanswered(&self) -> bool {
+        self.kept.is_none()
+    }
+
+    /// Goes on from what the child that mounts has come to.
+    pub fn mounted(
+        &mut self,
+        mounter: MounterId,
+        outcome: Result<Mounted, String>,
+        now: Instant,
+        (mounters, out): (&mut Mounters, &mut Effects),
+    ) {
+        self.phase = match outcome {
+            Ok(Mounted::Done(found)) => {
+                self.found = Some(found);
+                self.tries = 0;
+                Phase::Loose(mounter)
+            }
+            Ok(Mounted::Unsound {
+                path,
+                kind,
+                mmp,
+                defect,
+            }) => self.judge((path, kind, mmp), &defect, now, (mounters, out)),
+            Ok(Mounted::BeingChecked(node)) => {
+                let why = format!("access blocked: a check on node {node} may be at work");
+                self.begin(why, Errand::Watch, mounters, out)
+            }
+            Ok(Mounted::Unmended(why, true)) => Phase::Blocked(why),
+            Ok(Mounted::Unmended(why, false)) => {
+                self.wait(format!("its storage cannot be read: {why}"), now)
+            }
+            Ok(Mounted::Elsewhere(why)) => Phase::Failed(Cause::Failed, why),
+            // What is lacking here, or in somebody's hands for a moment, may be back before long, once nobody
+            // waits for it any more.
+            Ok(Mounted::Refused(Cause::Node | Cause::Failed, why)) if self.kept.is_some() => {
+                self.wait(why, now)
+            }
+            Ok(Mounted::Refused(cause, why)) => Phase::Failed(cause, why),
+            Err(why) => Phase::Failed(Cause::Failed, why),
+        };
+    }
+
+    /// What to do with a file system that is not sound.
+    fn judge(
+        &mut self,
+        (device, kind, mmp): (PathBuf, FsKind, bool),
+        defect: &Defect,
+        now: Instant,
+        (mounters, out): (&mut Mounters, &mut Effects),
+    ) -> Phase {
+        let policy = self.volume.repair;
+        let decision = match defect {
+            Defect::Noted => {
+                let noted = repair::Condition {
+                    kind,
+                    replay: None,
+                    damaged: true,
+                };
+                repair::before_attach(noted, policy)
+            }
+            Defect::CutOff(node) => repair::after_cut_off(policy, node),
+            Defect::Unmountable(Examined { finding, said }) => {
+                repair::after_failed_attach(kind, policy, finding, self.repaired, said)
+            }
+        };
+        let resource = &self.member.resource;
+        out.warn(format_args!("{resource}: {defect:?}: {decision:?}"));
+        match decision {
+            Decision::Attach => self.mount_repaired(mounters, out),
+            Decision::Block(why) => Phase::Blocked(why),
+            Decision::Leave(why) => Phase::Failed(Cause::Node, why),
+            Decision::Wait(why) => self.wait(why, now),
+            Decision::Run(stage, proof) => {
+                out.push(Effect::Repair(Box::new(Treatment {
+                    resource: resource.clone(),
+                    stage,
+                    proof,
+                    policy,
+                    kind,
+                    device,
+                    mmp,
+                })));
+                self.kept = Some("being repaired, access blocked".to_owned());
+                Phase::Repairing("repairing".to_owned())
+            }
+        }
+    }
+
+    /// Its storage fails it on this node. While its start waits for the answer another node is to have it;
+    /// after that it is tried again, ever less often and not for ever.
+    fn wait(&mut self, why: String, now: Instant) -> Phase {
+        if self.kept.is_none() {
+            return Phase::Failed(Cause::Node, why);
+        }
+        match repair::pause(self.tries) {
+            Some(pause) => {
+                self.tries += 1;
+                Phase::Waiting(why, now + pause)
+            }
+            None => Phase::Failed(Cause::Failed, why),
+        }
+    }
+
+    /// Fails it, for this reason: nothing goes on with it.
+    pub fn fail(&mut self, cause: Cause, why: String, mounters: &mut Mounters, out: &mut Effects) {
+        self.let_go(mounters, out);
+        self.phase = Phase::Failed(cause, why);
+    }
+
+    /// Ends whatever works on it outside of the cell, and closes its mount, if that is in no mount table.
+    pub fn let_go(&self, mounters: &mut Mounters, out: &mut Effects) {
+        match &self.phase {
+            Phase::Mounting(mounter) => mounters.kill(*mounter, out),
+            Phase::Loose(mounter) => out.push(Effect::DropMount(*mounter)),
+            Phase::Repairing(_) => out.push(Effect::CutOff(self.member.resource.clone())),
+            _ => {}
+        }
+    }
+
+    /// Tries its storage again, if that is due.
+    pub fn try_again(&mut self, now: Instant, mounters: &mut Mounters, out: &mut Effects) {
+        let Phase::Waiting(why, at) = &self.phase else {
+            return;
+        };
+        if *at > now {
+            return;
+        }
+        let why = format!("access blocked, being tried again: {why}");
+        // Whatever was mended: the storage has been away since.
+        self.repaired = None;
+        self.phase = self.begin(why, Errand::Mount, mounters, out);
+    }
+
+    /// Its repair could not be started.
+    pub fn have_no_repair(&mut self, cause: Cause, why: String) {
+        if matches!(self.phase, Phase::Repairing(_)) {
+            self.phase = Phase::Failed(cause, why);
+        }
+    }
+
+    /// Its repair has gone on: it is doing `what`.
+    pub fn repair_goes_on(&mut self, what: String) {
+        if let Phase::Repairing(doing) = &mut self.phase {
+            *doing = what;
+        }
+    }
+
+    /// Goes on from what its repair has come to after this stage.
+    pub fn repair_ended(
+        &mut self,
+        stage: Stage,
+        outcome: Result<Decision, (Cause, String)>,
+        now: Instant,
+        (mounters, out): (&mut Mounters, &mut Effects),
+    ) {
+        if !matches!(self.phase, Phase::Repairing(_)) {
+            return;
+        }
+        self.repaired = Some(stage);
+        self.phase = match outcome {
+            Ok(Decision::Attach | Decision::Run(..)) => self.mount_repaired(mounters, out),
+            Ok(Decision::Wait(why)) => self.wait(why, now),
+            Ok(Decision::Block(why) | Decision::Leave(why)) => {
+                let now = format!("access blocked: {why}");
+                self.begin(now, Errand::Look(why), mounters, out)
+            }
+            Err((cause, why)) => Phase::Failed(cause, format!("its repair broke off: {why}")),
+        };
+    }
+
+    fn mount_repaired(&mut self, mounters: &mut Mounters, out: &mut Effects) -> Phase {
+        let why = "being attached after its repair".to_owned();
+        self.begin(why, Errand::MountRepaired, mounters, out)
+    }
+
+    /// Has a child do this, with the start answered: `why` it is not in service meanwhile.
+    fn begin(
+        &mut self,
+        why: String,
+        errand: Errand,
+        mounters: &mut Mounters,
+        out: &mut Effects,
+    ) -> Phase {
+        self.kept = Some(why);
+        Phase::Mounting(mounters.send(&self.member, &self.volume, errand, out))
+    }
+
+    /// What is to be exported of it now.
+    pub fn export(&self) -> Option<Export> {
+        let Exported { nfs, smb } = &self.volume.export;
+        let serves = self.leaving.is_none() && matches!(self.phase, Phase::Attached);
+        (serves && (nfs.is_some() || smb.is_some())).then(|| Export {
+            directory: self.volume.directory.display().to_string(),
+            xfs: self.found.as_ref().and_then(|found| found.xfs.clone()),
+            nfs: nfs.clone(),
+            smb: smb.clone(),
+        })
+    }
+
+    /// Whether PID 1 has it, or is about to.
+    pub fn is_in_cell(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Attaching(..) | Phase::Attached | Phase::Detaching(_)
+        )
+    }
+}
+
+/// Whether one of two directories lies in the other.
+pub fn nested(one: &Path, other: &Path) -> bool {
+    one.starts_with(other) || other.starts_with(one)
+}
+
+/// Where file systems are attached.
+pub fn directories<'a>(held: impl Iterator<Item = &'a Held>) -> Vec<PathBuf> {
+    held.filter(|h| matches!(h.phase, Phase::Attached))
+        .map(|h| h.volume.directory.clone())
+        .collect()
+}

@@ -1,0 +1,290 @@
+//! What was decided is done.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::claim::Taker;
+use super::core::{
+    Admission, ClientId, Effect, Effects, Errand, Event, Level, MounterId, Treatment,
+};
+use super::{Cell, Keeper, gate, mounting, start};
+use crate::cell::cgroup::Place;
+use crate::cell::init::order::Order;
+use crate::cell::keeper::repair::{Patient, Repair};
+use crate::cell::network;
+use crate::cell::protocol::{Cause, Reply, Volume};
+use crate::cell::service::Own;
+use crate::cluster::complaint;
+use crate::cluster::complaint::Member;
+use crate::log;
+use crate::sys::announce::Wire;
+
+/// Where the records of repairs are kept, a directory for each resource: on the node, since the file
+/// system itself is what is being repaired.
+const RECORDS: &str = "/var/lib/berth/repair";
+
+impl Keeper {
+    /// Does these, and what comes of them. Says whether anything has come of them.
+    pub(super) fn carry_out(&mut self, effects: Effects) -> bool {
+        let mut left: VecDeque<Effect> = effects.into_iter().collect();
+        let mut told = false;
+        while let Some(effect) = left.pop_front() {
+            if let Some(event) = self.execute(effect) {
+                let mut effects = Effects::default();
+                self.core.on(event, Instant::now(), &mut effects);
+                left.extend(effects);
+                told = true;
+            }
+        }
+        told
+    }
+
+    /// Does one; what has come of it at once.
+    fn execute(&mut self, effect: Effect) -> Option<Event> {
+        match effect {
+            Effect::Mount {
+                mounter,
+                member,
+                volume,
+                errand,
+            } => return self.mount(mounter, &member, &volume, errand),
+            Effect::KillMounter(mounter) => {
+                if let Some(job) = self.mounting.get(&mounter) {
+                    job.kill();
+                }
+            }
+            Effect::DropMount(mounter) => drop(self.mounts.remove(&mounter)),
+            Effect::Repair(treatment) => return Some(self.repair(*treatment)),
+            Effect::CutOff(resource) => {
+                let repair = self.repairs.remove(&resource);
+                self.leftover.extend(repair.and_then(|mut r| r.cut_off()));
+            }
+            Effect::SpawnCell => return Some(self.spawn_cell()),
+            Effect::Connect => {
+                let connected = self.cell.as_mut()?.connect(&self.vserver);
+                return Some(match connected {
+                    Ok(()) => Event::CellConnected,
+                    Err(e) => Event::NotConnected(e.to_string()),
+                });
+            }
+            Effect::Order {
+                number,
+                order,
+                mount,
+            } => return self.order(number, order, mount),
+            Effect::KillCell => {
+                if let Some(cell) = &self.cell {
+                    cell.kill();
+                }
+            }
+            Effect::BuryCell => self.bury_cell(),
+            Effect::ShowNames { anew } => {
+                if anew {
+                    self.names = super::Names::default();
+                }
+                self.show_names();
+            }
+            Effect::Admit { rules, before } => {
+                let begun = gate::begin(self.cell.as_ref()?.pid, &rules, before.as_deref());
+                match begun {
+                    Ok(job) => self.admission = Some(job),
+                    Err(e) => {
+                        let why = format!("start a child: {e}");
+                        return Some(Event::Admitted(Admission::Failed(Cause::Failed, why)));
+                    }
+                }
+            }
+            Effect::Look(spec) => return Some(Event::Own(Own::look(&spec))),
+            Effect::Limit(limits) => self.cgroup.limit(limits),
+            Effect::Announce { client, vip, port } => {
+                let client = self.clients.get_mut(&client);
+                if let Some(fd) = client.and_then(|client| client.brought.take()) {
+                    let wire = Rc::new(Wire::from(fd));
+                    self.announcing.begin(vip, &port, Instant::now(), &wire);
+                }
+            }
+            Effect::Reply(client, reply) => self.reply(client, &reply),
+            Effect::HangUp(client) => drop(self.clients.remove(&client)),
+            Effect::Report { members, why } => self.report(members, why),
+            Effect::CleanUp(member) => self.in_child(move || complaint::clean_up(&member)),
+            Effect::CleanUpLater(member) => self.clean_up_later(member),
+            Effect::Watch(members) => self.guard.watch(members),
+            Effect::Retire => {
+                start::forget_socket(&self.vserver);
+                self.listener = None;
+                self.guard.dismiss();
+            }
+            Effect::Log(level, line) => say(level, &line),
+        }
+        None
+    }
+
+    fn mount(
+        &mut self,
+        mounter: MounterId,
+        member: &Member,
+        volume: &Volume,
+        errand: Errand,
+    ) -> Option<Event> {
+        let taker = Taker {
+            vserver: &self.vserver,
+            member,
+            volume,
+        };
+        match mounting::send(taker, errand) {
+            Ok(job) => {
+                self.mounting.insert(mounter, job);
+                None
+            }
+            Err(e) => Some(Event::NoMounter {
+                mounter,
+                why: e.to_string(),
+            }),
+        }
+    }
+
+    fn repair(&mut self, treatment: Treatment) -> Event {
+        let Treatment {
+            resource,
+            stage,
+            proof,
+            policy,
+            kind,
+            device,
+            mmp,
+        } = treatment;
+        let patient = Patient {
+            kind,
+            policy,
+            proof,
+            device,
+            mmp,
+            records: Path::new(RECORDS).join(&resource),
+            group: Place::of(&self.vserver).ok().map(|place| place.repair()),
+        };
+        match Repair::start(patient, stage) {
+            Ok(repair) => {
+                let what = repair.describe();
+                self.repairs.insert(resource.clone(), repair);
+                Event::RepairGoesOn { resource, what }
+            }
+            Err(e) => Event::NoRepair {
+                resource,
+                cause: cause_of(&e),
+                why: e.to_string(),
+            },
+        }
+    }
+
+    /// Goes on with the repairs.
+    pub(super) fn advance_repairs(&mut self) {
+        let mut events = Vec::new();
+        let mut leftover = Vec::new();
+        self.repairs.retain(|resource, repair| {
+            let ended = match repair.advance(Instant::now()) {
+                Ok(None) => {
+                    let (resource, what) = (resource.clone(), repair.describe());
+                    events.push(Event::RepairGoesOn { resource, what });
+                    return true;
+                }
+                Ok(Some(decision)) => Ok(decision),
+                Err(e) => Err(e),
+            };
+            let record = repair.record().display();
+            log::warn(format_args!(
+                "{resource}: repair ended ({record}): {ended:?}"
+            ));
+            // Where it broke off, its program may still run.
+            leftover.extend(repair.cut_off());
+            events.push(Event::RepairEnded {
+                resource: resource.clone(),
+                stage: repair.stage(),
+                outcome: ended.map_err(|e| (cause_of(&e), e.to_string())),
+            });
+            false
+        });
+        self.leftover.extend(leftover);
+        for event in events {
+            self.tell(event);
+        }
+    }
+
+    fn spawn_cell(&mut self) -> Event {
+        match Cell::spawn(&self.vserver, self.cgroup.cell(), self.cgroup.is_new()) {
+            Ok(cell) => {
+                let init = cell.pid.as_raw();
+                self.cell = Some(cell);
+                Event::CellSpawned(init)
+            }
+            Err(e) => Event::NoCell(e.to_string()),
+        }
+    }
+
+    fn order(&mut self, number: u64, order: Order, mount: Option<MounterId>) -> Option<Event> {
+        let cell = self.cell.as_mut()?;
+        let descriptor = mount.and_then(|mount| self.mounts.get(&mount));
+        match cell.give(number, order, descriptor.map(AsFd::as_fd)) {
+            Ok(()) => {
+                // PID 1 has it now.
+                mount.and_then(|mount| self.mounts.remove(&mount));
+                None
+            }
+            Err(e) => Some(Event::NotOrdered {
+                number,
+                why: e.to_string(),
+            }),
+        }
+    }
+
+    /// PID 1 is dead, and with it everything in the cell.
+    fn bury_cell(&mut self) {
+        let cell = self.cell.take();
+        if let Some(cell) = &cell {
+            // Whoever has joined it from outside does not end with its PID 1.
+            cell.kill();
+            self.cgroup.sum_up();
+            self.leftover.push(cell.pid);
+        }
+        if let Some(job) = self.admission.take() {
+            job.kill();
+            self.leftover.push(job.pid());
+        }
+        if let Err(e) = network::disconnect(&self.vserver) {
+            log::warn(e);
+        }
+        // Its filter ends after its interface.
+        drop(cell);
+    }
+
+    fn reply(&mut self, client: ClientId, reply: &Reply) {
+        let Some(client) = self.clients.get(&client) else {
+            return;
+        };
+        let cell = self.cell.as_ref();
+        let cell = cell.filter(|_| matches!(reply, Reply::Cell { .. }));
+        let network = cell.and_then(Cell::network);
+        if let Err(e) = client.channel.send(reply, network) {
+            log::debug(format_args!("answer an agent: {e}"));
+        }
+    }
+}
+
+fn cause_of(error: &io::Error) -> Cause {
+    match error.kind() {
+        io::ErrorKind::NotFound => Cause::Missing,
+        _ => Cause::Failed,
+    }
+}
+
+fn say(level: Level, line: &str) {
+    match level {
+        Level::Info => log::info(line),
+        Level::Warning => log::warn(line),
+        Level::Error => log::error(line),
+        Level::Critical => log::critical(line),
+    }
+}
