@@ -21,6 +21,8 @@ mod orders;
 mod reconcile;
 mod requests;
 mod servers;
+#[cfg(test)]
+mod tests;
 mod volume;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -235,7 +235,7 @@ impl Core {
             return;
         }
         self.ending = true;
-        self.idle_until = None;
+        (self.idle_until, self.build_until) = (None, None);
         // From here on an agent that comes starts a new keeper, which waits for this one's end.
         out.push(Effect::Retire);
         self.kill_cell(out);

@@ -1,0 +1,571 @@
+//! All that a keeper has to do with, made of values: it does what the core decides, and looks at each effect whether it
+//! may be.
+
+use std::collections::VecDeque;
+
+use super::*;
+
+/// A child that mounts.
+#[derive(Debug)]
+pub struct Child {
+    pub resource: String,
+    pub killed: bool,
+    /// What it has come to is told: it is yet to die.
+    pub ended: bool,
+}
+
+/// The cell's PID 1 and what it has.
+#[derive(Debug, Default)]
+pub struct Init {
+    pub connected: bool,
+    pub ready: bool,
+    pub killed: bool,
+    /// Orders that it has not carried out, in their order.
+    pub orders: VecDeque<(u64, Order)>,
+    /// Where file systems are attached, or are to be.
+    pub attached: BTreeSet<PathBuf>,
+}
+
+/// An agent that has asked for something.
+#[derive(Debug)]
+pub struct Agent {
+    pub request: Request,
+    pub asked: Instant,
+    pub reply: Option<Reply>,
+    /// It was hung up on, or has hung up.
+    pub gone: bool,
+}
+
+#[derive(Debug)]
+pub struct World {
+    pub core: Core,
+    pub now: Instant,
+    pub agents: BTreeMap<ClientId, Agent>,
+    pub mounters: BTreeMap<MounterId, Child>,
+    /// Mounts in no mount table: whose.
+    pub mounts: BTreeMap<MounterId, String>,
+    pub repairs: BTreeMap<String, Stage>,
+    pub cell: Option<Init>,
+    /// How many cells have ended.
+    pub buried: usize,
+    pub admitting: bool,
+    pub groups: (bool, bool),
+    /// What can't be started or given, until it is taken out.
+    pub refuses: bool,
+    /// Failures that Pacemaker was told of.
+    pub reported: Vec<(String, &'static str)>,
+    /// What it was to forget.
+    pub cleaned: Vec<String>,
+    /// Who is watched by the guard.
+    pub watched: Vec<String>,
+    pub retired: bool,
+    pub log: Vec<(Level, String)>,
+    /// All that was done since the last look, in a word each.
+    pub done: Vec<String>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            core: Core::new("alpha", now),
+            now,
+            agents: BTreeMap::new(),
+            mounters: BTreeMap::new(),
+            mounts: BTreeMap::new(),
+            repairs: BTreeMap::new(),
+            cell: None,
+            buried: 0,
+            admitting: false,
+            groups: (true, true),
+            refuses: false,
+            reported: Vec::new(),
+            cleaned: Vec::new(),
+            watched: Vec::new(),
+            retired: false,
+            log: Vec::new(),
+            done: Vec::new(),
+        }
+    }
+
+    fn act(&mut self, decide: impl FnOnce(&mut Core, Instant, &mut Effects)) -> bool {
+        let mut effects = Effects::default();
+        decide(&mut self.core, self.now, &mut effects);
+        let mut left: VecDeque<Effect> = effects.into_iter().collect();
+        let mut told = false;
+        while let Some(effect) = left.pop_front() {
+            for event in self.execute(effect) {
+                let mut effects = Effects::default();
+                self.core.on(event, self.now, &mut effects);
+                left.extend(effects);
+                told = true;
+            }
+        }
+        told
+    }
+
+    /// Something happens, and the keeper has its turn.
+    pub fn tell(&mut self, event: Event) {
+        self.act(|core, now, effects| core.on(event, now, effects));
+        self.turn();
+    }
+
+    /// The rest of a turn of the keeper's loop.
+    pub fn turn(&mut self) {
+        let (made, settled) = self.groups;
+        self.act(|core, now, effects| core.on(Event::Groups { made, settled }, now, effects));
+        let mut rounds = 0;
+        while self.act(Core::settle) {
+            rounds += 1;
+            assert!(rounds < 20, "it does not settle");
+        }
+        self.act(Core::answer);
+        if !self.hang_up() {
+            self.check();
+        }
+    }
+
+    /// An agent that was answered hangs up, which is a turn of the keeper's. Says whether there was one.
+    fn hang_up(&mut self) -> bool {
+        let mut agents = self.agents.iter_mut();
+        let told = agents.find(|(_, agent)| agent.reply.is_some() && !agent.gone);
+        let Some((client, agent)) = told else {
+            return false;
+        };
+        agent.gone = true;
+        let client = *client;
+        self.tell(Event::ClientGone(client));
+        true
+    }
+
+    /// Time passes, and the keeper has its turns at the times that it has asked for.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        let mut turns = 0;
+        while let Some(due) = self.core.due().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            self.turn();
+            turns += 1;
+            assert!(turns < 1000, "it is busy without end");
+        }
+        self.now = end;
+        self.turn();
+    }
+
+    /// An agent asks for this.
+    pub fn ask(&mut self, request: Request) -> ClientId {
+        let client = ClientId(self.agents.len() as u64);
+        let agent = Agent {
+            request: request.clone(),
+            asked: self.now,
+            reply: None,
+            gone: false,
+        };
+        self.agents.insert(client, agent);
+        let limit = self.limit(&request);
+        self.tell(Event::Request(client, Box::new(request)));
+        if let Some((resource, kill_at)) = limit {
+            let held = self.core.volumes.get(&resource);
+            let held = held.and_then(|held| held.leaving);
+            let servers = self.core.servers.as_ref();
+            let servers = servers.filter(|servers| servers.member.resource == resource);
+            let servers = servers.and_then(|servers| Some(servers.leaving?.1));
+            assert!(held.or(servers).is_none_or(|at| at == kill_at));
+        }
+        client
+    }
+
+    /// If this begins a stop: of which resource, and when the cell is killed for it.
+    fn limit(&self, request: &Request) -> Option<(String, Instant)> {
+        let (resource, budget) = match request {
+            Request::Detach { resource, budget } => {
+                let held = self.core.volumes.get(resource)?;
+                (held.leaving.is_none().then_some(resource)?, *budget)
+            }
+            Request::Unserve {
+                resource, budget, ..
+            } => {
+                let servers = self.core.servers.as_ref()?;
+                (servers.leaving.is_none().then_some(resource)?, *budget)
+            }
+            _ => return None,
+        };
+        // Half of the time of an action, of which the keeper was given two thirds.
+        Some((resource.clone(), self.now + budget * 3 / 4))
+    }
+
+    pub fn reply(&self, client: ClientId) -> Option<&Reply> {
+        self.agents[&client].reply.as_ref()
+    }
+
+    /// An agent asks for this, and is answered at once.
+    pub fn answer_to(&mut self, request: Request) -> Reply {
+        let client = self.ask(request);
+        self.reply(client).cloned().expect("an answer at once")
+    }
+
+    pub fn condition(&mut self, resource: &str) -> Condition {
+        condition(&self.answer_to(status(resource))).clone()
+    }
+
+    /// What was done since it was asked last, but for what says nothing.
+    pub fn take_done(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.done)
+    }
+
+    /// The child that mounts the file system of this resource and has not come to anything.
+    pub fn mounter(&self, resource: &str) -> MounterId {
+        let mut children = self.mounters.iter();
+        let child = children.find(|(_, child)| child.resource == resource && !child.ended);
+        *child.expect("a child that mounts").0
+    }
+
+    /// That child comes to this.
+    pub fn mount_ends(&mut self, mounter: MounterId, outcome: Result<Mounted, String>) {
+        let child = self.mounters.get_mut(&mounter).unwrap();
+        child.ended = true;
+        if matches!(outcome, Ok(Mounted::Done(_))) {
+            self.mounts.insert(mounter, child.resource.clone());
+        }
+        self.tell(Event::MountEnded { mounter, outcome });
+    }
+
+    pub fn mounter_dies(&mut self, mounter: MounterId) {
+        self.mounters.remove(&mounter);
+        self.tell(Event::MounterDead(mounter));
+    }
+
+    /// That child comes to this and is reaped.
+    pub fn mounted(&mut self, resource: &str, outcome: Mounted) {
+        let mounter = self.mounter(resource);
+        self.mount_ends(mounter, Ok(outcome));
+        self.mounter_dies(mounter);
+    }
+
+    pub fn repair_ends(&mut self, resource: &str, outcome: Result<Decision, (Cause, String)>) {
+        let stage = self.repairs.remove(resource).expect("a repair");
+        self.tell(Event::RepairEnded {
+            resource: resource.to_owned(),
+            stage,
+            outcome,
+        });
+    }
+
+    pub fn say(&mut self, event: order::Event) {
+        if matches!(event, order::Event::Ready) {
+            self.cell.as_mut().expect("a cell").ready = true;
+        }
+        self.tell(Event::Cell(event));
+    }
+
+    /// PID 1 builds the cell.
+    pub fn build(&mut self) {
+        self.say(order::Event::Separate);
+        self.say(order::Event::Ready);
+    }
+
+    /// PID 1 has carried out the oldest order, or has not been able to.
+    pub fn obey(&mut self, result: Result<Vec<crate::cell::refused::Refused>, String>) -> Order {
+        let cell = self.cell.as_mut().expect("a cell");
+        let (number, order) = cell.orders.pop_front().expect("an order");
+        match (&order, &result) {
+            (Order::Detach { directory, .. }, Ok(_)) | (Order::Attach { directory }, Err(_)) => {
+                cell.attached.remove(directory);
+            }
+            _ => {}
+        }
+        self.say(order::Event::Done { number, result });
+        order
+    }
+
+    /// PID 1 carries out all orders that it has and gets, and the cell lets in whom it is to.
+    pub fn obey_all(&mut self) {
+        loop {
+            if self.admitting {
+                self.admitted(Admission::Done);
+            } else if self.cell.as_ref().is_some_and(|c| !c.orders.is_empty()) {
+                self.obey(Ok(vec![]));
+            } else {
+                return;
+            }
+        }
+    }
+
+    pub fn admitted(&mut self, admission: Admission) {
+        self.admitting = false;
+        self.tell(Event::Admitted(admission));
+    }
+
+    pub fn cell_dies(&mut self) {
+        assert!(self.cell.is_some());
+        let before = self.buried;
+        self.tell(Event::CellDead);
+        assert_eq!(self.buried, before + 1);
+    }
+
+    /// A file system is put in service.
+    pub fn attach(&mut self, resource: &str) {
+        let client = self.ask(attach(resource));
+        self.mounted(resource, found(resource));
+        if !self.cell.as_ref().expect("a cell").ready {
+            self.build();
+        }
+        self.obey_all();
+        let reply = self.reply(client).expect("an answer");
+        assert_eq!(*condition(reply), Condition::Running);
+    }
+
+    fn execute(&mut self, effect: Effect) -> Vec<Event> {
+        self.note(&effect);
+        match effect {
+            Effect::Mount {
+                mounter, member, ..
+            } => {
+                if self.refuses {
+                    let why = "no room".to_owned();
+                    return vec![Event::NoMounter { mounter, why }];
+                }
+                let child = Child {
+                    resource: member.resource,
+                    killed: false,
+                    ended: false,
+                };
+                assert!(self.mounters.insert(mounter, child).is_none());
+            }
+            Effect::KillMounter(mounter) => {
+                if let Some(child) = self.mounters.get_mut(&mounter) {
+                    child.killed = true;
+                }
+            }
+            Effect::DropMount(mounter) => {
+                let mount = self.mounts.remove(&mounter);
+                assert!(mount.is_some(), "there is no such mount");
+            }
+            Effect::Repair(treatment) => {
+                let resource = treatment.resource;
+                if self.refuses {
+                    let (cause, why) = (Cause::Missing, "not installed".to_owned());
+                    return vec![Event::NoRepair {
+                        resource,
+                        cause,
+                        why,
+                    }];
+                }
+                let before = self.repairs.insert(resource.clone(), treatment.stage);
+                assert!(before.is_none(), "two repairs of {resource}");
+                let what = "saving".to_owned();
+                return vec![Event::RepairGoesOn { resource, what }];
+            }
+            Effect::CutOff(resource) => {
+                let repair = self.repairs.remove(&resource);
+                assert!(repair.is_some(), "there is no such repair");
+            }
+            Effect::SpawnCell => {
+                assert!(self.cell.is_none(), "a second cell");
+                if self.refuses {
+                    return vec![Event::NoCell("no room".to_owned())];
+                }
+                self.cell = Some(Init::default());
+                return vec![Event::CellSpawned(77)];
+            }
+            Effect::Connect => {
+                let cell = self.cell.as_mut().expect("a cell");
+                if self.refuses {
+                    return vec![Event::NotConnected("no room".to_owned())];
+                }
+                cell.connected = true;
+                return vec![Event::CellConnected];
+            }
+            Effect::Order {
+                number,
+                order,
+                mount,
+            } => return self.give(number, order, mount),
+            Effect::KillCell => self.cell.as_mut().expect("a cell").killed = true,
+            Effect::BuryCell => {
+                self.cell = None;
+                self.admitting = false;
+                self.buried += 1;
+            }
+            Effect::Admit { .. } => {
+                assert!(!self.admitting, "two changes at a time");
+                if self.refuses {
+                    let failed = Admission::Failed(Cause::Failed, "no room".to_owned());
+                    return vec![Event::Admitted(failed)];
+                }
+                self.admitting = true;
+            }
+            Effect::Look(_) => return vec![Event::Own(Default::default())],
+            Effect::Reply(client, reply) => self.take_reply(client, reply),
+            Effect::HangUp(client) => {
+                let agent = self.agents.get_mut(&client).expect("an agent");
+                assert!(!agent.gone && agent.reply.is_none());
+                agent.gone = true;
+            }
+            Effect::Report { members, why } => {
+                let resources = members.into_iter().map(|member| (member.resource, why));
+                self.reported.extend(resources);
+            }
+            Effect::CleanUp(member) | Effect::CleanUpLater(member) => {
+                self.cleaned.push(member.resource);
+            }
+            Effect::Watch(members) => {
+                self.watched = members.into_iter().map(|m| m.resource).collect();
+            }
+            Effect::Retire => {
+                assert!(!self.retired, "it retires once");
+                self.retired = true;
+            }
+            Effect::Log(level, line) => self.log.push((level, line)),
+            Effect::ShowNames { .. } | Effect::Limit(_) | Effect::Announce { .. } => {}
+        }
+        vec![]
+    }
+
+    fn give(&mut self, number: u64, order: Order, mount: Option<MounterId>) -> Vec<Event> {
+        let cell = self.cell.as_mut().expect("a cell");
+        assert!(cell.ready, "an order to a cell that is being built");
+        if self.refuses {
+            let why = "no room".to_owned();
+            return vec![Event::NotOrdered { number, why }];
+        }
+        assert!(!cell.orders.iter().any(|(n, _)| *n == number));
+        if let Order::Attach { directory } = &order {
+            let mount = mount.expect("a mount goes along");
+            let resource = self.mounts.remove(&mount).expect("it is there");
+            assert!(!self.core.volumes[&resource].leaving.is_some(), "{order:?}");
+            assert_eq!(self.core.volumes[&resource].volume.directory, *directory);
+            let is_new = cell.attached.insert(directory.clone());
+            assert!(is_new, "{resource} is attached already");
+        }
+        cell.orders.push_back((number, order));
+        vec![]
+    }
+
+    /// Nothing is begun by a keeper that is on its way out.
+    fn note(&mut self, effect: &Effect) {
+        let word = match effect {
+            Effect::Mount { member, errand, .. } => format!("{errand:?} {}", member.resource),
+            Effect::KillMounter(_) => "kill mounter".to_owned(),
+            Effect::DropMount(_) => "drop mount".to_owned(),
+            Effect::Repair(treatment) => format!("repair {}", treatment.resource),
+            Effect::CutOff(resource) => format!("cut off {resource}"),
+            Effect::SpawnCell => "spawn cell".to_owned(),
+            Effect::KillCell => "kill cell".to_owned(),
+            Effect::Order { order, .. } => match order {
+                Order::Attach { .. } => "attach".to_owned(),
+                Order::Detach { .. } => "detach".to_owned(),
+                Order::Halt { .. } => "halt".to_owned(),
+                Order::Launch { server, .. } => format!("launch {server}"),
+                Order::Settle { .. } => "settle".to_owned(),
+                Order::Configure { .. } => "configure".to_owned(),
+                Order::Inspect { .. } => "inspect".to_owned(),
+                Order::Run { .. } | Order::Reload { .. } => "change".to_owned(),
+                Order::Show { .. } => "show".to_owned(),
+            },
+            Effect::Admit { .. } => "admit".to_owned(),
+            Effect::Retire => "retire".to_owned(),
+            Effect::Reply(..) => "reply".to_owned(),
+            _ => return,
+        };
+        let begins = matches!(
+            effect,
+            Effect::Mount { .. }
+                | Effect::Repair(_)
+                | Effect::SpawnCell
+                | Effect::Order { .. }
+                | Effect::Admit { .. }
+        );
+        assert!(!(self.retired && begins), "{word}, on its way out");
+        self.done.push(word);
+    }
+
+    fn take_reply(&mut self, client: ClientId, reply: Reply) {
+        let agent = self.agents.get_mut(&client).expect("an agent");
+        assert!(!agent.gone && agent.reply.is_none(), "a second answer");
+        agent.reply = Some(reply.clone());
+        let resource = match &agent.request {
+            Request::Detach { resource, .. } | Request::Unserve { resource, .. } => {
+                resource.clone()
+            }
+            _ => return,
+        };
+        if matches!(reply, Reply::Refused { .. }) {
+            return;
+        }
+        assert_eq!(*condition(&reply), Condition::Absent, "{resource}");
+        self.assert_free(&resource);
+    }
+
+    /// Nothing of this resource has its device, or anything else of it.
+    fn assert_free(&self, resource: &str) {
+        let mut mounters = self.mounters.values();
+        assert!(
+            !mounters.any(|child| child.resource == resource),
+            "a child may still have the device of {resource}"
+        );
+        let mut mounts = self.mounts.values();
+        assert!(
+            !mounts.any(|of| of == resource),
+            "{resource} is still mounted"
+        );
+        assert!(
+            !self.repairs.contains_key(resource),
+            "{resource} is being repaired"
+        );
+        if let Some(cell) = &self.cell {
+            assert!(!cell.attached.contains(&directory(resource)));
+            assert!(
+                !self.core.is_empty(),
+                "the last one is told when all is gone"
+            );
+        }
+    }
+
+    /// What has to hold after each turn.
+    pub fn check(&self) {
+        let core = &self.core;
+        for agent in self.agents.values() {
+            let waits = !agent.gone && agent.reply.is_none();
+            let budget = match &agent.request {
+                Request::Detach { budget, .. }
+                | Request::Unserve { budget, .. }
+                | Request::Attach { budget, .. }
+                | Request::Serve { budget, .. }
+                | Request::Export { budget, .. }
+                | Request::Limit { budget, .. }
+                | Request::Inspect { budget, .. } => *budget,
+                _ => Duration::from_secs(5),
+            };
+            assert!(!waits || self.now < agent.asked + budget, "{agent:?}");
+        }
+        let in_cell = core.volumes.values().filter(|held| held.is_in_cell());
+        let volumes = in_cell.filter_map(|held| held.leaving);
+        let servers = core.servers.iter().filter(|servers| !servers.is_halted());
+        let servers = servers.filter_map(|servers| Some(servers.leaving?.1));
+        if volumes.chain(servers).any(|kill_at| kill_at <= self.now) {
+            // Where something was not told to end yet, the next turn comes at once.
+            let ends = self.cell.as_ref().is_none_or(|cell| cell.killed)
+                || core.due().is_some_and(|due| due <= self.now);
+            assert!(ends, "what is to end does not: {core:?}");
+        }
+        if core.is_empty() && core.idle_until.is_none() {
+            assert!(self.retired, "the last member has left");
+        }
+        for (mounter, resource) in &self.mounts {
+            let held = core.volumes.get(resource);
+            let loose = held.is_some_and(|held| held.phase == Phase::Loose(*mounter));
+            assert!(loose, "the mount of {resource} is forgotten");
+        }
+        for resource in self.repairs.keys() {
+            let held = core.volumes.get(resource);
+            let repaired = held.is_some_and(|held| matches!(held.phase, Phase::Repairing(_)));
+            assert!(repaired, "the repair of {resource} is forgotten");
+        }
+        if self.cell.is_some() != core.cell.is_some() {
+            panic!("the cell is forgotten");
+        }
+        let watched = core.watched().into_iter().map(|member| member.resource);
+        assert_eq!(self.watched, watched.collect::<Vec<_>>(), "the guard's");
+    }
+}
