@@ -238,13 +238,17 @@ impl Core {
         out: &mut Effects,
     ) {
         let waits = |held: &&mut Held| held.phase == Phase::Mounting(mounter);
-        match self.volumes.values_mut().find(waits) {
-            Some(held) => held.mounted(mounter, outcome, now, (&mut self.mounters, out)),
-            // Nobody waits for it any more.
-            None if matches!(outcome, Ok(Mounted::Done(_))) => {
-                out.push(Effect::DropMount(mounter));
+        if let Some(held) = self.volumes.values_mut().find(waits) {
+            if held.leaving.is_none() {
+                held.mounted(mounter, outcome, now, (&mut self.mounters, out));
+                return;
             }
-            None => {}
+            // The child was killed, and was faster: nothing is begun any more.
+            held.phase = Phase::Failed(Cause::Failed, "stopped".to_owned());
+        }
+        // Nobody waits for it any more.
+        if matches!(outcome, Ok(Mounted::Done(_))) {
+            out.push(Effect::DropMount(mounter));
         }
     }
 

@@ -273,6 +273,8 @@ impl Held {
         }
         self.repaired = Some(stage);
         self.phase = match outcome {
+            // Nothing is begun any more.
+            _ if self.leaving.is_some() => Phase::Failed(Cause::Failed, "stopped".to_owned()),
             Ok(Decision::Attach | Decision::Run(..)) => self.mount_repaired(mounters, out),
             Ok(Decision::Wait(why)) => self.wait(why, now),
             Ok(Decision::Block(why) | Decision::Leave(why)) => {

@@ -31,6 +31,8 @@ enum Step {
     Groups(bool),
     Refuse(bool),
     Pass(u64),
+    /// So many of the next events come in one turn.
+    Together(usize),
     Shutdown,
 }
 
@@ -63,6 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::Groups),
         2 => prop::bool::weighted(0.3).prop_map(Step::Refuse),
         5 => (0..15u64).prop_map(Step::Pass),
+        5 => (1..4usize).prop_map(Step::Together),
         1 => prop::bool::weighted(0.2).prop_map(|down| {
             if down { Step::Shutdown } else { Step::Pass(1) }
         }),
@@ -236,6 +239,7 @@ fn take(world: &mut World, degraded: &mut Degraded, step: Step) {
         }
         Step::Refuse(refuses) => world.refuses = refuses,
         Step::Pass(seconds) => world.pass(Duration::from_secs(seconds)),
+        Step::Together(more) => world.more = more,
         Step::Shutdown => world.tell(Event::Shutdown),
         _ => {}
     }
@@ -258,8 +262,7 @@ fn lose_cell(world: &mut World) {
 
 /// What was killed dies, and the node goes down: all agents are told or hung up on, and the keeper ends.
 fn end(world: &mut World) {
-    world.groups = (true, true);
-    world.refuses = false;
+    (world.groups, world.refuses, world.more) = ((true, true), false, 0);
     world.tell(Event::Shutdown);
     for _ in 0..200 {
         if world.core.is_over() {

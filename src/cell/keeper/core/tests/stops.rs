@@ -104,6 +104,42 @@ fn a_killed_child_is_waited_for_before_a_stop_is_answered() {
 }
 
 #[test]
+fn what_is_being_stopped_is_neither_repaired_nor_mounted_again() {
+    for outcome in [
+        damaged("one"),
+        Mounted::BeingChecked("b".to_owned()),
+        found("one"),
+    ] {
+        let mut world = World::new();
+        world.ask(attach("one"));
+        let mounter = world.mounter("one");
+        let stop = world.ask(detach("one"));
+        world.take_done();
+        // It was faster than its end.
+        let mounts = matches!(outcome, Mounted::Done(_));
+        world.mount_ends(mounter, Ok(outcome));
+        let done = world.take_done();
+        let expected = ["drop mount", "retire", "reply"];
+        assert_eq!(done, expected[usize::from(!mounts)..]);
+        world.mounter_dies(mounter);
+        assert_eq!(*condition(world.reply(stop).unwrap()), Condition::Absent);
+    }
+}
+
+#[test]
+fn a_repair_that_ends_when_it_is_to_be_cut_off_leads_to_nothing() {
+    let mut world = World::new();
+    world.ask(attach("one"));
+    world.mounted("one", damaged("one"));
+    world.take_done();
+    world.more = 1;
+    world.tell(Event::Shutdown);
+    world.repair_ends("one", Ok(Decision::Attach));
+    assert_eq!(world.take_done(), ["retire"]);
+    assert!(world.core.is_over());
+}
+
+#[test]
 fn a_keeper_does_not_wait_for_children_that_nobody_wants_to_know_of() {
     let mut world = World::new();
     world.ask(attach("one"));

@@ -59,6 +59,10 @@ pub struct World {
     /// Who is watched by the guard.
     pub watched: Vec<String>,
     pub retired: bool,
+    /// Whether nobody was a member any more when agents were told.
+    is_last: bool,
+    /// How many events come before the next turn, beside its own.
+    pub more: usize,
     pub log: Vec<(Level, String)>,
     /// All that was done since the last look, in a word each.
     pub done: Vec<String>,
@@ -83,6 +87,8 @@ impl World {
             cleaned: Vec::new(),
             watched: Vec::new(),
             retired: false,
+            is_last: false,
+            more: 0,
             log: Vec::new(),
             done: Vec::new(),
         }
@@ -104,14 +110,18 @@ impl World {
         told
     }
 
-    /// Something happens, and the keeper has its turn.
+    /// Something happens, and the keeper has its turn, unless more is to happen before it.
     pub fn tell(&mut self, event: Event) {
         self.act(|core, now, effects| core.on(event, now, effects));
-        self.turn();
+        match self.more {
+            0 => self.turn(),
+            _ => self.more -= 1,
+        }
     }
 
     /// The rest of a turn of the keeper's loop.
     pub fn turn(&mut self) {
+        self.more = 0;
         let (made, settled) = self.groups;
         self.act(|core, now, effects| core.on(Event::Groups { made, settled }, now, effects));
         let mut rounds = 0;
@@ -119,6 +129,7 @@ impl World {
             rounds += 1;
             assert!(rounds < 20, "it does not settle");
         }
+        self.is_last = self.core.is_empty();
         self.act(Core::answer);
         if !self.hang_up() {
             self.check();
@@ -200,6 +211,7 @@ impl World {
 
     /// An agent asks for this, and is answered at once.
     pub fn answer_to(&mut self, request: Request) -> Reply {
+        self.more = 0;
         let client = self.ask(request);
         self.reply(client).cloned().expect("an answer at once")
     }
@@ -477,6 +489,14 @@ impl World {
                 | Effect::Admit { .. }
         );
         assert!(!(self.retired && begins), "{word}, on its way out");
+        let resource = match effect {
+            Effect::Mount { member, .. } => Some(&member.resource),
+            Effect::Repair(treatment) => Some(&treatment.resource),
+            _ => None,
+        };
+        let held = resource.and_then(|resource| self.core.volumes.get(resource));
+        let leaves = held.is_some_and(|held| held.leaving.is_some());
+        assert!(!leaves, "{word}, which is being stopped");
         self.done.push(word);
     }
 
@@ -515,10 +535,7 @@ impl World {
         );
         if let Some(cell) = &self.cell {
             assert!(!cell.attached.contains(&directory(resource)));
-            assert!(
-                !self.core.is_empty(),
-                "the last one is told when all is gone"
-            );
+            assert!(!self.is_last, "the last one is told when all is gone");
         }
     }
 
