@@ -2,6 +2,7 @@
 
 mod cell;
 mod property;
+mod pure;
 mod servers;
 mod stops;
 mod volumes;
