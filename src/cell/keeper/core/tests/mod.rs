@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::cell::cgroup::Limits;
-use crate::cell::order::{self, Order};
+use crate::cell::init::order::{self, Order};
 use crate::cell::protocol::{Condition, Exported, Request, Volume};
 use crate::cell::service::{ServerSpec, SmbShare};
 use crate::plan::repair::{Decision, FsKind, Policy, Stage};
@@ -53,7 +53,7 @@ fn volume(resource: &str) -> Volume {
         device: format!("/dev/{resource}"),
         directory: directory(resource),
         fstype: None,
-        options: String::new(),
+        options: String::new().try_into().unwrap(),
         repair: Policy::Preen,
         export: Exported::default(),
     }
