@@ -15,6 +15,7 @@ mod mounting;
 mod names;
 pub mod repair;
 mod report;
+pub mod rules;
 pub mod sentinel;
 mod start;
 

@@ -8,7 +8,7 @@ use super::event::ClientId;
 use super::mount::{Errand, MounterId};
 use crate::cell::cgroup::Limits;
 use crate::cell::init::order::Order;
-use crate::cell::keeper::gate::rules::Rules;
+use crate::cell::keeper::rules::Rules;
 use crate::cell::protocol::{Reply, Volume};
 use crate::cell::service::ServerSpec;
 use crate::cluster::complaint::Member;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::effect::{Effect, Effects};
-use crate::cell::keeper::gate::rules::Rules;
+use crate::cell::keeper::rules::Rules;
 use crate::cell::protocol::Cause;
 use crate::cell::service::{Own, ServerSpec};
 

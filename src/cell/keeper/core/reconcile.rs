@@ -10,7 +10,7 @@ use super::gate::Standing;
 use super::servers::Home;
 use super::volume::{Held, Phase};
 use crate::cell::init::order::Order;
-use crate::cell::keeper::gate::rules::Rules;
+use crate::cell::keeper::rules::Rules;
 use crate::cell::protocol::{Cause, Condition};
 use crate::cell::service::Export;
 use crate::cluster::complaint::Member;

@@ -1,14 +1,12 @@
 //! The keeper's work on what the cell's network lets in: one run of `nft` in a child for each change.
 
-pub mod rules;
-
 use std::io;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
 use crate::cell::keeper::core::Admission;
-use crate::cell::keeper::gate::rules::{Rules, SETTINGS};
+use crate::cell::keeper::rules::{Rules, SETTINGS};
 use crate::cell::network;
 use crate::cell::protocol::Cause;
 use crate::runtime::job::Job;
