@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use self::ending::Ending;
 #[cfg(test)]
 pub(super) use self::ending::{IDLE as ENDING_IDLE, LIMIT as ENDING_LIMIT};
+use self::rivals::Dispute;
 use self::searches::{Need, concluded};
 use super::LOCK_PAUSE;
 use super::claim::{Claim, text};
@@ -62,9 +63,8 @@ pub(super) struct Router {
     /// When a cell is to be queried, and which one was last.
     cell_at: Instant,
     cell: Option<String>,
-    /// Resources that another node routes for too, and whether the cluster was asked which of the two
-    /// should.
-    disputes: BTreeMap<String, bool>,
+    /// Resources that another node routes for too.
+    disputes: BTreeMap<String, Dispute>,
     /// Resources that route to a node which does not have the cell any more, while another one has: that node.
     moved: BTreeMap<String, String>,
     /// The changes that were begun, by their resources.
@@ -125,11 +125,11 @@ impl Router {
                 self.searches.entry(need).or_insert(search);
             }
         }
-        self.disputes.retain(|name, _| records.contains_key(name));
         let on = |name: &String| match records.get(name).map(|r| &r.role) {
             Some(Role::Router(path)) => Some(&path.node),
             _ => None,
         };
+        self.disputes.retain(|name, _| on(name).is_some());
         self.moved.retain(|name, node| on(name) == Some(&*node));
     }
 
@@ -221,9 +221,9 @@ impl Router {
             .collect();
         if self.query_at <= now {
             self.query_at = now
-                + match self.disputes.values().all(|asked| *asked) {
-                    true => RIVALS,
-                    false => RIVALS_LIVELY,
+                + match self.disputes.values().any(|d| *d == Dispute::Suspected) {
+                    true => RIVALS_LIVELY,
+                    false => RIVALS,
                 };
             let nodes = routed(records).map(|(_, _, path)| path.node.clone());
             queries.extend(nodes.map(Attribute::Router));

@@ -10,6 +10,17 @@ use crate::plan::detour::step::{Change, Effect, Outcome};
 use crate::plan::detour::view::NodeView;
 use crate::plan::vip::record::{Record, Role};
 
+/// How far a dispute with another router has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dispute {
+    /// Another node has claimed the VIP once: it may be just a change of routers.
+    Suspected,
+    /// The cluster is asked which of the two should route.
+    Asked,
+    /// It was this one. If the dispute lasts, the cluster is asked again: it may have changed its mind.
+    Meant,
+}
+
 impl Router {
     /// Takes note of what the others say that they route to `node`. The cluster is asked for resources of this node
     /// that another one routes for just as well: it knows which of the two should.
@@ -33,16 +44,22 @@ impl Router {
                     // Clients that went by the other one have to be told.
                     effects.push(Effect::Announce(vip));
                 }
-            } else if let Some(asked) = self.disputes.get_mut(name) {
-                if std::mem::replace(asked, true) {
-                    continue;
-                }
-                // Twice in a row: it is not just a change of routers.
-                let text = format!("{vip}: another node routes for it to {node} too");
-                effects.extend([Effect::warning(text), Effect::Locate(name.clone())]);
-            } else {
-                self.disputes.insert(name.clone(), false);
+                continue;
             }
+            let dispute = self.disputes.get(name).copied();
+            if dispute == Some(Dispute::Suspected) {
+                let text = format!("{vip}: another node routes for it to {node} too");
+                effects.push(Effect::warning(text));
+            }
+            let next = match dispute {
+                None => Dispute::Suspected,
+                Some(Dispute::Asked) => continue,
+                Some(Dispute::Suspected | Dispute::Meant) => {
+                    effects.push(Effect::Locate(name.clone()));
+                    Dispute::Asked
+                }
+            };
+            self.disputes.insert(name.clone(), next);
         }
     }
 
@@ -55,21 +72,22 @@ impl Router {
         effects: &mut Vec<Effect>,
     ) {
         let meant = view.node.as_ref().is_some_and(|me| nodes.contains(me));
-        let (Some(record), Some(asked)) = (records.get(name), self.disputes.get_mut(name)) else {
+        let (Some(record), Some(dispute)) = (records.get(name), self.disputes.get_mut(name)) else {
             return;
         };
         if nodes.is_empty() || !matches!(record.role, Role::Router(_)) {
             // It is on its way somewhere: the next answer may tell.
-            *asked = false;
+            *dispute = Dispute::Suspected;
             return;
         }
         if meant {
+            *dispute = Dispute::Meant;
             effects.push(Effect::Announce(record.spec.vip));
             return;
         }
         if self.pending.contains_key(name) {
             // The cluster is asked again.
-            *asked = false;
+            *dispute = Dispute::Suspected;
             return;
         }
         let step = Step::Withdraw(record.spec.vip, nodes.join(", "));
@@ -91,8 +109,8 @@ impl Router {
         match outcome {
             Outcome::Busy => {
                 // The cluster is asked again.
-                if let Some(asked) = self.disputes.get_mut(name) {
-                    *asked = false;
+                if let Some(dispute) = self.disputes.get_mut(name) {
+                    *dispute = Dispute::Suspected;
                 }
                 return;
             }

@@ -41,6 +41,29 @@ fn of_two_routers_the_one_withdraws_that_the_cluster_does_not_mean() {
 }
 
 #[test]
+fn a_dispute_that_lasts_is_taken_to_the_cluster_again() {
+    let routes = Attribute::Router("n1".into());
+    let mut node = disputed();
+    located(&mut node, &["n2"]);
+    node.take();
+    // The cluster has it elsewhere by now, without this node having been told.
+    node.attribute(routes.clone(), &[("n3", &claim("n3"))]);
+    assert_eq!(node.take(), [Effect::Locate(RESOURCE.into())]);
+    located(&mut node, &["n3"]);
+    assert!(matches!(&node.changes()[..], [(_, Change::Clear { .. })]));
+    // Nor is one that was stopped meanwhile taken for one that is meant.
+    let mut node = disputed();
+    located(&mut node, &["n2"]);
+    node.put(RESOURCE, record(Role::Ending(path("n2", "n1"))));
+    node.put(RESOURCE, record(Role::Router(path("n2", "n1"))));
+    node.take();
+    node.attribute(routes.clone(), &[("n3", &claim("n3"))]);
+    assert_eq!(node.take(), [], "it may be a change of routers");
+    node.attribute(routes, &[("n3", &claim("n3"))]);
+    assert!(node.take().contains(&Effect::Locate(RESOURCE.into())));
+}
+
+#[test]
 fn a_router_that_could_not_withdraw_asks_the_cluster_again() {
     let again = |node: &mut Node| {
         node.take();
