@@ -4,8 +4,7 @@ use std::fmt::Display;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::event::ClientId;
-use super::mount::{Errand, MounterId};
+use super::terms::{ClientId, Errand, MounterId};
 use crate::cell::cgroup::Limits;
 use crate::cell::init::order::Order;
 use crate::cell::keeper::rules::Rules;

@@ -1,15 +1,10 @@
 //! What happens to a keeper: all that its decisions are made from.
 
-use super::gate::Admission;
-use super::mount::{Mounted, MounterId};
+use super::terms::{Admission, ClientId, Mounted, MounterId};
 use crate::cell::init::order;
 use crate::cell::protocol::{Cause, Request};
 use crate::cell::service::Own;
 use crate::plan::repair::{Decision, Stage};
-
-/// An agent's connection: never used for another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ClientId(pub u64);
 
 /// Something has happened.
 #[derive(Debug)]

@@ -2,28 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
 use super::effect::{Effect, Effects};
+use super::terms::Admission;
 use crate::cell::keeper::rules::Rules;
 use crate::cell::protocol::Cause;
 use crate::cell::service::{Own, ServerSpec};
 
 /// After this long, what did not work is tried again.
 const RETRY: Duration = Duration::from_secs(5);
-
-/// How a change has ended.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Admission {
-    /// It is in force.
-    Done,
-    /// It is, but connections are not limited: why not.
-    Unlimited(String),
-    /// `nft` did not end in time, which says nothing of what it would have done.
-    Late(String),
-    /// It can't be.
-    Failed(Cause, String),
-}
 
 /// What the cell lets in, and is going to.
 #[derive(Debug, Default)]

@@ -21,6 +21,7 @@ mod orders;
 mod reconcile;
 mod requests;
 mod servers;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod volume;
@@ -33,14 +34,13 @@ use crate::cell::protocol::{Cause, Reply};
 use crate::cluster::complaint::Member;
 use cell::Cell;
 pub use effect::{Effect, Effects, Level, Treatment};
-pub use event::{ClientId, Event};
-pub use gate::Admission;
+pub use event::Event;
 use gate::Gate;
 use mount::Mounters;
-pub use mount::{Defect, Errand, Examined, Found, Mounted, MounterId};
 use orders::Orders;
 use requests::Until;
 use servers::Servers;
+pub use terms::{Admission, ClientId, Defect, Errand, Examined, Found, Mounted, MounterId};
 use volume::{Held, Phase};
 
 /// How long a keeper without a member waits for the first one.

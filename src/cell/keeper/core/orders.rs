@@ -1,7 +1,7 @@
 //! The numbers of the orders given to PID 1.
 
 use super::effect::{Effect, Effects};
-use super::mount::MounterId;
+use super::terms::MounterId;
 use crate::cell::init::order::Order;
 
 /// Counts the orders: no number is used twice, in whichever cell.

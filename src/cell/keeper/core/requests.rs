@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::Core;
 use super::effect::{Effect, Effects};
-use super::event::ClientId;
 use super::servers::Servers;
+use super::terms::ClientId;
 use super::volume::{self, Held, Phase};
 use crate::cell::cgroup::Limits;
 use crate::cell::protocol::{Cause, Condition, Exported, Reply, Request, Volume};

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::cell::keeper::core::effect::{Effect, Effects, Treatment};
-use crate::cell::keeper::core::mount::{
-    Defect, Errand, Examined, Found, Mounted, MounterId, Mounters,
-};
+use crate::cell::keeper::core::mount::Mounters;
+use crate::cell::keeper::core::terms::{Defect, Errand, Examined, Found, Mounted, MounterId};
 use crate::cell::protocol::{Cause, Condition, Exported, Volume};
 use crate::cell::service::Export;
 use crate::cluster::complaint::Member;

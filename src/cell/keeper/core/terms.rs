@@ -1,0 +1,99 @@
+//! What events and effects speak of.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cell::protocol::Cause;
+use crate::cell::service::XfsIdentity;
+use crate::plan::repair::{Finding, FsKind};
+
+/// An agent's connection: never used for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClientId(pub u64);
+
+/// What a child is to do with a file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Errand {
+    /// Mount it.
+    Mount,
+    /// Mount it after a repair: what its superblock says of damage was before.
+    MountRepaired,
+    /// See whether anybody is at the check that its multiple-mount protection tells of, then mount it.
+    Watch,
+    /// See whether its device can be read: its repair has failed, for this reason.
+    Look(String),
+}
+
+/// A block device with a file system on it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Found {
+    /// The device's node.
+    pub path: PathBuf,
+    /// For XFS, what its handles are made of.
+    pub xfs: Option<XfsIdentity>,
+}
+
+/// What a child that mounts has come to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Mounted {
+    /// The mount of this block device comes along.
+    Done(Found),
+    /// It is not sound, or at least can't be mounted.
+    Unsound {
+        /// The device's node.
+        path: PathBuf,
+        /// The file system's type.
+        kind: FsKind,
+        /// Whether it has multiple-mount protection.
+        mmp: bool,
+        /// What is wrong.
+        defect: Defect,
+    },
+    /// Its multiple-mount protection says that it is being checked, on a node that can't be at it: that takes a
+    /// while to verify.
+    BeingChecked(String),
+    /// It stays as its repair has left it, for this reason: its device can be read, or can't.
+    Unmended(String, bool),
+    /// Another node has it.
+    Elsewhere(String),
+    /// It can't be attached at all.
+    Refused(Cause, String),
+}
+
+/// What is wrong with a file system.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Defect {
+    /// Its superblock says that it is damaged.
+    Noted,
+    /// Its check was cut off, on the node of this name.
+    CutOff(String),
+    /// It can't be mounted.
+    Unmountable(Examined),
+}
+
+/// What a failed mount has come to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Examined {
+    /// What it proves.
+    pub finding: Finding,
+    /// The kernel's reason.
+    pub said: String,
+}
+
+/// The number of a child that mounts: never used for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MounterId(pub u64);
+
+/// How a change of what the cell lets in has ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Admission {
+    /// It is in force.
+    Done,
+    /// It is, but connections are not limited: why not.
+    Unlimited(String),
+    /// `nft` did not end in time, which says nothing of what it would have done.
+    Late(String),
+    /// It can't be.
+    Failed(Cause, String),
+}
