@@ -1,4 +1,4 @@
-//! What agents ask for, and when they are answered.
+//! What agents ask for, and what they wait for then.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -296,3 +296,102 @@ fn a_cell_has_the_servers_of_one_resource() {
     let text = "the cell already has the servers of alpha: stop them first";
     assert_eq!(refusal(&reply), (Cause::Failed, text));
 }
+
+#[test]
+fn a_new_cell_lets_nobody_in_until_it_is_told_to() {
+    let mut world = serving();
+    world.cell_dies();
+    world.ask(unserve());
+    world.attach("one");
+    world.take_done();
+    world.ask(serve(None));
+    assert_eq!(world.take_done(), ["admit", "settle"]);
+}
+
+#[test]
+fn a_child_that_changes_what_is_let_in_ends_with_its_cell() {
+    let mut world = World::new();
+    world.attach("one");
+    world.ask(serve(None));
+    assert!(world.admitting);
+    world.cell_dies();
+    world.ask(unserve());
+    world.attach("one");
+    world.ask(serve(None));
+    assert!(world.admitting, "of the new cell");
+}
+
+/// Has a file system attached that is exported, beside servers that run: who asked for it.
+fn attach_exported(world: &mut World) -> ClientId {
+    let mut wanted = volume("two");
+    wanted.export = exported("two");
+    let client = world.ask(Request::Attach {
+        member: member("two"),
+        volume: wanted,
+        budget: BUDGET,
+    });
+    world.mounted("two", found("two"));
+    world.obey(Ok(vec![]));
+    assert_eq!(world.condition("two"), Condition::Running);
+    client
+}
+
+#[test]
+fn a_start_is_answered_when_the_servers_that_run_have_taken_it_up() {
+    let mut world = serving();
+    let start = attach_exported(&mut world);
+    while world.admitting || !world.cell.as_ref().unwrap().orders.is_empty() {
+        assert_eq!(world.reply(start), None, "they are not asked for it yet");
+        match world.admitting {
+            true => world.admitted(Admission::Done),
+            false => drop(world.obey(Ok(vec![]))),
+        }
+    }
+    let reply = world.reply(start).unwrap();
+    assert_eq!(*condition(reply), Condition::Running);
+}
+
+#[test]
+fn a_start_does_not_fail_because_servers_are_slow() {
+    let mut world = serving();
+    let start = attach_exported(&mut world);
+    world.pass(BUDGET);
+    let reply = world.reply(start).unwrap();
+    assert_eq!(*condition(reply), Condition::Running);
+}
+
+#[test]
+fn what_could_not_be_let_in_is_tried_again_for_who_asks_after_a_while() {
+    let mut world = serving();
+    world.ask(export("one"));
+    let failed = Admission::Failed(Cause::Failed, "nft: busy".to_owned());
+    world.admitted(failed);
+    world.obey_all();
+    let degraded = Condition::Degraded("nft: busy".to_owned());
+    world.take_done();
+    for resource in ["one", "alpha"] {
+        assert_eq!(world.condition(resource), degraded);
+    }
+    assert_eq!(world.take_done(), ["reply", "reply"], "not that often");
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.condition("one"), degraded);
+    assert_eq!(world.take_done(), ["admit", "reply"]);
+    world.admitted(Admission::Done);
+    assert_eq!(world.condition("one"), Condition::Running);
+}
+
+#[test]
+fn who_has_the_servers_asked_is_told_in_time_whatever_they_say() {
+    let mut world = serving();
+    world.ask(export("one"));
+    world.obey_all();
+    let client = world.ask(Request::Inspect {
+        resource: "alpha".to_owned(),
+        budget: BUDGET,
+    });
+    assert_eq!(world.take_done().last().unwrap(), "inspect");
+    assert_eq!(world.reply(client), None);
+    world.pass(BUDGET);
+    let reply = world.reply(client).unwrap();
+    assert_eq!(*condition(reply), Condition::Running);
+}

@@ -1,6 +1,7 @@
 //! A file system on its way into service, and kept from it.
 
 use super::*;
+use crate::plan::repair::Finding;
 
 #[test]
 fn a_file_system_is_mounted_then_attached_in_a_cell_then_answered_for() {
@@ -165,6 +166,46 @@ fn storage_that_fails_after_the_start_is_tried_again_ever_later_and_not_for_ever
         world.mounted("one", Mounted::Refused(Cause::Node, "gone".to_owned()));
     }
     assert_eq!(world.condition("one"), Condition::Failed("gone".to_owned()));
+}
+
+/// It can't be mounted for what is damaged.
+fn unmountable() -> Mounted {
+    Mounted::Unsound {
+        path: PathBuf::from("/dev/one"),
+        kind: FsKind::Ext4,
+        mmp: false,
+        defect: Defect::Unmountable(Examined {
+            finding: Finding::Damage { log: false },
+            said: "bad magic".to_owned(),
+        }),
+    }
+}
+
+#[test]
+fn what_can_not_be_mounted_after_its_repair_is_not_repaired_for_ever() {
+    let mut world = World::new();
+    world.ask(attach("one"));
+    world.mounted("one", unmountable());
+    world.repair_ends("one", Ok(Decision::Attach));
+    world.take_done();
+    world.mounted("one", unmountable());
+    assert_eq!(world.take_done(), [""; 0]);
+    let Condition::Degraded(why) = world.condition("one") else {
+        panic!("not kept");
+    };
+    assert!(why.starts_with("access blocked: "), "{why}");
+}
+
+#[test]
+fn storage_that_was_away_may_have_come_back_with_new_damage() {
+    let mut world = World::new();
+    world.ask(attach("one"));
+    world.mounted("one", unmountable());
+    world.repair_ends("one", Ok(Decision::Wait("gone".to_owned())));
+    world.pass(Duration::from_secs(5));
+    world.take_done();
+    world.mounted("one", unmountable());
+    assert_eq!(world.take_done(), ["repair one"]);
 }
 
 #[test]
