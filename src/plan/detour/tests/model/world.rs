@@ -227,6 +227,7 @@ impl World {
         let is_other =
             |(name, record): (&String, &Record)| name != instance && record.spec.vip == vip();
         let alone = !member.records.iter().any(is_other);
+        let withdraws = now.is_some_and(|record| matches!(record.role, Role::Router(_)));
         let after = match change {
             Change::Route { before, path } if now == Some(&before) && alone => {
                 assert!(!member.stopped, "routed again although it was stopped");
@@ -245,7 +246,7 @@ impl World {
             }
             _ => return Outcome::Stale,
         };
-        if self.by_hand == Some(n) && after.is_none() {
+        if self.by_hand == Some(n) && after.is_none() && withdraws {
             self.by_hand = None;
         }
         self.write(n, instance, after);
