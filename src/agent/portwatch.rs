@@ -14,9 +14,10 @@ use crate::portwatch::settings::{
     BALANCE, FAIL_AFTER, INTERVAL, PORTS, RECOVER_AFTER, SUBNETS, Settings, TARGETS,
 };
 use crate::portwatch::watch::conclusion::part_of;
-use crate::runtime::channel::{Channel, wait_readable};
+use crate::runtime::channel::Channel;
 use crate::runtime::daemon::{Call, kill, open_process, runs_this_program, start as start_daemon};
 use crate::sys::netlink::Socket;
+use crate::sys::poll::wait_readable;
 
 /// The agent.
 pub static AGENT: Agent = Agent {

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use super::network;
 use super::protocol::{self, KEEPER, Reply, Request};
-use crate::runtime::channel::{Channel, wait_readable};
+use crate::runtime::channel::Channel;
 use crate::runtime::daemon::{self, Call};
 use crate::runtime::paths::RUNTIME;
 use crate::sys::lock::{self, Lock};
+use crate::sys::poll::wait_readable;
 use crate::sys::{message, namespace};
 
 /// How long a keeper may take to answer what it can answer at once.

@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::Instant;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -21,6 +21,7 @@ use super::confine::{confine, restrict};
 use super::filter::{Filter, Refusals, handover};
 use super::service;
 use crate::sys::cgroup::{Entrance, set_oom_score};
+use crate::sys::poll::poll;
 use crate::sys::{command::command, keyring, message, namespace};
 use streams::Streams;
 use terminal::Terminal;
@@ -224,13 +225,6 @@ impl Running {
         fds.extend(self.terminal.iter().flat_map(Terminal::fds));
         fds.extend(self.streams.fds());
         let until = refusals.and_then(|refusals| refusals.waits_until(now));
-        let timeout = until.map_or(PollTimeout::NONE, |until| {
-            let left = until.saturating_duration_since(now).as_micros();
-            PollTimeout::try_from(left.div_ceil(1000)).unwrap_or(PollTimeout::MAX)
-        });
-        match poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-            Err(e) => Err(e.into()),
-        }
+        poll(&mut fds, until).map(drop)
     }
 }

@@ -11,7 +11,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -27,6 +26,7 @@ use super::{names, owner};
 use crate::log;
 use crate::runtime::channel::{Channel, Received};
 use crate::runtime::job::Job;
+use crate::runtime::poller::Poller;
 use crate::sys::{cgroup, keyring};
 use detaching::Detaching;
 use report::{report, report_panics};
@@ -39,6 +39,9 @@ mod running;
 /// Its end is that of one virtual server, so it comes after that of any server; but before the keeper's, which would
 /// have to find out.
 const OOM_SCORE: &CStr = c"-500";
+
+/// How often strays are looked for when servers are to end.
+const STRAY_PAUSE: Duration = Duration::from_millis(5);
 
 /// The whole life of a cell's PID 1; its result is its exit code.
 pub fn run(vserver: &str, channel: &Channel) -> i32 {
@@ -159,31 +162,24 @@ impl<'a> Init<'a> {
     }
 
     fn wait(&self) -> io::Result<()> {
-        let mut fds = vec![readable(self.channel), readable(&self.signals)];
-        fds.extend(self.tasks.iter().map(|t| readable(&t.job)));
-        let outputs = self.servers.iter().filter_map(|s| s.output.as_ref());
-        fds.extend(outputs.map(readable));
         let now = Instant::now();
-        let refusals = self.servers.iter().filter_map(|s| s.refusals.as_ref());
-        let asking = refusals.clone().filter_map(|refusals| refusals.fd(now));
-        fds.extend(asking.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        let waiting = refusals.filter_map(|refusals| refusals.waits_until(now));
-        let rereading = self.servers.iter().filter_map(Server::rereads_until);
-        let unborn = self.unborn.iter().map(Detaching::due);
-        let timeout = match (&self.halting, rereading.chain(waiting).chain(unborn).min()) {
-            // Strays are looked for at short intervals: they are nobody's children, so their end
-            // is told to nobody.
-            (Some(_), _) => PollTimeout::from(5_u8),
-            (None, Some(until)) => {
-                let left = until.saturating_duration_since(Instant::now()).as_micros();
-                PollTimeout::try_from(left.div_ceil(1000)).unwrap_or(PollTimeout::MAX)
+        let mut poller = Poller::default();
+        poller.read((), [self.channel.as_fd(), self.signals.as_fd()]);
+        poller.read((), self.tasks.iter().map(|task| task.job.as_fd()));
+        for server in &self.servers {
+            poller.read((), server.output.as_ref().map(AsFd::as_fd));
+            poller.until(server.rereads_until());
+            if let Some(refusals) = &server.refusals {
+                poller.read((), refusals.fd(now));
+                poller.until(refusals.waits_until(now));
             }
-            (None, None) => PollTimeout::NONE,
-        };
-        match poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-            Err(e) => Err(e.into()),
         }
+        poller.until(self.unborn.iter().map(Detaching::due));
+        if self.halting.is_some() {
+            // Strays are nobody's children, so their end is told to nobody.
+            poller.until([now + STRAY_PAUSE]);
+        }
+        poller.wait().map(drop)
     }
 
     fn obey(&mut self, number: u64, order: Order, fd: Option<OwnedFd>) -> io::Result<()> {
@@ -424,10 +420,6 @@ impl<'a> Init<'a> {
     fn report(&self, event: &Event) -> io::Result<()> {
         report(self.channel, event)
     }
-}
-
-fn readable(fd: &impl AsFd) -> PollFd<'_> {
-    PollFd::new(fd.as_fd(), PollFlags::POLLIN)
 }
 
 pub mod host_tree;

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use crate::sys::poll::poll;
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -38,11 +39,7 @@ impl Signals {
     /// The kernel's.
     pub fn wait(&self, patience: Duration) -> io::Result<Option<&'static str>> {
         let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
-        let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
-        match poll(&mut fds, patience) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(e) => return Err(e.into()),
-        }
+        poll(&mut fds, Some(Instant::now() + patience))?;
         let Some(info) = self.fd.read_signal()? else {
             return Ok(None);
         };

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::tool;
 use crate::log;
-use crate::runtime::channel::{Channel, wait_readable};
+use crate::runtime::channel::Channel;
 use crate::runtime::job;
+use crate::sys::poll::wait_readable;
 
 /// How long reporting one failure may take.
 const REPORT_LIMIT: Duration = Duration::from_secs(20);

@@ -20,6 +20,7 @@ use nix::sys::signalfd::SignalFd;
 
 use self::agents::CLIENTS;
 use self::endurance::Endurance;
+use self::sources::Source;
 use self::spare::Room;
 use self::take_over::{Sockets, take_over};
 use super::detour::{Detours, Hands};
@@ -215,7 +216,7 @@ impl Daemon {
         while self.ending.is_none() {
             let ready = self.wait()?;
             let now = Instant::now();
-            self.hear_kernel(ready, now)?;
+            self.hear_kernel(&ready, now)?;
             self.watch.tick(now);
             for question in self.watch.questions(now) {
                 // A port that can't send will have answers missing.
@@ -224,18 +225,18 @@ impl Daemon {
                 }
             }
             self.judge(now);
-            if ready.records {
+            if ready.contains(&Source::Records) {
                 self.act(Extent::Moves, place);
                 self.review = true;
             }
             self.do_what_is_due(now);
-            if ready.agents {
+            if ready.contains(&Source::Agents) {
                 self.hear_agents();
             }
             self.serve_detours(now);
             self.hear_cluster(now);
             self.answer_start(now)?;
-            if ready.signals {
+            if ready.contains(&Source::Signals) {
                 self.hear_signals();
             }
         }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use crate::sys::poll::wait_readable;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
@@ -172,24 +172,6 @@ impl Channel {
                 Received::Closed => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Received::Nothing => wait_readable(self, deadline)?,
             }
-        }
-    }
-}
-
-/// Waits until `fd` can be read.
-///
-/// # Errors
-/// `TimedOut` at `deadline`.
-pub fn wait_readable(fd: &impl AsFd, deadline: Instant) -> io::Result<()> {
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout =
-            PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], timeout) {
-            Ok(0) if Instant::now() >= deadline => return Err(io::ErrorKind::TimedOut.into()),
-            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
-            Ok(_) => return Ok(()),
-            Err(e) => return Err(e.into()),
         }
     }
 }

@@ -16,12 +16,13 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::channel::{Channel, wait_readable};
+use super::channel::Channel;
 use super::job;
 use crate::log;
 use crate::sys::cgroup;
 use crate::sys::command::command;
 use crate::sys::lock::{self, Lock};
+use crate::sys::poll::wait_readable;
 use crate::sys::{message, namespace};
 
 /// How long a killed daemon is waited for.

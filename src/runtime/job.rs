@@ -264,7 +264,7 @@ unsafe fn close_range(first: RawFd, last: RawFd) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::channel::wait_readable;
+    use crate::sys::poll::wait_readable;
     use std::time::{Duration, Instant};
 
     fn finish(job: &Job<u32>) -> io::Result<Outcome<u32>> {

@@ -84,8 +84,8 @@ mod tests {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
     use super::*;
-    use crate::runtime::channel::wait_readable;
     use crate::runtime::{daemon, job};
+    use crate::sys::poll::wait_readable;
 
     fn listener(dir: &Path, limit: usize) -> Listener {
         Listener::new(daemon::listen(&dir.join("sock")).unwrap(), limit)

@@ -5,3 +5,4 @@ pub mod daemon;
 pub mod job;
 pub mod listener;
 pub mod paths;
+pub mod poller;

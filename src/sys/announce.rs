@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 
 use self::frame::{
     ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, frames,
@@ -22,6 +22,7 @@ use self::frame::{
 use self::heard::claimant;
 pub use self::question::{Answer, Ear, Question};
 use crate::sys::message;
+use crate::sys::poll::poll;
 use crate::types::Mac;
 
 /// When probes are sent, counted from the start. Answers on a local network take a fraction of a
@@ -305,13 +306,8 @@ fn hear(
 /// The next frame within `wait`; a longer one is cut off, and believed by nobody.
 fn receive(socket: &OwnedFd, wait: Duration) -> io::Result<Option<Vec<u8>>> {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    // Rounded up, so that the end of the wait is not spun towards.
-    let milliseconds = wait.as_micros().div_ceil(1000);
-    let timeout = PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX);
-    match poll(&mut fds, timeout) {
-        Ok(0) | Err(Errno::EINTR) => return Ok(None),
-        Ok(_) => {}
-        Err(e) => return Err(e.into()),
+    if poll(&mut fds, Some(Instant::now() + wait))? == 0 {
+        return Ok(None);
     }
     let mut frame = vec![0; FRAME];
     // SAFETY: the buffer is valid for the length given.

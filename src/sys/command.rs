@@ -9,7 +9,8 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use crate::sys::poll;
+use nix::poll::{PollFd, PollFlags};
 
 /// What is kept of each of a program's output streams; the rest is read and thrown away, and the output counts as
 /// cut.
@@ -197,22 +198,11 @@ fn converse(child: &mut Child, mut input: &[u8], deadline: Instant) -> io::Resul
     }
 }
 
-fn wait(fds: &mut [PollFd], deadline: Instant) -> io::Result<()> {
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "not finished in time",
-            ));
-        }
-        let timeout = PollTimeout::try_from(left.as_millis().max(1)).unwrap_or(PollTimeout::MAX);
-        match poll(fds, timeout) {
-            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
-            Ok(_) => return Ok(()),
-            Err(e) => return Err(e.into()),
-        }
-    }
+fn wait(fds: &mut [PollFd<'_>], deadline: Instant) -> io::Result<()> {
+    poll::wait(fds, deadline).map_err(|e| match e.kind() {
+        io::ErrorKind::TimedOut => io::Error::new(e.kind(), "not finished in time"),
+        _ => e,
+    })
 }
 
 fn feed(pipe: &mut Option<impl Write>, input: &mut &[u8]) -> io::Result<()> {

@@ -16,6 +16,7 @@ pub mod mountinfo;
 pub mod namespace;
 pub mod netlink;
 pub mod nft;
+pub mod poll;
 pub mod process;
 pub mod processor;
 pub mod program;

@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 use nix::sched::{CloneFlags, setns};
 
 use crate::sys::message;
+use crate::sys::poll::is_ready;
 
 /// Runs `work` in the network namespace that `namespace` stands for: a descriptor of the namespace
 /// itself or a pidfd of a process in it. The calling thread is back where it was when this returns,
@@ -58,8 +59,7 @@ pub fn open_process(pid: i32) -> io::Result<OwnedFd> {
 /// Whether the process of a pidfd has not ended yet. One that only waits to be reaped has.
 pub fn is_alive(process: BorrowedFd<'_>) -> bool {
     // A pidfd becomes readable when its process ends. A signal 0 would still reach a zombie.
-    let mut fds = [PollFd::new(process, PollFlags::POLLIN)];
-    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))
+    !is_ready(process, PollFlags::POLLIN)
 }
 
 /// Kills the process of a pidfd.

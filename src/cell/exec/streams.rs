@@ -17,6 +17,7 @@ use rustix::stdio::{stderr, stdin, stdout};
 use rustix::termios::isatty;
 
 use crate::sys::message;
+use crate::sys::poll::is_ready;
 
 /// Bytes that are read at a time.
 const PIECE: usize = 1 << 16;
@@ -225,12 +226,6 @@ fn is_file(fd: BorrowedFd<'_>) -> io::Result<bool> {
 fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> io::Result<bool> {
     let (one, other) = (fstat(one)?, fstat(other)?);
     Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
-}
-
-/// Whether something can be done at once.
-pub fn is_ready(fd: BorrowedFd<'_>, what: PollFlags) -> bool {
-    let mut fds = [PollFd::new(fd, what)];
-    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
 }
 
 /// Writes all of it, however long the caller has it wait.

@@ -13,7 +13,8 @@ use rustix::pty::OpenptFlags;
 use rustix::stdio::{stderr, stdin, stdout};
 use rustix::termios::{self, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios};
 
-use super::streams::{is_ready, write_all};
+use super::streams::write_all;
+use crate::sys::poll::is_ready;
 
 /// Bytes that are read at a time.
 const PIECE: usize = 4096;

@@ -4,11 +4,12 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 
 use crate::cell::init::order::Event;
 use crate::log;
 use crate::runtime::channel::Channel;
+use crate::sys::poll::poll;
 
 /// The logs of the host are out of reach in a cell, so the keeper is told. (It hears of the end of a child whose
 /// work was not done, and of what that was.)
@@ -26,6 +27,9 @@ pub fn report_panics(channel: &Channel) {
     }));
 }
 
+/// How long PID 1 waits for the keeper at a time.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// Reports what the keeper has to know. It reads quickly; should it not, PID 1 waits for it.
 ///
 /// # Errors
@@ -36,7 +40,7 @@ pub fn report(channel: &Channel, event: &Event) -> io::Result<()> {
         match channel.send(event, None) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
                 let mut fds = [PollFd::new(channel.as_fd(), PollFlags::POLLOUT)];
-                let _ = poll(&mut fds, PollTimeout::from(10_u8));
+                let _ = poll(&mut fds, Some(Instant::now() + PAUSE));
             }
             other => return other,
         }

@@ -18,11 +18,11 @@ use super::host_tree::HostTrees;
 use super::owners::Owners;
 use crate::cell::tree::{MERGED, enter, make_directory, relative};
 use crate::log;
-use crate::runtime::channel::wait_readable;
 use crate::runtime::job::Job;
 use crate::runtime::paths::RUNTIME;
 use crate::runtime::paths::RUNTIME_IN_CELL;
 use crate::sys::mount::{self, Room};
+use crate::sys::poll::wait_readable;
 
 /// Where the cell's state directory, which lies on its home file system, is seen inside.
 pub const STATE_DIRECTORY: &str = "/var/lib/berth";

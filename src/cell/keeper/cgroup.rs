@@ -308,7 +308,8 @@ impl Cgroup {
 impl Keeper {
     /// Goes on with the groups, and tells what the cell lacks.
     pub(super) fn arrange_cgroup(&mut self) {
-        self.leftover.extend(self.cgroup.advance(&[self.guard.pid]));
+        self.leftover
+            .extend(self.cgroup.advance(&[self.sentinel.pid]));
         self.cgroup.hear(Instant::now());
         self.tell(Event::Groups {
             made: self.cgroup.is_made(),

@@ -112,11 +112,11 @@ impl Keeper {
             Effect::Report { members, why } => self.report(members, why),
             Effect::CleanUp(member) => self.in_child(move || complaint::clean_up(&member)),
             Effect::CleanUpLater(member) => self.clean_up_later(member),
-            Effect::Watch(members) => self.guard.watch(members),
+            Effect::Watch(members) => self.sentinel.watch(members),
             Effect::Retire => {
                 start::forget_socket(&self.vserver);
                 self.listener = None;
-                self.guard.dismiss();
+                self.sentinel.dismiss();
             }
             Effect::Log(level, line) => say(level, &line),
         }

@@ -24,7 +24,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 
@@ -37,11 +36,15 @@ use crate::log;
 use crate::runtime::channel::{Channel, Received};
 use crate::runtime::job::{self, Job};
 use crate::runtime::listener::Listener;
+use crate::runtime::poller::Poller;
 use crate::sys::announce::repeat::Announcing;
 use cell::Cell;
 use cgroup::Cgroup;
 use names::Names;
 pub use start::main;
+
+/// How often children that were killed are looked after.
+const LEFTOVER_PAUSE: Duration = Duration::from_millis(50);
 
 /// An agent's connection.
 struct Client {
@@ -55,7 +58,7 @@ struct Keeper {
     core: Core,
     listener: Option<Listener>,
     signals: SignalFd,
-    guard: Sentinel,
+    sentinel: Sentinel,
     clients: BTreeMap<ClientId, Client>,
     /// The number of the last client.
     last_client: u64,
@@ -116,57 +119,40 @@ impl Keeper {
     }
 
     fn wait(&self) -> io::Result<()> {
-        let mut fds = vec![readable(&self.signals)];
+        let now = Instant::now();
+        let mut poller = Poller::default();
+        poller.read((), [self.signals.as_fd()]);
         if !self.core.is_ending() {
-            // Readable when the guard has died.
-            fds.push(readable(&self.guard.channel));
+            // Readable when the sentinel has died.
+            poller.read((), [self.sentinel.channel.as_fd()]);
         }
-        let listener = self.listener.as_ref();
-        let listener = listener.and_then(|listener| listener.fd(self.clients.len()));
-        fds.extend(listener.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        fds.extend(self.clients.values().map(|c| readable(&c.channel)));
-        fds.extend(self.reports.iter().map(readable));
+        if let Some(listener) = &self.listener {
+            poller.read((), listener.fd(self.clients.len()));
+            poller.until(listener.next());
+        }
+        poller.read((), self.clients.values().map(|c| c.channel.as_fd()));
+        poller.read((), self.reports.iter().map(AsFd::as_fd));
         // Where it goes on from that takes the groups.
         if self.cgroup.is_made() {
-            fds.extend(self.mounting.values().map(readable));
+            poller.read((), self.mounting.values().map(AsFd::as_fd));
         }
-        let repairs = self.repairs.values().flat_map(Repair::fds);
-        fds.extend(repairs.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        let cgroup = self.cgroup.fd();
-        fds.extend(cgroup.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        let events = self.cgroup.events(Instant::now());
-        fds.extend(events.map(|fd| PollFd::new(fd, PollFlags::POLLPRI)));
-        fds.extend(self.admission.iter().map(readable));
+        poller.read((), self.repairs.values().flat_map(Repair::fds));
+        poller.until(self.repairs.values().filter_map(Repair::deadline));
+        poller.read((), self.cgroup.fd());
+        poller.exceptional((), self.cgroup.events(now));
+        poller.until(self.cgroup.due(now));
+        poller.read((), self.admission.iter().map(AsFd::as_fd));
         if let Some(cell) = &self.cell {
-            fds.push(PollFd::new(cell.channel(), PollFlags::POLLIN));
-            fds.push(PollFd::new(cell.process(), PollFlags::POLLIN));
-            let names = self.names.fd();
-            fds.extend(names.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            poller.read((), [cell.channel(), cell.process()]);
+            poller.read((), self.names.fd());
         }
-        match poll(&mut fds, self.timeout()) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-            Err(e) => Err(e.into()),
+        poller.until(self.core.due());
+        poller.until(self.announcing.next());
+        if !(self.leftover.is_empty() && self.mounters.is_empty()) {
+            // Children that were killed are looked after now and then.
+            poller.until([now + LEFTOVER_PAUSE]);
         }
-    }
-
-    /// Until the next thing that happens by time alone.
-    fn timeout(&self) -> PollTimeout {
-        // Children that were killed are looked after now and then.
-        let leftover = !(self.leftover.is_empty() && self.mounters.is_empty());
-        let leftover = leftover.then(|| Instant::now() + Duration::from_millis(50));
-        let next = self
-            .core
-            .due()
-            .into_iter()
-            .chain(self.repairs.values().filter_map(Repair::deadline))
-            .chain(self.announcing.next())
-            .chain(self.listener.as_ref().and_then(Listener::next))
-            .chain(self.cgroup.due(Instant::now()));
-        let Some(next) = next.chain(leftover).min() else {
-            return PollTimeout::NONE;
-        };
-        let left = next.saturating_duration_since(Instant::now());
-        PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
+        poller.wait().map(drop)
     }
 
     /// A signal to end means the node is going down.
@@ -286,7 +272,7 @@ impl Keeper {
         }
     }
 
-    /// Reaps what has ended, and replaces a guard that has.
+    /// Reaps what has ended, and replaces a sentinel that has.
     fn tidy(&mut self) {
         let leftover = &mut self.leftover;
         self.reports.retain(|job| match job.outcome() {
@@ -297,17 +283,13 @@ impl Keeper {
             }
         });
         self.leftover.retain(|pid| !job::reap(*pid));
-        if !self.core.is_ending() && job::reap(self.guard.pid) {
-            log::warn("the guard has died; starting another one");
+        if !self.core.is_ending() && job::reap(self.sentinel.pid) {
+            log::warn("the sentinel has died; starting another one");
             match Sentinel::spawn() {
-                Ok(guard) => self.guard = guard,
-                Err(e) => log::error(format_args!("start the guard: {e}")),
+                Ok(sentinel) => self.sentinel = sentinel,
+                Err(e) => log::error(format_args!("start the sentinel: {e}")),
             }
-            self.guard.watch(self.core.watched());
+            self.sentinel.watch(self.core.watched());
         }
     }
-}
-
-fn readable(fd: &impl AsFd) -> PollFd<'_> {
-    PollFd::new(fd.as_fd(), PollFlags::POLLIN)
 }

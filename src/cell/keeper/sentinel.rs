@@ -7,8 +7,9 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::complaint::{Member, report};
-use crate::runtime::channel::{Channel, Received, wait_readable};
+use crate::runtime::channel::{Channel, Received};
 use crate::runtime::job;
+use crate::sys::poll::wait_readable;
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Notice {

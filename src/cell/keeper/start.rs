@@ -50,14 +50,14 @@ fn begin(vserver: &str) -> io::Result<(Keeper, Lock)> {
     daemon::protect();
     let lock = client::lock_keeper(vserver, Instant::now() + PREDECESSOR_LIMIT)?;
     let signals = daemon::block_signals()?;
-    let guard = Sentinel::spawn()?;
+    let sentinel = Sentinel::spawn()?;
     let listener = daemon::listen(&protocol::socket(vserver))?;
     let keeper = Keeper {
         vserver: vserver.to_owned(),
         listener: Some(Listener::new(listener, CLIENTS)),
         core: Core::new(vserver, Instant::now()),
         signals,
-        guard,
+        sentinel,
         clients: BTreeMap::new(),
         last_client: 0,
         mounting: BTreeMap::new(),

@@ -3,12 +3,13 @@
 use std::io;
 use std::time::Instant;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 
 use super::{Daemon, LAST_WORDS};
 use crate::cluster::complaint::{self, Member};
 use crate::log;
 use crate::plan::detour::Event;
+use crate::sys::poll::poll;
 
 impl Daemon {
     /// Nobody goes on with what this daemon has begun for other nodes, nor tells them.
@@ -24,12 +25,8 @@ impl Daemon {
         self.publisher.advance(begun);
         while !self.publisher.is_done() && begun.elapsed() < limit {
             let Some(fd) = self.publisher.fd() else { break };
-            let left = limit.saturating_sub(begun.elapsed()).as_millis();
-            let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-            match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], left) {
-                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                Err(e) => return Err(e.into()),
-            }
+            let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+            poll(&mut fds, Some(begun + limit))?;
             self.publisher.advance(Instant::now());
         }
         Ok(())

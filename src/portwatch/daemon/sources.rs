@@ -2,32 +2,38 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::time::Instant;
-
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::endurance::PAUSE;
 use super::{Daemon, MEND_AFTER, MEND_PAUSE, TABLE_PAUSE};
 use crate::plan::detour::Event;
 use crate::portwatch::detour;
 use crate::runtime::channel::Channel;
+use crate::runtime::poller::Poller;
 use crate::sys::netlink::Change;
 
-/// What can be read.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Ready {
-    pub events: bool,
-    pub answers: bool,
-    pub records: bool,
-    pub signals: bool,
-    pub agents: bool,
+/// What the daemon hears from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The kernel, of changes.
+    Events,
+    /// Neighbours.
+    Replies,
+    /// Agents that started or stopped an address.
+    Records,
+    /// Who ends it.
+    Signals,
+    /// Agents that ask.
+    Agents,
+    /// Its children.
+    Children,
 }
 
 impl Daemon {
     /// Takes what the kernel tells: of changes, and of answers.
-    pub(super) fn hear_kernel(&mut self, ready: Ready, now: Instant) -> io::Result<()> {
-        if ready.events {
+    pub(super) fn hear_kernel(&mut self, ready: &[Source], now: Instant) -> io::Result<()> {
+        if ready.contains(&Source::Events) {
             let heeded = self
                 .events
                 .read()
@@ -40,7 +46,7 @@ impl Daemon {
                 self.endurance.note(heeded, now)?;
             }
         }
-        if ready.answers {
+        if ready.contains(&Source::Replies) {
             let answers = self.ear.answers();
             let answers = answers.map(|answers| {
                 for answer in answers {
@@ -75,54 +81,42 @@ impl Daemon {
     }
 
     /// Waits until something happens or is due.
-    pub(super) fn wait(&self) -> io::Result<Ready> {
+    pub(super) fn wait(&self) -> io::Result<Vec<Source>> {
         let now = Instant::now();
-        let mut fds: Vec<BorrowedFd<'_>> = vec![self.mover.fd(), self.signals.as_fd()];
-        let begin = fds.len();
+        let mut poller = Poller::default();
+        poller.read(Source::Records, [self.mover.fd()]);
+        poller.read(Source::Signals, [self.signals.as_fd()]);
         // A failure to look at what has changed has nothing more to read: it is repeated in time.
         let missed = self.endurance.is_over(now);
         if self.endurance.permits(now) {
-            fds.extend(self.events.fds());
+            poller.read(Source::Events, self.events.fds());
         }
-        let events = fds.len();
         if self.deafness.permits(now) {
-            fds.extend(self.ear.fds());
+            poller.read(Source::Replies, self.ear.fds());
         }
-        let answers = fds.len();
-        fds.extend(self.listener.fd(self.clients.len()));
-        fds.extend(self.clients.iter().map(Channel::as_fd));
-        let agents = fds.len();
-        fds.extend(self.publisher.fds());
-        fds.extend(self.detours.fds());
-        let mut fds: Vec<PollFd<'_>> = fds
-            .into_iter()
-            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
-            .collect();
-        let timeout = match missed {
-            true => PollTimeout::ZERO,
-            false => self.timeout(),
-        };
-        match poll(&mut fds, timeout) {
-            Ok(_) => {}
-            Err(nix::errno::Errno::EINTR) => return Ok(Ready::default()),
+        poller.read(Source::Agents, self.listener.fd(self.clients.len()));
+        poller.read(Source::Agents, self.clients.iter().map(Channel::as_fd));
+        poller.read(Source::Children, self.publisher.fds());
+        poller.read(Source::Children, self.detours.fds());
+        poller.until(self.next());
+        poller.until(missed.then_some(now));
+        let mut ready = match poller.wait() {
             // For want of memory, which may be there again the next moment.
-            Err(nix::errno::Errno::ENOMEM | nix::errno::Errno::EAGAIN) => {
+            Err(e)
+                if e.kind() == io::ErrorKind::OutOfMemory
+                    || e.kind() == io::ErrorKind::WouldBlock =>
+            {
                 std::thread::sleep(PAUSE);
-                return Ok(Ready::default());
+                return Ok(Vec::new());
             }
-            Err(e) => return Err(e.into()),
-        }
-        let any = |range: &[PollFd<'_>]| range.iter().any(|fd| fd.any().unwrap_or(true));
-        Ok(Ready {
-            events: missed || any(&fds[begin..events]),
-            answers: any(&fds[events..answers]),
-            records: any(&fds[..1]),
-            signals: any(&fds[1..begin]),
-            agents: any(&fds[answers..agents]),
-        })
+            ready => ready?,
+        };
+        ready.extend(missed.then_some(Source::Events));
+        Ok(ready)
     }
 
-    pub(super) fn timeout(&self) -> PollTimeout {
+    /// When something is due by time alone.
+    pub(super) fn next(&self) -> Option<Instant> {
         let next = [
             self.detours.next(),
             Some(self.measure_at),
@@ -137,10 +131,6 @@ impl Daemon {
             self.endurance.next(),
             self.deafness.next(),
         ];
-        let Some(next) = next.into_iter().flatten().min() else {
-            return PollTimeout::NONE;
-        };
-        let left = next.saturating_duration_since(Instant::now());
-        PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
+        next.into_iter().flatten().min()
     }
 }

@@ -98,8 +98,9 @@ mod tests {
     use super::*;
     use crate::cell::protocol;
     use crate::cell::protocol::{KEEPER, Reply, Request};
-    use crate::runtime::channel::{Channel, wait_readable};
+    use crate::runtime::channel::Channel;
     use crate::runtime::daemon;
+    use crate::sys::poll::wait_readable;
 
     const VSERVER: &str = "t-watch-hangs";
 

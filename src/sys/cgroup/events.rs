@@ -6,10 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 
 use super::Group;
 use crate::sys::message;
+use crate::sys::poll::is_ready;
 
 /// How long after a look the next one comes at the earliest: a group that lives at its limit has events all the
 /// time, up to a hundred a second.
@@ -57,8 +58,7 @@ impl Events {
 
     /// How often it has happened by now, if it has happened since this was asked last.
     pub fn news(&mut self, now: Instant) -> Option<u64> {
-        let mut fds = [PollFd::new(self.fd(now)?, PollFlags::POLLPRI)];
-        if !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1)) {
+        if !is_ready(self.fd(now)?, PollFlags::POLLPRI) {
             return None;
         }
         self.next = now + PAUSE;

@@ -7,12 +7,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Instant;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
 use crate::sys::message;
+use crate::sys::poll::wait;
 
 /// Direct I/O wants offset, length and memory in multiples of the device's block.
 const ALIGNMENT: usize = 4096;
@@ -116,27 +117,17 @@ impl Drop for Inquiry {
 /// # Errors
 /// Whatever the kernel refuses.
 pub fn poll_until(fds: &[BorrowedFd<'_>], deadline: Instant) -> io::Result<Vec<usize>> {
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let millis = left.as_micros().div_ceil(1000);
-        let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
-        let mut polled: Vec<_> = fds
-            .iter()
-            .map(|fd| PollFd::new(*fd, PollFlags::POLLIN))
-            .collect();
-        match poll(&mut polled, timeout) {
-            Ok(0) if left.is_zero() => return Ok(vec![]),
-            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
-            Ok(_) => {
-                let ready = polled
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, p)| p.any() == Some(true));
-                return Ok(ready.map(|(i, _)| i).collect());
-            }
-            Err(e) => return Err(e.into()),
-        }
+    let polled = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN));
+    let mut polled: Vec<PollFd<'_>> = polled.collect();
+    match wait(&mut polled, deadline) {
+        Err(e) if e.kind() == io::ErrorKind::TimedOut => return Ok(vec![]),
+        waited => waited?,
     }
+    let ready = polled
+        .iter()
+        .enumerate()
+        .filter(|(_, fd)| fd.any() == Some(true));
+    Ok(ready.map(|(at, _)| at).collect())
 }
 
 /// A reading under way, in a child.

@@ -186,6 +186,6 @@ impl Core {
             }
             _ => return,
         }
-        self.tell_guard(out);
+        self.tell_sentinel(out);
     }
 }

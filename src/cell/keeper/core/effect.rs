@@ -100,9 +100,9 @@ pub enum Effect {
     CleanUp(Member),
     /// The same in a while, for one that has left; whether this keeper is still there then or not.
     CleanUpLater(Member),
-    /// Tell the guard that these are to be reported if the keeper dies.
+    /// Tell the sentinel that these are to be reported if the keeper dies.
     Watch(Vec<Member>),
-    /// Take no more agents, so that the next one starts a new keeper, and dismiss the guard.
+    /// Take no more agents, so that the next one starts a new keeper, and dismiss the sentinel.
     Retire,
     /// Say this in the log.
     Log(Level, String),

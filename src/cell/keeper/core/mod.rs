@@ -214,7 +214,7 @@ impl Core {
         members.cloned().collect()
     }
 
-    fn tell_guard(&self, out: &mut Effects) {
+    fn tell_sentinel(&self, out: &mut Effects) {
         out.push(Effect::Watch(self.watched()));
     }
 
@@ -227,7 +227,7 @@ impl Core {
             let leaving = (SHUTDOWN_LIMIT / 2, now + SHUTDOWN_LIMIT);
             servers.leaving.get_or_insert(leaving);
         }
-        self.tell_guard(out);
+        self.tell_sentinel(out);
     }
 
     fn mounted(
@@ -271,6 +271,6 @@ impl Core {
                 *until = Until::Now(Reply::refused(Cause::Failed, why.clone()));
             }
         }
-        self.tell_guard(out);
+        self.tell_sentinel(out);
     }
 }

@@ -171,7 +171,7 @@ impl Core {
         }
         if !left.is_empty() {
             self.clean_up_after(left, out);
-            self.tell_guard(out);
+            self.tell_sentinel(out);
         }
     }
 

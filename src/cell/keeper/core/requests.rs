@@ -206,7 +206,7 @@ impl Core {
         self.keep_within(spec.cgroup, out);
         self.gate.begin(&spec, out);
         self.servers = Some(Servers::new(member, spec, home));
-        self.tell_guard(out);
+        self.tell_sentinel(out);
         Until::Served(resource)
     }
 
@@ -227,7 +227,7 @@ impl Core {
             servers
                 .leaving
                 .get_or_insert((patience.min(budget.patience()), kill_at));
-            self.tell_guard(out);
+            self.tell_sentinel(out);
         }
         Until::Gone(resource)
     }
@@ -270,7 +270,7 @@ impl Core {
         }
         let held = Held::new(member, volume, &mut self.mounters, out);
         self.volumes.insert(resource.clone(), held);
-        self.tell_guard(out);
+        self.tell_sentinel(out);
         Until::Attached(resource)
     }
 
@@ -284,7 +284,7 @@ impl Core {
         if let Some(held) = self.volumes.get_mut(&resource) {
             let kill_at = now + Budget::of_keeper(budget).cell_killed();
             held.leaving.get_or_insert(kill_at);
-            self.tell_guard(out);
+            self.tell_sentinel(out);
         }
         Until::Gone(resource)
     }

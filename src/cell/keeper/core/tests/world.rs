@@ -58,7 +58,7 @@ pub struct World {
     pub reported: Vec<(String, &'static str)>,
     /// What it was to forget.
     pub cleaned: Vec<String>,
-    /// Who is watched by the guard.
+    /// Who is watched by the sentinel.
     pub watched: Vec<String>,
     pub retired: bool,
     /// Whether nobody was a member any more when agents were told.

@@ -260,6 +260,6 @@ impl World {
             panic!("the cell is forgotten");
         }
         let watched = core.watched().into_iter().map(|member| member.resource);
-        assert_eq!(self.watched, watched.collect::<Vec<_>>(), "the guard's");
+        assert_eq!(self.watched, watched.collect::<Vec<_>>(), "the sentinel's");
     }
 }
