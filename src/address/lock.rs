@@ -6,8 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::sys::lock::Lock;
-use crate::sys::locks;
+use crate::sys::lock::{self, Lock};
 use crate::sys::message;
 use crate::sys::state::is_full;
 
@@ -29,7 +28,7 @@ pub(crate) fn lock(runtime: &Path, deadline: Instant) -> io::Result<Lock> {
     let locked = open_lock(runtime).and_then(|file| Lock::take(file, deadline));
     locked.map_err(|e| match e.kind() {
         io::ErrorKind::WouldBlock => {
-            let who = locks::holder(&lock_file(runtime));
+            let who = lock::holder(&lock_file(runtime));
             let who = who.unwrap_or_else(|| "another address's agent".to_owned());
             let text = format!("{who} still holds it");
             unlocked(io::Error::new(io::ErrorKind::TimedOut, text), runtime)

@@ -251,11 +251,11 @@ pub fn leave(
 /// away its name and its memory.
 const LOCK_LIMIT: Duration = Duration::from_millis(500);
 
-/// Ends what is left in the control groups of a cell whose keeper has died, unless another keeper is there, or comes.
-fn clear_cgroup(vserver: &str, limit: Duration) {
-    // A keeper has this lock before it has groups. One that lives keeps it.
+/// Clears something away that a keeper left that has died, unless another keeper is there, or comes.
+fn unless_kept(vserver: &str, limit: Duration, clear: impl FnOnce()) {
+    // A keeper has this lock before it has anything else. One that lives keeps it.
     if let Ok(_lock) = client::lock_keeper(vserver, Instant::now() + LOCK_LIMIT.min(limit)) {
-        cgroup::clear(vserver);
+        clear();
     }
 }
 
@@ -269,7 +269,7 @@ pub fn await_end(cx: &Context<'_>, vserver: &str) -> Result<(), Error> {
     step("waiting for the end of the cell");
     let limit = DYING_LIMIT.min(cx.remaining() / 2);
     let (name, deadline) = (network::outside(vserver), Instant::now() + limit);
-    clear_cgroup(vserver, limit);
+    unless_kept(vserver, limit, || cgroup::clear(vserver));
     let mut socket = Socket::new()?;
     while network::is_connected(&mut socket, vserver)? && Client::connect(vserver)?.is_none() {
         if Instant::now() >= deadline {
@@ -279,14 +279,9 @@ pub fn await_end(cx: &Context<'_>, vserver: &str) -> Result<(), Error> {
         }
         thread::sleep(Duration::from_millis(5));
     }
-    clear_network(vserver, limit);
-    Ok(())
-}
-
-/// Takes away what does not go with the cell's interface, its rules, unless another keeper is there, or comes.
-fn clear_network(vserver: &str, limit: Duration) {
-    if let Ok(_lock) = client::lock_keeper(vserver, Instant::now() + LOCK_LIMIT.min(limit)) {
-        // They open nothing: no reason for a stop to fail.
+    // What does not go with the cell's interface: its rules. They open nothing, so they are no reason for a stop to fail.
+    unless_kept(vserver, limit, || {
         network::disconnect(vserver).unwrap_or_else(log::warn);
-    }
+    });
+    Ok(())
 }

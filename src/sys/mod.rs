@@ -8,7 +8,6 @@ pub mod device;
 pub mod ethtool;
 pub mod keyring;
 pub mod lock;
-pub mod locks;
 pub mod memory;
 pub mod mount;
 pub mod mounted;
@@ -28,7 +27,16 @@ pub mod superblock;
 pub mod sysctl;
 pub mod twin;
 
-/// The same error with the words of what was tried before its own.
-pub(crate) fn message(error: std::io::Error, what: impl std::fmt::Display) -> std::io::Error {
-    std::io::Error::new(error.kind(), format!("{what}: {error}"))
+/// What was tried, and why it failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {source}")]
+struct Attempt {
+    what: String,
+    source: std::io::Error,
+}
+
+/// The same error with the words of what was tried before its own; its source stays at hand.
+pub(crate) fn message(source: std::io::Error, what: impl std::fmt::Display) -> std::io::Error {
+    let what = what.to_string();
+    std::io::Error::new(source.kind(), Attempt { what, source })
 }
