@@ -25,7 +25,7 @@ use crate::ocf::{Error, State, step};
 use crate::plan::vip::record::Record;
 use crate::plan::vip::record::Role;
 use crate::plan::vip::{Desired, Object, Observed};
-use crate::sys::announce::{Probe, Search, Wire};
+use crate::sys::announce::{DuplicateProbe, DuplicateSearch, Wire};
 use crate::sys::state;
 use crate::types::Mac;
 
@@ -47,7 +47,7 @@ pub(crate) enum Sought<'a> {
     /// There can't be one, or this node answers for the address already.
     Needless,
     /// Nobody; the search goes on.
-    Nobody(Search<'a>),
+    Nobody(DuplicateSearch<'a>),
     /// Whoever has this Ethernet address.
     Claimed(Mac),
 }
@@ -168,7 +168,7 @@ impl Service<'_> {
             return Ok(None);
         };
         step("looking for another user of the address");
-        let other = Search::begin(&wire, probe)?.finish()?;
+        let other = DuplicateSearch::begin(&wire, probe)?.finish()?;
         if other.is_some() {
             announce(&kernel, &desired, &wire);
         }
@@ -207,7 +207,7 @@ pub(crate) fn router(
         return Ok(None);
     };
     step("looking for the gateway");
-    Ok(Search::begin(wire, probe)?.listen(FIRST_ANSWER)?)
+    Ok(DuplicateSearch::begin(wire, probe)?.listen(FIRST_ANSWER)?)
 }
 
 /// Begins to look for the VIP on the network, unless this node answers for it already.
@@ -225,7 +225,7 @@ pub(crate) fn search<'a>(
         return Ok(Sought::Needless);
     };
     step("looking for another user of the address");
-    let mut search = Search::begin(wire, probe)?;
+    let mut search = DuplicateSearch::begin(wire, probe)?;
     Ok(match search.listen(FIRST_ANSWER)? {
         None => Sought::Nobody(search),
         Some(other) => Sought::Claimed(other),
@@ -244,7 +244,7 @@ fn probe<'a>(
     desired: &Desired,
     seen: &Observed,
     (address, ignore): (IpAddr, &'a [Mac]),
-) -> Result<Option<Probe<'a>>, Error> {
+) -> Result<Option<DuplicateProbe<'a>>, Error> {
     let carrier = |port: &&String| seen.link(port).is_some_and(|l| l.carrier);
     let port = desired.port.as_ref().filter(carrier);
     // On another subnet only routers could answer for it.
@@ -259,7 +259,7 @@ fn probe<'a>(
             IpAddr::V4(ip) => Some(ip),
             IpAddr::V6(_) => None,
         });
-    Ok(Some(Probe {
+    Ok(Some(DuplicateProbe {
         link,
         mac,
         address,

@@ -216,7 +216,7 @@ fn stop(cx: &Context<'_>) -> Result<State, Error> {
     if let Some((vserver, reply)) = member::owner(cx, known.vservers()) {
         // What the keeper found, before it forgets: the name in the parameter may lead nowhere by now.
         if let Some(reply) = &reply {
-            known.heed(&vserver, reply);
+            known.consider(&vserver, reply);
         }
         step("detaching the file system");
         let resource = cx.env.instance().to_owned();
@@ -275,7 +275,7 @@ fn monitor(cx: &Context<'_>) -> Result<State, Error> {
     // Without a cell it is stopped, unless the device says otherwise.
     let mut known = Known::new(cx, Some(vserver.clone()));
     if let Some(reply) = &reply {
-        known.heed(&vserver, reply);
+        known.consider(&vserver, reply);
     }
     known.prove(cx, DYING_LIMIT, false)
 }

@@ -154,7 +154,7 @@ impl<'a> Init<'a> {
                     Received::Nothing => break,
                     Received::Closed => return Ok(()),
                     Received::Message(Numbered { number, order }, fd) => {
-                        self.obey(number, order, fd)?;
+                        self.carry_out(number, order, fd)?;
                     }
                 }
             }
@@ -182,7 +182,7 @@ impl<'a> Init<'a> {
         poller.wait().map(drop)
     }
 
-    fn obey(&mut self, number: u64, order: Order, fd: Option<OwnedFd>) -> io::Result<()> {
+    fn carry_out(&mut self, number: u64, order: Order, fd: Option<OwnedFd>) -> io::Result<()> {
         match order {
             Order::Attach { directory } => {
                 let result = match fd {

@@ -7,6 +7,7 @@ pub mod directory;
 pub mod holding;
 pub mod mover;
 pub mod name;
+pub mod neighbour;
 pub mod port;
 pub mod repair;
 pub mod slip;

@@ -40,15 +40,15 @@ use crate::runtime::channel::Channel;
 use crate::runtime::daemon;
 use crate::runtime::listener::Listener;
 use crate::runtime::paths::RUNTIME;
-use crate::sys::announce::Ear;
+use crate::sys::announce::NeighbourProber;
 use crate::sys::lock::Lock;
 use crate::sys::netlink::{Events, Socket};
 use crate::types::BitRate;
 
 /// How often it is looked what the cluster has on record: the other nodes' addresses, and whether it still knows
 /// what it was told; and how often at first, when all nodes may have just been started.
-const ASK_PEERS: Duration = Duration::from_secs(60);
-const ASK_PEERS_EARLY: Duration = Duration::from_secs(3);
+const QUERY_ADDRESSES: Duration = Duration::from_secs(60);
+const QUERY_ADDRESSES_EARLY: Duration = Duration::from_secs(3);
 const EARLY: Duration = Duration::from_secs(30);
 /// How long the daemon tells the cluster, when it ends, what it has not told yet.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -114,7 +114,7 @@ struct Daemon {
     listener: Listener,
     signals: SignalFd,
     events: Events,
-    ear: Ear,
+    prober: NeighbourProber,
     socket: Socket,
     watch: Watch,
     mover: Mover,
@@ -132,7 +132,7 @@ struct Daemon {
     /// answer.
     follows: bool,
     measure_at: Instant,
-    ask_peers_at: Instant,
+    query_addresses_at: Instant,
     mend_at: Option<Instant>,
     mended: Instant,
     /// Whether VIPs moved anything when it was last measured.
@@ -169,7 +169,7 @@ impl Daemon {
         let Sockets {
             signals,
             events,
-            ear,
+            prober,
             socket,
             mover,
         } = sockets;
@@ -182,7 +182,7 @@ impl Daemon {
             listener: Listener::new(daemon::listen(&protocol::socket(runtime))?, CLIENTS),
             signals,
             events,
-            ear,
+            prober,
             socket,
             watch,
             mover,
@@ -194,7 +194,7 @@ impl Daemon {
             answer_by: None,
             follows: false,
             measure_at: begun,
-            ask_peers_at: begun,
+            query_addresses_at: begun,
             mend_at: Some(begun),
             mended: begun,
             loaded: false,
@@ -216,11 +216,11 @@ impl Daemon {
         while self.ending.is_none() {
             let ready = self.wait()?;
             let now = Instant::now();
-            self.hear_kernel(&ready, now)?;
+            self.handle_kernel(&ready, now)?;
             self.watch.tick(now);
-            for question in self.watch.questions(now) {
+            for question in self.watch.probes_due(now) {
                 // A port that can't send will have answers missing.
-                if let Err(e) = self.ear.ask(&question) {
+                if let Err(e) = self.prober.send(&question) {
                     log::debug(e);
                 }
             }
@@ -231,20 +231,20 @@ impl Daemon {
             }
             self.do_what_is_due(now);
             if ready.contains(&Source::Agents) {
-                self.hear_agents();
+                self.handle_agents();
             }
             self.serve_detours(now);
-            self.hear_cluster(now);
+            self.handle_cluster(now);
             self.answer_start(now)?;
             if ready.contains(&Source::Signals) {
-                self.hear_signals();
+                self.handle_signals();
             }
         }
         if self.ending == Some(Ending::HandedOver) {
             // The socket stays: by it agents know that they have to wait for another moment.
             return Ok(());
         }
-        self.say_last_words()?;
+        self.publish_final()?;
         self.leave_no_complaint();
         daemon::forget_socket(&protocol::socket(&self.runtime))
     }
@@ -266,7 +266,7 @@ impl Daemon {
     fn feed_detours(&mut self, event: Event, now: Instant) {
         let mut hands = Hands {
             publisher: &mut self.publisher,
-            ear: &self.ear,
+            prober: &self.prober,
             mover: &mut self.mover,
         };
         self.detours.on(event, &mut hands, now);
@@ -310,11 +310,11 @@ impl Daemon {
     fn act(&mut self, extent: Extent, choose: impl FnOnce(&[Vip], &[Port]) -> Vec<Move>) {
         let acted = self.mover.act(self.watch.view(), extent, choose);
         let moved = acted.map(|moves| moves.iter().for_each(log::info));
-        self.heed_mover(moved);
+        self.handle_mover(moved);
     }
 
     /// What could not be done is tried again with all that should be there.
-    fn heed_mover(&mut self, result: io::Result<()>) {
+    fn handle_mover(&mut self, result: io::Result<()>) {
         if let Err(e) = result {
             log::error(format_args!("move VIPs: {e}"));
             self.mend_at = Some(Instant::now() + MEND_PAUSE);
@@ -324,7 +324,7 @@ impl Daemon {
     fn do_what_is_due(&mut self, now: Instant) {
         self.mover.announce_again(now);
         let finished = self.mover.finish(self.watch.view(), now);
-        self.heed_mover(finished);
+        self.handle_mover(finished);
         if self.clean_up_at.is_some_and(|at| at <= now) {
             self.clean_up_at = None;
             if let Some(node) = &self.settings.node {
@@ -349,9 +349,14 @@ impl Daemon {
             }
             self.measure_room(now);
         }
-        if self.ask_peers_at <= now {
+        if self.query_addresses_at <= now {
             let early = now.saturating_duration_since(self.begun) < EARLY;
-            self.ask_peers_at = now + if early { ASK_PEERS_EARLY } else { ASK_PEERS };
+            self.query_addresses_at = now
+                + if early {
+                    QUERY_ADDRESSES_EARLY
+                } else {
+                    QUERY_ADDRESSES
+                };
             self.publisher.survey();
         }
     }
@@ -380,14 +385,14 @@ impl Daemon {
         self.balancer = balancer;
     }
 
-    fn hear_cluster(&mut self, now: Instant) {
+    fn handle_cluster(&mut self, now: Instant) {
         if let Some(macs) = self.peers.value_due(&self.watch.macs()) {
             self.publisher.publish(Attribute::Macs, Some(macs));
         }
         if self.peers.query_due(now) {
             self.publisher.query(Attribute::Macs);
         }
-        for attribute in self.watch.asks(now) {
+        for attribute in self.watch.queries_due(now) {
             self.publisher.query(attribute);
         }
         self.publisher.advance(now);
@@ -416,7 +421,7 @@ impl Daemon {
             if !matches!(name, Attribute::Cell(_)) {
                 values.remove(&node);
             }
-            self.watch.told(&name, &values, now);
+            self.watch.on_attribute(&name, &values, now);
             self.feed_detours(Event::Attribute(name, values), now);
         }
         // The others' addresses may be new ones.
@@ -442,7 +447,7 @@ impl Daemon {
         Ok(())
     }
 
-    fn hear_signals(&mut self) {
+    fn handle_signals(&mut self) {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             // A child's end is only a reason to look around; a terminal's is none for anything.
             let ends = [libc::SIGTERM, libc::SIGINT].map(i32::unsigned_abs);

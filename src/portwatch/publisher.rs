@@ -298,7 +298,7 @@ impl Publisher {
             self.surveyed = Some(all);
         }
         if let Some(found) = done.unmonitored {
-            self.heed_unmonitored(found, now);
+            self.on_unmonitored(found, now);
         }
         self.compared = done.compared.map(|(name, _)| name).or(self.compared.take());
         match done.error {
@@ -348,7 +348,7 @@ impl Publisher {
 
     /// Has the cluster look anew at what it has not monitored for a while. What has just been degraded, stopped or
     /// cleaned up may be on record like that for a moment.
-    fn heed_unmonitored(&mut self, found: BTreeSet<String>, now: Instant) {
+    fn on_unmonitored(&mut self, found: BTreeSet<String>, now: Instant) {
         self.unmonitored.retain(|name, _| found.contains(name));
         for name in found {
             let (since, times) = self.unmonitored.entry(name.clone()).or_insert((now, 0));

@@ -1,22 +1,22 @@
-//! Which targets are asked through a port, and which answers count.
+//! Which targets are asked through a port, and which replies count.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::sys::announce::Answer;
+use crate::plan::neighbour::Reply;
 use crate::types::Mac;
 
 /// How many targets are asked at once when the usual one is silent.
 const AT_ONCE: usize = 8;
-/// An answer this late still answers the question.
+/// An reply this late still replies the question.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The questions through one port.
 #[derive(Debug, Default)]
 pub(crate) struct Asking {
     targets: Vec<IpAddr>,
-    /// The last one to answer, and its Ethernet address: asked alone and directly while it answers,
+    /// The last one to reply, and its Ethernet address: asked alone and directly while it replies,
     /// so that nobody else on the network is bothered.
     usual: Option<(IpAddr, Mac)>,
     asked: BTreeMap<IpAddr, Instant>,
@@ -62,15 +62,15 @@ impl Asking {
         due
     }
 
-    /// Whether `answer`, which came in through the port with the Ethernet address `mac`, proves that
+    /// Whether `reply`, which came in through the port with the Ethernet address `mac`, proves that
     /// the port forwards: it comes from a target that was asked through this port of late, and is
     /// addressed to it. Anything else may be forged, or meant for another port on the same network.
-    pub fn takes(&mut self, answer: &Answer, mac: Mac, now: Instant) -> bool {
-        let asked = self.asked.get(&answer.ip);
+    pub fn takes(&mut self, reply: &Reply, mac: Mac, now: Instant) -> bool {
+        let asked = self.asked.get(&reply.ip);
         let of_late = asked.is_some_and(|at| now.saturating_duration_since(*at) <= PATIENCE);
-        let takes = of_late && answer.to == mac && answer.from != mac;
+        let takes = of_late && reply.to == mac && reply.from != mac;
         if takes {
-            self.usual = Some((answer.ip, answer.from));
+            self.usual = Some((reply.ip, reply.from));
             self.heard = Some(now);
         }
         takes
@@ -89,8 +89,8 @@ mod tests {
         [10, 1, 0, last].into()
     }
 
-    fn answer(last: u8, to: Mac) -> Answer {
-        Answer {
+    fn answer(last: u8, to: Mac) -> Reply {
+        Reply {
             link: 3,
             ip: ip(last),
             from: TARGET,

@@ -17,9 +17,9 @@ use crate::cell::network::is_own;
 use crate::log;
 use crate::plan::attribute::{Attribute, Values};
 use crate::plan::detour::{NodeView, ReachableSubnet, TransitPort};
+use crate::plan::neighbour::{Probe, Reply};
 use crate::plan::port::{Fault, Health, Standing, State, Witness};
 use crate::plan::vip::vserver_of;
-use crate::sys::announce::{Answer, Question};
 use crate::sys::ethtool;
 use crate::sys::netlink::{Address, Link};
 use crate::types::{BitRate, Family, Mac};
@@ -234,37 +234,37 @@ impl Watch {
         }
     }
 
-    /// Takes note of an answer: of a target, through the port that it was asked through.
-    pub fn hear(&mut self, answer: &Answer, now: Instant) {
-        let of = |port: &&mut One| port.link.as_ref().is_some_and(|l| l.index == answer.link);
+    /// Takes note of an reply: of a target, through the port that it was asked through.
+    pub fn on_reply(&mut self, reply: &Reply, now: Instant) {
+        let of = |port: &&mut One| port.link.as_ref().is_some_and(|l| l.index == reply.link);
         let Some(port) = self.ports.values_mut().find(of) else {
             return;
         };
         let Some(mac) = port.link.as_ref().and_then(|l| l.mac) else {
             return;
         };
-        if !port.asking.takes(answer, mac, now) {
+        if !port.asking.takes(reply, mac, now) {
             return;
         }
         let Some(subnet) = self.subnets.get_mut(&port.subnet) else {
             return;
         };
         let in_doubt = subnet.witness.in_doubt_since();
-        subnet.witness.heard(now);
+        subnet.witness.on_reply(now);
         if let Some(since) = in_doubt {
             let name = port.subnet.clone();
             port.health.absolve(since, now);
-            port.health.heard(now);
+            port.health.on_reply(now);
             let others = self.ports.values_mut().filter(|p| p.subnet == name);
             others.for_each(|other| other.health.absolve(since, now));
         } else {
-            port.health.heard(now);
+            port.health.on_reply(now);
         }
     }
 
     /// Lets time pass.
     pub fn tick(&mut self, now: Instant) {
-        // Nobody was asked while this process stood still, so nobody could answer.
+        // Nobody was asked while this process stood still, so nobody could reply.
         let stood_still = now.saturating_duration_since(self.ask_at) > self.settings.interval;
         if stood_still {
             self.ports.values_mut().for_each(|p| p.health.resumed(now));
@@ -287,7 +287,7 @@ impl Watch {
     }
 
     /// The questions that are due.
-    pub fn questions(&mut self, now: Instant) -> Vec<Question> {
+    pub fn probes_due(&mut self, now: Instant) -> Vec<Probe> {
         if self.ask_at > now {
             return Vec::new();
         }
@@ -301,7 +301,7 @@ impl Watch {
             };
             let Some(mac) = link.mac else { continue };
             for (target, to) in port.asking.due(now, interval) {
-                questions.push(Question {
+                questions.push(Probe {
                     link: link.index,
                     mac,
                     target,
@@ -321,7 +321,7 @@ impl Watch {
                 .iter()
                 .filter(|(_, p)| p.subnet == *name && p.standing != Standing::Failed)
                 .collect();
-            // The others know this node by an address, which one port answers for.
+            // The others know this node by an address, which one port replies for.
             let nets: Vec<IpNetwork> = self.settings.nets(name).map(|s| s.net).collect();
             let inside = |ip: IpAddr| nets.iter().any(|net| net.contains(ip));
             let known = |p: &One| p.addresses.iter().any(|a| inside(a.ip()));
@@ -395,11 +395,11 @@ impl Watch {
         !named(subnet) && !self.subnets.contains_key(subnet)
     }
 
-    /// The attributes that the other nodes are to be asked for now, since nothing answers.
-    pub fn asks(&mut self, now: Instant) -> Vec<Attribute> {
+    /// The attributes that the other nodes are to be asked for now, since nothing replies.
+    pub fn queries_due(&mut self, now: Instant) -> Vec<Attribute> {
         let mut asked = Vec::new();
         for (name, subnet) in &mut self.subnets {
-            if !subnet.witness.asks(now) {
+            if !subnet.witness.query_due(now) {
                 continue;
             }
             let mut here = self.ports.values().filter(|p| p.subnet == *name);
@@ -407,15 +407,15 @@ impl Watch {
                 self.ask_at = self.ask_at.min(now);
                 asked.push(Attribute::Heard(name.clone()));
             } else {
-                // Nobody could answer: that is no port's fault.
-                subnet.witness.told(false);
+                // Nobody could reply: that is no port's fault.
+                subnet.witness.on_others(false);
             }
         }
         asked
     }
 
     /// Takes note of the other nodes' values of an attribute.
-    pub fn told(&mut self, attribute: &Attribute, values: &Values, now: Instant) {
+    pub fn on_attribute(&mut self, attribute: &Attribute, values: &Values, now: Instant) {
         if let Attribute::Addr(name) = attribute {
             if let Some(subnet) = self.subnets.get_mut(name) {
                 let addresses = |text: &String| text.split(',').flat_map(str::parse).collect();
@@ -430,11 +430,11 @@ impl Watch {
                 return self.tick(now);
             };
             let before = subnet.witness.fault();
-            subnet.witness.told(values.values().any(|v| v == "1"));
+            subnet.witness.on_others(values.values().any(|v| v == "1"));
             let fault = subnet.witness.fault();
             if before != fault && fault == Fault::Targets {
                 log::warn(format_args!(
-                    "no target of {name} answers at any node: only carriers count"
+                    "no target of {name} replies at any node: only carriers count"
                 ));
             }
         }

@@ -1,9 +1,10 @@
 //! ARP and neighbour discovery on the wire: announcements, the search for duplicate addresses, and
-//! questions to targets that prove that a port forwards.
+//! duplicate_probes to targets that prove that a port forwards.
 
 mod frame;
-mod heard;
-mod question;
+
+mod prober;
+mod received;
 pub mod repeat;
 
 use std::io;
@@ -16,11 +17,11 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 
 use self::frame::{
-    ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, frames,
-    questions,
+    ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION,
+    duplicate_probes, frames,
 };
-use self::heard::claimant;
-pub use self::question::{Answer, Ear, Question};
+pub use self::prober::NeighbourProber;
+use self::received::claimant;
 use crate::sys::message;
 use crate::sys::poll::poll;
 use crate::types::Mac;
@@ -52,7 +53,7 @@ pub struct Announcement {
 
 /// A question whether anybody on an interface's network has an address.
 #[derive(Debug, Clone, Copy)]
-pub struct Probe<'a> {
+pub struct DuplicateProbe<'a> {
     /// Index of the interface.
     pub link: u32,
     /// Its Ethernet address.
@@ -127,25 +128,25 @@ impl AsFd for Wire {
 /// The search for somebody else who has an address, or is about to take it: three probes within 30 ms,
 /// and 50 ms of listening in all. It goes on while its owner does other things.
 #[derive(Debug)]
-pub struct Search<'a> {
-    probe: Probe<'a>,
+pub struct DuplicateSearch<'a> {
+    probe: DuplicateProbe<'a>,
     wire: &'a Wire,
-    questions: Vec<Vec<u8>>,
+    duplicate_probes: Vec<Vec<u8>>,
     begun: Instant,
     sent: usize,
     last: Instant,
 }
 
-impl<'a> Search<'a> {
+impl<'a> DuplicateSearch<'a> {
     /// Asks for the first time.
     ///
     /// # Errors
     /// If the interface can't be used.
-    pub fn begin(wire: &'a Wire, probe: Probe<'a>) -> io::Result<Self> {
+    pub fn begin(wire: &'a Wire, probe: DuplicateProbe<'a>) -> io::Result<Self> {
         listen(&wire.0, &probe)?;
         let begun = Instant::now();
         let mut search = Self {
-            questions: questions(&probe),
+            duplicate_probes: duplicate_probes(&probe),
             probe,
             wire,
             begun,
@@ -191,7 +192,7 @@ impl<'a> Search<'a> {
     }
 
     fn ask(&mut self) -> io::Result<()> {
-        for frame in &self.questions {
+        for frame in &self.duplicate_probes {
             send(&self.wire.0, self.probe.link, frame)
                 .map_err(|e| message(e, format_args!("probe for {}", self.probe.address)))?;
         }
@@ -235,7 +236,7 @@ fn send(socket: &OwnedFd, link: u32, frame: &[u8]) -> io::Result<()> {
 }
 
 /// Has the socket receive what may be an answer.
-fn listen(socket: &OwnedFd, probe: &Probe<'_>) -> io::Result<()> {
+fn listen(socket: &OwnedFd, probe: &DuplicateProbe<'_>) -> io::Result<()> {
     let (protocol, mut filter) = match probe.address {
         IpAddr::V4(_) => (ETH_P_IP_ARP, vec![op(END, 0, 0, u32::MAX)]),
         IpAddr::V6(_) => (
@@ -251,7 +252,7 @@ fn listen(socket: &OwnedFd, probe: &Probe<'_>) -> io::Result<()> {
             ],
         ),
     };
-    hear(socket, (probe.link, protocol), &mut filter)
+    attach(socket, (probe.link, protocol), &mut filter)
 }
 
 const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
@@ -272,7 +273,7 @@ fn op(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
 
 /// Has the socket receive from a link (0: from all) the frames of a protocol that the filter lets
 /// through. The filter comes first, so that no other traffic of a busy port is ever copied.
-fn hear(
+fn attach(
     socket: &OwnedFd,
     (link, protocol): (u32, u16),
     filter: &mut [libc::sock_filter],

@@ -90,7 +90,7 @@ impl Known {
     }
 
     /// Takes account of what a keeper says of the resource.
-    pub fn heed(&mut self, vserver: &str, reply: &Reply) {
+    pub fn consider(&mut self, vserver: &str, reply: &Reply) {
         match reply {
             Reply::Member {
                 condition: Condition::Absent,

@@ -89,12 +89,12 @@ impl Keeper {
     fn serve(&mut self) -> io::Result<()> {
         loop {
             self.wait()?;
-            self.hear_signals();
-            self.hear_cell();
-            self.hear_names();
+            self.handle_signals();
+            self.handle_cell();
+            self.handle_names();
             self.finish_jobs();
             self.accept();
-            self.hear_clients();
+            self.handle_clients();
             self.arrange_cgroup();
             while self.act(Core::settle) {}
             self.act(Core::answer);
@@ -156,7 +156,7 @@ impl Keeper {
     }
 
     /// A signal to end means the node is going down.
-    fn hear_signals(&mut self) {
+    fn handle_signals(&mut self) {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             let ends = [libc::SIGTERM, libc::SIGINT].map(|s| s as u32);
             // A child's end is only a reason to look around; a terminal's is none for anything.
@@ -168,7 +168,7 @@ impl Keeper {
         }
     }
 
-    fn hear_cell(&mut self) {
+    fn handle_cell(&mut self) {
         while let Some(cell) = &self.cell {
             match cell.hear() {
                 Ok(Some(order::Event::Done { number, result })) => {
@@ -239,7 +239,7 @@ impl Keeper {
         }
     }
 
-    fn hear_clients(&mut self) {
+    fn handle_clients(&mut self) {
         let ids: Vec<ClientId> = self.clients.keys().copied().collect();
         for id in ids {
             let Some(client) = self.clients.get_mut(&id) else {

@@ -69,7 +69,7 @@ impl Names {
 
 impl Keeper {
     /// Shows new sockets, if there may be some.
-    pub(super) fn hear_names(&mut self) {
+    pub(super) fn handle_names(&mut self) {
         let changes = self.names.changes.as_ref();
         // What it is that has changed, a look tells.
         if changes.is_some_and(|changes| changes.read_events().is_ok()) {

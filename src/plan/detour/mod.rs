@@ -33,8 +33,9 @@ use self::search::Search;
 use super::attribute::{Attribute, Values};
 use super::vip::record::{Record, Role, is_resource};
 
+pub use crate::plan::neighbour::{Probe, Reply};
 pub use step::{Asker, Change, Effect, Event, Level, Outcome, Reconcile, Saved, Unreached};
-pub use view::{NodeView, Probe, ReachableSubnet, Reply, TransitPort};
+pub use view::{NodeView, ReachableSubnet, TransitPort};
 
 /// How long after a resource has left it has surely arrived elsewhere: to clean up after it has the
 /// cluster look at it anew.

@@ -18,8 +18,9 @@ use super::LOCK_PAUSE;
 use super::claim::{Claim, text};
 use super::search::{NoPath, Search};
 use super::step::{Change, Effect, Outcome, Reconcile, Unreached};
-use super::view::{NodeView, Probe, Reply};
+use super::view::NodeView;
 use crate::plan::attribute::{Attribute, Values};
+use crate::plan::neighbour::{Probe, Reply};
 use crate::plan::vip::record::{Record, Role, TransitPath};
 use crate::types::Mac;
 

@@ -11,8 +11,9 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::view::{NodeView, Probe, ReachableSubnet, Reply, TransitPort};
+use super::view::{NodeView, ReachableSubnet, TransitPort};
 use crate::plan::attribute::{Attribute, Values};
+use crate::plan::neighbour::{Probe, Reply};
 use crate::plan::vip::record::TransitPath;
 use crate::types::Mac;
 

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::view::{NodeView, Probe, Reply};
+use super::view::NodeView;
 use crate::plan::attribute::{Attribute, Values};
+use crate::plan::neighbour::{Probe, Reply};
 use crate::plan::vip::record::{Record, RouterHop, TransitPath, VipSpec};
 
 /// An agent that waits for a path: whoever feeds the core numbers them.

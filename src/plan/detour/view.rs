@@ -77,31 +77,3 @@ impl TransitPort {
         own.find(|own| own.is_ipv4() == ip.is_ipv4())
     }
 }
-
-/// A neighbour request through one port: whether another node is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Probe {
-    /// Index of the port.
-    pub link: u32,
-    /// Its Ethernet address.
-    pub mac: Mac,
-    /// The address that is asked for.
-    pub target: IpAddr,
-    /// The port's own address, if it has one.
-    pub source: Option<IpAddr>,
-    /// The target's Ethernet address, if it is known: then nobody else is bothered.
-    pub to: Option<Mac>,
-}
-
-/// A reply to somebody's neighbour request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reply {
-    /// Index of the port it came in through.
-    pub link: u32,
-    /// Whose address it is about.
-    pub ip: IpAddr,
-    /// The Ethernet address it names for that.
-    pub from: Mac,
-    /// The Ethernet address that it is sent to.
-    pub to: Mac,
-}

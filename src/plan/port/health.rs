@@ -154,7 +154,7 @@ impl Health {
     }
 
     /// A target has answered through this port.
-    pub fn heard(&mut self, now: Instant) {
+    pub fn on_reply(&mut self, now: Instant) {
         // What is still read after the carrier went has come before.
         if !self.carrier {
             return;

@@ -87,7 +87,7 @@ impl Witness {
     }
 
     /// A target has answered through one of this node's ports.
-    pub fn heard(&mut self, now: Instant) {
+    pub fn on_reply(&mut self, now: Instant) {
         self.heard = now;
         let until = now + self.suspect_after().saturating_sub(self.try_time());
         self.stage = Stage::Hears { until };
@@ -133,7 +133,7 @@ impl Witness {
 
     /// Whether the others are to be asked now, and all targets once more: one that has just come back
     /// may have been heard by the others only. Once asked, not again before they had time to answer.
-    pub fn asks(&mut self, now: Instant) -> bool {
+    pub fn query_due(&mut self, now: Instant) -> bool {
         let first = self.patience();
         match &mut self.stage {
             Stage::Deaf { ask_at, pause, .. } if *ask_at <= now => {
@@ -155,7 +155,7 @@ impl Witness {
     }
 
     /// The answer of the others, who were asked: whether a target answers at one of them.
-    pub fn told(&mut self, others_hear: bool) {
+    pub fn on_others(&mut self, others_hear: bool) {
         if let Stage::Deaf {
             fault,
             pause: Some(_),

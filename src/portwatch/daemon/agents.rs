@@ -16,13 +16,13 @@ const RECORDED: Duration = Duration::from_secs(1);
 
 impl Daemon {
     /// Takes what agents ask, and answers it.
-    pub(super) fn hear_agents(&mut self) {
+    pub(super) fn handle_agents(&mut self) {
         let connected = self.listener.accept(self.clients.len(), Instant::now());
         self.clients.extend(connected);
         for client in std::mem::take(&mut self.clients) {
             match client.receive::<Request>() {
                 Ok(Received::Nothing) => self.clients.push(client),
-                Ok(Received::Message(request, _)) => self.heed_agent(request, client),
+                Ok(Received::Message(request, _)) => self.handle_request(request, client),
                 Ok(Received::Closed) => {}
                 Err(e) => {
                     log::warn(format_args!("refused a request: {e}"));
@@ -34,7 +34,7 @@ impl Daemon {
         }
     }
 
-    fn heed_agent(&mut self, request: Request, agent: Channel) {
+    fn handle_request(&mut self, request: Request, agent: Channel) {
         let reply = match request {
             Request::Status => {
                 let trouble = self.watch.trouble(self.mover.placed());
@@ -101,7 +101,7 @@ impl Daemon {
         stray
             .filter(|name| self.watch.is_stray(name))
             .for_each(|name| self.publisher.publish(name, None));
-        self.ask_peers_at = now;
+        self.query_addresses_at = now;
         self.mend_at = Some(now);
     }
 

@@ -13,12 +13,12 @@ use crate::sys::poll::poll;
 
 impl Daemon {
     /// Nobody goes on with what this daemon has begun for other nodes, nor tells them.
-    pub(super) fn say_last_words(&mut self) -> io::Result<()> {
+    pub(super) fn publish_final(&mut self) -> io::Result<()> {
         let (begun, limit) = (Instant::now(), LAST_WORDS);
         let records = self.mover.records().clone();
         self.feed_detours(Event::Shutdown { records }, begun);
         if self.known {
-            for (name, value) in self.watch.last_words() {
+            for (name, value) in self.watch.final_values() {
                 self.publisher.publish(name, value);
             }
         }

@@ -8,7 +8,6 @@ use std::time::Instant;
 use super::endurance::PAUSE;
 use super::{Daemon, MEND_AFTER, MEND_PAUSE, TABLE_PAUSE};
 use crate::plan::detour::Event;
-use crate::portwatch::detour;
 use crate::runtime::channel::Channel;
 use crate::runtime::poller::Poller;
 use crate::sys::netlink::Change;
@@ -31,35 +30,35 @@ pub(super) enum Source {
 }
 
 impl Daemon {
-    /// Takes what the kernel tells: of changes, and of answers.
-    pub(super) fn hear_kernel(&mut self, ready: &[Source], now: Instant) -> io::Result<()> {
+    /// Takes what the kernel tells: of changes, and of replies.
+    pub(super) fn handle_kernel(&mut self, ready: &[Source], now: Instant) -> io::Result<()> {
         if ready.contains(&Source::Events) {
-            let heeded = self
+            let handled = self
                 .events
                 .read()
-                .and_then(|changes| self.heed(&changes, now));
-            if self.endurance.note(heeded, now)? {
+                .and_then(|changes| self.on_changes(&changes, now));
+            if self.endurance.note(handled, now)? {
                 // Nothing is known of what came meanwhile.
                 let everything = [Change::Link, Change::Address, Change::Loss, Change::Table];
                 let everything = everything.into();
-                let heeded = self.heed(&everything, now);
-                self.endurance.note(heeded, now)?;
+                let handled = self.on_changes(&everything, now);
+                self.endurance.note(handled, now)?;
             }
         }
         if ready.contains(&Source::Replies) {
-            let answers = self.ear.answers();
-            let answers = answers.map(|answers| {
-                for answer in answers {
-                    self.watch.hear(&answer, now);
-                    self.feed_detours(Event::Reply(detour::reply(&answer)), now);
+            let replies = self.prober.replies();
+            let replies = replies.map(|replies| {
+                for reply in replies {
+                    self.watch.on_reply(&reply, now);
+                    self.feed_detours(Event::Reply(reply), now);
                 }
             });
-            self.deafness.note(answers, now)?;
+            self.deafness.note(replies, now)?;
         }
         Ok(())
     }
 
-    fn heed(&mut self, changes: &BTreeSet<Change>, now: Instant) -> io::Result<()> {
+    fn on_changes(&mut self, changes: &BTreeSet<Change>, now: Instant) -> io::Result<()> {
         let mut concerned = false;
         if changes.contains(&Change::Link) || changes.contains(&Change::Address) {
             concerned |= self.look(now)?;
@@ -92,7 +91,7 @@ impl Daemon {
             poller.read(Source::Events, self.events.fds());
         }
         if self.deafness.permits(now) {
-            poller.read(Source::Replies, self.ear.fds());
+            poller.read(Source::Replies, self.prober.fds());
         }
         poller.read(Source::Agents, self.listener.fd(self.clients.len()));
         poller.read(Source::Agents, self.clients.iter().map(Channel::as_fd));
@@ -120,7 +119,7 @@ impl Daemon {
         let next = [
             self.detours.next(),
             Some(self.measure_at),
-            Some(self.ask_peers_at),
+            Some(self.query_addresses_at),
             self.mend_at,
             self.clean_up_at,
             self.answer_by,

@@ -14,7 +14,7 @@ use crate::portwatch::client::connection;
 use crate::portwatch::mover::Mover;
 use crate::portwatch::protocol::{DAEMON, Reply, Request};
 use crate::runtime::daemon;
-use crate::sys::announce::Ear;
+use crate::sys::announce::NeighbourProber;
 use crate::sys::lock::Lock;
 use crate::sys::netlink::{Events, Socket};
 use crate::sys::nft;
@@ -54,7 +54,7 @@ pub(super) fn take_over(runtime: &Path) -> Result<(Lock, bool), Error> {
 pub(super) struct Sockets {
     pub signals: SignalFd,
     pub events: Events,
-    pub ear: Ear,
+    pub prober: NeighbourProber,
     pub socket: Socket,
     pub mover: Mover,
 }
@@ -65,7 +65,7 @@ impl Sockets {
             signals: daemon::block_signals()?,
             // Before anything is looked at, so that no change is missed.
             events: Events::open(&PROTOCOLS, nft::TABLE)?,
-            ear: Ear::open()?,
+            prober: NeighbourProber::open()?,
             socket: Socket::new()?,
             mover: Mover::open(runtime)?,
         })

@@ -22,12 +22,12 @@ use crate::address::service::Service;
 use crate::log;
 use crate::ocf::Error;
 use crate::plan::detour::{
-    self, Asker, Change, Effect, Event, Level, NodeView, Outcome, Probe, Reconcile, Reply, Saved,
+    self, Asker, Change, Effect, Event, Level, NodeView, Outcome, Reconcile, Saved,
 };
 use crate::plan::vip::record::Record;
 use crate::plan::vip::record::TransitPath;
 use crate::runtime::channel::Channel;
-use crate::sys::announce::{Answer, Ear, Question};
+use crate::sys::announce::NeighbourProber;
 use crate::sys::lock::Lock;
 use crate::sys::state;
 
@@ -43,7 +43,7 @@ pub(super) struct Hands<'d> {
     /// It queries the cluster, and tells it.
     pub publisher: &'d mut Publisher,
     /// It probes neighbours.
-    pub ear: &'d Ear,
+    pub prober: &'d NeighbourProber,
     /// It knows what VIPs move, and announces them.
     pub mover: &'d mut Mover,
 }
@@ -57,26 +57,6 @@ pub(super) struct Detours {
     /// The agents that wait for a path.
     askers: BTreeMap<Asker, Channel>,
     last_asker: Asker,
-}
-
-/// A reply, as the core has it.
-pub(super) fn reply(answer: &Answer) -> Reply {
-    Reply {
-        link: answer.link,
-        ip: answer.ip,
-        from: answer.from,
-        to: answer.to,
-    }
-}
-
-fn question(probe: &Probe) -> Question {
-    Question {
-        link: probe.link,
-        mac: probe.mac,
-        target: probe.target,
-        source: probe.source,
-        to: probe.to,
-    }
 }
 
 /// What is done for the VIP whose record has this name.
@@ -157,7 +137,7 @@ impl Detours {
         match effect {
             Effect::Probe(probe) => {
                 // A port that can't send will have replies missing.
-                hands.ear.ask(&question(&probe)).unwrap_or_else(log::debug);
+                hands.prober.send(&probe).unwrap_or_else(log::debug);
             }
             Effect::Query(attribute) => hands.publisher.query(attribute),
             Effect::Publish(attribute, value) => hands.publisher.publish(attribute, value),

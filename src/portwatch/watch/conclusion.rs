@@ -124,7 +124,7 @@ impl Watch {
 
     /// What the other nodes shall know when nobody listens here any more: that this node hears no target,
     /// for it can't bear witness.
-    pub fn last_words(&self) -> impl Iterator<Item = (Attribute, Option<String>)> {
+    pub fn final_values(&self) -> impl Iterator<Item = (Attribute, Option<String>)> {
         let subnets = self.subnets.keys().cloned();
         subnets.map(|name| (Attribute::Heard(name), Some("0".to_owned())))
     }
@@ -173,7 +173,7 @@ impl Watch {
         for (name, subnet) in &self.subnets {
             let mut asked = self.ports.values().filter(|p| p.subnet == *name);
             if subnet.fault == Fault::Targets && asked.any(|p| p.asking.has_targets()) {
-                words.push(format!("no target of {name} answers at any node"));
+                words.push(format!("no target of {name} replies at any node"));
             }
         }
         if words.is_empty() {
@@ -222,12 +222,10 @@ fn log_change(name: &str, port: &One, state: State) {
             log::info(format_args!("port {name} of {subnet}: has carrier again"));
         }
         State::Failed(Cause::Silent) => {
-            log::warn(format_args!("port {name} of {subnet}: no target answers"));
+            log::warn(format_args!("port {name} of {subnet}: no target replies"));
         }
         State::Held => log::info(format_args!("port {name} of {subnet}: works again")),
         State::Good => log::info(format_args!("port {name} of {subnet}: good")),
-        State::Suspect => log::debug(format_args!(
-            "port {name} of {subnet}: an answer is overdue"
-        )),
+        State::Suspect => log::debug(format_args!("port {name} of {subnet}: an reply is overdue")),
     }
 }

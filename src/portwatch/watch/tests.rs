@@ -1,4 +1,4 @@
-//! Tests of the conclusions, on links and answers made up here.
+//! Tests of the conclusions, on links and replies made up here.
 
 use std::time::Duration;
 
@@ -57,12 +57,12 @@ fn attribute(name: &str) -> Attribute {
     Attribute::parse(name).unwrap()
 }
 
-/// A node whose time goes on by itself, with a network that answers through some of its ports.
+/// A node whose time goes on by itself, with a network that replies through some of its ports.
 struct Node {
     watch: Watch,
     now: Instant,
     links: Vec<Link>,
-    /// Indices of the ports through which targets answer.
+    /// Indices of the ports through which targets reply.
     answering: Vec<u32>,
     /// Targets that do not.
     dead: Vec<IpAddr>,
@@ -100,15 +100,15 @@ impl Node {
         let end = self.now + Duration::from_millis(milliseconds);
         while self.now < end {
             self.now += TICK;
-            for q in self.watch.questions(self.now) {
-                let answer = Answer {
+            for q in self.watch.probes_due(self.now) {
+                let reply = Reply {
                     link: q.link,
                     ip: q.target,
                     from: TARGET,
                     to: q.mac,
                 };
                 if self.answering.contains(&q.link) && !self.dead.contains(&q.target) {
-                    self.watch.hear(&answer, self.now);
+                    self.watch.on_reply(&reply, self.now);
                 }
             }
             self.watch.tick(self.now);
@@ -135,7 +135,7 @@ impl Node {
     fn tell(&mut self, others: &str) {
         let values: Values = [("n2".to_owned(), others.to_owned())].into();
         self.watch
-            .told(&attribute("berth-heard-office"), &values, self.now);
+            .on_attribute(&attribute("berth-heard-office"), &values, self.now);
         self.watch.judge(self.now);
     }
 }
@@ -184,13 +184,16 @@ fn when_a_whole_subnet_is_silent_the_others_are_asked_before_anything_is_told() 
         );
         assert_eq!(node.attribute("berth-net-office").unwrap(), "1");
         assert_eq!(node.attribute("berth-ports").unwrap(), "3");
-        assert!(node.watch.asks(node.now).is_empty());
+        assert!(node.watch.queries_due(node.now).is_empty());
         node.pass(40);
-        assert_eq!(node.watch.asks(node.now), [attribute("berth-heard-office")]);
+        assert_eq!(
+            node.watch.queries_due(node.now),
+            [attribute("berth-heard-office")]
+        );
         node.tell(others);
         assert_eq!(node.attribute("berth-net-office").unwrap(), net);
         assert_eq!(node.attribute("berth-ports").unwrap(), ports);
-        // Whoever was at fault: it is over when they answer again.
+        // Whoever was at fault: it is over when they reply again.
         node.answering = vec![1, 2, 3];
         node.pass(31_000);
         assert_eq!(node.trouble(), None);
@@ -204,7 +207,10 @@ fn what_is_heard_again_before_it_was_known_whose_fault_it_was_is_nobodys() {
     let mut node = Node::new();
     node.answering = vec![3];
     node.pass(620);
-    assert_eq!(node.watch.asks(node.now), [attribute("berth-heard-office")]);
+    assert_eq!(
+        node.watch.queries_due(node.now),
+        [attribute("berth-heard-office")]
+    );
     // All targets are asked once more together with the others.
     node.answering = vec![1, 2, 3];
     node.pass(10);
@@ -275,7 +281,7 @@ fn one_dead_target_or_lost_packet_is_no_reason_for_suspicion() {
     let mut node = Node::new();
     let peers: Values = [("n2".to_owned(), "10.1.0.2".to_owned())].into();
     node.watch
-        .told(&attribute("berth-addr-office"), &peers, node.now);
+        .on_attribute(&attribute("berth-addr-office"), &peers, node.now);
     node.pass(1000);
     node.dead = vec!["10.1.0.254".parse().unwrap()];
     for _ in 0..60 {
@@ -295,7 +301,7 @@ fn without_targets_the_carrier_alone_counts_and_nobody_is_asked() {
     node.pass(310);
     for _ in 0..100 {
         node.pass(10);
-        assert!(node.watch.asks(node.now).is_empty());
+        assert!(node.watch.queries_due(node.now).is_empty());
         assert!(node.watch.next().unwrap() > node.now, "it would not wait");
     }
     assert_eq!(node.trouble(), None);
@@ -315,13 +321,13 @@ fn an_answer_that_is_not_for_the_port_it_came_in_by_proves_nothing() {
         node.pass(10);
         // The gateway of office, as somebody on the network of eth2 pretends, for eth1 and for lab.
         for (link, to) in [(2, 1), (2, 3), (3, 2)] {
-            let forged = Answer {
+            let forged = Reply {
                 link,
                 ip: "10.1.0.254".parse().unwrap(),
                 from: TARGET,
                 to: Mac([2, 0, 0, 0, 0, to]),
             };
-            node.watch.hear(&forged, node.now);
+            node.watch.on_reply(&forged, node.now);
         }
     }
     assert_eq!(node.trouble().unwrap(), "eth2 silent, 2 VIPs on eth2");
@@ -384,13 +390,13 @@ struct Cluster {
     time: u64,
     /// What each node has told, and when the others know it.
     told: Vec<Vec<(u64, String)>>,
-    /// What each has asked: when the answer comes, and what it is.
-    answers: Vec<Option<(u64, Values)>>,
+    /// What each has asked: when the reply comes, and what it is.
+    replies: Vec<Option<(u64, Values)>>,
     news: u64,
 }
 
 const TO_OFFICE: [u32; 2] = [1, 2];
-/// How long the cluster takes to answer a question, in milliseconds.
+/// How long the cluster takes to reply a question, in milliseconds.
 const ANSWER: u64 = 20;
 
 impl Cluster {
@@ -405,7 +411,7 @@ impl Cluster {
             nodes: nodes.collect(),
             time: 0,
             told: vec![vec![(0, "1".to_owned())]; phases.len()],
-            answers: vec![None; phases.len()],
+            replies: vec![None; phases.len()],
             news,
         }
     }
@@ -444,14 +450,14 @@ impl Cluster {
         let others: Values = others.collect();
         let node = &mut self.nodes[index];
         node.pass(10);
-        let answer = &mut self.answers[index];
-        if let Some((_, values)) = answer.take_if(|(at, _)| *at <= time) {
+        let reply = &mut self.replies[index];
+        if let Some((_, values)) = reply.take_if(|(at, _)| *at <= time) {
             node.watch
-                .told(&attribute("berth-heard-office"), &values, node.now);
+                .on_attribute(&attribute("berth-heard-office"), &values, node.now);
             node.watch.judge(node.now);
         }
-        if !node.watch.asks(node.now).is_empty() {
-            *answer = Some((time + ANSWER, others));
+        if !node.watch.queries_due(node.now).is_empty() {
+            *reply = Some((time + ANSWER, others));
         }
         let value = node.attribute("berth-heard-office").unwrap();
         if self.told[index].last().is_some_and(|last| last.1 != value) {
@@ -520,7 +526,7 @@ fn a_port_that_is_part_of_another_interface_has_failed_and_says_what_to_name() {
     assert_eq!(node.attribute("berth-ports").unwrap(), "2");
     assert!(
         node.watch
-            .questions(node.now + TICK * 100)
+            .probes_due(node.now + TICK * 100)
             .iter()
             .all(|q| q.link != 1)
     );
@@ -536,12 +542,15 @@ fn that_no_target_of_a_subnet_answers_anywhere_is_told() {
     let mut node = Node::new();
     node.answering = vec![3];
     node.pass(620);
-    assert_eq!(node.watch.asks(node.now), [attribute("berth-heard-office")]);
+    assert_eq!(
+        node.watch.queries_due(node.now),
+        [attribute("berth-heard-office")]
+    );
     node.tell("0");
     node.pass(31_000);
     assert_eq!(
         node.trouble().unwrap(),
-        "no target of office answers at any node"
+        "no target of office replies at any node"
     );
 }
 

@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Announcement, Probe, Question};
+use super::{Announcement, DuplicateProbe};
+use crate::plan::neighbour::Probe;
 use crate::types::Mac;
 
 pub(super) const ETH_P_IP_ARP: u16 = 0x0806;
@@ -39,7 +40,7 @@ pub(super) fn frames(a: &Announcement) -> Vec<Vec<u8>> {
 
 /// The frames that ask for an address: as RFC 5227 and RFC 4862 have it, with no sender, and for IPv4
 /// also with one.
-pub(super) fn questions(probe: &Probe<'_>) -> Vec<Vec<u8>> {
+pub(super) fn duplicate_probes(probe: &DuplicateProbe<'_>) -> Vec<Vec<u8>> {
     match probe.address {
         IpAddr::V4(ip) => {
             let [.., a, b] = probe.mac.0;
@@ -61,7 +62,7 @@ pub(super) fn questions(probe: &Probe<'_>) -> Vec<Vec<u8>> {
 
 /// What asks `target` whether it is there: an ARP request, without a sender's address if the port has
 /// none (RFC 5227), or a neighbour solicitation; `None` if no address of the port is of the family.
-pub(super) fn question(q: &Question) -> Option<Vec<u8>> {
+pub(super) fn request(q: &Probe) -> Option<Vec<u8>> {
     Some(match (q.target, q.source) {
         (IpAddr::V4(target), source) => {
             let source = match source {

@@ -57,14 +57,14 @@ impl Life {
         match event {
             Down => port.link(false, now),
             Up => port.link(true, now),
-            Answer => port.heard(now),
+            Answer => port.on_reply(now),
             Listen => port.listen(true, now),
             Ignore => port.listen(false, now),
             Silence(ms) => self.wait(ms),
             Talk(ms) => {
                 for _ in 0..ms / 500 {
                     self.wait(500);
-                    self.port.heard(self.now);
+                    self.port.on_reply(self.now);
                 }
             }
             Resumed => port.resumed(now),

@@ -15,7 +15,7 @@ fn after(start: Instant, milliseconds: u64) -> Instant {
 /// One that has heard a target at `start`, and nothing since.
 fn deaf(start: Instant) -> Witness {
     let mut witness = Witness::new(LIMITS, start);
-    witness.heard(start);
+    witness.on_reply(start);
     assert!(!witness.tick(after(start, 249)));
     assert!(witness.tick(after(start, 250)), "all targets are tried");
     assert!(!witness.tick(after(start, 299)));
@@ -30,13 +30,13 @@ fn silence_is_not_judged_before_the_others_can_have_noticed_theirs() {
     let start = Instant::now();
     let mut witness = deaf(start);
     assert!(witness.expects());
-    assert!(!witness.asks(after(start, 599)));
+    assert!(!witness.query_due(after(start, 599)));
     // What was asked before the silence began is of no worth.
-    witness.told(true);
+    witness.on_others(true);
     assert_eq!(witness.fault(), Fault::Unknown);
     assert_eq!(witness.next(), after(start, 600));
-    assert!(witness.asks(after(start, 600)));
-    assert!(!witness.asks(after(start, 601)), "asked once");
+    assert!(witness.query_due(after(start, 600)));
+    assert!(!witness.query_due(after(start, 601)), "asked once");
 }
 
 #[test]
@@ -44,13 +44,13 @@ fn it_is_the_ports_fault_if_another_node_hears_and_the_targets_if_none_does() {
     let start = Instant::now();
     for (others, fault) in [(true, Fault::Ports), (false, Fault::Targets)] {
         let mut witness = deaf(start);
-        assert!(witness.asks(after(start, 600)));
-        witness.told(others);
+        assert!(witness.query_due(after(start, 600)));
+        witness.on_others(others);
         assert_eq!(witness.fault(), fault);
         assert_eq!(witness.expects(), others);
         // An answer clears everybody at once, and a late word from others changes nothing.
-        witness.heard(after(start, 2000));
-        witness.told(others);
+        witness.on_reply(after(start, 2000));
+        witness.on_others(others);
         assert_eq!(witness.fault(), Fault::Nobody);
     }
 }
@@ -62,8 +62,8 @@ fn a_verdict_is_looked_at_again_soon_and_then_ever_more_rarely() {
     let mut pauses = Vec::new();
     for others in [true, false].into_iter().cycle().take(10) {
         let at = witness.next();
-        assert!(witness.asks(at));
-        witness.told(others);
+        assert!(witness.query_due(at));
+        witness.on_others(others);
         assert_eq!(witness.expects(), others, "the last word counts");
         pauses.push(witness.next() - at);
     }
@@ -77,8 +77,8 @@ fn at_first_silence_means_nothing_unless_others_hear() {
     let mut witness = Witness::new(LIMITS, start);
     assert!(!witness.expects());
     assert!(!witness.tick(after(start, 10_000)));
-    assert!(!witness.expects() && witness.asks(after(start, 10_000)));
-    witness.told(true);
+    assert!(!witness.expects() && witness.query_due(after(start, 10_000)));
+    witness.on_others(true);
     assert_eq!(witness.fault(), Fault::Ports);
 }
 
@@ -86,7 +86,7 @@ fn at_first_silence_means_nothing_unless_others_hear() {
 fn silence_while_nobody_was_asked_does_not_count() {
     let start = Instant::now();
     let mut witness = Witness::new(LIMITS, start);
-    witness.heard(start);
+    witness.on_reply(start);
     let later = after(start, 5000);
     witness.resumed(later);
     assert!(witness.tick(later), "who was heard may be gone since");
@@ -96,19 +96,19 @@ fn silence_while_nobody_was_asked_does_not_count() {
     assert_eq!(witness.fault(), Fault::Unknown);
     assert_eq!(witness.next(), after(later, 600));
     // Nor does the answer to what was asked before it stood still.
-    assert!(witness.asks(after(later, 600)));
+    assert!(witness.query_due(after(later, 600)));
     let latest = after(later, 5000);
     witness.resumed(latest);
-    witness.told(true);
+    witness.on_others(true);
     assert_eq!(witness.fault(), Fault::Unknown);
-    assert!(!witness.asks(after(latest, 599)) && witness.asks(after(latest, 600)));
+    assert!(!witness.query_due(after(latest, 599)) && witness.query_due(after(latest, 600)));
 }
 
 #[test]
 fn a_question_sent_late_is_given_its_time() {
     let start = Instant::now();
     let mut witness = Witness::new(LIMITS, start);
-    witness.heard(start);
+    witness.on_reply(start);
     let late = after(start, 390);
     assert!(witness.tick(late));
     assert!(!witness.tick(after(late, 49)));
@@ -136,7 +136,7 @@ fn the_verdict_is_not_there_long_before_or_after_each_port_has_failed() {
         };
         let start = Instant::now();
         let mut witness = Witness::new(limits, start);
-        witness.heard(start);
+        witness.on_reply(start);
         let next = witness.next();
         assert!(witness.tick(next));
         assert_eq!(witness.next() - start, Duration::from_millis(suspected));
@@ -171,7 +171,7 @@ struct Running {
 impl Running {
     fn hear(&mut self, now: u64, start: Instant) {
         self.heard = now;
-        self.witness.heard(after(start, now));
+        self.witness.on_reply(after(start, now));
     }
 
     /// What the others know of it.
@@ -221,11 +221,11 @@ fn run(
                 if one.witness.tick(at) && answers(index, now) {
                     one.hear(now, start);
                 }
-                if one.witness.asks(at) {
+                if one.witness.query_due(at) {
                     if answers(index, now) {
                         one.hear(now, start);
                     }
-                    one.witness.told(others_hear);
+                    one.witness.on_others(others_hear);
                 }
             }
             let fault = one.witness.fault();

@@ -1,60 +1,29 @@
-//! Questions to targets on the networks of ports, and their answers.
+//! Neighbour requests through ports, and the replies.
 
 use std::io;
 use std::mem;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::frame::{
-    ARP_REPLY, ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, question,
-};
-use super::heard::answer;
+use super::frame::{ARP_REPLY, ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, request};
+use super::received::reply_in;
 use super::{
-    ADDRESS_LENGTH, END, EQUAL, FRAME, LOAD_BYTE, LOAD_HALF, Wire, hear, link_address, op, send,
+    ADDRESS_LENGTH, END, EQUAL, FRAME, LOAD_BYTE, LOAD_HALF, Wire, attach, link_address, op, send,
 };
-use crate::types::Mac;
+use crate::plan::neighbour::{Probe, Reply};
 
 /// How many frames are read in one go.
 const FRAMES: usize = 256;
 
-/// Whether a target is there, asked through one port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Question {
-    /// Index of the port.
-    pub link: u32,
-    /// Its Ethernet address.
-    pub mac: Mac,
-    /// Who is asked for.
-    pub target: IpAddr,
-    /// The port's own address, if it has one: IPv4 does without, IPv6 does not.
-    pub source: Option<IpAddr>,
-    /// The target's Ethernet address, if it is known: then nobody else is bothered.
-    pub to: Option<Mac>,
-}
-
-/// An answer to somebody's question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answer {
-    /// Index of the port it came in through.
-    pub link: u32,
-    /// Who answers.
-    pub ip: IpAddr,
-    /// The Ethernet address it names as its own.
-    pub from: Mac,
-    /// The Ethernet address that it answers to.
-    pub to: Mac,
-}
-
-/// Asks, and hears the answers of all ports. Nothing else of their traffic reaches it.
+/// Sends neighbour requests, and receives the replies of all ports. Nothing else of their traffic reaches it.
 #[derive(Debug)]
-pub struct Ear {
+pub struct NeighbourProber {
     arp: Wire,
     discovery: Wire,
 }
 
-impl Ear {
+impl NeighbourProber {
     /// Opens its sockets.
     ///
     /// # Errors
@@ -67,7 +36,7 @@ impl Ear {
             op(END, 0, 0, u32::MAX),
             op(END, 0, 0, 0),
         ];
-        hear(&arp.0, (0, ETH_P_IP_ARP), &mut replies)?;
+        attach(&arp.0, (0, ETH_P_IP_ARP), &mut replies)?;
         let mut advertisements = [
             op(LOAD_BYTE, 0, 0, 20),
             op(EQUAL, 0, 3, u32::from(ICMPV6)),
@@ -76,7 +45,7 @@ impl Ear {
             op(END, 0, 0, u32::MAX),
             op(END, 0, 0, 0),
         ];
-        hear(&discovery.0, (0, ETH_P_IPV6), &mut advertisements)?;
+        attach(&discovery.0, (0, ETH_P_IPV6), &mut advertisements)?;
         Ok(Self { arp, discovery })
     }
 
@@ -85,27 +54,27 @@ impl Ear {
         [self.arp.as_fd(), self.discovery.as_fd()]
     }
 
-    /// Asks. A port that can't ask in the target's family does not.
+    /// Sends a request. A port that can't ask in the target's family does not.
     ///
     /// # Errors
     /// If the port can't send.
-    pub fn ask(&self, q: &Question) -> io::Result<()> {
-        match question(q) {
-            Some(frame) => send(&self.arp.0, q.link, &frame),
+    pub fn send(&self, probe: &Probe) -> io::Result<()> {
+        match request(probe) {
+            Some(frame) => send(&self.arp.0, probe.link, &frame),
             None => Ok(()),
         }
     }
 
-    /// The answers that have come in.
+    /// The replies that have come in.
     ///
     /// # Errors
     /// If they can't be read.
-    pub fn answers(&self) -> io::Result<Vec<Answer>> {
-        let mut answers = Vec::new();
+    pub fn replies(&self) -> io::Result<Vec<Reply>> {
+        let mut replies = Vec::new();
         for wire in [&self.arp, &self.discovery] {
             for _ in 0..FRAMES {
                 match receive_from(&wire.0) {
-                    Ok((frame, length, link)) => answers.extend(answer(&frame[..length], link)),
+                    Ok((frame, length, link)) => replies.extend(reply_in(&frame[..length], link)),
                     Err(Errno::EAGAIN) => break,
                     // A link went down; what else is there to read comes next.
                     Err(Errno::EINTR | Errno::ENETDOWN) => {}
@@ -113,7 +82,7 @@ impl Ear {
                 }
             }
         }
-        Ok(answers)
+        Ok(replies)
     }
 }
 

@@ -3,18 +3,18 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Answer;
 use super::frame::{
     ARP_REPLY, ARP_REQUEST, ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT,
     NEIGHBOUR_SOLICITATION, NOBODY, OPTION_SOURCE_ADDRESS, checksum_of, solicited_node,
 };
+use crate::plan::neighbour::Reply;
 use crate::types::Mac;
 
 /// The advertisement answers a solicitation.
 const NA_SOLICITED: u8 = 0x40;
 
 /// Who answers a question in this frame, which came in on `link`.
-pub(super) fn answer(frame: &[u8], link: u32) -> Option<Answer> {
+pub(super) fn reply_in(frame: &[u8], link: u32) -> Option<Reply> {
     let (ip, from, to) = match protocol(frame)? {
         ETH_P_IP_ARP => {
             let arp = Arp::read(frame)?;
@@ -30,7 +30,7 @@ pub(super) fn answer(frame: &[u8], link: u32) -> Option<Answer> {
         }
         _ => return None,
     };
-    Some(Answer { link, ip, from, to })
+    Some(Reply { link, ip, from, to })
 }
 
 fn mac(frame: &[u8], at: usize) -> Option<Mac> {
@@ -148,14 +148,15 @@ pub(super) fn claimant(frame: &[u8], address: IpAddr) -> Option<Mac> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::frame::{BROADCAST, NA_OVERRIDE, arp, frames, question, questions};
-    use super::super::{Announcement, Probe, Question};
+    use super::super::frame::{BROADCAST, NA_OVERRIDE, arp, duplicate_probes, frames, request};
+    use super::super::{Announcement, DuplicateProbe};
     use super::*;
+    use crate::plan::neighbour::Probe;
 
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 7]);
 
-    fn probe(address: &str) -> Probe<'static> {
-        Probe {
+    fn probe(address: &str) -> DuplicateProbe<'static> {
+        DuplicateProbe {
             link: 1,
             mac: MAC,
             address: address.parse().unwrap(),
@@ -185,13 +186,13 @@ mod tests {
     #[test]
     fn another_probe_is_a_claim_but_an_ordinary_question_is_not() {
         let (v4, v6) = (probe("10.1.0.50"), probe("fd00::5"));
-        let [bare, asked] = &questions(&v4)[..] else {
+        let [bare, asked] = &duplicate_probes(&v4)[..] else {
             panic!("two frames")
         };
         assert_eq!(claimant(bare, v4.address), Some(MAC));
         assert_eq!(claimant(asked, v4.address), None);
         assert_eq!(asked[28..30], [169, 254]);
-        let mut frame = questions(&v6).remove(0);
+        let mut frame = duplicate_probes(&v6).remove(0);
         assert_eq!(frame[..6], [0x33, 0x33, 0xff, 0, 0, 5]);
         assert_eq!(claimant(&frame, v6.address), Some(MAC));
         frame[22] = 0xfe;
@@ -219,40 +220,40 @@ mod tests {
             frame[..6].copy_from_slice(&to.0);
             frame
         };
-        let heard = answer(&reply(asker), 3).unwrap();
+        let heard = reply_in(&reply(asker), 3).unwrap();
         assert_eq!(
             (heard.link, heard.ip, heard.from, heard.to),
             (3, ip, target, asker)
         );
-        assert!(answer(&reply(BROADCAST), 3).is_none());
-        let q = Question {
+        assert!(reply_in(&reply(BROADCAST), 3).is_none());
+        let q = Probe {
             link: 3,
             mac: asker,
             target: ip,
             source: None,
             to: Some(target),
         };
-        let asked = question(&q).unwrap();
+        let asked = request(&q).unwrap();
         assert_eq!(asked[..6], target.0);
         assert_eq!(asked[28..32], [0; 4]);
-        assert!(answer(&asked, 3).is_none());
-        let q = Question {
+        assert!(reply_in(&asked, 3).is_none());
+        let q = Probe {
             target: "fd00::5".parse().unwrap(),
             source: Some("fd00::1".parse().unwrap()),
             ..q
         };
-        let asked = question(&q).unwrap();
+        let asked = request(&q).unwrap();
         assert_eq!(asked[..6], target.0);
         assert_eq!(
             asked[38..54],
             "fd00::5".parse::<Ipv6Addr>().unwrap().octets()
         );
-        let everybody = question(&Question { to: None, ..q }).unwrap();
+        let everybody = request(&Probe { to: None, ..q }).unwrap();
         assert_eq!(everybody[..6], [0x33, 0x33, 0xff, 0, 0, 5]);
         // Unsolicited advertisements are announcements.
-        assert!(answer(&frames(&announcement("fd00::5"))[0], 3).is_none());
+        assert!(reply_in(&frames(&announcement("fd00::5"))[0], 3).is_none());
         for length in 0..42 {
-            assert!(answer(&reply(asker)[..length], 3).is_none());
+            assert!(reply_in(&reply(asker)[..length], 3).is_none());
         }
     }
 

@@ -1,0 +1,34 @@
+//! Neighbour requests and replies (ARP, RFC 826; neighbour discovery, RFC 4861), by which a port proves that it forwards
+//! and a node that another one is there.
+
+use std::net::IpAddr;
+
+use crate::types::Mac;
+
+/// A neighbour request through one port: whether somebody is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    /// Index of the port.
+    pub link: u32,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// The address that is asked for.
+    pub target: IpAddr,
+    /// The port's own address, if it has one: IPv4 does without, IPv6 does not.
+    pub source: Option<IpAddr>,
+    /// The target's Ethernet address, if it is known: then nobody else is bothered.
+    pub to: Option<Mac>,
+}
+
+/// A reply to somebody's neighbour request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reply {
+    /// Index of the port it came in through.
+    pub link: u32,
+    /// Whose address it is about.
+    pub ip: IpAddr,
+    /// The Ethernet address it names for that.
+    pub from: Mac,
+    /// The Ethernet address that it is sent to.
+    pub to: Mac,
+}
