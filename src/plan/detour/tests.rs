@@ -172,7 +172,7 @@ impl Node {
             let probes: Vec<Probe> = self.effects[before..]
                 .iter()
                 .filter_map(|effect| match effect {
-                    Effect::Probe(probe) => Some(probe.clone()),
+                    Effect::Probe(probe) => Some(*probe),
                     _ => None,
                 })
                 .collect();
