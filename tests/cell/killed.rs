@@ -149,7 +149,7 @@ fn a_killed_init_is_reported_by_the_keeper_for_every_member() {
 #[test]
 #[ignore = "needs root"]
 fn a_killed_sentinel_is_replaced_and_the_cell_goes_on() {
-    let node = Node::new("sentinel");
+    let node = Node::new("sentry");
     let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
     let fs = node.fs(&vserver, &device, "/data");
     fs.run("start").expect(0);

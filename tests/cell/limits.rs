@@ -63,7 +63,7 @@ fn all_of_a_cell_is_in_its_group_and_the_keeper_beside_it_and_none_is_left() {
     assert_eq!(names_in(&groups.child("cell")), ["berth-init", "sleep"]);
     assert_eq!(
         names_in(&groups.child("keeper")),
-        ["berth-sentinel", "berth-keeper"]
+        ["berth-keeper", "berth-sentinel"]
     );
     assert!(names_in(&groups.child("repair")).is_empty());
     assert!(names_in(&groups).is_empty());
