@@ -204,8 +204,7 @@ fn leave_no_complaint(context: &Context<'_>) {
     if member.node.is_none() || !report::read(RUNTIME.as_ref()).is_empty() {
         return;
     }
-    // SAFETY: an agent has one thread.
-    if let Err(e) = unsafe { complaint::clean_up_later(member) } {
+    if let Err(e) = complaint::clean_up_later(member) {
         log::warn(format_args!("clean up: {e}"));
     }
 }

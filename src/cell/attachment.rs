@@ -345,16 +345,12 @@ mod tests {
         let file = File::options().write(true).open(path).unwrap();
         let ranges = [7, 8].map(|n| range(n, libc::F_WRLCK).unwrap());
         // Locks by record are a process's: only another one is kept out.
-        // SAFETY: the child makes system calls on memory it has already, and ends by _exit.
-        let child = match unsafe { nix::unistd::fork() }.unwrap() {
-            nix::unistd::ForkResult::Child => {
-                let taken = ranges.map(|r| fcntl(&file, FcntlArg::F_SETLK(&r)).is_ok());
-                let code = i32::from(taken[0]) + 2 * i32::from(taken[1]);
-                // SAFETY: ends this process without running anything of its parent's.
-                unsafe { libc::_exit(code) }
-            }
-            nix::unistd::ForkResult::Parent { child } => child,
+        let take = || {
+            let taken = ranges.map(|r| fcntl(&file, FcntlArg::F_SETLK(&r)).is_ok());
+            i32::from(taken[0]) + 2 * i32::from(taken[1])
         };
+        // SAFETY: the child makes system calls on memory that it has already.
+        let child = unsafe { crate::sys::process::fork(take) }.unwrap();
         let end = nix::sys::wait::waitpid(child, None).unwrap();
         assert_eq!(end, nix::sys::wait::WaitStatus::Exited(child, 2));
     }

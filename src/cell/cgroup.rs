@@ -90,7 +90,7 @@ impl Place {
     }
 
     /// Makes the groups, for the keeper with this number; what a former cell has left in them is killed. Tells whether
-    /// that of the cell is a new one: see [`cgroup::fork_into`]. Blocks.
+    /// that of the cell is a new one: see [`fork_into`](crate::sys::process::fork_into). Blocks.
     ///
     /// # Errors
     /// What keeps the cell from having groups, in one line.

@@ -40,8 +40,7 @@ pub fn prepared(
 ) -> io::Result<Command> {
     let mut command = program::command(argv.first().map_or("", String::as_str))?;
     command.args(argv.iter().skip(1));
-    // SAFETY: between fork and exec only system calls are made; nothing is allocated, and this
-    // process has one thread.
+    // SAFETY: as pre_exec wants it, the child only makes system calls on memory and descriptors that the closure owns.
     unsafe {
         command.pre_exec(move || {
             rustix::process::setsid()?;

@@ -22,7 +22,8 @@ use super::filter::{Filter, Refusals, handover};
 use super::service;
 use crate::sys::cgroup::{Entrance, set_oom_score};
 use crate::sys::poll::poll;
-use crate::sys::{command::command, keyring, message, namespace};
+use crate::sys::command::command;
+use crate::sys::{keyring, message, namespace, process};
 use streams::Streams;
 use terminal::Terminal;
 
@@ -93,7 +94,7 @@ pub fn exec(
             }
         }
     };
-    // SAFETY: only system calls are made between fork and exec, and nothing is allocated.
+    // SAFETY: as pre_exec wants it, the child only makes system calls on memory and descriptors that `prepare` owns.
     unsafe { program.pre_exec(prepare) };
     let child = program.spawn()?;
     // It has the program's ends of all streams, without which they don't end.
@@ -136,11 +137,7 @@ fn prepare(has_terminal: bool) -> io::Result<()> {
     // Whoever calls may be spared by the killer of processes when memory is short; its program is not. There may
     // be no /proc.
     let _ = set_oom_score(c"0");
-    // SAFETY: nothing is closed before the program is executed.
-    match unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as _) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    process::close_on_exec()
 }
 
 fn hold_signals() -> io::Result<SignalFd> {

@@ -11,11 +11,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use rustix::thread::UnshareFlags;
 
 use super::init::order::{Event, Numbered, Order};
 use super::init::root::Root;
@@ -27,7 +27,7 @@ use crate::log;
 use crate::runtime::channel::{Channel, Received};
 use crate::runtime::job::Job;
 use crate::runtime::poller::Poller;
-use crate::sys::{cgroup, keyring};
+use crate::sys::{cgroup, keyring, message};
 use detaching::Detaching;
 use report::{report, report_panics};
 use running::Server;
@@ -65,14 +65,13 @@ pub fn run(vserver: &str, channel: &Channel) -> i32 {
 }
 
 fn build(vserver: &str, channel: &Channel) -> io::Result<Root> {
-    keyring::leave()?;
-    let flags = UnshareFlags::NEWNS
-        | UnshareFlags::NEWNET
-        | UnshareFlags::NEWUTS
-        | UnshareFlags::NEWIPC
-        | UnshareFlags::NEWCGROUP;
-    // SAFETY: none of these flags unshares the descriptor table, which is what may be unsound.
-    unsafe { rustix::thread::unshare_unsafe(flags)? };
+    keyring::leave().map_err(|e| message(e, "join a new session keyring"))?;
+    let flags = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWCGROUP;
+    unshare(flags)?;
     nix::unistd::sethostname(vserver)?;
     network::harden()?;
     ipc::limit()?;

@@ -75,9 +75,7 @@ mod tests {
         let signals = Signals::hold().unwrap();
         assert_eq!(signals.wait(Duration::ZERO).unwrap(), None);
         // To this thread: the others of the test program have not asked for it.
-        // SAFETY: pthread_self is this very thread, and the signal is a valid one that is blocked.
-        let sent = unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGTERM) };
-        assert_eq!(sent, 0);
+        nix::sys::signal::raise(Signal::SIGTERM).unwrap();
         assert_eq!(
             signals.wait(Duration::from_secs(5)).unwrap(),
             Some("SIGTERM")

@@ -82,11 +82,8 @@ const PARTED: Duration = Duration::from_secs(1);
 /// calls this may end meanwhile.
 ///
 /// # Errors
-/// Whatever the kernel refuses.
-///
-/// # Safety
-/// As [`job::fork`].
-pub unsafe fn clean_up_later(member: Member) -> io::Result<Pid> {
+/// As of [`job::fork`].
+pub fn clean_up_later(member: Member) -> io::Result<Pid> {
     let (here, there) = Channel::pair()?;
     let work = || {
         let _ = nix::sys::prctl::set_pdeathsig(None);
@@ -104,8 +101,7 @@ pub unsafe fn clean_up_later(member: Member) -> io::Result<Pid> {
         }
         0
     };
-    // SAFETY: the caller's promise.
-    let pid = unsafe { job::fork(c"berth-clean-up", &[&there], work) }?;
+    let pid = job::fork(c"berth-clean-up", &[&there], work)?;
     // This process may end at once, and a child that has not parted from it would end with it.
     let _ = wait_readable(&here, Instant::now() + PARTED);
     Ok(pid)

@@ -4,13 +4,15 @@
 //! survive neither. The handler does nothing but write a line that was prepared beforehand and exit.
 
 use std::io;
-use std::mem;
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
 use super::reason;
+use crate::sys::process;
 
 /// The line that the handler writes. Replaced by [`step`], never freed: a few short lines in the
 /// life of an action, and the handler may be reading one of them.
@@ -77,32 +79,20 @@ pub fn step(doing: &str) {
 }
 
 fn install() -> io::Result<()> {
-    // SAFETY: sigaction is plain data; zero is a valid value of each field.
-    let mut action: libc::sigaction = unsafe { mem::zeroed() };
-    action.sa_sigaction = expired as extern "C" fn(libc::c_int) as libc::sighandler_t;
-    // SAFETY: the set is a local variable; the handler is a function of the right type that makes
-    // async-signal-safe calls only. The signal may have been blocked by whoever started the agent.
-    let failed = unsafe {
-        let mut set = mem::zeroed();
-        libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, libc::SIGALRM);
-        libc::sigaction(libc::SIGALRM, &raw const action, ptr::null_mut()) != 0
-            || libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut()) != 0
-    };
-    if failed {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
+    let handler = SigHandler::Handler(expired);
+    let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+    // SAFETY: as sigaction wants it, the handler makes async-signal-safe calls only.
+    unsafe { sigaction(Signal::SIGALRM, &action) }?;
+    // The signal may have been blocked by whoever started the agent.
+    Ok(SigSet::from(Signal::SIGALRM).thread_unblock()?)
 }
 
 extern "C" fn expired(_signal: libc::c_int) {
     let line = LINE.load(Ordering::Acquire);
-    // SAFETY: the pointer is null or from Box::into_raw and never freed nor changed after its store;
-    // write and _exit are async-signal-safe. A failed write leaves nothing better to do.
-    unsafe {
-        if let Some(line) = line.as_ref() {
-            let _ = libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len());
-        }
-        libc::_exit(1);
+    // SAFETY: the pointer is null or from Box::into_raw and never freed nor changed after its store.
+    if let Some(line) = unsafe { line.as_ref() } {
+        // This is a single system call, and a failed one leaves nothing better to do.
+        let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
     }
+    process::leave(1);
 }

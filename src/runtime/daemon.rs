@@ -16,14 +16,13 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::channel::Channel;
-use super::job;
+use crate::runtime::channel::Channel;
 use crate::log;
 use crate::sys::cgroup;
 use crate::sys::command::command;
 use crate::sys::lock::{self, Lock};
 use crate::sys::poll::wait_readable;
-use crate::sys::{message, namespace};
+use crate::sys::{message, namespace, process};
 
 /// How long a killed daemon is waited for.
 const KILLED_LIMIT: Duration = Duration::from_millis(500);
@@ -188,11 +187,12 @@ pub fn private_directory(path: &Path) -> io::Result<()> {
 /// Whatever the kernel refuses.
 ///
 /// # Safety
-/// The process has just been executed: of the descriptors from 3 on it has opened none, but closes all.
+/// As of [`process::close_all_but`]: the process has just been executed, and uses no descriptor from 3 on, all of which
+/// are closed.
 pub unsafe fn detach(name: &CStr) -> io::Result<()> {
     nix::sys::prctl::set_pdeathsig(None)?;
     // SAFETY: the caller's promise.
-    unsafe { job::close_others(Vec::new()) };
+    unsafe { process::close_all_but(&mut [0, 1, 2]) };
     rustix::thread::set_name(name)?;
     nix::unistd::setsid()?;
     rustix::process::chdir("/")?;

@@ -10,12 +10,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::{ForkResult, Pid};
+use nix::unistd::Pid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::channel::{Channel, Received};
-use crate::sys::cgroup;
+use crate::sys::process;
 
 /// What a job ends with: its result, perhaps with a descriptor.
 pub type Outcome<T> = (T, Option<OwnedFd>);
@@ -41,7 +41,7 @@ impl<T: Serialize + DeserializeOwned> Job<T> {
     /// # Errors
     /// Whatever the kernel refuses; `Unsupported` in a process with several threads.
     pub fn spawn(name: &CStr, work: impl FnOnce() -> Outcome<T>) -> io::Result<Self> {
-        Self::begin(work, |keep, work| fork_alone(name, keep, work))
+        Self::begin(work, |keep, work| fork(name, keep, work))
     }
 
     fn begin(
@@ -66,8 +66,7 @@ impl<T: Serialize + DeserializeOwned> Job<T> {
     /// As [`Job::spawn`], in the harness of tests, which has threads.
     ///
     /// # Safety
-    /// `work` and its sending use no lock that another thread of the test may hold at this moment, but for the
-    /// allocator's, which the C library puts in order in the child.
+    /// As of [`process::fork`], for `work` and for what sends its result.
     #[cfg(test)]
     pub(crate) unsafe fn spawn_for_test(
         name: &CStr,
@@ -112,56 +111,38 @@ fn has_one_thread() -> bool {
     fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
 }
 
-/// As [`fork`], for whoever can't vouch for having one thread.
-///
-/// # Errors
-/// Whatever the kernel refuses; `Unsupported` in a process with several threads.
-pub fn fork_alone(name: &CStr, keep: &[&Channel], work: impl FnOnce() -> i32) -> io::Result<Pid> {
-    if !has_one_thread() {
-        let text = "a process with several threads can't begin a job";
-        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
-    }
-    // SAFETY: this is the only thread, as was just seen, so nobody can have started another one since.
-    unsafe { fork(name, keep, work) }
-}
-
 /// Forks a child that runs `work` and exits with its result. The child is called `name`, dies when
 /// its parent does, has no signal blocked, and of the open descriptors keeps 0 to 2 and `keep`.
 ///
 /// # Errors
-/// Whatever the kernel refuses.
-///
-/// # Safety
-/// The process has one thread: the child has no other one, and whatever lock another one held would stay
-/// locked in it for ever.
-pub unsafe fn fork(name: &CStr, keep: &[&Channel], work: impl FnOnce() -> i32) -> io::Result<Pid> {
-    // SAFETY: the caller's promise.
-    unsafe { fork_into(None, name, keep, work) }
+/// Whatever the kernel refuses; `Unsupported` in a process with several threads, whose locks might stay locked in the
+/// child for ever.
+pub fn fork(name: &CStr, keep: &[&Channel], work: impl FnOnce() -> i32) -> io::Result<Pid> {
+    fork_into(None, name, keep, work)
 }
 
-/// As [`fork`], with the child in a control group from its first moment.
+/// As [`fork`], with the child in a control group from its first moment; see [`process::fork_into`].
 ///
 /// # Errors
 /// As [`fork`].
-///
-/// # Safety
-/// As [`fork`].
-pub unsafe fn fork_into(
+pub fn fork_into(
     group: Option<&OwnedFd>,
     name: &CStr,
     keep: &[&Channel],
     work: impl FnOnce() -> i32,
 ) -> io::Result<Pid> {
-    debug_assert!(has_one_thread(), "a fork beside other threads");
-    // SAFETY: the caller's promise.
+    if !has_one_thread() {
+        let text = "a process with several threads can't begin a job";
+        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+    }
+    // SAFETY: this is the only thread, as was just seen, so nobody can have started another one since.
     unsafe { fork_anyhow(group, name, keep, work) }
 }
 
 /// Runs `work` in a child of the harness of tests, which has threads; the child has one. Says whether it ended well.
 ///
 /// # Safety
-/// `work` uses no lock that another thread of the harness may hold at this moment, but for the allocator's, which the
-/// C library puts in order in the child.
+/// As of [`process::fork`].
 #[cfg(test)]
 pub unsafe fn passes_alone(work: impl FnOnce()) -> bool {
     let done = || {
@@ -176,8 +157,10 @@ pub unsafe fn passes_alone(work: impl FnOnce()) -> bool {
     )
 }
 
+/// As [`fork_into`], whatever threads there are.
+///
 /// # Safety
-/// `work` uses no lock that another thread may hold at this moment.
+/// As of [`process::fork`], and of [`process::fork_into`] with a group.
 unsafe fn fork_anyhow(
     group: Option<&OwnedFd>,
     name: &CStr,
@@ -185,30 +168,28 @@ unsafe fn fork_anyhow(
     work: impl FnOnce() -> i32,
 ) -> io::Result<Pid> {
     let parent = nix::unistd::getpid();
-    let forked = match group {
-        // SAFETY: the child finds every lock that it uses as this thread left it: the caller's promise.
-        Some(group) => unsafe { cgroup::fork_into(group.as_fd()) },
-        // SAFETY: as above.
-        None => unsafe { nix::unistd::fork() }.map_err(io::Error::from),
-    };
-    match forked? {
-        ForkResult::Parent { child } => Ok(child),
-        ForkResult::Child => {
-            let _exit = ExitOnUnwind;
-            let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
-            // The parent may have died before the line above; 0 stands for a parent in another
-            // PID namespace.
-            let now = nix::unistd::getppid();
-            if now != parent && now.as_raw() != 0 {
-                exit(1);
-            }
-            let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
-            let _ = rustix::thread::set_name(name);
-            // SAFETY: what owns the others is the parent's, of which this is a copy: it leaves by _exit and
-            // drops none of it, and `work` has been given what it may use.
-            unsafe { close_others(keep.iter().map(|c| c.as_fd().as_raw_fd()).collect()) };
-            exit(work())
+    let child = || {
+        let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+        // The parent may have died before the line above; 0 stands for a parent in another
+        // PID namespace.
+        let now = nix::unistd::getppid();
+        if now != parent && now.as_raw() != 0 {
+            return 1;
         }
+        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
+        let _ = rustix::thread::set_name(name);
+        let kept = keep.iter().map(|channel| channel.as_fd().as_raw_fd());
+        let mut kept: Vec<RawFd> = kept.chain(0..=2).collect();
+        // SAFETY: what owns the others is the parent's, of which this is a copy: this child leaves without a
+        // destructor of theirs, and `work` has been given what it may use.
+        unsafe { process::close_all_but(&mut kept) };
+        work()
+    };
+    match group {
+        // SAFETY: the caller's promise.
+        Some(group) => unsafe { process::fork_into(group.as_fd(), child) },
+        // SAFETY: the caller's promise, and what comes before `work` takes no lock but the allocator's.
+        None => unsafe { process::fork(child) },
     }
 }
 
@@ -218,47 +199,6 @@ pub fn reap(pid: Pid) -> bool {
         waitpid(pid, Some(WaitPidFlag::WNOHANG)),
         Ok(nix::sys::wait::WaitStatus::StillAlive)
     )
-}
-
-/// A panic must not unwind into the parent's loop, which the child has a copy of.
-struct ExitOnUnwind;
-
-impl Drop for ExitOnUnwind {
-    fn drop(&mut self) {
-        exit(101);
-    }
-}
-
-fn exit(code: i32) -> ! {
-    // SAFETY: _exit never returns and runs nothing of this process, which is what a forked child
-    // wants: its parent's buffers and handlers are not its own.
-    unsafe { libc::_exit(code) }
-}
-
-/// Closes every descriptor from 3 on that is not in `keep`.
-///
-/// # Safety
-/// Nothing in this process uses or closes one of them any more: it has just been forked and leaves by _exit, or
-/// it has just been executed and has opened none.
-pub unsafe fn close_others(mut keep: Vec<RawFd>) {
-    keep.sort_unstable();
-    let mut first = 3;
-    for fd in keep.into_iter().filter(|fd| *fd >= 3) {
-        // SAFETY: the caller's promise.
-        unsafe { close_range(first, fd - 1) };
-        first = fd + 1;
-    }
-    // SAFETY: the caller's promise.
-    unsafe { close_range(first, RawFd::MAX) };
-}
-
-/// # Safety
-/// As [`close_others`], of those from `first` to `last`.
-unsafe fn close_range(first: RawFd, last: RawFd) {
-    if first <= last {
-        // SAFETY: nobody uses what is closed, as the caller promises.
-        unsafe { libc::close_range(first.unsigned_abs(), last.unsigned_abs(), 0) };
-    }
 }
 
 #[cfg(test)]

@@ -10,11 +10,13 @@ pub mod repeat;
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
+use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use self::frame::{
     ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION,
@@ -80,13 +82,10 @@ impl Wire {
     /// # Errors
     /// Without the right to have one (`CAP_NET_RAW`).
     pub fn open() -> io::Result<Self> {
-        // SAFETY: socket takes integers and returns a descriptor or -1.
-        let fd = Errno::result(unsafe {
-            libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0)
-        })
-        .map_err(|e| message(e.into(), "open a packet socket"))?;
-        // SAFETY: the kernel has just made this descriptor for us alone.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        let (family, flags) = (AddressFamily::PACKET, SocketFlags::CLOEXEC);
+        rustix::net::socket_with(family, SocketType::RAW, flags, None)
+            .map(Self)
+            .map_err(|e| message(e.into(), "open a packet socket"))
     }
 
     /// Announces addresses: all frames are built before the first one is sent.
@@ -207,31 +206,36 @@ impl<'a> DuplicateSearch<'a> {
     }
 }
 
-fn link_address(link: u32, protocol: u16) -> libc::sockaddr_ll {
-    // SAFETY: all zeros is a value of this plain structure of integers.
-    let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
-    address.sll_family = libc::AF_PACKET as u16;
-    address.sll_protocol = protocol.to_be();
-    // Interface numbers are positive and fit.
-    address.sll_ifindex = link as i32;
-    address
+/// The address of a packet socket: a link (0: all), and a protocol, with 0 to hear of none (packet(7)).
+struct LinkAddress {
+    link: u32,
+    protocol: u16,
 }
 
-const ADDRESS_LENGTH: libc::socklen_t = mem::size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+// SAFETY: the closure is given a whole structure and its length, which live until it returns.
+unsafe impl SocketAddrArg for LinkAddress {
+    unsafe fn with_sockaddr<R>(
+        &self,
+        f: impl FnOnce(*const SocketAddrOpaque, SocketAddrLen) -> R,
+    ) -> R {
+        let address = libc::sockaddr_ll {
+            sll_family: libc::AF_PACKET as u16,
+            sll_protocol: self.protocol.to_be(),
+            // Interface numbers are positive and fit.
+            sll_ifindex: self.link as i32,
+            sll_hatype: 0,
+            sll_pkttype: 0,
+            sll_halen: 0,
+            sll_addr: [0; 8],
+        };
+        let length = size_of::<libc::sockaddr_ll>() as SocketAddrLen;
+        f((&raw const address).cast(), length)
+    }
+}
 
 fn send(socket: &OwnedFd, link: u32, frame: &[u8]) -> io::Result<()> {
-    let address = link_address(link, 0);
-    // SAFETY: buffer and address are valid for the lengths given, and only read.
-    Errno::result(unsafe {
-        libc::sendto(
-            socket.as_raw_fd(),
-            frame.as_ptr().cast(),
-            frame.len(),
-            0,
-            (&raw const address).cast(),
-            ADDRESS_LENGTH,
-        )
-    })?;
+    let to = LinkAddress { link, protocol: 0 };
+    rustix::net::sendto(socket, frame, SendFlags::empty(), &to)?;
     Ok(())
 }
 
@@ -282,7 +286,7 @@ fn attach(
         len: filter.len() as u16,
         filter: filter.as_mut_ptr(),
     };
-    // SAFETY: the program and what it points to are valid during the call, which copies them.
+    // SAFETY: the program and the instructions that it points to live through the call, which copies them.
     Errno::result(unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -292,15 +296,7 @@ fn attach(
             mem::size_of_val(&program) as libc::socklen_t,
         )
     })?;
-    let address = link_address(link, protocol);
-    // SAFETY: the address is valid for the length given, and only read.
-    Errno::result(unsafe {
-        libc::bind(
-            socket.as_raw_fd(),
-            (&raw const address).cast(),
-            ADDRESS_LENGTH,
-        )
-    })?;
+    rustix::net::bind(socket, &LinkAddress { link, protocol })?;
     Ok(())
 }
 
@@ -311,21 +307,12 @@ fn receive(socket: &OwnedFd, wait: Duration) -> io::Result<Option<Vec<u8>>> {
         return Ok(None);
     }
     let mut frame = vec![0; FRAME];
-    // SAFETY: the buffer is valid for the length given.
-    let length = unsafe {
-        libc::recv(
-            socket.as_raw_fd(),
-            frame.as_mut_ptr().cast(),
-            frame.len(),
-            libc::MSG_DONTWAIT,
-        )
-    };
-    match Errno::result(length) {
-        Ok(length) => {
-            frame.truncate(length.unsigned_abs());
+    match rustix::net::recv(socket, &mut frame[..], RecvFlags::DONTWAIT) {
+        Ok((length, _)) => {
+            frame.truncate(length);
             Ok(Some(frame))
         }
-        Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(None),
         Err(e) => Err(e.into()),
     }
 }

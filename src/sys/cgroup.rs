@@ -4,12 +4,11 @@
 use std::ffi::CStr;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::unistd::{ForkResult, Pid};
 use rustix::fs::{CWD, Mode, OFlags};
 
 use super::{message, mount, namespace, state};
@@ -248,7 +247,7 @@ impl Group {
         Ok(())
     }
 
-    /// A handle by which a process can be born into it: see [`fork_into`].
+    /// A handle by which a process can be born into it: see [`fork_into`](super::process::fork_into).
     ///
     /// # Errors
     /// `NotFound` if it is not there.
@@ -296,64 +295,6 @@ pub fn set_oom_score(score: &CStr) -> io::Result<()> {
     let file = rustix::fs::openat(CWD, c"/proc/self/oom_score_adj", flags, Mode::empty())?;
     rustix::io::write(&file, score.to_bytes())?;
     Ok(())
-}
-
-/// linux/sched.h.
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-
-/// clone(2), `struct clone_args`.
-#[repr(C)]
-#[derive(Default)]
-struct CloneArguments {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
-}
-
-/// fork(2) with the child in a group from its first moment. To move it there afterwards costs some ten milliseconds,
-/// for which the kernel waits until no process of the machine is being forked.
-///
-/// The group must be one in which nobody has been killed by [`Group::kill`]: Linux 6.18, and it seems all since 6.14,
-/// kill the child at once there.
-///
-/// # Errors
-/// Whatever the kernel refuses: `Unsupported` where it is kept from the caller, as in some containers.
-///
-/// # Safety
-/// As of fork(2): the process has one thread, or the child only makes system calls.
-pub unsafe fn fork_into(group: BorrowedFd<'_>) -> io::Result<ForkResult> {
-    let cgroup = u64::try_from(group.as_raw_fd()).map_err(io::Error::other)?;
-    let arguments = CloneArguments {
-        flags: CLONE_INTO_CGROUP,
-        exit_signal: u64::from(libc::SIGCHLD.unsigned_abs()),
-        cgroup,
-        ..CloneArguments::default()
-    };
-    // SAFETY: the structure lives through the call and its size is passed along. Without CLONE_VM and without a stack
-    // the child goes on with a copy of this process's memory, as that of fork does. What the C library does beside
-    // is for processes with several threads, which by the caller's promise this one is not.
-    let pid = unsafe {
-        libc::syscall(
-            libc::SYS_clone3,
-            &raw const arguments,
-            size_of::<CloneArguments>(),
-        )
-    };
-    match i32::try_from(pid).map_err(io::Error::other)? {
-        0 => Ok(ForkResult::Child),
-        pid if pid > 0 => Ok(ForkResult::Parent {
-            child: Pid::from_raw(pid),
-        }),
-        _ => Err(io::Error::last_os_error()),
-    }
 }
 
 #[cfg(test)]

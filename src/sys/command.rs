@@ -98,8 +98,7 @@ pub fn command(program: impl AsRef<Path>) -> Command {
             nix::sys::signal::Signal::SIGKILL,
         )?)
     };
-    // SAFETY: both are single system calls without memory effects, so they are allowed between fork
-    // and exec.
+    // SAFETY: as pre_exec wants it, the child makes two system calls, which use no memory of its parent's.
     unsafe {
         command.pre_exec(start);
     }

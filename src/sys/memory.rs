@@ -10,15 +10,8 @@ pub fn trim() {
     }
 }
 
-/// The machine's memory in bytes, if the C library can tell it (sysconf(3)).
+/// The machine's memory in bytes, if the kernel can tell it (sysinfo(2)).
 pub fn physical() -> Option<u64> {
-    // SAFETY: both take an integer and give one, or -1.
-    let (pages, size) = unsafe {
-        (
-            libc::sysconf(libc::_SC_PHYS_PAGES),
-            libc::sysconf(libc::_SC_PAGESIZE),
-        )
-    };
-    let number = |n: libc::c_long| u64::try_from(n).ok().filter(|n| *n > 0);
-    number(pages)?.checked_mul(number(size)?)
+    let all = nix::sys::sysinfo::sysinfo().ok()?.ram_total();
+    (all > 0).then_some(all)
 }

@@ -10,10 +10,10 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::thread::UnshareFlags;
 
 use crate::runtime::channel::Channel;
 use crate::runtime::job;
@@ -112,8 +112,7 @@ impl Owners {
             let _ = there.wait::<()>(deadline);
             0
         };
-        // SAFETY: PID 1 of a cell and its children have one thread.
-        let pid = unsafe { job::fork(c"berth-owners", &[&there], work) }?;
+        let pid = job::fork(c"berth-owners", &[&there], work)?;
         let made = here
             .wait::<Result<(), i32>>(deadline)
             .and_then(|(result, process)| {
@@ -144,8 +143,7 @@ impl Owners {
 /// Enters a new user namespace. Gives this process's directory in /proc, which may count processes otherwise than
 /// the one who asked for this does.
 fn enter() -> io::Result<OwnedFd> {
-    // SAFETY: this flag does not unshare the descriptor table, which is what may be unsound.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER)? };
+    unshare(CloneFlags::CLONE_NEWUSER)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(CWD, "/proc/self", flags, Mode::empty())?)
 }

@@ -57,14 +57,11 @@ impl Cell {
         let name = c"berth-init";
         // This is about children only: this process stays in its own PID namespace.
         unshare(CloneFlags::CLONE_NEWPID)?;
-        let born = inside.map(|inside| {
-            // SAFETY: a keeper has one thread.
-            unsafe { job::fork_into(Some(&inside), name, &[&there], || run(None)) }
-        });
+        let born =
+            inside.map(|inside| job::fork_into(Some(&inside), name, &[&there], || run(None)));
         let pid = match born {
             Some(Ok(pid)) => Ok(pid),
-            // SAFETY: as above.
-            _ => unsafe { job::fork(name, &[&there], || run(group.as_ref())) },
+            _ => job::fork(name, &[&there], || run(group.as_ref())),
         };
         if setns(&home, CloneFlags::CLONE_NEWPID).is_err() {
             // Every later child would be born into the cell.

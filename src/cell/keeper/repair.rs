@@ -195,7 +195,7 @@ impl Repair {
                 let given = Given {
                     device: &self.patient.device,
                     kept: kept.as_ref().map(|(path, most)| (path.as_path(), *most)),
-                    inherited: told.as_raw_fd(),
+                    inherited: told.as_fd(),
                 };
                 let group = self.patient.group.as_ref();
                 let group = group.and_then(|group| group.entrance().ok());
@@ -305,7 +305,7 @@ impl Running {
                 let _ = group.enter();
                 Ok(())
             };
-            // SAFETY: makes one system call.
+            // SAFETY: as pre_exec wants it, the child makes one system call, on a descriptor that the closure owns.
             unsafe { command.pre_exec(enter) };
         }
         let child = Confined::start(command, given)

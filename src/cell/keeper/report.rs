@@ -29,8 +29,7 @@ impl Keeper {
 
     /// Has Pacemaker forget, in a while, that this one was degraded, which has left.
     pub(crate) fn clean_up_later(&mut self, member: Member) {
-        // SAFETY: a keeper has one thread.
-        match unsafe { complaint::clean_up_later(member) } {
+        match complaint::clean_up_later(member) {
             Ok(pid) => self.leftover.push(pid),
             Err(e) => log::warn(format_args!("clean up: {e}")),
         }

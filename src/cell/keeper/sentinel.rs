@@ -35,7 +35,7 @@ impl Sentinel {
     /// Whatever the kernel refuses.
     pub fn spawn() -> io::Result<Self> {
         let (here, there) = Channel::pair()?;
-        let pid = job::fork_alone(c"berth-sentinel", &[&there], || watch(&there))?;
+        let pid = job::fork(c"berth-sentinel", &[&there], || watch(&there))?;
         Ok(Self { channel: here, pid })
     }
 

@@ -45,7 +45,7 @@ pub fn main(vserver: &str) -> i32 {
 }
 
 fn begin(vserver: &str) -> io::Result<(Keeper, Lock)> {
-    // SAFETY: this process has just been executed.
+    // SAFETY: this process has just been executed, and nothing before this line opens anything for good.
     unsafe { daemon::detach(c"berth-keeper")? };
     daemon::protect();
     let lock = client::lock_keeper(vserver, Instant::now() + PREDECESSOR_LIMIT)?;

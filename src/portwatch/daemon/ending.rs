@@ -41,8 +41,7 @@ impl Daemon {
             resource: self.settings.resource.clone(),
             node: self.settings.node.clone(),
         };
-        // SAFETY: the daemon has one thread.
-        if let Err(e) = unsafe { complaint::clean_up_later(member) } {
+        if let Err(e) = complaint::clean_up_later(member) {
             log::warn(format_args!("clean up: {e}"));
         }
     }

@@ -1,16 +1,14 @@
 //! Neighbour requests through ports, and the replies.
 
-use std::io;
-use std::mem;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::sys::socket::{LinkAddr, MsgFlags, recvmsg};
 
-use super::frame::{ARP_REPLY, ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, request};
-use super::received::reply_in;
-use super::{
-    ADDRESS_LENGTH, END, EQUAL, FRAME, LOAD_BYTE, LOAD_HALF, Wire, attach, link_address, op, send,
-};
+use crate::sys::announce::frame::{ARP_REPLY, ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, request};
+use crate::sys::announce::received::reply_in;
+use crate::sys::announce::{END, EQUAL, FRAME, LOAD_BYTE, LOAD_HALF, Wire, attach, op, send};
 use crate::plan::neighbour::{Probe, Reply};
 
 /// How many frames are read in one go.
@@ -89,24 +87,11 @@ impl NeighbourProber {
 /// The next frame (a longer one is cut off, and believed by nobody), its length, and the index of the link it came in on.
 fn receive_from(socket: &OwnedFd) -> Result<([u8; FRAME], usize, u32), Errno> {
     let mut frame = [0; FRAME];
-    let mut from = link_address(0, 0);
-    let mut from_length = ADDRESS_LENGTH;
-    debug_assert_eq!(mem::size_of_val(&from), ADDRESS_LENGTH as usize);
-    // SAFETY: both buffers are valid for the lengths given.
-    let length = Errno::result(unsafe {
-        libc::recvfrom(
-            socket.as_raw_fd(),
-            frame.as_mut_ptr().cast(),
-            frame.len(),
-            libc::MSG_DONTWAIT,
-            (&raw mut from).cast(),
-            &raw mut from_length,
-        )
-    })?;
-    // Interface numbers are positive.
-    Ok((
-        frame,
-        length.unsigned_abs(),
-        from.sll_ifindex.unsigned_abs(),
-    ))
+    let mut into = [IoSliceMut::new(&mut frame)];
+    let (fd, flags) = (socket.as_raw_fd(), MsgFlags::MSG_DONTWAIT);
+    let received = recvmsg::<LinkAddr>(fd, &mut into, None, flags)?;
+    let (length, from) = (received.bytes, received.address);
+    // The kernel names a sender with every frame; 0 is no interface's number.
+    let link = from.map_or(0, |from| from.ifindex() as u32);
+    Ok((frame, length, link))
 }

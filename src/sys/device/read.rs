@@ -1,8 +1,8 @@
 //! Questions to a device that may never answer: asked in children, which are left behind at the deadline.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Instant;
@@ -10,9 +10,11 @@ use std::time::Instant;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::Pid;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
-use crate::sys::message;
+use crate::sys::{message, process};
 use crate::sys::poll::wait;
 
 /// Direct I/O wants offset, length and memory in multiples of the device's block.
@@ -32,31 +34,34 @@ struct Inquiry {
 impl Inquiry {
     /// Starts a child that runs `work` with its end of the pipe.
     ///
+    /// # Errors
+    /// Whatever the kernel refuses.
+    ///
     /// # Safety
-    /// `work` runs after a fork, perhaps of a process with several threads: it makes system calls on
-    /// memory that it has already, and nothing else.
-    unsafe fn start(work: impl FnOnce(RawFd)) -> io::Result<Self> {
+    /// As of [`process::fork`]. This process may have several threads, so `work` makes system calls on memory that it
+    /// has already, and nothing else; it uses no descriptor but the pipe and what it opens itself.
+    unsafe fn start(work: impl FnOnce(BorrowedFd<'_>)) -> io::Result<Self> {
         let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let parent = Pid::this();
-        // SAFETY: the child makes system calls only, as the caller vouches for, and ends by _exit.
-        match unsafe { fork() }? {
-            ForkResult::Child => {
-                close_all_but(theirs.as_raw_fd());
-                // One whose parent was killed would open the device at any later time, when it was said to be
-                // free.
-                let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
-                if Pid::parent() == parent {
-                    work(theirs.as_raw_fd());
-                }
-                // SAFETY: ends this process without running anything of its parent's.
-                unsafe { libc::_exit(0) }
+        let ask = || {
+            // It may outlive its parent, and must not keep its locks and sockets open.
+            // SAFETY: this child ends without a destructor of what it closes, and `work` uses none of it.
+            unsafe { process::close_all_but(&mut [theirs.as_raw_fd()]) };
+            // One whose parent was killed would open the device at any later time, when it was said to be
+            // free.
+            let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+            if Pid::parent() == parent {
+                work(theirs.as_fd());
             }
-            ForkResult::Parent { child } => Ok(Self {
-                child,
-                pipe: ours,
-                report: vec![],
-            }),
-        }
+            0
+        };
+        // SAFETY: the caller's promise, and all that comes before `work` is system calls.
+        let child = unsafe { process::fork(ask) }?;
+        Ok(Self {
+            child,
+            pipe: ours,
+            report: vec![],
+        })
     }
 
     /// Takes what the pipe has now; `true` when the report is complete. Waits if there is nothing yet.
@@ -157,14 +162,14 @@ impl Reading {
         let whole = (skip + len).next_multiple_of(ALIGNMENT);
         let mut memory = vec![0u8; whole + ALIGNMENT];
         let aligned = memory.as_ptr().align_offset(ALIGNMENT);
-        let begin = libc::off_t::try_from(offset - skip as u64).map_err(io::Error::other)?;
+        let begin = offset - skip as u64;
         // SAFETY: only open, pread and write, on memory that was allocated above.
         let inquiry = unsafe {
             Inquiry::start(|pipe| {
                 let report = read_all(&path, begin, &mut memory[aligned..][..whole]);
                 let (status, data) = match &report {
                     Ok(data) => (0, *data),
-                    Err(errno) => (*errno, &[][..]),
+                    Err(errno) => (errno.raw_os_error(), &[][..]),
                 };
                 write_all(pipe, &status.to_ne_bytes());
                 write_all(pipe, data);
@@ -180,7 +185,7 @@ impl Reading {
         let inquiry = unsafe {
             Inquiry::start(|_| {
                 loop {
-                    libc::pause();
+                    nix::unistd::pause();
                 }
             })
         }?;
@@ -227,7 +232,7 @@ impl Reading {
 /// whatever keeps this process from asking, without a number.
 pub fn claim(path: &Path, deadline: Instant) -> io::Result<io::Result<()>> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: only open, fsync, ioctl and write, on memory that is there.
+    // SAFETY: only open, fsync, ioctl, close and write, on memory that is there.
     let mut inquiry = unsafe {
         Inquiry::start(|pipe| {
             let (opened, flushed) = claim_and_flush(&path);
@@ -249,79 +254,54 @@ pub fn claim(path: &Path, deadline: Instant) -> io::Result<io::Result<()>> {
 }
 
 /// In the child: the error number of the open, and that of the flush.
-fn claim_and_flush(path: &CString) -> (i32, i32) {
-    const FLAGS: libc::c_int = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_EXCL;
-    /// `_IO(0x12, 97)`, linux/fs.h.
-    const BLKFLSBUF: libc::Ioctl = 0x1261;
-    // SAFETY: open takes a valid string; the others take the descriptor that it gave, and the location
-    // of errno is the thread's.
-    unsafe {
-        let fd = libc::open(path.as_ptr(), FLAGS);
-        if fd < 0 {
-            return (*libc::__errno_location(), 0);
-        }
-        let mut flushed = 0;
-        if libc::fsync(fd) < 0 {
-            flushed = *libc::__errno_location();
-        }
-        if libc::ioctl(fd, BLKFLSBUF, 0) < 0 && flushed == 0 {
-            flushed = *libc::__errno_location();
-        }
-        // The report is not made before the claim is given up.
-        libc::close(fd);
-        (0, flushed)
-    }
+fn claim_and_flush(path: &CStr) -> (i32, i32) {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::EXCL;
+    let device = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(device) => device,
+        Err(errno) => return (errno.raw_os_error(), 0),
+    };
+    let written = rustix::fs::fsync(&device);
+    let dropped = drop_cache(device.as_fd());
+    drop(device);
+    let flushed = written.and(dropped);
+    // The report is not made before the claim is given up.
+    (0, flushed.map_or_else(Errno::raw_os_error, |()| 0))
 }
 
-/// In the child: it may outlive its parent, and must not keep its locks and sockets open.
-fn close_all_but(kept: RawFd) {
-    let kept = kept.unsigned_abs();
-    // SAFETY: the child, which ends by _exit, uses none of the descriptors it closes here.
-    unsafe {
-        if kept > 0 {
-            libc::close_range(0, kept - 1, 0);
-        }
-        libc::close_range(kept + 1, u32::MAX, 0);
-    }
+/// Drops what the kernel has cached of a block device.
+fn drop_cache(device: BorrowedFd<'_>) -> Result<(), Errno> {
+    /// `_IO(0x12, 97)`, linux/fs.h.
+    const BLKFLSBUF: rustix::ioctl::Opcode = rustix::ioctl::opcode::none(0x12, 97);
+    // SAFETY: this ioctl has no argument and changes no memory of this process.
+    unsafe { rustix::ioctl::ioctl(device, rustix::ioctl::NoArg::<BLKFLSBUF>::new()) }
 }
 
 /// In the child: fills `memory` past the page cache where the device allows it. What the cache holds
 /// may be older than what another node wrote.
-fn read_all<'m>(
-    path: &CString,
-    begin: libc::off_t,
-    memory: &'m mut [u8],
-) -> Result<&'m [u8], libc::c_int> {
-    const FLAGS: libc::c_int = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK;
-    // SAFETY: open, pread and the errno location take valid pointers that live through the calls.
-    unsafe {
-        let mut fd = libc::open(path.as_ptr(), FLAGS | libc::O_DIRECT);
-        if fd < 0 && *libc::__errno_location() == libc::EINVAL {
-            fd = libc::open(path.as_ptr(), FLAGS);
+fn read_all<'m>(path: &CStr, begin: u64, memory: &'m mut [u8]) -> Result<&'m [u8], Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let open = |flags| rustix::fs::open(path, flags, Mode::empty());
+    let device = match open(flags | OFlags::DIRECT) {
+        Err(Errno::INVAL) => open(flags),
+        opened => opened,
+    }?;
+    let mut filled = 0;
+    while filled < memory.len() {
+        match rustix::io::pread(&device, &mut memory[filled..], begin + filled as u64) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
         }
-        if fd < 0 {
-            return Err(*libc::__errno_location());
-        }
-        let mut filled = 0;
-        while filled < memory.len() {
-            let rest = &mut memory[filled..];
-            let offset = begin + filled as libc::off_t;
-            match libc::pread(fd, rest.as_mut_ptr().cast(), rest.len(), offset) {
-                0 => break,
-                n if n > 0 => filled += n as usize,
-                _ if *libc::__errno_location() == libc::EINTR => {}
-                _ => return Err(*libc::__errno_location()),
-            }
-        }
-        Ok(&memory[..filled])
     }
+    Ok(&memory[..filled])
 }
 
-fn write_all(fd: RawFd, mut data: &[u8]) {
+/// In the child.
+fn write_all(pipe: BorrowedFd<'_>, mut data: &[u8]) {
     while !data.is_empty() {
-        // SAFETY: write takes a valid pointer and its length.
-        match unsafe { libc::write(fd, data.as_ptr().cast(), data.len()) } {
-            n if n > 0 => data = &data[n as usize..],
+        match rustix::io::write(pipe, data) {
+            Ok(n) if n > 0 => data = &data[n..],
             _ => return,
         }
     }

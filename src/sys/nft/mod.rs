@@ -13,17 +13,17 @@ mod seal;
 mod table;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 pub use cell::{CELL_TABLES, CellFilter};
 pub use elements::{Element, TABLE};
 pub use foreign::{Barrier, Passage};
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, fork};
 
 use crate::sys::message;
 use crate::sys::namespace;
 use crate::sys::netlink::wire::{Refusal, Request, Wire};
+use crate::sys::process;
 
 /// How the tables are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,49 +84,27 @@ impl Socket {
 /// can't be one.
 fn hold_aside(socket: BorrowedFd<'_>) -> Option<OwnedFd> {
     let (wait, release) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).ok()?;
-    // SAFETY: the child makes a few system calls and ends; no lock matters to it.
-    match unsafe { fork() } {
-        // SAFETY: this is that child, and it has the descriptors that it is told of.
-        Ok(ForkResult::Child) => unsafe { hold(socket.as_raw_fd(), wait.as_raw_fd()) },
-        Ok(ForkResult::Parent { child }) => {
-            // It has only made the one that holds the socket: that is the system's PID 1's to reap.
-            let _ = waitpid(child, None);
-            Some(release)
-        }
-        Err(_) => None,
-    }
+    // It only makes the one that holds the socket: that is the system's PID 1's to reap.
+    let begin = || {
+        // SAFETY: as below; that child ends after it has held the socket.
+        i32::from(unsafe { process::fork(|| hold(socket, wait.as_fd())) }.is_err())
+    };
+    // SAFETY: both children make system calls on memory that is there, and end: no lock matters to them.
+    let child = unsafe { process::fork(begin) }.ok()?;
+    let _ = waitpid(child, None);
+    Some(release)
 }
 
-/// In a child: makes another one, and ends. That one keeps only `socket` open, until the other end of the pipe
-/// behind `wait` is closed, and ends too.
+/// Keeps only `socket` open, until the other end of the pipe behind `wait` is closed.
 ///
 /// # Safety
-/// The calling process has just been forked. Both descriptors are open.
-unsafe fn hold(socket: RawFd, wait: RawFd) -> ! {
-    // SAFETY: as in the parent: system calls only.
-    if let Ok(ForkResult::Child) = unsafe { fork() } {
-        let (first, last) = (
-            socket.min(wait).unsigned_abs(),
-            socket.max(wait).unsigned_abs(),
-        );
-        // Whoever started this process waits for the end of what it says, and locks are not this one's to hold.
-        // SAFETY: nothing in this process uses what is closed: it ends by _exit.
-        unsafe {
-            if first > 0 {
-                libc::close_range(0, first - 1, 0);
-            }
-            if last > first + 1 {
-                libc::close_range(first + 1, last - 1, 0);
-            }
-            libc::close_range(last + 1, u32::MAX, 0);
-            let mut nothing = 0u8;
-            while libc::read(wait, (&raw mut nothing).cast(), 1) < 0
-                && *libc::__errno_location() == libc::EINTR
-            {}
-        }
-    }
-    // SAFETY: ends the process at once.
-    unsafe { libc::_exit(0) }
+/// As of [`process::close_all_but`]: this is a child that ends afterwards.
+unsafe fn hold(socket: BorrowedFd<'_>, wait: BorrowedFd<'_>) -> i32 {
+    // Whoever started this process waits for the end of what it says, and locks are not this one's to hold.
+    // SAFETY: the caller's promise.
+    unsafe { process::close_all_but(&mut [socket.as_raw_fd(), wait.as_raw_fd()]) };
+    while rustix::io::read(wait, &mut [0]) == Err(rustix::io::Errno::INTR) {}
+    0
 }
 
 #[cfg(test)]

@@ -19,12 +19,12 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use rustix::process::{PidfdFlags, Resource, Rlimit};
-use rustix::thread::{CapabilitySet, UnshareFlags};
+use rustix::thread::CapabilitySet;
 
 use super::lines::pipe;
 use crate::cell::confine::restrict;
 use crate::sys::cgroup::set_oom_score;
-use crate::sys::memory;
+use crate::sys::{memory, process};
 use filter::Filter;
 use room::Room;
 
@@ -46,7 +46,7 @@ pub(super) struct Given<'a> {
     /// A file to write, and how long it may become, in bytes.
     pub(super) kept: Option<(&'a Path, u64)>,
     /// A descriptor that it inherits beside its standard ones.
-    pub(super) inherited: RawFd,
+    pub(super) inherited: BorrowedFd<'a>,
 }
 
 /// A program that runs confined.
@@ -74,21 +74,21 @@ impl Confined {
             device: given.device.to_owned(),
             filter: Filter::new(),
             longest: given.kept.map(|(_, most)| most),
-            inherited: given.inherited,
-            told: told.as_raw_fd(),
+            inherited: given.inherited.as_raw_fd(),
+            told,
         };
         let confine = move || {
-            // SAFETY: this is between fork and exec, and the descriptors are those of here.
+            // SAFETY: this is between fork and exec. What is inherited is the caller's, who waits for the exec.
             unsafe { confinement.confine() }.inspect_err(|e| {
                 // All that comes through to the parent otherwise is an error number.
                 let _ = rustix::io::write(&said, e.to_string().as_bytes());
             })
         };
-        // SAFETY: it takes no lock but the allocator's, which the C library puts in order in the child of a fork.
+        // SAFETY: as of `process::fork`: it takes no lock but the allocator's, and owns the descriptor that it writes to.
         unsafe { command.pre_exec(confine) };
         let child = in_new_processes(|| command.spawn());
-        // With it goes the writing end of `why`, which the command has.
-        drop((command, told));
+        // With it go the writing ends of both pipes.
+        drop(command);
         let child = child.map_err(|e| {
             let mut words = String::new();
             let _ = fs::File::from(why).take(1024).read_to_string(&mut words);
@@ -179,7 +179,7 @@ struct Confinement {
     filter: Filter,
     longest: Option<u64>,
     inherited: RawFd,
-    told: RawFd,
+    told: OwnedFd,
 }
 
 impl Confinement {
@@ -187,32 +187,30 @@ impl Confinement {
     /// is to execute the program.
     ///
     /// # Safety
-    /// The calling process has just been forked, and is to execute a program. Both descriptors are open.
+    /// The calling process has just been forked, and executes a program if this returns: as of `attend`, nothing else
+    /// is done in it. `inherited` is open.
     unsafe fn confine(&self) -> io::Result<()> {
         self.limit()?;
-        let apart = UnshareFlags::NEWNS
-            | UnshareFlags::NEWNET
-            | UnshareFlags::NEWIPC
-            | UnshareFlags::NEWUTS
-            | UnshareFlags::NEWCGROUP;
-        // SAFETY: these flags do not unshare the descriptor table, which is what may be unsound.
-        unsafe { rustix::thread::unshare_unsafe(apart)? };
+        let apart = CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWNET
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWUTS
+            | CloneFlags::CLONE_NEWCGROUP;
+        unshare(apart)?;
         self.room.build()?;
         restrict(CapabilitySet::empty())?;
         // For PID 1 too: it has no more rights than the program, which can make it do what it likes.
         self.filter.enforce()?;
         rustix::thread::set_name(c"berth-repair")?;
-        // SAFETY: this process has one thread.
+        // SAFETY: this process is the only thread of a fork, so no lock is another one's.
         match unsafe { fork() }? {
-            // SAFETY: it executes nothing, and what has been opened in it is its parent's.
+            // SAFETY: this one executes nothing, and never returns to what owns its parent's descriptors.
             ForkResult::Parent { child } => unsafe { self.attend(child) },
             ForkResult::Child => {
-                // SAFETY: it only marks them: whoever owns them finds them open.
-                unsafe {
-                    libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32);
-                    let inherited = BorrowedFd::borrow_raw(self.inherited);
-                    rustix::io::fcntl_setfd(inherited, rustix::io::FdFlags::empty())?;
-                }
+                process::close_on_exec()?;
+                // SAFETY: it is open, as the caller promises, and nobody closes it before the exec.
+                let inherited = unsafe { BorrowedFd::borrow_raw(self.inherited) };
+                rustix::io::fcntl_setfd(inherited, rustix::io::FdFlags::empty())?;
                 Ok(())
             }
         }
@@ -245,21 +243,17 @@ impl Confinement {
     /// behind ends with this process.
     ///
     /// # Safety
-    /// Nothing else in this process uses a descriptor any more.
+    /// As of [`process::close_all_but`]: this process has been forked to attend to the program and for nothing else.
     unsafe fn attend(&self, program: Pid) -> ! {
         // The end of the pipe on which the parent waits for an exec is among them: it would wait for this process.
         // SAFETY: the caller's promise.
-        unsafe {
-            let told = self.told.unsigned_abs();
-            libc::close_range(0, told - 1, 0);
-            libc::close_range(told + 1, u32::MAX, 0);
-        }
+        unsafe { process::close_all_but(&mut [self.told.as_raw_fd()]) };
         let status = loop {
             match waitpid(None, None) {
                 Ok(WaitStatus::Exited(pid, code)) if pid == program => break code << 8,
                 Ok(WaitStatus::Signaled(pid, signal, _)) if pid == program => break signal as i32,
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                Err(_) => exit(1),
+                Err(_) => process::leave(1),
             }
         };
         let flushed = match fs::File::open(&self.device).and_then(|device| device.sync_all()) {
@@ -269,13 +263,6 @@ impl Confinement {
         let mut words = [0; 8];
         words[..4].copy_from_slice(&status.to_ne_bytes());
         words[4..].copy_from_slice(&flushed.to_ne_bytes());
-        // SAFETY: it has been open since before the fork, and is closed nowhere.
-        let told = unsafe { BorrowedFd::borrow_raw(self.told) };
-        exit(i32::from(rustix::io::write(told, &words).is_err()))
+        process::leave(i32::from(rustix::io::write(&self.told, &words).is_err()))
     }
-}
-
-fn exit(code: i32) -> ! {
-    // SAFETY: _exit never returns and runs nothing of this process, whose buffers and handlers are its parent's.
-    unsafe { libc::_exit(code) }
 }

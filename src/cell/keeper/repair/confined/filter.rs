@@ -5,7 +5,8 @@
 
 use std::io;
 
-use libc::{c_long, sock_filter};
+use libc::c_long;
+use seccompiler::sock_filter;
 
 /// The architecture whose calls are let through (linux/audit.h): another one's numbers mean other calls.
 #[cfg(target_arch = "x86_64")]
@@ -143,28 +144,15 @@ impl Filter {
         Self(steps)
     }
 
-    /// Puts it into force, for this process and all that come of it. It takes `no_new_privs`.
+    /// Puts it into force, for this process and all that come of it, which get no new rights any more.
     ///
     /// # Errors
     /// If the kernel has no such filters.
     pub(super) fn enforce(&self) -> io::Result<()> {
-        let program = libc::sock_fprog {
-            len: u16::try_from(self.0.len()).map_err(io::Error::other)?,
-            filter: self.0.as_ptr().cast_mut(),
-        };
-        // SAFETY: the kernel copies the steps, which live through the call and are as many as it says, and writes
-        // to nothing.
-        let result = unsafe {
-            libc::prctl(
-                libc::PR_SET_SECCOMP,
-                libc::c_ulong::from(libc::SECCOMP_MODE_FILTER),
-                &raw const program,
-            )
-        };
-        match result {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
+        seccompiler::apply_filter(&self.0).map_err(|e| match e {
+            seccompiler::Error::Prctl(e) | seccompiler::Error::Seccomp(e) => e,
+            e => io::Error::other(e),
+        })
     }
 }
 
