@@ -6,11 +6,11 @@ use super::{Announcement, DuplicateProbe};
 use crate::plan::neighbour::Probe;
 use crate::types::Mac;
 
-pub(super) const ETH_P_IP_ARP: u16 = 0x0806;
-pub(super) const ETH_P_IPV6: u16 = 0x86dd;
+pub(super) const ETH_P_IP_ARP: u16 = libc::ETH_P_ARP as u16;
+pub(super) const ETH_P_IPV6: u16 = libc::ETH_P_IPV6 as u16;
 pub(super) const ARP_REQUEST: u16 = 1;
 pub(super) const ARP_REPLY: u16 = 2;
-pub(super) const ICMPV6: u8 = 58;
+pub(super) const ICMPV6: u8 = libc::IPPROTO_ICMPV6 as u8;
 pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
 pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 /// Override what the receiver knows; not an answer, not a router (RFC 4861, 4.4).

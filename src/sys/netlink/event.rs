@@ -10,22 +10,28 @@ use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use super::wire::{Attributes, Parts, text_of};
 use crate::sys::message;
 
-/// Multicast groups of linux/rtnetlink.h: links, IPv4 and IPv6 addresses, routes, rules, settings.
-const ROUTE_GROUPS: [u32; 9] = [1, 5, 9, 7, 11, 8, 19, 24, 25];
-/// `NFNLGRP_NFTABLES`.
-const NFTABLES_GROUPS: [u32; 1] = [7];
+/// Multicast groups (linux/rtnetlink.h): links, IPv4 and IPv6 addresses, routes, rules, settings.
+const ROUTE_GROUPS: [u32; 9] = [
+    libc::RTNLGRP_LINK,
+    libc::RTNLGRP_IPV4_IFADDR,
+    libc::RTNLGRP_IPV6_IFADDR,
+    libc::RTNLGRP_IPV4_ROUTE,
+    libc::RTNLGRP_IPV6_ROUTE,
+    libc::RTNLGRP_IPV4_RULE,
+    libc::RTNLGRP_IPV6_RULE,
+    libc::RTNLGRP_IPV4_NETCONF,
+    libc::RTNLGRP_IPV6_NETCONF,
+];
+const NFTABLES_GROUPS: [u32; 1] = [libc::NFNLGRP_NFTABLES as u32];
 
-const NEWLINK: u16 = 16;
-const DELLINK: u16 = 17;
-const NEWADDR: u16 = 20;
-const DELADDR: u16 = 21;
-const DELROUTE: u16 = 25;
-const DELRULE: u16 = 33;
-const NEWNETCONF: u16 = 80;
-/// `NFT_MSG_DELTABLE`, of nf_tables.
-const DELTABLE: u16 = 0xa02;
-/// The same and `…DELCHAIN`, `…DELRULE`, `…DELSET` and `…DELSETELEM`.
-const NFTABLES_DELETIONS: [u16; 5] = [DELTABLE, 0xa05, 0xa08, 0xa0b, 0xa0e];
+const DELTABLE: u16 = nftables(libc::NFT_MSG_DELTABLE);
+const NFTABLES_DELETIONS: [u16; 5] = [
+    DELTABLE,
+    nftables(libc::NFT_MSG_DELCHAIN),
+    nftables(libc::NFT_MSG_DELRULE),
+    nftables(libc::NFT_MSG_DELSET),
+    nftables(libc::NFT_MSG_DELSETELEM),
+];
 /// `struct fib_rule_hdr` and `struct nfgenmsg`.
 const RULE_HEADER: usize = 12;
 const NFGENMSG: usize = 4;
@@ -121,19 +127,19 @@ impl Events {
 
     fn change(&self, kind: u16, payload: &[u8]) -> Option<Change> {
         match kind {
-            NEWLINK | DELLINK => Some(Change::Link),
-            NEWADDR | DELADDR => Some(Change::Address),
-            DELROUTE => {
+            libc::RTM_NEWLINK | libc::RTM_DELLINK => Some(Change::Link),
+            libc::RTM_NEWADDR | libc::RTM_DELADDR => Some(Change::Address),
+            libc::RTM_DELROUTE => {
                 let by = payload.get(RTM_PROTOCOL)?;
                 self.protocols.contains(by).then_some(Change::Loss)
             }
-            DELRULE => {
+            libc::RTM_DELRULE => {
                 let mut attributes = Attributes(payload.get(RULE_HEADER..)?);
                 let (_, by) = attributes.find(|(kind, _)| *kind == FRA_PROTOCOL)?;
                 let ours = self.protocols.contains(by.first()?);
                 ours.then_some(Change::Loss)
             }
-            NEWNETCONF => {
+            libc::RTM_NEWNETCONF => {
                 let mut attributes = Attributes(payload.get(NETCONF_HEADER..)?);
                 let (_, index) = attributes.find(|(kind, _)| *kind == NETCONFA_IFINDEX)?;
                 // Negative ones stand for all interfaces, and for those to come.
@@ -153,6 +159,11 @@ impl Events {
             _ => None,
         }
     }
+}
+
+/// A message type of nf_tables.
+const fn nftables(verb: libc::c_int) -> u16 {
+    ((libc::NFNL_SUBSYS_NFTABLES << 8) | verb) as u16
 }
 
 fn listen(protocol: isize, groups: &[u32]) -> io::Result<Socket> {
@@ -177,11 +188,11 @@ mod tests {
         let route = |protocol: u8| {
             let mut payload = [0; 12];
             payload[RTM_PROTOCOL] = protocol;
-            events.change(DELROUTE, &payload)
+            events.change(libc::RTM_DELROUTE, &payload)
         };
         assert_eq!((route(190), route(4)), (Some(Change::Loss), None));
-        assert_eq!(events.change(DELROUTE, &[]), None);
-        assert_eq!(events.change(NEWLINK, &[]), Some(Change::Link));
+        assert_eq!(events.change(libc::RTM_DELROUTE, &[]), None);
+        assert_eq!(events.change(libc::RTM_NEWLINK, &[]), Some(Change::Link));
         let table = |kind: u16, name: &[u8; 8]| {
             let header = [2, 0, 0, 0, 12, 0, 1, 0];
             events.change(kind, &[&header[..], name].concat())
@@ -193,13 +204,13 @@ mod tests {
         let rule = |by: u8| {
             let mut payload = [0; 12].to_vec();
             payload.extend([5, 0, 21, 0, by, 0, 0, 0]);
-            events.change(DELRULE, &payload)
+            events.change(libc::RTM_DELRULE, &payload)
         };
         assert_eq!((rule(190), rule(2)), (Some(Change::Loss), None));
         let setting = |index: i32| {
             let mut payload = vec![2, 0, 0, 0, 8, 0, 1, 0];
             payload.extend(index.to_ne_bytes());
-            events.change(NEWNETCONF, &payload)
+            events.change(libc::RTM_NEWNETCONF, &payload)
         };
         assert_eq!(setting(7), Some(Change::Setting(Some(7))));
         assert_eq!(setting(-1), Some(Change::Setting(None)));

@@ -50,9 +50,9 @@ impl From<Family> for AddressFamily {
     }
 }
 
-const NLM_F_REPLACE: u16 = 0x100;
-const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_CREATE: u16 = 0x400;
+const NLM_F_REPLACE: u16 = libc::NLM_F_REPLACE as u16;
+const NLM_F_EXCL: u16 = libc::NLM_F_EXCL as u16;
+const NLM_F_CREATE: u16 = libc::NLM_F_CREATE as u16;
 
 /// What the kernel answers of a family that it does not have, as IPv6 under `ipv6.disable=1`: the first
 /// if rules or neighbours are meant, the second if addresses or routes.

@@ -27,17 +27,17 @@ pub const CELL_TABLES: &str = "berth-cell-";
 
 const TABLE_OWNED: u32 = 2;
 const NFTA_HOOK_PRIORITY: u16 = 2;
-const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_APPEND: u16 = 0x800;
-const HOOK_INPUT: u32 = 1;
+const NLM_F_EXCL: u16 = libc::NLM_F_EXCL as u16;
+const NLM_F_APPEND: u16 = libc::NLM_F_APPEND as u16;
+const HOOK_INPUT: u32 = libc::NF_INET_LOCAL_IN as u32;
 /// Before those of firewalls, which mostly have 0: they need not count or log what is dropped here.
 const PRIORITY: i32 = -10;
-const POLICY_ACCEPT: u32 = 1;
+const POLICY_ACCEPT: u32 = libc::NF_ACCEPT as u32;
 const CHAIN: &str = "input";
 
-const TCP: u8 = 6;
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
+const TCP: u8 = libc::IPPROTO_TCP as u8;
+const ICMP: u8 = libc::IPPROTO_ICMP as u8;
+const ICMPV6: u8 = libc::IPPROTO_ICMPV6 as u8;
 /// Where a TCP header has its flags (RFC 9293), and two of these.
 const TCP_FLAGS: u32 = 13;
 const SYN: u8 = 0x02;

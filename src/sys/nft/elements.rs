@@ -16,14 +16,15 @@ use crate::types::{Family, Mac};
 
 /// The name of both tables, the one for IP and the one for ARP.
 pub const TABLE: &str = "berth";
-pub(super) const NFPROTO_INET: u8 = 1;
-pub(super) const NFPROTO_ARP: u8 = 3;
+pub(super) const NFPROTO_INET: u8 = libc::NFPROTO_INET as u8;
+pub(super) const NFPROTO_ARP: u8 = libc::NFPROTO_ARP as u8;
 
-const NFNL_SUBSYS_NFTABLES: u16 = 10;
-const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
-const NFNL_MSG_BATCH_END: u16 = 0x11;
-const NEWSETELEM: u16 = 12;
-const DELSETELEM: u16 = 14;
+const NFNL_SUBSYS_NFTABLES: u16 = libc::NFNL_SUBSYS_NFTABLES as u16;
+const NFNL_MSG_BATCH_BEGIN: u16 = libc::NFNL_MSG_BATCH_BEGIN as u16;
+const NFNL_MSG_BATCH_END: u16 = libc::NFNL_MSG_BATCH_END as u16;
+const NEWSETELEM: u16 = libc::NFT_MSG_NEWSETELEM as u16;
+const DELSETELEM: u16 = libc::NFT_MSG_DELSETELEM as u16;
+// linux/netfilter/nf_tables.h; libc has no attributes of it.
 const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
 const NFTA_SET_ELEM_LIST_SET: u16 = 2;
 const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
@@ -33,10 +34,10 @@ const NFTA_SET_ELEM_DATA: u16 = 2;
 const NFTA_SET_ELEM_EXPR: u16 = 7;
 const NFTA_SET_ELEM_KEY_END: u16 = 10;
 const NFTA_COUNTER_BYTES: u16 = 1;
-pub(super) const NLA_F_NESTED: u16 = 0x8000;
-pub(super) const NLM_F_CREATE: u16 = 0x400;
+pub(super) const NLA_F_NESTED: u16 = libc::NLA_F_NESTED as u16;
+pub(super) const NLM_F_CREATE: u16 = libc::NLM_F_CREATE as u16;
 /// An interface's name in a key.
-const IFNAMSIZ: usize = 16;
+const IFNAMSIZ: usize = libc::IFNAMSIZ;
 /// An Ethernet address in a key of several fields: filled up to whole words of 32 bits.
 const ETHER: usize = 8;
 

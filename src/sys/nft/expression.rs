@@ -5,14 +5,14 @@ use super::elements::{NFTA_LIST_ELEM, attribute, name_bytes, nested};
 use super::protocol::{NFTA_DATA_VALUE, NFTA_EXPR_DATA, NFTA_EXPR_NAME};
 
 /// The register that all of it goes through: 16 bytes, as long as the name of an interface.
-const REGISTER: u32 = 1;
-const VERDICT_REGISTER: u32 = 0;
+const REGISTER: u32 = libc::NFT_REG_1 as u32;
+const VERDICT_REGISTER: u32 = libc::NFT_REG_VERDICT as u32;
 
 const META_DREG: u16 = 1;
 const META_KEY: u16 = 2;
-const META_IIFNAME: u32 = 6;
-const META_NFPROTO: u32 = 15;
-const META_L4PROTO: u32 = 16;
+const META_IIFNAME: u32 = libc::NFT_META_IIFNAME as u32;
+const META_NFPROTO: u32 = libc::NFT_META_NFPROTO as u32;
+const META_L4PROTO: u32 = libc::NFT_META_L4PROTO as u32;
 
 const CMP_SREG: u16 = 1;
 const CMP_OP: u16 = 2;
@@ -44,15 +44,15 @@ const VERDICT_CODE: u16 = 1;
 /// How what was loaded is compared: `NFT_CMP_EQ` and `NFT_CMP_NEQ`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Compare {
-    Is = 0,
-    IsNot = 1,
+    Is = libc::NFT_CMP_EQ as isize,
+    IsNot = libc::NFT_CMP_NEQ as isize,
 }
 
 /// What becomes of a packet: `NF_DROP` and `NF_ACCEPT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    Drop = 0,
-    Accept = 1,
+    Drop = libc::NF_DROP as isize,
+    Accept = libc::NF_ACCEPT as isize,
 }
 
 /// A rule's expressions, as they are sent.

@@ -26,17 +26,17 @@ use crate::sys::message;
 use crate::sys::netlink::wire::{Attributes, Message, Request, text_of};
 use crate::types::Family;
 
-const GETTABLE: u16 = 1;
-const GETSET: u16 = 10;
+const GETTABLE: u16 = libc::NFT_MSG_GETTABLE as u16;
+const GETSET: u16 = libc::NFT_MSG_GETSET as u16;
 const TABLE_IS_DORMANT: u32 = 1;
 const NFTA_SET_TABLE: u16 = 1;
 const NFTA_SET_NAME: u16 = 2;
 const NFTA_SET_FLAGS: u16 = 3;
 const NFTA_SET_KEY_LEN: u16 = 5;
-const NFT_SET_CONSTANT: u32 = 2;
+const NFT_SET_CONSTANT: u32 = libc::NFT_SET_CONSTANT as u32;
 const NFTA_ELEMENTS: u16 = 3;
-const HOOK_FORWARD: u32 = 2;
-const POLICY_DROP: u32 = 0;
+const HOOK_FORWARD: u32 = libc::NF_INET_FORWARD as u32;
+const POLICY_DROP: u32 = libc::NF_DROP as u32;
 
 /// Another program's chain that all forwarded packets of its families pass.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -12,9 +12,9 @@ use super::table::own_mark;
 use crate::sys::message;
 use crate::sys::netlink::wire::Request;
 
-const GETGEN: u16 = 16;
+const GETGEN: u16 = libc::NFT_MSG_GETGEN as u16;
 const NFTA_GEN_ID: u16 = 1;
-const NFPROTO_UNSPEC: u8 = 0;
+const NFPROTO_UNSPEC: u8 = libc::NFPROTO_UNSPEC as u8;
 
 impl Socket {
     /// A text that stays the same for as long as nothing has changed in nftables: what was found of the tables

@@ -18,7 +18,7 @@ use crate::hash::Fnv64;
 use crate::sys::message;
 use crate::sys::netlink::wire::{Message, Request};
 
-pub(super) const DELCHAIN: u16 = 5;
+pub(super) const DELCHAIN: u16 = libc::NFT_MSG_DELCHAIN as u16;
 const NFTA_CHAIN_USE: u16 = 6;
 /// With it begins the name of the chain that is the seal.
 const SEAL: &str = "seal_";
