@@ -16,7 +16,7 @@ use crate::address::terms::{element_of, filter, object_of, own, rule_from, rule_
 use crate::cell::network::{self, INSIDE, default_route};
 use crate::log;
 use crate::plan::vip::{
-    ANNOUNCED_PROTOCOL, Element, Link, Object, Observed, Out, PROTOCOL, Route, STAND_IN, Step,
+    ANNOUNCED_PROTOCOL, Element, Link, Object, Observed, Out, PLACEHOLDER, PROTOCOL, Route, Step,
     TO_TABLE, setting_keys,
 };
 use crate::sys::announce::Announcement;
@@ -193,8 +193,8 @@ impl Kernel {
             let mut kept = Vec::new();
             for address in own {
                 match address.address {
-                    IpNetwork::V4(a) if a.ip() == STAND_IN => {
-                        seen.objects.insert(Object::StandIn(link.name.clone()));
+                    IpNetwork::V4(a) if a.ip() == PLACEHOLDER => {
+                        seen.objects.insert(Object::Placeholder(link.name.clone()));
                     }
                     IpNetwork::V6(a) if a.ip().is_unicast_link_local() => {}
                     other => kept.push(other),
@@ -379,9 +379,9 @@ impl Kernel {
     fn add(&mut self, object: &Object, deadline: Instant) -> io::Result<()> {
         match object {
             Object::Tables => self.nft.create(stops_ipv6(&self.record)?, deadline),
-            Object::StandIn(port) => {
+            Object::Placeholder(port) => {
                 let link = self.link(port)?.index;
-                let address = own(link, STAND_IN.into(), Scope::Host);
+                let address = own(link, PLACEHOLDER.into(), Scope::Host);
                 self.route.add_address(&address).map(|_| ())
             }
             Object::Address(vip) => {
@@ -414,9 +414,9 @@ impl Kernel {
                 let _ = fs::remove_file(self.runtime.join(WHOLE));
                 self.nft.delete().map(|()| Applied::Changed)
             }
-            Object::StandIn(port) => {
+            Object::Placeholder(port) => {
                 let link = self.link(port)?.index;
-                let address = own(link, STAND_IN.into(), Scope::Host);
+                let address = own(link, PLACEHOLDER.into(), Scope::Host);
                 self.route.delete_address(&address)
             }
             Object::Address(vip) => {

@@ -14,7 +14,7 @@ use crate::types::Family;
 pub(crate) fn recall(record: &mut Record, seen: &Observed, unread: bool) -> io::Result<()> {
     let is_cell = |name: &str| seen.link(name).is_none_or(|link| !link.eligible);
     let shut = |object: &Object| match object {
-        Object::Element(Element::Shut(family, port)) => Some((*family, port.clone())),
+        Object::Element(Element::ClosedPort(family, port)) => Some((*family, port.clone())),
         Object::Rule(Rule {
             family,
             incoming: Incoming::By(port),

@@ -68,14 +68,14 @@ pub(crate) fn rule_from(rule: netlink::Rule) -> Rule {
 pub(crate) fn element_of(element: &Element) -> nft::Element {
     match element.clone() {
         Element::Port(port) => nft::Element::Port(port),
-        Element::Shut(family, port) => nft::Element::Shut(family, port),
+        Element::ClosedPort(family, port) => nft::Element::ClosedPort(family, port),
         Element::Cell(link) => nft::Element::Cell(link),
         Element::Host(ip) => nft::Element::Host(ip),
         Element::Vip(vip) => nft::Element::Vip(vip),
-        Element::Own(link, vip) => nft::Element::Own(link, vip),
-        Element::To(vip, link) => nft::Element::To(vip, link),
-        Element::Back(port, vip) => nft::Element::Back(port, vip),
-        Element::Via(port, vip, mac) => nft::Element::Via(port, vip, mac),
+        Element::CellSource(link, vip) => nft::Element::CellSource(link, vip),
+        Element::VipTarget(vip, link) => nft::Element::VipTarget(vip, link),
+        Element::NotFrom(port, vip) => nft::Element::NotFrom(port, vip),
+        Element::RemoteSource(port, vip, mac) => nft::Element::RemoteSource(port, vip, mac),
         Element::Source { port, subnet, vip } => nft::Element::Source { port, subnet, vip },
     }
 }
@@ -83,14 +83,14 @@ pub(crate) fn element_of(element: &Element) -> nft::Element {
 pub(crate) fn object_of(element: nft::Element) -> Object {
     Object::Element(match element {
         nft::Element::Port(port) => Element::Port(port),
-        nft::Element::Shut(family, port) => Element::Shut(family, port),
+        nft::Element::ClosedPort(family, port) => Element::ClosedPort(family, port),
         nft::Element::Cell(link) => Element::Cell(link),
         nft::Element::Host(ip) => Element::Host(ip),
         nft::Element::Vip(vip) => Element::Vip(vip),
-        nft::Element::Own(link, vip) => Element::Own(link, vip),
-        nft::Element::To(vip, link) => Element::To(vip, link),
-        nft::Element::Back(port, vip) => Element::Back(port, vip),
-        nft::Element::Via(port, vip, mac) => Element::Via(port, vip, mac),
+        nft::Element::CellSource(link, vip) => Element::CellSource(link, vip),
+        nft::Element::VipTarget(vip, link) => Element::VipTarget(vip, link),
+        nft::Element::NotFrom(port, vip) => Element::NotFrom(port, vip),
+        nft::Element::RemoteSource(port, vip, mac) => Element::RemoteSource(port, vip, mac),
         nft::Element::Source { port, subnet, vip } => Element::Source { port, subnet, vip },
     })
 }

@@ -1,5 +1,6 @@
 //! The nftables tables against the kernel, in namespaces of their own, checked with `nft` itself.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -32,13 +33,13 @@ fn elements() -> Vec<Element> {
     for text in ["10.1.0.50", "2001:db8::50"] {
         let ip: IpAddr = text.parse().unwrap();
         all.extend([
-            Element::Shut(Family::of(&ip), "a0".into()),
+            Element::ClosedPort(Family::of(&ip), "a0".into()),
             Element::Host(ip),
             Element::Vip(ip),
-            Element::Own("b-alpha".into(), ip),
-            Element::To(ip, "b-alpha".into()),
-            Element::Back("c0".into(), ip),
-            Element::Via("c0".into(), ip, Mac([2, 0, 0, 0, 0, 0xab])),
+            Element::CellSource("b-alpha".into(), ip),
+            Element::VipTarget(ip, "b-alpha".into()),
+            Element::NotFrom("c0".into(), ip),
+            Element::RemoteSource("c0".into(), ip, Mac([2, 0, 0, 0, 0, 0xab])),
         ]);
     }
     all
@@ -233,6 +234,60 @@ fn rules_of_another_version_serve_until_they_are_made_anew() {
         let left = socket.elements(&Family::BOTH).unwrap().len();
         assert_eq!(left, elements().len());
     }
+}
+
+/// What a set counts and holds, line by line as nft tells it.
+fn held(node: &Namespace, set: &str) -> Vec<String> {
+    let text = node.sh(&format!("nft list set inet berth {set}"));
+    let lines = text.lines().skip_while(|line| !line.contains("elements"));
+    lines.map(|line| line.trim().to_owned()).collect()
+}
+
+/// Between two versions either may make the tables anew over the other's: the new one after an upgrade, the old one
+/// while its daemon still runs, or after a downgrade.
+#[test]
+#[ignore = "needs root"]
+fn each_version_finds_its_elements_in_the_tables_that_the_other_has_made() {
+    let node = Namespace::new();
+    let before = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vip/tables_before.nft");
+    let load = format!("nft -f {before}");
+    node.sh(&load);
+    let mut socket = Socket::in_netns(&node).unwrap();
+    assert_eq!(socket.standing().unwrap(), Standing::Outdated);
+    let all: BTreeSet<Element> = elements().into_iter().collect();
+    socket.change(&[], &elements()).unwrap();
+    // What was counted tells an element that stayed from one that was taken away and added anew.
+    node.sh(
+        "nft 'delete element inet berth to4 { 10.1.0.50 . \"b-alpha\" }; \
+         add element inet berth to4 { 10.1.0.50 . \"b-alpha\" counter packets 7 bytes 700 }'",
+    );
+    let counted = held(&node, "to4");
+    assert!(counted.concat().contains("packets 7 bytes 700"));
+    for _ in 0..2 {
+        create(&node, &mut socket);
+        assert_eq!(socket.standing().unwrap(), Standing::Whole);
+        assert_eq!(socket.elements(&Family::BOTH).unwrap(), all);
+        assert_eq!(held(&node, "to4"), counted);
+        node.sh(&load);
+        assert_eq!(socket.standing().unwrap(), Standing::Outdated);
+        assert_eq!(socket.elements(&Family::BOTH).unwrap(), all);
+        assert_eq!(held(&node, "to4"), counted);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn every_set_says_what_it_is() {
+    let (node, _socket) = node();
+    let shown = node.sh("nft list ruleset");
+    let mut lines = shown.lines().map(str::trim);
+    let mut sets = 0;
+    while let Some(name) = lines.find(|line| line.starts_with("set ") || line.starts_with("map ")) {
+        let mut inside = lines.by_ref().take_while(|line| *line != "}");
+        assert!(inside.any(|line| line.starts_with("comment ")), "{name}");
+        sets += 1;
+    }
+    assert_eq!(sets, 17);
 }
 
 #[test]

@@ -218,11 +218,11 @@ impl Needs {
                 Object::Proxy(port, vip) => {
                     needs.ports.insert((Family::of(vip), port.clone()));
                 }
-                Object::Element(Element::Via(port, vip, _)) => {
+                Object::Element(Element::RemoteSource(port, vip, _)) => {
                     needs.ports.insert((Family::of(vip), port.clone()));
                 }
-                Object::Element(Element::Own(link, vip))
-                | Object::Element(Element::To(vip, link)) => {
+                Object::Element(Element::CellSource(link, vip))
+                | Object::Element(Element::VipTarget(vip, link)) => {
                     needs.cells.insert((Family::of(vip), link.clone()));
                 }
                 Object::Route(route) if route.announced => {
@@ -270,10 +270,10 @@ impl Needs {
     fn object(&self, object: &Object) -> bool {
         match object {
             Object::Element(Element::Port(port)) => Self::both(&self.ports, port),
-            Object::Element(Element::Shut(family, port)) => {
+            Object::Element(Element::ClosedPort(family, port)) => {
                 self.ports.contains(&(*family, port.clone()))
             }
-            Object::StandIn(port) | Object::Element(Element::Source { port, .. }) => {
+            Object::Placeholder(port) | Object::Element(Element::Source { port, .. }) => {
                 self.ports.contains(&(Family::V4, port.clone()))
             }
             Object::Element(Element::Cell(link)) => Self::both(&self.cells, link),

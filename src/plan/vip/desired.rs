@@ -199,7 +199,7 @@ impl List<'_> {
             self.want(Object::Element(Element::Port(port.clone())), *chosen);
             if !self.is_open(port) {
                 self.want(
-                    Object::Element(Element::Shut(self.family, port.clone())),
+                    Object::Element(Element::ClosedPort(self.family, port.clone())),
                     *chosen,
                 );
             }
@@ -218,25 +218,25 @@ impl List<'_> {
                 self.need(Object::Address(vip));
                 self.need(Object::CellRoute(self.family));
                 self.need(Object::Element(Element::Vip(vip)));
-                self.need(Object::Element(Element::Own(veth.clone(), vip)));
-                self.need(Object::Element(Element::To(vip, veth.clone())));
+                self.need(Object::Element(Element::CellSource(veth.clone(), vip)));
+                self.need(Object::Element(Element::VipTarget(vip, veth.clone())));
                 self.inward(Out::Link(veth.clone()));
             }
             Behind::Node(hop) => {
                 // First what keeps packets from going round.
                 for port in self.not_its_own() {
-                    self.need(Object::Element(Element::Back(port, vip)));
+                    self.need(Object::Element(Element::NotFrom(port, vip)));
                 }
                 self.need(Object::Element(Element::Vip(vip)));
                 for (n, crossing) in crossings.iter().enumerate() {
                     for mac in &hop.macs {
                         self.want(
-                            Object::Element(Element::Via(crossing.clone(), vip, *mac)),
+                            Object::Element(Element::RemoteSource(crossing.clone(), vip, *mac)),
                             n == 0,
                         );
                     }
                 }
-                self.need(Object::Element(Element::To(vip, hop.link.clone())));
+                self.need(Object::Element(Element::VipTarget(vip, hop.link.clone())));
                 self.inward(Out::Gateway(hop.link.clone(), hop.address));
             }
         }
@@ -287,7 +287,7 @@ impl List<'_> {
                     .link(port)
                     .is_some_and(|l| !l.addresses.iter().any(IpNetwork::is_ipv4));
                 if bare {
-                    self.want(Object::StandIn(port.to_owned()), chosen);
+                    self.want(Object::Placeholder(port.to_owned()), chosen);
                 }
             }
             Family::V6 => {

@@ -13,7 +13,7 @@ pub enum Element {
     /// A port that VIPs are served through.
     Port(String),
     /// A port that forwarded nothing of this family before.
-    Shut(Family, String),
+    ClosedPort(Family, String),
     /// The node's end of a cell's interface.
     Cell(String),
     /// An address of the node.
@@ -21,15 +21,15 @@ pub enum Element {
     /// A VIP.
     Vip(IpAddr),
     /// The cell's interface that a VIP's packets come from.
-    Own(String, IpAddr),
+    CellSource(String, IpAddr),
     /// The interface that packets to a VIP go to: the cell's, or the port that the node with the cell is
     /// reached by.
-    To(IpAddr, String),
+    VipTarget(IpAddr, String),
     /// A port at which packets to a VIP are not taken, for they can't be its clients'.
-    Back(String, IpAddr),
+    NotFrom(String, IpAddr),
     /// The port that a VIP's packets come in by from the node with its cell, and that node's Ethernet
     /// address.
-    Via(String, IpAddr, Mac),
+    RemoteSource(String, IpAddr, Mac),
     /// The VIP in whose name a port without an address asks in a subnet.
     Source {
         /// The port.
@@ -46,12 +46,12 @@ impl Element {
     pub fn vip(&self) -> Option<IpAddr> {
         match self {
             Self::Vip(vip)
-            | Self::Own(_, vip)
-            | Self::To(vip, _)
-            | Self::Back(_, vip)
-            | Self::Via(_, vip, _) => Some(*vip),
+            | Self::CellSource(_, vip)
+            | Self::VipTarget(vip, _)
+            | Self::NotFrom(_, vip)
+            | Self::RemoteSource(_, vip, _) => Some(*vip),
             Self::Source { vip, .. } => Some((*vip).into()),
-            Self::Port(_) | Self::Shut(..) | Self::Cell(_) | Self::Host(_) => None,
+            Self::Port(_) | Self::ClosedPort(..) | Self::Cell(_) | Self::Host(_) => None,
         }
     }
 }
@@ -61,14 +61,14 @@ impl fmt::Display for Element {
         f.write_str("nft element ")?;
         match self {
             Self::Port(port) => write!(f, "ports {port}"),
-            Self::Shut(family, port) => write!(f, "shut {} {port}", family.directory()),
+            Self::ClosedPort(family, port) => write!(f, "shut {} {port}", family.directory()),
             Self::Cell(link) => write!(f, "cells {link}"),
             Self::Host(ip) => write!(f, "host {ip}"),
             Self::Vip(vip) => write!(f, "vip {vip}"),
-            Self::Own(link, vip) => write!(f, "own {link} . {vip}"),
-            Self::To(vip, link) => write!(f, "to {vip} . {link}"),
-            Self::Back(port, vip) => write!(f, "back {port} . {vip}"),
-            Self::Via(port, vip, _) => write!(f, "via {port} . {vip}"),
+            Self::CellSource(link, vip) => write!(f, "own {link} . {vip}"),
+            Self::VipTarget(vip, link) => write!(f, "to {vip} . {link}"),
+            Self::NotFrom(port, vip) => write!(f, "back {port} . {vip}"),
+            Self::RemoteSource(port, vip, _) => write!(f, "via {port} . {vip}"),
             Self::Source { port, subnet, vip } => write!(f, "source {port} . {subnet} : {vip}"),
         }
     }

@@ -79,7 +79,7 @@ pub const UNREACHABLE_METRIC: u32 = 4_278_198_272;
 
 /// What a port without an IPv4 address gets in its stead: only so is reverse path filtering as loose
 /// as it is set to.
-pub const STAND_IN: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 1);
+pub const PLACEHOLDER: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 1);
 
 /// The network of all addresses of a family, the destination of a default route.
 pub fn anywhere(family: Family) -> IpNetwork {
@@ -142,8 +142,8 @@ pub enum Object {
     Tables,
     /// An element of one of their sets.
     Element(Element),
-    /// [`STAND_IN`] on this port.
-    StandIn(String),
+    /// [`PLACEHOLDER`] on this port.
+    Placeholder(String),
     /// The VIP, on the cell's interface.
     Address(IpAddr),
     /// The cell's default route. The kernel drops the IPv4 one with the cell's last address.
@@ -164,7 +164,7 @@ impl Object {
             Self::Element(element) => element.vip(),
             Self::Route(route) => (route.table == TO_TABLE).then(|| route.to.ip()),
             Self::Rule(rule) => rule.from,
-            Self::Tables | Self::StandIn(_) | Self::CellRoute(_) => None,
+            Self::Tables | Self::Placeholder(_) | Self::CellRoute(_) => None,
         }
     }
 
@@ -189,7 +189,7 @@ impl fmt::Display for Object {
         match self {
             Self::Tables => f.write_str("nftables table berth"),
             Self::Element(element) => element.fmt(f),
-            Self::StandIn(port) => write!(f, "address {STAND_IN} on {port}"),
+            Self::Placeholder(port) => write!(f, "address {PLACEHOLDER} on {port}"),
             Self::Address(vip) => write!(f, "address {vip} in the cell"),
             Self::CellRoute(family) => {
                 write!(f, "default route in the cell ({})", family.directory())

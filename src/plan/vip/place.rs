@@ -184,7 +184,8 @@ pub(super) fn check_free(request: &Request, seen: &Observed) -> Result<(), Probl
 /// what is left of it in nobody's way; so is what leads to another node's cell.
 pub fn holder(vip: IpAddr, seen: &Observed) -> Option<&str> {
     let links = seen.objects.iter().filter_map(|object| match object {
-        Object::Element(Element::To(ip, link)) | Object::Element(Element::Own(link, ip))
+        Object::Element(Element::VipTarget(ip, link))
+        | Object::Element(Element::CellSource(link, ip))
             if *ip == vip =>
         {
             Some(link.as_str())

@@ -140,7 +140,7 @@ fn the_way_in_is_ready_before_the_port_answers_and_gone_after_it() {
         steps.iter().position(found).unwrap()
     };
     let proxy = Object::Proxy("a0".into(), request.vip);
-    let own = Object::Element(Element::Own("b-alpha".into(), request.vip));
+    let own = Object::Element(Element::CellSource("b-alpha".into(), request.vip));
     assert_eq!(position(&steps, proxy.clone()), steps.len() - 1);
     assert!(position(&steps, Object::Address(request.vip)) < position(&steps, own.clone()));
     run(&mut state, &steps);
@@ -154,7 +154,7 @@ fn forwarding_is_on_only_while_the_filter_stands() {
     let (mut state, request) = (node(), wide("2001:db8:1::50"));
     let key = "ipv6/conf/a0/force_forwarding";
     let check = |state: &Observed| {
-        let shut = Object::Element(Element::Shut(Family::V6, "a0".into()));
+        let shut = Object::Element(Element::ClosedPort(Family::V6, "a0".into()));
         let filtered = state.objects.contains(&Object::Tables) && state.objects.contains(&shut);
         assert!(state.settings[key] == 0 || filtered);
     };
@@ -175,7 +175,7 @@ fn a_port_that_forwarded_before_stays_open_to_others() {
     let mut state = node();
     state.settings.insert("ipv4/conf/a0/forwarding".into(), 1);
     started(&mut state, &wide("10.1.0.50"));
-    let shut = |port: &str| Object::Element(Element::Shut(Family::V4, port.into()));
+    let shut = |port: &str| Object::Element(Element::ClosedPort(Family::V4, port.into()));
     assert!(!state.objects.contains(&shut("a0")));
     assert!(state.objects.contains(&shut("a1")));
 }
@@ -317,7 +317,7 @@ fn a_port_without_address_asks_in_the_name_of_a_vip_that_is_there() {
         assert!(sources.next().is_none());
         one
     };
-    assert!(state.objects.contains(&Object::StandIn("a1".into())));
+    assert!(state.objects.contains(&Object::Placeholder("a1".into())));
     assert_eq!(source(&state), Some(("a1".into(), "10.1.0.50".into())));
     let steps = stop(first.vip, &state);
     run(&mut state, &steps);

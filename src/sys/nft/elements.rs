@@ -18,13 +18,11 @@ use crate::types::{Family, Mac};
 pub const TABLE: &str = "berth";
 pub(super) const NFPROTO_INET: u8 = libc::NFPROTO_INET as u8;
 pub(super) const NFPROTO_ARP: u8 = libc::NFPROTO_ARP as u8;
-
 const NFNL_SUBSYS_NFTABLES: u16 = libc::NFNL_SUBSYS_NFTABLES as u16;
 const NFNL_MSG_BATCH_BEGIN: u16 = libc::NFNL_MSG_BATCH_BEGIN as u16;
 const NFNL_MSG_BATCH_END: u16 = libc::NFNL_MSG_BATCH_END as u16;
 const NEWSETELEM: u16 = libc::NFT_MSG_NEWSETELEM as u16;
 const DELSETELEM: u16 = libc::NFT_MSG_DELSETELEM as u16;
-// linux/netfilter/nf_tables.h; libc has no attributes of it.
 const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
 const NFTA_SET_ELEM_LIST_SET: u16 = 2;
 const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
@@ -49,20 +47,20 @@ pub enum Element {
     /// The node's end of a cell's interface.
     Cell(String),
     /// A port that forwarded nothing of this family before berth came.
-    Shut(Family, String),
+    ClosedPort(Family, String),
     /// An address of the node itself.
     Host(IpAddr),
     /// A VIP.
     Vip(IpAddr),
     /// A VIP and the interface its packets come from.
-    Own(String, IpAddr),
+    CellSource(String, IpAddr),
     /// A VIP and the interface its packets go to.
-    To(IpAddr, String),
+    VipTarget(IpAddr, String),
     /// A port, and the VIP that nothing may be passed on to which comes in there.
-    Back(String, IpAddr),
+    NotFrom(String, IpAddr),
     /// A port, the VIP of another node's cell whose packets come in there, and that node's Ethernet
     /// address.
-    Via(String, IpAddr, Mac),
+    RemoteSource(String, IpAddr, Mac),
     /// The VIP in whose name a port asks for neighbours in a subnet.
     Source {
         /// The port.
@@ -78,12 +76,12 @@ impl fmt::Display for Element {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "nft element {} ", self.set())?;
         match self {
-            Self::Port(name) | Self::Cell(name) | Self::Shut(_, name) => f.write_str(name),
+            Self::Port(name) | Self::Cell(name) | Self::ClosedPort(_, name) => f.write_str(name),
             Self::Host(ip) | Self::Vip(ip) => ip.fmt(f),
-            Self::Own(link, vip) => write!(f, "{link} . {vip}"),
-            Self::To(vip, link) => write!(f, "{vip} . {link}"),
-            Self::Back(link, vip) => write!(f, "{link} . {vip}"),
-            Self::Via(link, vip, mac) => write!(f, "{link} . {vip} . {mac}"),
+            Self::CellSource(link, vip) => write!(f, "{link} . {vip}"),
+            Self::VipTarget(vip, link) => write!(f, "{vip} . {link}"),
+            Self::NotFrom(link, vip) => write!(f, "{link} . {vip}"),
+            Self::RemoteSource(link, vip, mac) => write!(f, "{link} . {vip} . {mac}"),
             Self::Source { port, subnet, vip } => write!(f, "{port} . {subnet} : {vip}"),
         }
     }
@@ -107,13 +105,13 @@ fn specimens(families: &[Family]) -> Vec<Element> {
             Family::V6 => IpAddr::from([0; 16]),
         };
         all.extend([
-            Element::Shut(*family, link()),
+            Element::ClosedPort(*family, link()),
             Element::Host(ip),
             Element::Vip(ip),
-            Element::Own(link(), ip),
-            Element::To(ip, link()),
-            Element::Back(link(), ip),
-            Element::Via(link(), ip, Mac([0; 6])),
+            Element::CellSource(link(), ip),
+            Element::VipTarget(ip, link()),
+            Element::NotFrom(link(), ip),
+            Element::RemoteSource(link(), ip, Mac([0; 6])),
         ]);
     }
     all
@@ -128,20 +126,23 @@ impl Element {
         match self {
             Self::Port(_) => "ports",
             Self::Cell(_) => "cells",
-            Self::Shut(family, _) => by(*family, "shut4", "shut6"),
+            Self::ClosedPort(family, _) => by(*family, "shut4", "shut6"),
             Self::Host(ip) => by(Family::of(ip), "host4", "host6"),
             Self::Vip(ip) => by(Family::of(ip), "vip4", "vip6"),
-            Self::Own(_, ip) => by(Family::of(ip), "own4", "own6"),
-            Self::To(ip, _) => by(Family::of(ip), "to4", "to6"),
-            Self::Back(_, ip) => by(Family::of(ip), "back4", "back6"),
-            Self::Via(_, ip, _) => by(Family::of(ip), "via4", "via6"),
+            Self::CellSource(_, ip) => by(Family::of(ip), "own4", "own6"),
+            Self::VipTarget(ip, _) => by(Family::of(ip), "to4", "to6"),
+            Self::NotFrom(_, ip) => by(Family::of(ip), "back4", "back6"),
+            Self::RemoteSource(_, ip, _) => by(Family::of(ip), "via4", "via6"),
             Self::Source { .. } => "source",
         }
     }
 
     /// Whether the set's elements count the traffic that they match.
     fn is_counted(&self) -> bool {
-        matches!(self, Self::Own(..) | Self::To(..) | Self::Via(..))
+        matches!(
+            self,
+            Self::CellSource(..) | Self::VipTarget(..) | Self::RemoteSource(..)
+        )
     }
 
     fn table_family(&self) -> u8 {
@@ -154,15 +155,17 @@ impl Element {
     /// The key: one field after the other, as the sets' types name them.
     fn key(&self) -> Vec<u8> {
         match self {
-            Self::Port(name) | Self::Cell(name) | Self::Shut(_, name) => name_bytes(name),
+            Self::Port(name) | Self::Cell(name) | Self::ClosedPort(_, name) => name_bytes(name),
             Self::Host(ip) | Self::Vip(ip) => ip_bytes(ip),
-            Self::Own(link, ip) | Self::Back(link, ip) => [name_bytes(link), ip_bytes(ip)].concat(),
-            Self::Via(link, ip, mac) => {
+            Self::CellSource(link, ip) | Self::NotFrom(link, ip) => {
+                [name_bytes(link), ip_bytes(ip)].concat()
+            }
+            Self::RemoteSource(link, ip, mac) => {
                 let mut key = [name_bytes(link), ip_bytes(ip), mac.0.to_vec()].concat();
                 key.resize(key.len() - mac.0.len() + ETHER, 0);
                 key
             }
-            Self::To(ip, link) => [ip_bytes(ip), name_bytes(link)].concat(),
+            Self::VipTarget(ip, link) => [ip_bytes(ip), name_bytes(link)].concat(),
             Self::Source { port, subnet, .. } => {
                 [name_bytes(port), ip_bytes(&subnet.network().into())].concat()
             }
@@ -183,26 +186,26 @@ impl Element {
         Some(match self {
             Self::Port(_) => Self::Port(text_of(key)),
             Self::Cell(_) => Self::Cell(text_of(key)),
-            Self::Shut(family, _) => Self::Shut(*family, text_of(key)),
+            Self::ClosedPort(family, _) => Self::ClosedPort(*family, text_of(key)),
             Self::Host(_) => Self::Host(ip_of(key)?),
             Self::Vip(_) => Self::Vip(ip_of(key)?),
-            Self::Own(..) => {
+            Self::CellSource(..) => {
                 let (link, ip) = key.split_at_checked(IFNAMSIZ)?;
-                Self::Own(text_of(link), ip_of(ip)?)
+                Self::CellSource(text_of(link), ip_of(ip)?)
             }
-            Self::Back(..) => {
+            Self::NotFrom(..) => {
                 let (link, ip) = key.split_at_checked(IFNAMSIZ)?;
-                Self::Back(text_of(link), ip_of(ip)?)
+                Self::NotFrom(text_of(link), ip_of(ip)?)
             }
-            Self::Via(..) => {
+            Self::RemoteSource(..) => {
                 let (link, rest) = key.split_at_checked(IFNAMSIZ)?;
                 let (ip, mac) = rest.split_at_checked(rest.len().checked_sub(ETHER)?)?;
                 let mac = mac.first_chunk()?;
-                Self::Via(text_of(link), ip_of(ip)?, Mac(*mac))
+                Self::RemoteSource(text_of(link), ip_of(ip)?, Mac(*mac))
             }
-            Self::To(..) => {
+            Self::VipTarget(..) => {
                 let (ip, link) = key.split_at_checked(key.len().checked_sub(IFNAMSIZ)?)?;
-                Self::To(ip_of(ip)?, text_of(link))
+                Self::VipTarget(ip_of(ip)?, text_of(link))
             }
             Self::Source { .. } => {
                 let (port, first) = key.split_at_checked(IFNAMSIZ)?;
@@ -276,7 +279,9 @@ impl Socket {
         for specimen in counted {
             let counts = self.list(&specimen, |element| {
                 let vip = match read(&specimen, element)? {
-                    Element::Own(_, vip) | Element::To(vip, _) | Element::Via(_, vip, _) => vip,
+                    Element::CellSource(_, vip)
+                    | Element::VipTarget(vip, _)
+                    | Element::RemoteSource(_, vip, _) => vip,
                     _ => return None,
                 };
                 Some((vip, count(element).unwrap_or(0)))
@@ -460,11 +465,11 @@ mod tests {
         let link = || "b-alpha".to_owned();
         let elements = [
             Element::Port(link()),
-            Element::Shut(Family::V6, link()),
+            Element::ClosedPort(Family::V6, link()),
             Element::Host(v6),
             Element::Vip(v4),
-            Element::Own(link(), v6),
-            Element::To(v4, link()),
+            Element::CellSource(link(), v6),
+            Element::VipTarget(v4, link()),
             Element::Source {
                 port: link(),
                 subnet: "10.1.0.0/22".parse().unwrap(),
@@ -488,7 +493,7 @@ mod tests {
 
     #[test]
     fn a_key_too_short_is_no_element() {
-        let own = Element::Own(String::new(), [0; 4].into());
+        let own = Element::CellSource(String::new(), [0; 4].into());
         assert_eq!(own.with(b"short", None, None), None);
     }
 }

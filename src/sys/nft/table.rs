@@ -21,18 +21,50 @@ const NFTA_RULE_USERDATA: u16 = 7;
 const UDATA_COMMENT: u8 = 0;
 
 /// `{4}` stands for each family in turn: 4 and `ip`, 6 and `ip6`.
+///
+/// The comments are for whoever reads `nft list table`. The names are short and stay as they are: a process of
+/// another version, such as a daemon that an upgrade has not replaced yet or one after a downgrade, finds the elements
+/// by them. Where it found none it would make the tables anew without, and stop the traffic of all VIPs until it has
+/// added them.
 const SETS: &str = "
-    set ports { type ifname; }
-    set cells { type ifname; }
+    set ports {
+        type ifname;
+        comment \"ports that VIPs are served through\";
+    }
+    set cells {
+        type ifname;
+        comment \"the node's ends of cells' interfaces\";
+    }
 ";
 const FAMILY_SETS: &str = "
-    set shut{4} { type ifname; }
-    set host{4} { type ipv{4}_addr; }
-    set vip{4} { type ipv{4}_addr; }
-    set own{4} { type ifname . ipv{4}_addr; counter; }
-    set to{4} { type ipv{4}_addr . ifname; counter; }
-    set back{4} { type ifname . ipv{4}_addr; }
-    set via{4} { type ifname . ipv{4}_addr . ether_addr; counter; }
+    set shut{4} {
+        type ifname;
+        comment \"ports closed to all but VIPs: the node forwarded nothing there before\";
+    }
+    set host{4} {
+        type ipv{4}_addr;
+        comment \"addresses of the node itself\";
+    }
+    set vip{4} {
+        type ipv{4}_addr;
+        comment \"VIPs\";
+    }
+    set own{4} {
+        type ifname . ipv{4}_addr; counter;
+        comment \"a cell's interface, and a VIP that it may send from\";
+    }
+    set to{4} {
+        type ipv{4}_addr . ifname; counter;
+        comment \"a VIP, and the interface to its cell or to the node that has it\";
+    }
+    set back{4} {
+        type ifname . ipv{4}_addr;
+        comment \"what comes in by the port for the VIP is not passed on: no client of it is there\";
+    }
+    set via{4} {
+        type ifname . ipv{4}_addr . ether_addr; counter;
+        comment \"VIPs of other nodes' cells: the port that they send by to this node, and the node that does\";
+    }
 ";
 /// A packet meets the rules of its own family only.
 const BY_FAMILY: &str = "
@@ -166,7 +198,10 @@ fn text_of_rules(stop_ipv6: bool) -> String {
     let _ = writeln!(
         out,
         "}}\ntable arp {TABLE} {{
-    map source {{ type ifname . ipv4_addr : ipv4_addr; flags interval; }}
+    map source {{
+        type ifname . ipv4_addr : ipv4_addr; flags interval;
+        comment \"a port and a subnet, and the VIP in whose name the node asks there\";
+    }}
     chain out {{\n        type filter hook output priority filter; policy accept;{ARP}    }}\n}}"
     );
     out

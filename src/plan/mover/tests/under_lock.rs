@@ -209,7 +209,7 @@ fn an_address_that_nothing_else_is_left_of_answers_no_more() {
     let mut stopping = served(vip(2));
     stopping.serving = false;
     let records = [served(vip(1)), stopping];
-    let to_cell = Object::Element(Element::To(vip(4), "b-alpha".into()));
+    let to_cell = Object::Element(Element::VipTarget(vip(4), "b-alpha".into()));
     let mut seen = node(&[1, 2, 3, 4].map(|n| ("p0", vip(n))));
     seen.objects.insert(to_cell);
     let removed = |extent, moves: &[Move]| {

@@ -63,7 +63,7 @@ pub(super) fn round_trip(state: &Observed, vip: IpAddr) -> Option<String> {
     let barred = |port: &String| {
         state
             .objects
-            .contains(&Object::Element(Element::Back(port.clone(), vip)))
+            .contains(&Object::Element(Element::NotFrom(port.clone(), vip)))
     };
     let mut others = state
         .watched
@@ -100,20 +100,27 @@ fn a_router_answers_passes_on_and_takes_nothing_from_where_it_passes_it_to() {
     let vip = request.vip;
     let has = |object: Object| assert!(state.objects.contains(&object), "{object}");
     has(Object::Proxy("a0".into(), vip));
-    has(Object::Element(Element::Back("c0".into(), vip)));
-    has(Object::Element(Element::Via("c0".into(), vip, MAC)));
-    has(Object::Element(Element::To(vip, "c0".into())));
-    has(Object::Element(Element::Shut(Family::V4, "c0".into())));
+    has(Object::Element(Element::NotFrom("c0".into(), vip)));
+    has(Object::Element(Element::RemoteSource(
+        "c0".into(),
+        vip,
+        MAC,
+    )));
+    has(Object::Element(Element::VipTarget(vip, "c0".into())));
+    has(Object::Element(Element::ClosedPort(
+        Family::V4,
+        "c0".into(),
+    )));
     let own = |o: &Object| {
         matches!(
             o,
             Object::Address(_)
-                | Object::Element(Element::Own(..))
+                | Object::Element(Element::CellSource(..))
                 | Object::Element(Element::Cell(_))
         )
     };
     assert!(!state.objects.iter().any(own));
-    let back = |port: &str| Object::Element(Element::Back(port.into(), vip));
+    let back = |port: &str| Object::Element(Element::NotFrom(port.into(), vip));
     assert!(!state.objects.contains(&back("a0")) && !state.objects.contains(&back("a1")));
     assert_eq!(state.settings["ipv4/conf/c0/forwarding"], 1);
     let steps = stop(vip, &state);
@@ -130,8 +137,8 @@ fn packets_are_barred_before_there_is_a_way_for_them() {
         let is = |s: &Step| matches!(s, Step::Add(object) if found(object));
         steps.iter().position(is).unwrap()
     };
-    let barred = at(&|o| matches!(o, Object::Element(Element::Back(..))));
-    let open = at(&|o| matches!(o, Object::Element(Element::To(..))));
+    let barred = at(&|o| matches!(o, Object::Element(Element::NotFrom(..))));
+    let open = at(&|o| matches!(o, Object::Element(Element::VipTarget(..))));
     let way = at(&|o| matches!(o, Object::Route(r) if r.table == TO_TABLE));
     assert!(barred < open && open < way);
 }
@@ -184,7 +191,7 @@ fn a_node_that_has_the_cell_does_not_route_elsewhere_and_one_that_gets_it_stops_
     let left = |o: &Object| {
         matches!(
             o,
-            Object::Element(Element::Back(..)) | Object::Element(Element::Via(..))
+            Object::Element(Element::NotFrom(..)) | Object::Element(Element::RemoteSource(..))
         )
     };
     assert!(!state.objects.iter().any(left));
