@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod calls;
+
 /// A module: the names that lead to it from the crate's root.
 type Module = Vec<String>;
 /// Who uses whom.
@@ -31,6 +33,7 @@ fn sources() -> BTreeMap<Module, String> {
     }
     for (name, only_for_tests) in [
         (["arrows"].as_slice(), true),
+        (&["arrows", "calls"], true),
         (&["formats"], true),
         (&["ocf", "sample"], true),
     ] {

@@ -27,6 +27,25 @@
 //! - [`ocf`]: the contract of agents. [`sys`]: the kernel. Neither knows of the other.
 //! - [`plan`]: decides, and does no I/O. [`spec`]: what parameters are called and may be. [`types`], [`log`],
 //!   [`text`] and [`hash`] may be used by all.
+//!
+//! The kernel is called through std where that can do it, else through rustix: files, mounts, sockets, pipes, pidfds,
+//! capabilities, terminals. What these two have no safe call for is nix's, and what nix has none for is libc's, beside
+//! the numbers, which are libc's in any case (linux-raw-sys' for system calls that libc does not know). Netlink's
+//! messages are made by the netlink-packet crates, filters of system calls by seccompiler. A test holds this list,
+//! too, against the code:
+//!
+//! ```text
+//! nix  for errno Result poll sched sys::inotify sys::prctl sys::signal sys::signalfd sys::wait
+//! nix  for fcntl::Flock fcntl::FlockArg fcntl::FcntlArg fcntl::fcntl sys::socket::LinkAddr sys::socket::MsgFlags
+//! nix  for sys::socket::recvmsg sys::sysinfo ifaddrs net::if_ time unistd::fork unistd::ForkResult unistd::Pid
+//! nix  for unistd::Uid unistd::User unistd::getpid unistd::getppid unistd::geteuid unistd::gethostname
+//! nix  for unistd::sethostname
+//! libc for _exit close_range getsockopt ioctl localtime_r malloc_trim setitimer setsockopt sigaction strftime
+//! libc for syscall major minor makedev
+//! ```
+//!
+//! A function whose callers have to uphold something is unsafe and says what under `# Safety`: what forks, what is done
+//! between fork and exec, what closes descriptors of others. Each unsafe block says why that holds where it stands.
 
 pub mod address;
 pub mod agent;

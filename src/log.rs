@@ -12,6 +12,7 @@ use std::os::unix::net::UnixDatagram;
 use std::panic;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::sys::stderr;
 use crate::text::{plain, without_markup};
@@ -226,10 +227,11 @@ fn facility(name: &str) -> u8 {
 /// The local time as syslog writes it, with a blank behind: `Nov 22 18:45:00 `.
 fn now() -> String {
     let mut buffer = [0u8; 32];
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let time = now.map_or(0, |since| since.as_secs() as libc::time_t);
     // SAFETY: all pointers are to local variables that outlive the calls; `tm` is plain data, for
     // which zero is valid; strftime writes at most the buffer's length and gives what it wrote.
     let length = unsafe {
-        let time = libc::time(std::ptr::null_mut());
         let mut local = std::mem::zeroed();
         libc::localtime_r(&raw const time, &raw mut local);
         libc::strftime(

@@ -87,13 +87,13 @@ pub fn clean_up_later(member: Member) -> io::Result<Pid> {
     let (here, there) = Channel::pair()?;
     let work = || {
         let _ = nix::sys::prctl::set_pdeathsig(None);
-        let _ = nix::unistd::setsid();
+        let _ = rustix::process::setsid();
         let _ = there.send(&(), None);
         // Pacemaker waits for the end of what an agent says, and so does the agent that stops a daemon.
         if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
-            let _ = nix::unistd::dup2_stdin(&null);
-            let _ = nix::unistd::dup2_stdout(&null);
-            let _ = nix::unistd::dup2_stderr(&null);
+            let _ = rustix::stdio::dup2_stdin(&null);
+            let _ = rustix::stdio::dup2_stdout(&null);
+            let _ = rustix::stdio::dup2_stderr(&null);
         }
         std::thread::sleep(ARRIVED);
         if !start_has_failed(&member) {

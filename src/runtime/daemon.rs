@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::runtime::channel::Channel;
@@ -194,9 +195,9 @@ pub unsafe fn detach(name: &CStr) -> io::Result<()> {
     // SAFETY: the caller's promise.
     unsafe { process::close_all_but(&mut [0, 1, 2]) };
     rustix::thread::set_name(name)?;
-    nix::unistd::setsid()?;
+    rustix::process::setsid()?;
     rustix::process::chdir("/")?;
-    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     Ok(())
 }
 
@@ -215,7 +216,7 @@ pub fn answer(text: &str) {
     // It may have been killed meanwhile.
     let _ = writeln!(io::stdout(), "{text}");
     if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
-        let _ = nix::unistd::dup2_stdout(&null);
+        let _ = rustix::stdio::dup2_stdout(&null);
     }
 }
 

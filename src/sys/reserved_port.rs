@@ -4,15 +4,12 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect as begin, getsockopt,
-    setsockopt, socket, sockopt,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 /// Those that bindresvport(3) takes: below are services of other kinds.
 const PORTS: RangeInclusive<u16> = 600..=1023;
@@ -33,11 +30,13 @@ pub fn connect(address: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
     for at in 0..count {
         let port = PORTS.start() + (first + at) % count;
         match attempt(SocketAddr::new(any, port), address, deadline) {
-            // In use; or lately used for a connection to the same place.
-            Err(Errno::EADDRINUSE | Errno::EADDRNOTAVAIL) => {}
-            Err(Errno::EACCES | Errno::EPERM) => break,
-            Err(e) => return Err(e.into()),
             Ok(stream) => return Ok(stream),
+            Err(e) => match e.raw_os_error() {
+                // In use; or lately used for a connection to the same place.
+                Some(libc::EADDRINUSE | libc::EADDRNOTAVAIL) => {}
+                Some(libc::EACCES | libc::EPERM) => break,
+                _ => return Err(e),
+            },
         }
     }
     let left = deadline.saturating_duration_since(Instant::now());
@@ -47,46 +46,38 @@ pub fn connect(address: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
     TcpStream::connect_timeout(&address, left)
 }
 
-fn attempt(own: SocketAddr, peer: SocketAddr, deadline: Instant) -> Result<TcpStream, Errno> {
+fn attempt(own: SocketAddr, peer: SocketAddr, deadline: Instant) -> io::Result<TcpStream> {
     let family = match peer {
-        SocketAddr::V4(_) => AddressFamily::Inet,
-        SocketAddr::V6(_) => AddressFamily::Inet6,
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
     };
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket(family, SockType::Stream, flags, None)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     // A port is not lost for a minute because a connection from it has been closed.
-    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(own))?;
-    match begin(socket.as_raw_fd(), &SockaddrStorage::from(peer)) {
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, &own)?;
+    match rustix::net::connect(&socket, &peer) {
         Ok(()) => {}
-        Err(Errno::EINPROGRESS) => await_connection(&socket, deadline)?,
-        Err(e) => return Err(e),
+        Err(rustix::io::Errno::INPROGRESS) => await_connection(&socket, deadline)?,
+        Err(e) => return Err(e.into()),
     }
     let stream = TcpStream::from(socket);
-    stream.set_nonblocking(false).map_err(|e| {
-        e.raw_os_error()
-            .map_or(Errno::UnknownErrno, Errno::from_raw)
-    })?;
+    stream.set_nonblocking(false)?;
     Ok(stream)
 }
 
-fn await_connection(socket: &OwnedFd, deadline: Instant) -> Result<(), Errno> {
+fn await_connection(socket: &OwnedFd, deadline: Instant) -> io::Result<()> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(Errno::ETIMEDOUT);
+            return Err(Errno::ETIMEDOUT.into());
         }
         let timeout = PollTimeout::try_from(left.as_millis().max(1)).unwrap_or(PollTimeout::MAX);
         let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
         match poll(&mut fds, timeout) {
             Ok(0) | Err(Errno::EINTR) => {}
-            Ok(_) => {
-                return match getsockopt(socket, sockopt::SocketError)? {
-                    0 => Ok(()),
-                    error => Err(Errno::from_raw(error)),
-                };
-            }
-            Err(e) => return Err(e),
+            Ok(_) => return Ok(sockopt::socket_error(socket)??),
+            Err(e) => return Err(e.into()),
         }
     }
 }

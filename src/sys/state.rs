@@ -8,8 +8,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
+use nix::fcntl::{Flock, FlockArg};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 use crate::sys::message;
 
@@ -64,13 +65,7 @@ fn write(path: &Path, content: &[u8]) -> io::Result<()> {
 /// `NotFound` if there is none; whatever else the kernel refuses.
 pub fn remove(path: &Path) -> io::Result<()> {
     let spare = beside(path, SPARE.as_ref());
-    match renameat2(
-        AT_FDCWD,
-        path,
-        AT_FDCWD,
-        &spare,
-        RenameFlags::RENAME_NOREPLACE,
-    ) {
+    match renameat_with(CWD, path, CWD, &spare, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
         // There is one, or the file system knows nothing of this.
         Err(_) => fs::remove_file(path),
@@ -99,14 +94,8 @@ fn use_spare(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut all = content.to_vec();
     all.resize(room, b' ');
     file.write_all(&all)?;
-    match renameat2(
-        AT_FDCWD,
-        &spare,
-        AT_FDCWD,
-        path,
-        RenameFlags::RENAME_EXCHANGE,
-    ) {
-        Err(Errno::ENOENT) => fs::rename(&spare, path),
+    match renameat_with(CWD, &spare, CWD, path, RenameFlags::EXCHANGE) {
+        Err(Errno::NOENT) => fs::rename(&spare, path),
         other => Ok(other?),
     }
 }

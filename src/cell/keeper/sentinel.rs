@@ -53,7 +53,7 @@ impl Sentinel {
 fn watch(channel: &Channel) -> i32 {
     // It outlives the keeper, and what is sent to the keeper's session.
     let _ = nix::sys::prctl::set_pdeathsig(None);
-    let _ = nix::unistd::setsid();
+    let _ = rustix::process::setsid();
     let mut watched = Vec::new();
     loop {
         match channel.receive() {

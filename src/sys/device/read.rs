@@ -185,7 +185,7 @@ impl Reading {
         let inquiry = unsafe {
             Inquiry::start(|_| {
                 loop {
-                    nix::unistd::pause();
+                    let _ = poll(&mut [], PollTimeout::NONE);
                 }
             })
         }?;

@@ -4,11 +4,11 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
-use nix::sys::socket::{setsockopt, sockopt};
-use nix::sys::time::{TimeVal, TimeValLike};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use crate::sys::message;
 
@@ -25,7 +25,7 @@ const NLM_F_ACK_TLVS: u16 = libc::NLM_F_ACK_TLVS as u16;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 
 /// The kernel answers while `send` runs, so this only guards against waiting for ever.
-const PATIENCE_SECONDS: i64 = 5;
+const PATIENCE: Duration = Duration::from_secs(5);
 /// No datagram is longer: the kernel makes those of a dump 32 KiB at most, and the others are answers
 /// about a single thing.
 const DATAGRAM_LIMIT: usize = 64 << 10;
@@ -100,11 +100,7 @@ impl Wire {
         socket.bind_auto()?;
         socket.set_ext_ack(true)?;
         socket.set_cap_ack(true)?;
-        setsockopt(
-            &socket,
-            sockopt::ReceiveTimeout,
-            &TimeVal::seconds(PATIENCE_SECONDS),
-        )?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
         socket.connect(&SocketAddr::new(0, 0))?;
         Ok(Self {
             socket,
@@ -315,7 +311,7 @@ impl Wire {
                 Ok(_) => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    let error = format!("no answer from netlink within {PATIENCE_SECONDS} s");
+                    let error = format!("no answer from netlink within {} s", PATIENCE.as_secs());
                     return Err(io::Error::new(io::ErrorKind::TimedOut, error));
                 }
                 Err(e) => return Err(e),
