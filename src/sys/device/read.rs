@@ -163,7 +163,7 @@ impl Reading {
         let mut memory = vec![0u8; whole + ALIGNMENT];
         let aligned = memory.as_ptr().align_offset(ALIGNMENT);
         let begin = offset - skip as u64;
-        // SAFETY: only open, pread and write, on memory that was allocated above.
+        // SAFETY: as `start` wants it, only open, pread and write, on memory that was allocated above.
         let inquiry = unsafe {
             Inquiry::start(|pipe| {
                 let report = read_all(&path, begin, &mut memory[aligned..][..whole]);
@@ -181,7 +181,7 @@ impl Reading {
     /// One that never comes to an end.
     #[cfg(test)]
     pub fn stuck() -> io::Result<Self> {
-        // SAFETY: the child only waits for the signal that ends it.
+        // SAFETY: as `start` wants it, the child only waits for the signal that ends it.
         let inquiry = unsafe {
             Inquiry::start(|_| {
                 loop {
@@ -232,7 +232,7 @@ impl Reading {
 /// whatever keeps this process from asking, without a number.
 pub fn claim(path: &Path, deadline: Instant) -> io::Result<io::Result<()>> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: only open, fsync, ioctl, close and write, on memory that is there.
+    // SAFETY: as `start` wants it, only open, fsync, ioctl, close and write, on memory that is there.
     let mut inquiry = unsafe {
         Inquiry::start(|pipe| {
             let (opened, flushed) = claim_and_flush(&path);

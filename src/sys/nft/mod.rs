@@ -89,7 +89,7 @@ fn hold_aside(socket: BorrowedFd<'_>) -> Option<OwnedFd> {
         // SAFETY: as below; that child ends after it has held the socket.
         i32::from(unsafe { process::fork(|| hold(socket, wait.as_fd())) }.is_err())
     };
-    // SAFETY: both children make system calls on memory that is there, and end: no lock matters to them.
+    // SAFETY: both children make system calls on memory that is there, whatever threads this process has, and end.
     let child = unsafe { process::fork(begin) }.ok()?;
     let _ = waitpid(child, None);
     Some(release)
