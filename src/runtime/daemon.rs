@@ -17,8 +17,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::runtime::channel::Channel;
 use crate::log;
+use crate::runtime::channel::Channel;
 use crate::sys::cgroup;
 use crate::sys::command::command;
 use crate::sys::lock::{self, Lock};

@@ -6,10 +6,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{LinkAddr, MsgFlags, recvmsg};
 
-use crate::sys::announce::frame::{ARP_REPLY, ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, request};
+use crate::plan::neighbour::{Probe, Reply};
+use crate::sys::announce::frame::{
+    ARP_REPLY, ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, request,
+};
 use crate::sys::announce::received::reply_in;
 use crate::sys::announce::{END, EQUAL, FRAME, LOAD_BYTE, LOAD_HALF, Wire, attach, op, send};
-use crate::plan::neighbour::{Probe, Reply};
 
 /// How many frames are read in one go.
 const FRAMES: usize = 256;

@@ -14,8 +14,8 @@ use nix::unistd::Pid;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::sys::{message, process};
 use crate::sys::poll::wait;
+use crate::sys::{message, process};
 
 /// Direct I/O wants offset, length and memory in multiples of the device's block.
 const ALIGNMENT: usize = 4096;
@@ -185,7 +185,7 @@ impl Reading {
         let inquiry = unsafe {
             Inquiry::start(|_| {
                 loop {
-                    let _ = poll(&mut [], PollTimeout::NONE);
+                    let _ = crate::sys::poll::poll(&mut [], None);
                 }
             })
         }?;
