@@ -13,7 +13,7 @@ use crate::portwatch::protocol::{DAEMON, Reply, Request};
 use crate::portwatch::settings::{
     BALANCE, FAIL_AFTER, INTERVAL, PORTS, RECOVER_AFTER, SUBNETS, Settings, TARGETS,
 };
-use crate::portwatch::watch::conclusion::part_of;
+use crate::portwatch::state::part_of;
 use crate::runtime::channel::Channel;
 use crate::runtime::daemon::{Call, kill, open_process, runs_this_program, start as start_daemon};
 use crate::sys::netlink::Socket;
@@ -137,7 +137,7 @@ fn examine(context: &Context<'_>, daemon: Option<(Channel, i32)>) -> Result<Stat
             unpublished,
         }) => (trouble, unpublished),
         Some(Reply::Refused(why)) => return Err(refused(&why)),
-        Some(Reply::Way(_) | Reply::Noted) => {
+        Some(Reply::State(_) | Reply::Way(_) | Reply::Noted) => {
             return Ok(State::Failed("the daemon answered another question".into()));
         }
     };

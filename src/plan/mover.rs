@@ -144,6 +144,11 @@ impl Mover {
         &self.placed
     }
 
+    /// What a VIP moves, as it was last measured.
+    pub fn load(&self, vip: IpAddr) -> BitRate {
+        self.loads.of(vip)
+    }
+
     /// The bytes a second that VIPs move through each port, as they were last measured.
     pub fn port_loads(&self) -> BTreeMap<&str, BitRate> {
         let mut loads: BTreeMap<&str, BitRate> = BTreeMap::new();

@@ -8,5 +8,6 @@ pub mod protocol;
 pub mod publisher;
 pub mod records;
 pub mod settings;
+pub mod state;
 pub mod targets;
 pub mod watch;

@@ -17,6 +17,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::records::Records;
+use super::state::{self, VipState};
 use crate::address::kernel::Kernel;
 use crate::address::lock;
 use crate::address::report::Report;
@@ -88,9 +89,9 @@ impl Mover {
         self.kernel.traffic()
     }
 
-    /// The port that each VIP is served through, as it was last seen.
-    pub fn placed(&self) -> &BTreeMap<IpAddr, Option<String>> {
-        self.decisions.placed()
+    /// What is on record of this node's VIPs, with what is known of them beside.
+    pub fn vips(&mut self) -> BTreeMap<String, VipState> {
+        state::vips(self.records.all(), &self.decisions)
     }
 
     /// The bytes a second that VIPs move through each port, as they were last measured.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::settings::Settings;
+use super::state::NodeState;
 use crate::plan::vip::record::TransitPath;
 
 /// The name of the daemon's process.
@@ -20,8 +21,10 @@ pub(crate) fn socket(runtime: &Path) -> PathBuf {
 /// it refuses.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// How is it?
+    /// How is it? A monitor asks, which tells the cluster what it is answered.
     Status,
+    /// What is known of the node? Whoever wants to know asks.
+    State,
     /// Go on with other parameters.
     Configure(Settings),
     /// Something is missing that no event told of: look for it.
@@ -49,6 +52,8 @@ pub(crate) enum Reply {
         /// Why the cluster does not know of it.
         unpublished: Option<String>,
     },
+    /// What is known of the node.
+    State(Box<NodeState>),
     /// The way, or why there is none.
     Way(Result<TransitPath, String>),
     /// It is being done.
@@ -57,29 +62,51 @@ pub(crate) enum Reply {
     Refused(String),
 }
 
+impl Reply {
+    /// What a monitor is told of a node.
+    pub fn status(state: NodeState) -> Self {
+        Self::Status {
+            trouble: state.trouble,
+            unpublished: state.unpublished,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::formats;
+    use crate::portwatch::state::tests::{KINDS, kinds_of};
 
     #[test]
     fn daemons_and_agents_of_all_versions_understand_each_other() {
-        let kinds = ["status", "configure", "mend", "way", "end", "hand over"];
+        let kinds = [
+            "status",
+            "state",
+            "configure",
+            "mend",
+            "way",
+            "end",
+            "hand over",
+        ];
         formats::check("portwatch-request.jsonl", &kinds, |request| match request {
             Request::Status => "status",
+            Request::State => "state",
             Request::Configure(_) => "configure",
             Request::Mend => "mend",
             Request::Way { .. } => "way",
             Request::End => "end",
             Request::HandOver => "hand over",
         });
-        let kinds = ["status", "way", "no way", "noted", "refused"];
-        formats::check("portwatch-reply.jsonl", &kinds, |reply| match reply {
-            Reply::Status { .. } => "status",
-            Reply::Way(Ok(_)) => "way",
-            Reply::Way(Err(_)) => "no way",
-            Reply::Noted => "noted",
-            Reply::Refused(_) => "refused",
+        let replies = ["status", "state", "way", "no way", "noted", "refused"];
+        let kinds = [&replies[..], &KINDS].concat();
+        formats::check_each("portwatch-reply.jsonl", &kinds, |reply| match reply {
+            Reply::Status { .. } => vec!["status"],
+            Reply::State(state) => [vec!["state"], kinds_of(state)].concat(),
+            Reply::Way(Ok(_)) => vec!["way"],
+            Reply::Way(Err(_)) => vec!["no way"],
+            Reply::Noted => vec!["noted"],
+            Reply::Refused(_) => vec!["refused"],
         });
     }
 }

@@ -134,9 +134,15 @@ impl Publisher {
 
     /// What the cluster does not know yet.
     fn differing(&self) -> impl Iterator<Item = (&Attribute, &Value)> {
+        let untold = self.attributes().filter(|(_, _, told)| !told);
+        untold.map(|(name, value, _)| (name, value))
+    }
+
+    /// What the cluster shall know, and whether it was told.
+    pub fn attributes(&self) -> impl Iterator<Item = (&Attribute, &Value, bool)> {
         let told = |name: &Attribute| self.published.get(name).map(|(value, _)| value);
         let wanted = self.wanted.iter();
-        wanted.filter(move |(name, value)| told(name) != Some(*value))
+        wanted.map(move |(name, value)| (name, value, told(name) == Some(value)))
     }
 
     /// Why it does not, the last time that it was tried.

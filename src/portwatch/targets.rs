@@ -20,6 +20,8 @@ pub(crate) struct Asking {
     /// so that nobody else on the network is bothered.
     usual: Option<(IpAddr, Mac)>,
     asked: BTreeMap<IpAddr, Instant>,
+    /// When each has answered last.
+    answered: BTreeMap<IpAddr, Instant>,
     heard: Option<Instant>,
     turn: usize,
 }
@@ -28,6 +30,7 @@ impl Asking {
     /// Whom to ask from now on.
     pub fn set_targets(&mut self, targets: Vec<IpAddr>) {
         self.asked.retain(|ip, _| targets.contains(ip));
+        self.answered.retain(|ip, _| targets.contains(ip));
         self.usual = self.usual.filter(|(ip, _)| targets.contains(ip));
         self.targets = targets;
     }
@@ -35,6 +38,12 @@ impl Asking {
     /// Whether there is anybody to ask.
     pub fn has_targets(&self) -> bool {
         !self.targets.is_empty()
+    }
+
+    /// Whom to ask, each with the time at which it answered last, if it ever has.
+    pub fn targets(&self) -> impl Iterator<Item = (IpAddr, Option<Instant>)> {
+        let answered = |ip: &IpAddr| self.answered.get(ip).copied();
+        self.targets.iter().map(move |ip| (*ip, answered(ip)))
     }
 
     /// Whether one has ever answered.
@@ -71,6 +80,7 @@ impl Asking {
         let takes = of_late && reply.to == mac && reply.from != mac;
         if takes {
             self.usual = Some((reply.ip, reply.from));
+            self.answered.insert(reply.ip, now);
             self.heard = Some(now);
         }
         takes
@@ -143,6 +153,8 @@ mod tests {
         let mut asking = asking([1, 2]);
         asking.due(start, INTERVAL);
         assert!(asking.takes(&answer(1, PORT), PORT, start));
+        let targets: Vec<_> = asking.targets().collect();
+        assert_eq!(targets, [(ip(1), Some(start)), (ip(2), None)]);
         asking.set_targets(vec![ip(2)]);
         assert_eq!(asking.due(start, INTERVAL), [(ip(2), None)]);
         assert!(!asking.takes(&answer(1, PORT), PORT, start));

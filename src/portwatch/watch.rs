@@ -1,6 +1,7 @@
 //! The state of all ports and subnets.
 
-pub(crate) mod conclusion;
+mod conclusion;
+mod picture;
 #[cfg(test)]
 mod tests;
 
@@ -51,8 +52,8 @@ struct Subnet {
     peers: BTreeMap<String, Vec<IpAddr>>,
     /// Whose fault a silence was when it was last judged.
     fault: Fault,
-    /// Whether the cluster was told that this node reaches it.
-    good: bool,
+    /// Since when no port of this node's is good there, which is what the cluster is told; `None`: it is reached.
+    lost: Option<Instant>,
 }
 
 /// All of them.
@@ -135,7 +136,7 @@ impl Watch {
                 Subnet {
                     peers: BTreeMap::new(),
                     fault: witness.fault(),
-                    good: false,
+                    lost: Some(now),
                     witness,
                 }
             });
@@ -234,7 +235,7 @@ impl Watch {
         }
     }
 
-    /// Takes note of an reply: of a target, through the port that it was asked through.
+    /// Takes note of a reply: of a target, through the port that it was asked through.
     pub fn on_reply(&mut self, reply: &Reply, now: Instant) {
         let of = |port: &&mut One| port.link.as_ref().is_some_and(|l| l.index == reply.link);
         let Some(port) = self.ports.values_mut().find(of) else {
@@ -360,7 +361,7 @@ impl Watch {
             node: self.settings.node.clone(),
             cells: self.cells.values().cloned().collect(),
             subnets: self.reachable(),
-            lost_subnet: self.subnets.values().any(|subnet| !subnet.good),
+            lost_subnet: self.subnets.values().any(|subnet| subnet.lost.is_some()),
             interval: limits.interval,
             patience: limits.silent_after() + limits.interval,
         }
@@ -434,7 +435,7 @@ impl Watch {
             let fault = subnet.witness.fault();
             if before != fault && fault == Fault::Targets {
                 log::warn(format_args!(
-                    "no target of {name} replies at any node: only carriers count"
+                    "no target of {name} answers at any node: only carriers count"
                 ));
             }
         }

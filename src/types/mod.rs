@@ -4,8 +4,10 @@
 
 mod family;
 mod mac;
+mod milliseconds;
 mod rate;
 
 pub use family::Family;
 pub use mac::Mac;
+pub use milliseconds::Milliseconds;
 pub use rate::BitRate;

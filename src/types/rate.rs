@@ -3,9 +3,14 @@
 use std::iter::Sum;
 use std::ops::{Add, AddAssign};
 
+use serde::{Deserialize, Serialize};
+
 /// What is moved in a second: what a port can carry, or what an address moves through it. Sums stay at the highest
-/// rate that there is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// rate that there is. Messages have it as its bits a second, which is to be told by the name of the field.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
 pub struct BitRate(u64);
 
 impl BitRate {

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use super::LOCK_PAUSE;
 use super::claim::{Claim, choose, parse};
+use super::overview::ForeignClaim;
 use super::step::{Change, Effect, Outcome, Reconcile};
 use super::view::{NodeView, TransitPort};
 use crate::plan::attribute::Values;
 use crate::plan::vip::record::{Record, Role, RouterHop, VipSpec, detour_name};
+use crate::types::Milliseconds;
 
 /// How long after something has happened the routers are queried without a pause worth mentioning,
 /// how long often, and how often then; later while there is a detour, while there might well be one, and
@@ -102,6 +104,23 @@ impl Home {
             self.query_at = Some(now + QUERY);
         }
         due
+    }
+
+    /// What the other nodes say that they route for this one, for an overview.
+    pub fn foreign_claims(&self, now: Instant) -> Vec<ForeignClaim> {
+        let all = self.claims.iter();
+        all.flat_map(|(node, claims)| claims.iter().map(move |claim| (node, claim)))
+            .map(|(node, (claim, since))| ForeignClaim {
+                node: node.clone(),
+                vserver: claim.vserver.clone(),
+                vip: claim.vip,
+                subnet: claim.subnet.clone(),
+                router: claim.router,
+                ending: claim.ending,
+                age_ms: Milliseconds::between(*since, now),
+                refused: self.refused.get(&claim.vip).map(|(why, _)| why.clone()),
+            })
+            .collect()
     }
 
     /// When time alone changes something.

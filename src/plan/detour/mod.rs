@@ -16,6 +16,7 @@
 
 mod claim;
 mod home;
+mod overview;
 mod router;
 mod search;
 mod step;
@@ -33,6 +34,7 @@ use self::search::Search;
 use super::attribute::{Attribute, Values};
 use super::vip::record::{Record, Role, is_resource};
 
+pub use crate::plan::detour::overview::{ForeignClaim, OngoingSearch, Overview, Rivalry, Seeker};
 pub use crate::plan::neighbour::{Probe, Reply};
 pub use step::{Asker, Change, Effect, Event, Level, Outcome, Reconcile, Saved, Unreached};
 pub use view::{NodeView, ReachableSubnet, TransitPort};

@@ -11,11 +11,12 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::view::{NodeView, ReachableSubnet, TransitPort};
 use crate::plan::attribute::{Attribute, Values};
+use crate::plan::detour::overview::{OngoingSearch, Seeker};
+use crate::plan::detour::view::{NodeView, ReachableSubnet, TransitPort};
 use crate::plan::neighbour::{Probe, Reply};
 use crate::plan::vip::record::TransitPath;
-use crate::types::Mac;
+use crate::types::{Mac, Milliseconds};
 
 /// How long the cluster may take to say which node it is: a server may have just been started there.
 const LOCATING_LIMIT: Duration = Duration::from_secs(3);
@@ -195,6 +196,17 @@ impl Search {
             (None, Some(at), _) => at,
             (_, _, Some(until)) => until.min(self.probe_at),
             _ => self.probe_at,
+        }
+    }
+
+    /// Itself, for an overview.
+    pub fn overview(&self, seeker: Seeker, now: Instant) -> OngoingSearch {
+        OngoingSearch {
+            seeker,
+            vserver: self.vserver.clone(),
+            vip: self.vip,
+            node: self.node.as_ref().map(|(node, _)| node.clone()),
+            age_ms: Milliseconds::between(self.begun, now),
         }
     }
 

@@ -3,6 +3,7 @@
 mod home;
 mod model;
 mod node;
+mod overview;
 mod rivals;
 mod router;
 

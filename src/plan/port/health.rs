@@ -264,7 +264,8 @@ impl Health {
         }
     }
 
-    fn held_until(&self) -> Option<Instant> {
+    /// When a port that works again will be good, if it goes on working.
+    pub fn held_until(&self) -> Option<Instant> {
         match self.state {
             State::Held => self.since.checked_add(self.limits.recover_after),
             _ => None,

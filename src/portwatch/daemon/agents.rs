@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::{Daemon, Ending, balancer};
 use crate::log;
+use crate::plan::attribute::Attribute;
 use crate::plan::detour::Event;
 use crate::portwatch::protocol::{Reply, Request};
 use crate::portwatch::settings::Settings;
+use crate::portwatch::state::{AttributeState, NodeState};
 use crate::runtime::channel::{Channel, Received};
 
 /// How many agents may be connected.
@@ -37,14 +39,11 @@ impl Daemon {
     fn handle_request(&mut self, request: Request, agent: Channel) {
         let reply = match request {
             Request::Status => {
-                let trouble = self.watch.trouble(self.mover.placed());
-                self.note(trouble.as_deref());
-                let late = !self.publisher.is_done();
-                Reply::Status {
-                    trouble,
-                    unpublished: self.publisher.error().filter(|_| late).map(str::to_owned),
-                }
+                let state = self.state(Instant::now());
+                self.note(state.trouble.as_deref());
+                Reply::status(state)
             }
+            Request::State => Reply::State(Box::new(self.state(Instant::now()).bounded())),
             Request::Configure(settings) => {
                 self.configure(settings);
                 Reply::Noted
@@ -77,6 +76,26 @@ impl Daemon {
             log::debug(format_args!("answer an agent: {e}"));
         }
         self.clients.push(agent);
+    }
+
+    /// All that is known of the node.
+    fn state(&mut self, now: Instant) -> NodeState {
+        let attribute = |(name, value, told): (&Attribute, &Option<String>, bool)| {
+            let value = value.clone();
+            (name.name(), AttributeState { value, told })
+        };
+        let late = !self.publisher.is_done();
+        let state = NodeState {
+            node: self.settings.node.clone(),
+            ports: self.watch.port_states(&self.mover.port_loads(), now),
+            subnets: self.watch.subnet_states(now),
+            vips: self.mover.vips(),
+            detours: self.detours.overview(now),
+            attributes: self.publisher.attributes().map(attribute).collect(),
+            unpublished: self.publisher.error().filter(|_| late).map(str::to_owned),
+            ..NodeState::default()
+        };
+        state.with_trouble()
     }
 
     /// Goes on with other parameters: what is known of ports that stay is kept.

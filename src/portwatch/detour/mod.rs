@@ -22,7 +22,7 @@ use crate::address::service::Service;
 use crate::log;
 use crate::ocf::Error;
 use crate::plan::detour::{
-    self, Asker, Change, Effect, Event, Level, NodeView, Outcome, Reconcile, Saved,
+    self, Asker, Change, Effect, Event, Level, NodeView, Outcome, Overview, Reconcile, Saved,
 };
 use crate::plan::vip::record::Record;
 use crate::plan::vip::record::TransitPath;
@@ -81,6 +81,11 @@ impl Detours {
             askers: BTreeMap::new(),
             last_asker: 0,
         }
+    }
+
+    /// What is known of them.
+    pub fn overview(&self, now: Instant) -> Overview {
+        self.core.overview(now)
     }
 
     /// Keeps an agent that waits for a path until that is known.

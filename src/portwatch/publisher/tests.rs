@@ -29,6 +29,29 @@ fn only_what_the_cluster_does_not_know_is_told_and_only_later_values_wait() {
 }
 
 #[test]
+fn it_is_said_of_each_value_whether_the_cluster_was_told() {
+    let (mut publisher, now) = (Publisher::default(), Instant::now());
+    let said = |publisher: &Publisher| -> Vec<(Attribute, Value, bool)> {
+        let all = publisher.attributes();
+        all.map(|(name, value, told)| (name.clone(), value.clone(), told))
+            .collect()
+    };
+    publisher.publish(Attribute::Ports, value("3"));
+    publisher.publish(Attribute::Spare, None);
+    let done = Done {
+        published: [(Attribute::Ports, value("3"))].into(),
+        ..Done::default()
+    };
+    publisher.take(Ok(done), now);
+    let ports = (Attribute::Ports, value("3"), true);
+    let spare = (Attribute::Spare, None, false);
+    assert_eq!(said(&publisher), [ports, spare.clone()]);
+    publisher.publish(Attribute::Ports, value("2"));
+    let ports = (Attribute::Ports, value("2"), false);
+    assert_eq!(said(&publisher), [ports, spare]);
+}
+
+#[test]
 fn what_the_cluster_acts_on_at_once_goes_alone() {
     let mut publisher = Publisher::default();
     let net = || attribute("berth-net-office");

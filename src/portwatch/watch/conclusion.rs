@@ -1,6 +1,6 @@
 //! What follows from the state of the ports: for VIPs, for the cluster, for people.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -11,6 +11,7 @@ use crate::plan::attribute::Attribute;
 use crate::plan::port::{Cause, Fault, Port, Standing, State};
 use crate::plan::vip::Watched;
 use crate::portwatch::mover::View;
+use crate::portwatch::state::part_of;
 use crate::portwatch::watch::{One, Watch, is_local};
 use crate::sys::netlink::Link;
 use crate::types::BitRate;
@@ -36,8 +37,11 @@ impl Watch {
             let fault = subnet.witness.fault();
             changed |= fault != std::mem::replace(&mut subnet.fault, fault);
             let mut ports = self.ports.values().filter(|p| p.subnet == *name);
-            let good = ports.any(|p| p.good);
-            changed |= good != std::mem::replace(&mut subnet.good, good);
+            let lost = match ports.any(|p| p.good) {
+                true => None,
+                false => Some(subnet.lost.unwrap_or(now)),
+            };
+            changed |= lost != std::mem::replace(&mut subnet.lost, lost);
         }
         if changed {
             self.view = self.new_view();
@@ -111,7 +115,10 @@ impl Watch {
             let addresses = join(&self.addresses(name));
             let heard = flag(subnet.witness.fault() == Fault::Nobody);
             attributes.extend([
-                (Attribute::Net(name.clone()), Some(flag(subnet.good))),
+                (
+                    Attribute::Net(name.clone()),
+                    Some(flag(subnet.lost.is_none())),
+                ),
                 (
                     Attribute::Addr(name.clone()),
                     Some(addresses).filter(|text| !text.is_empty()),
@@ -149,50 +156,6 @@ impl Watch {
         let addresses = [given(true), given(false).or_else(local)];
         addresses.into_iter().flatten().collect()
     }
-
-    /// What is wrong, in one line: `eth1 down, 2 VIPs on eth2`.
-    pub fn trouble(&self, placed: &BTreeMap<IpAddr, Option<String>>) -> Option<String> {
-        let (mut words, mut subnets) = (Vec::new(), BTreeSet::new());
-        for (name, port) in &self.ports {
-            if let Some(master) = &port.part_of {
-                words.push(part_of(name, master));
-                subnets.insert(&port.subnet);
-                continue;
-            }
-            let word = match port.state {
-                _ if port.link.is_none() => "missing",
-                State::Failed(Cause::Carrier) => "down",
-                State::Failed(Cause::Silent) => "silent",
-                State::Held => "recovering",
-                State::Good | State::Suspect if port.standing == Standing::Degraded => "flapping",
-                State::Good | State::Suspect => continue,
-            };
-            words.push(format!("{name} {word}"));
-            subnets.insert(&port.subnet);
-        }
-        for (name, subnet) in &self.subnets {
-            let mut asked = self.ports.values().filter(|p| p.subnet == *name);
-            if subnet.fault == Fault::Targets && asked.any(|p| p.asking.has_targets()) {
-                words.push(format!("no target of {name} replies at any node"));
-            }
-        }
-        if words.is_empty() {
-            return None;
-        }
-        for (name, port) in &self.ports {
-            let here = placed.values().filter(|p| p.as_ref() == Some(name)).count();
-            if here > 0 && subnets.contains(&port.subnet) {
-                let plural = if here == 1 { "" } else { "s" };
-                words.push(format!("{here} VIP{plural} on {name}"));
-            }
-        }
-        Some(words.join(", "))
-    }
-}
-
-/// Why a port can't serve addresses that another interface takes everything from.
-pub(crate) fn part_of(port: &str, master: &str) -> String {
-    format!("{port} is part of {master}: name {master}")
 }
 
 fn join(addresses: &[IpAddr]) -> String {
@@ -222,10 +185,12 @@ fn log_change(name: &str, port: &One, state: State) {
             log::info(format_args!("port {name} of {subnet}: has carrier again"));
         }
         State::Failed(Cause::Silent) => {
-            log::warn(format_args!("port {name} of {subnet}: no target replies"));
+            log::warn(format_args!("port {name} of {subnet}: no target answers"));
         }
         State::Held => log::info(format_args!("port {name} of {subnet}: works again")),
         State::Good => log::info(format_args!("port {name} of {subnet}: good")),
-        State::Suspect => log::debug(format_args!("port {name} of {subnet}: an reply is overdue")),
+        State::Suspect => log::debug(format_args!(
+            "port {name} of {subnet}: an answer is overdue"
+        )),
     }
 }

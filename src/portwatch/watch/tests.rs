@@ -1,10 +1,13 @@
 //! Tests of the conclusions, on links and replies made up here.
 
+mod picture;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::portwatch::state::{NodeState, RoleState, VipState};
 use crate::sys::netlink::Scope;
 use crate::types::Mac;
 
@@ -116,14 +119,35 @@ impl Node {
         }
     }
 
-    fn trouble(&self) -> Option<String> {
-        let placed = [
+    /// With two VIPs on eth2 and one on eth3.
+    fn state(&self) -> NodeState {
+        let vips = [
             ("10.1.0.50", "eth2"),
             ("10.1.0.51", "eth2"),
             ("10.2.0.50", "eth3"),
         ];
-        let placed = placed.map(|(vip, port)| (vip.parse().unwrap(), Some(port.to_owned())));
-        self.watch.trouble(&placed.into())
+        let vip = |address: &str, port: &str| VipState {
+            address: address.parse().unwrap(),
+            vserver: "alpha".into(),
+            role: RoleState::Home,
+            serving: true,
+            degraded: false,
+            port: Some(port.to_owned()),
+            load_bits_per_second: BitRate::NONE,
+            claimed_by: None,
+        };
+        let vips = vips.map(|(address, port)| (format!("ip-{address}"), vip(address, port)));
+        let state = NodeState {
+            ports: self.watch.port_states(&BTreeMap::new(), self.now),
+            subnets: self.watch.subnet_states(self.now),
+            vips: vips.into(),
+            ..NodeState::default()
+        };
+        state.with_trouble()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.state().trouble
     }
 
     fn attribute(&self, name: &str) -> Option<String> {
@@ -550,7 +574,7 @@ fn that_no_target_of_a_subnet_answers_anywhere_is_told() {
     node.pass(31_000);
     assert_eq!(
         node.trouble().unwrap(),
-        "no target of office replies at any node"
+        "no target of office answers at any node"
     );
 }
 

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use super::{Router, Step, routed};
 use crate::plan::attribute::Values;
 use crate::plan::detour::claim::parse;
+use crate::plan::detour::overview::Rivalry;
 use crate::plan::detour::step::{Change, Effect, Outcome};
 use crate::plan::detour::view::NodeView;
 use crate::plan::vip::record::{Record, Role};
@@ -61,6 +62,19 @@ impl Router {
             };
             self.disputes.insert(name.clone(), next);
         }
+    }
+
+    /// The resources that another node routes for too, for an overview.
+    pub fn rivalries(&self) -> BTreeMap<String, Rivalry> {
+        let disputes = self.disputes.iter();
+        let rivalry = |dispute: &Dispute| match dispute {
+            Dispute::Suspected => Rivalry::Suspected,
+            Dispute::Asked => Rivalry::Asked,
+            Dispute::Meant => Rivalry::Meant,
+        };
+        disputes
+            .map(|(name, dispute)| (name.clone(), rivalry(dispute)))
+            .collect()
     }
 
     /// Takes note of where the cluster takes a disputed resource to be: if that is not this node, it withdraws.

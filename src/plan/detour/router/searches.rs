@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::{AGAIN, Router, Step, routed};
+use crate::plan::detour::overview::{OngoingSearch, Seeker};
 use crate::plan::detour::search::{NoPath, Search};
 use crate::plan::detour::step::{Change, Effect, Outcome};
 use crate::plan::detour::view::{NodeView, TransitPort};
@@ -124,6 +125,20 @@ impl Router {
                 None => self.conclude(&need, &outcome, now),
             }
         }
+    }
+
+    /// The searches that go on, for an overview.
+    pub(in crate::plan::detour) fn ongoing_searches(
+        &self,
+        now: Instant,
+    ) -> impl Iterator<Item = OngoingSearch> {
+        self.searches.iter().map(move |(need, search)| {
+            let seeker = match need {
+                Need::Resource(name) => Seeker::Resource { name: name.clone() },
+                Need::Vserver(_) => Seeker::Nobody,
+            };
+            search.overview(seeker, now)
+        })
     }
 
     /// A search is done with.
