@@ -89,9 +89,10 @@ impl Mover {
         self.kernel.traffic()
     }
 
-    /// What is on record of this node's VIPs, with what is known of them beside.
-    pub fn vips(&mut self) -> BTreeMap<String, VipState> {
-        state::vips(self.records.all(), &self.decisions)
+    /// What was on record of this node's VIPs when it was read last, with what is known of them beside.
+    pub fn vips(&self) -> BTreeMap<String, VipState> {
+        let records = self.records.as_read();
+        records.map_or_else(BTreeMap::new, |all| state::vips(all, &self.decisions))
     }
 
     /// The bytes a second that VIPs move through each port, as they were last measured.

@@ -52,6 +52,11 @@ impl Records {
         self.all().values().map(view).collect()
     }
 
+    /// All, by their names, as they were read last. Whether one has changed since can still be waited for.
+    pub fn as_read(&self) -> Option<&BTreeMap<String, Record>> {
+        self.known.as_ref()
+    }
+
     /// All, by their names.
     pub fn all(&mut self) -> &BTreeMap<String, Record> {
         // Events are there before whoever made a change can let the lock go.
@@ -116,8 +121,11 @@ mod tests {
             };
             record.write(dir.path(), &format!("ip{n}")).unwrap();
         };
+        let read = |records: &Records| records.as_read().map(BTreeMap::len);
+        assert_eq!(read(&records), None);
         assert_eq!(vips(&mut records), 0);
         write(1, true);
+        assert_eq!(read(&records), Some(0), "it is yet to be read");
         write(2, true);
         assert_eq!((vips(&mut records), vips(&mut records)), (2, 2));
         write(2, false);

@@ -79,7 +79,7 @@ impl Daemon {
     }
 
     /// All that is known of the node.
-    fn state(&mut self, now: Instant) -> NodeState {
+    fn state(&self, now: Instant) -> NodeState {
         let attribute = |(name, value, told): (&Attribute, &Option<String>, bool)| {
             let value = value.clone();
             (name.name(), AttributeState { value, told })

@@ -21,6 +21,7 @@ pub mod machine;
 pub mod nfs4;
 pub mod plan;
 pub mod ports;
+pub mod portwatch;
 mod process;
 pub mod protocol;
 mod rootfs;

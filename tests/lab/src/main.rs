@@ -125,6 +125,8 @@ enum Verb {
         /// Where: 10.1.0.50:7007
         address: std::net::SocketAddr,
     },
+    /// What portwatch's daemon on this node knows, as JSON: exec n1 -- lab portwatch
+    Portwatch,
     #[command(hide = true)]
     Warden,
     #[command(hide = true)]
@@ -322,6 +324,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             return lab::inside::run_on(&system, &what.show, &what.words).map(ExitCode::from);
         }
         Verb::Echo { address } => lab::flow::echo_main(address),
+        Verb::Portwatch => lab::portwatch::main(),
         Verb::Warden => lab::warden::main(),
         Verb::Machine => lab::machine::main(),
     }?;

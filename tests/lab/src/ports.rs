@@ -7,10 +7,8 @@ use std::time::Duration;
 use crate::control::Lab;
 use crate::error::{Context, Error, Result};
 use crate::machine::LOG;
+use crate::portwatch;
 use crate::wait::{holds, wait_for};
-
-/// What portwatch tells the agents of its node.
-const REPORT: &str = "/run/berth/ports.json";
 
 /// Each VIP that a node serves, and the port that it serves it through.
 ///
@@ -50,20 +48,6 @@ pub fn wait_at(lab: &Lab, node: &str, (vip, port): (&str, &str), limit: Duration
     })
 }
 
-/// What portwatch concluded of each port: `Good`, `Degraded`, `Suspect`, `Held` or `Failed`.
-///
-/// # Errors
-/// If it has said nothing.
-pub fn standings(lab: &Lab, node: &str) -> Result<BTreeMap<String, String>> {
-    let output = lab.exec(node, &["cat", REPORT])?.check(REPORT)?;
-    let report: BTreeMap<String, serde_json::Value> =
-        serde_json::from_str(&output.stdout).context(REPORT)?;
-    let standing = |(port, value): (String, serde_json::Value)| {
-        Some((port, value["standing"].as_str()?.into()))
-    };
-    Ok(report.into_iter().filter_map(standing).collect())
-}
-
 /// Waits until each of these ports can be used, or none of them.
 ///
 /// # Errors
@@ -75,14 +59,13 @@ pub fn wait_usable(
     usable: bool,
     limit: Duration,
 ) -> Result<()> {
-    let what = format!("{} of {node} to be usable: {usable}", ports.join(" "));
-    wait_for(what, limit, || {
-        let seen = standings(lab, node)?;
+    let what = format!("{} to be usable: {usable}", ports.join(" "));
+    portwatch::wait_until(lab, node, &what, limit, |state| {
         let is = |port: &&str| {
-            let standing = seen.get(*port).map(String::as_str);
-            matches!(standing, Some("Good" | "Degraded")) == usable
+            let port = state.ports.get(*port);
+            port.is_some_and(|port| port.condition.is_usable()) == usable
         };
-        holds(ports.iter().all(is), Error::new(format!("{seen:?}")))
+        ports.iter().all(is)
     })
 }
 

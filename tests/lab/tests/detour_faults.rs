@@ -15,6 +15,7 @@ use common::detour::{
 };
 use common::{difference, processes, run};
 use lab::flow::{Echo, Prober, Stream};
+use lab::portwatch::{self, NodeState};
 use lab::protocol::Cable;
 use lab::{Error, Lab, holds, ports, scene, status, wait_for, wire};
 
@@ -163,16 +164,6 @@ impl Scene<'_> {
         );
     }
 
-    /// Waits until portwatch of a node has said this since `mark`.
-    fn says(&self, node: &str, mark: usize, text: &str) {
-        wait_for(format!("{node} to say {text}"), LIMIT, || {
-            let log = ports::log_since(self.lab, node, mark)?;
-            let said = log.iter().any(|line| line.contains(text));
-            holds(said, lab::Error::new(log.join("\n")))
-        })
-        .unwrap();
-    }
-
     /// During a detour: what was agreed on holds.
     fn wrong_attributes_change_nothing(&self) {
         let Self { lab, node, .. } = *self;
@@ -199,23 +190,25 @@ impl Scene<'_> {
         .iter()
         .enumerate()
         {
-            let mark = ports::log_mark(lab, node).unwrap();
-            // What can't be followed is told once, which shows that all of it has been read.
+            // That this can't be followed is known when all has been read.
             let known = format!("10.1.0.{}", 70 + i);
             self.set(
                 &third,
                 &attribute,
                 &format!("{claim} alpha/{known}/nowhere/10.2.0.3"),
             );
-            self.says(node, mark, &format!("{known}: {third} routes for it"));
+            let (what, known) = (format!("{known} to be refused"), known.parse().unwrap());
+            let refused = |state: &NodeState| state.refusal_of(&third, known).is_some();
+            portwatch::wait_until(lab, node, &what, LIMIT, refused).unwrap();
             stream.wait_for_progress(LIMIT).unwrap();
             during.wait_for(lab);
         }
         // One that could be true, and is later than the router's, is believed for as long as it is there.
-        let mark = ports::log_mark(lab, node).unwrap();
         let claim = format!("alpha/{VIP}/lab/10.2.0.{number}");
         self.set(&third, &attribute, &claim);
-        self.says(node, mark, &format!("{VIP}: {third} routes for it now"));
+        let (what, vip) = (format!("{third} to be followed"), VIP.parse().unwrap());
+        let followed = |state: &NodeState| state.router_of(vip) == Some(&third);
+        portwatch::wait_until(lab, node, &what, LIMIT, followed).unwrap();
         self.delete(&third, &attribute);
         stream.wait_for_progress(LIMIT).unwrap();
         during.wait_for(lab);

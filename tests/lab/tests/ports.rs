@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use common::run;
 use lab::flow::{Echo, Prober, Stream};
+use lab::portwatch::{self, Condition, Failure};
 use lab::protocol::Cable;
 use lab::wire;
 use lab::worker::{Worker, at_work, counts, wait_for_work};
@@ -132,8 +133,29 @@ fn processes(lab: &Lab, node: &str) -> Vec<String> {
     table.lines().filter(own).map(str::to_owned).collect()
 }
 
+/// The port that alpha's address is served through: the kernel's and portwatch's word for it.
 fn port(lab: &Lab, node: &str) -> String {
-    wait_for("alpha's port", SOON, || ports::port_of(lab, node, VIP)).unwrap()
+    let vip = VIP.parse().unwrap();
+    wait_for("alpha's port", SOON, || {
+        let (serves, state) = (
+            ports::port_of(lab, node, VIP)?,
+            portwatch::state(lab, node)?,
+        );
+        let same = state.port_of(vip) == Some(&serves);
+        holds(same, Error::new(format!("{serves} but {state:?}")))?;
+        Ok::<_, Error>(serves)
+    })
+    .unwrap()
+}
+
+/// Waits until portwatch knows that a port has failed, and why.
+fn fails(lab: &Lab, node: &str, port: &str, why: Failure) {
+    let failed = Condition::Failed { why };
+    let what = format!("{port} to be {failed:?}");
+    portwatch::wait_until(lab, node, &what, SOON, |state| {
+        state.ports[port].condition == failed
+    })
+    .unwrap();
 }
 
 fn other(port: &str) -> &'static str {
@@ -192,6 +214,7 @@ fn a_dead_switch_is_found_though_its_links_are_up(stage: &Stage) {
         .wait_for_answer(Instant::now() + SOON / 10, SOON)
         .unwrap();
     ports::wait_at(lab, node, (VIP, other(&failed)), SOON).unwrap();
+    fails(lab, node, &failed, Failure::Silent);
     let links = run(lab, node, &format!("ip -brief link show {failed}"));
     assert!(links.contains("LOWER_UP"), "{links}");
     mend(lab, node, &failed);
@@ -222,7 +245,13 @@ fn forged_answers_keep_no_dead_port_alive(stage: &Stage) {
         scope.spawn(forge);
         lab.set_cable(node, &failed, Cable::Dead).unwrap();
         let moved = ports::wait_at(lab, node, (VIP, other(&failed)), SOON);
-        let condemned = ports::wait_usable(lab, node, &[&failed], false, SOON);
+        let what = format!("{failed} to have failed");
+        let silent = Condition::Failed {
+            why: Failure::Silent,
+        };
+        let condemned = portwatch::wait_until(lab, node, &what, SOON, |state| {
+            state.ports[&failed].condition == silent
+        });
         stop.store(true, Ordering::SeqCst);
         moved.unwrap();
         condemned.unwrap();
