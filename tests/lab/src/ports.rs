@@ -1,6 +1,6 @@
 //! What a node says of its ports and of the addresses it serves through them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -9,6 +9,9 @@ use crate::error::{Context, Error, Result};
 use crate::machine::LOG;
 use crate::portwatch;
 use crate::wait::{holds, wait_for};
+
+/// What portwatch tells the agents of its node.
+const REPORT: &str = "/run/berth/ports.json";
 
 /// Each VIP that a node serves, and the port that it serves it through.
 ///
@@ -48,6 +51,30 @@ pub fn wait_at(lab: &Lab, node: &str, (vip, port): (&str, &str), limit: Duration
     })
 }
 
+/// The ports that VIPs may move to, as portwatch has it.
+///
+/// # Errors
+/// If it does not run.
+pub fn usable(lab: &Lab, node: &str) -> Result<BTreeSet<String>> {
+    let Some(state) = portwatch::known_state(lab, node)? else {
+        return usable_by_report(lab, node);
+    };
+    let ports = state.ports.into_iter();
+    let usable = ports.filter(|(_, port)| port.condition.is_usable());
+    Ok(usable.map(|(name, _)| name).collect())
+}
+
+/// The same of a daemon that does not tell its state: what it tells the agents.
+fn usable_by_report(lab: &Lab, node: &str) -> Result<BTreeSet<String>> {
+    let output = lab.exec(node, &["cat", REPORT])?.check(REPORT)?;
+    let report: BTreeMap<String, serde_json::Value> =
+        serde_json::from_str(&output.stdout).context(REPORT)?;
+    let is_usable =
+        |port: &serde_json::Value| matches!(port["standing"].as_str(), Some("Good" | "Degraded"));
+    let usable = report.into_iter().filter(|(_, port)| is_usable(port));
+    Ok(usable.map(|(name, _)| name).collect())
+}
+
 /// Waits until each of these ports can be used, or none of them.
 ///
 /// # Errors
@@ -59,13 +86,12 @@ pub fn wait_usable(
     usable: bool,
     limit: Duration,
 ) -> Result<()> {
-    let what = format!("{} to be usable: {usable}", ports.join(" "));
-    portwatch::wait_until(lab, node, &what, limit, |state| {
-        let is = |port: &&str| {
-            let port = state.ports.get(*port);
-            port.is_some_and(|port| port.condition.is_usable()) == usable
-        };
-        ports.iter().all(is)
+    let what = format!("{} of {node} to be usable: {usable}", ports.join(" "));
+    wait_for(what, limit, || {
+        let seen = self::usable(lab, node)?;
+        let mut ports = ports.iter();
+        let all = ports.all(|port| seen.contains(*port) == usable);
+        holds(all, Error::new(format!("usable are {seen:?}")))
     })
 }
 

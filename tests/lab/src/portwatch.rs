@@ -33,8 +33,8 @@ const ANSWER_LIMIT: TimeVal = TimeVal::new(5, 0);
 #[derive(Debug, Deserialize)]
 enum Reply {
     State(NodeState),
-    /// It is of a version that does not know the question.
-    Refused(String),
+    /// It is of a version that does not know the question, in its words.
+    Refused(serde::de::IgnoredAny),
 }
 
 /// What is known of a node.
@@ -204,20 +204,29 @@ fn open() -> nix::Result<OwnedFd> {
     Ok(daemon)
 }
 
-/// Asks the daemon of a node.
+/// Asks the daemon of a node; `None` if it is of an earlier version, which does not know the question.
 ///
 /// # Errors
-/// If none runs there, or it is of a version that does not know the question.
-pub fn state(lab: &Lab, node: &str) -> Result<NodeState> {
+/// If none runs there.
+pub fn known_state(lab: &Lab, node: &str) -> Result<Option<NodeState>> {
     let what = format!("portwatch of {node}");
     let output = lab.exec(node, &["lab", "portwatch"])?.check(&what)?;
     read(&output.stdout).context(what)
 }
 
-fn read(reply: &str) -> Result<NodeState> {
+/// Asks the daemon of a node, which is of this version.
+///
+/// # Errors
+/// If none runs there, or it is of an earlier version.
+pub fn state(lab: &Lab, node: &str) -> Result<NodeState> {
+    let older = || Error::new(format!("portwatch of {node} does not tell its state"));
+    known_state(lab, node)?.ok_or_else(older)
+}
+
+fn read(reply: &str) -> Result<Option<NodeState>> {
     match serde_json::from_str(reply).context("read its state")? {
-        Reply::State(state) => Ok(state),
-        Reply::Refused(why) => Err(Error::new(format!("it does not tell its state: {why}"))),
+        Reply::State(state) => Ok(Some(state)),
+        Reply::Refused(_) => Ok(None),
     }
 }
 
@@ -249,7 +258,7 @@ mod tests {
         let states = EXAMPLES
             .lines()
             .filter(|line| line.starts_with("{\"State\""));
-        let states: Vec<NodeState> = states.map(|line| read(line).unwrap()).collect();
+        let states: Vec<NodeState> = states.map(|line| read(line).unwrap().unwrap()).collect();
         let state = &states[0];
         let usable = state.ports.iter().filter(|(_, p)| p.condition.is_usable());
         let usable: Vec<&str> = usable.map(|(name, _)| name.as_str()).collect();
@@ -268,6 +277,7 @@ mod tests {
         assert_eq!(state.refusal_of("n2", vip(54)), None);
         assert_eq!(state.trouble.as_deref(), Some("eth2 silent"));
         let refused = EXAMPLES.lines().find(|line| line.contains("Refused"));
-        read(refused.unwrap()).unwrap_err();
+        assert!(read(refused.unwrap()).unwrap().is_none());
+        read("\"Noted\"").unwrap_err();
     }
 }
