@@ -76,6 +76,11 @@ impl Mover {
         self.records.fd()
     }
 
+    /// Whether it is time to act although nothing can be read: what could be was, by somebody else.
+    pub fn has_news(&self) -> bool {
+        self.records.has_news()
+    }
+
     /// What is on record of this node's VIPs.
     pub fn records(&mut self) -> &BTreeMap<String, Record> {
         self.records.all()
@@ -144,7 +149,7 @@ impl Mover {
         extent: Extent,
         choose: impl FnOnce(&[Vip], &[Port]) -> Vec<Move>,
     ) -> io::Result<Vec<Move>> {
-        let records = self.records.views();
+        let records = self.records.news();
         let mut seen = self.kernel.observe_ways(&Family::BOTH)?;
         seen.watched.clone_from(&view.report);
         let survey = self.decisions.survey(&records, &seen, &view.ports);

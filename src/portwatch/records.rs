@@ -19,6 +19,9 @@ pub(crate) struct Records {
     runtime: PathBuf,
     changes: Inotify,
     known: Option<BTreeMap<String, Record>>,
+    /// Whether one has changed that whoever acts on changes has not taken note of. The first to read them, who may be
+    /// another one, takes the events.
+    has_news: bool,
     /// The directory was taken away: changes are not told of any more.
     blind: bool,
 }
@@ -38,8 +41,22 @@ impl Records {
             runtime: runtime.to_owned(),
             changes,
             known: None,
+            has_news: false,
             blind: false,
         })
+    }
+
+    /// Whether one has changed without [`Self::fd`] telling of it, since somebody has read them.
+    pub fn has_news(&self) -> bool {
+        self.has_news
+    }
+
+    /// All, as the mover's decisions have them, for whoever acts on changes: what has changed up to now is no news any
+    /// more.
+    pub fn news(&mut self) -> Vec<Recorded> {
+        let views = self.views();
+        self.has_news = false;
+        views
     }
 
     /// What can be read when one has changed.
@@ -64,6 +81,7 @@ impl Records {
             let gone = AddWatchFlags::IN_IGNORED;
             self.blind |= events.iter().any(|event| event.mask.contains(gone));
             self.known = None;
+            self.has_news = true;
         }
         if self.blind {
             self.known = None;
@@ -91,8 +109,29 @@ fn view(record: &Record) -> Recorded {
 
 #[cfg(test)]
 mod tests {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
     use super::*;
     use crate::plan::vip::record::{TransitPath, VipSpec};
+
+    fn record(n: u8, serving: bool) -> Record {
+        let spec = VipSpec {
+            vserver: "alpha".into(),
+            vip: [10, 1, 0, n].into(),
+            subnet: None,
+            gateway: None,
+            ports: None,
+            routed: false,
+            reroute: true,
+        };
+        Record {
+            spec,
+            serving,
+            degraded: false,
+            role: Role::Home,
+            claimed: None,
+        }
+    }
 
     #[test]
     fn a_change_is_seen_at_once_and_so_is_a_new_directory() {
@@ -103,23 +142,8 @@ mod tests {
             served.count()
         };
         let write = |n: u8, serving: bool| {
-            let spec = VipSpec {
-                vserver: "alpha".into(),
-                vip: [10, 1, 0, n].into(),
-                subnet: None,
-                gateway: None,
-                ports: None,
-                routed: false,
-                reroute: true,
-            };
-            let record = Record {
-                spec,
-                serving,
-                degraded: false,
-                role: Role::Home,
-                claimed: None,
-            };
-            record.write(dir.path(), &format!("ip{n}")).unwrap();
+            let name = format!("ip{n}");
+            record(n, serving).write(dir.path(), &name).unwrap();
         };
         let read = |records: &Records| records.as_read().map(BTreeMap::len);
         assert_eq!(read(&records), None);
@@ -137,6 +161,30 @@ mod tests {
         fs::create_dir(record::directory(dir.path())).unwrap();
         write(3, true);
         assert_eq!(vips(&mut records), 1);
+    }
+
+    #[test]
+    fn a_change_that_somebody_else_has_read_is_news_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut records = Records::open(dir.path()).unwrap();
+        let readable = |records: &Records| {
+            let mut fds = [PollFd::new(records.fd(), PollFlags::POLLIN)];
+            poll(&mut fds, PollTimeout::ZERO).unwrap() == 1
+        };
+        let write = |n: u8| record(n, true).write(dir.path(), "ip1").unwrap();
+        assert_eq!(records.news().len(), 0);
+        write(1);
+        assert!(readable(&records) && !records.has_news());
+        // Such as detours, which look at the records for their own ends.
+        assert_eq!(records.all().len(), 1);
+        assert!(!readable(&records) && records.has_news());
+        records.all();
+        assert!(records.has_news(), "nobody has acted on it");
+        assert_eq!(records.news().len(), 1);
+        assert!(!records.has_news());
+        write(2);
+        records.news();
+        assert!(!readable(&records) && !records.has_news());
     }
 
     #[test]

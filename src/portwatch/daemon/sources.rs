@@ -97,8 +97,9 @@ impl Daemon {
         poller.read(Source::Agents, self.clients.iter().map(Channel::as_fd));
         poller.read(Source::Children, self.publisher.fds());
         poller.read(Source::Children, self.detours.fds());
+        let news = self.mover.has_news();
         poller.until(self.next());
-        poller.until(missed.then_some(now));
+        poller.until((missed || news).then_some(now));
         let mut ready = match poller.wait() {
             // For want of memory, which may be there again the next moment.
             Err(e)
@@ -111,6 +112,7 @@ impl Daemon {
             ready => ready?,
         };
         ready.extend(missed.then_some(Source::Events));
+        ready.extend(news.then_some(Source::Records));
         Ok(ready)
     }
 
