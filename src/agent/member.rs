@@ -58,7 +58,7 @@ pub fn judge(reply: Reply) -> Result<Condition, Error> {
     match reply {
         Reply::Member { condition, .. } => Ok(condition),
         Reply::NoCell => Ok(Condition::Absent),
-        Reply::Cell { .. } | Reply::Noted => Err(Error::failed(
+        Reply::Cell { .. } | Reply::State(_) | Reply::Noted => Err(Error::failed(
             "the keeper gave an answer to another question",
         )),
         Reply::Refused { cause, message } => {

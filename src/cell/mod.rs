@@ -16,4 +16,5 @@ pub mod probe;
 pub mod protocol;
 pub mod refused;
 pub mod service;
+pub mod state;
 pub mod tree;

@@ -8,10 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::Limits;
 use super::service::{NfsExport, ServerSpec, SmbShare};
+use super::state::CellState;
 use crate::cluster::complaint::Member;
 use crate::plan::repair::{FsKind, Policy};
 use crate::runtime::paths::RUNTIME;
 use crate::sys::mount::WrittenOptions;
+
+pub use super::state::{Cause, Condition};
 
 /// The name of every keeper's process.
 pub const KEEPER: &str = "berth-keeper";
@@ -115,6 +118,9 @@ pub enum Request {
         /// Its resource.
         resource: String,
     },
+    /// How are the cell and all in it? Nothing is tried again for that, and the cluster is told nothing. Keepers of
+    /// before this was known refuse it by [`Cause::Version`]: [`Request::Status`] is left.
+    State,
     /// Do the servers serve all that they are to? Answered when they have been asked.
     Inspect {
         /// Their resource.
@@ -139,36 +145,6 @@ pub enum Request {
     },
 }
 
-/// How a member is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Condition {
-    /// Not a member.
-    Absent,
-    /// On its way: up or down.
-    Changing(String),
-    /// In service.
-    Running,
-    /// Kept, but with this restriction.
-    Degraded(String),
-    /// Not in service, for this reason, and nothing is being done about it.
-    Failed(String),
-}
-
-/// Whose fault a refusal is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Cause {
-    /// The parameters, on every node.
-    Parameters,
-    /// This node lacks something.
-    Node,
-    /// A program is not installed.
-    Missing,
-    /// It was tried and did not work.
-    Failed,
-    /// The keeper does not understand the request: it is of another version than the agent.
-    Version,
-}
-
 /// The keeper's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
@@ -184,6 +160,8 @@ pub enum Reply {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         inspects: bool,
     },
+    /// The cell and all in it.
+    State(Box<CellState>),
     /// There is no cell.
     NoCell,
     /// It will be done.
@@ -296,7 +274,7 @@ mod tests {
     fn keepers_and_agents_of_all_versions_understand_each_other() {
         let kinds = [
             "attach", "detach", "export", "serve", "limit", "unserve", "status", "inspect", "find",
-            "announce", "clean up",
+            "announce", "clean up", "state",
         ];
         let kinds = [&kinds[..], &WORDS].concat();
         formats::check_each("keeper-request.jsonl", &kinds, |request| match request {
@@ -311,6 +289,7 @@ mod tests {
             Request::Find => vec!["find"],
             Request::Announce { .. } => vec!["announce"],
             Request::CleanUp { .. } => vec!["clean up"],
+            Request::State => vec!["state"],
         });
         let kinds = [
             "absent",
@@ -318,6 +297,7 @@ mod tests {
             "running",
             "degraded",
             "failed",
+            "state",
             "no cell",
             "noted",
             "cell",
@@ -335,6 +315,7 @@ mod tests {
                 Condition::Degraded(_) => "degraded",
                 Condition::Failed(_) => "failed",
             },
+            Reply::State(_) => "state",
             Reply::NoCell => "no cell",
             Reply::Noted => "noted",
             Reply::Cell { .. } => "cell",

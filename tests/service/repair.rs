@@ -16,7 +16,7 @@ fn drive(mut repair: Repair) -> (Decision, String) {
         assert!(
             Instant::now() < limit,
             "{} for two minutes",
-            repair.describe()
+            repair.progress().what
         );
         let mut fds: Vec<_> = repair
             .fds()

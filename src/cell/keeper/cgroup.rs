@@ -36,6 +36,8 @@ pub struct Cgroup {
     /// Whether the keeper has moved, and it is known what can be watched.
     is_watched: bool,
     watched: Vec<Watched>,
+    /// Why the limits are not in force, or not all of them.
+    missing: Option<String>,
 }
 
 enum Phase {
@@ -99,6 +101,7 @@ impl Cgroup {
             is_new: false,
             is_watched: false,
             watched: Vec::new(),
+            missing: None,
         };
         match cgroup.make() {
             Ok((place, job)) => {
@@ -123,12 +126,16 @@ impl Cgroup {
     }
 
     fn do_without(&mut self, why: &str) {
-        log::warn(format_args!(
-            "limits of {} are not in force: {why}",
-            self.vserver
-        ));
+        self.miss(why);
         self.place = None;
         self.phase = Phase::Settled(self.limits);
+    }
+
+    /// The limits are not in force, for this reason.
+    fn miss(&mut self, why: &str) {
+        let vserver = &self.vserver;
+        log::warn(format_args!("limits of {vserver} are not in force: {why}"));
+        self.missing = Some(why.to_owned());
     }
 
     /// From now on the cell is to be kept within these limits.
@@ -193,10 +200,7 @@ impl Cgroup {
                 self.phase = Phase::Settled(limits);
                 match outcome {
                     Ok(missing) => self.have_settled(&missing),
-                    Err(why) => log::warn(format_args!(
-                        "limits of {} are not in force: {why}",
-                        self.vserver
-                    )),
+                    Err(why) => self.miss(&why),
                 }
                 Some(pid)
             }
@@ -226,10 +230,7 @@ impl Cgroup {
         match job {
             Ok(job) => self.phase = Phase::Settling(job, limits),
             Err(e) => {
-                log::warn(format_args!(
-                    "limits of {} are not in force: start a child: {e}",
-                    self.vserver
-                ));
+                self.miss(&format!("start a child: {e}"));
                 // The groups are there, and are to be removed at the end. The next change of limits tries again.
                 self.phase = Phase::Settled(limits);
             }
@@ -237,11 +238,12 @@ impl Cgroup {
     }
 
     fn have_settled(&mut self, missing: &[String]) {
+        let why = (!missing.is_empty()).then(|| cgroup::why_missing(missing));
+        self.missing.clone_from(&why);
         if std::mem::replace(&mut self.is_watched, true) {
             return;
         }
-        if !missing.is_empty() {
-            let why = cgroup::why_missing(missing);
+        if let Some(why) = why {
             let vserver = &self.vserver;
             let line = match missing.len() < cgroup::CONTROLLERS.len() {
                 true => format!("not all limits of {vserver} are in force"),
@@ -314,6 +316,7 @@ impl Keeper {
         self.tell(Event::Groups {
             made: self.cgroup.is_made(),
             settled: self.cgroup.is_settled(),
+            missing: self.cgroup.missing.clone(),
         });
     }
 }
@@ -346,6 +349,7 @@ mod tests {
             is_new: true,
             is_watched: false,
             watched: Vec::new(),
+            missing: None,
         };
         assert!(!cgroup.is_settled());
         // A process with threads, as this one is, can't start a child.

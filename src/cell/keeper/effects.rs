@@ -168,9 +168,9 @@ impl Keeper {
         };
         match Repair::start(patient, stage) {
             Ok(repair) => {
-                let what = repair.describe();
+                let progress = repair.progress();
                 self.repairs.insert(resource.clone(), repair);
-                Event::RepairGoesOn { resource, what }
+                Event::RepairGoesOn { resource, progress }
             }
             Err(e) => Event::NoRepair {
                 resource,
@@ -187,8 +187,8 @@ impl Keeper {
         self.repairs.retain(|resource, repair| {
             let ended = match repair.advance(Instant::now()) {
                 Ok(None) => {
-                    let (resource, what) = (resource.clone(), repair.describe());
-                    events.push(Event::RepairGoesOn { resource, what });
+                    let (resource, progress) = (resource.clone(), repair.progress());
+                    events.push(Event::RepairGoesOn { resource, progress });
                     return true;
                 }
                 Ok(Some(decision)) => Ok(decision),

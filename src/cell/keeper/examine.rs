@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::cell::keeper::core::Examined;
+use crate::cell::state::Examined;
 use crate::log;
 use crate::plan::repair::{Evidence, Failed, FsKind, Outcome, Storage, diagnose};
 use crate::sys::device::Device;

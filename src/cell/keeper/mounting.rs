@@ -6,10 +6,11 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use super::claim::{Refusal, Taker, find};
-use crate::cell::keeper::core::{Defect, Errand, Examined, Found, Mounted};
+use crate::cell::keeper::core::{Errand, Found, Mounted};
 use crate::cell::keeper::examine::{examine, storage, twin_of};
 use crate::cell::protocol::{Cause, Volume};
 use crate::cell::service::XfsIdentity;
+use crate::cell::state::{Defect, Examined};
 use crate::cluster::status::Status;
 use crate::log;
 use crate::plan::repair::mark::{Checker, Peer, checker};
@@ -117,6 +118,7 @@ fn try_mount(
     Ok((
         Found {
             path: device.path.clone(),
+            kind,
             xfs,
         },
         mount,

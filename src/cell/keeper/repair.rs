@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
+use crate::cell::state::RepairProgress;
 use crate::plan::repair::{
     Decision, Exit, FsKind, Policy, Program, Proof, Said, Stage, Subject, after_stage, kept,
     program, progress, undo, verdict,
@@ -148,16 +149,9 @@ impl Repair {
         Ok(None)
     }
 
-    /// The repair in words, such as "repairing 43 %".
-    pub fn describe(&self) -> String {
-        match (self.stage, self.percent) {
-            (Stage::Preserve, _) => "saving its metadata before the repair".to_owned(),
-            (Stage::Release | Stage::Note, _) => {
-                "clearing the mark of a check that was cut off".to_owned()
-            }
-            (_, Some(percent)) => format!("repairing {percent} %"),
-            (_, None) => "repairing".to_owned(),
-        }
+    /// How far it is.
+    pub fn progress(&self) -> RepairProgress {
+        RepairProgress::new(self.stage, self.percent)
     }
 
     /// The stage it is in, or that was its last.

@@ -3,13 +3,16 @@
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::FsKind;
 
 /// The image's name in the directory of what is kept.
 pub const IMAGE: &str = "metadata.image";
 
 /// A stage of a repair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// Note in the superblock that it has to be checked, before the mark of a check that was cut off is cleared:
     /// nothing else would tell so, if this one were cut off too.

@@ -24,39 +24,6 @@ impl Core {
         }
     }
 
-    pub(super) fn condition(&self, resource: &str) -> Condition {
-        let servers = self
-            .servers
-            .as_ref()
-            .filter(|s| s.member.resource == resource);
-        match (self.volumes.get(resource), servers) {
-            (Some(held), _) => match held.condition() {
-                // What is not served as it should be is served by no other node either: nothing is moved for it.
-                Condition::Running => self.refusal(held),
-                other => other,
-            },
-            (None, Some(servers)) => match (servers.condition(&self.home()), self.gate.fault()) {
-                (Condition::Running, Some(why)) => Condition::Degraded(why.to_owned()),
-                (condition, _) => condition,
-            },
-            (None, None) => Condition::Absent,
-        }
-    }
-
-    /// How the resource of a file system is that is in service, as far as the servers go.
-    fn refusal(&self, held: &Held) -> Condition {
-        let servers = self.servers.as_ref();
-        let exports = held.export().is_some() && servers.is_some();
-        let shut = self.gate.fault().filter(|_| exports);
-        match servers
-            .and_then(|s| s.refusal(&held.volume.directory))
-            .or(shut)
-        {
-            Some(why) => Condition::Degraded(why.to_owned()),
-            None => Condition::Running,
-        }
-    }
-
     /// Answers those for whom it is time.
     pub fn answer(&mut self, now: Instant, out: &mut Effects) {
         for (client, (until, deadline)) in std::mem::take(&mut self.waiting) {

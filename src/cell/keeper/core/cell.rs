@@ -74,11 +74,7 @@ impl Core {
             return;
         };
         let known = servers.fault().is_some();
-        servers.fail(
-            Cause::Failed,
-            format!("server {server} has ended: {how}"),
-            out,
-        );
+        servers.lose_one(server, how, out);
         if !known {
             let members = vec![servers.member.clone()];
             report(members, "one of its servers has ended", out);

@@ -4,6 +4,7 @@ use super::terms::{Admission, ClientId, Mounted, MounterId};
 use crate::cell::init::order;
 use crate::cell::protocol::{Cause, Request};
 use crate::cell::service::Own;
+use crate::cell::state::RepairProgress;
 use crate::plan::repair::{Decision, Stage};
 
 /// Something has happened.
@@ -22,6 +23,8 @@ pub enum Event {
         made: bool,
         /// Whether the limits that were asked for last are in force, as far as they can be.
         settled: bool,
+        /// Why they are not in force, or not all of them.
+        missing: Option<String>,
     },
     /// This child that was to mount could not be started.
     NoMounter {
@@ -53,8 +56,8 @@ pub enum Event {
     RepairGoesOn {
         /// The resource.
         resource: String,
-        /// What it is doing, in words.
-        what: String,
+        /// How far it is.
+        progress: RepairProgress,
     },
     /// A repair has ended.
     RepairEnded {

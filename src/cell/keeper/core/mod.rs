@@ -21,6 +21,7 @@ mod orders;
 mod reconcile;
 mod requests;
 mod servers;
+mod state;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -40,7 +41,7 @@ use mount::Mounters;
 use orders::Orders;
 use requests::Until;
 use servers::Servers;
-pub use terms::{Admission, ClientId, Defect, Errand, Examined, Found, Mounted, MounterId};
+pub use terms::{Admission, ClientId, Errand, Found, Mounted, MounterId};
 use volume::{Held, Phase};
 
 /// How long a keeper without a member waits for the first one.
@@ -50,12 +51,14 @@ const FIRST_MEMBER_LIMIT: Duration = Duration::from_secs(10);
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 
 /// How the cell's control groups stand.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 struct Groups {
     /// A cell can be begun.
     made: bool,
     /// The limits that are wanted are in force, as far as they can be.
     settled: bool,
+    /// Why they are not, or not all of them.
+    missing: Option<String>,
 }
 
 /// What a keeper knows, and what it is asked for.
@@ -116,7 +119,17 @@ impl Core {
                 self.waiting.remove(&client);
             }
             Event::Shutdown => self.shut_down(now, out),
-            Event::Groups { made, settled } => self.groups = Groups { made, settled },
+            Event::Groups {
+                made,
+                settled,
+                missing,
+            } => {
+                self.groups = Groups {
+                    made,
+                    settled,
+                    missing,
+                }
+            }
             Event::NoMounter { mounter, why } => self.have_no_mounter(mounter, &why, out),
             Event::MountEnded { mounter, outcome } => self.mounted(mounter, outcome, now, out),
             Event::MounterDead(mounter) => self.mounters.bury(mounter),
@@ -130,9 +143,9 @@ impl Core {
                     held.have_no_repair(cause, why);
                 }
             }
-            Event::RepairGoesOn { resource, what } => {
+            Event::RepairGoesOn { resource, progress } => {
                 if let Some(held) = self.volumes.get_mut(&resource) {
-                    held.repair_goes_on(what);
+                    held.repair_goes_on(progress);
                 }
             }
             Event::RepairEnded {

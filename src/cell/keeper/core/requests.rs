@@ -59,6 +59,7 @@ impl Core {
                 (self.detach(resource, budget, now, out), now + budget)
             }
             Request::Status { resource } => (self.look(resource, now, out), now),
+            Request::State => (Until::Now(self.told()), now),
             Request::Inspect { resource, budget } => {
                 if let Some(servers) = &mut self.servers {
                     servers.inspect();

@@ -1,7 +1,7 @@
 //! The servers in the keeper's care: started when their home file system is attached, told when what
 //! they export changes, ended.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,12 @@ use super::effect::Effects;
 use super::gate::Standing;
 use crate::cell::init::order::Order;
 use crate::cell::keeper::core::orders::Orders;
-use crate::cell::protocol::{Cause, Condition};
+use crate::cell::protocol::Cause;
 use crate::cell::refused::Refused;
 use crate::cell::service::{self, Change, Export, Launch, Ready, ServerSpec};
+use crate::cell::state::{
+    ExportState, Fault, HomeState, ServerPhase, ServerState, ServersPhase, ServersState, Unserved,
+};
 use crate::cluster::complaint::Member;
 use notes::Notes;
 
@@ -39,6 +42,16 @@ pub enum Home {
     Later(String, bool),
     /// There is none.
     None(Cause, String),
+}
+
+impl From<Home> for HomeState {
+    fn from(home: Home) -> Self {
+        match home {
+            Home::At(directory) => Self::Attached { directory },
+            Home::Later(why, lasts) => Self::Awaited { why, lasts },
+            Home::None(cause, why) => Self::Missing((cause, why).into()),
+        }
+    }
 }
 
 /// The servers and where they stand.
@@ -74,6 +87,10 @@ pub struct Servers {
     steps: VecDeque<Vec<Order>>,
     /// The orders that PID 1 is carrying out.
     orders: Vec<u64>,
+    /// Those of them that start a server: which.
+    launching: BTreeMap<u64, String>,
+    /// Servers that could not be started or have ended by themselves: why.
+    failed: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +102,18 @@ enum Phase {
     Halting,
     /// Nothing of them is left in the cell.
     Halted,
+}
+
+impl From<Phase> for ServersPhase {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Waiting => Self::Waiting,
+            Phase::Starting => Self::Starting,
+            Phase::Running => Self::Running,
+            Phase::Halting => Self::Halting,
+            Phase::Halted => Self::Halted,
+        }
+    }
 }
 
 impl Servers {
@@ -108,40 +137,76 @@ impl Servers {
             target: Vec::new(),
             steps: VecDeque::new(),
             orders: Vec::new(),
+            launching: BTreeMap::new(),
+            failed: BTreeMap::new(),
         }
     }
 
-    /// How their resource is; `home` as it is now.
-    pub fn condition(&self, home: &Home) -> Condition {
-        if self.leaving.is_some() {
-            return match self.phase {
-                Phase::Halted => Condition::Absent,
-                _ => Condition::Changing("being stopped".to_owned()),
-            };
+    /// How they stand; `home` as it is now, and why what the cell's network lets in is not what it should be.
+    pub fn state(&self, home: Home, shut: Option<&str>) -> ServersState {
+        let offered: BTreeSet<(&str, &str, &str)> = self
+            .exported()
+            .flat_map(|export| {
+                let served = export.served(&self.spec).into_iter();
+                served.map(|(protocol, name)| {
+                    (
+                        export.directory.as_str(),
+                        service::server_of(protocol),
+                        name,
+                    )
+                })
+            })
+            .collect();
+        let exports = offered
+            .into_iter()
+            .map(|(directory, server, name)| ExportState {
+                server: server.to_owned(),
+                directory: directory.to_owned(),
+                name: name.to_owned(),
+            });
+        let unserved = self.notes.all().map(|(directory, why)| Unserved {
+            directory: directory.to_owned(),
+            why: why.to_owned(),
+        });
+        ServersState {
+            resource: self.member.resource.clone(),
+            phase: self.phase.into(),
+            leaves: self.leaving.is_some(),
+            late: self.late,
+            home: home.into(),
+            servers: self.each(),
+            exports: exports.collect(),
+            unserved: unserved.collect(),
+            fault: self.fault.clone().map(Fault::from),
+            unchanged: self.trouble.clone(),
+            shut: shut.map(str::to_owned),
         }
-        if let Some((_, why)) = &self.fault {
-            return Condition::Failed(why.clone());
-        }
-        match (self.phase, home) {
-            (Phase::Waiting, Home::Later(why, true)) => {
-                Condition::Degraded(format!("waiting for home: {why}"))
-            }
-            // Their start is over: what goes on now is no failure of it.
-            (Phase::Waiting | Phase::Starting, _) if self.late => {
-                Condition::Degraded("being started, now that home is in service".to_owned())
-            }
-            (Phase::Waiting | Phase::Starting, _) => {
-                Condition::Changing("being started".to_owned())
-            }
-            (Phase::Running, _) => match &self.trouble {
-                Some(why) => Condition::Degraded(format!("exports not changed: {why}")),
-                None => match self.notes.all() {
-                    None => Condition::Running,
-                    Some(whys) => Condition::Degraded(whys),
-                },
+    }
+
+    /// How each of them stands.
+    fn each(&self) -> Vec<ServerState> {
+        let is_to_come = |name: &str| {
+            let mut steps = self.steps.iter().flatten();
+            steps.any(|order| matches!(order, Order::Launch { server, .. } if server == name))
+        };
+        let phase = |name: &str| match self.phase {
+            _ if self.failed.contains_key(name) => ServerPhase::Failed {
+                why: self.failed[name].clone(),
             },
-            (Phase::Halting | Phase::Halted, _) => Condition::Failed("not running".to_owned()),
-        }
+            Phase::Waiting => ServerPhase::Waiting,
+            _ if self.launching.values().any(|server| server == name) => ServerPhase::Starting,
+            _ if is_to_come(name) => ServerPhase::Waiting,
+            Phase::Starting | Phase::Running => ServerPhase::Running,
+            Phase::Halting => ServerPhase::Ending,
+            Phase::Halted => ServerPhase::Ended,
+        };
+        let launches = service::launches(&self.spec).into_iter();
+        launches
+            .map(|launch| ServerState {
+                phase: phase(&launch.name),
+                name: launch.name,
+            })
+            .collect()
     }
 
     /// Why the file system at `directory` is not served as it should be, if it is not.
@@ -203,7 +268,7 @@ impl Servers {
         }
         if self.trouble.is_some() {
             self.change(&self.target.clone());
-        } else if self.notes.all().is_some() {
+        } else if !self.notes.is_empty() {
             self.look(Duration::ZERO);
         }
     }
@@ -235,10 +300,18 @@ impl Servers {
         self.fault.get_or_insert((cause, why));
     }
 
+    /// One of them has ended by itself.
+    pub fn lose_one(&mut self, server: &str, how: &str, out: &mut Effects) {
+        self.failed.insert(server.to_owned(), how.to_owned());
+        let why = format!("server {server} has ended: {how}");
+        self.fail(Cause::Failed, why, out);
+    }
+
     /// The cell has gone, and they with it.
     pub fn lose(&mut self, why: &str) {
         self.phase = Phase::Halted;
         self.orders.clear();
+        self.launching.clear();
         self.steps.clear();
         if self.leaving.is_none() {
             self.fault.get_or_insert((Cause::Failed, why.to_owned()));
@@ -256,6 +329,10 @@ impl Servers {
             return false;
         };
         self.orders.swap_remove(at);
+        let launched = self.launching.remove(&number);
+        if let (Some(server), Err(why)) = (launched, result) {
+            self.failed.insert(server, why.clone());
+        }
         let inspected = self.inspection.take_if(|order| *order == number).is_some();
         match (self.phase, result) {
             (Phase::Halting, _) => self.phase = Phase::Halted,
@@ -295,6 +372,7 @@ impl Servers {
     pub fn not_ordered(&mut self, number: u64) -> bool {
         let before = self.orders.len();
         self.orders.retain(|order| *order != number);
+        self.launching.remove(&number);
         self.orders.len() != before
     }
 
@@ -315,6 +393,7 @@ impl Servers {
                 .leaving
                 .map_or(FAILED_PATIENCE, |(patience, _)| patience);
             self.steps.clear();
+            self.launching.clear();
             self.orders = vec![orders.give(Order::Halt { patience }, out)];
             self.phase = Phase::Halting;
         }
@@ -340,8 +419,14 @@ impl Servers {
         if let Some(step) = self.steps.pop_front() {
             for order in step {
                 let inspects = matches!(order, Order::Inspect { .. });
+                let launches = match &order {
+                    Order::Launch { server, .. } => Some(server.clone()),
+                    _ => None,
+                };
                 let number = orders.give(order, out);
                 self.orders.push(number);
+                self.launching
+                    .extend(launches.map(|server| (number, server)));
                 if inspects {
                     self.inspection = Some(number);
                     self.inspected = Some(now);

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::cell::protocol::Cause;
 use crate::cell::service::XfsIdentity;
-use crate::plan::repair::{Finding, FsKind};
+use crate::cell::state::Defect;
+use crate::plan::repair::FsKind;
 
 /// An agent's connection: never used for another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +31,8 @@ pub enum Errand {
 pub struct Found {
     /// The device's node.
     pub path: PathBuf,
+    /// The file system's type.
+    pub kind: FsKind,
     /// For XFS, what its handles are made of.
     pub xfs: Option<XfsIdentity>,
 }
@@ -59,26 +62,6 @@ pub enum Mounted {
     Elsewhere(String),
     /// It can't be attached at all.
     Refused(Cause, String),
-}
-
-/// What is wrong with a file system.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Defect {
-    /// Its superblock says that it is damaged.
-    Noted,
-    /// Its check was cut off, on the node of this name.
-    CutOff(String),
-    /// It can't be mounted.
-    Unmountable(Examined),
-}
-
-/// What a failed mount has come to.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Examined {
-    /// What it proves.
-    pub finding: Finding,
-    /// The kernel's reason.
-    pub said: String,
 }
 
 /// The number of a child that mounts: never used for another one.

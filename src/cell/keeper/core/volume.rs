@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use crate::cell::keeper::core::effect::{Effect, Effects, Treatment};
 use crate::cell::keeper::core::mount::Mounters;
-use crate::cell::keeper::core::terms::{Defect, Errand, Examined, Found, Mounted, MounterId};
+use crate::cell::keeper::core::terms::{Errand, Found, Mounted, MounterId};
 use crate::cell::protocol::{Cause, Condition, Exported, Volume};
 use crate::cell::service::Export;
+use crate::cell::state::{Defect, Examined, RepairProgress, VolumePhase, VolumeState};
 use crate::cluster::complaint::Member;
 use crate::plan::repair::{self, Decision, FsKind, Stage};
 
@@ -28,10 +29,33 @@ pub struct Held {
     kept: Option<String>,
     /// How often its storage has been tried again.
     tries: u32,
+    /// What the child of the phase is to do.
+    work: Work,
+    /// What was found to be wrong with it, until it is mounted.
+    unsound: Option<Unsound>,
     /// The block device, once it is mounted.
     pub found: Option<Found>,
     /// Since its resource is being stopped: when PID 1 is killed for it.
     pub leaving: Option<Instant>,
+}
+
+/// What a child is doing that is to mount a file system in the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Work {
+    /// It mounts it.
+    Mount,
+    /// It watches a check that began on the node of this name.
+    Watch(String),
+    /// It looks at what a repair has left.
+    Look,
+}
+
+/// A file system that is not sound.
+#[derive(Debug)]
+struct Unsound {
+    device: PathBuf,
+    kind: FsKind,
+    defect: Defect,
 }
 
 /// Where a file system stands.
@@ -43,8 +67,8 @@ pub enum Phase {
     Loose(MounterId),
     /// PID 1 attaches what this child has mounted: the order's number.
     Attaching(u64, MounterId),
-    /// A program repairs it: what that is doing, in words.
-    Repairing(String),
+    /// A program repairs it, and is so far.
+    Repairing(RepairProgress),
     /// It is in service.
     Attached,
     /// PID 1 detaches it: the order's number.
@@ -65,6 +89,8 @@ impl Held {
             member,
             volume,
             phase: Phase::Mounting(mounter),
+            work: Work::Mount,
+            unsound: None,
             found: None,
             repaired: None,
             kept: None,
@@ -73,22 +99,56 @@ impl Held {
         }
     }
 
-    /// How its resource is.
+    /// How its resource is, as far as the servers have nothing to do with it.
     pub fn condition(&self) -> Condition {
+        let phase = self.told_phase();
+        phase.condition(self.leaving.is_some(), self.restriction(None))
+    }
+
+    /// Where it stands, in service or not as it should be for this reason.
+    pub fn state(&self, refusal: Option<&str>) -> VolumeState {
+        let (found, unsound) = (self.found.as_ref(), self.unsound.as_ref());
+        let device = unsound.map(|unsound| &unsound.device);
+        let kind = unsound.map(|unsound| unsound.kind);
+        VolumeState {
+            resource: self.member.resource.clone(),
+            device: self.volume.device.clone(),
+            found: device.or(found.map(|found| &found.path)).cloned(),
+            directory: self.volume.directory.clone(),
+            fstype: kind
+                .or(found.map(|found| found.kind))
+                .or(self.volume.fstype),
+            phase: self.told_phase(),
+            leaves: self.leaving.is_some(),
+            degraded: self.restriction(refusal).map(str::to_owned),
+            defect: unsound.map(|unsound| unsound.defect.clone()),
+        }
+    }
+
+    fn told_phase(&self) -> VolumePhase {
         match &self.phase {
-            _ if self.leaving.is_some() => Condition::Changing("being detached".to_owned()),
-            Phase::Mounting(_) | Phase::Loose(_) | Phase::Attaching(..) => match &self.kept {
-                Some(why) => Condition::Degraded(why.clone()),
-                None => Condition::Changing("being attached".to_owned()),
+            Phase::Mounting(_) => match &self.work {
+                Work::Mount => VolumePhase::Mounting,
+                Work::Watch(node) => VolumePhase::BeingChecked { node: node.clone() },
+                Work::Look => VolumePhase::Examining,
             },
-            Phase::Repairing(what) => Condition::Degraded(format!("{what}, access blocked")),
-            Phase::Detaching(_) => Condition::Changing("being detached".to_owned()),
-            Phase::Attached => Condition::Running,
-            Phase::Blocked(why) => Condition::Degraded(format!("access blocked: {why}")),
-            Phase::Waiting(why, _) => {
-                Condition::Degraded(format!("access blocked, to be tried again: {why}"))
-            }
-            Phase::Failed(_, why) => Condition::Failed(why.clone()),
+            Phase::Loose(_) => VolumePhase::Unattached,
+            Phase::Attaching(..) => VolumePhase::Attaching,
+            Phase::Repairing(progress) => VolumePhase::Repairing(progress.clone()),
+            Phase::Attached => VolumePhase::Attached,
+            Phase::Detaching(_) => VolumePhase::Detaching,
+            Phase::Blocked(why) => VolumePhase::Blocked { why: why.clone() },
+            Phase::Waiting(why, _) => VolumePhase::Waiting { why: why.clone() },
+            Phase::Failed(cause, why) => VolumePhase::Failed((*cause, why.clone()).into()),
+        }
+    }
+
+    /// What keeps it from full service where its phase does not say so.
+    fn restriction<'a>(&'a self, refusal: Option<&'a str>) -> Option<&'a str> {
+        match self.phase {
+            Phase::Mounting(_) | Phase::Loose(_) | Phase::Attaching(..) => self.kept.as_deref(),
+            Phase::Attached => refusal,
+            _ => None,
         }
     }
 
@@ -126,6 +186,7 @@ impl Held {
         self.phase = match outcome {
             Ok(Mounted::Done(found)) => {
                 self.found = Some(found);
+                self.unsound = None;
                 self.tries = 0;
                 Phase::Loose(mounter)
             }
@@ -137,7 +198,9 @@ impl Held {
             }) => self.judge((path, kind, mmp), &defect, now, (mounters, out)),
             Ok(Mounted::BeingChecked(node)) => {
                 let why = format!("access blocked: a check on node {node} may be at work");
-                self.begin(why, Errand::Watch, mounters, out)
+                let phase = self.begin(why, Errand::Watch, mounters, out);
+                self.work = Work::Watch(node);
+                phase
             }
             Ok(Mounted::Unmended(why, true)) => Phase::Blocked(why),
             Ok(Mounted::Unmended(why, false)) => {
@@ -177,6 +240,11 @@ impl Held {
                 repair::after_failed_attach(kind, policy, finding, self.repaired, said)
             }
         };
+        self.unsound = Some(Unsound {
+            device: device.clone(),
+            kind,
+            defect: defect.clone(),
+        });
         let resource = &self.member.resource;
         out.warn(format_args!("{resource}: {defect:?}: {decision:?}"));
         match decision {
@@ -195,7 +263,7 @@ impl Held {
                     mmp,
                 })));
                 self.kept = Some("being repaired, access blocked".to_owned());
-                Phase::Repairing("repairing".to_owned())
+                Phase::Repairing(RepairProgress::new(stage, None))
             }
         }
     }
@@ -252,10 +320,10 @@ impl Held {
         }
     }
 
-    /// Its repair has gone on: it is doing `what`.
-    pub fn repair_goes_on(&mut self, what: String) {
-        if let Phase::Repairing(doing) = &mut self.phase {
-            *doing = what;
+    /// Its repair has gone on, and is so far.
+    pub fn repair_goes_on(&mut self, progress: RepairProgress) {
+        if let Phase::Repairing(before) = &mut self.phase {
+            *before = progress;
         }
     }
 
@@ -278,7 +346,9 @@ impl Held {
             Ok(Decision::Wait(why)) => self.wait(why, now),
             Ok(Decision::Block(why) | Decision::Leave(why)) => {
                 let now = format!("access blocked: {why}");
-                self.begin(now, Errand::Look(why), mounters, out)
+                let phase = self.begin(now, Errand::Look(why), mounters, out);
+                self.work = Work::Look;
+                phase
             }
             Err((cause, why)) => Phase::Failed(cause, format!("its repair broke off: {why}")),
         };
@@ -298,6 +368,7 @@ impl Held {
         out: &mut Effects,
     ) -> Phase {
         self.kept = Some(why);
+        self.work = Work::Mount;
         Phase::Mounting(mounters.send(&self.member, &self.volume, errand, out))
     }
 

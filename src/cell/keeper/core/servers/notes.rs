@@ -23,10 +23,15 @@ impl Notes {
         self.wrong.get(directory).map(String::as_str)
     }
 
-    /// All that is wrong, if anything is.
-    pub fn all(&self) -> Option<String> {
-        let whys: Vec<&str> = self.wrong.values().map(String::as_str).collect();
-        (!whys.is_empty()).then(|| whys.join("; "))
+    /// All that is wrong: where, and why.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.wrong.iter();
+        all.map(|(directory, why)| (directory.as_str(), why.as_str()))
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.wrong.is_empty()
     }
 
     /// These directories are to be exported in another way: what was said of them as they were says nothing any more.
@@ -106,7 +111,7 @@ mod tests {
         let mut notes = Notes::default();
         let unknown = ["/a", "/b"].map(|at| thing(at, Protocol::Smb, None));
         notes.take(&unknown, None, &mut Effects::default());
-        assert_eq!(notes.all(), None);
+        assert!(notes.is_empty());
         notes.take(
             &[thing("/a", Protocol::Smb, Some("no share"))],
             None,
@@ -115,7 +120,7 @@ mod tests {
         assert_eq!(notes.about("/a"), Some("no share"));
         for _ in 0..2 {
             notes.take(&unknown, None, &mut Effects::default());
-            assert_eq!(notes.all().as_deref(), Some("no share"));
+            assert!(notes.all().eq([("/a", "no share")]));
         }
         // It is no answer of the other protocol's.
         notes.take(
@@ -123,7 +128,7 @@ mod tests {
             None,
             &mut Effects::default(),
         );
-        assert_eq!(notes.all(), None);
+        assert!(notes.is_empty());
 
         notes.take(
             &[thing("/a", Protocol::Smb, Some("no share"))],
@@ -132,7 +137,7 @@ mod tests {
         );
         notes.forget(&BTreeSet::from(["/a".to_owned()]));
         notes.take(&unknown, None, &mut Effects::default());
-        assert_eq!(notes.all(), None);
+        assert!(notes.is_empty());
     }
 
     #[test]
@@ -147,6 +152,6 @@ mod tests {
         assert_eq!(notes.about("/a"), Some("one; two"));
         assert_eq!(notes.about("/b"), Some("exports not changed: full"));
         notes.take(&[], None, &mut Effects::default());
-        assert_eq!(notes.all(), None);
+        assert!(notes.is_empty());
     }
 }

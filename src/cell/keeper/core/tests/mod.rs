@@ -16,6 +16,7 @@ use crate::cell::cgroup::Limits;
 use crate::cell::init::order::{self, Order};
 use crate::cell::protocol::{Condition, Exported, Request, Volume};
 use crate::cell::service::{ServerSpec, SmbShare};
+use crate::cell::state::{Defect, Examined, RepairProgress};
 use crate::plan::repair::{Decision, FsKind, Policy, Stage};
 use world::World;
 
@@ -124,6 +125,7 @@ fn unserve() -> Request {
 fn found(resource: &str) -> Mounted {
     Mounted::Done(Found {
         path: PathBuf::from(format!("/dev/{resource}")),
+        kind: FsKind::Ext4,
         xfs: None,
     })
 }

@@ -125,7 +125,12 @@ impl World {
     pub fn turn(&mut self) {
         self.more = 0;
         let (made, settled) = self.groups;
-        self.act(|core, now, effects| core.on(Event::Groups { made, settled }, now, effects));
+        let groups = Event::Groups {
+            made,
+            settled,
+            missing: None,
+        };
+        self.act(|core, now, effects| core.on(groups, now, effects));
         let mut rounds = 0;
         while self.act(Core::settle) {
             rounds += 1;

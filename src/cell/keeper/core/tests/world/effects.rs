@@ -42,8 +42,11 @@ impl World {
                 }
                 let before = self.repairs.insert(resource.clone(), treatment.stage);
                 assert!(before.is_none(), "two repairs of {resource}");
-                let what = "saving".to_owned();
-                return vec![Event::RepairGoesOn { resource, what }];
+                let progress = RepairProgress {
+                    what: "saving".to_owned(),
+                    ..RepairProgress::new(treatment.stage, None)
+                };
+                return vec![Event::RepairGoesOn { resource, progress }];
             }
             Effect::CutOff(resource) => {
                 let repair = self.repairs.remove(&resource);

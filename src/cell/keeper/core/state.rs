@@ -1,0 +1,84 @@
+//! What is told of the cell and all that the keeper has in its care.
+
+use super::Core;
+use super::volume::Held;
+use crate::cell::protocol::{Condition, Reply};
+use crate::cell::state::{
+    CellPhase, CellState, LimitsState, MemberState, ServersState, VolumeState,
+};
+use crate::runtime::channel::MESSAGE_LIMIT;
+
+impl Core {
+    /// The cell and all that is in the keeper's care.
+    pub fn state(&self) -> CellState {
+        let volumes: Vec<VolumeState> = self
+            .volumes
+            .values()
+            .map(|h| self.volume_state(h))
+            .collect();
+        let servers = self.servers_state();
+        let of_volumes = volumes.iter().map(|v| (&v.resource, v.condition()));
+        let of_servers = servers.iter().map(|s| (&s.resource, s.condition()));
+        let members = of_volumes.chain(of_servers);
+        CellState {
+            vserver: self.vserver.clone(),
+            phase: self.phase(),
+            init: self.cell.as_ref().and_then(|cell| cell.init),
+            members: members
+                .map(|(resource, condition)| MemberState {
+                    resource: resource.clone(),
+                    condition: Some(condition),
+                })
+                .collect(),
+            limits: self.servers.as_ref().map(|servers| LimitsState {
+                wanted: Some(servers.spec.cgroup),
+                pending: !self.groups.settled,
+                missing: self.groups.missing.clone(),
+            }),
+            volumes,
+            servers,
+            left_out: 0,
+        }
+    }
+
+    /// The answer to who asks for that: as much as there is room for.
+    pub(super) fn told(&self) -> Reply {
+        Reply::State(Box::new(self.state().within(MESSAGE_LIMIT / 2)))
+    }
+
+    /// How this resource is.
+    pub(super) fn condition(&self, resource: &str) -> Condition {
+        if let Some(held) = self.volumes.get(resource) {
+            return self.volume_state(held).condition();
+        }
+        let servers = self.servers_state().filter(|s| s.resource == resource);
+        servers.map_or(Condition::Absent, |servers| servers.condition())
+    }
+
+    fn phase(&self) -> CellPhase {
+        match &self.cell {
+            None if self.ending => CellPhase::Ending,
+            None => CellPhase::Absent,
+            Some(cell) if cell.killed || self.ending => CellPhase::Ending,
+            Some(cell) if cell.ready => CellPhase::Ready,
+            Some(_) => CellPhase::Building,
+        }
+    }
+
+    fn volume_state(&self, held: &Held) -> VolumeState {
+        held.state(self.refusal(held))
+    }
+
+    fn servers_state(&self) -> Option<ServersState> {
+        let servers = self.servers.as_ref()?;
+        Some(servers.state(self.home(), self.gate.fault()))
+    }
+
+    /// Why the servers do not serve a file system as they should. What is not served as it should be is served by no
+    /// other node either: nothing is moved for it.
+    fn refusal(&self, held: &Held) -> Option<&str> {
+        let servers = self.servers.as_ref()?;
+        let shut = self.gate.fault().filter(|_| held.export().is_some());
+        servers.refusal(&held.volume.directory).or(shut)
+    }
+}

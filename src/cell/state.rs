@@ -1,0 +1,209 @@
+//! How a cell stands, as its keeper tells it: what the words of monitors, and whoever shows a cell, are made from.
+//!
+//! An older version may read what a later one writes: what it does not know is left out or unknown then, and nothing
+//! else is lost.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::cgroup::Limits;
+
+mod servers;
+mod volume;
+
+pub use servers::{
+    ExportState, HomeState, ServerPhase, ServerState, ServersPhase, ServersState, Unserved,
+};
+pub use volume::{Defect, Examined, RepairProgress, VolumePhase, VolumeState};
+
+/// How a member is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Condition {
+    /// Not a member.
+    Absent,
+    /// On its way: up or down.
+    Changing(String),
+    /// In service.
+    Running,
+    /// Kept, but with this restriction.
+    Degraded(String),
+    /// Not in service, for this reason, and nothing is being done about it.
+    Failed(String),
+}
+
+/// Whose fault a refusal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// The parameters, on every node.
+    Parameters,
+    /// This node lacks something.
+    Node,
+    /// A program is not installed.
+    Missing,
+    /// It was tried and did not work.
+    Failed,
+    /// The keeper does not understand the request: it is of another version than the agent.
+    Version,
+}
+
+/// Why something has failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Whose fault that is; `None`: a later version's word.
+    #[serde(default, deserialize_with = "known")]
+    pub cause: Option<Cause>,
+    /// Why, in one line.
+    pub why: String,
+}
+
+impl From<(Cause, String)> for Fault {
+    fn from((cause, why): (Cause, String)) -> Self {
+        Self {
+            cause: Some(cause),
+            why,
+        }
+    }
+}
+
+/// A cell and all that is in its keeper's care.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CellState {
+    /// The virtual server.
+    pub vserver: String,
+    /// Where the cell stands.
+    #[serde(default)]
+    pub phase: CellPhase,
+    /// The cell's PID 1, as the host numbers it; `None` if there is none.
+    #[serde(default)]
+    pub init: Option<i32>,
+    /// All resources, with the words that their monitors have for them.
+    #[serde(default)]
+    pub members: Vec<MemberState>,
+    /// The file systems, by their resources.
+    #[serde(default)]
+    pub volumes: Vec<VolumeState>,
+    /// The servers, if there are any.
+    #[serde(default)]
+    pub servers: Option<ServersState>,
+    /// What the cell is kept within, if it has or had servers to say so.
+    #[serde(default)]
+    pub limits: Option<LimitsState>,
+    /// How many entries of these lists are left out because a message has no room for them.
+    #[serde(default)]
+    pub left_out: usize,
+}
+
+/// Where a cell stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CellPhase {
+    /// There is none (yet).
+    Absent,
+    /// It is being built.
+    Building,
+    /// It can be used.
+    Ready,
+    /// It is being ended.
+    Ending,
+    /// Not told, or a later version's word.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+/// A resource that the keeper takes care of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberState {
+    /// Its id.
+    pub resource: String,
+    /// How it is; `None`: a later version's word.
+    #[serde(default, deserialize_with = "known")]
+    pub condition: Option<Condition>,
+}
+
+/// What a cell is kept within.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitsState {
+    /// What is wanted; `None`: a later version's word.
+    #[serde(default, deserialize_with = "known")]
+    pub wanted: Option<Limits>,
+    /// Whether it is still being put in force.
+    #[serde(default)]
+    pub pending: bool,
+    /// Why it is not, or not all of it, in force.
+    #[serde(default)]
+    pub missing: Option<String>,
+}
+
+impl CellState {
+    /// The file system of this resource.
+    pub fn volume(&self, resource: &str) -> Option<&VolumeState> {
+        self.volumes.iter().find(|v| v.resource == resource)
+    }
+
+    /// How this resource is, as its monitor is told; `None` if a later version has a word for it, or it is left out.
+    pub fn condition(&self, resource: &str) -> Option<&Condition> {
+        match self.members.iter().find(|m| m.resource == resource) {
+            Some(member) => member.condition.as_ref(),
+            None => (self.left_out == 0).then_some(&Condition::Absent),
+        }
+    }
+
+    /// Leaves out what would make its text longer than this, in bytes: the last of the members and of the file
+    /// systems, then of what the servers export. What is not a list is short.
+    #[must_use]
+    pub fn within(mut self, limit: usize) -> Self {
+        let mut room = Room(limit);
+        let mut left_out = room.fill(&mut self.members) + room.fill(&mut self.volumes);
+        if let Some(servers) = &mut self.servers {
+            let exports = std::mem::take(&mut servers.exports);
+            let unserved = std::mem::take(&mut servers.unserved);
+            let list = std::mem::take(&mut servers.servers);
+            if room.take(servers) {
+                (servers.exports, servers.unserved, servers.servers) = (exports, unserved, list);
+                left_out += room.fill(&mut servers.servers)
+                    + room.fill(&mut servers.unserved)
+                    + room.fill(&mut servers.exports);
+            } else {
+                left_out += 1;
+                self.servers = None;
+            }
+        }
+        self.left_out = left_out;
+        self
+    }
+}
+
+/// The room that is left in a message, in bytes.
+struct Room(usize);
+
+impl Room {
+    /// Takes room for this; says whether there was enough.
+    fn take(&mut self, what: &impl Serialize) -> bool {
+        let length = serde_json::to_vec(what).map_or(usize::MAX, |text| text.len());
+        let left = self.0.checked_sub(length.saturating_add(1));
+        self.0 = left.unwrap_or(0);
+        left.is_some()
+    }
+
+    /// Takes room for the first of these, and leaves out the others: how many.
+    fn fill<T: Serialize>(&mut self, list: &mut Vec<T>) -> usize {
+        let before = list.len();
+        let fit = list.iter().take_while(|one| self.take(one)).count();
+        list.truncate(fit);
+        before - fit
+    }
+}
+
+/// Reads what may be a later version's word: nothing then.
+fn known<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    let value = serde_json::Value::deserialize(from)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;

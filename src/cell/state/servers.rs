@@ -1,0 +1,184 @@
+//! How the servers stand.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Condition, Fault};
+
+/// The servers of a cell and where they stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServersState {
+    /// Their resource.
+    pub resource: String,
+    /// Where they stand together.
+    pub phase: ServersPhase,
+    /// Their resource is being stopped.
+    #[serde(default)]
+    pub leaves: bool,
+    /// Their resource counts as started since before they could be: their home was kept from service.
+    #[serde(default)]
+    pub late: bool,
+    /// Where the file system is that holds their state.
+    pub home: HomeState,
+    /// Each of them.
+    #[serde(default)]
+    pub servers: Vec<ServerState>,
+    /// What they offer to clients, or are being told to.
+    #[serde(default)]
+    pub exports: Vec<ExportState>,
+    /// What they do not serve as they should.
+    #[serde(default)]
+    pub unserved: Vec<Unserved>,
+    /// Why they have failed.
+    #[serde(default)]
+    pub fault: Option<Fault>,
+    /// Why the last change of what they export was not made.
+    #[serde(default)]
+    pub unchanged: Option<String>,
+    /// Why what the cell's network lets in is not what it should.
+    #[serde(default)]
+    pub shut: Option<String>,
+}
+
+/// Where the servers stand together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServersPhase {
+    /// They wait for their home.
+    Waiting,
+    /// They are being started.
+    Starting,
+    /// They all have answered.
+    Running,
+    /// They are being ended.
+    Halting,
+    /// Nothing of them is in the cell.
+    Halted,
+    /// A later version's word.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Where the file system stands that holds the servers' state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum HomeState {
+    /// It is in service.
+    Attached {
+        /// Where.
+        directory: PathBuf,
+    },
+    /// It is on its way, or kept from service.
+    Awaited {
+        /// Why.
+        why: String,
+        /// Whether that may last.
+        lasts: bool,
+    },
+    /// There is none.
+    Missing(Fault),
+    /// A later version's word.
+    #[serde(other)]
+    Unknown,
+}
+
+/// One server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerState {
+    /// Its name: `nfs`, `smb`, `command 1`.
+    pub name: String,
+    /// Where it stands.
+    pub phase: ServerPhase,
+}
+
+/// Where a server stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum ServerPhase {
+    /// It is yet to be started.
+    Waiting,
+    /// It is being started.
+    Starting,
+    /// It runs.
+    Running,
+    /// It is being ended.
+    Ending,
+    /// It was ended.
+    Ended,
+    /// It could not be started, or has ended by itself.
+    Failed {
+        /// Why.
+        why: String,
+    },
+    /// A later version's word.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Something that a server offers to clients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportState {
+    /// The server's name.
+    pub server: String,
+    /// Where the file system is attached.
+    pub directory: String,
+    /// What clients ask for: the directory again, or a share.
+    pub name: String,
+}
+
+/// A file system that is not served as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unserved {
+    /// Where it is attached.
+    pub directory: String,
+    /// Why not.
+    pub why: String,
+}
+
+impl ServersState {
+    /// How their resource is, in the words of its monitor.
+    pub fn condition(&self) -> Condition {
+        if self.leaves {
+            return match self.phase {
+                ServersPhase::Halted => Condition::Absent,
+                _ => Condition::Changing("being stopped".to_owned()),
+            };
+        }
+        if let Some(fault) = &self.fault {
+            return Condition::Failed(fault.why.clone());
+        }
+        match (self.phase, &self.home) {
+            (ServersPhase::Waiting, HomeState::Awaited { why, lasts: true }) => {
+                Condition::Degraded(format!("waiting for home: {why}"))
+            }
+            // Their start is over: what goes on now is no failure of it.
+            (ServersPhase::Waiting | ServersPhase::Starting, _) if self.late => {
+                Condition::Degraded("being started, now that home is in service".to_owned())
+            }
+            (ServersPhase::Waiting | ServersPhase::Starting, _) => {
+                Condition::Changing("being started".to_owned())
+            }
+            (ServersPhase::Running, _) => match self.restriction() {
+                Some(why) => Condition::Degraded(why),
+                None => Condition::Running,
+            },
+            (ServersPhase::Halting | ServersPhase::Halted, _) => {
+                Condition::Failed("not running".to_owned())
+            }
+            (ServersPhase::Unknown, _) => {
+                Condition::Changing("doing what only a later version of berth knows".to_owned())
+            }
+        }
+    }
+
+    /// What is not as it should be of servers that run.
+    fn restriction(&self) -> Option<String> {
+        if let Some(why) = &self.unchanged {
+            return Some(format!("exports not changed: {why}"));
+        }
+        let whys: Vec<&str> = self.unserved.iter().map(|one| one.why.as_str()).collect();
+        let unserved = (!whys.is_empty()).then(|| whys.join("; "));
+        unserved.or_else(|| self.shut.clone())
+    }
+}
