@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::network;
-use super::protocol::{self, KEEPER, Reply, Request};
+use crate::cell::protocol::{self, KEEPER, Reply, Request, Cause};
 use crate::runtime::channel::Channel;
+use crate::cell::state::{CellState, MemberState};
 use crate::runtime::daemon::{self, Call};
 use crate::runtime::paths::RUNTIME;
 use crate::sys::lock::{self, Lock};
@@ -61,14 +62,79 @@ pub fn find_within(vserver: &str, deadline: Instant) -> io::Result<Option<CellIn
             directories,
         })),
         Ok((Reply::NoCell, _)) => Ok(None),
-        Ok((Reply::Refused { message, .. }, _)) => Err(io::Error::other(message)),
-        Ok(_) => Err(io::Error::other(
-            "the keeper gave an answer to another question",
-        )),
+        Ok((reply, _)) => Err(not_this(reply)),
         // It ended in good order in this moment.
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// How the cell of `vserver` stands, as its keeper tells it; `None` if there is no keeper. One of a version that does
+/// not know this question is asked how `members` are, and tells nothing else.
+///
+/// # Errors
+/// As [`find`].
+pub fn state(vserver: &str, members: &[&str], deadline: Instant) -> io::Result<Option<CellState>> {
+    let ask = |request: &Request| {
+        let Some(client) = Client::connect(vserver)? else {
+            return Ok(None);
+        };
+        match client.ask(request, deadline) {
+            Ok((reply, _)) => Ok(Some(reply)),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(e) => Err(e),
+        }
+    };
+    state_by(ask, vserver, members)
+}
+
+/// As [`state`], by who answers nothing if there is no keeper.
+fn state_by(
+    ask: impl Fn(&Request) -> io::Result<Option<Reply>>,
+    vserver: &str,
+    members: &[&str],
+) -> io::Result<Option<CellState>> {
+    match ask(&Request::State) {
+        Ok(Some(Reply::State(state))) => return Ok(Some(*state)),
+        Ok(Some(Reply::Refused {
+            cause: Cause::Version,
+            ..
+        })) => {}
+        Ok(Some(reply)) => return Err(not_this(reply)),
+        Err(e) if e.kind() == io::ErrorKind::Unsupported => {}
+        Ok(None) => return Ok(None),
+        Err(e) => return Err(e),
+    }
+    let mut state = CellState {
+        vserver: vserver.to_owned(),
+        ..CellState::default()
+    };
+    for member in members {
+        let resource = (*member).to_owned();
+        let (condition, init) = match ask(&Request::Status {
+            resource: resource.clone(),
+        })? {
+            Some(Reply::Member {
+                condition, init, ..
+            }) => (Some(condition), init),
+            Some(reply) => return Err(not_this(reply)),
+            None => return Ok(None),
+        };
+        state.init = init;
+        state.members.push(MemberState {
+            resource,
+            condition,
+        });
+    }
+    Ok(Some(state))
+}
+
+/// The error of an answer that is none to what was asked.
+fn not_this(reply: Reply) -> io::Error {
+    io::Error::other(match reply {
+        Reply::Refused { message, .. } => message,
+        _ => "the keeper gave an answer to another question".to_owned(),
+    })
 }
 
 /// A connection to a keeper.
@@ -132,7 +198,8 @@ impl Client {
     /// Asks, and waits for the answer.
     ///
     /// # Errors
-    /// `TimedOut` at `deadline`; `UnexpectedEof` if the keeper ended without an answer.
+    /// `TimedOut` at `deadline`; `UnexpectedEof` if the keeper ended without an answer; `Unsupported` if it hung up
+    /// and lives on.
     pub fn ask(
         &self,
         request: &Request,
@@ -182,9 +249,12 @@ impl Client {
         let vserver = &self.vserver;
         match e.kind() {
             // What it was asked would be taken for done with the cell, which is still there.
-            io::ErrorKind::UnexpectedEof if self.has_hung_up() => io::Error::other(format!(
-                "the keeper of {vserver} does not answer this, it may be of another version"
-            )),
+            io::ErrorKind::UnexpectedEof if self.has_hung_up() => io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!(
+                    "the keeper of {vserver} does not answer this, it may be of another version"
+                ),
+            ),
             io::ErrorKind::TimedOut => {
                 message(e, format_args!("the keeper of {vserver} does not answer"))
             }
@@ -239,4 +309,72 @@ fn lock(vserver: &str, deadline: Instant) -> io::Result<Lock> {
     let path = make_directory(vserver)?.join("lock");
     Lock::take(lock::open(&path)?, deadline)
         .map_err(|e| message(e, format_args!("lock {}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::protocol::Condition;
+    use super::*;
+
+    /// A keeper that does not know how to tell its state, and says so in this way.
+    fn former(
+        says: impl Fn() -> io::Result<Option<Reply>>,
+    ) -> impl Fn(&Request) -> io::Result<Option<Reply>> {
+        move |request| match request {
+            Request::State => says(),
+            Request::Status { resource } if resource == "alpha-data" => Ok(Some(Reply::Member {
+                condition: Condition::Degraded("repairing 43 %, access blocked".to_owned()),
+                device: None,
+                init: Some(12),
+                inspects: true,
+            })),
+            Request::Status { .. } => Ok(Some(Reply::Member {
+                condition: Condition::Absent,
+                device: None,
+                init: Some(12),
+                inspects: true,
+            })),
+            other => panic!("asked for {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_keeper_that_does_not_know_the_question_is_asked_for_its_members() {
+        let refuses = || Ok(Some(Reply::refused(Cause::Version, "unknown variant")));
+        let hangs_up = || Err(io::ErrorKind::Unsupported.into());
+        let ways: [fn() -> io::Result<Option<Reply>>; 2] = [refuses, hangs_up];
+        for says in ways {
+            let state = state_by(former(says), "alpha", &["alpha-data", "other"]);
+            let state = state.unwrap().unwrap();
+            assert_eq!(state.init, Some(12));
+            let degraded = Condition::Degraded("repairing 43 %, access blocked".to_owned());
+            assert_eq!(state.condition("alpha-data"), Some(&degraded));
+            assert_eq!(state.condition("other"), Some(&Condition::Absent));
+        }
+    }
+
+    #[test]
+    fn a_keeper_that_refuses_or_has_ended_is_not_asked_again() {
+        let refuses = || Ok(Some(Reply::refused(Cause::Failed, "on purpose")));
+        let error = state_by(former(refuses), "alpha", &["alpha-data"]).unwrap_err();
+        assert_eq!(error.to_string(), "on purpose");
+        let is_gone = || Ok(None);
+        let state = state_by(former(is_gone), "alpha", &["alpha-data"]);
+        assert_eq!(state.unwrap(), None);
+        let hangs = || Err(io::ErrorKind::TimedOut.into());
+        let error = state_by(former(hangs), "alpha", &["alpha-data"]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_keeper_s_state_is_given_as_it_is_told() {
+        let told = CellState {
+            vserver: "alpha".to_owned(),
+            left_out: 3,
+            ..CellState::default()
+        };
+        let says = || Ok(Some(Reply::State(Box::new(told.clone()))));
+        let state = state_by(former(says), "alpha", &["alpha-data"]);
+        assert_eq!(state.unwrap(), Some(told.clone()));
+    }
 }

@@ -4,6 +4,7 @@ mod cell;
 mod property;
 mod pure;
 mod servers;
+mod state;
 mod stops;
 mod volumes;
 mod world;
@@ -16,8 +17,11 @@ use crate::cell::cgroup::Limits;
 use crate::cell::init::order::{self, Order};
 use crate::cell::protocol::{Condition, Exported, Request, Volume};
 use crate::cell::service::{ServerSpec, SmbShare};
-use crate::cell::state::{Defect, Examined, RepairProgress};
+use crate::cell::state::{
+    CellPhase, CellState, Defect, Examined, RepairProgress, ServersState, VolumePhase, VolumeState,
+};
 use crate::plan::repair::{Decision, FsKind, Policy, Stage};
+use crate::runtime::channel::MESSAGE_LIMIT;
 use world::World;
 
 /// How long an answer may take, if nothing else is said: of a stop that is 16 of 24 parts, and the cell is killed

@@ -14,6 +14,8 @@ enum Step {
     Serve(Option<usize>),
     Unserve(u64),
     Status(usize),
+    State,
+    RepairGoesOn(usize, u8),
     Inspect,
     Limit,
     Find,
@@ -48,6 +50,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => prop::option::of(resource()).prop_map(Step::Serve),
         2 => seconds().prop_map(Step::Unserve),
         3 => (0..=RESOURCES.len()).prop_map(Step::Status),
+        1 => Just(Step::State),
+        2 => (any::<usize>(), 0..=100u8).prop_map(|(at, percent)| Step::RepairGoesOn(at, percent)),
         1 => Just(Step::Inspect),
         1 => Just(Step::Limit),
         1 => Just(Step::Find),
@@ -166,6 +170,21 @@ fn take(world: &mut World, degraded: &mut Degraded, step: Step) {
         Step::Status(at) => {
             let resource = RESOURCES.get(at).unwrap_or(&"alpha");
             degraded.follow(world, resource);
+        }
+        Step::State => {
+            world.ask(Request::State);
+        }
+        Step::RepairGoesOn(at, percent) => {
+            let repairs = world
+                .repairs
+                .iter()
+                .map(|(resource, stage)| (resource.clone(), *stage));
+            let repairs: Vec<(String, Stage)> = repairs.collect();
+            if let Some(at) = pick(0..repairs.len(), at) {
+                let (resource, stage) = repairs[at].clone();
+                let progress = RepairProgress::new(stage, Some(percent));
+                world.tell(Event::RepairGoesOn { resource, progress });
+            }
         }
         Step::Inspect => {
             world.ask(Request::Inspect {

@@ -52,6 +52,8 @@ pub struct World {
     pub buried: usize,
     pub admitting: bool,
     pub groups: (bool, bool),
+    /// Why limits are not in force.
+    pub missing: Option<String>,
     /// What can't be started or given, until it is taken out.
     pub refuses: bool,
     /// Failures that Pacemaker was told of.
@@ -84,6 +86,7 @@ impl World {
             buried: 0,
             admitting: false,
             groups: (true, true),
+            missing: None,
             refuses: false,
             reported: Vec::new(),
             cleaned: Vec::new(),
@@ -114,7 +117,17 @@ impl World {
 
     /// Something happens, and the keeper has its turn, unless more is to happen before it.
     pub fn tell(&mut self, event: Event) {
+        let asked = match &event {
+            Event::Request(client, request) => match &**request {
+                Request::Status { resource } => Some((*client, resource.clone())),
+                _ => None,
+            },
+            _ => None,
+        };
         self.act(|core, now, effects| core.on(event, now, effects));
+        if let Some((client, resource)) = asked {
+            self.check_status(client, &resource);
+        }
         match self.more {
             0 => self.turn(),
             _ => self.more -= 1,
@@ -128,7 +141,7 @@ impl World {
         let groups = Event::Groups {
             made,
             settled,
-            missing: None,
+            missing: self.missing.clone(),
         };
         self.act(|core, now, effects| core.on(groups, now, effects));
         let mut rounds = 0;

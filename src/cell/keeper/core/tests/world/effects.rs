@@ -219,8 +219,59 @@ impl World {
         }
     }
 
+    /// What a monitor is told is what the state says.
+    pub(super) fn check_status(&self, client: ClientId, resource: &str) {
+        let Until::Now(reply) = &self.core.waiting[&client].0 else {
+            panic!("it is not answered at once");
+        };
+        let state = self.core.state();
+        assert_eq!(state.condition(resource), Some(condition(reply)));
+        self.check_state(&state);
+    }
+
+    /// What holds of a state whenever it is told: another process reads what was meant, and it agrees with what the
+    /// world has.
+    fn check_state(&self, state: &CellState) {
+        let text = serde_json::to_string(state).unwrap();
+        assert_eq!(serde_json::from_str::<CellState>(&text).unwrap(), *state);
+        assert!(text.len() < MESSAGE_LIMIT / 2);
+        for member in &state.members {
+            let of_volume = state.volume(&member.resource).map(VolumeState::condition);
+            let servers = state.servers.iter();
+            let of_servers = servers.filter(|s| s.resource == member.resource);
+            let of_servers = of_servers.map(ServersState::condition).next();
+            assert_eq!(member.condition, of_volume.or(of_servers), "{member:?}");
+        }
+        let count = state.volumes.len() + state.servers.iter().len();
+        assert_eq!(state.members.len(), count);
+
+        let cell = self.cell.as_ref();
+        assert_eq!(state.init.is_some(), cell.is_some());
+        let is_ready = cell.is_some_and(|cell| cell.ready && !cell.killed) && !self.retired;
+        assert_eq!(
+            state.phase == CellPhase::Ready,
+            is_ready,
+            "{:?}",
+            state.phase
+        );
+        for volume in &state.volumes {
+            let is_repaired = matches!(volume.phase, VolumePhase::Repairing(_));
+            let repair = self.repairs.get(&volume.resource);
+            assert_eq!(repair.is_some(), is_repaired, "{volume:?}");
+            if is_repaired {
+                assert!(volume.found.is_some() && volume.defect.is_some());
+            }
+            let has = cell.is_some_and(|cell| cell.attached.contains(&volume.directory));
+            assert!(has || volume.phase != VolumePhase::Attached, "{volume:?}");
+            if matches!(volume.phase, VolumePhase::Attached | VolumePhase::Attaching) {
+                assert_eq!((&volume.defect, volume.found.is_some()), (&None, true));
+            }
+        }
+    }
+
     /// What has to hold after each turn.
     pub fn check(&self) {
+        self.check_state(&self.core.state());
         let core = &self.core;
         for agent in self.agents.values() {
             let waits = !agent.gone && agent.reply.is_none();
