@@ -350,6 +350,7 @@ mod tests {
             let degraded = Condition::Degraded("repairing 43 %, access blocked".to_owned());
             assert_eq!(state.condition("alpha-data"), Some(&degraded));
             assert_eq!(state.condition("other"), Some(&Condition::Absent));
+            assert_eq!(state.condition("not asked for"), None);
         }
     }
 

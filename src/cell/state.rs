@@ -141,16 +141,20 @@ impl CellState {
         self.volumes.iter().find(|v| v.resource == resource)
     }
 
-    /// How this resource is, as its monitor is told; `None` if a later version has a word for it, or it is left out.
+    /// How this resource is, as its monitor is told; `None` if that is not told: a later version has a word of its own
+    /// for it, it is left out, or its keeper was asked for others alone.
     pub fn condition(&self, resource: &str) -> Option<&Condition> {
         match self.members.iter().find(|m| m.resource == resource) {
             Some(member) => member.condition.as_ref(),
-            None => (self.left_out == 0).then_some(&Condition::Absent),
+            None => {
+                let is_whole = self.left_out == 0 && self.phase != CellPhase::Unknown;
+                is_whole.then_some(&Condition::Absent)
+            }
         }
     }
 
-    /// Leaves out what would make its text longer than this, in bytes: the last of the members and of the file
-    /// systems, then of what the servers export. What is not a list is short.
+    /// Leaves out what its lists have too much of for a text of this many bytes, and counts that: of the members and of
+    /// the file systems first come first, then of the servers. What is not in a list is short.
     #[must_use]
     pub fn within(mut self, limit: usize) -> Self {
         let mut room = Room(limit);
@@ -178,20 +182,20 @@ impl CellState {
 struct Room(usize);
 
 impl Room {
-    /// Takes room for this; says whether there was enough.
+    /// Takes room for this, if there is enough; says whether there was.
     fn take(&mut self, what: &impl Serialize) -> bool {
         let length = serde_json::to_vec(what).map_or(usize::MAX, |text| text.len());
+        // What separates it from the next one has a place, too.
         let left = self.0.checked_sub(length.saturating_add(1));
-        self.0 = left.unwrap_or(0);
+        self.0 = left.unwrap_or(self.0);
         left.is_some()
     }
 
-    /// Takes room for the first of these, and leaves out the others: how many.
+    /// Takes room for as many of these as it is enough for, and leaves out the others: how many.
     fn fill<T: Serialize>(&mut self, list: &mut Vec<T>) -> usize {
         let before = list.len();
-        let fit = list.iter().take_while(|one| self.take(one)).count();
-        list.truncate(fit);
-        before - fit
+        list.retain(|one| self.take(one));
+        before - list.len()
     }
 }
 

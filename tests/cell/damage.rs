@@ -4,6 +4,9 @@ use std::fs;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use berth::cell::state::{Defect, Examined, VolumePhase};
+use berth::plan::repair::Finding;
+
 use crate::common::AgentCall;
 use crate::node::{Node, eventually, inside, sh, try_sh};
 
@@ -306,11 +309,16 @@ fn a_log_is_given_up_only_where_it_is_what_fails() {
         sh(&format!("wipefs -q --all {one}"));
         let fs = node.fs(&vserver, &other, "/data");
         fs.run("start").expect(0);
-        eventually("it is blocked, and says what it would take", || {
-            let outcome = monitor(&fs).run("monitor");
-            let says = ["are lost", "'full'"];
-            outcome.code == Some(190) && says.iter().all(|w| outcome.stderr.contains(w))
-        });
+        let is_blocked = |phase: &VolumePhase| matches!(phase, VolumePhase::Blocked { .. });
+        let blocked = node.await_phase(&vserver, "/data", is_blocked);
+        let Some(Defect::Unmountable(Examined { finding, .. })) = blocked.defect else {
+            panic!("{blocked:?}");
+        };
+        assert_eq!(finding, Finding::Damage { log: true });
+        let outcome = monitor(&fs).run("monitor").expect(190);
+        for words in ["are lost", "'full'"] {
+            assert!(outcome.stderr.contains(words), "{words}: {outcome}");
+        }
         fs.run("stop").expect(0);
         let full = fs.parameter("repair", "full");
         full.run("start").expect(0);
@@ -435,11 +443,12 @@ fn a_device_that_somebody_opens_before_its_repair_is_no_damage() {
         .custom_flags(libc::O_EXCL)
         .open(&device)
         .expect("the device");
-    eventually("it waits", || {
-        let outcome = monitor(&fs).run("monitor");
-        let says = ["tried again", "in use"];
-        outcome.code == Some(190) && says.iter().all(|w| outcome.stderr.contains(w))
-    });
+    node.await_phase(
+        &vserver,
+        "/data",
+        |phase| matches!(phase, VolumePhase::Waiting { why } if why.contains("in use")),
+    );
+    monitor(&fs).run("monitor").expect(190);
     drop(hand);
     eventually("it is in service by itself", || {
         monitor(&fs).run("monitor").code == Some(0)
@@ -486,10 +495,9 @@ fn storage_that_fails_during_a_repair_is_tried_again() {
     let fs = node.fs(&vserver, disk.path, "/data");
     fs.run("start").expect(0);
     disk.vanish();
-    eventually("its storage is missed", || {
-        let outcome = monitor(&fs).run("monitor");
-        outcome.code == Some(190) && outcome.stderr.contains("tried again")
-    });
+    let waits = |phase: &VolumePhase| matches!(phase, VolumePhase::Waiting { .. });
+    node.await_phase(&vserver, "/data", waits);
+    monitor(&fs).run("monitor").expect(190);
     disk.appear();
     eventually("it is in service by itself", || {
         monitor(&fs).run("monitor").code == Some(0)

@@ -1,5 +1,7 @@
 //! From the first start to the last stop.
 
+use berth::cell::state::{Defect, VolumePhase};
+
 use crate::node::{Node, host_mounts, inside, sh, try_sh};
 
 #[test]
@@ -172,8 +174,10 @@ fn a_file_system_with_noted_damage_is_repaired_beside_and_then_attached() {
         .run("start")
         .expect(0);
     let monitor = fs.clone().parameter("CRM_meta_interval", "10000");
-    let blocked = monitor.run("monitor").expect(190);
-    assert!(blocked.stderr.contains("blocked"), "{blocked}");
+    monitor.run("monitor").expect(190);
+    let is_blocked = |phase: &VolumePhase| matches!(phase, VolumePhase::Blocked { .. });
+    let blocked = node.await_phase(&vserver, "/data", is_blocked);
+    assert_eq!(blocked.defect, Some(Defect::Noted));
     fs.run("stop").expect(0);
     node.assert_gone(&vserver, &[&device]);
     fs.run("start").expect(0);

@@ -134,12 +134,14 @@ fn where_there_are_no_control_groups_a_cell_runs_without_limits_and_says_so() {
         fs.run("start").expect(0);
         servers.run("start").expect(0);
         servers.run("monitor").expect(0);
+        let limits = node.state(&vserver).limits.expect("limits");
         servers.run("stop").expect(0);
         fs.run("stop").expect(0);
         node.assert_gone(&vserver, &[&device]);
+        limits.missing.expect("they are not in force")
     };
     sh("mount -o remount,bind,ro /sys/fs/cgroup");
-    serve();
+    let missing = serve();
     let says = |why: &str| {
         let line = format!("limits of {vserver} are not in force: {why}");
         let log = node.logged();
@@ -147,8 +149,9 @@ fn where_there_are_no_control_groups_a_cell_runs_without_limits_and_says_so() {
         assert_eq!(lines.count(), 1, "{line}: {log}");
     };
     says("make /sys/fs/cgroup/berth: Read-only file system");
+    assert_eq!(missing, "make /sys/fs/cgroup/berth: Read-only file system");
     sh("mount -t tmpfs none /sys/fs/cgroup");
-    serve();
+    assert_eq!(serve(), "no cgroup v2 file system is mounted");
     says("no cgroup v2 file system is mounted");
     let asked = servers.variable("OCF_CHECK_LEVEL", "10");
     asked.run("validate-all").expect(0);

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
+use berth::cell::state::{Defect, VolumePhase};
 use berth::sys::device::DeviceSpec;
 
 use crate::damage::{checksum, monitor, records};
@@ -54,11 +55,12 @@ fn a_check_that_was_cut_off_here_is_done_again() {
     let busy = node.fs(&vserver, &alive, "/busy");
     let never = fs.clone().parameter("repair", "never");
     never.run("start").expect(0);
+    let is_blocked = |phase: &VolumePhase| matches!(phase, VolumePhase::Blocked { .. });
+    let blocked = node.await_phase(&vserver, "/data", is_blocked);
+    assert_eq!(blocked.defect, Some(Defect::CutOff(here.to_owned())));
     let cut_off = format!("{here} was cut off");
-    eventually("it is blocked", || {
-        let outcome = monitor(&never).run("monitor");
-        outcome.code == Some(190) && outcome.stderr.contains(&cut_off)
-    });
+    let outcome = monitor(&never).run("monitor").expect(190);
+    assert!(outcome.stderr.contains(&cut_off), "{outcome}");
     never.run("stop").expect(0);
     fs.run("start").expect(0);
     busy.run("start").expect(0);
@@ -116,11 +118,11 @@ fn a_check_on_another_node_is_left_alone_unless_that_node_is_known_to_be_down() 
     let down = "online=\"false\" unclean=\"false\"";
     node.have_say("/usr/sbin/crm_mon", &cluster(down));
     fs.run("start").expect(0);
-    let watched = monitor(&fs).run("monitor").expect(190);
-    assert!(
-        watched.stderr.contains("n7.example.com may be at work"),
-        "{watched}"
-    );
+    let watched = VolumePhase::BeingChecked {
+        node: "n7.example.com".to_owned(),
+    };
+    node.await_phase(&vserver, "/data", |phase| *phase == watched);
+    monitor(&fs).run("monitor").expect(190);
     fs.run("stop").expect(0);
     assert_eq!((checksum(&device), records()), (before, 0));
     node.assert_gone(&vserver, &[&device]);

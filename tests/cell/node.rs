@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use berth::cell::client;
+use berth::cell::state::{CellState, VolumePhase, VolumeState};
 use berth::sys::command;
 use lab::loop_device::LoopDevice;
 use lab::{holds, wait_for};
@@ -250,6 +251,33 @@ impl Node {
         eventually(&format!("report {wanted:?}"), || {
             self.reports().contains(&wanted)
         });
+    }
+
+    /// How a cell stands, by its keeper.
+    #[track_caller]
+    pub fn state(&self, vserver: &str) -> CellState {
+        let state = client::state(vserver, &[], Instant::now() + LIMIT);
+        state.expect("an answer").expect("a keeper")
+    }
+
+    /// Waits until the file system at this directory of a cell stands like this, and gives how it does.
+    #[track_caller]
+    pub fn await_phase(
+        &self,
+        vserver: &str,
+        directory: &str,
+        is_it: impl Fn(&VolumePhase) -> bool,
+    ) -> VolumeState {
+        let what = format!("{directory} of {vserver}");
+        let look = || {
+            let volumes = self.state(vserver).volumes.into_iter();
+            let mut found = volumes.filter(|v| v.directory == Path::new(directory));
+            match found.next() {
+                Some(volume) if is_it(&volume.phase) => Ok(volume),
+                other => Err(format!("{other:?}")),
+            }
+        };
+        wait_for(what, LIMIT, look).unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// The keeper, PID 1 and guard of a cell, or what of them is alive.

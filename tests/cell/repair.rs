@@ -6,6 +6,8 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 
+use berth::cell::state::VolumePhase;
+
 use crate::damage::monitor;
 use crate::node::{Node, eventually, sh};
 
@@ -236,9 +238,9 @@ fn a_repair_that_is_ended_leaves_no_child_of_the_keeper_s() {
     );
     one.run("start").expect(0);
     two.run("start").expect(0);
-    eventually("it is being repaired", || {
-        monitor(&two).run("monitor").code == Some(190)
-    });
+    let is_repaired = |phase: &VolumePhase| matches!(phase, VolumePhase::Repairing(_));
+    node.await_phase(&vserver, "/more", is_repaired);
+    monitor(&two).run("monitor").expect(190);
     let keeper = node.process(&vserver, "berth-keeper");
     two.run("stop").expect(0);
     eventually("its child was reaped", || unreaped(keeper).is_empty());

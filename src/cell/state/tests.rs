@@ -234,6 +234,7 @@ fn what_a_message_has_no_room_for_is_left_out_and_counted() {
     });
     let state = CellState {
         vserver: "alpha".to_owned(),
+        phase: CellPhase::Ready,
         members: members.collect(),
         volumes: resources.iter().map(|r| volume(r)).collect(),
         servers: Some(ServersState {
@@ -273,4 +274,16 @@ fn what_a_message_has_no_room_for_is_left_out_and_counted() {
         "who is left out is not gone"
     );
     assert_eq!(state.condition("other"), Some(&Condition::Absent));
+}
+
+#[test]
+fn one_long_text_leaves_room_for_all_others() {
+    let volumes = ["one", "two", "three"].map(volume);
+    let mut state = CellState {
+        volumes: volumes.to_vec(),
+        ..CellState::default()
+    };
+    state.volumes[0].degraded = Some("why".repeat(1000));
+    let told = state.within(2000);
+    assert_eq!((told.volumes.as_slice(), told.left_out), (&volumes[1..], 1));
 }
