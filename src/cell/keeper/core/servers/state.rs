@@ -1,0 +1,101 @@
+//! What is told of the servers.
+
+use std::collections::BTreeSet;
+
+use super::{Home, Phase, Servers};
+use crate::cell::init::order::Order;
+use crate::cell::service;
+use crate::cell::state::{
+    ExportState, Fault, HomeState, ServerPhase, ServerState, ServersPhase, ServersState, Unserved,
+};
+
+impl From<Home> for HomeState {
+    fn from(home: Home) -> Self {
+        match home {
+            Home::At(directory) => Self::Attached { directory },
+            Home::Later(why, lasts) => Self::Awaited { why, lasts },
+            Home::None(cause, why) => Self::Missing((cause, why).into()),
+        }
+    }
+}
+
+impl From<Phase> for ServersPhase {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Waiting => Self::Waiting,
+            Phase::Starting => Self::Starting,
+            Phase::Running => Self::Running,
+            Phase::Halting => Self::Halting,
+            Phase::Halted => Self::Halted,
+        }
+    }
+}
+
+impl Servers {
+    /// How they stand; `home` as it is now, and why what the cell's network lets in is not what it should be.
+    pub fn state(&self, home: Home, shut: Option<&str>) -> ServersState {
+        let offered: BTreeSet<(&str, &str, &str)> = self
+            .exported()
+            .flat_map(|export| {
+                let served = export.served(&self.spec).into_iter();
+                served.map(|(protocol, name)| {
+                    (
+                        export.directory.as_str(),
+                        service::server_of(protocol),
+                        name,
+                    )
+                })
+            })
+            .collect();
+        let exports = offered
+            .into_iter()
+            .map(|(directory, server, name)| ExportState {
+                server: server.to_owned(),
+                directory: directory.to_owned(),
+                name: name.to_owned(),
+            });
+        let unserved = self.notes.all().map(|(directory, why)| Unserved {
+            directory: directory.to_owned(),
+            why: why.to_owned(),
+        });
+        ServersState {
+            resource: self.member.resource.clone(),
+            phase: self.phase.into(),
+            leaves: self.leaving.is_some(),
+            late: self.late,
+            home: home.into(),
+            servers: self.each(),
+            exports: exports.collect(),
+            unserved: unserved.collect(),
+            fault: self.fault.clone().map(Fault::from),
+            unchanged: self.trouble.clone(),
+            shut: shut.map(str::to_owned),
+        }
+    }
+
+    /// How each of them stands.
+    fn each(&self) -> Vec<ServerState> {
+        let is_to_come = |name: &str| {
+            let mut steps = self.steps.iter().flatten();
+            steps.any(|order| matches!(order, Order::Launch { server, .. } if server == name))
+        };
+        let phase = |name: &str| match self.phase {
+            _ if self.failed.contains_key(name) => ServerPhase::Failed {
+                why: self.failed[name].clone(),
+            },
+            Phase::Waiting => ServerPhase::Waiting,
+            _ if self.launching.values().any(|server| server == name) => ServerPhase::Starting,
+            _ if is_to_come(name) => ServerPhase::Waiting,
+            Phase::Starting | Phase::Running => ServerPhase::Running,
+            Phase::Halting => ServerPhase::Ending,
+            Phase::Halted => ServerPhase::Ended,
+        };
+        let launches = service::launches(&self.spec).into_iter();
+        launches
+            .map(|launch| ServerState {
+                phase: phase(&launch.name),
+                name: launch.name,
+            })
+            .collect()
+    }
+}
