@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::network;
-use crate::cell::protocol::{self, KEEPER, Reply, Request, Cause};
-use crate::runtime::channel::Channel;
+use crate::cell::protocol::{self, Cause, KEEPER, Reply, Request};
 use crate::cell::state::{CellState, MemberState};
+use crate::runtime::channel::Channel;
 use crate::runtime::daemon::{self, Call};
 use crate::runtime::paths::RUNTIME;
 use crate::sys::lock::{self, Lock};

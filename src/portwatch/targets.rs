@@ -9,7 +9,7 @@ use crate::types::Mac;
 
 /// How many targets are asked at once when the usual one is silent.
 const AT_ONCE: usize = 8;
-/// An reply this late still replies the question.
+/// A reply this late still answers the probe.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The questions through one port.
