@@ -102,9 +102,9 @@ pub enum ServerPhase {
     Starting,
     /// It runs.
     Running,
-    /// It is being ended.
+    /// It is being ended, as far as it was started.
     Ending,
-    /// It was ended.
+    /// Nothing of it is left.
     Ended,
     /// It could not be started, or has ended by itself.
     Failed {

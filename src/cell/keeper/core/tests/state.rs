@@ -245,6 +245,19 @@ fn a_server_that_can_not_be_started_is_told_from_those_that_were() {
 }
 
 #[test]
+fn servers_that_are_stopped_on_their_way_up_are_not_being_started() {
+    let mut world = World::new();
+    world.attach("one");
+    world.ask(with_command());
+    world.obey_until_launch();
+    world.ask(unserve());
+    let told = world.servers_state();
+    assert_eq!((told.phase, told.leaves), (ServersPhase::Halting, true));
+    let phases = told.servers.into_iter().map(|server| server.phase);
+    assert!(phases.eq([ServerPhase::Ending, ServerPhase::Ending]));
+}
+
+#[test]
 fn what_is_exported_is_told_and_what_of_it_is_not_served() {
     let mut world = World::new();
     world.attach("one");
