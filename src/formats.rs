@@ -17,7 +17,7 @@ const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/form
 
 /// Reads the examples in `file`: those of all versions can be read, and those of the last one are what this
 /// one writes. `kinds` are all that there has to be an example of, and `kind` tells that of one.
-pub fn check<T>(file: &str, kinds: &[&str], kind: impl Fn(&T) -> &'static str)
+pub(crate) fn check<T>(file: &str, kinds: &[&str], kind: impl Fn(&T) -> &'static str)
 where
     T: Serialize + DeserializeOwned + Debug,
 {
@@ -25,7 +25,7 @@ where
 }
 
 /// As [`check`], of examples that are of several kinds at once.
-pub fn check_each<T>(file: &str, kinds: &[&str], kinds_of: impl Fn(&T) -> Vec<&'static str>)
+pub(crate) fn check_each<T>(file: &str, kinds: &[&str], kinds_of: impl Fn(&T) -> Vec<&'static str>)
 where
     T: Serialize + DeserializeOwned + Debug,
 {

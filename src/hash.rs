@@ -3,7 +3,7 @@
 
 /// 32 bits of `text`.
 #[must_use]
-pub fn fnv32(text: &str) -> u32 {
+pub(crate) fn fnv32(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     })
@@ -11,7 +11,7 @@ pub fn fnv32(text: &str) -> u32 {
 
 /// 64 bits of `text`.
 #[must_use]
-pub fn fnv64(text: &str) -> u64 {
+pub(crate) fn fnv64(text: &str) -> u64 {
     let mut hash = Fnv64::default();
     hash.take(text.as_bytes());
     hash.value()
@@ -19,7 +19,7 @@ pub fn fnv64(text: &str) -> u64 {
 
 /// 64 bits of pieces that come one after the other.
 #[derive(Debug, Clone, Copy)]
-pub struct Fnv64(u64);
+pub(crate) struct Fnv64(u64);
 
 impl Default for Fnv64 {
     fn default() -> Self {
@@ -35,14 +35,14 @@ impl Fnv64 {
     }
 
     /// Adds a piece, told apart from what follows by its length.
-    pub fn add(&mut self, piece: &[u8]) {
+    pub(crate) fn add(&mut self, piece: &[u8]) {
         self.take(&(piece.len() as u64).to_be_bytes());
         self.take(piece);
     }
 
     /// The hash of all pieces so far.
     #[must_use]
-    pub fn value(self) -> u64 {
+    pub(crate) fn value(self) -> u64 {
         self.0
     }
 }

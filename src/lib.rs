@@ -57,11 +57,11 @@ pub mod cluster;
 pub mod config;
 #[cfg(test)]
 mod formats;
-pub mod hash;
-pub mod log;
+pub(crate) mod hash;
+pub(crate) mod log;
 pub mod ocf;
 pub mod plan;
-pub mod portwatch;
+pub(crate) mod portwatch;
 pub mod runtime;
 pub mod spec;
 pub mod sys;

@@ -24,11 +24,11 @@ const SYSLOG: &str = "/dev/log";
 const MESSAGE_LIMIT: usize = 2048;
 
 /// How what a panic says begins.
-pub const MISTAKE: &str = "mistake in berth";
+pub(crate) const MISTAKE: &str = "mistake in berth";
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
+pub(crate) enum Level {
     /// The service is lost.
     Critical,
     /// The action is about to fail.
@@ -79,7 +79,7 @@ static TARGET: OnceLock<Target> = OnceLock::new();
 
 /// Sets where the messages of this process go, as the variables of the OCF API say (`HA_LOGFACILITY` and others);
 /// a panic is one too. Only the first call counts.
-pub fn init(name: &str, variable: impl Fn(&str) -> Option<String>) {
+pub(crate) fn init(name: &str, variable: impl Fn(&str) -> Option<String>) {
     // A later call finds it set and changes nothing.
     let _ = TARGET.set(Target::new(name, variable));
     // A daemon has no standard error that anybody reads, and would end without a word.
@@ -87,27 +87,27 @@ pub fn init(name: &str, variable: impl Fn(&str) -> Option<String>) {
 }
 
 /// The service is lost.
-pub fn critical(message: impl Display) {
+pub(crate) fn critical(message: impl Display) {
     log(Level::Critical, &message);
 }
 
 /// The action is about to fail.
-pub fn error(message: impl Display) {
+pub(crate) fn error(message: impl Display) {
     log(Level::Error, &message);
 }
 
 /// Something that needs attention.
-pub fn warn(message: impl Display) {
+pub(crate) fn warn(message: impl Display) {
     log(Level::Warning, &message);
 }
 
 /// What was done.
-pub fn info(message: impl Display) {
+pub(crate) fn info(message: impl Display) {
     log(Level::Info, &message);
 }
 
 /// What was seen; shown if `HA_debug` asks for it.
-pub fn debug(message: impl Display) {
+pub(crate) fn debug(message: impl Display) {
     log(Level::Debug, &message);
 }
 

@@ -17,7 +17,7 @@ pub const fn is_plain(c: char) -> bool {
 }
 
 /// The same with a blank in the place of each character that is not plain.
-pub fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.replace(|c| !is_plain(c), " ")
 }
 
@@ -27,18 +27,18 @@ const MARKUP: [char; 3] = ['"', '<', '&'];
 /// Whether all of Pacemaker's releases write a text into XML as what it is. Those from 2.1.3 to 2.1.7 stop escaping at
 /// the first letter beyond ASCII: what is markup behind it ends the value, and what follows is lost or taken for
 /// something else.
-pub fn survives_xml(text: &str) -> bool {
+pub(crate) fn survives_xml(text: &str) -> bool {
     let beyond = text.find(|c: char| !c.is_ascii());
     beyond.is_none_or(|at| !text[at..].contains(MARKUP))
 }
 
 /// What is wrong with a text that does not.
-pub const LOST_IN_XML: &str =
+pub(crate) const LOST_IN_XML: &str =
     "has a letter beyond ASCII before a double quote, less-than sign or ampersand";
 
 /// A text with other characters in place of markup: for what Pacemaker sends on together with other texts, and of
 /// which some may be words of a server in a cell.
-pub fn without_markup(text: &str) -> String {
+pub(crate) fn without_markup(text: &str) -> String {
     let other = |c| match c {
         '"' => '\'',
         '<' => '(',

@@ -31,12 +31,12 @@ pub struct Started {
     /// How the VIP is.
     pub state: State,
     /// The port that it was announced on, if that had to be done, and the socket that was used.
-    pub announced: Option<(String, Wire)>,
+    pub(crate) announced: Option<(String, Wire)>,
 }
 
 /// What some steps of a start have led to.
 pub(crate) struct Applied {
-    pub state: State,
+    pub(crate) state: State,
     desired: Desired,
     /// Whether there was anything to do.
     changed: bool,

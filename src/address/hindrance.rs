@@ -8,11 +8,11 @@ use crate::types::Family;
 
 /// What a look at a VIP has found, but for what others do to its packets.
 pub(crate) struct Found {
-    pub state: State,
+    pub(crate) state: State,
     /// What is said where all is well and this node only routes for the VIP.
-    pub routing: Option<String>,
+    pub(crate) routing: Option<String>,
     /// What it was judged by, where it can be there.
-    pub plan: Option<(Request, Desired)>,
+    pub(crate) plan: Option<(Request, Desired)>,
 }
 
 impl From<State> for Found {
@@ -27,7 +27,7 @@ impl From<State> for Found {
 
 impl Found {
     /// How the VIP is.
-    pub fn conclude(self, kernel: &Kernel) -> State {
+    pub(crate) fn conclude(self, kernel: &Kernel) -> State {
         let state = match &self.plan {
             Some((request, desired)) => unhindered(kernel, request, desired, self.state),
             None => self.state,

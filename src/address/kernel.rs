@@ -51,7 +51,7 @@ pub(crate) struct Kernel {
 impl Kernel {
     /// Opens the sockets; `cell` is the cell's network namespace, if it has one. `runtime` is where
     /// the kernel settings' former values are recorded, and what portwatch reports.
-    pub fn open(cell: Option<BorrowedFd<'_>>, runtime: &Path) -> io::Result<Self> {
+    pub(crate) fn open(cell: Option<BorrowedFd<'_>>, runtime: &Path) -> io::Result<Self> {
         Ok(Self {
             route: Socket::new()?,
             nft: nft::Socket::new()?,
@@ -66,13 +66,17 @@ impl Kernel {
     }
 
     /// Ends what deleted something, without waiting for the kernel to have freed it.
-    pub fn close_aside(self) {
+    pub(crate) fn close_aside(self) {
         self.nft.close_aside();
     }
 
     /// What is there, as far as it concerns VIPs of `families`; `vip` is looked for in the cell. Of the
     /// settings only those that berth has changed: see [`Kernel::observe_settings`].
-    pub fn observe(&mut self, vip: Option<IpAddr>, families: &[Family]) -> io::Result<Observed> {
+    pub(crate) fn observe(
+        &mut self,
+        vip: Option<IpAddr>,
+        families: &[Family],
+    ) -> io::Result<Observed> {
         let unread = self.record.reload().err();
         if let Some(e) = &unread {
             log::warn(format_args!(
@@ -134,7 +138,7 @@ impl Kernel {
 
     /// Of that only what says which port each VIP is served through: links, addresses,
     /// routes, rules, proxy entries.
-    pub fn observe_ways(&mut self, families: &[Family]) -> io::Result<Observed> {
+    pub(crate) fn observe_ways(&mut self, families: &[Family]) -> io::Result<Observed> {
         self.links = self.route.links()?;
         let mut seen = Observed::default();
         self.observe_links(&mut seen)?;
@@ -145,12 +149,12 @@ impl Kernel {
     }
 
     /// The bytes that VIPs have moved since they were started.
-    pub fn traffic(&mut self) -> io::Result<BTreeMap<IpAddr, u64>> {
+    pub(crate) fn traffic(&mut self) -> io::Result<BTreeMap<IpAddr, u64>> {
         self.nft.traffic()
     }
 
     /// Adds the settings of one family of `links`.
-    pub fn observe_settings(
+    pub(crate) fn observe_settings(
         &self,
         vip: IpAddr,
         links: &[String],
@@ -262,7 +266,7 @@ impl Kernel {
 
     /// Has the interface of the cell that was observed, called `name` on the node, carry packets as large
     /// as the node's ports do.
-    pub fn fit(&mut self, name: &str) -> io::Result<()> {
+    pub(crate) fn fit(&mut self, name: &str) -> io::Result<()> {
         let mtu = network::mtu(&self.links);
         let change = LinkChange {
             mtu: Some(mtu),
@@ -281,7 +285,7 @@ impl Kernel {
 
     /// Another program's chain that drops what VIPs of `family` receive and send between a port and an
     /// interface that leads inwards, which need not be there yet.
-    pub fn barrier(
+    pub(crate) fn barrier(
         &self,
         family: Family,
         (port, inward): (&str, &str),
@@ -301,7 +305,7 @@ impl Kernel {
     }
 
     /// The Ethernet address and number of a port.
-    pub fn port(&self, name: &str) -> io::Result<(u32, Mac)> {
+    pub(crate) fn port(&self, name: &str) -> io::Result<(u32, Mac)> {
         let link = self.link(name)?;
         let mac = link
             .mac
@@ -310,12 +314,12 @@ impl Kernel {
     }
 
     /// The Ethernet addresses of all of the node's interfaces.
-    pub fn macs(&self) -> Vec<Mac> {
+    pub(crate) fn macs(&self) -> Vec<Mac> {
         self.links.iter().filter_map(|l| l.mac).collect()
     }
 
     /// That `vip` is now at `port`.
-    pub fn announcement(&self, port: &str, vip: IpAddr) -> io::Result<Announcement> {
+    pub(crate) fn announcement(&self, port: &str, vip: IpAddr) -> io::Result<Announcement> {
         let (link, mac) = self.port(port)?;
         Ok(Announcement {
             link,
@@ -326,7 +330,7 @@ impl Kernel {
 
     /// Does `steps` in their order, those on nftables sets that follow each other in one
     /// transaction. `failed` is told of each step that did not work and decides whether to go on.
-    pub fn apply(
+    pub(crate) fn apply(
         &mut self,
         steps: &[Step],
         deadline: Instant,

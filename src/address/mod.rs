@@ -1,17 +1,17 @@
 //! A virtual IP address on a node: what is on record of it, and what is made of that in the kernel.
 
-pub mod action;
-pub mod change;
-pub mod detour;
-pub mod hindrance;
-pub mod kernel;
-pub mod lock;
-pub mod noting;
-pub mod peers;
+pub(crate) mod action;
+pub(crate) mod change;
+pub(crate) mod detour;
+pub(crate) mod hindrance;
+pub(crate) mod kernel;
+pub(crate) mod lock;
+pub(crate) mod noting;
+pub(crate) mod peers;
 pub mod place;
-pub mod record;
-pub mod report;
-pub mod rival;
+pub(crate) mod record;
+pub(crate) mod report;
+pub(crate) mod rival;
 pub mod service;
-pub mod settings;
-pub mod terms;
+pub(crate) mod settings;
+pub(crate) mod terms;

@@ -11,7 +11,7 @@ use crate::plan::vip::record::{Role, VipSpec};
 /// What noting a VIP in service has led to: why it could not be noted, if so.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Noted(pub Option<String>);
+pub(crate) struct Noted(pub(crate) Option<String>);
 
 impl Noted {
     /// How the VIP is then: portwatch moves only what is on record.
@@ -100,12 +100,12 @@ impl Service<'_> {
     }
 
     /// Whether the cluster was told that the VIP is degraded here.
-    pub fn is_degraded(&self) -> bool {
+    pub(crate) fn is_degraded(&self) -> bool {
         Record::read(&self.runtime, self.instance).is_some_and(|record| record.degraded)
     }
 
     /// The vserver and VIP that this resource was started with.
-    pub fn recorded(&self) -> Option<(String, IpAddr)> {
+    pub(crate) fn recorded(&self) -> Option<(String, IpAddr)> {
         let Record { spec, .. } = Record::read(&self.runtime, self.instance)?;
         Some((spec.vserver, spec.vip))
     }

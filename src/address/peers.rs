@@ -66,7 +66,7 @@ pub(crate) struct Peers {
 
 impl Peers {
     /// Goes on with what is on record.
-    pub fn new(runtime: &Path, now: Instant) -> Self {
+    pub(crate) fn new(runtime: &Path, now: Instant) -> Self {
         Self {
             runtime: runtime.to_owned(),
             known: read(runtime),
@@ -77,7 +77,7 @@ impl Peers {
     }
 
     /// The value by which the cluster is to be told of this node's addresses, if they have changed.
-    pub fn value_due(&mut self, own: &BTreeSet<Mac>) -> Option<String> {
+    pub(crate) fn value_due(&mut self, own: &BTreeSet<Mac>) -> Option<String> {
         if *own == self.told {
             return None;
         }
@@ -87,7 +87,7 @@ impl Peers {
     }
 
     /// Whether it is time to query the other nodes' addresses.
-    pub fn query_due(&mut self, now: Instant) -> bool {
+    pub(crate) fn query_due(&mut self, now: Instant) -> bool {
         let due = self.query_at <= now;
         if due {
             self.query_at = now + if self.queried { QUERY } else { QUERY_AGAIN };
@@ -98,7 +98,7 @@ impl Peers {
 
     /// Takes note of what the nodes but `own` say, and keeps what those have said that are gone: the
     /// cluster forgets a node that is down, and that is the one in question.
-    pub fn on_attribute(&mut self, values: &Values, own: &str) {
+    pub(crate) fn on_attribute(&mut self, values: &Values, own: &str) {
         let before = self.known.clone();
         for (node, text) in values.iter().filter(|(node, _)| *node != own) {
             if self.known.len() < NODES || self.known.contains_key(node) {

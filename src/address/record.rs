@@ -29,7 +29,7 @@ impl Record {
     ///
     /// # Errors
     /// If it can't be written.
-    pub fn write(&self, runtime: &Path, instance: &str) -> io::Result<()> {
+    pub(crate) fn write(&self, runtime: &Path, instance: &str) -> io::Result<()> {
         let (directory, path) = (directory(runtime), file(runtime, instance));
         fs::create_dir_all(&directory)
             .map_err(|e| message(e, format_args!("make directory {}", directory.display())))?;
@@ -37,17 +37,17 @@ impl Record {
     }
 
     /// That of the resource `instance`, if it has one that can be read.
-    pub fn read(runtime: &Path, instance: &str) -> Option<Self> {
+    pub(crate) fn read(runtime: &Path, instance: &str) -> Option<Self> {
         read(&file(runtime, instance)).ok()
     }
 
     /// Those of all resources, by their names; what can't be read is left out.
-    pub fn read_all(runtime: &Path) -> BTreeMap<String, Self> {
+    pub(crate) fn read_all(runtime: &Path) -> BTreeMap<String, Self> {
         state::read_all(&directory(runtime), RECORDS, read)
     }
 
     /// Removes that of the resource `instance`, whether or not there is one.
-    pub fn forget(runtime: &Path, instance: &str) {
+    pub(crate) fn forget(runtime: &Path, instance: &str) {
         // One that stays is in nobody's way: there is nothing to serve.
         let _ = fs::remove_file(file(runtime, instance));
     }

@@ -18,7 +18,7 @@ use crate::ocf::{Action, Context, State};
 
 /// What this action may tell the cluster of `state`: all, unless the resource is degraded and this is a
 /// probe or the first recurring monitor.
-pub fn told(cx: &Context<'_>, state: State) -> State {
+pub(crate) fn told(cx: &Context<'_>, state: State) -> State {
     let State::Degraded(why) = &state else {
         return state;
     };
@@ -69,7 +69,6 @@ mod tests {
             let cx = Context {
                 env: &env,
                 action: Action::Probe,
-                depth: 0,
                 begun: Instant::now(),
                 deadline: Instant::now(),
             };

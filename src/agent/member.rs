@@ -26,7 +26,7 @@ const DYING_LIMIT: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn vserver(value: &str) -> Result<String, String> {
+pub(crate) fn vserver(value: &str) -> Result<String, String> {
     name::vserver(value)
         .map(|()| value.to_owned())
         .map_err(|why| why.to_string())
@@ -36,14 +36,14 @@ pub fn vserver(value: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn directory(value: &str) -> Result<PathBuf, String> {
+pub(crate) fn directory(value: &str) -> Result<PathBuf, String> {
     directory::check(value)
         .map(|()| PathBuf::from(value))
         .map_err(|why| why.to_string())
 }
 
 /// This resource.
-pub fn member(cx: &Context<'_>) -> Member {
+pub(crate) fn member(cx: &Context<'_>) -> Member {
     Member {
         resource: cx.env.instance().to_owned(),
         node: cx.env.on_node().map(str::to_owned),
@@ -54,7 +54,7 @@ pub fn member(cx: &Context<'_>) -> Member {
 ///
 /// # Errors
 /// A refusal, with its fault.
-pub fn judge(reply: Reply) -> Result<Condition, Error> {
+pub(crate) fn judge(reply: Reply) -> Result<Condition, Error> {
     match reply {
         Reply::Member { condition, .. } => Ok(condition),
         Reply::NoCell => Ok(Condition::Absent),
@@ -74,12 +74,12 @@ pub fn judge(reply: Reply) -> Result<Condition, Error> {
 }
 
 /// How long a keeper may take to answer anything but a stop, so that its answer is still heard.
-pub fn patience(cx: &Context<'_>) -> Duration {
+pub(crate) fn patience(cx: &Context<'_>) -> Duration {
     cx.left(cx.budget().answered())
 }
 
 /// The state of a member that is in this condition.
-pub fn state(condition: Condition) -> State {
+pub(crate) fn state(condition: Condition) -> State {
     match condition {
         Condition::Absent => State::Stopped,
         Condition::Running => State::Running,
@@ -94,7 +94,11 @@ pub fn state(condition: Condition) -> State {
 ///
 /// # Errors
 /// If there is no answer before the deadline.
-pub fn ask_or_start(cx: &Context<'_>, vserver: &str, request: &Request) -> Result<Reply, Error> {
+pub(crate) fn ask_or_start(
+    cx: &Context<'_>,
+    vserver: &str,
+    request: &Request,
+) -> Result<Reply, Error> {
     loop {
         let client = Client::connect_or_start(vserver, cx.deadline)?;
         match client.ask(request, cx.deadline) {
@@ -123,7 +127,7 @@ fn connect(vserver: &str) -> Result<Option<Client>, Error> {
 ///
 /// # Errors
 /// If the keeper does not answer.
-pub fn ask_status(cx: &Context<'_>, vserver: &str) -> Result<Option<Reply>, Error> {
+pub(crate) fn ask_status(cx: &Context<'_>, vserver: &str) -> Result<Option<Reply>, Error> {
     let request = Request::Status {
         resource: cx.env.instance().to_owned(),
     };
@@ -135,7 +139,11 @@ pub fn ask_status(cx: &Context<'_>, vserver: &str) -> Result<Option<Reply>, Erro
 ///
 /// # Errors
 /// If the keeper does not answer.
-pub fn ask(vserver: &str, request: &Request, deadline: Instant) -> Result<Option<Reply>, Error> {
+pub(crate) fn ask(
+    vserver: &str,
+    request: &Request,
+    deadline: Instant,
+) -> Result<Option<Reply>, Error> {
     let Some(client) = connect(vserver)? else {
         return Ok(None);
     };
@@ -147,7 +155,7 @@ pub fn ask(vserver: &str, request: &Request, deadline: Instant) -> Result<Option
 }
 
 /// Whether the keeper of `vserver` runs a program that has been replaced since, as by an upgrade.
-pub fn is_served_by_a_former_program(vserver: &str) -> bool {
+pub(crate) fn is_served_by_a_former_program(vserver: &str) -> bool {
     // One that can't be asked is found out by whoever needs it.
     let keeper = Client::connect(vserver).ok().flatten();
     keeper.is_some_and(|keeper| daemon::was_replaced(keeper.keeper()))
@@ -157,7 +165,7 @@ pub fn is_served_by_a_former_program(vserver: &str) -> bool {
 /// whichever on this node knows it, as the parameter may have been changed since the start. If none does, the first
 /// of `likely` that does not answer, else the first. A keeper is ended where it does not answer a stop: one that has
 /// only been named since must not pay for that while another one has the resource.
-pub fn owner(cx: &Context<'_>, likely: &[String]) -> Option<(String, Option<Reply>)> {
+pub(crate) fn owner(cx: &Context<'_>, likely: &[String]) -> Option<(String, Option<Reply>)> {
     let (mut silent, mut first) = (None, None);
     for vserver in likely {
         let reply = ask_status(cx, vserver);
@@ -178,7 +186,7 @@ pub fn owner(cx: &Context<'_>, likely: &[String]) -> Option<(String, Option<Repl
 
 /// Where else than in the cell of `vserver` this resource runs on this node, if its parameter was changed while it
 /// ran.
-pub fn elsewhere(cx: &Context<'_>, vserver: &str) -> Option<String> {
+pub(crate) fn elsewhere(cx: &Context<'_>, vserver: &str) -> Option<String> {
     let (other, reply) = recall(cx, &[vserver.to_owned()])?;
     matches!(reply, Some(Reply::Member { .. })).then_some(other)
 }
@@ -218,7 +226,7 @@ fn is_member(reply: &Reply) -> bool {
 ///
 /// # Errors
 /// If what listens there is no keeper.
-pub fn leave(
+pub(crate) fn leave(
     cx: &Context<'_>,
     vserver: &str,
     request: impl Fn(Duration) -> Request,
@@ -265,7 +273,7 @@ fn unless_kept(vserver: &str, limit: Duration, clear: impl FnOnce()) {
 ///
 /// # Errors
 /// If the kernel can't be asked.
-pub fn await_end(cx: &Context<'_>, vserver: &str) -> Result<(), Error> {
+pub(crate) fn await_end(cx: &Context<'_>, vserver: &str) -> Result<(), Error> {
     step("waiting for the end of the cell");
     let limit = DYING_LIMIT.min(cx.remaining() / 2);
     let (name, deadline) = (network::outside(vserver), Instant::now() + limit);

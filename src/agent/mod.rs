@@ -2,7 +2,7 @@
 
 mod degraded;
 pub mod fscheck;
-pub mod member;
+pub(crate) mod member;
 pub mod portwatch;
 pub mod vip;
 pub mod vserver;

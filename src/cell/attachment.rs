@@ -32,7 +32,7 @@ const RECORDS: usize = 4096;
 
 /// Where the device of a record is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Whereabouts {
+pub(crate) enum Whereabouts {
     /// It can be asked.
     There(Device),
     /// Nothing leads to it any more. A file system may still be mounted from it; the path is only a name.
@@ -44,19 +44,19 @@ pub enum Whereabouts {
 
 /// A record: what a resource has attached, or is about to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attachment {
+pub(crate) struct Attachment {
     /// The virtual server in whose cell it is.
-    pub vserver: String,
+    pub(crate) vserver: String,
     /// The device's number (`st_rdev`).
-    pub number: u64,
+    pub(crate) number: u64,
     /// What tells it from another device that has the number later on.
     #[serde(default)]
-    pub sequence: Option<u64>,
+    pub(crate) sequence: Option<u64>,
     /// Its node, as it was found.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The UUID of the file system on it.
     #[serde(default)]
-    pub uuid: Option<Uuid>,
+    pub(crate) uuid: Option<Uuid>,
 }
 
 fn directory(runtime: &Path) -> PathBuf {
@@ -69,13 +69,13 @@ fn file(runtime: &Path, resource: &str) -> PathBuf {
 }
 
 /// Where the records are on a node.
-pub fn runtime() -> &'static Path {
+pub(crate) fn runtime() -> &'static Path {
     Path::new(RUNTIME)
 }
 
 impl Attachment {
     /// The record of a device that is about to be attached in a cell.
-    pub fn new(vserver: &str, device: &Device) -> Self {
+    pub(crate) fn new(vserver: &str, device: &Device) -> Self {
         Self {
             vserver: vserver.to_owned(),
             number: device.number,
@@ -86,7 +86,7 @@ impl Attachment {
     }
 
     /// Where the device is now. What lies on it is not asked.
-    pub fn find(&self) -> Whereabouts {
+    pub(crate) fn find(&self) -> Whereabouts {
         let sys = Path::new("/sys");
         let device = |path: PathBuf| Device {
             path,
@@ -106,7 +106,7 @@ impl Attachment {
     }
 
     /// Whether its device is mounted in a namespace.
-    pub fn is_in(&self, namespace: &Namespace) -> bool {
+    pub(crate) fn is_in(&self, namespace: &Namespace) -> bool {
         let block = Block {
             number: self.number,
             path: &self.path,
@@ -118,7 +118,7 @@ impl Attachment {
     ///
     /// # Errors
     /// If it can't be written.
-    pub fn write(&self, runtime: &Path, resource: &str) -> io::Result<()> {
+    pub(crate) fn write(&self, runtime: &Path, resource: &str) -> io::Result<()> {
         daemon::private_directory(&directory(runtime))?;
         let path = file(runtime, resource);
         state::replace(&path, &serde_json::to_vec(self)?).inspect_err(|_| {
@@ -131,7 +131,7 @@ impl Attachment {
     ///
     /// # Errors
     /// If it has one that can't be read.
-    pub fn read(runtime: &Path, resource: &str) -> io::Result<Option<Self>> {
+    pub(crate) fn read(runtime: &Path, resource: &str) -> io::Result<Option<Self>> {
         match read(&file(runtime, resource)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             other => other.map(Some),
@@ -139,7 +139,7 @@ impl Attachment {
     }
 
     /// Those of all resources, with their names; what can't be read is left out.
-    pub fn read_all(runtime: &Path) -> Vec<(String, Self)> {
+    pub(crate) fn read_all(runtime: &Path) -> Vec<(String, Self)> {
         state::read_all(&directory(runtime), RECORDS, read)
     }
 
@@ -147,7 +147,7 @@ impl Attachment {
     ///
     /// # Errors
     /// If it can't be removed.
-    pub fn forget(runtime: &Path, resource: &str) -> io::Result<()> {
+    pub(crate) fn forget(runtime: &Path, resource: &str) -> io::Result<()> {
         let path = file(runtime, resource);
         match state::remove(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
@@ -188,7 +188,7 @@ pub enum Locked {
 
 impl Locks {
     /// The number of the lock under which records are compared and written; no device has it.
-    pub const RECORDS: u64 = 0;
+    pub(crate) const RECORDS: u64 = 0;
 
     /// Opens the locks, and waits until `deadline` for somebody who has all of them for want of room.
     ///
@@ -254,7 +254,7 @@ impl Locks {
     ///
     /// # Errors
     /// Whatever the kernel refuses.
-    pub fn release(&self, number: u64) -> io::Result<()> {
+    pub(crate) fn release(&self, number: u64) -> io::Result<()> {
         match &self.file {
             Some(file) => {
                 set(file, number, libc::F_UNLCK).map_err(|e| message(e.into(), "unlock a device"))

@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use crate::log;
 use crate::sys::cgroup::{self, Entrance, Group};
 
-pub mod limits;
+pub(crate) mod limits;
 mod systemd;
 
-pub use limits::Limits;
+pub(crate) use limits::Limits;
 
 /// What limits need.
-pub const CONTROLLERS: [&str; 4] = ["memory", "pids", "cpu", "io"];
+pub(crate) const CONTROLLERS: [&str; 4] = ["memory", "pids", "cpu", "io"];
 
 /// How long what is left of a former cell may take to die.
 const LEFTOVER_LIMIT: Duration = Duration::from_secs(2);
@@ -41,7 +41,7 @@ const REMOVE_PAUSE: Duration = Duration::from_millis(2);
 
 /// Where the groups of a cell are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// The root of the hierarchy, as far as this process sees it.
     root: Group,
     /// The group of all cells.
@@ -57,7 +57,7 @@ impl Place {
     ///
     /// # Errors
     /// `NotFound` if this node has no control groups of version 2.
-    pub fn of(vserver: &str) -> io::Result<Self> {
+    pub(crate) fn of(vserver: &str) -> io::Result<Self> {
         let root = Group::at(cgroup::mounted()?);
         let scope = systemd::is_running().then(|| systemd::scope(vserver));
         let (parent, name) = match &scope {
@@ -80,12 +80,12 @@ impl Place {
     }
 
     /// The group of all that runs in the cell.
-    pub fn cell(&self) -> Group {
+    pub(crate) fn cell(&self) -> Group {
         self.base.child("cell")
     }
 
     /// The group of what mends the cell's file systems.
-    pub fn repair(&self) -> Group {
+    pub(crate) fn repair(&self) -> Group {
         self.base.child("repair")
     }
 
@@ -94,7 +94,7 @@ impl Place {
     ///
     /// # Errors
     /// What keeps the cell from having groups, in one line.
-    pub fn make(&self, vserver: &str, keeper: i32) -> io::Result<bool> {
+    pub(crate) fn make(&self, vserver: &str, keeper: i32) -> io::Result<bool> {
         if let Err(e) = self.end() {
             // It waits in the kernel: it is no reason to do without the group, nor to wait for ever.
             log::warn(e);
@@ -146,7 +146,7 @@ impl Place {
     ///
     /// # Errors
     /// What the kernel refuses, in one line.
-    pub fn settle(&self, processes: &[i32], limits: &Limits) -> io::Result<Vec<String>> {
+    pub(crate) fn settle(&self, processes: &[i32], limits: &Limits) -> io::Result<Vec<String>> {
         let keeper = self.keeper();
         for process in processes {
             match keeper.take(*process) {
@@ -235,7 +235,7 @@ impl Place {
 
     /// Ends what is left in the groups and removes them when the keeper is about to end: it, and whoever tidies up after
     /// it, goes back to where it came `from`, or to the root where that is not seen.
-    pub fn leave(&self, from: &Path) {
+    pub(crate) fn leave(&self, from: &Path) {
         if let Err(e) = self.end() {
             log::warn(e);
         }
@@ -259,7 +259,7 @@ impl Place {
 
 /// Ends what is left in the groups of a cell whose keeper has died, and removes them. To be called only by whoever
 /// has the keeper's lock.
-pub fn clear(vserver: &str) {
+pub(crate) fn clear(vserver: &str) {
     let Ok(place) = Place::of(vserver) else {
         // Without control groups there is nothing in them.
         return;
@@ -276,7 +276,7 @@ pub fn clear(vserver: &str) {
 }
 
 /// A way into the group of the cell of `vserver`; `None` if that is in none, as far as this process sees.
-pub fn entrance(vserver: &str) -> Option<Entrance> {
+pub(crate) fn entrance(vserver: &str) -> Option<Entrance> {
     Place::of(vserver).ok()?.cell().entrance().ok()
 }
 
@@ -285,7 +285,7 @@ const SPARE: u64 = 8;
 
 /// The processes of a cell, beside what it may have. Taken before something is tried that may take a new one.
 #[derive(Debug)]
-pub struct Processes {
+pub(crate) struct Processes {
     cell: Group,
     /// How often the limit was in the way.
     refused: Option<u64>,
@@ -293,7 +293,7 @@ pub struct Processes {
 
 impl Processes {
     /// Those of the cell of `vserver`; `None` where that is in no group.
-    pub fn of(vserver: &str) -> Option<Self> {
+    pub(crate) fn of(vserver: &str) -> Option<Self> {
         Some(Self::within(Place::of(vserver).ok()?.cell()))
     }
 
@@ -303,7 +303,7 @@ impl Processes {
     }
 
     /// Whether the limit was in the way of a new one since then, or is about to be.
-    pub fn are_all(&self) -> bool {
+    pub(crate) fn are_all(&self) -> bool {
         let number = |file: &str| self.cell.read(file).ok()?.trim().parse::<u64>().ok();
         // Without a limit it says "max".
         let full = match (number("pids.current"), number("pids.max")) {
@@ -322,7 +322,7 @@ fn refused_processes(cell: &Group) -> Option<u64> {
 }
 
 /// Why not all limits are in force where these controllers can't be had, for people.
-pub fn why_missing(controllers: &[String]) -> String {
+pub(crate) fn why_missing(controllers: &[String]) -> String {
     let names: Vec<&str> = controllers.iter().map(String::as_str).collect();
     let bound = cgroup::bound_to_version_1(&names).unwrap_or_default();
     let (names, why) = match bound.is_empty() {
@@ -345,7 +345,7 @@ pub fn why_missing(controllers: &[String]) -> String {
 }
 
 /// Why limits would not be in force on this node, as far as it can be told without a cell.
-pub fn shortfall() -> Option<String> {
+pub(crate) fn shortfall() -> Option<String> {
     let have = cgroup::mounted().and_then(|root| Group::at(root).controllers());
     match have {
         Err(e) => Some(e.to_string()),

@@ -5,7 +5,6 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::network;
 use crate::cell::protocol::{self, Cause, KEEPER, Reply, Request};
 use crate::cell::state::{CellState, MemberState};
 use crate::runtime::channel::Channel;
@@ -16,7 +15,7 @@ use crate::sys::poll::wait_readable;
 use crate::sys::{message, namespace};
 
 /// How long a keeper may take to answer what it can answer at once.
-pub const PROMPT: Duration = Duration::from_secs(5);
+pub(crate) const PROMPT: Duration = Duration::from_secs(5);
 
 /// How long a keeper that was killed may take to die.
 const DYING: Duration = Duration::from_millis(500);
@@ -25,15 +24,11 @@ const DYING: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct CellInfo {
     /// Its keeper.
-    pub keeper_pid: i32,
+    pub(crate) keeper_pid: i32,
     /// Its PID 1, as the host numbers it.
     pub init_pid: i32,
     /// Its network namespace.
-    pub netns: OwnedFd,
-    /// Name of the host's end of its veth.
-    pub veth: String,
-    /// Where its file systems are attached.
-    pub directories: Vec<PathBuf>,
+    pub(crate) netns: OwnedFd,
 }
 
 /// Finds the cell of `vserver`; `None` if it has none on this node.
@@ -48,18 +43,16 @@ pub fn find(vserver: &str) -> io::Result<Option<CellInfo>> {
 ///
 /// # Errors
 /// As [`find`].
-pub fn find_within(vserver: &str, deadline: Instant) -> io::Result<Option<CellInfo>> {
+pub(crate) fn find_within(vserver: &str, deadline: Instant) -> io::Result<Option<CellInfo>> {
     let Some(client) = Client::connect(vserver)? else {
         return Ok(None);
     };
     let keeper_pid = client.keeper;
     match client.ask(&Request::Find, deadline) {
-        Ok((Reply::Cell { init, directories }, Some(netns))) => Ok(Some(CellInfo {
+        Ok((Reply::Cell { init, .. }, Some(netns))) => Ok(Some(CellInfo {
             keeper_pid,
             init_pid: init,
             netns,
-            veth: network::outside(vserver),
-            directories,
         })),
         Ok((Reply::NoCell, _)) => Ok(None),
         Ok((reply, _)) => Err(not_this(reply)),
@@ -166,7 +159,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::connect`], and whatever keeps a keeper from starting.
-    pub fn connect_or_start(vserver: &str, deadline: Instant) -> io::Result<Self> {
+    pub(crate) fn connect_or_start(vserver: &str, deadline: Instant) -> io::Result<Self> {
         if let Some(client) = Self::connect(vserver)? {
             return Ok(client);
         }
@@ -191,7 +184,7 @@ impl Client {
     }
 
     /// The keeper's process.
-    pub fn keeper(&self) -> i32 {
+    pub(crate) fn keeper(&self) -> i32 {
         self.keeper
     }
 
@@ -212,7 +205,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::ask`].
-    pub fn ask_with(
+    pub(crate) fn ask_with(
         &self,
         request: &Request,
         fd: Option<BorrowedFd<'_>>,
@@ -226,7 +219,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::ask`].
-    pub fn send(&self, request: &Request, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    pub(crate) fn send(&self, request: &Request, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let sent = self.channel.send(request, fd);
         sent.map_err(|e| match e.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
@@ -240,7 +233,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::ask`].
-    pub fn answer(&self, deadline: Instant) -> io::Result<(Reply, Option<OwnedFd>)> {
+    pub(crate) fn answer(&self, deadline: Instant) -> io::Result<(Reply, Option<OwnedFd>)> {
         self.channel.wait(deadline).map_err(|e| self.named(e))
     }
 
@@ -280,7 +273,7 @@ impl Client {
 
     /// Kills the keeper, and with it the cell, and waits until it has died: until then its socket
     /// takes connections as if it lived.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         // If it can't be opened it has died.
         if let Ok(process) = daemon::open_process(self.keeper, KEEPER) {
             daemon::kill(&process);
@@ -292,7 +285,7 @@ impl Client {
 ///
 /// # Errors
 /// As [`lock`].
-pub fn lock_keeper(vserver: &str, deadline: Instant) -> io::Result<Lock> {
+pub(crate) fn lock_keeper(vserver: &str, deadline: Instant) -> io::Result<Lock> {
     let path = protocol::directory(vserver).join("keeper.lock");
     daemon::lock(&path, &format!("keeper of {vserver}"), deadline)
 }

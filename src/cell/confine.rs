@@ -24,7 +24,11 @@ const OOM_SCORE: &CStr = c"0";
 ///
 /// # Errors
 /// `InvalidInput` if there is no such name; `NotFound` if the program is not installed.
-pub fn restricted(argv: &[String], rights: CapabilitySet, calls: &[Call]) -> io::Result<Command> {
+pub(crate) fn restricted(
+    argv: &[String],
+    rights: CapabilitySet,
+    calls: &[Call],
+) -> io::Result<Command> {
     prepared(argv, rights, Filter::new(calls)?, None)
 }
 
@@ -32,7 +36,7 @@ pub fn restricted(argv: &[String], rights: CapabilitySet, calls: &[Call]) -> io:
 ///
 /// # Errors
 /// As [`restricted`].
-pub fn prepared(
+pub(crate) fn prepared(
     argv: &[String],
     rights: CapabilitySet,
     filter: Filter,
@@ -67,7 +71,7 @@ pub fn prepared(
 ///
 /// # Errors
 /// Whatever the kernel refuses.
-pub fn confine(filter: &Filter, refusals_to: Option<&Sender>) -> io::Result<()> {
+pub(crate) fn confine(filter: &Filter, refusals_to: Option<&Sender>) -> io::Result<()> {
     let Some(sender) = refusals_to else {
         return filter.install();
     };

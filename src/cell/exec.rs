@@ -32,7 +32,7 @@ mod terminal;
 
 /// What a program in a cell may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rights {
+pub(crate) enum Rights {
     /// What servers may.
     Server,
     /// What this process may.
@@ -53,7 +53,7 @@ const ENDING: [Signal; 4] = [
 /// # Errors
 /// `NotFound` if there is no such cell; what came between the program and a file of the caller's; whatever the kernel
 /// refuses.
-pub fn exec(
+pub(crate) fn exec(
     vserver: &str,
     argv: &[String],
     rights: Rights,

@@ -24,9 +24,9 @@ mod refusals;
 mod rules;
 mod table;
 
-pub use call::Call;
-pub use handover::{Receiver, Sender, handover};
-pub use refusals::{Refusal, Refusals};
+pub(crate) use call::Call;
+pub(crate) use handover::{Sender, handover};
+pub(crate) use refusals::Refusals;
 
 /// What the refusing action is compiled as: seccompiler knows none that asks a listener. It is replaced in the
 /// finished program, where nothing else returns this.
@@ -37,7 +37,7 @@ const RETURN: u16 = 0x06;
 
 /// A filter for one program, ready to be put on.
 #[derive(Debug, Clone)]
-pub struct Filter {
+pub(crate) struct Filter {
     known: BpfProgram,
     told: BpfProgram,
     silent: BpfProgram,
@@ -48,7 +48,7 @@ impl Filter {
     ///
     /// # Errors
     /// `Unsupported` on an architecture that there is none for.
-    pub fn new(extra: &[Call]) -> io::Result<Self> {
+    pub(crate) fn new(extra: &[Call]) -> io::Result<Self> {
         let allowed = |entry: &Entry| extra.iter().any(|call| call.name() == entry.name());
         let known = table::entries()
             .filter(|entry| match entry.class {
@@ -86,7 +86,7 @@ impl Filter {
     ///
     /// # Errors
     /// Whatever the kernel refuses: `ENOSYS` or `EINVAL` if it knows no filters.
-    pub fn install(&self) -> io::Result<()> {
+    pub(crate) fn install(&self) -> io::Result<()> {
         put_on(&self.silent, 0)?;
         // Of two errors that of the program that was put on last is returned: what does not exist is not "refused".
         put_on(&self.known, 0).map(drop)
@@ -98,7 +98,7 @@ impl Filter {
     ///
     /// # Errors
     /// As [`Filter::install`].
-    pub fn install_told(&self) -> io::Result<Option<OwnedFd>> {
+    pub(crate) fn install_told(&self) -> io::Result<Option<OwnedFd>> {
         let listener = match put_on(&self.told, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER) {
             // SAFETY: with this flag the result is a new descriptor, which nobody else has.
             Ok(number) => Some(unsafe { OwnedFd::from_raw_fd(number) }),
@@ -117,7 +117,7 @@ impl Filter {
 ///
 /// # Errors
 /// What it lacks, in words.
-pub fn check_kernel() -> io::Result<()> {
+pub(crate) fn check_kernel() -> io::Result<()> {
     let action = libc::SECCOMP_RET_ERRNO;
     // SAFETY: the kernel reads the number that is pointed to, and changes nothing.
     let asked = unsafe {

@@ -44,7 +44,7 @@ const OOM_SCORE: &CStr = c"-500";
 const STRAY_PAUSE: Duration = Duration::from_millis(5);
 
 /// The whole life of a cell's PID 1; its result is its exit code.
-pub fn run(vserver: &str, channel: &Channel) -> i32 {
+pub(crate) fn run(vserver: &str, channel: &Channel) -> i32 {
     report_panics(channel);
     if let Err(e) = cgroup::set_oom_score(OOM_SCORE) {
         // It keeps the keeper's, which the keeper could not set either.
@@ -421,15 +421,15 @@ impl<'a> Init<'a> {
     }
 }
 
-pub mod host_tree;
-pub mod ipc;
-pub mod order;
-pub mod output;
+pub(crate) mod host_tree;
+pub(crate) mod ipc;
+pub(crate) mod order;
+pub(crate) mod output;
 pub mod owners;
-pub mod root;
-pub mod server;
-pub mod settle;
-pub mod state_directory;
-pub mod task;
+pub(crate) mod root;
+pub(crate) mod server;
+pub(crate) mod settle;
+pub(crate) mod state_directory;
+pub(crate) mod task;
 #[cfg(test)]
 mod tests;

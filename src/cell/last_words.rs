@@ -26,13 +26,13 @@ enum Weight {
 
 /// The line among the last ones that says most.
 #[derive(Debug, Default)]
-pub struct LastWords {
+pub(crate) struct LastWords {
     best: Option<(Weight, Instant, String)>,
 }
 
 impl LastWords {
     /// Takes note of a line.
-    pub fn hear(&mut self, line: &str, now: Instant) {
+    pub(crate) fn hear(&mut self, line: &str, now: Instant) {
         let Some((weight, text)) = weigh(line) else {
             return;
         };
@@ -49,7 +49,7 @@ impl LastWords {
     }
 
     /// What was said, if anything was lately.
-    pub fn get(&self, now: Instant) -> Option<&str> {
+    pub(crate) fn get(&self, now: Instant) -> Option<&str> {
         let lately =
             |&&(_, since, _): &&(Weight, Instant, String)| now.duration_since(since) <= MEMORY;
         let (_, _, text) = self.best.as_ref().filter(lately)?;
@@ -58,7 +58,7 @@ impl LastWords {
 }
 
 /// Whether a line says that something is wrong.
-pub(super) fn tells_of_trouble(line: &str) -> bool {
+pub(crate) fn tells_of_trouble(line: &str) -> bool {
     weigh(line).is_some_and(|(weight, _)| weight >= Weight::Wrong)
 }
 
@@ -73,15 +73,15 @@ fn weigh(line: &str) -> Option<(Weight, &str)> {
 /// A line of NFS-Ganesha's log: `TIME : epoch N : HOST : PROGRAM-PID[THREAD] FUNCTION :COMPONENT :LEVEL
 /// :TEXT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ganesha<'a> {
+pub(crate) struct Ganesha<'a> {
     function: &'a str,
-    pub component: &'a str,
+    pub(crate) component: &'a str,
     level: &'a str,
-    pub text: &'a str,
+    pub(crate) text: &'a str,
 }
 
 impl<'a> Ganesha<'a> {
-    pub fn parse(line: &'a str) -> Option<Self> {
+    pub(crate) fn parse(line: &'a str) -> Option<Self> {
         let (_, rest) = line.split_once(" : epoch ")?;
         let (place, rest) = rest
             .split_once(" :")?
@@ -114,7 +114,7 @@ impl<'a> Ganesha<'a> {
     }
 
     /// Whether it says what is wrong. A value that is passed over is only warned of.
-    pub fn is_complaint(self) -> bool {
+    pub(crate) fn is_complaint(self) -> bool {
         let level = match self.level {
             "FATAL" | "CRIT" | "MAJ" => !self.text.is_empty(),
             "WARN" => self.text.starts_with("Config File ("),
@@ -146,7 +146,7 @@ impl<'a> Ganesha<'a> {
 }
 
 /// Whether a line without a level says anything.
-pub(super) fn is_reason(line: &str) -> bool {
+pub(crate) fn is_reason(line: &str) -> bool {
     weigh_plain(line).is_some()
 }
 

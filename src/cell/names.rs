@@ -37,16 +37,16 @@ struct Place {
 
 /// What is to be shown: a directory of files, or a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// Where it is, in the node as in the cell.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// What is there now.
-    pub identity: Identity,
+    pub(crate) identity: Identity,
 }
 
 /// Which file it is that is in a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
+pub(crate) struct Identity {
     device: u64,
     /// May be that of a file which has just been removed.
     inode: u64,
@@ -134,12 +134,12 @@ fn answer(path: &Path, fits: impl Fn(&Metadata) -> bool) -> Option<Answer> {
 }
 
 /// All that a cell is to be shown now.
-pub fn answers() -> Vec<Answer> {
+pub(crate) fn answers() -> Vec<Answer> {
     PLACES.iter().flat_map(Place::answers).collect()
 }
 
 /// The directories in which sockets come and go; not all are there.
-pub fn directories() -> impl Iterator<Item = &'static Path> {
+pub(crate) fn directories() -> impl Iterator<Item = &'static Path> {
     PLACES.iter().filter_map(Place::sockets)
 }
 
@@ -148,7 +148,7 @@ impl Answer {
     ///
     /// # Errors
     /// Whatever the kernel refuses, with the path.
-    pub fn view(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn view(&self) -> io::Result<OwnedFd> {
         let view = || {
             let view = mount::clone_tree(CWD, &self.path)?;
             mount::set_read_only(&view)?;
@@ -173,7 +173,7 @@ fn has_files(path: &Path) -> Option<bool> {
 ///
 /// # Errors
 /// The step that failed. Files are not shown where they can't be shown as nobody's.
-pub fn show(view: &OwnedFd, path: &Path, nobodies: Option<&OwnedFd>) -> io::Result<()> {
+pub(crate) fn show(view: &OwnedFd, path: &Path, nobodies: Option<&OwnedFd>) -> io::Result<()> {
     let files = has_files(path);
     let files = files.ok_or_else(|| io::Error::other("no name service is known to be there"))?;
     if files {

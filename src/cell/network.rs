@@ -16,7 +16,7 @@ use crate::sys::nft::CellFilter;
 use crate::types::Family;
 
 /// The cell's end of the veth.
-pub const INSIDE: &str = "eth0";
+pub(crate) const INSIDE: &str = "eth0";
 
 /// The table that routes are in when none is named: `RT_TABLE_MAIN`.
 const MAIN: u32 = 254;
@@ -34,13 +34,13 @@ pub fn outside(vserver: &str) -> String {
 }
 
 /// Whether an interface of the node is its end of a cell's veth, and not somebody else's of such a name.
-pub fn is_own(link: &Link) -> bool {
+pub(crate) fn is_own(link: &Link) -> bool {
     is_cell_link(&link.name, link.mac)
 }
 
 /// The MTU of the cells' veths, in bytes, on a node with these interfaces: that of the port that carries
 /// most in one packet. By a way that carries less, the node says so, as any router does.
-pub fn mtu(links: &[Link]) -> u32 {
+pub(crate) fn mtu(links: &[Link]) -> u32 {
     let ports = links
         .iter()
         .filter(|l| l.up && !l.loopback && l.mac.is_some() && !is_own(l));
@@ -54,7 +54,7 @@ pub fn mtu(links: &[Link]) -> u32 {
 ///
 /// # Errors
 /// The step that failed.
-pub fn connect(vserver: &str, namespace: &OwnedFd) -> io::Result<CellFilter> {
+pub(crate) fn connect(vserver: &str, namespace: &OwnedFd) -> io::Result<CellFilter> {
     let name = outside(vserver);
     let mut host = Socket::new()?;
     // That of a cell which died a moment ago may not have been cleared away yet.
@@ -131,7 +131,7 @@ fn bars(vserver: &str) -> impl Iterator<Item = Rule> {
 
 /// The cell's only way out, by its interface numbered `link`. The gateway is nobody: without ARP its
 /// address need not be resolved.
-pub fn default_route(link: u32, ipv6: bool) -> Route {
+pub(crate) fn default_route(link: u32, ipv6: bool) -> Route {
     let (any, gateway) = match ipv6 {
         false => (
             IpAddr::from(Ipv4Addr::UNSPECIFIED),
@@ -161,7 +161,7 @@ pub fn default_route(link: u32, ipv6: bool) -> Route {
 ///
 /// # Errors
 /// If the kernel can't be asked.
-pub fn is_connected(host: &mut Socket, vserver: &str) -> io::Result<bool> {
+pub(crate) fn is_connected(host: &mut Socket, vserver: &str) -> io::Result<bool> {
     Ok(host
         .link(&outside(vserver))?
         .is_some_and(|link| is_own(&link)))
@@ -171,7 +171,7 @@ pub fn is_connected(host: &mut Socket, vserver: &str) -> io::Result<bool> {
 ///
 /// # Errors
 /// If the kernel refuses, or the interface is somebody else's; not if there is none.
-pub fn disconnect(vserver: &str) -> io::Result<()> {
+pub(crate) fn disconnect(vserver: &str) -> io::Result<()> {
     let mut host = Socket::new()?;
     remove(&mut host, &outside(vserver))?;
     for rule in bars(vserver) {
@@ -199,7 +199,7 @@ fn remove(host: &mut Socket, name: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// If the kernel refuses.
-pub fn forget_paths(namespace: impl AsFd) -> io::Result<()> {
+pub(crate) fn forget_paths(namespace: impl AsFd) -> io::Result<()> {
     let mut cell = Socket::in_netns(&namespace)?;
     let Some(link) = cell.link(INSIDE)? else {
         return Ok(());
@@ -212,7 +212,7 @@ pub fn forget_paths(namespace: impl AsFd) -> io::Result<()> {
 }
 
 /// Whether this kernel has IPv6: not with `ipv6.disable=1`.
-pub fn has_ipv6() -> bool {
+pub(crate) fn has_ipv6() -> bool {
     fs::exists("/proc/sys/net/ipv6/conf").unwrap_or(false)
 }
 
@@ -221,7 +221,7 @@ pub fn has_ipv6() -> bool {
 ///
 /// # Errors
 /// The setting that the kernel refused.
-pub fn harden() -> io::Result<()> {
+pub(crate) fn harden() -> io::Result<()> {
     for scope in ["all", "default"] {
         for (name, value) in [
             ("ipv4/conf/{}/accept_redirects", "0"),
@@ -247,7 +247,7 @@ pub fn harden() -> io::Result<()> {
 ///
 /// # Errors
 /// If the kernel refuses.
-pub fn set(name: &str, value: &str) -> io::Result<()> {
+pub(crate) fn set(name: &str, value: &str) -> io::Result<()> {
     let path = format!("/proc/sys/net/{name}");
     match fs::write(&path, value) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -13,11 +13,11 @@ use crate::sys::mounted::Namespace;
 
 /// A cell, by its mount namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cell {
+pub(crate) struct Cell {
     /// Whose it is. Unknown where its PID 1 has ended and was of a version that left no name behind.
-    pub vserver: Option<String>,
+    pub(crate) vserver: Option<String>,
     /// Whether its PID 1 has ended: whoever is in it came from outside.
-    pub ended: bool,
+    pub(crate) ended: bool,
 }
 
 /// A name is a few bytes; a longer file is not one of berth's.
@@ -33,7 +33,7 @@ fn name_file() -> PathBuf {
 ///
 /// # Errors
 /// If it can't be written.
-pub fn leave_name(vserver: &str) -> io::Result<()> {
+pub(crate) fn leave_name(vserver: &str) -> io::Result<()> {
     let path = name_file();
     fs::create_dir_all(RUNTIME_IN_CELL)
         .and_then(|()| fs::write(&path, vserver))
@@ -41,7 +41,7 @@ pub fn leave_name(vserver: &str) -> io::Result<()> {
 }
 
 /// Whose cell a mount namespace is that is one.
-pub fn cell_of(namespace: &Namespace) -> Cell {
+pub(crate) fn cell_of(namespace: &Namespace) -> Cell {
     // PID 1 has the arguments of the keeper that it was forked by.
     let mut processes = namespace.processes.iter();
     if let Some(vserver) = processes.find_map(|process| vserver_by(*process)) {
@@ -77,12 +77,12 @@ fn name_in(path: &Path) -> Option<String> {
 }
 
 /// The virtual server whose cell a mount namespace is that is one, if it is known.
-pub fn vserver_of(namespace: &Namespace) -> Option<String> {
+pub(crate) fn vserver_of(namespace: &Namespace) -> Option<String> {
     cell_of(namespace).vserver
 }
 
 /// The virtual server that a process works for: a keeper, a cell's PID 1, or a child of one of them.
-pub fn vserver_by(process: i32) -> Option<String> {
+pub(crate) fn vserver_by(process: i32) -> Option<String> {
     // The arguments lie in the process's memory, which can't be read of one that is stuck in a certain way;
     // the name can.
     let name = fs::read_to_string(format!("/proc/{process}/comm")).ok()?;

@@ -72,7 +72,7 @@ pub fn ask_at(protocol: Protocol, address: SocketAddr, deadline: Instant) -> io:
 
 /// A connection to a server that is asked for one thing after the other: each new one costs Samba a process.
 #[derive(Debug)]
-pub struct Inquiry {
+pub(crate) struct Inquiry {
     stream: TcpStream,
     progress: Progress,
 }
@@ -91,7 +91,11 @@ impl Inquiry {
     ///
     /// # Errors
     /// As [`ask_at`].
-    pub fn begin(protocol: Protocol, address: SocketAddr, deadline: Instant) -> io::Result<Self> {
+    pub(crate) fn begin(
+        protocol: Protocol,
+        address: SocketAddr,
+        deadline: Instant,
+    ) -> io::Result<Self> {
         // An export may be for clients with root's rights only, from within the cell too.
         let stream = match protocol {
             Protocol::Nfs => connected(
@@ -118,7 +122,7 @@ impl Inquiry {
     /// # Errors
     /// `NotFound` if the server says that it does not serve it. Any other one says nothing of that, and the server
     /// is to be asked anew: `ResourceBusy` if it is too busy, else as [`ask`].
-    pub fn find(&mut self, what: &str, deadline: Instant) -> io::Result<()> {
+    pub(crate) fn find(&mut self, what: &str, deadline: Instant) -> io::Result<()> {
         let peer = &mut Peer {
             stream: &self.stream,
             deadline,

@@ -14,10 +14,10 @@ use crate::plan::repair::{FsKind, Policy};
 use crate::runtime::paths::RUNTIME;
 use crate::sys::mount::WrittenOptions;
 
-pub use super::state::{Cause, Condition};
+pub(crate) use super::state::{Cause, Condition};
 
 /// The name of every keeper's process.
-pub const KEEPER: &str = "berth-keeper";
+pub(crate) const KEEPER: &str = "berth-keeper";
 
 /// The directory of `vserver`'s keeper.
 pub fn directory(vserver: &str) -> PathBuf {
@@ -33,26 +33,26 @@ pub fn socket(vserver: &str) -> PathBuf {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
     /// A path, `UUID=` or `LABEL=`.
-    pub device: String,
+    pub(crate) device: String,
     /// Where it is attached in the cell.
-    pub directory: PathBuf,
+    pub(crate) directory: PathBuf,
     /// Its type; `None`: whatever the superblock says.
-    pub fstype: Option<FsKind>,
+    pub(crate) fstype: Option<FsKind>,
     /// Mount options; whoever reads them checks them.
-    pub options: WrittenOptions,
+    pub(crate) options: WrittenOptions,
     /// How far it may be repaired without a person.
-    pub repair: Policy,
+    pub(crate) repair: Policy,
     /// How it is exported.
-    pub export: Exported,
+    pub(crate) export: Exported,
 }
 
 /// How a file system is exported.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exported {
     /// Over NFS.
-    pub nfs: Option<NfsExport>,
+    pub(crate) nfs: Option<NfsExport>,
     /// Over SMB.
-    pub smb: Option<SmbShare>,
+    pub(crate) smb: Option<SmbShare>,
 }
 
 /// What an agent asks of the keeper.
@@ -184,7 +184,7 @@ pub enum Reply {
 
 impl Reply {
     /// A refusal.
-    pub fn refused(cause: Cause, message: impl Into<String>) -> Self {
+    pub(crate) fn refused(cause: Cause, message: impl Into<String>) -> Self {
         Self::Refused {
             cause,
             message: message.into(),

@@ -13,15 +13,15 @@ use super::probe::Protocol;
 
 /// Something that a server is to serve and does not, as far as is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refused {
+pub(crate) struct Refused {
     /// Where the file system is attached that it is about.
-    pub directory: String,
+    pub(crate) directory: String,
     /// The server's protocol.
-    pub protocol: Protocol,
+    pub(crate) protocol: Protocol,
     /// Whether the server said so. Else it did not answer, and nothing is known.
-    pub definite: bool,
+    pub(crate) definite: bool,
     /// What was seen, and what the server said.
-    pub why: String,
+    pub(crate) why: String,
 }
 
 /// How many lines are kept: of a configuration that is wrong in many places the first ones say enough.
@@ -29,7 +29,7 @@ const KEPT: usize = 64;
 
 /// What a server has complained of since it last began to read its configuration.
 #[derive(Debug, Default)]
-pub struct Complaints {
+pub(crate) struct Complaints {
     lines: Vec<Complaint>,
 }
 
@@ -42,7 +42,7 @@ struct Complaint {
 
 impl Complaints {
     /// Takes note of a line, if it is a complaint.
-    pub fn hear(&mut self, line: &str) {
+    pub(crate) fn hear(&mut self, line: &str) {
         if self.lines.len() >= KEPT {
             return;
         }
@@ -63,7 +63,7 @@ impl Complaints {
 
     /// What was said of `name`, a directory or a share, whose settings are in these lines of the server's
     /// configuration; else what was said of the configuration as a whole.
-    pub fn about(&self, name: &str, block: Option<RangeInclusive<usize>>) -> Option<&str> {
+    pub(crate) fn about(&self, name: &str, block: Option<RangeInclusive<usize>>) -> Option<&str> {
         let names = |c: &&Complaint| mentions(&c.text, name);
         let points = |c: &&Complaint| {
             block
@@ -79,7 +79,7 @@ impl Complaints {
     }
 
     /// What was said of the configuration first, with its place if there is one.
-    pub fn of_configuration(&self) -> Option<&str> {
+    pub(crate) fn of_configuration(&self) -> Option<&str> {
         let placed = self.lines.iter().find(|c| line_number(&c.text).is_some());
         let found = placed.or_else(|| self.lines.iter().find(|c| c.config));
         found.map(|complaint| complaint.text.as_str())
@@ -108,7 +108,7 @@ fn line_number(text: &str) -> Option<usize> {
 /// What a line says of a configuration that NFS-Ganesha was told to read again: that it has, or that it could
 /// not (`reread_config` in src/support/exports.c and src/MainNFSD/nfs_init.c). The first may be followed by
 /// complaints of single exports.
-pub fn reread(line: &str) -> Option<bool> {
+pub(crate) fn reread(line: &str) -> Option<bool> {
     let text = Ganesha::parse(line)?.text;
     if text.starts_with("Reread exports complete") {
         return Some(true);

@@ -43,11 +43,13 @@ mod smb;
 mod value;
 mod version;
 
-pub use limits::Limits;
-pub use nfs::{config as nfs_config, export_id, lines_about as nfs_lines_about};
-pub use own::Own;
-pub use value::{Access, Client, Ports, ShareName, Squash, User};
-pub use version::Version;
+pub(crate) use limits::Limits;
+pub(crate) use nfs::config as nfs_config;
+pub(crate) use nfs::lines_about as nfs_lines_about;
+pub(crate) use own::Own;
+pub(crate) use value::{Access, Ports, Squash, User};
+pub use value::{Client, ShareName};
+pub(crate) use version::Version;
 
 /// Where the generated configuration lies in the cell.
 const CONFIG: &str = RUNTIME_IN_CELL;
@@ -115,7 +117,7 @@ pub struct XfsIdentity {
 
 impl Export {
     /// All that servers of these protocols are to serve of it: the protocol, and what to ask for by it.
-    pub fn served(&self, spec: &ServerSpec) -> Vec<(Protocol, &str)> {
+    pub(crate) fn served(&self, spec: &ServerSpec) -> Vec<(Protocol, &str)> {
         let nfs = self.nfs.as_ref().filter(|_| spec.nfs);
         let smb = self.smb.as_ref().filter(|_| spec.smb);
         let nfs = nfs.map(|_| (Protocol::Nfs, self.directory.as_str()));
@@ -125,7 +127,7 @@ impl Export {
 }
 
 /// The [`Launch::name`] of the server of a protocol.
-pub const fn server_of(protocol: Protocol) -> &'static str {
+pub(crate) const fn server_of(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Nfs => nfs::NAME,
         Protocol::Smb => smb::NAME,
@@ -238,7 +240,7 @@ pub struct Launch {
     /// All the capabilities it gets.
     pub capabilities: CapabilitySet,
     /// System calls that it may make beyond what every server may.
-    pub calls: Vec<Call>,
+    pub(crate) calls: Vec<Call>,
     /// How to see that it serves.
     pub ready: Ready,
     /// The signal that asks it to end.
@@ -362,7 +364,7 @@ pub fn launches(spec: &ServerSpec) -> Vec<Launch> {
 
 /// What running servers must be told when they did not take what they were told last, and nobody knows which of the
 /// exports `old` they still have: they are to have `new` ones.
-pub fn changes_anew(spec: &ServerSpec, old: &[Export], new: &[Export]) -> Vec<Change> {
+pub(crate) fn changes_anew(spec: &ServerSpec, old: &[Export], new: &[Export]) -> Vec<Change> {
     let mut changes = vec![];
     if spec.nfs {
         changes.push(nfs::change());

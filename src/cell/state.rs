@@ -11,10 +11,11 @@ use super::cgroup::Limits;
 mod servers;
 mod volume;
 
-pub use servers::{
+pub(crate) use servers::{
     ExportState, HomeState, ServerPhase, ServerState, ServersPhase, ServersState, Unserved,
 };
-pub use volume::{Defect, Examined, RepairProgress, VolumePhase, VolumeState};
+pub(crate) use volume::RepairProgress;
+pub use volume::{Defect, Examined, VolumePhase, VolumeState};
 
 /// How a member is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,9 +52,9 @@ pub enum Cause {
 pub struct Fault {
     /// Whose fault that is; `None`: a later version's word.
     #[serde(default, deserialize_with = "known")]
-    pub cause: Option<Cause>,
+    pub(crate) cause: Option<Cause>,
     /// Why, in one line.
-    pub why: String,
+    pub(crate) why: String,
 }
 
 impl From<(Cause, String)> for Fault {
@@ -69,34 +70,34 @@ impl From<(Cause, String)> for Fault {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CellState {
     /// The virtual server.
-    pub vserver: String,
+    pub(crate) vserver: String,
     /// Where the cell stands.
     #[serde(default)]
-    pub phase: CellPhase,
+    pub(crate) phase: CellPhase,
     /// The cell's PID 1, as the host numbers it; `None` if there is none.
     #[serde(default)]
-    pub init: Option<i32>,
+    pub(crate) init: Option<i32>,
     /// All resources, with the words that their monitors have for them.
     #[serde(default)]
-    pub members: Vec<MemberState>,
+    pub(crate) members: Vec<MemberState>,
     /// The file systems, by their resources.
     #[serde(default)]
     pub volumes: Vec<VolumeState>,
     /// The servers, if there are any.
     #[serde(default)]
-    pub servers: Option<ServersState>,
+    pub(crate) servers: Option<ServersState>,
     /// What the cell is kept within, if it has or had servers to say so.
     #[serde(default)]
     pub limits: Option<LimitsState>,
     /// How many entries of these lists are left out because a message has no room for them.
     #[serde(default)]
-    pub left_out: usize,
+    pub(crate) left_out: usize,
 }
 
 /// Where a cell stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum CellPhase {
+pub(crate) enum CellPhase {
     /// There is none (yet).
     Absent,
     /// It is being built.
@@ -113,12 +114,12 @@ pub enum CellPhase {
 
 /// A resource that the keeper takes care of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemberState {
+pub(crate) struct MemberState {
     /// Its id.
-    pub resource: String,
+    pub(crate) resource: String,
     /// How it is; `None`: a later version's word.
     #[serde(default, deserialize_with = "known")]
-    pub condition: Option<Condition>,
+    pub(crate) condition: Option<Condition>,
 }
 
 /// What a cell is kept within.
@@ -126,10 +127,10 @@ pub struct MemberState {
 pub struct LimitsState {
     /// What is wanted; `None`: a later version's word.
     #[serde(default, deserialize_with = "known")]
-    pub wanted: Option<Limits>,
+    pub(crate) wanted: Option<Limits>,
     /// Whether it is still being put in force.
     #[serde(default)]
-    pub pending: bool,
+    pub(crate) pending: bool,
     /// Why it is not, or not all of it, in force.
     #[serde(default)]
     pub missing: Option<String>,
@@ -156,7 +157,7 @@ impl CellState {
     /// Leaves out what its lists have too much of for a text of this many bytes, and counts that: of the members and of
     /// the file systems first come first, then of the servers. What is not in a list is short.
     #[must_use]
-    pub fn within(mut self, limit: usize) -> Self {
+    pub(crate) fn within(mut self, limit: usize) -> Self {
         let mut room = Room(limit);
         let mut left_out = room.fill(&mut self.members) + room.fill(&mut self.volumes);
         if let Some(servers) = &mut self.servers {

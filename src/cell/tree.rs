@@ -9,17 +9,17 @@ use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
 /// Links to /usr on merged systems, directories of their own on others.
-pub const MERGED: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+pub(crate) const MERGED: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 
 /// A path below the root, without what leads upwards.
-pub fn relative(path: &Path) -> PathBuf {
+pub(crate) fn relative(path: &Path) -> PathBuf {
     path.components()
         .filter(|c| matches!(c, Component::Normal(_)))
         .collect()
 }
 
 /// Changes the root to `top` and drops the old one (`pivot_root(".", ".")`, see pivot_root(2)).
-pub fn enter(top: &OwnedFd) -> io::Result<()> {
+pub(crate) fn enter(top: &OwnedFd) -> io::Result<()> {
     rustix::process::fchdir(top)?;
     rustix::process::pivot_root(".", ".")?;
     unmount(".", UnmountFlags::DETACH)?;
@@ -28,7 +28,7 @@ pub fn enter(top: &OwnedFd) -> io::Result<()> {
 }
 
 /// Makes `path` and what is missing above it, below `top`.
-pub fn make_directory(top: &OwnedFd, path: &Path) -> io::Result<()> {
+pub(crate) fn make_directory(top: &OwnedFd, path: &Path) -> io::Result<()> {
     let mut so_far = PathBuf::new();
     for part in path.components() {
         so_far.push(part);

@@ -41,7 +41,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 
 /// What is compared.
 #[derive(Args)]
-pub struct Target {
+pub(crate) struct Target {
     #[command(flatten)]
     source: Source,
     /// Use a CIB in a file instead of the running cluster's
@@ -51,7 +51,7 @@ pub struct Target {
 
 /// How to apply.
 #[derive(Args)]
-pub struct Options {
+pub(crate) struct Options {
     #[command(flatten)]
     target: Target,
     /// Only print what would change
@@ -150,7 +150,7 @@ fn known(cib: &Element) -> Known {
 }
 
 /// Prints what [`apply`] would change.
-pub fn diff(target: &Target) -> Result<ExitCode, Failure> {
+pub(crate) fn diff(target: &Target) -> Result<ExitCode, Failure> {
     let (config, cib) = target.open()?;
     let attempt = attempt(&config, cib.read(soon())?)?;
     let nodes = Comparison::of(&config, &attempt.before);
@@ -174,7 +174,7 @@ pub fn diff(target: &Target) -> Result<ExitCode, Failure> {
 }
 
 /// Makes the cluster as the file says.
-pub fn apply(options: &Options) -> Result<ExitCode, Failure> {
+pub(crate) fn apply(options: &Options) -> Result<ExitCode, Failure> {
     if options.dry_run {
         return diff(&options.target);
     }

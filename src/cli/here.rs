@@ -26,7 +26,7 @@ use crate::types::Family;
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
 
 /// What is wrong with the file on this node. What this node does not have is another one's.
-pub fn problems(config: &Config, deadline: Instant) -> Vec<Problem> {
+pub(crate) fn problems(config: &Config, deadline: Instant) -> Vec<Problem> {
     let mut problems = one_device(config, deadline);
     if is_node(config) {
         problems.extend(own_addresses(config, &addresses()));
@@ -35,7 +35,7 @@ pub fn problems(config: &Config, deadline: Instant) -> Vec<Problem> {
 }
 
 /// What will not do what one may expect of it on this node, each as one line.
-pub fn warnings(config: &Config) -> Vec<String> {
+pub(crate) fn warnings(config: &Config) -> Vec<String> {
     if !is_node(config) {
         return Vec::new();
     }

@@ -9,7 +9,7 @@ use crate::config::keys::{self, Section};
 
 /// A page that can be printed.
 #[derive(Clone, Copy, ValueEnum)]
-pub enum Page {
+pub(crate) enum Page {
     /// The command
     #[value(name = "berth.8")]
     Command,
@@ -19,7 +19,7 @@ pub enum Page {
 }
 
 /// The text of a page, in roff.
-pub fn page(page: Page, command: clap::Command) -> io::Result<String> {
+pub(crate) fn page(page: Page, command: clap::Command) -> io::Result<String> {
     match page {
         Page::Command => self::command(command),
         Page::File => Ok(file()),

@@ -6,16 +6,16 @@ use crate::config::Config;
 use crate::config::problem::{listing, nearest};
 
 /// What differs, each as one line.
-pub struct Comparison {
+pub(crate) struct Comparison {
     /// Nodes that the cluster does not have: a rule for one of them is for nobody.
-    pub unknown: Vec<String>,
+    pub(crate) unknown: Vec<String>,
     /// Nodes that the file does not mention.
-    pub unmentioned: Vec<String>,
+    pub(crate) unmentioned: Vec<String>,
 }
 
 impl Comparison {
     /// Of a file and a `<cib>`.
-    pub fn of(config: &Config, cib: &Element) -> Self {
+    pub(crate) fn of(config: &Config, cib: &Element) -> Self {
         let live = properties::nodes(cib);
         let named: Vec<&str> = config.nodes.iter().map(|n| n.name.value.as_str()).collect();
         let mut comparison = Self {

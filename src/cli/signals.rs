@@ -13,7 +13,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
 /// While it lives, these signals are held back; what is held back when it ends has its effect then.
-pub struct Signals {
+pub(crate) struct Signals {
     fd: SignalFd,
     before: SigSet,
 }
@@ -23,7 +23,7 @@ impl Signals {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn hold() -> io::Result<Self> {
+    pub(crate) fn hold() -> io::Result<Self> {
         let mut set = SigSet::empty();
         let heard = ENDING.iter().filter(|signal| !is_ignored(**signal));
         heard.for_each(|signal| set.add(*signal));
@@ -37,7 +37,7 @@ impl Signals {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn wait(&self, patience: Duration) -> io::Result<Option<&'static str>> {
+    pub(crate) fn wait(&self, patience: Duration) -> io::Result<Option<&'static str>> {
         let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, Some(Instant::now() + patience))?;
         let Some(info) = self.fd.read_signal()? else {

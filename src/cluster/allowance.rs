@@ -56,12 +56,12 @@ impl Allowance {
     }
 
     /// Whether it allows nothing.
-    pub fn is_none(&self) -> bool {
+    pub(crate) fn is_none(&self) -> bool {
         matches!(self, Self::Nodes(nodes) if nodes.is_empty())
     }
 
     /// Whether it may allow this node.
-    pub fn may_be(&self, node: &str) -> bool {
+    pub(crate) fn may_be(&self, node: &str) -> bool {
         match self {
             Self::Nodes(nodes) => nodes.contains(node),
             Self::ByRule => true,

@@ -7,7 +7,7 @@ use super::element::Element;
 
 /// What a resource says: `agent`, parameters by name, `meta <name>`, `op <name> <interval>`, and
 /// `<parameter> on <node>` for what holds on one node only.
-pub type Facts = BTreeMap<String, String>;
+pub(crate) type Facts = BTreeMap<String, String>;
 
 /// The facts of a primitive; of its meta attributes those that `decided` chooses.
 pub fn facts(primitive: &Element, decided: impl Fn(&str) -> bool) -> Facts {
@@ -54,7 +54,7 @@ pub fn node_facts(primitive: &Element) -> Facts {
 }
 
 /// The node for which a set of parameters is, if it is for one and its rule says nothing else.
-pub fn node_of(set: &Element) -> Option<&str> {
+pub(crate) fn node_of(set: &Element) -> Option<&str> {
     let rule = set
         .child("rule")
         .filter(|_| set.name == "instance_attributes")?;
@@ -70,7 +70,10 @@ pub fn node_of(set: &Element) -> Option<&str> {
 }
 
 /// Name and value of each pair in the sets of that name, except sets that a rule makes conditional.
-pub fn pairs<'e>(element: &'e Element, set: &str) -> impl Iterator<Item = (&'e str, &'e str)> {
+pub(crate) fn pairs<'e>(
+    element: &'e Element,
+    set: &str,
+) -> impl Iterator<Item = (&'e str, &'e str)> {
     let sets = element
         .children
         .iter()
@@ -79,13 +82,13 @@ pub fn pairs<'e>(element: &'e Element, set: &str) -> impl Iterator<Item = (&'e s
 }
 
 /// Name and value of each pair in a set.
-pub fn pairs_in(set: &Element) -> impl Iterator<Item = (&str, &str)> {
+pub(crate) fn pairs_in(set: &Element) -> impl Iterator<Item = (&str, &str)> {
     let pairs = set.children.iter().filter(|c| c.name == "nvpair");
     pairs.filter_map(|pair| Some((pair.get("name")?, pair.get("value")?)))
 }
 
 /// What differs, each as a few words.
-pub fn differences(before: &Facts, after: &Facts) -> Vec<String> {
+pub(crate) fn differences(before: &Facts, after: &Facts) -> Vec<String> {
     let mut list = Vec::new();
     for (name, value) in after {
         match before.get(name) {

@@ -26,7 +26,7 @@ const PATCH_PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone, Default)]
 pub struct Cib {
     /// The file, absolute; `None` for the running cluster.
-    pub file: Option<PathBuf>,
+    pub(crate) file: Option<PathBuf>,
 }
 
 impl Cib {
@@ -42,7 +42,7 @@ impl Cib {
     ///
     /// # Errors
     /// Pacemaker does not answer, or what it answers is no CIB.
-    pub fn read(&self, deadline: Instant) -> io::Result<Element> {
+    pub(crate) fn read(&self, deadline: Instant) -> io::Result<Element> {
         let mut query = self.tool(CIBADMIN)?;
         query.arg("--query");
         self.answer(query, deadline)
@@ -77,7 +77,12 @@ impl Cib {
     ///
     /// # Errors
     /// A tool fails, or Pacemaker refuses the change for another reason than its age.
-    pub fn load(&self, before: &Element, after: &Element, deadline: Instant) -> io::Result<Loaded> {
+    pub(crate) fn load(
+        &self,
+        before: &Element,
+        after: &Element,
+        deadline: Instant,
+    ) -> io::Result<Loaded> {
         let Some(patch) = patch(before, after, deadline)? else {
             return Ok(Loaded::Done);
         };

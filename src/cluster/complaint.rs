@@ -21,13 +21,13 @@ const REPORT_LIMIT: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// Its id.
-    pub resource: String,
+    pub(crate) resource: String,
     /// This node's name in the cluster; without it a failure can't be reported.
-    pub node: Option<String>,
+    pub(crate) node: Option<String>,
 }
 
 /// Reports the failure of `member` to Pacemaker. Blocks.
-pub fn report(member: &Member, why: &str) {
+pub(crate) fn report(member: &Member, why: &str) {
     let Member {
         resource,
         node: Some(node),
@@ -46,7 +46,7 @@ pub fn report(member: &Member, why: &str) {
 }
 
 /// Has Pacemaker forget that `member` was degraded: it shows that until somebody does. Blocks.
-pub fn clean_up(member: &Member) {
+pub(crate) fn clean_up(member: &Member) {
     let Some(node) = &member.node else { return };
     let deadline = Instant::now() + REPORT_LIMIT;
     if let Err(e) = tool::clean_up(&member.resource, node, deadline) {
@@ -83,7 +83,7 @@ const PARTED: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// As of [`job::fork`].
-pub fn clean_up_later(member: Member) -> io::Result<Pid> {
+pub(crate) fn clean_up_later(member: Member) -> io::Result<Pid> {
     let (here, there) = Channel::pair()?;
     let work = || {
         let _ = nix::sys::prctl::set_pdeathsig(None);

@@ -13,7 +13,7 @@ pub struct Element {
     /// Its name.
     pub name: String,
     /// Attributes.
-    pub attributes: Vec<(String, String)>,
+    pub(crate) attributes: Vec<(String, String)>,
     /// Children.
     pub children: Vec<Element>,
 }

@@ -35,18 +35,18 @@ const WATCHDOG: Renamed = Renamed {
 
 /// What a configuration lacks for fencing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lack {
+pub(crate) struct Lack {
     /// What is missing, and what would be right.
-    pub text: String,
+    pub(crate) text: String,
     /// Whether there is nothing that could fence at all: where there is a device, it wants to be mended.
-    pub no_device: bool,
+    pub(crate) no_device: bool,
 }
 
 /// Says what the configuration lacks for fencing.
 ///
 /// # Errors
 /// What it lacks.
-pub fn check_configuration(cib: &Element) -> Result<(), Lack> {
+pub(crate) fn check_configuration(cib: &Element) -> Result<(), Lack> {
     let devices = devices(cib);
     let has_watchdog = watchdog(cib);
     let lack = |text: String| {
@@ -168,7 +168,7 @@ fn role(element: &Element) -> Option<&str> {
 ///
 /// # Errors
 /// The tool can't be run or does not end.
-pub fn reaches(node: &str, deadline: Instant) -> io::Result<bool> {
+pub(crate) fn reaches(node: &str, deadline: Instant) -> io::Result<bool> {
     let mut list = command(STONITH_ADMIN)?;
     list.args([
         "--list",

@@ -14,13 +14,13 @@ const DEGRADED: &str = "190";
 
 /// A recurring monitor of a resource on a node.
 #[derive(Debug, Clone, Copy)]
-pub struct Monitor<'a> {
+pub(crate) struct Monitor<'a> {
     /// The resource, without the number of a clone's instance.
-    pub resource: &'a str,
+    pub(crate) resource: &'a str,
     /// The node.
-    pub node: &'a str,
+    pub(crate) node: &'a str,
     /// Its interval.
-    pub interval: Duration,
+    pub(crate) interval: Duration,
 }
 
 impl Monitor<'_> {
@@ -30,7 +30,7 @@ impl Monitor<'_> {
     ///
     /// # Errors
     /// What the tool says; `TimedOut` at `deadline`.
-    pub fn has_result(&self, deadline: Instant) -> io::Result<bool> {
+    pub(crate) fn has_result(&self, deadline: Instant) -> io::Result<bool> {
         let what = "read the record of the monitor";
         let resource = query(&self.xpath()?, what, deadline)?;
         Ok(resource.is_some_and(|resource| self.is_result_in(&resource)))
@@ -66,7 +66,7 @@ impl Monitor<'_> {
 
 /// What finds, in a query, the resources on `node` that [`unmonitored`] is about; `None` if the node's name can't be
 /// asked for.
-pub(super) fn xpath_of_unmonitored(node: &str) -> Option<String> {
+pub(crate) fn xpath_of_unmonitored(node: &str) -> Option<String> {
     let quotable = !node.contains(['\'', '"', '&', '<']);
     quotable.then(|| {
         format!(
@@ -83,7 +83,7 @@ pub(super) fn xpath_of_unmonitored(node: &str) -> Option<String> {
 ///
 /// A node that has another controller than before writes what it has anew, and then the same is on record of a
 /// resource that is degraded and monitored. What makes the cluster look at it anew does no harm there.
-pub(super) fn unmonitored(found: &Element) -> BTreeSet<String> {
+pub(crate) fn unmonitored(found: &Element) -> BTreeSet<String> {
     let own = found.walk().filter(|e| e.name == "lrm_resource");
     // An instance of a clone goes by its resource's name.
     own.filter_map(|e| e.id().split(':').next())

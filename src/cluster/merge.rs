@@ -10,36 +10,36 @@ mod conflict;
 mod removal;
 mod tag;
 
-pub use conflict::Conflict;
-pub use removal::{resuming, stopping};
+pub(crate) use conflict::Conflict;
+pub(crate) use removal::{resuming, stopping};
 
 /// How the owner of resources and constraints is told from others.
 #[derive(Debug, Clone, Copy)]
 pub struct Ownership {
     /// The tag that refers to every resource of the owner.
-    pub tag: &'static str,
+    pub(crate) tag: &'static str,
     /// The provider of the owner's agents: a resource of another one is not the owner's, even if somebody
     /// has put it under the tag.
-    pub provider: &'static str,
+    pub(crate) provider: &'static str,
     /// The meta attribute, with the value `true`, that stood for the tag in earlier versions.
-    pub former_mark: &'static str,
+    pub(crate) former_mark: &'static str,
     /// The meta attribute that says, on a resource that was stopped in order to be removed, what its
     /// `target-role` was before.
-    pub stop_mark: &'static str,
+    pub(crate) stop_mark: &'static str,
     /// By agent, the parameters that no two resources may have the same values of.
-    pub identity: &'static [(&'static str, &'static [&'static str])],
+    pub(crate) identity: &'static [(&'static str, &'static [&'static str])],
     /// The prefix of the ids of the owner's constraints.
-    pub prefix: &'static str,
+    pub(crate) prefix: &'static str,
     /// Meta attributes that the owner decides on; others, such as `target-role`, are left alone.
-    pub meta: &'static [&'static str],
+    pub(crate) meta: &'static [&'static str],
     /// Agents of which the owner decides on the parameters for single nodes; what others have set for a
     /// node on a resource of another agent is left alone.
-    pub by_node: &'static [&'static str],
+    pub(crate) by_node: &'static [&'static str],
 }
 
 impl Ownership {
     /// Ids of the primitives in a `<cib>` that are the owner's.
-    pub fn owned(self, cib: &Element) -> BTreeSet<String> {
+    pub(crate) fn owned(self, cib: &Element) -> BTreeSet<String> {
         let configuration = cib.child("configuration");
         let tag = configuration.and_then(|c| tag::find(c, self));
         let tagged: BTreeSet<&str> = tag.into_iter().flat_map(tag::references).collect();
@@ -97,9 +97,9 @@ pub struct Merged {
     /// What differs from the one before.
     pub changes: Vec<Change>,
     /// Ids of the primitives that are added or changed.
-    pub touched: Vec<String>,
+    pub(crate) touched: Vec<String>,
     /// Ids of the primitives that are taken away.
-    pub removed: Vec<String>,
+    pub(crate) removed: Vec<String>,
 }
 
 /// Makes the resources and constraints of `wanted`, a `<configuration>`, part of `live`, a `<cib>`,

@@ -31,7 +31,7 @@ const STATE: &str = "num_updates";
 
 /// How an attempt to change the CIB ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Loaded {
+pub(crate) enum Loaded {
     /// It is changed.
     Done,
     /// Somebody changed it since it was read: nothing was done.
@@ -42,7 +42,7 @@ pub enum Loaded {
 
 /// The version of a CIB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Version {
+pub(crate) struct Version {
     admin_epoch: u64,
     epoch: u64,
     num_updates: u64,
@@ -50,7 +50,7 @@ pub struct Version {
 
 impl Version {
     /// That of a `<cib>`.
-    pub fn of(cib: &Element) -> Self {
+    pub(crate) fn of(cib: &Element) -> Self {
         let number = |name| cib.get(name).and_then(|n| n.parse().ok()).unwrap_or(0);
         Self {
             admin_epoch: number("admin_epoch"),
@@ -60,7 +60,7 @@ impl Version {
     }
 
     /// Of the configuration after one change.
-    pub fn next_epoch(self) -> u64 {
+    pub(crate) fn next_epoch(self) -> u64 {
         self.epoch + 1
     }
 
@@ -70,7 +70,7 @@ impl Version {
 }
 
 /// Where a patch is sent.
-pub trait Target {
+pub(crate) trait Target {
     /// The version that it has now.
     ///
     /// # Errors
@@ -86,14 +86,14 @@ pub trait Target {
 
 /// A patch, in the form of `cibadmin --patch`, and the version it was made for.
 #[derive(Debug)]
-pub struct Patch {
+pub(crate) struct Patch {
     made_for: Version,
     element: Element,
 }
 
 impl Patch {
     /// What crm_diff has found to be different from a CIB of this version.
-    pub fn new(made_for: Version, mut element: Element) -> Self {
+    pub(crate) fn new(made_for: Version, mut element: Element) -> Self {
         // It is a digest of the whole CIB, of which this is only a part.
         element.attributes.retain(|(name, _)| name != "digest");
         Self { made_for, element }
@@ -117,7 +117,7 @@ impl Patch {
     ///
     /// # Errors
     /// The CIB can't be reached, or Pacemaker refuses the patch for another reason than its age.
-    pub fn load(&self, target: &mut impl Target, patience: Duration) -> io::Result<Loaded> {
+    pub(crate) fn load(&self, target: &mut impl Target, patience: Duration) -> io::Result<Loaded> {
         let output = target.send(&self.for_any_state())?;
         match output.status.code() {
             Some(INVALID) => self.load_for_each_state(target, patience),

@@ -26,7 +26,7 @@ fn score(set: &Element) -> i64 {
 }
 
 /// The value of a cluster property that holds at all times, if it is set.
-pub fn property<'c>(cib: &'c Element, name: &str) -> Option<&'c str> {
+pub(crate) fn property<'c>(cib: &'c Element, name: &str) -> Option<&'c str> {
     let sets = sets(cib)
         .into_iter()
         .filter(|set| set.child("rule").is_none());
@@ -36,7 +36,7 @@ pub fn property<'c>(cib: &'c Element, name: &str) -> Option<&'c str> {
 
 /// The values that a cluster property has at times, each with the id of the set that a rule makes
 /// conditional.
-pub fn by_rule<'c>(cib: &'c Element, name: &str) -> Vec<(&'c str, &'c str)> {
+pub(crate) fn by_rule<'c>(cib: &'c Element, name: &str) -> Vec<(&'c str, &'c str)> {
     let sets = sets(cib)
         .into_iter()
         .filter(|set| set.child("rule").is_some());
@@ -46,12 +46,12 @@ pub fn by_rule<'c>(cib: &'c Element, name: &str) -> Vec<(&'c str, &'c str)> {
 }
 
 /// Whether a word means true, as Pacemaker reads it.
-pub fn is_true(value: &str) -> bool {
+pub(crate) fn is_true(value: &str) -> bool {
     ["true", "on", "yes", "y", "1"].contains(&value.to_lowercase().as_str())
 }
 
 /// Whether resources run only where a constraint allows it.
-pub fn is_opt_in(cib: &Element) -> bool {
+pub(crate) fn is_opt_in(cib: &Element) -> bool {
     property(cib, "symmetric-cluster").is_some_and(|value| !is_true(value))
 }
 
@@ -61,7 +61,7 @@ fn listed(cib: &Element) -> impl Iterator<Item = &Element> {
 }
 
 /// Names of the full members of the cluster.
-pub fn members(cib: &Element) -> Vec<String> {
+pub(crate) fn members(cib: &Element) -> Vec<String> {
     let members = listed(cib).filter(|n| n.get("type").is_none_or(|t| t == "member"));
     members
         .filter_map(|n| n.get("uname").map(str::to_owned))
@@ -69,7 +69,7 @@ pub fn members(cib: &Element) -> Vec<String> {
 }
 
 /// Names of all nodes that resources can be on: the members, remote nodes, and guests.
-pub fn nodes(cib: &Element) -> Vec<String> {
+pub(crate) fn nodes(cib: &Element) -> Vec<String> {
     let mut names: Vec<String> = listed(cib)
         .filter_map(|n| n.get("uname").map(str::to_owned))
         .collect();

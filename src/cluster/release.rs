@@ -34,16 +34,16 @@ impl Numbers {
 
 /// The features that all nodes of a cluster have: the number of the oldest one's Pacemaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FeatureSet(Numbers);
+pub(crate) struct FeatureSet(Numbers);
 
 impl FeatureSet {
     /// Pacemaker 2.1.3: [`OLDEST`].
     const OLDEST: Self = Self(Numbers(3, 15, 0));
     /// Pacemaker 3.0.2, since which properties of fencing have new names.
-    pub const FENCING_NAMES: Self = Self(Numbers(3, 20, 5));
+    pub(crate) const FENCING_NAMES: Self = Self(Numbers(3, 20, 5));
 
     /// That of the cluster with this `<cib>`, if it tells.
-    pub fn of(cib: &Element) -> Option<Self> {
+    pub(crate) fn of(cib: &Element) -> Option<Self> {
         cib.get("crm_feature_set")
             .and_then(Numbers::parse)
             .map(Self)
@@ -54,7 +54,7 @@ impl FeatureSet {
 ///
 /// # Errors
 /// What is too old, and what would do.
-pub fn check(cib: &Element) -> Result<(), String> {
+pub(crate) fn check(cib: &Element) -> Result<(), String> {
     if FeatureSet::of(cib).is_some_and(|set| set < FeatureSet::OLDEST) {
         let set = cib.get("crm_feature_set").unwrap_or_default();
         return Err(format!(
@@ -72,7 +72,7 @@ pub fn check(cib: &Element) -> Result<(), String> {
 }
 
 /// What of this node's Pacemaker does not suit berth, if there is one; asks no running cluster.
-pub fn complaint_about_this_node(deadline: Instant) -> Option<String> {
+pub(crate) fn complaint_about_this_node(deadline: Instant) -> Option<String> {
     // That it is not installed, or does not answer, is no complaint: the file may be checked anywhere.
     complaint(&installed(deadline).ok()??)
 }

@@ -10,7 +10,7 @@ use crate::sys::command::run;
 
 mod progress;
 
-pub use progress::{Progress, Waiting};
+pub(crate) use progress::Progress;
 
 const CRM_MON: &str = "crm_mon";
 const CRM_SIMULATE: &str = "crm_simulate";
@@ -23,33 +23,33 @@ const DEGRADED: [&str; 2] = ["190", "191"];
 
 /// One resource, or one instance of a clone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Instance {
+pub(crate) struct Instance {
     /// Its id, without the number of an instance.
-    pub id: String,
+    pub(crate) id: String,
     /// `Started`, `Stopped`, `Starting`, …
-    pub role: String,
+    pub(crate) role: String,
     /// The role that an administrator has set for it.
-    pub target_role: Option<String>,
+    pub(crate) target_role: Option<String>,
     /// Where it runs.
-    pub nodes: Vec<String>,
+    pub(crate) nodes: Vec<String>,
     /// Whether its last action failed.
-    pub failed: bool,
+    pub(crate) failed: bool,
     /// Whether the cluster gave up on it.
-    pub blocked: bool,
+    pub(crate) blocked: bool,
     /// Whether the cluster leaves it as it is, because of a maintenance or as it was told so.
-    pub unmanaged: bool,
+    pub(crate) unmanaged: bool,
     /// What is being done with it.
-    pub pending: Option<String>,
+    pub(crate) pending: Option<String>,
 }
 
 impl Instance {
     /// Whether it runs somewhere, or is not known not to.
-    pub fn is_active(&self) -> bool {
+    pub(crate) fn is_active(&self) -> bool {
         self.role != "Stopped" || !self.nodes.is_empty()
     }
 
     /// Whether it shall stay stopped.
-    pub fn is_kept_stopped(&self) -> bool {
+    pub(crate) fn is_kept_stopped(&self) -> bool {
         let target = self.target_role.as_deref();
         target.is_some_and(|role| role.eq_ignore_ascii_case("Stopped"))
     }
@@ -57,17 +57,17 @@ impl Instance {
 
 /// An action that failed, or that found a service degraded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// The resource, without the number of an instance.
-    pub id: String,
+    pub(crate) id: String,
     /// The node.
-    pub node: String,
+    pub(crate) node: String,
     /// `start`, `stop`, `monitor`, …
-    pub action: String,
+    pub(crate) action: String,
     /// Whether the service runs all the same.
-    pub degraded: bool,
+    pub(crate) degraded: bool,
     /// What the agent said of it, or how the action ended.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 impl Failure {
@@ -96,27 +96,27 @@ impl Failure {
 
 /// A node of the cluster itself, which runs Pacemaker: none that is merely reached from one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Member {
+pub(crate) struct Member {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Whether it is known to be down: fenced, or stopped in good order. A cluster that does not fence, or has
     /// no quorum, calls down whom it has lost sight of; of such a one nothing is known.
-    pub down: bool,
+    pub(crate) down: bool,
 }
 
 /// The state of a cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Status {
+pub(crate) struct Status {
     /// Its resources, without the instances of clones that have no node to run on.
-    pub instances: Vec<Instance>,
+    pub(crate) instances: Vec<Instance>,
     /// What has failed and was not forgotten.
-    pub failures: Vec<Failure>,
+    pub(crate) failures: Vec<Failure>,
     /// Its nodes.
-    pub members: Vec<Member>,
+    pub(crate) members: Vec<Member>,
     /// Nodes that are in maintenance.
-    pub maintained: Vec<String>,
+    pub(crate) maintained: Vec<String>,
     /// What holds up the whole cluster, in a few words each.
-    pub obstacles: Vec<String>,
+    pub(crate) obstacles: Vec<String>,
 }
 
 impl Status {
@@ -124,7 +124,7 @@ impl Status {
     ///
     /// # Errors
     /// The cluster does not run on this node, or its answer can't be read.
-    pub fn read(deadline: Instant) -> io::Result<Self> {
+    pub(crate) fn read(deadline: Instant) -> io::Result<Self> {
         const WHAT: &str = "read the state of the cluster";
         let mut crm_mon = command(CRM_MON)?;
         crm_mon.args(["--one-shot", "--inactive", "--output-as=xml"]);
@@ -134,7 +134,7 @@ impl Status {
     }
 
     /// What crm_mon's answer says.
-    pub fn from_answer(answer: &Element) -> Self {
+    pub(crate) fn from_answer(answer: &Element) -> Self {
         let nodes = answer.child("nodes").map_or(&[][..], |n| &n.children);
         let maintained = nodes.iter().filter(|node| is(node, "maintenance"));
         let failures = answer.child("failures").map_or(&[][..], |f| &f.children);
@@ -150,20 +150,20 @@ impl Status {
     }
 
     /// The failures of a resource that it has not recovered from, as far as is known.
-    pub fn failures_of(&self, id: &str) -> impl Iterator<Item = &Failure> {
+    pub(crate) fn failures_of(&self, id: &str) -> impl Iterator<Item = &Failure> {
         let own = self.failures.iter().filter(move |f| f.id == id);
         own.filter(|failure| !failure.degraded)
     }
 
     /// Why a running instance is degraded, if it is.
-    pub fn degraded(&self, instance: &Instance) -> Option<&str> {
+    pub(crate) fn degraded(&self, instance: &Instance) -> Option<&str> {
         let own = |f: &&Failure| f.id == instance.id && instance.nodes.contains(&f.node);
         let found = self.failures.iter().find(|f| f.degraded && own(f))?;
         Some(&found.reason)
     }
 
     /// What keeps the running ones of these resources from being stopped, if anything does.
-    pub fn why_unstoppable(&self, ids: &[String]) -> Option<String> {
+    pub(crate) fn why_unstoppable(&self, ids: &[String]) -> Option<String> {
         let active = self.instances.iter().filter(|i| i.is_active());
         let mut active = active.filter(|i| ids.contains(&i.id)).peekable();
         active.peek()?;
@@ -206,7 +206,7 @@ impl Status {
 ///
 /// # Errors
 /// As [`Status::read`].
-pub fn read(deadline: Instant) -> io::Result<Vec<Instance>> {
+pub(crate) fn read(deadline: Instant) -> io::Result<Vec<Instance>> {
     Status::read(deadline).map(|status| status.instances)
 }
 
@@ -317,7 +317,7 @@ fn without_nodes_that_rest(mut instances: Vec<Instance>, resting: usize) -> Vec<
 
 /// What the cluster would do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Prospect {
+pub(crate) enum Prospect {
     /// Nothing: it is settled.
     Nothing,
     /// Only forget failures, after which there may be more to do.
@@ -332,7 +332,7 @@ pub enum Prospect {
 ///
 /// # Errors
 /// The cluster does not run on this node, or its answer can't be read.
-pub fn prospect(ids: &[String], deadline: Instant) -> io::Result<Prospect> {
+pub(crate) fn prospect(ids: &[String], deadline: Instant) -> io::Result<Prospect> {
     const WHAT: &str = "ask what the cluster has to do";
     let mut simulate = command(CRM_SIMULATE)?;
     simulate.args(["--live-check", "--simulate", "--output-as=xml"]);

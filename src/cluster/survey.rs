@@ -25,7 +25,7 @@ pub struct Survey {
 ///
 /// # Errors
 /// What the tool says, or that it is not understood; `TimedOut` at `deadline`.
-pub fn read(node: &str, deadline: Instant) -> io::Result<Survey> {
+pub(crate) fn read(node: &str, deadline: Instant) -> io::Result<Survey> {
     let found = query(&xpath(node), WHAT, deadline)?;
     Ok(found.as_ref().map(survey).unwrap_or_default())
 }

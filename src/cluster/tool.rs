@@ -11,7 +11,6 @@ use crate::sys::command::{Output, run};
 use crate::sys::program;
 
 const CRM_RESOURCE: &str = "crm_resource";
-const CRM_NODE: &str = "crm_node";
 const CIBADMIN: &str = "cibadmin";
 /// cibadmin's exit code where nothing is found (CRM_EX_NOSUCH).
 const NO_SUCH: i32 = 105;
@@ -25,7 +24,7 @@ const NO_SUCH_ATTRIBUTE: [i32; 2] = [105, 78];
 ///
 /// # Errors
 /// As [`program::command`].
-pub(super) fn command(name: &str) -> io::Result<Command> {
+pub(crate) fn command(name: &str) -> io::Result<Command> {
     let mut command = program::command(name)?;
     command.process_group(0);
     Ok(command)
@@ -36,7 +35,7 @@ pub(super) fn command(name: &str) -> io::Result<Command> {
 ///
 /// # Errors
 /// What the tool says, or that it is not understood; `TimedOut` at `deadline`.
-pub(super) fn query(xpath: &str, what: &str, deadline: Instant) -> io::Result<Option<Element>> {
+pub(crate) fn query(xpath: &str, what: &str, deadline: Instant) -> io::Result<Option<Element>> {
     let mut tool = command(CIBADMIN)?;
     tool.args(["--query", "--local", "--xpath", xpath]);
     let output = run(tool, deadline)?;
@@ -52,7 +51,7 @@ pub(super) fn query(xpath: &str, what: &str, deadline: Instant) -> io::Result<Op
 ///
 /// # Errors
 /// What the tool says; `TimedOut` at `deadline`.
-pub fn fail_resource(resource: &str, node: &str, deadline: Instant) -> io::Result<()> {
+pub(crate) fn fail_resource(resource: &str, node: &str, deadline: Instant) -> io::Result<()> {
     let mut tool = command(CRM_RESOURCE)?;
     tool.args(["--fail", "-r", resource, "-N", node]);
     run(tool, deadline)?
@@ -60,53 +59,24 @@ pub fn fail_resource(resource: &str, node: &str, deadline: Instant) -> io::Resul
         .map(|_| ())
 }
 
-/// The name of this node in the cluster.
-///
-/// # Errors
-/// What the tool says; `TimedOut` at `deadline`.
-pub fn read_node_name(deadline: Instant) -> io::Result<String> {
-    let mut tool = command(CRM_NODE)?;
-    tool.arg("--name");
-    let output = run(tool, deadline)?.check("ask for this node's name")?;
-    match output.text().trim() {
-        "" => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "this node has no name in the cluster",
-        )),
-        name => Ok(name.to_owned()),
-    }
-}
-
 /// A transient attribute of this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attribute {
+pub(crate) struct Attribute {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its value.
-    pub value: String,
+    pub(crate) value: String,
     /// Known on all nodes, but not part of the status that the scheduler sees.
-    pub private: bool,
+    pub(crate) private: bool,
     /// How long the cluster waits for further changes before it acts on this one.
-    pub dampening: Duration,
-}
-
-impl Attribute {
-    /// One that the cluster acts on at once.
-    pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            value: value.into(),
-            private: false,
-            dampening: Duration::ZERO,
-        }
-    }
+    pub(crate) dampening: Duration,
 }
 
 /// Sets a transient attribute of this node, on all nodes.
 ///
 /// # Errors
 /// What the tool says; `TimedOut` at `deadline`.
-pub fn set_attribute(attribute: &Attribute, deadline: Instant) -> io::Result<()> {
+pub(crate) fn set_attribute(attribute: &Attribute, deadline: Instant) -> io::Result<()> {
     let Attribute { name, value, .. } = attribute;
     let mut tool = command(ATTRD_UPDATER)?;
     let seconds = attribute.dampening.as_secs().to_string();
@@ -124,7 +94,10 @@ pub fn set_attribute(attribute: &Attribute, deadline: Instant) -> io::Result<()>
 ///
 /// # Errors
 /// What the tool says, or that it is not understood; `TimedOut` at `deadline`.
-pub fn read_attribute(name: &str, deadline: Instant) -> io::Result<BTreeMap<String, String>> {
+pub(crate) fn read_attribute(
+    name: &str,
+    deadline: Instant,
+) -> io::Result<BTreeMap<String, String>> {
     let mut tool = command(ATTRD_UPDATER)?;
     tool.args(["-n", name, "-Q", "-A", "--output-as=xml"]);
     attribute_values(name, run(tool, deadline)?)
@@ -156,7 +129,7 @@ fn attribute_values(name: &str, output: Output) -> io::Result<BTreeMap<String, S
 ///
 /// # Errors
 /// What the tool says; `TimedOut` at `deadline`.
-pub fn delete_attribute(name: &str, deadline: Instant) -> io::Result<()> {
+pub(crate) fn delete_attribute(name: &str, deadline: Instant) -> io::Result<()> {
     let mut tool = command(ATTRD_UPDATER)?;
     tool.args(["-n", name, "-D"]);
     run(tool, deadline)?
@@ -169,7 +142,7 @@ pub fn delete_attribute(name: &str, deadline: Instant) -> io::Result<()> {
 ///
 /// # Errors
 /// What the tool says; `TimedOut` at `deadline`.
-pub fn refresh_attributes(deadline: Instant) -> io::Result<()> {
+pub(crate) fn refresh_attributes(deadline: Instant) -> io::Result<()> {
     let mut tool = command(ATTRD_UPDATER)?;
     tool.arg("--refresh");
     run(tool, deadline)?
@@ -181,7 +154,7 @@ pub fn refresh_attributes(deadline: Instant) -> io::Result<()> {
 ///
 /// # Errors
 /// What the tool says; `TimedOut` at `deadline`.
-pub fn clean_up(resource: &str, node: &str, deadline: Instant) -> io::Result<()> {
+pub(crate) fn clean_up(resource: &str, node: &str, deadline: Instant) -> io::Result<()> {
     let mut tool = command(CRM_RESOURCE)?;
     tool.args(["--cleanup", "-r", resource, "-N", node]);
     run(tool, deadline)?
@@ -194,7 +167,7 @@ pub fn clean_up(resource: &str, node: &str, deadline: Instant) -> io::Result<()>
 ///
 /// # Errors
 /// What the tool says; `TimedOut` at `deadline`.
-pub fn renew(resource: &str, node: &str, deadline: Instant) -> io::Result<()> {
+pub(crate) fn renew(resource: &str, node: &str, deadline: Instant) -> io::Result<()> {
     let mut tool = command(CRM_RESOURCE)?;
     tool.args(["--refresh", "-r", resource, "-N", node]);
     run(tool, deadline)?

@@ -11,7 +11,7 @@ use super::element::Element;
 use crate::sys::process;
 
 /// What a query has to ask for. On record a node's attributes go by its number, so the names are asked for too.
-pub(super) const XPATH: &str =
+pub(crate) const XPATH: &str =
     "/cib/configuration/nodes/node | /cib/status/node_state/transient_attributes";
 /// Pacemaker's daemon that keeps the attributes of its node.
 const KEEPER: &str = "pacemaker-attrd";
@@ -19,10 +19,10 @@ const KEEPER: &str = "pacemaker-attrd";
 const DAEMON_USER: &str = "hacluster";
 
 /// The values of attributes, by the attribute's name and the node's.
-pub type Values = BTreeMap<String, BTreeMap<String, String>>;
+pub(crate) type Values = BTreeMap<String, BTreeMap<String, String>>;
 
 /// Those among what a query for [`XPATH`] has found.
-pub(super) fn values(found: &Element) -> Values {
+pub(crate) fn values(found: &Element) -> Values {
     // One that is found alone comes without anything around it.
     let all = match found.name.as_str() {
         "xpath-query" => &found.children[..],
@@ -52,7 +52,7 @@ pub(super) fn values(found: &Element) -> Values {
 ///
 /// # Errors
 /// If it can't be looked for.
-pub fn keeper() -> io::Result<Option<OwnedFd>> {
+pub(crate) fn keeper() -> io::Result<Option<OwnedFd>> {
     // Where that user can't be looked up, nobody else's process is taken for it all the same.
     let daemons = User::from_name(DAEMON_USER).ok().flatten();
     let users: Vec<Uid> = daemons

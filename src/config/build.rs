@@ -21,7 +21,7 @@ use crate::spec::{self, fscheck, vserver};
 use Score::Points;
 
 /// Seconds after which a failure is forgotten and the node may be tried again.
-pub const FAILURE_TIMEOUT: u32 = 60;
+pub(crate) const FAILURE_TIMEOUT: u32 = 60;
 
 /// Makes the model of `config`, with the rules that `features` allow. `known` are ids that a live
 /// cluster has already given to addresses.

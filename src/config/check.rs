@@ -12,10 +12,10 @@ mod device;
 mod duplicate;
 mod network;
 
-pub use network::subnet_of;
+pub(crate) use network::subnet_of;
 
 /// Completes what follows from other keys, and notes in `reader` what contradicts.
-pub fn config(reader: &Reader, config: &mut Config) {
+pub(crate) fn config(reader: &Reader, config: &mut Config) {
     network::subnets(reader, &config.subnets);
     network::ports(reader, config);
     for vserver in &mut config.vservers {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-pub use super::reader::At;
+pub(crate) use super::reader::At;
 use crate::cell::cgroup::Limits;
 use crate::cell::cgroup::limits::MemoryMax;
 use crate::cell::filter::Call;
@@ -13,71 +13,71 @@ use crate::cell::filter::Call;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
     /// Networks in the order of the file.
-    pub subnets: Vec<Subnet>,
+    pub(crate) subnets: Vec<Subnet>,
     /// Nodes in the order of the file.
-    pub nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Node>,
     /// How ports are watched.
-    pub portwatch: Portwatch,
+    pub(crate) portwatch: Portwatch,
     /// Storage units in the order of the file.
-    pub units: Vec<Unit>,
+    pub(crate) units: Vec<Unit>,
     /// Virtual servers in the order of the file.
     pub vservers: Vec<Vserver>,
 }
 
 /// A network that clients sit on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subnet {
+pub(crate) struct Subnet {
     /// Its name.
-    pub name: At<String>,
+    pub(crate) name: At<String>,
     /// Its IPv4 or IPv6 network, or both.
-    pub nets: Vec<Net>,
+    pub(crate) nets: Vec<Net>,
     /// Hosts to probe besides the routers and the other nodes.
-    pub targets: Vec<At<IpAddr>>,
+    pub(crate) targets: Vec<At<IpAddr>>,
 }
 
 /// One address range of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Net {
+pub(crate) struct Net {
     /// The range.
-    pub cidr: IpNetwork,
+    pub(crate) cidr: IpNetwork,
     /// The router in it.
-    pub gateway: Option<IpAddr>,
+    pub(crate) gateway: Option<IpAddr>,
 }
 
 /// A node of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
+pub(crate) struct Node {
     /// Its name in Pacemaker.
-    pub name: At<String>,
+    pub(crate) name: At<String>,
     /// Interface and the name of the subnet it is on.
-    pub ports: Vec<(At<String>, At<String>)>,
+    pub(crate) ports: Vec<(At<String>, At<String>)>,
 }
 
 /// How ports are watched; what is not given is the agent's to decide.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Portwatch {
+pub(crate) struct Portwatch {
     /// Time from one probe to the next, milliseconds.
-    pub interval: Option<u32>,
+    pub(crate) interval: Option<u32>,
     /// Silent intervals until a port has failed.
-    pub fail_after: Option<u32>,
+    pub(crate) fail_after: Option<u32>,
     /// How long a failed port has to be good until it is used again, seconds.
-    pub recover_after: Option<u32>,
+    pub(crate) recover_after: Option<u32>,
     /// Difference in load from which an address changes its port, percent of the port's speed.
-    pub balance: Option<u32>,
+    pub(crate) balance: Option<u32>,
 }
 
 /// A storage unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unit {
+pub(crate) struct Unit {
     /// Its name.
-    pub name: At<String>,
+    pub(crate) name: At<String>,
     /// Devices on it.
-    pub probe: Vec<At<String>>,
+    pub(crate) probe: Vec<At<String>>,
 }
 
 /// A server that a cell can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Service {
+pub(crate) enum Service {
     /// NFS-Ganesha.
     Nfs,
     /// Samba.
@@ -90,35 +90,35 @@ pub struct Vserver {
     /// Its name.
     pub name: At<String>,
     /// Higher fails over first.
-    pub priority: u32,
+    pub(crate) priority: u32,
     /// The only node it may run on.
-    pub stay_on: Option<At<String>>,
+    pub(crate) stay_on: Option<At<String>>,
     /// Servers to run.
-    pub services: Vec<Service>,
+    pub(crate) services: Vec<Service>,
     /// A further program.
-    pub command: Option<String>,
+    pub(crate) command: Option<String>,
     /// The admin's snippets.
-    pub config_dir: Option<String>,
+    pub(crate) config_dir: Option<String>,
     /// System calls that its servers may make besides.
-    pub allow_calls: Vec<Call>,
+    pub(crate) allow_calls: Vec<Call>,
     /// NFSv4 lease, seconds.
-    pub nfs_lease: Option<u32>,
+    pub(crate) nfs_lease: Option<u32>,
     /// NFSv4 grace period, seconds.
-    pub nfs_grace: Option<u32>,
+    pub(crate) nfs_grace: Option<u32>,
     /// Connections at once, by each protocol.
-    pub max_connections: Option<u32>,
+    pub(crate) max_connections: Option<u32>,
     /// Those of one client.
-    pub max_connections_per_client: Option<u32>,
+    pub(crate) max_connections_per_client: Option<u32>,
     /// Time for the servers to end, seconds.
-    pub stop_timeout: Option<u32>,
+    pub(crate) stop_timeout: Option<u32>,
     /// The most memory that they may have.
-    pub memory_max: Option<MemoryMax>,
+    pub(crate) memory_max: Option<MemoryMax>,
     /// The most processes and threads that they may have.
-    pub pids_max: Option<u32>,
+    pub(crate) pids_max: Option<u32>,
     /// Their share of processors.
-    pub cpu_weight: Option<u32>,
+    pub(crate) cpu_weight: Option<u32>,
     /// Their share of disks.
-    pub io_weight: Option<u32>,
+    pub(crate) io_weight: Option<u32>,
     /// Its addresses.
     pub vips: Vec<Vip>,
     /// Its file systems; exactly one is home.
@@ -127,7 +127,7 @@ pub struct Vserver {
 
 impl Vserver {
     /// What its cell may use.
-    pub fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> Limits {
         let checked = |value: Option<u32>| value.and_then(|v| v.try_into().ok());
         Limits {
             memory_max: self.memory_max.unwrap_or_default(),
@@ -141,14 +141,14 @@ impl Vserver {
     }
 
     /// The file system that the servers' state is on.
-    pub fn home(&self) -> Option<&Filesystem> {
+    pub(crate) fn home(&self) -> Option<&Filesystem> {
         self.filesystems.iter().find(|f| f.home)
     }
 }
 
 /// What happens to an address whose subnet its node has lost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum OnSubnetLoss {
+pub(crate) enum OnSubnetLoss {
     /// Another node takes the address and routes to the virtual server.
     #[default]
     Reroute,
@@ -158,7 +158,7 @@ pub enum OnSubnetLoss {
 
 /// How the way to an address is made known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Announce {
+pub(crate) enum Announce {
     /// On its own subnet only.
     #[default]
     Arp,
@@ -172,60 +172,60 @@ pub struct Vip {
     /// The address.
     pub ip: At<IpAddr>,
     /// The subnet that was named for it.
-    pub subnet: Option<At<String>>,
+    pub(crate) subnet: Option<At<String>>,
     /// The router that was named for it.
-    pub gateway: Option<At<IpAddr>>,
+    pub(crate) gateway: Option<At<IpAddr>>,
     /// The interfaces that were named for it.
-    pub ports: Vec<At<String>>,
+    pub(crate) ports: Vec<At<String>>,
     /// What happens when the subnet is lost.
-    pub on_subnet_loss: OnSubnetLoss,
+    pub(crate) on_subnet_loss: OnSubnetLoss,
     /// How the way to it is made known.
-    pub announce: Announce,
+    pub(crate) announce: Announce,
 }
 
 /// A file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filesystem {
     /// Last part of its resource's id.
-    pub name: At<String>,
+    pub(crate) name: At<String>,
     /// Path, `UUID=` or `LABEL=`.
-    pub device: At<String>,
+    pub(crate) device: At<String>,
     /// Where it is attached in the cell.
-    pub path: At<String>,
+    pub(crate) path: At<String>,
     /// Whether the servers' state is on it.
-    pub home: bool,
+    pub(crate) home: bool,
     /// `ext4`, `xfs` or `btrfs`.
-    pub fstype: Option<&'static str>,
+    pub(crate) fstype: Option<&'static str>,
     /// Mount options.
-    pub options: Option<String>,
+    pub(crate) options: Option<String>,
     /// The storage unit it is on.
-    pub unit: Option<At<String>>,
+    pub(crate) unit: Option<At<String>>,
     /// `never`, `preen` or `full`.
-    pub repair: Option<&'static str>,
+    pub(crate) repair: Option<&'static str>,
     /// NFS export.
-    pub nfs: Option<Nfs>,
+    pub(crate) nfs: Option<Nfs>,
     /// SMB share.
-    pub smb: Option<Smb>,
+    pub(crate) smb: Option<Smb>,
 }
 
 /// An NFS export.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Nfs {
+pub(crate) struct Nfs {
     /// Who may mount it.
-    pub clients: Vec<String>,
+    pub(crate) clients: Vec<String>,
     /// `rw` or `ro`.
-    pub access: Option<&'static str>,
+    pub(crate) access: Option<&'static str>,
     /// `root`, `all` or `none`.
-    pub squash: Option<&'static str>,
+    pub(crate) squash: Option<&'static str>,
     /// `privileged` or `any`.
-    pub ports: Option<&'static str>,
+    pub(crate) ports: Option<&'static str>,
 }
 
 /// An SMB share.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Smb {
+pub(crate) struct Smb {
     /// Its name.
-    pub share: At<String>,
+    pub(crate) share: At<String>,
     /// Who may use it; empty means everybody the server knows.
-    pub users: Vec<String>,
+    pub(crate) users: Vec<String>,
 }

@@ -42,12 +42,12 @@ pub const OWNERSHIP: Ownership = Ownership {
 };
 
 /// Id of the resource that watches each node's ports; as a clone it is called `portwatch-clone`.
-pub const PORTWATCH: &str = "portwatch";
+pub(crate) const PORTWATCH: &str = "portwatch";
 /// Id of the resource that distributes virtual servers over the nodes.
-pub const REBALANCE: &str = "rebalance";
+pub(crate) const REBALANCE: &str = "rebalance";
 
 /// Id of a file system of a virtual server.
-pub fn filesystem(vserver: &str, name: &str) -> String {
+pub(crate) fn filesystem(vserver: &str, name: &str) -> String {
     format!("{vserver}-{name}")
 }
 
@@ -57,7 +57,7 @@ pub fn vip(vserver: &str, n: usize) -> String {
 }
 
 /// Id of the constraint that serves `purpose` for `resource`.
-pub fn constraint(purpose: &str, resource: &str) -> String {
+pub(crate) fn constraint(purpose: &str, resource: &str) -> String {
     format!("{}{purpose}-{resource}", OWNERSHIP.prefix)
 }
 
@@ -66,7 +66,7 @@ pub type Known = BTreeMap<(String, IpAddr), String>;
 
 /// Ids for the addresses of a virtual server: one that is known stays, the others take the lowest
 /// numbers left.
-pub fn vips(vserver: &str, addresses: &[IpAddr], known: &Known) -> Vec<String> {
+pub(crate) fn vips(vserver: &str, addresses: &[IpAddr], known: &Known) -> Vec<String> {
     let mut taken = BTreeSet::new();
     let kept: Vec<Option<&String>> = addresses
         .iter()

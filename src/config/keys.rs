@@ -5,9 +5,9 @@ use super::problem::nearest;
 use crate::spec::{Content, Integer, Parameter, fscheck, portwatch, vip, vserver};
 
 /// One key.
-pub struct Key {
+pub(crate) struct Key {
     /// As written in the file.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// The kind of value, and what it means with its default: with places that are filled in.
     texts: [&'static str; 2],
     /// What fills them.
@@ -26,12 +26,12 @@ enum Of {
 
 impl Key {
     /// The kind of value, for people.
-    pub fn value(&self) -> String {
+    pub(crate) fn value(&self) -> String {
         self.filled(self.texts[0])
     }
 
     /// What it means, with its default.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.filled(self.texts[1])
     }
 
@@ -81,28 +81,28 @@ fn alternatives(words: &[&str]) -> String {
 }
 
 /// The keys of one kind of table.
-pub struct Section {
+pub(crate) struct Section {
     /// How the table's head is written.
-    pub head: &'static str,
+    pub(crate) head: &'static str,
     /// What it describes.
-    pub text: &'static str,
+    pub(crate) text: &'static str,
     /// Its keys; empty if the admin chooses them.
-    pub keys: &'static [Key],
+    pub(crate) keys: &'static [Key],
 }
 
 impl Section {
     /// The names of its keys.
-    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
         self.keys.iter().map(|key| key.name)
     }
 
     /// Whether it has a key of that name.
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.names().any(|known| known == name)
     }
 
     /// The key that `name`, which is none of its own, is most likely a slip for.
-    pub fn slip(&self, name: &str) -> Option<&'static str> {
+    pub(crate) fn slip(&self, name: &str) -> Option<&'static str> {
         nearest(name, self.names()).filter(|_| !self.has(name))
     }
 }
@@ -136,7 +136,7 @@ const fn part(
 }
 
 /// The whole file.
-pub static FILE: Section = Section {
+pub(crate) static FILE: Section = Section {
     head: "",
     text: "The tables of the file.",
     keys: &[
@@ -157,7 +157,7 @@ pub static FILE: Section = Section {
 };
 
 /// A network.
-pub static SUBNET: Section = Section {
+pub(crate) static SUBNET: Section = Section {
     head: "[subnets.NAME]",
     text: "A network that clients sit on. At least one of cidr and cidr6 is needed.",
     keys: &[
@@ -182,7 +182,7 @@ pub static SUBNET: Section = Section {
 };
 
 /// A node.
-pub static NODE: Section = Section {
+pub(crate) static NODE: Section = Section {
     head: "[nodes.NAME]",
     text: "A node of the cluster. NAME is its name in Pacemaker (crm_node -n), in quotes if it has dots. In a cluster with symmetric-cluster=false virtual servers run on these nodes and on those that location constraints of others allow them, and nowhere else.",
     keys: &[key(
@@ -193,7 +193,7 @@ pub static NODE: Section = Section {
 };
 
 /// The watch over the ports.
-pub static PORTWATCH: Section = Section {
+pub(crate) static PORTWATCH: Section = Section {
     head: "[portwatch]",
     text: "How the nodes' ports are watched. The table may be left out; without ports in a node's table nothing is watched.",
     keys: &[
@@ -224,7 +224,7 @@ pub static PORTWATCH: Section = Section {
 };
 
 /// A storage unit.
-pub static STORAGE: Section = Section {
+pub(crate) static STORAGE: Section = Section {
     head: "[storage.NAME]",
     text: "A storage unit: a shared disk, LUN or array. Several file systems can be on one.",
     keys: &[key(
@@ -235,7 +235,7 @@ pub static STORAGE: Section = Section {
 };
 
 /// A virtual server.
-pub static VSERVER: Section = Section {
+pub(crate) static VSERVER: Section = Section {
     head: "[vserver.NAME]",
     text: "A virtual server. NAME is also its host name: at most 13 of a-z, 0-9 and -, a letter first.",
     keys: &[
@@ -328,7 +328,7 @@ pub static VSERVER: Section = Section {
 };
 
 /// A virtual address in its long form.
-pub static VIP: Section = Section {
+pub(crate) static VIP: Section = Section {
     head: "vips = [{ ip = \"…\", … }]",
     text: "A virtual IP address in its long form.",
     keys: &[
@@ -358,7 +358,7 @@ pub static VIP: Section = Section {
 };
 
 /// A file system.
-pub static FILESYSTEM: Section = Section {
+pub(crate) static FILESYSTEM: Section = Section {
     head: "[[vserver.NAME.filesystem]]",
     text: "A file system of the virtual server.",
     keys: &[
@@ -405,7 +405,7 @@ pub static FILESYSTEM: Section = Section {
 };
 
 /// An NFS export.
-pub static NFS: Section = Section {
+pub(crate) static NFS: Section = Section {
     head: "nfs = { … }",
     text: "How a file system is exported over NFS.",
     keys: &[
@@ -437,7 +437,7 @@ pub static NFS: Section = Section {
 };
 
 /// An SMB share.
-pub static SMB: Section = Section {
+pub(crate) static SMB: Section = Section {
     head: "smb = { … }",
     text: "How a file system is shared over SMB.",
     keys: &[
@@ -457,7 +457,7 @@ pub static SMB: Section = Section {
 };
 
 /// All sections in the order of the manual.
-pub static ALL: [&Section; 10] = [
+pub(crate) static ALL: [&Section; 10] = [
     &FILE,
     &SUBNET,
     &NODE,

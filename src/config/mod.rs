@@ -12,21 +12,21 @@ use toml::de::DeTable;
 pub mod build;
 mod check;
 mod detour;
-pub mod file;
+pub(crate) mod file;
 pub mod ids;
-pub mod keys;
+pub(crate) mod keys;
 pub mod model;
 mod parse;
 mod portwatch;
-pub mod problem;
+pub(crate) mod problem;
 mod reader;
 pub mod render;
 mod score;
 mod warnings;
 
-pub use check::subnet_of;
+pub(crate) use check::subnet_of;
 pub use file::Config;
-pub use problem::Problems;
+pub(crate) use problem::Problems;
 pub use warnings::warnings;
 
 /// The largest file that is read, in bytes.
@@ -36,7 +36,7 @@ const SIZE_LIMIT: u64 = 1 << 20;
 ///
 /// # Errors
 /// All that is wrong with it, each with its line.
-pub fn load(path: &Path) -> Result<Config, Problems> {
+pub(crate) fn load(path: &Path) -> Result<Config, Problems> {
     let file = path.display().to_string();
     let whole = |text: String| {
         let problem = problem::Problem {

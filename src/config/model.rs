@@ -33,7 +33,7 @@ pub struct Features {
 
 impl Model {
     /// Whether a resource can't run while another one does not.
-    pub fn needs(&self, resource: &str, other: &str) -> bool {
+    pub(crate) fn needs(&self, resource: &str, other: &str) -> bool {
         self.constraints
             .iter()
             .any(|constraint| match &constraint.kind {
@@ -140,7 +140,7 @@ impl Agent {
 
 /// The meta attribute that names the node on which a virtual server is to stay: changing it moves the
 /// virtual server.
-pub const HOME: &str = "berth-home";
+pub(crate) const HOME: &str = "berth-home";
 
 /// Name and value.
 pub type Pair = (&'static str, String);
@@ -159,9 +159,9 @@ pub struct Resource {
     /// Further parameters that it has on single nodes only, by the nodes' names.
     pub node_params: Vec<(String, Vec<Pair>)>,
     /// Meta attributes.
-    pub meta: Vec<Pair>,
+    pub(crate) meta: Vec<Pair>,
     /// Operations.
-    pub operations: Vec<Operation>,
+    pub(crate) operations: Vec<Operation>,
 }
 
 impl Resource {
@@ -183,15 +183,15 @@ impl Resource {
 
 /// An operation of a resource; times in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Operation {
+pub(crate) struct Operation {
     /// `start`, `stop` or `monitor`.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Time from one to the next; 0 if it does not recur.
-    pub interval: u32,
+    pub(crate) interval: u32,
     /// Time it may take.
-    pub timeout: u32,
+    pub(crate) timeout: u32,
     /// `OCF_CHECK_LEVEL`, if not 0.
-    pub depth: u32,
+    pub(crate) depth: u32,
 }
 
 /// A preference.
@@ -219,7 +219,7 @@ impl fmt::Display for Score {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Constraint {
     /// Its id, with the prefix of [`super::ids::OWNERSHIP`].
-    pub id: String,
+    pub(crate) id: String,
     /// What it demands.
     pub kind: Kind,
 }

@@ -37,7 +37,7 @@ const ANNOUNCEMENTS: [(&str, Announce); 2] = [
 ];
 
 /// Reads the document; what is wrong is noted in `reader`.
-pub fn config<'t>(reader: &Reader<'t>, document: &DeTable<'t>) -> Config {
+pub(crate) fn config<'t>(reader: &Reader<'t>, document: &DeTable<'t>) -> Config {
     let root = Table::root(reader, document, &keys::FILE);
     let mut config = Config::default();
     for (name, table) in named(&root, reader, ("subnets", &keys::SUBNET), name::label) {

@@ -8,7 +8,7 @@ use crate::spec::portwatch::{
 
 /// The features that can be used with `config`: without a port in it portwatch has nothing to watch, so
 /// nobody writes the attributes that its rules are about.
-pub fn usable(config: &Config, features: Features) -> Features {
+pub(crate) fn usable(config: &Config, features: Features) -> Features {
     let portwatch = features.portwatch && has_ports(config);
     Features {
         portwatch,
@@ -19,12 +19,12 @@ pub fn usable(config: &Config, features: Features) -> Features {
 }
 
 /// Whether any node has a port.
-pub fn has_ports(config: &Config) -> bool {
+pub(crate) fn has_ports(config: &Config) -> bool {
     config.nodes.iter().any(|node| !node.ports.is_empty())
 }
 
 /// Its parameters: on all nodes, and on each by itself where the nodes' ports differ.
-pub fn params(config: &Config) -> (Vec<Pair>, Vec<(String, Vec<Pair>)>) {
+pub(crate) fn params(config: &Config) -> (Vec<Pair>, Vec<(String, Vec<Pair>)>) {
     let mut params = vec![(SUBNETS.name, subnets(&config.subnets))];
     let targets = config.subnets.iter().flat_map(|subnet| &subnet.targets);
     let targets: Vec<String> = targets.map(|target| target.value.to_string()).collect();
@@ -93,7 +93,7 @@ fn common_ports(nodes: &[Node]) -> Option<String> {
 
 /// The interfaces that are on a subnet, on whichever node; empty if one of them is on another subnet
 /// on some node, as the agent could not tell then which is meant.
-pub fn ports_on<'c>(config: &'c Config, subnet: &str) -> Vec<&'c str> {
+pub(crate) fn ports_on<'c>(config: &'c Config, subnet: &str) -> Vec<&'c str> {
     let ports = || config.nodes.iter().flat_map(|node| &node.ports);
     let mut found: Vec<&str> = Vec::new();
     for (port, _) in ports().filter(|(_, on)| on.value == subnet) {

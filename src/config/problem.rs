@@ -2,17 +2,17 @@
 
 use std::fmt;
 
-pub use crate::plan::slip::{hint, nearest};
+pub(crate) use crate::plan::slip::{hint, nearest};
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Problem {
+pub(crate) struct Problem {
     /// Line in the file, the first is 1; 0: the file as a whole.
-    pub line: usize,
+    pub(crate) line: usize,
     /// The key, with the tables it lies in: `vserver.alpha.vips`.
-    pub key: String,
+    pub(crate) key: String,
     /// The value and what would be right.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// All that is wrong with one file, in the order of its lines.
@@ -24,7 +24,7 @@ pub struct Problems {
 
 impl Problems {
     /// Sorts `list` by line and drops repetitions.
-    pub fn new(file: impl Into<String>, mut list: Vec<Problem>) -> Self {
+    pub(crate) fn new(file: impl Into<String>, mut list: Vec<Problem>) -> Self {
         list.sort();
         list.dedup();
         Self {
@@ -62,7 +62,7 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 /// `a, b and c`; `nothing` if there is none.
-pub fn listing<S: AsRef<str>>(words: &[S]) -> String {
+pub(crate) fn listing<S: AsRef<str>>(words: &[S]) -> String {
     match words {
         [] => "nothing".to_owned(),
         [one] => one.as_ref().to_owned(),

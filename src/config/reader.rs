@@ -16,12 +16,12 @@ pub struct At<T> {
     /// The value.
     pub value: T,
     /// Its line, the first is 1.
-    pub line: usize,
+    pub(crate) line: usize,
 }
 
 impl<T> At<T> {
     /// Another value at the same place.
-    pub fn with<U>(&self, value: U) -> At<U> {
+    pub(crate) fn with<U>(&self, value: U) -> At<U> {
         At {
             value,
             line: self.line,
@@ -30,14 +30,14 @@ impl<T> At<T> {
 }
 
 /// A text being read, and what was found wrong so far.
-pub struct Reader<'t> {
+pub(crate) struct Reader<'t> {
     text: &'t str,
     problems: RefCell<Vec<Problem>>,
 }
 
 impl<'t> Reader<'t> {
     /// Begins with `text`.
-    pub fn new(text: &'t str) -> Self {
+    pub(crate) fn new(text: &'t str) -> Self {
         Self {
             text,
             problems: RefCell::default(),
@@ -45,7 +45,7 @@ impl<'t> Reader<'t> {
     }
 
     /// Notes that something is wrong.
-    pub fn problem(&self, line: usize, key: impl Into<String>, text: impl Into<String>) {
+    pub(crate) fn problem(&self, line: usize, key: impl Into<String>, text: impl Into<String>) {
         self.problems.borrow_mut().push(Problem {
             line,
             key: key.into(),
@@ -54,14 +54,14 @@ impl<'t> Reader<'t> {
     }
 
     /// The line that the byte at `offset` is on.
-    pub fn line(&self, offset: usize) -> usize {
+    pub(crate) fn line(&self, offset: usize) -> usize {
         let before = &self.text.as_bytes()[..offset.min(self.text.len())];
         before.iter().filter(|b| **b == b'\n').count() + 1
     }
 
     /// Whether something is wrong with `key` or with what is under it: what follows from such a value
     /// is not worth a message of its own.
-    pub fn is_doubtful(&self, key: &str) -> bool {
+    pub(crate) fn is_doubtful(&self, key: &str) -> bool {
         let problems = self.problems.borrow();
         let concerned = |p: &Problem| {
             let rest = p.key.strip_prefix(key);
@@ -71,18 +71,18 @@ impl<'t> Reader<'t> {
     }
 
     /// Whether something is wrong with `key` itself, so that there is nothing under it.
-    pub fn is_unreadable(&self, key: &str) -> bool {
+    pub(crate) fn is_unreadable(&self, key: &str) -> bool {
         self.problems.borrow().iter().any(|p| p.key == key)
     }
 
     /// Whether something is wrong with `key` itself, in that line.
-    pub fn is_wrong(&self, key: &str, line: usize) -> bool {
+    pub(crate) fn is_wrong(&self, key: &str, line: usize) -> bool {
         let problems = self.problems.borrow();
         problems.iter().any(|p| p.key == key && p.line == line)
     }
 
     /// What was found wrong.
-    pub fn into_problems(self) -> Vec<Problem> {
+    pub(crate) fn into_problems(self) -> Vec<Problem> {
         self.problems.into_inner()
     }
 }
@@ -92,7 +92,7 @@ impl<'t> Reader<'t> {
 /// A key that is a slip for one of the section's is reported, and then read as that one: otherwise what
 /// it should have said would be reported as missing too.
 #[derive(Clone)]
-pub struct Table<'r, 't> {
+pub(crate) struct Table<'r, 't> {
     reader: &'r Reader<'t>,
     /// One, or several where a head was misspelt in one place and not in another.
     parts: Vec<&'r DeTable<'t>>,
@@ -104,7 +104,7 @@ pub struct Table<'r, 't> {
 
 impl<'r, 't> Table<'r, 't> {
     /// The document itself.
-    pub fn root(
+    pub(crate) fn root(
         reader: &'r Reader<'t>,
         entries: &'r DeTable<'t>,
         section: &'static Section,
@@ -122,7 +122,7 @@ impl<'r, 't> Table<'r, 't> {
 
     /// Reads `values`, found at `path`, as the parts of one table of which `section` says the keys;
     /// `None` if there are none, or one is no table.
-    pub fn open(
+    pub(crate) fn open(
         reader: &'r Reader<'t>,
         path: String,
         values: &[&'r Spanned<DeValue<'t>>],
@@ -168,7 +168,7 @@ impl<'r, 't> Table<'r, 't> {
     }
 
     /// The full name of one of its keys.
-    pub fn key(&self, name: &str) -> String {
+    pub(crate) fn key(&self, name: &str) -> String {
         if self.path.is_empty() {
             name.to_owned()
         } else {
@@ -177,22 +177,22 @@ impl<'r, 't> Table<'r, 't> {
     }
 
     /// The line it begins on.
-    pub fn line(&self) -> usize {
+    pub(crate) fn line(&self) -> usize {
         self.line
     }
 
     /// Notes that the value of `key` is wrong.
-    pub fn problem(&self, key: &str, line: usize, text: impl Into<String>) {
+    pub(crate) fn problem(&self, key: &str, line: usize, text: impl Into<String>) {
         self.reader.problem(line, self.key(key), text);
     }
 
     /// Notes that something about the table as a whole is wrong.
-    pub fn note(&self, line: usize, text: impl Into<String>) {
+    pub(crate) fn note(&self, line: usize, text: impl Into<String>) {
         self.reader.problem(line, self.path.clone(), text);
     }
 
     /// The value of a key.
-    pub fn value(&self, key: &str) -> Option<&'r Spanned<DeValue<'t>>> {
+    pub(crate) fn value(&self, key: &str) -> Option<&'r Spanned<DeValue<'t>>> {
         self.values(key).into_iter().next()
     }
 
@@ -209,7 +209,7 @@ impl<'r, 't> Table<'r, 't> {
     }
 
     /// Its entries in the order of the file.
-    pub fn entries(&self) -> Vec<(At<String>, &'r Spanned<DeValue<'t>>)> {
+    pub(crate) fn entries(&self) -> Vec<(At<String>, &'r Spanned<DeValue<'t>>)> {
         let mut entries: Vec<_> = self.parts.iter().flat_map(|part| part.iter()).collect();
         entries.sort_by_key(|(key, value)| value.span().start.min(key.span().start));
         entries
@@ -226,12 +226,12 @@ impl<'r, 't> Table<'r, 't> {
     }
 
     /// The table under `key`; `None` if it is absent or no table.
-    pub fn table(&self, key: &str, section: Option<&'static Section>) -> Option<Self> {
+    pub(crate) fn table(&self, key: &str, section: Option<&'static Section>) -> Option<Self> {
         Self::open(self.reader, self.key(key), &self.values(key), section)
     }
 
     /// The elements of the list under `key`.
-    pub fn list(&self, key: &str) -> Vec<&'r Spanned<DeValue<'t>>> {
+    pub(crate) fn list(&self, key: &str) -> Vec<&'r Spanned<DeValue<'t>>> {
         let Some(value) = self.value(key) else {
             return Vec::new();
         };
@@ -244,7 +244,7 @@ impl<'r, 't> Table<'r, 't> {
     }
 
     /// Text, as a value of `key` or an element of its list.
-    pub fn text(&self, key: &str, value: &'r Spanned<DeValue<'t>>) -> Option<At<String>> {
+    pub(crate) fn text(&self, key: &str, value: &'r Spanned<DeValue<'t>>) -> Option<At<String>> {
         let line = self.reader.line(value.span().start);
         match value.get_ref().as_str() {
             // No setting has a use for one, and what reads a plan could take it for the end of something.
@@ -270,12 +270,12 @@ impl<'r, 't> Table<'r, 't> {
     }
 
     /// The text under `key`.
-    pub fn string(&self, key: &str) -> Option<At<String>> {
+    pub(crate) fn string(&self, key: &str) -> Option<At<String>> {
         self.text(key, self.value(key)?)
     }
 
     /// The text under a key that may not be absent.
-    pub fn required(&self, key: &str) -> Option<At<String>> {
+    pub(crate) fn required(&self, key: &str) -> Option<At<String>> {
         if self.value(key).is_none() {
             self.note(self.line, format!("{key} is missing"));
         }
@@ -284,7 +284,7 @@ impl<'r, 't> Table<'r, 't> {
 
     /// Notes a list that is given and has no element. `meant` says what to write instead: left out, the
     /// key often means the very opposite of nothing.
-    pub fn refuse_empty(&self, key: &str, meant: &str) {
+    pub(crate) fn refuse_empty(&self, key: &str, meant: &str) {
         let Some(value) = self.value(key) else { return };
         if value
             .get_ref()
@@ -297,7 +297,7 @@ impl<'r, 't> Table<'r, 't> {
     }
 
     /// The list of texts under `key`.
-    pub fn strings(&self, key: &str) -> Vec<At<String>> {
+    pub(crate) fn strings(&self, key: &str) -> Vec<At<String>> {
         let list = self.list(key);
         list.into_iter()
             .filter_map(|value| self.text(key, value))
@@ -305,7 +305,7 @@ impl<'r, 't> Table<'r, 't> {
     }
 
     /// The whole number under `key`.
-    pub fn number(&self, key: &str, range: RangeInclusive<u32>) -> Option<u32> {
+    pub(crate) fn number(&self, key: &str, range: RangeInclusive<u32>) -> Option<u32> {
         let value = self.value(key)?;
         let number = value
             .get_ref()
@@ -322,7 +322,7 @@ impl<'r, 't> Table<'r, 't> {
     }
 
     /// The truth value under `key`.
-    pub fn boolean(&self, key: &str) -> Option<At<bool>> {
+    pub(crate) fn boolean(&self, key: &str) -> Option<At<bool>> {
         let value = self.value(key)?;
         let line = self.reader.line(value.span().start);
         let truth = value.get_ref().as_bool();
@@ -333,13 +333,13 @@ impl<'r, 't> Table<'r, 't> {
     }
 
     /// One of a few words under `key`.
-    pub fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Option<T> {
+    pub(crate) fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Option<T> {
         let word = self.string(key)?;
         self.chosen(key, &word, choices)
     }
 
     /// Finds `word` among the choices, or notes that it is none of them.
-    pub fn chosen<T: Copy>(
+    pub(crate) fn chosen<T: Copy>(
         &self,
         key: &str,
         word: &At<String>,
@@ -356,7 +356,7 @@ impl<'r, 't> Table<'r, 't> {
 }
 
 /// `expected a list, found text "x"`.
-pub fn wrong_type(value: &DeValue<'_>, expected: &str) -> String {
+pub(crate) fn wrong_type(value: &DeValue<'_>, expected: &str) -> String {
     let found = match value {
         DeValue::String(s) => format!("text {s:?}"),
         DeValue::Integer(n) => format!("number {n}"),

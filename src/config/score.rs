@@ -7,33 +7,33 @@ use super::file::{Filesystem, OnSubnetLoss, Vip, Vserver};
 
 /// A node without a good port, or without home's storage, is worse than any with it, but it is not
 /// forbidden: if every node is so, nothing stops. Two of these and all the small ones stay below [`LIMIT`].
-pub const VITAL: u32 = 400_000;
+pub(crate) const VITAL: u32 = 400_000;
 /// What a data file system's storage or a migrating address's subnet adds.
-pub const USEFUL: u32 = 1_000;
+pub(crate) const USEFUL: u32 = 1_000;
 /// What draws an address to a node that has its subnet; more than the pull of its virtual server.
-pub const SUBNET: u32 = 10_000;
+pub(crate) const SUBNET: u32 = 10_000;
 /// What keeps a virtual server where it is.
-pub const SERVER_STICKINESS: u32 = 100;
+pub(crate) const SERVER_STICKINESS: u32 = 100;
 /// The pull of a virtual server on its addresses. A failed address pushes its server away by as much,
 /// so it is no more than the server's stickiness.
-pub const PULL: u32 = SERVER_STICKINESS;
+pub(crate) const PULL: u32 = SERVER_STICKINESS;
 /// What keeps a file system where it is, beside its server's.
-pub const FILESYSTEM_STICKINESS: u32 = 1;
+pub(crate) const FILESYSTEM_STICKINESS: u32 = 1;
 /// What makes a node that is known to have the subnet a better router than one of which nothing is
 /// known: more than the stickiness, so that such a one is left for it. With all the room it is less than
 /// the pull home, where nothing may be known either.
-pub const KNOWN: u32 = 55;
+pub(crate) const KNOWN: u32 = 55;
 /// What keeps a rerouted address on its router: more than the room of two nodes can differ by
 /// ([`Attribute::Spare`](crate::plan::attribute::Attribute::Spare)), and with that still less than the pull home.
-pub const ROUTER_STICKINESS: u32 = 50;
+pub(crate) const ROUTER_STICKINESS: u32 = 50;
 /// The most that a placement says of a node.
 const PULSE: u32 = 200;
 
 /// From this sum on Pacemaker saturates, and preferences are lost.
-pub const LIMIT: u64 = 1_000_000;
+pub(crate) const LIMIT: u64 = 1_000_000;
 
 /// The most that the rules and stickinesses of a virtual server can add up to on one node.
-pub fn sum(vserver: &Vserver) -> u64 {
+pub(crate) fn sum(vserver: &Vserver) -> u64 {
     let unit = |f: &Filesystem| f.unit.as_ref().map(|u| u.value.clone());
     let home = vserver.home().and_then(unit);
     let elsewhere = |f: &&Filesystem| unit(f).is_some() && unit(f) != home;

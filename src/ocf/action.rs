@@ -25,7 +25,8 @@ pub enum Action {
 
 impl Action {
     /// Every action there is.
-    pub const ALL: [Self; 8] = [
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 8] = [
         Self::Start,
         Self::Stop,
         Self::Monitor,
@@ -38,7 +39,7 @@ impl Action {
 
     /// The action called `word` on the command line. `monitor` is [`Action::Monitor`] here: only the
     /// interval makes it a probe.
-    pub fn parse(word: &str) -> Option<Self> {
+    pub(crate) fn parse(word: &str) -> Option<Self> {
         Some(match word {
             "start" => Self::Start,
             "stop" => Self::Stop,
@@ -52,7 +53,7 @@ impl Action {
     }
 
     /// Its name on the command line and in the meta-data.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Start => "start",
             Self::Stop => "stop",

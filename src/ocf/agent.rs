@@ -11,37 +11,35 @@ use super::state::State;
 use crate::plan::budget::Budget;
 
 /// What carries out an action.
-pub type Handler = fn(&Context<'_>) -> Result<State, Error>;
+pub(crate) type Handler = fn(&Context<'_>) -> Result<State, Error>;
 
 /// What a handler is given.
 #[derive(Debug, Clone, Copy)]
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     /// The environment, read once.
-    pub env: &'a Env,
+    pub(crate) env: &'a Env,
     /// The action; a `monitor` without interval is [`Action::Probe`].
-    pub action: Action,
-    /// The check level that this handler is declared for and the caller asked for (or more).
-    pub depth: u32,
+    pub(crate) action: Action,
     /// When it was begun.
-    pub begun: Instant,
+    pub(crate) begun: Instant,
     /// When the action must have ended: a little before the watchdog, which comes a little before
     /// Pacemaker.
-    pub deadline: Instant,
+    pub(crate) deadline: Instant,
 }
 
 impl Context<'_> {
     /// The time left until the deadline; zero after it.
-    pub fn remaining(&self) -> Duration {
+    pub(crate) fn remaining(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
     /// How the time of the action is shared out.
-    pub fn budget(&self) -> Budget {
+    pub(crate) fn budget(&self) -> Budget {
         Budget::new(self.env.timeout())
     }
 
     /// The time left until `share`, counted from the beginning; zero after it.
-    pub fn left(&self, share: Duration) -> Duration {
+    pub(crate) fn left(&self, share: Duration) -> Duration {
         share.saturating_sub(self.begun.elapsed())
     }
 }
@@ -58,12 +56,12 @@ pub struct ActionDecl {
     /// The check level from which on it is used; of monitors and validations only.
     pub depth: u32,
     /// What it does.
-    pub handler: Handler,
+    pub(crate) handler: Handler,
 }
 
 impl ActionDecl {
     /// An action that runs once, within `timeout` seconds.
-    pub const fn once(action: Action, timeout: u32, handler: Handler) -> Self {
+    pub(crate) const fn once(action: Action, timeout: u32, handler: Handler) -> Self {
         Self {
             action,
             timeout,
@@ -74,7 +72,7 @@ impl ActionDecl {
     }
 
     /// A monitor of `depth` that runs every `interval` seconds, within `timeout` seconds.
-    pub const fn monitor(timeout: u32, interval: u32, depth: u32, handler: Handler) -> Self {
+    pub(crate) const fn monitor(timeout: u32, interval: u32, depth: u32, handler: Handler) -> Self {
         Self {
             action: Action::Monitor,
             timeout,
@@ -94,9 +92,9 @@ pub struct Agent {
     /// The same in sentences; a blank line separates paragraphs.
     pub longdesc: &'static str,
     /// What an example gives besides the required parameters.
-    pub example: &'static [(&'static str, &'static str)],
+    pub(crate) example: &'static [(&'static str, &'static str)],
     /// Whether it is meant to run on every node, as a clone.
-    pub cloned: bool,
+    pub(crate) cloned: bool,
     /// Its parameters, in the order of the documentation.
     pub params: &'static [&'static dyn Declared],
     /// Its actions; `meta-data` and `usage` need no declaration.
@@ -121,12 +119,12 @@ impl Agent {
     ///
     /// # Errors
     /// The first one's that is not.
-    pub fn check_parameters(&self, env: &Env) -> Result<(), Error> {
+    pub(crate) fn check_parameters(&self, env: &Env) -> Result<(), Error> {
         self.params.iter().try_for_each(|p| p.check(env))
     }
 
     /// The names of its actions, each once, in the order of their declaration.
-    pub fn action_names(&self) -> Vec<&'static str> {
+    pub(crate) fn action_names(&self) -> Vec<&'static str> {
         let mut names: Vec<&'static str> = Vec::new();
         let declared = self.actions.iter().map(|a| a.action.name());
         for name in declared.chain(["meta-data", "usage"]) {

@@ -22,7 +22,7 @@ pub struct Env {
 
 impl Env {
     /// The environment of this process.
-    pub fn from_process() -> Self {
+    pub(crate) fn from_process() -> Self {
         Self::from_variables(std::env::vars_os())
     }
 
@@ -50,7 +50,7 @@ impl Env {
 
     /// The same environment, with `timeout` where the cluster gave none.
     #[must_use]
-    pub fn with_default_timeout(mut self, timeout: Duration) -> Self {
+    pub(crate) fn with_default_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = self.given_timeout().unwrap_or(timeout);
         self
     }
@@ -61,30 +61,30 @@ impl Env {
     }
 
     /// The resource's name, as in the cluster's configuration; of a clone, with its instance number.
-    pub fn instance(&self) -> &str {
+    pub(crate) fn instance(&self) -> &str {
         self.text("OCF_RESOURCE_INSTANCE").unwrap_or("unnamed")
     }
 
     /// How long the action may take before Pacemaker kills it.
-    pub fn timeout(&self) -> Duration {
+    pub(crate) fn timeout(&self) -> Duration {
         self.timeout
     }
 
     /// The interval of a recurring action; zero for one that runs once.
-    pub fn interval(&self) -> Duration {
+    pub(crate) fn interval(&self) -> Duration {
         self.milliseconds("OCF_RESKEY_CRM_meta_interval")
             .unwrap_or_default()
     }
 
     /// `OCF_CHECK_LEVEL`: 0, 10 or 20; how deep a monitor or validation goes.
-    pub fn check_level(&self) -> u32 {
+    pub(crate) fn check_level(&self) -> u32 {
         self.text("OCF_CHECK_LEVEL")
             .and_then(|level| level.trim().parse().ok())
             .unwrap_or(0)
     }
 
     /// The name of the node that the action runs on, if the cluster told it.
-    pub fn on_node(&self) -> Option<&str> {
+    pub(crate) fn on_node(&self) -> Option<&str> {
         self.text("OCF_RESKEY_CRM_meta_on_node")
     }
 
@@ -92,7 +92,7 @@ impl Env {
     ///
     /// # Errors
     /// `OCF_RA_VERSION_MAJOR` is something else than 1.
-    pub fn check_version(&self) -> Result<(), Error> {
+    pub(crate) fn check_version(&self) -> Result<(), Error> {
         match self.text("OCF_RA_VERSION_MAJOR") {
             None | Some("1") => Ok(()),
             Some(other) => Err(Error::failed(format!(
@@ -102,19 +102,19 @@ impl Env {
     }
 
     /// What stands in front of an exit reason, so that Pacemaker finds it in standard error.
-    pub fn reason_prefix(&self) -> String {
+    pub(crate) fn reason_prefix(&self) -> String {
         self.text("OCF_EXIT_REASON_PREFIX")
             .unwrap_or("ocf-exit-reason:")
             .to_owned()
     }
 
     /// A variable that is set and not empty, by its full name.
-    pub fn variable(&self, name: &str) -> Option<String> {
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
         self.text(name).map(str::to_owned)
     }
 
     /// The same, without a copy.
-    pub(super) fn text(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.variables
             .get(name)
             .and_then(|value| value.to_str())
@@ -122,7 +122,7 @@ impl Env {
     }
 
     /// The raw value of a parameter; an empty one counts as not set.
-    pub(super) fn parameter(&self, name: &str) -> Option<&OsStr> {
+    pub(crate) fn parameter(&self, name: &str) -> Option<&OsStr> {
         self.variables
             .get(&format!("{PARAMETER}{name}"))
             .map(OsString::as_os_str)

@@ -7,7 +7,7 @@ use super::state::State;
 /// An exit code of the OCF API. The codes of promotable agents (8, 9, 191) are not ours.
 #[repr(u8)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ExitCode {
+pub(crate) enum ExitCode {
     /// It worked; for a monitor: running.
     Success = 0,
     /// A soft error: Pacemaker may try again here.
@@ -16,8 +16,6 @@ pub enum ExitCode {
     Args = 2,
     /// No such action.
     Unimplemented = 3,
-    /// No permission.
-    Perm = 4,
     /// Something is not installed on this node.
     Installed = 5,
     /// The configuration is wrong: Pacemaker tries no node.
@@ -38,7 +36,7 @@ pub enum ExitCode {
 /// - a recurring monitor's wrong parameter is 1, because 6 would keep a server that ran until now from
 ///   every node; the restart that follows says 6 if it must;
 /// - `start` says 0 when it left the resource degraded: 190 is a monitor's only.
-pub fn exit_code(action: Action, outcome: &Result<State, Error>) -> ExitCode {
+pub(crate) fn exit_code(action: Action, outcome: &Result<State, Error>) -> ExitCode {
     match outcome {
         Ok(state) => of_state(action, state),
         Err(error) => of_fault(action, error.fault()),
@@ -76,7 +74,6 @@ fn of_fault(action: Action, fault: Fault) -> ExitCode {
         (Fault::Missing, Action::Stop) => ExitCode::Generic,
         (Fault::Missing, _) => ExitCode::Installed,
 
-        (Fault::Denied, _) => ExitCode::Perm,
         (Fault::Failed, _) => ExitCode::Generic,
         (Fault::Unimplemented, _) => ExitCode::Unimplemented,
     }
@@ -87,17 +84,17 @@ mod tests {
     use super::*;
 
     /// The whole table: one row an action, first the four states (stopped, running, degraded,
-    /// failed), then the six faults (config, host, missing, denied, failed, unimplemented).
+    /// failed), then the five faults (config, host, missing, failed, unimplemented).
     #[rustfmt::skip]
-    const TABLE: [(Action, [u8; 4], [u8; 6]); 8] = [
-        (Action::Start,       [1, 0,   0, 1], [6, 2, 5, 4, 1, 3]),
-        (Action::Stop,        [0, 1,   1, 1], [1, 1, 1, 4, 1, 3]),
-        (Action::Monitor,     [7, 0, 190, 1], [1, 1, 5, 4, 1, 3]),
-        (Action::Probe,       [7, 0, 190, 1], [6, 1, 5, 4, 1, 3]),
-        (Action::MetaData,    [0, 0,   0, 1], [6, 2, 5, 4, 1, 3]),
-        (Action::ValidateAll, [0, 0,   0, 1], [6, 2, 5, 4, 1, 3]),
-        (Action::ReloadAgent, [1, 0,   0, 1], [6, 2, 5, 4, 1, 3]),
-        (Action::Usage,       [0, 0,   0, 1], [6, 2, 5, 4, 1, 3]),
+    const TABLE: [(Action, [u8; 4], [u8; 5]); 8] = [
+        (Action::Start,       [1, 0,   0, 1], [6, 2, 5, 1, 3]),
+        (Action::Stop,        [0, 1,   1, 1], [1, 1, 1, 1, 3]),
+        (Action::Monitor,     [7, 0, 190, 1], [1, 1, 5, 1, 3]),
+        (Action::Probe,       [7, 0, 190, 1], [6, 1, 5, 1, 3]),
+        (Action::MetaData,    [0, 0,   0, 1], [6, 2, 5, 1, 3]),
+        (Action::ValidateAll, [0, 0,   0, 1], [6, 2, 5, 1, 3]),
+        (Action::ReloadAgent, [1, 0,   0, 1], [6, 2, 5, 1, 3]),
+        (Action::Usage,       [0, 0,   0, 1], [6, 2, 5, 1, 3]),
     ];
 
     #[test]

@@ -8,7 +8,7 @@ use crate::ocf::state::State;
 use crate::spec::{Content, Parameter};
 
 /// What every agent advertises and [`run`](super::run()) itself carries out.
-pub(super) const META_DATA: ActionDecl =
+pub(crate) const META_DATA: ActionDecl =
     ActionDecl::once(Action::MetaData, 5, |_| Ok(State::Stopped));
 
 /// The longest line of a description.
@@ -101,7 +101,7 @@ fn describe_action(out: &mut String, action: &ActionDecl) {
 }
 
 /// A type's name in the meta-data.
-pub(super) const fn kind(content: Content) -> &'static str {
+pub(crate) const fn kind(content: Content) -> &'static str {
     match content {
         // There is no type for a time.
         Content::String | Content::Time(_) => "string",
@@ -135,7 +135,7 @@ fn wrap(text: &str) -> String {
 }
 
 /// The paragraphs of a description, each as its words.
-pub(super) fn paragraphs(text: &str) -> impl Iterator<Item = std::str::SplitWhitespace<'_>> {
+pub(crate) fn paragraphs(text: &str) -> impl Iterator<Item = std::str::SplitWhitespace<'_>> {
     text.split("\n\n")
         .map(str::split_whitespace)
         .filter(|words| words.clone().next().is_some())

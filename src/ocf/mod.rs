@@ -4,28 +4,29 @@
 //! page, usage, validation and dispatch all come from that declaration. [`run`] is the whole life of
 //! an agent's process. Written to the Open Cluster Framework Resource Agent API 1.1.
 
-pub mod action;
-pub mod agent;
-pub mod env;
-pub mod error;
-pub mod exit;
+pub(crate) mod action;
+pub(crate) mod agent;
+pub(crate) mod env;
+pub(crate) mod error;
+pub(crate) mod exit;
 pub mod man;
 pub mod meta;
-pub mod param;
-pub mod reason;
-pub mod run;
+pub(crate) mod param;
+pub(crate) mod reason;
+pub(crate) mod run;
 #[cfg(test)]
 mod sample;
-pub mod state;
+pub(crate) mod state;
 pub mod usage;
-pub mod watchdog;
+pub(crate) mod watchdog;
 
-pub use crate::ocf::exit::{ExitCode, exit_code};
-pub use crate::ocf::param::{Declared, Optional, Param};
+pub(crate) use crate::ocf::param::{Optional, Param};
 pub use action::Action;
-pub use agent::{ActionDecl, Agent, Context, Handler};
+pub use agent::Agent;
+pub(crate) use agent::{ActionDecl, Context};
 pub use env::Env;
-pub use error::{Error, ErrorList, Explain, Fault};
-pub use run::run;
+pub use error::Error;
+pub(crate) use error::{Explain, Fault};
+pub(crate) use run::run;
 pub use state::State;
-pub use watchdog::step;
+pub(crate) use watchdog::step;

@@ -12,16 +12,16 @@ use crate::text::{LOST_IN_XML, is_plain, survives_xml};
 
 /// Turns a value into a `T`; the error says what would be right: `is not an IP address`. One that begins
 /// with a quote names by itself which part of the value is meant: `"10.1.0.300" is no NFS client`.
-pub type Parser<T> = fn(&str) -> Result<T, String>;
+pub(crate) type Parser<T> = fn(&str) -> Result<T, String>;
 
 /// A parameter that always has a value: it is required, or has a default.
-pub struct Param<T> {
+pub(crate) struct Param<T> {
     spec: Parameter,
     parse: Parser<T>,
 }
 
 /// A parameter that may be left out, and then means nothing.
-pub struct Optional<T> {
+pub(crate) struct Optional<T> {
     spec: Parameter,
     parse: Parser<T>,
 }
@@ -44,7 +44,7 @@ impl<T> Param<T> {
     ///
     /// # Panics
     /// If it is neither or both: the build fails where it makes a constant.
-    pub const fn new(spec: Parameter, parse: Parser<T>) -> Self {
+    pub(crate) const fn new(spec: Parameter, parse: Parser<T>) -> Self {
         assert!(
             spec.required != spec.default.is_some(),
             "without either it is an Optional, and what is required has no use for a default"
@@ -56,7 +56,7 @@ impl<T> Param<T> {
     ///
     /// # Panics
     /// As [`Param::new`].
-    pub const fn select(spec: Parameter<Words>, parse: Parser<T>) -> Self {
+    pub(crate) const fn select(spec: Parameter<Words>, parse: Parser<T>) -> Self {
         Self::new(spec.any(), parse)
     }
 
@@ -64,7 +64,7 @@ impl<T> Param<T> {
     ///
     /// # Errors
     /// [`Fault::Config`](super::Fault::Config): not set although required, or not acceptable.
-    pub fn get(&self, env: &Env) -> Result<T, Error> {
+    pub(crate) fn get(&self, env: &Env) -> Result<T, Error> {
         read(&self.spec, self.parse, env)?.ok_or_else(|| {
             Error::config(format!(
                 "required parameter {} is not set ({})",
@@ -75,21 +75,21 @@ impl<T> Param<T> {
 
     /// Its value if it has an acceptable one: for `stop`, which may not fail for a parameter that
     /// became invalid.
-    pub fn try_get(&self, env: &Env) -> Option<T> {
+    pub(crate) fn try_get(&self, env: &Env) -> Option<T> {
         self.get(env).ok()
     }
 }
 
 impl Param<u32> {
     /// A whole number.
-    pub const fn integer(spec: Parameter<Integer>) -> Self {
+    pub(crate) const fn integer(spec: Parameter<Integer>) -> Self {
         Self::new(spec.any(), integer)
     }
 }
 
 impl Param<Duration> {
     /// A time.
-    pub const fn time(spec: Parameter<Time>) -> Self {
+    pub(crate) const fn time(spec: Parameter<Time>) -> Self {
         Self::new(spec.any(), time)
     }
 }
@@ -99,7 +99,7 @@ impl<T> Optional<T> {
     ///
     /// # Panics
     /// If it is required or has a default: the build fails where it makes a constant.
-    pub const fn new(spec: Parameter, parse: Parser<T>) -> Self {
+    pub(crate) const fn new(spec: Parameter, parse: Parser<T>) -> Self {
         assert!(
             !spec.required && spec.default.is_none(),
             "it always has a value: that is a Param"
@@ -111,7 +111,7 @@ impl<T> Optional<T> {
     ///
     /// # Panics
     /// As [`Optional::new`].
-    pub const fn select(spec: Parameter<Words>, parse: Parser<T>) -> Self {
+    pub(crate) const fn select(spec: Parameter<Words>, parse: Parser<T>) -> Self {
         Self::new(spec.any(), parse)
     }
 
@@ -119,14 +119,8 @@ impl<T> Optional<T> {
     ///
     /// # Errors
     /// [`Fault::Config`](super::Fault::Config): set, but not acceptable.
-    pub fn get(&self, env: &Env) -> Result<Option<T>, Error> {
+    pub(crate) fn get(&self, env: &Env) -> Result<Option<T>, Error> {
         read(&self.spec, self.parse, env)
-    }
-
-    /// Its value if it has an acceptable one: for `stop`, which may not fail for a parameter that
-    /// became invalid.
-    pub fn try_get(&self, env: &Env) -> Option<T> {
-        self.get(env).ok().flatten()
     }
 }
 
@@ -198,7 +192,7 @@ fn wrong(spec: &Parameter, value: &str, why: &str) -> Error {
 ///
 /// # Errors
 /// None.
-pub fn text(value: &str) -> Result<String, String> {
+pub(crate) fn text(value: &str) -> Result<String, String> {
     Ok(value.to_owned())
 }
 
@@ -206,7 +200,7 @@ pub fn text(value: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// Why it can't be a subnet.
-pub fn network(cidr: &str) -> Result<Option<IpNetwork>, String> {
+pub(crate) fn network(cidr: &str) -> Result<Option<IpNetwork>, String> {
     let (Some((_, length)), Ok(network)) = (cidr.split_once('/'), cidr.parse::<IpNetwork>()) else {
         return Ok(None);
     };
@@ -226,15 +220,16 @@ pub fn network(cidr: &str) -> Result<Option<IpNetwork>, String> {
 ///
 /// # Errors
 /// None.
-pub fn words(value: &str) -> Result<Vec<String>, String> {
+pub(crate) fn words(value: &str) -> Result<Vec<String>, String> {
     Ok(value.split_whitespace().map(str::to_owned).collect())
 }
 
+#[cfg(test)]
 /// Parser of the booleans of OCF's shell agents: yes, true, 1, ja, on and their opposites, in any case.
 ///
 /// # Errors
 /// Any other word.
-pub fn boolean(value: &str) -> Result<bool, String> {
+pub(crate) fn boolean(value: &str) -> Result<bool, String> {
     match value.to_ascii_lowercase().as_str() {
         "yes" | "true" | "1" | "ja" | "on" => Ok(true),
         "no" | "false" | "0" | "nein" | "off" => Ok(false),
@@ -306,7 +301,7 @@ mod tests {
             REPAIR.get(&env).unwrap_err().to_string(),
             "parameter repair: \"maybe\" is not one of never, preen"
         );
-        assert_eq!((PORT.try_get(&env), REPAIR.try_get(&env)), (None, None));
+        assert_eq!(PORT.try_get(&env), None);
     }
 
     #[test]

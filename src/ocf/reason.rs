@@ -3,7 +3,7 @@
 use crate::text::{is_plain, without_markup};
 
 /// Pacemaker keeps this many bytes of a reason (`EXIT_REASON_MAX_LEN`).
-pub const LIMIT: usize = 128;
+pub(crate) const LIMIT: usize = 128;
 
 /// What stands between the kept beginning and the kept end of a reason that is too long.
 const GAP: &str = " ... ";
@@ -12,7 +12,7 @@ const GAP: &str = " ... ";
 ///
 /// What is too long loses its middle: a message begins with what was tried on which object and ends
 /// with the cause, and both are wanted.
-pub fn line(text: &str) -> String {
+pub(crate) fn line(text: &str) -> String {
     let words: Vec<&str> = text
         .split(|c: char| c.is_whitespace() || !is_plain(c))
         .filter(|word| !word.is_empty())

@@ -17,11 +17,11 @@ use crate::plan::budget::Budget;
 use crate::sys::stderr;
 
 /// What may be told of the state that an action found.
-pub type Told = fn(&Context<'_>, State) -> State;
+pub(crate) type Told = fn(&Context<'_>, State) -> State;
 
 /// Serves the action on the command line and ends the process with its exit code; `told` has the last
 /// word on what that says. Further arguments are ignored, as the API asks.
-pub fn run(agent: &'static Agent, told: Told) -> ! {
+pub(crate) fn run(agent: &'static Agent, told: Told) -> ! {
     let env = Env::from_process();
     let word = std::env::args_os().nth(1);
     end(serve(agent, told, env, word))
@@ -95,7 +95,6 @@ fn attempt(
     let context = Context {
         env,
         action,
-        depth: declaration.depth,
         begun,
         deadline: begun + budget.end(),
     };

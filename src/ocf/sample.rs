@@ -39,7 +39,7 @@ static LOUD: Param<bool> = Param::new(
 );
 static NOTE: Optional<String> = Optional::new(Parameter::text("note", "Note", "Any note."), text);
 
-pub static SAMPLE: Agent = Agent {
+pub(crate) static SAMPLE: Agent = Agent {
     name: "sample",
     shortdesc: "A file that exists",
     longdesc: "Creates a file.\n\n.Removes it again \\ in stop.",
@@ -95,6 +95,6 @@ fn monitor(cx: &Context<'_>) -> Result<State, Error> {
     })
 }
 
-fn deep_monitor(cx: &Context<'_>) -> Result<State, Error> {
-    Ok(State::Failed(format!("looked deeper, at {}", cx.depth)))
+fn deep_monitor(_: &Context<'_>) -> Result<State, Error> {
+    Ok(State::Failed("looked deeper, at 10".into()))
 }

@@ -35,7 +35,7 @@ struct Base {
 ///
 /// # Errors
 /// The kernel refused the handler or the timer.
-pub fn arm(prefix: &str, subject: &str, limit: Duration) -> io::Result<()> {
+pub(crate) fn arm(prefix: &str, subject: &str, limit: Duration) -> io::Result<()> {
     let base = Base {
         prefix: prefix.to_owned(),
         subject: subject.to_owned(),
@@ -67,7 +67,7 @@ pub fn arm(prefix: &str, subject: &str, limit: Duration) -> io::Result<()> {
 
 /// Tells what the action is doing now ("mounting /dev/x"), for the reason if time runs out.
 /// Without a watchdog, nothing.
-pub fn step(doing: &str) {
+pub(crate) fn step(doing: &str) {
     let Some(base) = BASE.get() else { return };
     let text = reason::line(&format!(
         "{} not finished after {} s while {doing}",

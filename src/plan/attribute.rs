@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 const DAMPENING: Duration = Duration::from_secs(1);
 
 /// The values of an attribute, by the nodes that give them.
-pub type Values = BTreeMap<String, String>;
+pub(crate) type Values = BTreeMap<String, String>;
 
 /// A node attribute of berth: a name, and who reads the values that nodes give it.
 ///
 /// The order is that of the names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub enum Attribute {
+pub(crate) enum Attribute {
     /// The node's addresses on this subnet, by commas: one of each family.
     Addr(String),
     /// Defined where this virtual server's cell is.
@@ -45,7 +45,7 @@ pub enum Attribute {
 
 /// Who reads an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Audience {
+pub(crate) enum Audience {
     /// The scheduler too: a change has it look anew at where resources should be.
     Scheduler,
     /// Other nodes only: the attribute is private, and never written to the CIB.
@@ -54,12 +54,12 @@ pub enum Audience {
 
 impl Attribute {
     /// The name that the cluster knows it by.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         self.to_string()
     }
 
     /// The attribute of this name, if it is one of berth's.
-    pub fn parse(name: &str) -> Option<Self> {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         let name = name.strip_prefix("berth-")?;
         match name {
             "macs" => return Some(Self::Macs),
@@ -83,7 +83,7 @@ impl Attribute {
     }
 
     /// Who reads it.
-    pub const fn audience(&self) -> Audience {
+    pub(crate) const fn audience(&self) -> Audience {
         match self {
             Self::Cell(_) | Self::Heard(_) | Self::Macs | Self::Router(_) => Audience::Nodes,
             Self::Addr(_)
@@ -97,13 +97,13 @@ impl Attribute {
     }
 
     /// Whether it is not written to the CIB.
-    pub fn is_private(&self) -> bool {
+    pub(crate) fn is_private(&self) -> bool {
         self.audience() == Audience::Nodes
     }
 
     /// How long the cluster waits for others' changes when a value follows another one. The first value is never
     /// waited with.
-    pub const fn dampening(&self) -> Duration {
+    pub(crate) const fn dampening(&self) -> Duration {
         match self {
             Self::Ports | Self::Storage(_) => DAMPENING,
             _ => Duration::ZERO,

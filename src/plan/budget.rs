@@ -28,56 +28,56 @@ const WATCHDOG: u32 = 22;
 
 /// The time that an action may take, shared out. All times are counted from its beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Budget(Duration);
+pub(crate) struct Budget(Duration);
 
 impl Budget {
     /// That of an action which Pacemaker kills after `timeout`.
-    pub const fn new(timeout: Duration) -> Self {
+    pub(crate) const fn new(timeout: Duration) -> Self {
         Self(timeout)
     }
 
     /// That of the stop whose keeper was told to answer within `limit`.
-    pub fn of_keeper(limit: Duration) -> Self {
+    pub(crate) fn of_keeper(limit: Duration) -> Self {
         Self(limit.saturating_mul(PARTS) / STOPPED)
     }
 
     /// How long servers, and users of a file system, are given to go when they are asked to.
-    pub fn patience(self) -> Duration {
+    pub(crate) fn patience(self) -> Duration {
         self.part(PATIENCE)
     }
 
     /// The same where some of the time is over, and `left` until the cell is killed.
-    pub fn patience_within(left: Duration) -> Duration {
+    pub(crate) fn patience_within(left: Duration) -> Duration {
         left.saturating_mul(PATIENCE) / CELL_KILLED
     }
 
     /// When a cell is killed in which a stop does not come to its end.
-    pub fn cell_killed(self) -> Duration {
+    pub(crate) fn cell_killed(self) -> Duration {
         self.part(CELL_KILLED)
     }
 
     /// When the keeper has to answer a stop.
-    pub fn stopped(self) -> Duration {
+    pub(crate) fn stopped(self) -> Duration {
         self.part(STOPPED)
     }
 
     /// When a keeper is killed that has not answered a stop.
-    pub fn keeper_killed(self) -> Duration {
+    pub(crate) fn keeper_killed(self) -> Duration {
         self.part(KEEPER_KILLED)
     }
 
     /// When the keeper has to answer anything but a stop.
-    pub fn answered(self) -> Duration {
+    pub(crate) fn answered(self) -> Duration {
         self.part(STARTED)
     }
 
     /// When the action has to end by itself.
-    pub fn end(self) -> Duration {
+    pub(crate) fn end(self) -> Duration {
         self.part(END)
     }
 
     /// When the watchdog ends it.
-    pub fn watchdog(self) -> Duration {
+    pub(crate) fn watchdog(self) -> Duration {
         self.part(WATCHDOG)
     }
 

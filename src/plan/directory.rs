@@ -91,7 +91,7 @@ pub fn check(directory: &str) -> Result<(), Refusal> {
 }
 
 /// Whether one of two normal directories is, or lies below, the other.
-pub fn nested(one: &str, other: &str) -> bool {
+pub(crate) fn nested(one: &str, other: &str) -> bool {
     let below = |inner: &str, outer: &str| {
         inner
             .strip_prefix(outer)

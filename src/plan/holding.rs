@@ -34,29 +34,29 @@ pub enum Claim {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Use {
     /// Mounted in the cell of the resource's virtual server, or in one that nobody knows.
-    pub cell: Option<String>,
+    pub(crate) cell: Option<String>,
     /// Mounted in another virtual server's cell.
-    pub other_cell: Option<String>,
+    pub(crate) other_cell: Option<String>,
     /// Mounted in the node's own tree, or in a container's.
     pub mounted: Option<String>,
     /// Swap, or part of another device.
-    pub built_on: Option<String>,
+    pub(crate) built_on: Option<String>,
     /// Whether the kernel has a file system on it, mounted or not.
     pub file_system: bool,
     /// Open by a process.
-    pub open: Option<String>,
+    pub(crate) open: Option<String>,
 }
 
 impl Use {
     /// Whether it shows who has claimed the device. A mere opener may be beside a file system that the kernel
     /// has not done with.
-    pub fn shows_who(&self) -> bool {
+    pub(crate) fn shows_who(&self) -> bool {
         let claims = [&self.cell, &self.other_cell, &self.mounted, &self.built_on];
         claims.into_iter().any(Option::is_some) || self.open.is_some() && !self.file_system
     }
 
     /// The best name for who has the device.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let seen = [
             &self.cell,
             &self.other_cell,
@@ -76,7 +76,7 @@ impl Use {
 
 /// Whether a device is free of a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Nobody has it, or nobody can.
     Free,
     /// Somebody else has it, who is not berth's on behalf of this resource: nothing of the resource is left.
@@ -87,7 +87,7 @@ pub enum Verdict {
 
 /// How well it is known that who has a device is somebody else, where the resource is not known to have had it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doubt {
+pub(crate) enum Doubt {
     /// It shows who has it.
     None,
     /// Who has it does not show. A moment may clear that up.
@@ -99,7 +99,7 @@ pub enum Doubt {
 }
 
 /// How far to doubt that somebody else has a device.
-pub fn doubt(claim: &Claim, seen: &Use) -> Doubt {
+pub(crate) fn doubt(claim: &Claim, seen: &Use) -> Doubt {
     match claim {
         _ if seen.shows_who() => Doubt::None,
         Claim::Unasked(_) | Claim::Silent => Doubt::Grave,
@@ -109,7 +109,7 @@ pub fn doubt(claim: &Claim, seen: &Use) -> Doubt {
 }
 
 /// Judges a device. `ours`: the resource has had it attached, or its cell lives.
-pub fn judge(claim: &Claim, seen: &Use, ours: bool) -> Verdict {
+pub(crate) fn judge(claim: &Claim, seen: &Use, ours: bool) -> Verdict {
     let unless_ours = |why: String| {
         if ours {
             Verdict::Held(why)

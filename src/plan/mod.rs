@@ -1,15 +1,15 @@
 //! Pure decisions: no I/O, no clock (time is an argument), nothing of the other modules.
 
-pub mod attribute;
-pub mod budget;
-pub mod detour;
+pub(crate) mod attribute;
+pub(crate) mod budget;
+pub(crate) mod detour;
 pub mod directory;
 pub mod holding;
-pub mod mover;
-pub mod name;
-pub mod neighbour;
-pub mod port;
+pub(crate) mod mover;
+pub(crate) mod name;
+pub(crate) mod neighbour;
+pub(crate) mod port;
 pub mod repair;
-pub mod slip;
-pub mod twin;
+pub(crate) mod slip;
+pub(crate) mod twin;
 pub mod vip;

@@ -30,20 +30,20 @@ use crate::types::BitRate;
 use crate::types::Family;
 
 use self::loads::Loads;
-pub use self::rest::{Changes, Rest, Work};
+pub(crate) use self::rest::{Changes, Rest};
 
 /// How long an address's agent may keep the lock before that is worth a word: a start makes the nftables tables
 /// under it.
 const LOCK_LIMIT: Duration = Duration::from_secs(5);
 /// How soon portwatch, which waits for nothing, tries the lock of the addresses' agents again.
-pub const LOCK_PAUSE: Duration = Duration::from_millis(2);
+pub(crate) const LOCK_PAUSE: Duration = Duration::from_millis(2);
 /// What there is to tell when the lock is not to be had.
 const LOCKED_OUT: &str =
     "an address's agent keeps vip.lock: VIPs are at their ports, but what was lost is not mended";
 
 /// What this node does for a VIP that it has on record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Duty {
+pub(crate) enum Duty {
     /// It has the cell and serves the VIP.
     Serve,
     /// It routes to the node with the cell.
@@ -59,18 +59,18 @@ pub enum Duty {
 
 /// A VIP on record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recorded {
+pub(crate) struct Recorded {
     /// What it needs.
-    pub request: Request,
+    pub(crate) request: Request,
     /// Whether it has been started, and nobody has begun to stop it.
-    pub serving: bool,
+    pub(crate) serving: bool,
     /// What this node does for it.
-    pub duty: Duty,
+    pub(crate) duty: Duty,
 }
 
 impl Recorded {
     /// Whether the VIP is served through a port of this node.
-    pub const fn is_served(&self) -> bool {
+    pub(crate) const fn is_served(&self) -> bool {
         self.serving && matches!(self.duty, Duty::Serve | Duty::Route)
     }
 
@@ -85,7 +85,7 @@ impl Recorded {
 
 /// How much is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extent {
+pub(crate) enum Extent {
     /// Only what a move takes.
     Moves,
     /// All that should be there, for every VIP.
@@ -94,11 +94,11 @@ pub enum Extent {
 
 /// A VIP at a port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Placement {
+pub(crate) struct Placement {
     /// The VIP.
-    pub vip: IpAddr,
+    pub(crate) vip: IpAddr,
     /// The port that answers for it.
-    pub port: String,
+    pub(crate) port: String,
 }
 
 impl Placement {
@@ -117,22 +117,22 @@ impl Placement {
 
 /// What a look at the node has led to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Survey {
+pub(crate) struct Survey {
     /// Proxy entries to remove: a dead cell draws no more packets, and until its VIPs are stopped nothing answers
     /// for them.
-    pub silence: Vec<Step>,
+    pub(crate) silence: Vec<Step>,
     /// What is to be announced again and again from now on: for VIPs that this node has begun to route there is no
     /// keeper that would do it.
-    pub announce: Vec<Placement>,
+    pub(crate) announce: Vec<Placement>,
     /// The VIPs that a port may be chosen for.
-    pub vips: Vec<Vip>,
+    pub(crate) vips: Vec<Vip>,
     /// The ports to choose from, with their loads.
-    pub ports: Vec<Port>,
+    pub(crate) ports: Vec<Port>,
 }
 
 /// What is remembered from one round to the next.
 #[derive(Debug, Default)]
-pub struct Mover {
+pub(crate) struct Mover {
     loads: Loads,
     placed: BTreeMap<IpAddr, Option<String>>,
     rest: Option<Rest>,
@@ -140,17 +140,17 @@ pub struct Mover {
 
 impl Mover {
     /// The port that each VIP is served through, as it was last seen.
-    pub const fn placed(&self) -> &BTreeMap<IpAddr, Option<String>> {
+    pub(crate) const fn placed(&self) -> &BTreeMap<IpAddr, Option<String>> {
         &self.placed
     }
 
     /// What a VIP moves, as it was last measured.
-    pub fn load(&self, vip: IpAddr) -> BitRate {
+    pub(crate) fn load(&self, vip: IpAddr) -> BitRate {
         self.loads.of(vip)
     }
 
     /// The bytes a second that VIPs move through each port, as they were last measured.
-    pub fn port_loads(&self) -> BTreeMap<&str, BitRate> {
+    pub(crate) fn port_loads(&self) -> BTreeMap<&str, BitRate> {
         let mut loads: BTreeMap<&str, BitRate> = BTreeMap::new();
         for (vip, port) in &self.placed {
             if let Some(port) = port {
@@ -161,18 +161,23 @@ impl Mover {
     }
 
     /// Takes note of the bytes that VIPs have moved since they were started.
-    pub fn measured(&mut self, traffic: BTreeMap<IpAddr, u64>, now: Instant) {
+    pub(crate) fn measured(&mut self, traffic: BTreeMap<IpAddr, u64>, now: Instant) {
         self.loads.take(traffic, now);
     }
 
     /// When the lock is to be tried.
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.rest.as_ref().map(|rest| rest.at)
     }
 
     /// Looks at the node: what is on record of its VIPs, what of them and of their cells the kernel has, what is
     /// reported of the ports (in `seen`), and the ports that may be chosen.
-    pub fn survey(&mut self, records: &[Recorded], seen: &Observed, ports: &[Port]) -> Survey {
+    pub(crate) fn survey(
+        &mut self,
+        records: &[Recorded],
+        seen: &Observed,
+        ports: &[Port],
+    ) -> Survey {
         let served = records.iter().filter(|record| record.is_served());
         let (alive, dead): (Vec<&Recorded>, Vec<&Recorded>) =
             served.partition(|record| record.is_alive(seen));
@@ -198,7 +203,7 @@ impl Mover {
     }
 
     /// Takes note of moves that were made, and of what is still to be done.
-    pub fn moved(&mut self, moves: &[Move], extent: Extent, now: Instant) {
+    pub(crate) fn moved(&mut self, moves: &[Move], extent: Extent, now: Instant) {
         let targets = moves.iter().map(|m| (m.vip, m.to.clone()));
         self.placed
             .extend(targets.clone().map(|(vip, port)| (vip, Some(port))));
@@ -210,13 +215,13 @@ impl Mover {
     }
 
     /// Whether there is a rest, and it is time to try the lock.
-    pub fn is_due(&self, now: Instant) -> bool {
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.next().is_some_and(|at| at <= now)
     }
 
     /// Somebody has the lock: it is to be tried again. Says what is to be told of it, if anything: once, when it
     /// has taken long.
-    pub fn locked_out(&mut self, now: Instant) -> Option<&'static str> {
+    pub(crate) fn locked_out(&mut self, now: Instant) -> Option<&'static str> {
         let rest = self.rest.as_mut()?;
         rest.at = now + LOCK_PAUSE;
         let tells = !rest.told && now.saturating_duration_since(rest.since) >= LOCK_LIMIT;
@@ -225,7 +230,7 @@ impl Mover {
     }
 
     /// The rest: it is the caller's then, who has the lock, or gives it up.
-    pub const fn take_rest(&mut self) -> Option<Rest> {
+    pub(crate) const fn take_rest(&mut self) -> Option<Rest> {
         self.rest.take()
     }
 
@@ -319,17 +324,17 @@ fn silence(dead: &[&Recorded], seen: &Observed) -> Vec<Step> {
 /// What clients wait for: they are told of the new port, which answers from then on. Replies leave by it already,
 /// for the routes of the old one are dead or still good.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Haste {
+pub(crate) struct Haste {
     /// What is to be announced, before the steps are done.
-    pub announce: Vec<Placement>,
+    pub(crate) announce: Vec<Placement>,
     /// The steps.
-    pub steps: Vec<Step>,
+    pub(crate) steps: Vec<Step>,
 }
 
 impl Haste {
     /// For those of `moves` that lead to ports of the VIPs' own subnets. At another subnet's port nothing answers
     /// for a VIP: that is left to the rest.
-    pub fn new(moves: &[Move], vips: &[Vip], seen: &Observed) -> Self {
+    pub(crate) fn new(moves: &[Move], vips: &[Vip], seen: &Observed) -> Self {
         let mut haste = Self::default();
         let is_hurried = |change: &&Move| {
             let mut vips = vips.iter();
@@ -348,7 +353,7 @@ impl Haste {
 
     /// What is to be taken back of it, by what is on record after the steps were done: an address's agent may have
     /// begun to stop a VIP, and looked what there is to take away before its new proxy entry was there.
-    pub fn taken_back(&self, records: &[Recorded]) -> Vec<Step> {
+    pub(crate) fn taken_back(&self, records: &[Recorded]) -> Vec<Step> {
         let served: BTreeSet<IpAddr> = records
             .iter()
             .filter(|record| record.is_served())

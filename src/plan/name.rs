@@ -4,14 +4,14 @@ use std::fmt;
 
 /// Longest name of a virtual server: its cell's veth is called `b-<name>` on the host, and the kernel
 /// allows an interface name 15 bytes (`IFNAMSIZ` less the final zero).
-pub const VSERVER_LIMIT: usize = 13;
+pub(crate) const VSERVER_LIMIT: usize = 13;
 
 /// Longest name of a network interface, in bytes.
-pub const INTERFACE_LIMIT: usize = 15;
+pub(crate) const INTERFACE_LIMIT: usize = 15;
 
 /// Why a name is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// There is no name.
     Empty,
     /// It is longer than allowed: its length and the limit.
@@ -51,7 +51,7 @@ impl fmt::Display for Refusal {
 ///
 /// # Errors
 /// What is wrong; its text completes "the name … ".
-pub fn vserver(name: &str) -> Result<(), Refusal> {
+pub(crate) fn vserver(name: &str) -> Result<(), Refusal> {
     let allowed = "a-z, 0-9 and -";
     check(name, VSERVER_LIMIT, allowed, |c| {
         c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'
@@ -71,7 +71,7 @@ pub fn vserver(name: &str) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// What is wrong; its text completes "the name … ".
-pub fn node(name: &str) -> Result<(), Refusal> {
+pub(crate) fn node(name: &str) -> Result<(), Refusal> {
     // HOST_NAME_MAX
     check(name, 64, "letters, digits, ., - and _", |c| {
         c.is_ascii_alphanumeric() || ".-_".contains(c)
@@ -87,7 +87,7 @@ pub fn node(name: &str) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// What is wrong; its text completes "the name … ".
-pub fn label(name: &str) -> Result<(), Refusal> {
+pub(crate) fn label(name: &str) -> Result<(), Refusal> {
     check(name, 32, "letters, digits, - and _", |c| {
         c.is_ascii_alphanumeric() || c == '-' || c == '_'
     })?;
@@ -101,7 +101,7 @@ pub fn label(name: &str) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// What is wrong; its text completes "the name … ".
-pub fn interface(name: &str) -> Result<(), Refusal> {
+pub(crate) fn interface(name: &str) -> Result<(), Refusal> {
     if name == "." || name == ".." {
         return Err(Refusal::First("something other than a dot"));
     }
@@ -115,7 +115,7 @@ pub fn interface(name: &str) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// What is wrong; its text completes "the name … ".
-pub fn port(name: &str) -> Result<(), Refusal> {
+pub(crate) fn port(name: &str) -> Result<(), Refusal> {
     if name == "lo" {
         return Err(Refusal::Loopback);
     }

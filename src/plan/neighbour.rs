@@ -7,28 +7,28 @@ use crate::types::Mac;
 
 /// A neighbour request through one port: whether somebody is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Probe {
+pub(crate) struct Probe {
     /// Index of the port.
-    pub link: u32,
+    pub(crate) link: u32,
     /// Its Ethernet address.
-    pub mac: Mac,
+    pub(crate) mac: Mac,
     /// The address that is asked for.
-    pub target: IpAddr,
+    pub(crate) target: IpAddr,
     /// The port's own address, if it has one: IPv4 does without, IPv6 does not.
-    pub source: Option<IpAddr>,
+    pub(crate) source: Option<IpAddr>,
     /// The target's Ethernet address, if it is known: then nobody else is bothered.
-    pub to: Option<Mac>,
+    pub(crate) to: Option<Mac>,
 }
 
 /// A reply to somebody's neighbour request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reply {
+pub(crate) struct Reply {
     /// Index of the port it came in through.
-    pub link: u32,
+    pub(crate) link: u32,
     /// Whose address it is about.
-    pub ip: IpAddr,
+    pub(crate) ip: IpAddr,
     /// The Ethernet address it names for that.
-    pub from: Mac,
+    pub(crate) from: Mac,
     /// The Ethernet address that it is sent to.
-    pub to: Mac,
+    pub(crate) to: Mac,
 }

@@ -20,14 +20,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 mod finding;
-pub mod mark;
+pub(crate) mod mark;
 mod program;
-pub mod progress;
+pub(crate) mod progress;
 
-pub use finding::{Evidence, Failed, Finding, Outcome, Storage, diagnose};
-pub use program::{
-    Exit, IMAGE, Program, Said, Stage, Subject, Verdict, kept, program, undo, verdict,
-};
+pub use finding::Finding;
+pub(crate) use finding::{Evidence, Failed, Outcome, Storage, diagnose};
+pub use program::Stage;
+pub(crate) use program::{Exit, Program, Said, Subject, Verdict, kept, program, undo, verdict};
 
 /// A kind of file system that berth serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -89,7 +89,7 @@ pub enum Policy {
 
 impl Policy {
     /// The parameter's value.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Never => "never",
             Self::Preen => "preen",
@@ -121,7 +121,7 @@ pub struct Condition {
     /// Its kind.
     pub kind: FsKind,
     /// Whether its journal has to be replayed; `None` where only a mount can tell (XFS).
-    pub replay: Option<bool>,
+    pub(crate) replay: Option<bool>,
     /// Damage that the file system itself has noted: ext4 "errors detected" or, without a journal, not
     /// cleanly unmounted; XFS "needs repair"; btrfs "error".
     pub damaged: bool,
@@ -156,7 +156,7 @@ pub enum Proof {
 }
 
 /// What a file system that is not yet mounted needs.
-pub fn before_attach(condition: Condition, policy: Policy) -> Decision {
+pub(crate) fn before_attach(condition: Condition, policy: Policy) -> Decision {
     if !condition.damaged {
         return Decision::Attach;
     }
@@ -170,14 +170,14 @@ pub fn before_attach(condition: Condition, policy: Policy) -> Decision {
 
 /// What it needs when its multiple-mount protection tells of a check that nobody is at any more, for certain
 /// ([`mark`]): `node` is where it ran.
-pub fn after_cut_off(policy: Policy, node: &str) -> Decision {
+pub(crate) fn after_cut_off(policy: Policy, node: &str) -> Decision {
     let why = format!("its check on node {node} was cut off");
     first_stage(policy, Stage::Note, Proof::CutOff, &why)
 }
 
 /// What it needs after a mount failed. `after` is the last stage of repair that had ended before it was
 /// tried, `said` the kernel's reason.
-pub fn after_failed_attach(
+pub(crate) fn after_failed_attach(
     kind: FsKind,
     policy: Policy,
     finding: &Finding,
@@ -256,7 +256,7 @@ fn if_full(policy: Policy, stage: Stage, proof: Proof, why: String) -> Decision 
 }
 
 /// What follows `stage`, which was run on this proof and ended with `verdict`.
-pub fn after_stage(
+pub(crate) fn after_stage(
     kind: FsKind,
     policy: Policy,
     proof: Proof,
@@ -313,7 +313,7 @@ pub fn after_stage(
 
 /// How long to wait before the storage of a file system is tried again, `tries` times after the first;
 /// `None`: that was enough, another node may have it.
-pub fn pause(tries: u32) -> Option<Duration> {
+pub(crate) fn pause(tries: u32) -> Option<Duration> {
     const FIRST: Duration = Duration::from_secs(5);
     const LAST: u32 = 6;
     (tries < LAST).then(|| FIRST * 2u32.pow(tries))

@@ -1,7 +1,10 @@
 //! What a word was probably meant to be that is none of those known.
 
 /// The candidate that `word` is most likely a slip for: at most a third of its letters differ.
-pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+pub(crate) fn nearest<'c>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'c str>,
+) -> Option<&'c str> {
     candidates
         .into_iter()
         .map(|candidate| (distance(word, candidate), candidate))
@@ -11,7 +14,7 @@ pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) ->
 }
 
 /// `", did you mean X?"`, or nothing.
-pub fn hint<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> String {
+pub(crate) fn hint<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> String {
     nearest(word, candidates)
         .map(|candidate| format!(", did you mean {candidate}?"))
         .unwrap_or_default()

@@ -16,13 +16,13 @@ pub struct Beside {
     /// The kernel knows that it is other storage: a copy, not another path.
     pub distinct: bool,
     /// It is in the same cell.
-    pub same_cell: bool,
+    pub(crate) same_cell: bool,
     /// It is mounted with `nouuid`.
-    pub no_uuid: bool,
+    pub(crate) no_uuid: bool,
 }
 
 /// Whether both may be mounted. `no_uuid`: the one that is to be mounted gets that option.
-pub fn may_be_beside(kind: FsKind, no_uuid: bool, other: Beside) -> bool {
+pub(crate) fn may_be_beside(kind: FsKind, no_uuid: bool, other: Beside) -> bool {
     let kernel = match kind {
         FsKind::Ext4 => true,
         FsKind::Xfs => no_uuid || other.no_uuid,

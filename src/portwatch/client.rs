@@ -112,7 +112,7 @@ impl WaySought {
     ///
     /// # Errors
     /// If the daemon does not answer.
-    pub fn wait(mut self, deadline: Instant) -> Result<Result<TransitPath, String>, Error> {
+    pub(crate) fn wait(mut self, deadline: Instant) -> Result<Result<TransitPath, String>, Error> {
         let mut patience = deadline.min(Instant::now() + REPLACED);
         loop {
             if let Some(channel) = &self.channel {

@@ -22,7 +22,7 @@ use crate::address::kernel::Kernel;
 use crate::address::lock;
 use crate::address::report::Report;
 use crate::log;
-pub(super) use crate::plan::mover::Extent;
+pub(crate) use crate::plan::mover::Extent;
 use crate::plan::mover::{self, Changes, Haste, Placement, Rest};
 use crate::plan::port::{Move, Port, Vip};
 use crate::plan::vip::Step;
@@ -40,9 +40,9 @@ const CHANGE_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct View {
     /// For the choice between them; without their loads.
-    pub ports: Vec<Port>,
+    pub(crate) ports: Vec<Port>,
     /// For the agents of addresses.
-    pub report: Report,
+    pub(crate) report: Report,
 }
 
 /// Mover of VIPs.
@@ -60,7 +60,7 @@ impl Mover {
     ///
     /// # Errors
     /// Without the rights to them.
-    pub fn open(runtime: &Path) -> io::Result<Self> {
+    pub(crate) fn open(runtime: &Path) -> io::Result<Self> {
         Ok(Self {
             runtime: runtime.to_owned(),
             records: Records::open(runtime)?,
@@ -72,17 +72,17 @@ impl Mover {
     }
 
     /// What can be read when a VIP was started or stopped: then it is time to act.
-    pub fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.records.fd()
     }
 
     /// Whether it is time to act although nothing can be read: what could be was, by somebody else.
-    pub fn has_news(&self) -> bool {
+    pub(crate) fn has_news(&self) -> bool {
         self.records.has_news()
     }
 
     /// What is on record of this node's VIPs.
-    pub fn records(&mut self) -> &BTreeMap<String, Record> {
+    pub(crate) fn records(&mut self) -> &BTreeMap<String, Record> {
         self.records.all()
     }
 
@@ -90,29 +90,29 @@ impl Mover {
     ///
     /// # Errors
     /// If the kernel can't be asked.
-    pub fn traffic(&mut self) -> io::Result<BTreeMap<IpAddr, u64>> {
+    pub(crate) fn traffic(&mut self) -> io::Result<BTreeMap<IpAddr, u64>> {
         self.kernel.traffic()
     }
 
     /// What was on record of this node's VIPs when it was read last, with what is known of them beside.
-    pub fn vips(&self) -> BTreeMap<String, VipState> {
+    pub(crate) fn vips(&self) -> BTreeMap<String, VipState> {
         let records = self.records.as_read();
         records.map_or_else(BTreeMap::new, |all| state::vips(all, &self.decisions))
     }
 
     /// The bytes a second that VIPs move through each port, as they were last measured.
-    pub fn port_loads(&self) -> BTreeMap<&str, BitRate> {
+    pub(crate) fn port_loads(&self) -> BTreeMap<&str, BitRate> {
         self.decisions.port_loads()
     }
 
     /// When it is to be called again although nothing happens: for further announcements, and for the rest.
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         let times = [self.announcing.next(), self.decisions.next()];
         times.into_iter().flatten().min()
     }
 
     /// Begins to announce VIPs again where they are.
-    pub fn announce_anew(&mut self, vips: impl IntoIterator<Item = IpAddr>, now: Instant) {
+    pub(crate) fn announce_anew(&mut self, vips: impl IntoIterator<Item = IpAddr>, now: Instant) {
         for vip in vips {
             if let Some(Some(port)) = self.decisions.placed().get(&vip) {
                 self.announcing.begin(vip, port, now, &self.wire);
@@ -121,7 +121,7 @@ impl Mover {
     }
 
     /// Announces again what is due.
-    pub fn announce_again(&mut self, now: Instant) {
+    pub(crate) fn announce_again(&mut self, now: Instant) {
         if self.announcing.next().is_some_and(|at| at <= now) {
             if let Err(e) = self.announcing.send(now) {
                 log::warn(e);
@@ -133,7 +133,7 @@ impl Mover {
     ///
     /// # Errors
     /// If the kernel can't be asked.
-    pub fn measure(&mut self, now: Instant) -> io::Result<()> {
+    pub(crate) fn measure(&mut self, now: Instant) -> io::Result<()> {
         self.decisions.measured(self.kernel.traffic()?, now);
         Ok(())
     }
@@ -143,7 +143,7 @@ impl Mover {
     ///
     /// # Errors
     /// If the kernel can't be asked. What it refuses of the changes is logged: the others are made all the same.
-    pub fn act(
+    pub(crate) fn act(
         &mut self,
         view: &View,
         extent: Extent,
@@ -166,7 +166,7 @@ impl Mover {
     ///
     /// # Errors
     /// If the lock can't be asked for, or the kernel. The rest is given up then.
-    pub fn finish(&mut self, view: &View, now: Instant) -> io::Result<()> {
+    pub(crate) fn finish(&mut self, view: &View, now: Instant) -> io::Result<()> {
         if !self.decisions.is_due(now) {
             return Ok(());
         }

@@ -64,7 +64,7 @@ pub(crate) enum Reply {
 
 impl Reply {
     /// What a monitor is told of a node.
-    pub fn status(state: NodeState) -> Self {
+    pub(crate) fn status(state: NodeState) -> Self {
         Self::Status {
             trouble: state.trouble,
             unpublished: state.unpublished,

@@ -79,7 +79,7 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     /// Of the node that the cluster calls `node`; `None` if that is not known.
-    pub fn new(node: Option<String>) -> Self {
+    pub(crate) fn new(node: Option<String>) -> Self {
         Self {
             node,
             ..Self::default()
@@ -87,48 +87,48 @@ impl Publisher {
     }
 
     /// The cluster shall know this value, or none: then the attribute is deleted.
-    pub fn publish(&mut self, attribute: Attribute, value: Option<String>) {
+    pub(crate) fn publish(&mut self, attribute: Attribute, value: Option<String>) {
         self.wanted.insert(attribute, value);
     }
 
     /// The values of this attribute are wanted.
-    pub fn query(&mut self, attribute: Attribute) {
+    pub(crate) fn query(&mut self, attribute: Attribute) {
         self.questions.insert(attribute);
     }
 
     /// Everything that is on record is wanted.
-    pub fn survey(&mut self) {
+    pub(crate) fn survey(&mut self) {
         self.survey = true;
     }
 
     /// The nodes are wanted that the cluster takes this resource to be started on.
-    pub fn locate(&mut self, resource: String) {
+    pub(crate) fn locate(&mut self, resource: String) {
         self.whereabouts.insert(resource);
     }
 
     /// The cluster shall forget what this resource reported on this node.
-    pub fn clean_up(&mut self, resource: &str, node: &str) {
+    pub(crate) fn clean_up(&mut self, resource: &str, node: &str) {
         self.clean_up
             .insert((resource.to_owned(), node.to_owned()), 0);
     }
 
     /// The answers that have come in since the last call.
-    pub fn answers(&mut self) -> BTreeMap<Attribute, Values> {
+    pub(crate) fn answers(&mut self) -> BTreeMap<Attribute, Values> {
         std::mem::take(&mut self.answers)
     }
 
     /// What is on record of this node, and of other nodes' addresses, if it has come in since the last call.
-    pub fn surveyed(&mut self) -> Option<transient::Values> {
+    pub(crate) fn surveyed(&mut self) -> Option<transient::Values> {
         self.surveyed.take()
     }
 
     /// Where resources are, by their ids, as it has come in since the last call.
-    pub fn located(&mut self) -> BTreeMap<String, Vec<String>> {
+    pub(crate) fn located(&mut self) -> BTreeMap<String, Vec<String>> {
         std::mem::take(&mut self.located)
     }
 
     /// Whether the cluster knows all that it shall.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.differing().next().is_none()
     }
 
@@ -139,24 +139,24 @@ impl Publisher {
     }
 
     /// What the cluster shall know, and whether it was told.
-    pub fn attributes(&self) -> impl Iterator<Item = (&Attribute, &Value, bool)> {
+    pub(crate) fn attributes(&self) -> impl Iterator<Item = (&Attribute, &Value, bool)> {
         let told = |name: &Attribute| self.published.get(name).map(|(value, _)| value);
         let wanted = self.wanted.iter();
         wanted.map(move |(name, value)| (name, value, told(name) == Some(value)))
     }
 
     /// Why it does not, the last time that it was tried.
-    pub fn error(&self) -> Option<&str> {
+    pub(crate) fn error(&self) -> Option<&str> {
         self.error.as_deref()
     }
 
     /// What to wait for while a child is at work.
-    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.job.as_ref().map(AsFd::as_fd)
     }
 
     /// What to wait for.
-    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+    pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.fd()
             .into_iter()
             .chain(self.keeper.as_ref().map(AsFd::as_fd))
@@ -164,12 +164,12 @@ impl Publisher {
 
     /// When it is to be called again although nothing happens. While a child is at work nothing is tried again:
     /// its end can be waited for.
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.retry.filter(|_| self.job.is_none())
     }
 
     /// Goes on: takes what a child has done, and has the next one do what is left.
-    pub fn advance(&mut self, now: Instant) {
+    pub(crate) fn advance(&mut self, now: Instant) {
         self.leftover.retain(|pid| !job::reap(*pid));
         self.watch_keeper(now);
         if let Some(outcome) = self.job.as_ref().and_then(Job::outcome) {

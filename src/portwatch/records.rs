@@ -31,7 +31,7 @@ impl Records {
     ///
     /// # Errors
     /// If changes can't be watched.
-    pub fn open(runtime: &Path) -> io::Result<Self> {
+    pub(crate) fn open(runtime: &Path) -> io::Result<Self> {
         let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         let directory = record::directory(runtime);
         fs::create_dir_all(&directory)?;
@@ -47,35 +47,35 @@ impl Records {
     }
 
     /// Whether one has changed without [`Self::fd`] telling of it, since somebody has read them.
-    pub fn has_news(&self) -> bool {
+    pub(crate) fn has_news(&self) -> bool {
         self.has_news
     }
 
     /// All, as the mover's decisions have them, for whoever acts on changes: what has changed up to now is no news any
     /// more.
-    pub fn news(&mut self) -> Vec<Recorded> {
+    pub(crate) fn news(&mut self) -> Vec<Recorded> {
         let views = self.views();
         self.has_news = false;
         views
     }
 
     /// What can be read when one has changed.
-    pub fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.changes.as_fd()
     }
 
     /// All, as the mover's decisions have them. Nobody changes one meanwhile, if the caller has the lock.
-    pub fn views(&mut self) -> Vec<Recorded> {
+    pub(crate) fn views(&mut self) -> Vec<Recorded> {
         self.all().values().map(view).collect()
     }
 
     /// All, by their names, as they were read last. Whether one has changed since can still be waited for.
-    pub fn as_read(&self) -> Option<&BTreeMap<String, Record>> {
+    pub(crate) fn as_read(&self) -> Option<&BTreeMap<String, Record>> {
         self.known.as_ref()
     }
 
     /// All, by their names.
-    pub fn all(&mut self) -> &BTreeMap<String, Record> {
+    pub(crate) fn all(&mut self) -> &BTreeMap<String, Record> {
         // Events are there before whoever made a change can let the lock go.
         while let Some(events) = self.changes.read_events().ok().filter(|e| !e.is_empty()) {
             let gone = AddWatchFlags::IN_IGNORED;

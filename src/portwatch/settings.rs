@@ -29,34 +29,34 @@ pub(crate) const MEASURE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Subnet {
     /// The subnet's name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its network in one family.
-    pub net: IpNetwork,
+    pub(crate) net: IpNetwork,
     /// The gateway out of it.
-    pub gateway: Option<IpAddr>,
+    pub(crate) gateway: Option<IpAddr>,
 }
 
 /// All of the parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Settings {
     /// Each port with its subnet's name; `None`: the interfaces with an address in one of them.
-    pub ports: Option<BTreeMap<String, String>>,
+    pub(crate) ports: Option<BTreeMap<String, String>>,
     /// The subnets.
-    pub subnets: Vec<Subnet>,
+    pub(crate) subnets: Vec<Subnet>,
     /// Targets besides gateways and peers.
-    pub targets: Vec<IpAddr>,
+    pub(crate) targets: Vec<IpAddr>,
     /// From question to question.
-    pub interval: Duration,
+    pub(crate) interval: Duration,
     /// Silent intervals until a port has failed.
-    pub fail_after: u32,
+    pub(crate) fail_after: u32,
     /// Time until a port is good again.
-    pub recover_after: Duration,
+    pub(crate) recover_after: Duration,
     /// Difference in load to be evened out, in percent.
-    pub balance: u32,
+    pub(crate) balance: u32,
     /// The resource, for what is reported to the cluster.
-    pub resource: String,
+    pub(crate) resource: String,
     /// This node's name in the cluster.
-    pub node: Option<String>,
+    pub(crate) node: Option<String>,
 }
 
 impl Settings {
@@ -65,7 +65,7 @@ impl Settings {
     /// # Errors
     /// What is wrong with them. `ports` may differ from node to node, so that what is wrong with it
     /// does not hold for the others.
-    pub fn read(env: &Env) -> Result<Self, Error> {
+    pub(crate) fn read(env: &Env) -> Result<Self, Error> {
         let subnets = SUBNETS.get(env)?.unwrap_or_default();
         let targets = TARGETS.get(env)?.unwrap_or_default();
         for target in &targets {
@@ -103,7 +103,7 @@ impl Settings {
     }
 
     /// The times by which ports are judged.
-    pub fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> Limits {
         Limits {
             interval: self.interval,
             fail_after: self.fail_after,
@@ -113,12 +113,12 @@ impl Settings {
 
     /// How long a difference in load must last until it is evened out: as long as a port has to show
     /// that it works, for that too is a reason to move.
-    pub fn balance_hold(&self) -> Duration {
+    pub(crate) fn balance_hold(&self) -> Duration {
         self.recover_after.max(MEASURE)
     }
 
     /// The ranges of the subnet called `name`.
-    pub fn nets(&self, name: &str) -> impl Iterator<Item = &Subnet> {
+    pub(crate) fn nets(&self, name: &str) -> impl Iterator<Item = &Subnet> {
         self.subnets.iter().filter(move |s| s.name == name)
     }
 }

@@ -22,40 +22,40 @@ use crate::types::{BitRate, Mac, Milliseconds};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NodeState {
     /// Its name, if that is known.
-    pub node: Option<String>,
+    pub(crate) node: Option<String>,
     /// Its ports, by their names.
-    pub ports: BTreeMap<String, PortState>,
+    pub(crate) ports: BTreeMap<String, PortState>,
     /// The subnets of its ports, by their names.
-    pub subnets: BTreeMap<String, SubnetState>,
+    pub(crate) subnets: BTreeMap<String, SubnetState>,
     /// What is on record of VIPs, by resources; a VIP that another node routes for is called `@` and its address.
-    pub vips: BTreeMap<String, VipState>,
+    pub(crate) vips: BTreeMap<String, VipState>,
     /// What is known of detours beside that.
-    pub detours: Overview,
+    pub(crate) detours: Overview,
     /// What the cluster is told, by the attributes' names.
-    pub attributes: BTreeMap<String, AttributeState>,
+    pub(crate) attributes: BTreeMap<String, AttributeState>,
     /// What is wrong with the ports, in one line.
-    pub trouble: Option<String>,
+    pub(crate) trouble: Option<String>,
     /// Why the cluster does not know all that it is told.
-    pub unpublished: Option<String>,
+    pub(crate) unpublished: Option<String>,
     /// How many entries were left out of the lists above, as there are too many for a message.
-    pub omitted: usize,
+    pub(crate) omitted: usize,
 }
 
 /// A port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PortState {
     /// Its subnet.
-    pub subnet: String,
+    pub(crate) subnet: String,
     /// How it is.
-    pub condition: Condition,
+    pub(crate) condition: Condition,
     /// Whether the cluster is told that it is good.
-    pub good: bool,
+    pub(crate) good: bool,
     /// What it can carry, if that is known.
-    pub speed_bits_per_second: Option<BitRate>,
+    pub(crate) speed_bits_per_second: Option<BitRate>,
     /// What VIPs move through it, as it was last measured.
-    pub load_bits_per_second: BitRate,
+    pub(crate) load_bits_per_second: BitRate,
     /// Whom it is asked through whether it forwards.
-    pub targets: Vec<TargetState>,
+    pub(crate) targets: Vec<TargetState>,
 }
 
 /// How a port is.
@@ -107,20 +107,20 @@ pub(crate) enum Failure {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TargetState {
     /// Its address.
-    pub address: IpAddr,
+    pub(crate) address: IpAddr,
     /// How long ago it answered last; `None` if it has not yet.
-    pub answered_ms_ago: Option<Milliseconds>,
+    pub(crate) answered_ms_ago: Option<Milliseconds>,
 }
 
 /// A subnet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SubnetState {
     /// Its networks.
-    pub nets: Vec<IpNetwork>,
+    pub(crate) nets: Vec<IpNetwork>,
     /// How long ago this node lost it; `None` if it reaches it.
-    pub lost_ms_ago: Option<Milliseconds>,
+    pub(crate) lost_ms_ago: Option<Milliseconds>,
     /// Whether targets answer.
-    pub hearing: Hearing,
+    pub(crate) hearing: Hearing,
 }
 
 /// Whether targets of a subnet answer.
@@ -144,21 +144,21 @@ pub(crate) enum Hearing {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct VipState {
     /// Its address.
-    pub address: IpAddr,
+    pub(crate) address: IpAddr,
     /// Its virtual server.
-    pub vserver: String,
+    pub(crate) vserver: String,
     /// What this node does for it.
-    pub role: RoleState,
+    pub(crate) role: RoleState,
     /// Whether it has been started, and nobody has begun to stop it.
-    pub serving: bool,
+    pub(crate) serving: bool,
     /// Whether the cluster was told that it is degraded.
-    pub degraded: bool,
+    pub(crate) degraded: bool,
     /// The port that answers for it, as it was last seen.
-    pub port: Option<String>,
+    pub(crate) port: Option<String>,
     /// What it moves, as it was last measured.
-    pub load_bits_per_second: BitRate,
+    pub(crate) load_bits_per_second: BitRate,
     /// The Ethernet address of somebody who claimed it too.
-    pub claimed_by: Option<Mac>,
+    pub(crate) claimed_by: Option<Mac>,
 }
 
 /// What a node does for a VIP.
@@ -196,33 +196,33 @@ pub(crate) enum RoleState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PathState {
     /// That node.
-    pub node: String,
+    pub(crate) node: String,
     /// The subnet between the two.
-    pub subnet: String,
+    pub(crate) subnet: String,
     /// This node's port on it.
-    pub port: String,
+    pub(crate) port: String,
     /// The other node's address on it.
-    pub address: IpAddr,
+    pub(crate) address: IpAddr,
 }
 
 /// The node that routes for a VIP.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HopState {
     /// Its name.
-    pub node: String,
+    pub(crate) node: String,
     /// Its address.
-    pub address: IpAddr,
+    pub(crate) address: IpAddr,
     /// This node's ports on the subnet between the two.
-    pub ports: Vec<String>,
+    pub(crate) ports: Vec<String>,
 }
 
 /// What the cluster is told by an attribute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct AttributeState {
     /// The value; `None` if it is to be deleted.
-    pub value: Option<String>,
+    pub(crate) value: Option<String>,
     /// Whether it was told.
-    pub told: bool,
+    pub(crate) told: bool,
 }
 
 impl From<&TransitPath> for PathState {
@@ -283,7 +283,7 @@ pub(crate) fn vips(
 
 impl NodeState {
     /// The same with what follows from the rest: what is wrong. Nothing is left out yet.
-    pub fn with_trouble(self) -> Self {
+    pub(crate) fn with_trouble(self) -> Self {
         Self {
             trouble: trouble(&self),
             ..self

@@ -28,7 +28,7 @@ pub(crate) struct Asking {
 
 impl Asking {
     /// Whom to ask from now on.
-    pub fn set_targets(&mut self, targets: Vec<IpAddr>) {
+    pub(crate) fn set_targets(&mut self, targets: Vec<IpAddr>) {
         self.asked.retain(|ip, _| targets.contains(ip));
         self.answered.retain(|ip, _| targets.contains(ip));
         self.usual = self.usual.filter(|(ip, _)| targets.contains(ip));
@@ -36,24 +36,24 @@ impl Asking {
     }
 
     /// Whether there is anybody to ask.
-    pub fn has_targets(&self) -> bool {
+    pub(crate) fn has_targets(&self) -> bool {
         !self.targets.is_empty()
     }
 
     /// Whom to ask, each with the time at which it answered last, if it ever has.
-    pub fn targets(&self) -> impl Iterator<Item = (IpAddr, Option<Instant>)> {
+    pub(crate) fn targets(&self) -> impl Iterator<Item = (IpAddr, Option<Instant>)> {
         let answered = |ip: &IpAddr| self.answered.get(ip).copied();
         self.targets.iter().map(move |ip| (*ip, answered(ip)))
     }
 
     /// Whether one has ever answered.
-    pub fn has_heard(&self) -> bool {
+    pub(crate) fn has_heard(&self) -> bool {
         self.heard.is_some()
     }
 
     /// The questions that are due at `now`, each with the Ethernet address to send it to if that is
     /// known.
-    pub fn due(&mut self, now: Instant, interval: Duration) -> Vec<(IpAddr, Option<Mac>)> {
+    pub(crate) fn due(&mut self, now: Instant, interval: Duration) -> Vec<(IpAddr, Option<Mac>)> {
         let lively = |at: Instant| now.saturating_duration_since(at) < interval * 5 / 4;
         let due: Vec<(IpAddr, Option<Mac>)> = match self.usual {
             Some((ip, mac)) if self.heard.is_some_and(lively) => vec![(ip, Some(mac))],
@@ -74,7 +74,7 @@ impl Asking {
     /// Whether `reply`, which came in through the port with the Ethernet address `mac`, proves that
     /// the port forwards: it comes from a target that was asked through this port of late, and is
     /// addressed to it. Anything else may be forged, or meant for another port on the same network.
-    pub fn takes(&mut self, reply: &Reply, mac: Mac, now: Instant) -> bool {
+    pub(crate) fn takes(&mut self, reply: &Reply, mac: Mac, now: Instant) -> bool {
         let asked = self.asked.get(&reply.ip);
         let of_late = asked.is_some_and(|at| now.saturating_duration_since(*at) <= PATIENCE);
         let takes = of_late && reply.to == mac && reply.from != mac;

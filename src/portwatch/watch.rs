@@ -73,7 +73,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Nothing is known yet.
-    pub fn new(settings: &Settings, now: Instant) -> Self {
+    pub(crate) fn new(settings: &Settings, now: Instant) -> Self {
         Self {
             settings: settings.clone(),
             ports: BTreeMap::new(),
@@ -87,7 +87,7 @@ impl Watch {
     }
 
     /// Goes on with other parameters.
-    pub fn configure(&mut self, settings: &Settings, now: Instant) {
+    pub(crate) fn configure(&mut self, settings: &Settings, now: Instant) {
         if settings.limits() != self.settings.limits() {
             self.ports.clear();
             self.subnets.clear();
@@ -99,7 +99,7 @@ impl Watch {
 
     /// Takes note of the node's interfaces and addresses; says whether any of a port or a cell has
     /// changed.
-    pub fn look(&mut self, links: Vec<Link>, addresses: &[Address], now: Instant) -> bool {
+    pub(crate) fn look(&mut self, links: Vec<Link>, addresses: &[Address], now: Instant) -> bool {
         let own = links.iter().filter(|link| is_own(link));
         let cell = |l: &Link| Some((l.index, vserver_of(&l.name)?.to_owned()));
         let cells: BTreeMap<u32, String> = own.filter_map(cell).collect();
@@ -146,13 +146,13 @@ impl Watch {
     }
 
     /// The ports' Ethernet addresses.
-    pub fn macs(&self) -> BTreeSet<Mac> {
+    pub(crate) fn macs(&self) -> BTreeSet<Mac> {
         let links = self.ports.values().filter_map(|p| p.link.as_ref());
         links.filter_map(|link| link.mac).collect()
     }
 
     /// Whether the interface with this index is a port or a cell's.
-    pub fn concerns(&self, index: u32) -> bool {
+    pub(crate) fn concerns(&self, index: u32) -> bool {
         let mut ports = self.ports.values().filter_map(|p| p.link.as_ref());
         self.cells.contains_key(&index) || ports.any(|l| l.index == index)
     }
@@ -236,7 +236,7 @@ impl Watch {
     }
 
     /// Takes note of a reply: of a target, through the port that it was asked through.
-    pub fn on_reply(&mut self, reply: &Reply, now: Instant) {
+    pub(crate) fn on_reply(&mut self, reply: &Reply, now: Instant) {
         let of = |port: &&mut One| port.link.as_ref().is_some_and(|l| l.index == reply.link);
         let Some(port) = self.ports.values_mut().find(of) else {
             return;
@@ -264,7 +264,7 @@ impl Watch {
     }
 
     /// Lets time pass.
-    pub fn tick(&mut self, now: Instant) {
+    pub(crate) fn tick(&mut self, now: Instant) {
         // Nobody was asked while this process stood still, so nobody could reply.
         let stood_still = now.saturating_duration_since(self.ask_at) > self.settings.interval;
         if stood_still {
@@ -288,7 +288,7 @@ impl Watch {
     }
 
     /// The questions that are due.
-    pub fn probes_due(&mut self, now: Instant) -> Vec<Probe> {
+    pub(crate) fn probes_due(&mut self, now: Instant) -> Vec<Probe> {
         if self.ask_at > now {
             return Vec::new();
         }
@@ -355,7 +355,7 @@ impl Watch {
     }
 
     /// This node, as far as detours depend on it.
-    pub fn node_view(&self) -> NodeView {
+    pub(crate) fn node_view(&self) -> NodeView {
         let limits = self.settings.limits();
         NodeView {
             node: self.settings.node.clone(),
@@ -368,7 +368,7 @@ impl Watch {
     }
 
     /// When time alone changes something.
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         let ports = self.ports.values().filter_map(|p| p.health.next());
         let subnets = self.subnets.values().map(|s| s.witness.next());
         let ask = (!self.ports.is_empty()).then_some(self.ask_at);
@@ -376,13 +376,13 @@ impl Watch {
     }
 
     /// The attributes that tell the other nodes' addresses.
-    pub fn peer_attributes(&self) -> impl Iterator<Item = Attribute> {
+    pub(crate) fn peer_attributes(&self) -> impl Iterator<Item = Attribute> {
         self.subnets.keys().cloned().map(Attribute::Addr)
     }
 
     /// Whether this node tells the cluster this attribute of a subnet that it has nothing to do with any more: the
     /// parameters named it once.
-    pub fn is_stray(&self, attribute: &Attribute) -> bool {
+    pub(crate) fn is_stray(&self, attribute: &Attribute) -> bool {
         let (Attribute::Net(subnet) | Attribute::Addr(subnet) | Attribute::Heard(subnet)) =
             attribute
         else {
@@ -397,7 +397,7 @@ impl Watch {
     }
 
     /// The attributes that the other nodes are to be asked for now, since nothing replies.
-    pub fn queries_due(&mut self, now: Instant) -> Vec<Attribute> {
+    pub(crate) fn queries_due(&mut self, now: Instant) -> Vec<Attribute> {
         let mut asked = Vec::new();
         for (name, subnet) in &mut self.subnets {
             if !subnet.witness.query_due(now) {
@@ -416,7 +416,7 @@ impl Watch {
     }
 
     /// Takes note of the other nodes' values of an attribute.
-    pub fn on_attribute(&mut self, attribute: &Attribute, values: &Values, now: Instant) {
+    pub(crate) fn on_attribute(&mut self, attribute: &Attribute, values: &Values, now: Instant) {
         if let Attribute::Addr(name) = attribute {
             if let Some(subnet) = self.subnets.get_mut(name) {
                 let addresses = |text: &String| text.split(',').flat_map(str::parse).collect();

@@ -16,11 +16,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The largest message, in bytes: a larger one is refused by the sender and by the receiver.
-pub const MESSAGE_LIMIT: usize = 1 << 20;
+pub(crate) const MESSAGE_LIMIT: usize = 1 << 20;
 
 /// One end of a connection. It never blocks except in [`Channel::wait`].
 #[derive(Debug)]
-pub struct Channel(OwnedFd);
+pub(crate) struct Channel(OwnedFd);
 
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -30,7 +30,7 @@ impl AsFd for Channel {
 
 /// What there is to receive.
 #[derive(Debug)]
-pub enum Received<T> {
+pub(crate) enum Received<T> {
     /// A message, and the descriptor that came with it.
     Message(T, Option<OwnedFd>),
     /// Nothing for now.
@@ -44,7 +44,7 @@ impl Channel {
     ///
     /// # Errors
     /// Whatever the kernel refuses.
-    pub fn pair() -> io::Result<(Self, Self)> {
+    pub(crate) fn pair() -> io::Result<(Self, Self)> {
         let (a, b) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags(), None)?;
         Ok((Self::new(a)?, Self::new(b)?))
@@ -54,7 +54,7 @@ impl Channel {
     ///
     /// # Errors
     /// `NotFound` if there is no socket, `ConnectionRefused` if nobody listens on it.
-    pub fn connect(path: &Path) -> io::Result<Self> {
+    pub(crate) fn connect(path: &Path) -> io::Result<Self> {
         let socket =
             rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags(), None)?;
         rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
@@ -65,7 +65,7 @@ impl Channel {
     ///
     /// # Errors
     /// Whatever the kernel refuses.
-    pub fn new(socket: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
         // Room for the largest message; all who use this are root.
         rustix::net::sockopt::set_socket_send_buffer_size_force(&socket, 2 * MESSAGE_LIMIT)?;
         Ok(Self(socket))
@@ -75,7 +75,7 @@ impl Channel {
     ///
     /// # Errors
     /// Whatever the kernel refuses.
-    pub fn try_clone(&self) -> io::Result<Self> {
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
         Ok(Self(self.0.try_clone()?))
     }
 
@@ -83,7 +83,7 @@ impl Channel {
     ///
     /// # Errors
     /// Whatever the kernel refuses.
-    pub fn peer(&self) -> io::Result<(i32, u32)> {
+    pub(crate) fn peer(&self) -> io::Result<(i32, u32)> {
         let peer = rustix::net::sockopt::socket_peercred(&self.0)?;
         Ok((peer.pid.as_raw_nonzero().get(), peer.uid.as_raw()))
     }
@@ -93,7 +93,11 @@ impl Channel {
     /// # Errors
     /// `WouldBlock` if the receiver is not keeping up, `BrokenPipe` if it is gone, `InvalidInput` if
     /// the message is too large.
-    pub fn send(&self, message: &impl Serialize, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    pub(crate) fn send(
+        &self,
+        message: &impl Serialize,
+        fd: Option<BorrowedFd<'_>>,
+    ) -> io::Result<()> {
         let text = serde_json::to_vec(message)?;
         if text.len() > MESSAGE_LIMIT {
             return Err(io::Error::new(
@@ -116,7 +120,7 @@ impl Channel {
     ///
     /// # Errors
     /// `InvalidData` for what is not a message; the connection is of no further use then.
-    pub fn receive<T: DeserializeOwned>(&self) -> io::Result<Received<T>> {
+    pub(crate) fn receive<T: DeserializeOwned>(&self) -> io::Result<Received<T>> {
         let Some(length) = self.pending()? else {
             return Ok(Received::Nothing);
         };
@@ -165,7 +169,10 @@ impl Channel {
     /// # Errors
     /// `TimedOut` at `deadline`, `UnexpectedEof` if the other end closes, otherwise as
     /// [`Channel::receive`].
-    pub fn wait<T: DeserializeOwned>(&self, deadline: Instant) -> io::Result<(T, Option<OwnedFd>)> {
+    pub(crate) fn wait<T: DeserializeOwned>(
+        &self,
+        deadline: Instant,
+    ) -> io::Result<(T, Option<OwnedFd>)> {
         loop {
             match self.receive()? {
                 Received::Message(message, fd) => return Ok((message, fd)),

@@ -32,15 +32,15 @@ const OOM_SCORE: &CStr = c"-900";
 
 /// A daemon to start.
 #[derive(Debug, Clone, Copy)]
-pub struct Call<'a> {
+pub(crate) struct Call<'a> {
     /// What its process is called, by which the program knows what it is to be.
-    pub name: &'a str,
+    pub(crate) name: &'a str,
     /// Its argument.
-    pub argument: &'a str,
+    pub(crate) argument: &'a str,
     /// The resource that it belongs to, under whose name it logs.
-    pub instance: &'a str,
+    pub(crate) instance: &'a str,
     /// What it is, in messages.
-    pub what: &'a str,
+    pub(crate) what: &'a str,
 }
 
 /// Starts a daemon: this same program under another name. Returns when it has said that it can be
@@ -49,7 +49,11 @@ pub struct Call<'a> {
 ///
 /// # Errors
 /// Its own reason why not; `TimedOut` at `deadline`.
-pub fn start(call: &Call<'_>, pass: impl Fn(&OsStr) -> bool, deadline: Instant) -> io::Result<()> {
+pub(crate) fn start(
+    call: &Call<'_>,
+    pass: impl Fn(&OsStr) -> bool,
+    deadline: Instant,
+) -> io::Result<()> {
     let Call { name, what, .. } = call;
     let passed = |name: &OsStr| name.as_encoded_bytes().starts_with(b"HA_") || pass(name);
     let mut daemon = command("/proc/self/exe");
@@ -83,7 +87,7 @@ pub fn start(call: &Call<'_>, pass: impl Fn(&OsStr) -> bool, deadline: Instant) 
 ///
 /// # Errors
 /// If what listens there is not berth's.
-pub fn connect(path: &Path, name: &str, what: &str) -> io::Result<Option<(Channel, i32)>> {
+pub(crate) fn connect(path: &Path, name: &str, what: &str) -> io::Result<Option<(Channel, i32)>> {
     let channel = match Channel::connect(path) {
         Ok(channel) => channel,
         Err(e) => {
@@ -111,7 +115,7 @@ pub fn connect(path: &Path, name: &str, what: &str) -> io::Result<Option<(Channe
 
 /// Whether a process runs the very program that this one runs. After an upgrade a daemon goes on with the
 /// program that it was started with.
-pub fn runs_this_program(process: i32) -> bool {
+pub(crate) fn runs_this_program(process: i32) -> bool {
     let program = |of: &str| {
         let file = fs::metadata(format!("/proc/{of}/exe")).ok()?;
         Some((file.dev(), file.ino()))
@@ -122,7 +126,7 @@ pub fn runs_this_program(process: i32) -> bool {
 
 /// Whether the program that a process runs is not there any more. Each agent is a program of its own, any of them may
 /// have started a keeper, and an upgrade replaces them all.
-pub fn was_replaced(process: i32) -> bool {
+pub(crate) fn was_replaced(process: i32) -> bool {
     // proc_pid_exe(5). One that has ended meanwhile has none.
     let program = fs::read_link(format!("/proc/{process}/exe")).unwrap_or_default();
     program.as_os_str().as_bytes().ends_with(b" (deleted)")
@@ -132,7 +136,7 @@ pub fn was_replaced(process: i32) -> bool {
 ///
 /// # Errors
 /// `NotFound` if it has died, though its number may be another process's by now; whatever the kernel refuses.
-pub fn open_process(process: i32, name: &str) -> io::Result<OwnedFd> {
+pub(crate) fn open_process(process: i32, name: &str) -> io::Result<OwnedFd> {
     let handle = namespace::open_process(process)?;
     // From here on the number can't come to mean another one without this one's having died.
     match is_called(process, name) {
@@ -142,7 +146,7 @@ pub fn open_process(process: i32, name: &str) -> io::Result<OwnedFd> {
 }
 
 /// Kills a daemon, and waits until it has died: until then its socket takes connections as if it lived.
-pub fn kill(daemon: &OwnedFd) {
+pub(crate) fn kill(daemon: &OwnedFd) {
     // One that has died meanwhile needs no killing; one that can't die yet is for the caller's own proof to find.
     let _ = rustix::process::pidfd_send_signal(daemon, rustix::process::Signal::KILL);
     let _ = wait_readable(daemon, Instant::now() + KILLED_LIMIT);
@@ -159,7 +163,7 @@ fn is_called(process: i32, name: &str) -> bool {
 ///
 /// # Errors
 /// If it can't be made, or is somebody else's.
-pub fn private_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(path) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
             return Err(message(
@@ -190,7 +194,7 @@ pub fn private_directory(path: &Path) -> io::Result<()> {
 /// # Safety
 /// As of [`process::close_all_but`]: the process has just been executed, and uses no descriptor from 3 on, all of which
 /// are closed.
-pub unsafe fn detach(name: &CStr) -> io::Result<()> {
+pub(crate) unsafe fn detach(name: &CStr) -> io::Result<()> {
     nix::sys::prctl::set_pdeathsig(None)?;
     // SAFETY: the caller's promise.
     unsafe { process::close_all_but(&mut [0, 1, 2]) };
@@ -204,7 +208,7 @@ pub unsafe fn detach(name: &CStr) -> io::Result<()> {
 /// Has the kernel's out-of-memory killer take this process last of all. With a keeper ends its cell; and where systemd
 /// runs, all of the cluster's service ends with any process in it that is killed so, such as portwatch's daemon
 /// (`OOMPolicy=` in systemd.service(5)).
-pub fn protect() {
+pub(crate) fn protect() {
     if let Err(e) = cgroup::set_oom_score(OOM_SCORE) {
         // A container may not have the right to.
         log::debug(format_args!("write oom_score_adj: {e}"));
@@ -212,7 +216,7 @@ pub fn protect() {
 }
 
 /// Tells the agent that started it `ok` or why not, and leaves it alone from then on.
-pub fn answer(text: &str) {
+pub(crate) fn answer(text: &str) {
     // It may have been killed meanwhile.
     let _ = writeln!(io::stdout(), "{text}");
     if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
@@ -224,7 +228,7 @@ pub fn answer(text: &str) {
 ///
 /// # Errors
 /// If the one before it still holds it at `deadline`.
-pub fn lock(path: &Path, what: &str, deadline: Instant) -> io::Result<Lock> {
+pub(crate) fn lock(path: &Path, what: &str, deadline: Instant) -> io::Result<Lock> {
     Lock::take(lock::open(path)?, deadline).map_err(|e| match e.kind() {
         io::ErrorKind::WouldBlock => message(e, format_args!("another {what} does not end")),
         _ => message(e, format_args!("lock {}", path.display())),
@@ -235,7 +239,7 @@ pub fn lock(path: &Path, what: &str, deadline: Instant) -> io::Result<Lock> {
 ///
 /// # Errors
 /// Whatever the kernel refuses.
-pub fn block_signals() -> io::Result<SignalFd> {
+pub(crate) fn block_signals() -> io::Result<SignalFd> {
     let mut signals = SigSet::empty();
     for signal in [
         Signal::SIGTERM,
@@ -256,7 +260,7 @@ pub fn block_signals() -> io::Result<SignalFd> {
 ///
 /// # Errors
 /// If the socket can't be made, or the old one not be removed.
-pub fn listen(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn listen(path: &Path) -> io::Result<OwnedFd> {
     // Under the name that agents know there is one at any moment.
     let new = path.with_extension("new");
     forget_socket(&new)?;
@@ -273,7 +277,7 @@ pub fn listen(path: &Path) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// If it can't be removed.
-pub fn forget_socket(path: &Path) -> io::Result<()> {
+pub(crate) fn forget_socket(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
             Err(message(e, format_args!("remove {}", path.display())))

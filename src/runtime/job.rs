@@ -18,11 +18,11 @@ use super::channel::{Channel, Received};
 use crate::sys::process;
 
 /// What a job ends with: its result, perhaps with a descriptor.
-pub type Outcome<T> = (T, Option<OwnedFd>);
+pub(crate) type Outcome<T> = (T, Option<OwnedFd>);
 
 /// A running job with a result of type `T`. Dropping it does not end it: see [`Job::kill`].
 #[derive(Debug)]
-pub struct Job<T> {
+pub(crate) struct Job<T> {
     pid: Pid,
     channel: Channel,
     result: PhantomData<T>,
@@ -40,7 +40,7 @@ impl<T: Serialize + DeserializeOwned> Job<T> {
     ///
     /// # Errors
     /// Whatever the kernel refuses; `Unsupported` in a process with several threads.
-    pub fn spawn(name: &CStr, work: impl FnOnce() -> Outcome<T>) -> io::Result<Self> {
+    pub(crate) fn spawn(name: &CStr, work: impl FnOnce() -> Outcome<T>) -> io::Result<Self> {
         Self::begin(work, |keep, work| fork(name, keep, work))
     }
 
@@ -79,7 +79,7 @@ impl<T: Serialize + DeserializeOwned> Job<T> {
     }
 
     /// The child.
-    pub fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         self.pid
     }
 
@@ -87,7 +87,7 @@ impl<T: Serialize + DeserializeOwned> Job<T> {
     ///
     /// # Errors
     /// If the child ended without one.
-    pub fn outcome(&self) -> Option<io::Result<Outcome<T>>> {
+    pub(crate) fn outcome(&self) -> Option<io::Result<Outcome<T>>> {
         match self.channel.receive() {
             Ok(Received::Nothing) => None,
             Ok(Received::Message(result, fd)) => Some(Ok((result, fd))),
@@ -100,7 +100,7 @@ impl<T: Serialize + DeserializeOwned> Job<T> {
     }
 
     /// Ends the child, whatever it does.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         // It may have ended by itself: then there is nothing to kill.
         let _ = kill(self.pid, Signal::SIGKILL);
     }
@@ -117,7 +117,7 @@ fn has_one_thread() -> bool {
 /// # Errors
 /// Whatever the kernel refuses; `Unsupported` in a process with several threads, whose locks might stay locked in the
 /// child for ever.
-pub fn fork(name: &CStr, keep: &[&Channel], work: impl FnOnce() -> i32) -> io::Result<Pid> {
+pub(crate) fn fork(name: &CStr, keep: &[&Channel], work: impl FnOnce() -> i32) -> io::Result<Pid> {
     fork_into(None, name, keep, work)
 }
 
@@ -125,7 +125,7 @@ pub fn fork(name: &CStr, keep: &[&Channel], work: impl FnOnce() -> i32) -> io::R
 ///
 /// # Errors
 /// As [`fork`].
-pub fn fork_into(
+pub(crate) fn fork_into(
     group: Option<&OwnedFd>,
     name: &CStr,
     keep: &[&Channel],
@@ -144,7 +144,7 @@ pub fn fork_into(
 /// # Safety
 /// As of [`process::fork`].
 #[cfg(test)]
-pub unsafe fn passes_alone(work: impl FnOnce()) -> bool {
+pub(crate) unsafe fn passes_alone(work: impl FnOnce()) -> bool {
     let done = || {
         work();
         0
@@ -194,7 +194,7 @@ unsafe fn fork_anyhow(
 }
 
 /// Reaps `pid` if it has ended; says whether there is nothing left to reap.
-pub fn reap(pid: Pid) -> bool {
+pub(crate) fn reap(pid: Pid) -> bool {
     !matches!(
         waitpid(pid, Some(WaitPidFlag::WNOHANG)),
         Ok(nix::sys::wait::WaitStatus::StillAlive)

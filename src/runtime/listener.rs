@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A socket that agents connect to. Whoever there is no room for waits in the kernel's queue: to hang up on an
 /// agent would tell it that the daemon has ended.
 #[derive(Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     socket: OwnedFd,
     limit: usize,
     /// Until when it is left alone.
@@ -25,7 +25,7 @@ pub struct Listener {
 
 impl Listener {
     /// One at `socket` for `limit` agents at a time.
-    pub fn new(socket: OwnedFd, limit: usize) -> Self {
+    pub(crate) fn new(socket: OwnedFd, limit: usize) -> Self {
         Self {
             socket,
             limit,
@@ -35,17 +35,17 @@ impl Listener {
 
     /// What to wait for beside `clients` that are connected: nothing while there is no room for more, or nothing to
     /// make it of.
-    pub fn fd(&self, clients: usize) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn fd(&self, clients: usize) -> Option<BorrowedFd<'_>> {
         (clients < self.limit && self.next().is_none()).then(|| self.socket.as_fd())
     }
 
     /// When it is to be called again although nothing happens.
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.pause.filter(|until| *until > Instant::now())
     }
 
     /// Takes those that have connected, beside `clients` that are: processes of root's only.
-    pub fn accept(&mut self, clients: usize, now: Instant) -> Vec<Channel> {
+    pub(crate) fn accept(&mut self, clients: usize, now: Instant) -> Vec<Channel> {
         let mut accepted = Vec::new();
         if self.pause.is_some_and(|until| until > now) {
             return accepted;

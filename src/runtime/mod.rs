@@ -1,8 +1,8 @@
 //! What the long-lived processes have in common: how one is started and found, its socket and messages, its children.
 
-pub mod channel;
-pub mod daemon;
-pub mod job;
-pub mod listener;
+pub(crate) mod channel;
+pub(crate) mod daemon;
+pub(crate) mod job;
+pub(crate) mod listener;
 pub mod paths;
-pub mod poller;
+pub(crate) mod poller;

@@ -6,4 +6,4 @@ pub const RUNTIME: &str = "/run/berth";
 
 /// [`RUNTIME`] in a cell, where it is a directory of the cell's own: the servers' configuration is there, and what the
 /// cell has of its own in place of the node's.
-pub const RUNTIME_IN_CELL: &str = RUNTIME;
+pub(crate) const RUNTIME_IN_CELL: &str = RUNTIME;

@@ -11,7 +11,7 @@ use crate::sys::poll::poll;
 
 /// What is waited for; `S` tells the sources apart.
 #[derive(Debug)]
-pub struct Poller<'fd, S> {
+pub(crate) struct Poller<'fd, S> {
     fds: Vec<PollFd<'fd>>,
     sources: Vec<S>,
     until: Option<Instant>,
@@ -29,12 +29,16 @@ impl<S> Default for Poller<'_, S> {
 
 impl<'fd, S: Copy> Poller<'fd, S> {
     /// Waits for these descriptors to be readable.
-    pub fn read(&mut self, source: S, fds: impl IntoIterator<Item = BorrowedFd<'fd>>) {
+    pub(crate) fn read(&mut self, source: S, fds: impl IntoIterator<Item = BorrowedFd<'fd>>) {
         self.add(source, fds, PollFlags::POLLIN);
     }
 
     /// Waits for these to have an exceptional condition, as files of control groups do when they have changed.
-    pub fn exceptional(&mut self, source: S, fds: impl IntoIterator<Item = BorrowedFd<'fd>>) {
+    pub(crate) fn exceptional(
+        &mut self,
+        source: S,
+        fds: impl IntoIterator<Item = BorrowedFd<'fd>>,
+    ) {
         self.add(source, fds, PollFlags::POLLPRI);
     }
 
@@ -46,7 +50,7 @@ impl<'fd, S: Copy> Poller<'fd, S> {
     }
 
     /// Waits no longer than to the first of these moments.
-    pub fn until(&mut self, moments: impl IntoIterator<Item = Instant>) {
+    pub(crate) fn until(&mut self, moments: impl IntoIterator<Item = Instant>) {
         self.until = moments.into_iter().chain(self.until).min();
     }
 
@@ -54,7 +58,7 @@ impl<'fd, S: Copy> Poller<'fd, S> {
     ///
     /// # Errors
     /// Whatever the kernel refuses.
-    pub fn wait(mut self) -> io::Result<Vec<S>> {
+    pub(crate) fn wait(mut self) -> io::Result<Vec<S>> {
         poll(&mut self.fds, self.until)?;
         let all = self.fds.iter().zip(self.sources);
         // What it says besides is not known to this program, and so a reason to look.

@@ -3,7 +3,7 @@
 use super::{Parameter, Words};
 
 /// The virtual server.
-pub const VSERVER: Parameter = Parameter::text(
+pub(crate) const VSERVER: Parameter = Parameter::text(
     "vserver",
     "Virtual server",
     "Name of the virtual server in whose cell the file system is attached, as given to its \
@@ -49,7 +49,7 @@ pub const OPTIONS: Parameter = Parameter::text(
 .with_default("");
 
 /// The storage unit.
-pub const UNIT: Parameter = Parameter::text(
+pub(crate) const UNIT: Parameter = Parameter::text(
     "unit",
     "Storage unit",
     "The storage unit that the device is on, as portwatch watches it.",

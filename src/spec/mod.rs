@@ -8,10 +8,10 @@ use std::ops::RangeInclusive;
 pub mod fscheck;
 pub mod portwatch;
 mod time;
-pub mod vip;
+pub(crate) mod vip;
 pub mod vserver;
 
-pub use time::{Time, duration};
+pub(crate) use time::{Time, duration};
 
 /// One parameter of an agent, of which `C` says what values it takes.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +29,7 @@ pub struct Parameter<C = Content> {
     /// Whether the resource can't be without it.
     pub required: bool,
     /// Resources whose parameters of one group have the same values conflict.
-    pub unique_group: Option<&'static str>,
+    pub(crate) unique_group: Option<&'static str>,
     /// Whether a change is taken over by `reload-agent`, without a restart.
     pub reloadable: bool,
     /// Whether each node may have a value of its own: what is wrong with it is so on this node only.
@@ -56,7 +56,7 @@ impl Content {
     ///
     /// # Errors
     /// What would be right, as the rest of a sentence about the value: `is not a whole number from 5 to 300`.
-    pub fn check(&self, value: &str) -> Result<(), String> {
+    pub(crate) fn check(&self, value: &str) -> Result<(), String> {
         match self {
             Self::String | Self::Boolean => Ok(()),
             Self::Integer(integer) if integer.takes(value) => Ok(()),
@@ -136,28 +136,28 @@ impl<C: Copy> Parameter<C> {
 
     /// The same parameter, without which a resource can't be.
     #[must_use]
-    pub const fn required(mut self) -> Self {
+    pub(crate) const fn required(mut self) -> Self {
         self.required = true;
         self
     }
 
     /// The same parameter, unique together with the others of `group`.
     #[must_use]
-    pub const fn unique_group(mut self, group: &'static str) -> Self {
+    pub(crate) const fn unique_group(mut self, group: &'static str) -> Self {
         self.unique_group = Some(group);
         self
     }
 
     /// The same parameter, whose change `reload-agent` takes over.
     #[must_use]
-    pub const fn reloadable(mut self) -> Self {
+    pub(crate) const fn reloadable(mut self) -> Self {
         self.reloadable = true;
         self
     }
 
     /// The same parameter, which may differ from node to node.
     #[must_use]
-    pub const fn node_bound(mut self) -> Self {
+    pub(crate) const fn node_bound(mut self) -> Self {
         self.node_bound = true;
         self
     }
@@ -165,13 +165,17 @@ impl<C: Copy> Parameter<C> {
 
 impl Parameter {
     /// A text, which may be left out.
-    pub const fn text(name: &'static str, shortdesc: &'static str, longdesc: &'static str) -> Self {
+    pub(crate) const fn text(
+        name: &'static str,
+        shortdesc: &'static str,
+        longdesc: &'static str,
+    ) -> Self {
         Self::new(name, Content::String, shortdesc, longdesc)
     }
 
     /// The same parameter, with what is taken when it is not set.
     #[must_use]
-    pub const fn with_default(mut self, default: &'static str) -> Self {
+    pub(crate) const fn with_default(mut self, default: &'static str) -> Self {
         self.default = Some(default);
         self
     }
@@ -182,7 +186,7 @@ impl Parameter<Integer> {
     ///
     /// # Panics
     /// If the default is none of the range: the build fails where it makes a constant.
-    pub const fn integer(
+    pub(crate) const fn integer(
         name: &'static str,
         (range, default): (RangeInclusive<u32>, &'static str),
         shortdesc: &'static str,
@@ -211,7 +215,7 @@ impl Parameter<Integer> {
 
 impl Parameter<Time> {
     /// A time.
-    pub const fn time(
+    pub(crate) const fn time(
         name: &'static str,
         content: Time,
         shortdesc: &'static str,
@@ -230,7 +234,7 @@ impl Parameter<Time> {
 
 impl Parameter<Words> {
     /// One of these words, or none.
-    pub const fn select(
+    pub(crate) const fn select(
         name: &'static str,
         words: &'static [&'static str],
         shortdesc: &'static str,
@@ -244,7 +248,7 @@ impl Parameter<Words> {
     /// # Panics
     /// If it is none of the words: the build fails where it makes a constant.
     #[must_use]
-    pub const fn with_default(mut self, default: &'static str) -> Self {
+    pub(crate) const fn with_default(mut self, default: &'static str) -> Self {
         let mut rest = self.content.0;
         while let [word, more @ ..] = rest {
             if is_same(word.as_bytes(), default.as_bytes()) {

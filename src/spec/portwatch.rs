@@ -3,7 +3,7 @@
 use super::{Integer, Parameter, Time};
 
 /// The node's ports.
-pub const PORTS: Parameter = Parameter::text(
+pub(crate) const PORTS: Parameter = Parameter::text(
     "ports",
     "Ports",
     "The node's network interfaces for clients, each with the name of the subnet that it is on, separated by spaces: eth1=office eth2=office eth3=lab. One that the node does not have counts as failed, and so does one that is part of a bond or a bridge: name that. Default: the interfaces with an address in one of the subnets.",
@@ -12,7 +12,7 @@ pub const PORTS: Parameter = Parameter::text(
 .reloadable();
 
 /// The subnets.
-pub const SUBNETS: Parameter = Parameter::text(
+pub(crate) const SUBNETS: Parameter = Parameter::text(
     "subnets",
     "Subnets",
     "The subnets that clients sit on: a name, a network, and after a comma the gateway out of it, if there is one, such as office=10.1.0.0/24,10.1.0.254 office=fd00:1::/64 lab=10.2.0.0/24. The gateways are targets too.",
@@ -20,7 +20,7 @@ pub const SUBNETS: Parameter = Parameter::text(
 .reloadable();
 
 /// Who is asked besides gateways and the other nodes.
-pub const TARGETS: Parameter = Parameter::text(
+pub(crate) const TARGETS: Parameter = Parameter::text(
     "targets",
     "Targets",
     "IP addresses in the subnets that are asked for, by ARP or neighbour discovery, to prove that a port forwards; besides the gateways and the other nodes' addresses. A port has failed when none of its subnet's targets answers through it.",
@@ -55,7 +55,7 @@ pub const RECOVER_AFTER: Parameter<Time> = Parameter::time(
 .reloadable();
 
 /// [`RECOVER_AFTER`] where it is a number, of seconds.
-pub const RECOVER_AFTER_SECONDS: Integer = RECOVER_AFTER.content.seconds();
+pub(crate) const RECOVER_AFTER_SECONDS: Integer = RECOVER_AFTER.content.seconds();
 
 /// Difference in load that is evened out, percent.
 pub const BALANCE: Parameter<Integer> = Parameter::integer(

@@ -8,11 +8,11 @@ use super::Integer;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Time {
     /// The shortest.
-    pub least: &'static str,
+    pub(crate) least: &'static str,
     /// The longest.
-    pub most: &'static str,
+    pub(crate) most: &'static str,
     /// The one that is taken when none is set.
-    pub default: &'static str,
+    pub(crate) default: &'static str,
 }
 
 impl Time {
@@ -20,7 +20,7 @@ impl Time {
     ///
     /// # Panics
     /// If one of them is no time, or they are out of order: the build fails where it makes a constant.
-    pub(super) const fn new(
+    pub(crate) const fn new(
         (least, most): (&'static str, &'static str),
         default: &'static str,
     ) -> Self {
@@ -42,7 +42,7 @@ impl Time {
     ///
     /// # Panics
     /// If one of them is too long for that: the build fails where it makes a constant.
-    pub(super) const fn seconds(self) -> Integer {
+    pub(crate) const fn seconds(self) -> Integer {
         Integer {
             least: seconds(self.least),
             most: seconds(self.most),
@@ -51,7 +51,7 @@ impl Time {
     }
 
     /// The time that `value` says, if it is in the range.
-    pub fn parse(self, value: &str) -> Option<Duration> {
+    pub(crate) fn parse(self, value: &str) -> Option<Duration> {
         let time = duration(value)?;
         let range = duration(self.least)?..=duration(self.most)?;
         range.contains(&time).then_some(time)
@@ -66,7 +66,7 @@ const fn seconds(text: &str) -> u32 {
 }
 
 /// A time such as `200ms`, `30s`, `5m`, `1h`; seconds without a unit, as Pacemaker has it.
-pub const fn duration(text: &str) -> Option<Duration> {
+pub(crate) const fn duration(text: &str) -> Option<Duration> {
     match milliseconds(text) {
         Some(milliseconds) => Some(Duration::from_millis(milliseconds)),
         None => None,
@@ -95,7 +95,7 @@ const fn milliseconds(text: &str) -> Option<u64> {
 }
 
 /// A whole number of nothing but digits, where a constant is made.
-pub(super) const fn whole(mut digits: &[u8]) -> Option<u32> {
+pub(crate) const fn whole(mut digits: &[u8]) -> Option<u32> {
     if digits.is_empty() {
         return None;
     }

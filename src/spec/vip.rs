@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{Parameter, Words};
 
 /// The virtual server.
-pub const VSERVER: Parameter = Parameter::text(
+pub(crate) const VSERVER: Parameter = Parameter::text(
     "vserver",
     "Virtual server",
     "Name of the virtual server that the address belongs to.",
@@ -13,7 +13,7 @@ pub const VSERVER: Parameter = Parameter::text(
 .required();
 
 /// The address.
-pub const IP: Parameter = Parameter::text(
+pub(crate) const IP: Parameter = Parameter::text(
     "ip",
     "Virtual IP address",
     "The address, IPv4 or IPv6, without a prefix length.",
@@ -25,7 +25,7 @@ pub const IP: Parameter = Parameter::text(
 ///
 /// # Errors
 /// What is wrong, as the rest of a sentence about the address.
-pub fn ip(address: IpAddr) -> Result<(), String> {
+pub(crate) fn ip(address: IpAddr) -> Result<(), String> {
     let odd = match address {
         IpAddr::V4(v4) => v4.is_broadcast() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.to_ipv4_mapped().is_some() || v6.is_unicast_link_local(),
@@ -37,7 +37,7 @@ pub fn ip(address: IpAddr) -> Result<(), String> {
 }
 
 /// The subnet that it is in.
-pub const SUBNET: Parameter = Parameter::text(
+pub(crate) const SUBNET: Parameter = Parameter::text(
     "subnet",
     "Subnet",
     "The subnet that clients sit on and the address is in, such as 10.1.0.0/24, with or without a name in front: office=10.1.0.0/24. Default: that of a port's own address.",
@@ -45,7 +45,7 @@ pub const SUBNET: Parameter = Parameter::text(
 .reloadable();
 
 /// The router out of the subnet.
-pub const GATEWAY: Parameter = Parameter::text(
+pub(crate) const GATEWAY: Parameter = Parameter::text(
     "gateway",
     "Gateway",
     "The router that leads out of the subnet: answers to clients elsewhere go to it. An address in the subnet, or a link-local one such as fe80::1. Without one they follow the node's own routes, as far as those leave by the address's ports.",
@@ -53,7 +53,7 @@ pub const GATEWAY: Parameter = Parameter::text(
 .reloadable();
 
 /// The interfaces that may carry it.
-pub const PORTS: Parameter = Parameter::text(
+pub(crate) const PORTS: Parameter = Parameter::text(
     "ports",
     "Ports",
     "The network interfaces that the address may be served through, separated by spaces; those that a node does not have are skipped there. Default: the interfaces with an address in the subnet, and those that portwatch knows to be on it.",
@@ -61,12 +61,12 @@ pub const PORTS: Parameter = Parameter::text(
 .reloadable();
 
 /// [`ON_SUBNET_LOSS`]: another node routes to the virtual server.
-pub const REROUTE: &str = "reroute";
+pub(crate) const REROUTE: &str = "reroute";
 /// [`ON_SUBNET_LOSS`]: the virtual server moves.
-pub const MIGRATE: &str = "migrate";
+pub(crate) const MIGRATE: &str = "migrate";
 
 /// What happens when the subnet is lost.
-pub const ON_SUBNET_LOSS: Parameter<Words> = Parameter::select(
+pub(crate) const ON_SUBNET_LOSS: Parameter<Words> = Parameter::select(
     "on_subnet_loss",
     &[REROUTE, MIGRATE],
     "When the subnet is lost",
@@ -76,12 +76,12 @@ pub const ON_SUBNET_LOSS: Parameter<Words> = Parameter::select(
 .reloadable();
 
 /// [`ANNOUNCE`]: on its own subnet only.
-pub const ARP: &str = "arp";
+pub(crate) const ARP: &str = "arp";
 /// [`ANNOUNCE`]: also by a routing daemon.
-pub const ROUTE: &str = "route";
+pub(crate) const ROUTE: &str = "route";
 
 /// How the way to it is made known.
-pub const ANNOUNCE: Parameter<Words> = Parameter::select(
+pub(crate) const ANNOUNCE: Parameter<Words> = Parameter::select(
     "announce",
     &[ARP, ROUTE],
     "How the way to the address is made known",

@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 use super::{Integer, Parameter};
 
 /// The virtual server's name.
-pub const NAME: Parameter = Parameter::text(
+pub(crate) const NAME: Parameter = Parameter::text(
     "name",
     "Name of the virtual server",
     "1 to 13 of a-z, 0-9 and -, a letter first. It becomes the host name in the cell, the scope of NFSv4 \
@@ -16,14 +16,14 @@ pub const NAME: Parameter = Parameter::text(
 .unique_group("name");
 
 /// [`SERVICES`]: NFS-Ganesha.
-pub const NFS: &str = "nfs";
+pub(crate) const NFS: &str = "nfs";
 /// [`SERVICES`]: Samba.
-pub const SMB: &str = "smb";
+pub(crate) const SMB: &str = "smb";
 /// [`SERVICES`]: neither.
-pub const NONE: &str = "none";
+pub(crate) const NONE: &str = "none";
 
 /// Protocols to serve.
-pub const SERVICES: Parameter = Parameter::text(
+pub(crate) const SERVICES: Parameter = Parameter::text(
     "services",
     "Protocols to serve",
     "nfs, smb, both separated by a blank, or none.",
@@ -31,7 +31,7 @@ pub const SERVICES: Parameter = Parameter::text(
 .with_default("nfs smb");
 
 /// A program of the admin's.
-pub const COMMAND: Parameter = Parameter::text(
+pub(crate) const COMMAND: Parameter = Parameter::text(
     "command",
     "A further program",
     "A command line for a shell, run in the cell beside the servers and under the same supervision. It \
@@ -39,7 +39,7 @@ pub const COMMAND: Parameter = Parameter::text(
 );
 
 /// Where the servers' state is.
-pub const HOME: Parameter = Parameter::text(
+pub(crate) const HOME: Parameter = Parameter::text(
     "home",
     "Directory of the home file system",
     "The directory of the fscheck resource whose file system holds the state of the servers, which moves \
@@ -167,7 +167,7 @@ const SEEN_IN_CELLS: [&str; 3] = ["/etc", "/opt", "/usr"];
 ///
 /// # Errors
 /// What would be right, as the rest of a sentence about the directory.
-pub fn config_dir(directory: &str) -> Result<(), String> {
+pub(crate) fn config_dir(directory: &str) -> Result<(), String> {
     let path = Path::new(directory);
     let seen = SEEN_IN_CELLS.iter().any(|top| path.starts_with(top));
     if !seen || path.components().any(|part| part == Component::ParentDir) {

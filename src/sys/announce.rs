@@ -5,7 +5,7 @@ mod frame;
 
 mod prober;
 mod received;
-pub mod repeat;
+pub(crate) mod repeat;
 
 use std::io;
 use std::mem;
@@ -22,7 +22,7 @@ use self::frame::{
     ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION,
     duplicate_probes, frames,
 };
-pub use self::prober::NeighbourProber;
+pub(crate) use self::prober::NeighbourProber;
 use self::received::claimant;
 use crate::sys::message;
 use crate::sys::poll::poll;
@@ -44,29 +44,29 @@ const FRAME: usize = 256;
 
 /// That an address is now reached through an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Announcement {
+pub(crate) struct Announcement {
     /// Index of the interface.
-    pub link: u32,
+    pub(crate) link: u32,
     /// Its Ethernet address.
-    pub mac: Mac,
+    pub(crate) mac: Mac,
     /// The address.
-    pub address: IpAddr,
+    pub(crate) address: IpAddr,
 }
 
 /// A question whether anybody on an interface's network has an address.
 #[derive(Debug, Clone, Copy)]
-pub struct DuplicateProbe<'a> {
+pub(crate) struct DuplicateProbe<'a> {
     /// Index of the interface.
-    pub link: u32,
+    pub(crate) link: u32,
     /// Its Ethernet address.
-    pub mac: Mac,
+    pub(crate) mac: Mac,
     /// The address in question.
-    pub address: IpAddr,
+    pub(crate) address: IpAddr,
     /// An address of the interface to ask in the name of, since other nodes' proxies don't answer
     /// a question without one; if it has none in IPv4, one of the link-local ones is made up.
-    pub sender: Option<Ipv4Addr>,
+    pub(crate) sender: Option<Ipv4Addr>,
     /// Whose claims don't count: the node's own interfaces.
-    pub ignore: &'a [Mac],
+    pub(crate) ignore: &'a [Mac],
 }
 
 /// A packet socket: what announcements and searches go through.
@@ -74,14 +74,14 @@ pub struct DuplicateProbe<'a> {
 /// The kernel waits for all processors when one is closed, some 20 ms, so each is used for as much as
 /// possible and closed where nobody waits for it.
 #[derive(Debug)]
-pub struct Wire(OwnedFd);
+pub(crate) struct Wire(OwnedFd);
 
 impl Wire {
     /// A socket that receives nothing yet.
     ///
     /// # Errors
     /// Without the right to have one (`CAP_NET_RAW`).
-    pub fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let (family, flags) = (AddressFamily::PACKET, SocketFlags::CLOEXEC);
         rustix::net::socket_with(family, SocketType::RAW, flags, None)
             .map(Self)
@@ -96,7 +96,7 @@ impl Wire {
     ///
     /// # Errors
     /// The first that an interface reported; the others are announced all the same.
-    pub fn announce(&self, announcements: &[Announcement]) -> io::Result<()> {
+    pub(crate) fn announce(&self, announcements: &[Announcement]) -> io::Result<()> {
         let frames: Vec<(u32, Vec<u8>)> = announcements
             .iter()
             .flat_map(|a| frames(a).into_iter().map(|frame| (a.link, frame)))
@@ -127,7 +127,7 @@ impl AsFd for Wire {
 /// The search for somebody else who has an address, or is about to take it: three probes within 30 ms,
 /// and 50 ms of listening in all. It goes on while its owner does other things.
 #[derive(Debug)]
-pub struct DuplicateSearch<'a> {
+pub(crate) struct DuplicateSearch<'a> {
     probe: DuplicateProbe<'a>,
     wire: &'a Wire,
     duplicate_probes: Vec<Vec<u8>>,
@@ -141,7 +141,7 @@ impl<'a> DuplicateSearch<'a> {
     ///
     /// # Errors
     /// If the interface can't be used.
-    pub fn begin(wire: &'a Wire, probe: DuplicateProbe<'a>) -> io::Result<Self> {
+    pub(crate) fn begin(wire: &'a Wire, probe: DuplicateProbe<'a>) -> io::Result<Self> {
         listen(&wire.0, &probe)?;
         let begun = Instant::now();
         let mut search = Self {
@@ -160,7 +160,7 @@ impl<'a> DuplicateSearch<'a> {
     ///
     /// # Errors
     /// If the interface can't be used.
-    pub fn listen(&mut self, time: Duration) -> io::Result<Option<Mac>> {
+    pub(crate) fn listen(&mut self, time: Duration) -> io::Result<Option<Mac>> {
         let until = Instant::now() + time;
         for _ in 0..FRAMES {
             let left = until.saturating_duration_since(Instant::now());
@@ -179,7 +179,7 @@ impl<'a> DuplicateSearch<'a> {
     ///
     /// # Errors
     /// If the interface can't be used.
-    pub fn finish(mut self) -> io::Result<Option<Mac>> {
+    pub(crate) fn finish(mut self) -> io::Result<Option<Mac>> {
         while let Some(at) = PROBES_AT.get(self.sent) {
             let wait = at.saturating_sub(self.begun.elapsed());
             if let Some(mac) = self.listen(wait)? {

@@ -17,8 +17,8 @@ use crate::sys::mountinfo;
 mod events;
 mod usage;
 
-pub use events::Events;
-pub use usage::Usage;
+pub(crate) use events::Events;
+pub(crate) use usage::Usage;
 
 /// A group's file is a few lines, but for that which lists its processes.
 const FILE_LIMIT: u64 = 64 << 10;
@@ -64,7 +64,7 @@ pub fn of_process(process: i32) -> io::Result<Option<PathBuf>> {
 ///
 /// # Errors
 /// If /proc/cgroups can't be read.
-pub fn bound_to_version_1<'a>(controllers: &[&'a str]) -> io::Result<Vec<&'a str>> {
+pub(crate) fn bound_to_version_1<'a>(controllers: &[&'a str]) -> io::Result<Vec<&'a str>> {
     let text = state::read("/proc/cgroups".as_ref(), FILE_LIMIT)?;
     Ok(bound(&String::from_utf8_lossy(&text), controllers))
 }
@@ -133,7 +133,7 @@ impl Group {
     ///
     /// # Errors
     /// `ResourceBusy` while it has a process or a group below it.
-    pub fn remove(&self) -> io::Result<()> {
+    pub(crate) fn remove(&self) -> io::Result<()> {
         match fs::remove_dir(&self.path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 Err(message(e, format_args!("remove {}", self.path.display())))
@@ -155,7 +155,7 @@ impl Group {
     ///
     /// # Errors
     /// As [`Group::read`], and whatever the kernel refuses.
-    pub fn write(&self, file: &str, text: &str) -> io::Result<()> {
+    pub(crate) fn write(&self, file: &str, text: &str) -> io::Result<()> {
         let path = self.path.join(file);
         // These files are the kernel's: one that is not there is not made.
         let written = fs::OpenOptions::new().write(true).open(&path);
@@ -179,7 +179,7 @@ impl Group {
     ///
     /// # Errors
     /// `ResourceBusy` if it passes controllers on to groups below it; whatever else the kernel refuses.
-    pub fn take(&self, process: i32) -> io::Result<()> {
+    pub(crate) fn take(&self, process: i32) -> io::Result<()> {
         self.write("cgroup.procs", &process.to_string())
     }
 
@@ -205,7 +205,7 @@ impl Group {
     ///
     /// # Errors
     /// `NotFound` if it has no such controller; `ResourceBusy` if it has a process of its own.
-    pub fn enable(&self, controller: &str) -> io::Result<()> {
+    pub(crate) fn enable(&self, controller: &str) -> io::Result<()> {
         self.write("cgroup.subtree_control", &format!("+{controller}"))
     }
 
@@ -234,7 +234,7 @@ impl Group {
     ///
     /// # Errors
     /// `TimedOut` if a process does not die: it waits in the kernel, mostly for a disk.
-    pub fn end(&self, limit: Duration) -> io::Result<()> {
+    pub(crate) fn end(&self, limit: Duration) -> io::Result<()> {
         let deadline = Instant::now() + limit;
         while self.exists() && self.is_populated().unwrap_or(false) {
             if Instant::now() >= deadline {
@@ -251,7 +251,7 @@ impl Group {
     ///
     /// # Errors
     /// `NotFound` if it is not there.
-    pub fn open(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn open(&self) -> io::Result<OwnedFd> {
         mount::open_directory(&self.path)
     }
 
@@ -259,7 +259,7 @@ impl Group {
     ///
     /// # Errors
     /// `NotFound` if it is not there.
-    pub fn entrance(&self) -> io::Result<Entrance> {
+    pub(crate) fn entrance(&self) -> io::Result<Entrance> {
         let path = self.path.join("cgroup.procs");
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         rustix::fs::openat(CWD, &path, flags, Mode::empty())
@@ -270,14 +270,14 @@ impl Group {
 
 /// A way into a group that a child can take between fork and exec.
 #[derive(Debug)]
-pub struct Entrance(OwnedFd);
+pub(crate) struct Entrance(OwnedFd);
 
 impl Entrance {
     /// Moves the calling process into the group. Makes one system call and allocates nothing.
     ///
     /// # Errors
     /// Whatever the kernel refuses.
-    pub fn enter(&self) -> io::Result<()> {
+    pub(crate) fn enter(&self) -> io::Result<()> {
         // 0 stands for whoever writes it.
         rustix::io::write(&self.0, b"0")?;
         Ok(())

@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags};
 
 /// What is kept of each of a program's output streams; the rest is read and thrown away, and the output counts as
 /// cut.
-pub const OUTPUT_LIMIT: usize = 4 << 20;
+pub(crate) const OUTPUT_LIMIT: usize = 4 << 20;
 
 /// What a finished program left.
 #[derive(Debug)]
@@ -26,13 +26,13 @@ pub struct Output {
     /// Its standard error, up to [`OUTPUT_LIMIT`] bytes.
     pub stderr: Vec<u8>,
     /// Whether its standard output was longer.
-    pub cut: bool,
+    pub(crate) cut: bool,
 }
 
 impl Output {
     /// As a program leaves it that ends with this exit code.
     #[cfg(test)]
-    pub fn recorded(code: i32, stdout: &str, stderr: &str) -> Self {
+    pub(crate) fn recorded(code: i32, stdout: &str, stderr: &str) -> Self {
         Self {
             status: ExitStatus::from_raw(code << 8),
             stdout: stdout.into(),

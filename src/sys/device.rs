@@ -19,15 +19,14 @@ use crate::plan::holding::Claim;
 mod member;
 mod read;
 mod search;
-pub mod sysfs;
+pub(crate) mod sysfs;
 mod twin;
 mod udev;
 mod usage;
 
 use read::Reading;
-pub use search::Search;
-pub use twin::Twin;
-pub use usage::{Owner, describe};
+pub(crate) use search::Search;
+pub(crate) use usage::{Owner, describe};
 
 /// How a device is named in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,7 +158,7 @@ impl Device {
     ///
     /// # Errors
     /// The device's own; `TimedOut` if it did not answer before `deadline`.
-    pub fn read_superblock(&self, deadline: Instant) -> io::Result<Option<Superblock>> {
+    pub(crate) fn read_superblock(&self, deadline: Instant) -> io::Result<Option<Superblock>> {
         let head = Reading::start(&self.path, 0, HEAD)?.finish(deadline)?;
         Ok(superblock::parse(&head))
     }
@@ -168,7 +167,7 @@ impl Device {
     ///
     /// # Errors
     /// As [`Device::read_superblock`]; `InvalidData` if the superblock points to what is none.
-    pub fn read_mmp(&self, deadline: Instant) -> io::Result<Option<Mmp>> {
+    pub(crate) fn read_mmp(&self, deadline: Instant) -> io::Result<Option<Mmp>> {
         let Some(place) = self.superblock.as_ref().and_then(|sb| sb.mmp) else {
             return Ok(None);
         };
@@ -304,7 +303,7 @@ impl Device {
 
 /// The pause between two looks at a claim, of whose end the kernel does not tell: ever longer.
 #[derive(Debug)]
-pub struct Pause(Duration);
+pub(crate) struct Pause(Duration);
 
 impl Default for Pause {
     fn default() -> Self {
@@ -314,7 +313,7 @@ impl Default for Pause {
 
 impl Pause {
     /// Sleeps; `false` at once if there is no time left before `deadline`.
-    pub fn until(&mut self, deadline: Instant) -> bool {
+    pub(crate) fn until(&mut self, deadline: Instant) -> bool {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return false;

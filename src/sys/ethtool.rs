@@ -42,7 +42,7 @@ struct Settings {
 ///
 /// # Errors
 /// If there is no such interface.
-pub fn speed(name: &str) -> io::Result<Option<BitRate>> {
+pub(crate) fn speed(name: &str) -> io::Result<Option<BitRate>> {
     let socket: OwnedFd = rustix::net::socket_with(
         AddressFamily::INET,
         SocketType::DGRAM,

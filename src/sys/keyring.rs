@@ -8,7 +8,7 @@ use std::io;
 /// # Errors
 /// Whatever the kernel refuses, by its number: no words come through from between fork and exec. One without keyrings
 /// has nothing to leave.
-pub fn leave() -> io::Result<()> {
+pub(crate) fn leave() -> io::Result<()> {
     let no_name = std::ptr::null::<libc::c_char>();
     // SAFETY: with no name nothing is read of this process's memory.
     let joined =

@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// The exclusive lock of a file, held as long as this lives.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     _file: Flock<File>,
 }
 
@@ -26,7 +26,7 @@ impl Lock {
     ///
     /// # Errors
     /// `WouldBlock` if somebody else still has it at `deadline`; at once whatever else the kernel refuses.
-    pub fn take(mut file: File, deadline: Instant) -> io::Result<Self> {
+    pub(crate) fn take(mut file: File, deadline: Instant) -> io::Result<Self> {
         loop {
             file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(file) => return Ok(Self { _file: file }),
@@ -41,7 +41,7 @@ impl Lock {
     ///
     /// # Errors
     /// Whatever the kernel refuses.
-    pub fn try_take(file: File) -> io::Result<Option<Self>> {
+    pub(crate) fn try_take(file: File) -> io::Result<Option<Self>> {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => Ok(Some(Self { _file: file })),
             Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => Ok(None),
@@ -54,7 +54,7 @@ impl Lock {
 ///
 /// # Errors
 /// If it can't be opened.
-pub fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     let opened = options.create(true).truncate(false).write(true).open(path);
     opened.map_err(|e| message(e, format_args!("open {}", path.display())))
@@ -65,7 +65,7 @@ const LIMIT: u64 = 1 << 20;
 
 /// Who holds the exclusive lock of this file, as "process 71 (vip)"; `None` if nobody does, or nobody who can be seen
 /// from here.
-pub fn holder(path: &Path) -> Option<String> {
+pub(crate) fn holder(path: &Path) -> Option<String> {
     let file = fs::metadata(path).ok()?;
     let table = state::read("/proc/locks".as_ref(), LIMIT).ok()?;
     let process = find(&String::from_utf8_lossy(&table), file.dev(), file.ino())?;

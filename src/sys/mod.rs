@@ -1,31 +1,31 @@
 //! The kernel: netlink, nftables, namespaces, mounts, block devices, announcements, and the one place
 //! that starts a process. Knows nothing of OCF: errors are `io::Error`s that say what was tried.
 
-pub mod announce;
+pub(crate) mod announce;
 pub mod cgroup;
 pub mod command;
 pub mod device;
-pub mod ethtool;
-pub mod keyring;
-pub mod lock;
-pub mod memory;
+pub(crate) mod ethtool;
+pub(crate) mod keyring;
+pub(crate) mod lock;
+pub(crate) mod memory;
 pub mod mount;
 pub mod mounted;
-pub mod mountinfo;
+pub(crate) mod mountinfo;
 pub mod namespace;
 pub mod netlink;
 pub mod nft;
-pub mod poll;
-pub mod process;
-pub mod processor;
+pub(crate) mod poll;
+pub(crate) mod process;
+pub(crate) mod processor;
 pub mod program;
-pub mod reserved_port;
-pub mod sockets;
-pub mod state;
-pub mod stderr;
+pub(crate) mod reserved_port;
+pub(crate) mod sockets;
+pub(crate) mod state;
+pub(crate) mod stderr;
 pub mod superblock;
 pub mod sysctl;
-pub mod twin;
+pub(crate) mod twin;
 
 /// What was tried, and why it failed.
 #[derive(Debug, thiserror::Error)]

@@ -21,18 +21,18 @@ mod names;
 mod options;
 mod words;
 
-pub use crate::sys::mount::options::{BadOption, Options, WrittenOptions};
-pub use create::{Failure, Step, create};
-pub use names::kernel_name;
+pub(crate) use crate::sys::mount::options::{Options, WrittenOptions};
+pub(crate) use create::{Failure, Step, create};
+pub(crate) use names::kernel_name;
 
 /// How much a tmpfs holds. Its files take room in the kernel's memory besides their content, some 1 KiB each: without
 /// a limit of their own as many as there is memory for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
+pub(crate) struct Room {
     /// Bytes of content.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Files, directories and links, its root among them.
-    pub inodes: u64,
+    pub(crate) inodes: u64,
 }
 
 /// A detached tmpfs with this much room, its root directory with permissions `mode`, without device
@@ -40,7 +40,7 @@ pub struct Room {
 ///
 /// # Errors
 /// Whatever the kernel refuses.
-pub fn create_tmpfs(room: Room, mode: u32) -> io::Result<OwnedFd> {
+pub(crate) fn create_tmpfs(room: Room, mode: u32) -> io::Result<OwnedFd> {
     let flags = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
     tmpfs(room, mode, flags).map_err(|e| named(e, "create a tmpfs"))
 }
@@ -49,7 +49,7 @@ pub fn create_tmpfs(room: Room, mode: u32) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// Whatever the kernel refuses.
-pub fn create_device_directory(room: Room) -> io::Result<OwnedFd> {
+pub(crate) fn create_device_directory(room: Room) -> io::Result<OwnedFd> {
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     tmpfs(room, 0o755, flags).map_err(|e| named(e, "create a tmpfs for devices"))
 }
@@ -69,7 +69,7 @@ fn tmpfs(room: Room, mode: u32, flags: MountAttrFlags) -> rustix::io::Result<Own
 ///
 /// # Errors
 /// Whatever the kernel refuses; it knows `subset=pid` since Linux 5.8.
-pub fn create_proc() -> io::Result<OwnedFd> {
+pub(crate) fn create_proc() -> io::Result<OwnedFd> {
     let make = || -> rustix::io::Result<OwnedFd> {
         let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
         fsconfig_set_string(&context, "source", "proc")?;
@@ -102,7 +102,7 @@ pub fn clone_tree(directory: impl AsFd, path: impl AsRef<Path>) -> io::Result<Ow
 ///
 /// # Errors
 /// Whatever the kernel refuses.
-pub fn set_read_only(mount: impl AsFd) -> io::Result<()> {
+pub(crate) fn set_read_only(mount: impl AsFd) -> io::Result<()> {
     let flags = MountAttrFlags::MOUNT_ATTR_RDONLY
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOSUID;
@@ -120,7 +120,7 @@ pub fn set_read_only(mount: impl AsFd) -> io::Result<()> {
 ///
 /// # Errors
 /// Whatever the kernel refuses.
-pub fn freeze(mount: impl AsFd) -> io::Result<()> {
+pub(crate) fn freeze(mount: impl AsFd) -> io::Result<()> {
     let flags = u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits());
     set_attributes(mount.as_fd(), libc::AT_EMPTY_PATH, flags, 0)
         .map_err(|e| crate::sys::message(e, "make a mount read-only"))
@@ -131,7 +131,7 @@ pub fn freeze(mount: impl AsFd) -> io::Result<()> {
 ///
 /// # Errors
 /// Whatever the kernel refuses, with the path.
-pub fn view(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn view(path: &Path) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE;
@@ -151,7 +151,7 @@ pub fn view(path: &Path) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// Whatever the kernel refuses; not every file system can do this.
-pub fn set_owners(mount: impl AsFd, owners: impl AsFd) -> io::Result<()> {
+pub(crate) fn set_owners(mount: impl AsFd, owners: impl AsFd) -> io::Result<()> {
     let namespace = u64::try_from(owners.as_fd().as_raw_fd()).map_err(io::Error::other)?;
     set_attributes(
         mount.as_fd(),
@@ -243,7 +243,7 @@ pub fn attach(mount: impl AsFd, directory: impl AsFd, path: impl AsRef<Path>) ->
 ///
 /// # Errors
 /// `ResourceBusy` while something is open there; `InvalidInput` if nothing is mounted.
-pub fn detach(path: &Path) -> io::Result<()> {
+pub(crate) fn detach(path: &Path) -> io::Result<()> {
     unmount(path, UnmountFlags::NOFOLLOW)
         .map_err(|e| named(e, format_args!("unmount {}", path.display())))
 }
@@ -252,7 +252,7 @@ pub fn detach(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Whatever the kernel refuses, with the path.
-pub fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     rustix::fs::openat(
         CWD,
         path,
@@ -267,7 +267,7 @@ pub fn open_directory(path: &Path) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// Whatever the kernel refuses.
-pub fn make_block_node(directory: impl AsFd, path: &Path, number: u64) -> io::Result<()> {
+pub(crate) fn make_block_node(directory: impl AsFd, path: &Path, number: u64) -> io::Result<()> {
     let kind = rustix::fs::FileType::BlockDevice;
     rustix::fs::mknodat(&directory, path, kind, Mode::from_raw_mode(0o600), number)
         .map_err(|e| named(e, format_args!("make device node {}", path.display())))
@@ -277,7 +277,12 @@ pub fn make_block_node(directory: impl AsFd, path: &Path, number: u64) -> io::Re
 ///
 /// # Errors
 /// Whatever the kernel refuses.
-pub fn make_node(directory: impl AsFd, name: &str, major: u32, minor: u32) -> io::Result<()> {
+pub(crate) fn make_node(
+    directory: impl AsFd,
+    name: &str,
+    major: u32,
+    minor: u32,
+) -> io::Result<()> {
     let path = CString::new(name)?;
     rustix::fs::mknodat(
         &directory,

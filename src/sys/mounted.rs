@@ -16,18 +16,18 @@ use crate::sys::mountinfo;
 #[derive(Debug, Clone)]
 pub struct Namespace {
     /// Its number, as nsfs shows it.
-    pub number: u64,
+    pub(crate) number: u64,
     /// The processes in it, as the host numbers them; a thread that is in it by itself stands for itself.
-    pub processes: Vec<i32>,
+    pub(crate) processes: Vec<i32>,
     /// Its mount table. Empty if it could not be read, and where it does not count: see [`namespaces`].
-    pub entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
     /// Why its table could not be read.
-    pub unread: Option<String>,
+    pub(crate) unread: Option<String>,
 }
 
 impl Namespace {
     /// Whether it is a cell's, or a copy of a cell's: its root is the tree that the cell's PID 1 has built.
-    pub fn is_cell(&self) -> bool {
+    pub(crate) fn is_cell(&self) -> bool {
         let mut entries = self.entries.iter().rev();
         let root = entries.find(|e| e.target == Path::new("/"));
         root.is_some_and(|e| e.fstype == "tmpfs" && e.source == "berth")
@@ -35,18 +35,21 @@ impl Namespace {
 
     /// Where a block device is mounted in it, the last place first. btrfs shows a number of its own in a
     /// mount table, so there the source counts.
-    pub fn mounts_of<'a>(&'a self, device: &'a Block<'_>) -> impl Iterator<Item = &'a Entry> {
+    pub(crate) fn mounts_of<'a>(
+        &'a self,
+        device: &'a Block<'_>,
+    ) -> impl Iterator<Item = &'a Entry> {
         self.entries.iter().rev().filter(|e| device.is_in(e))
     }
 }
 
 /// A block device, as it is looked for in mount tables.
 #[derive(Debug, Clone, Copy)]
-pub struct Block<'a> {
+pub(crate) struct Block<'a> {
     /// Its number (`st_rdev`).
-    pub number: u64,
+    pub(crate) number: u64,
     /// A path of it.
-    pub path: &'a Path,
+    pub(crate) path: &'a Path,
 }
 
 impl Block<'_> {
@@ -172,7 +175,7 @@ fn number_of(file: &str) -> Option<u64> {
 impl Namespace {
     /// Kills the processes in it, and says which; those that have left it meanwhile are spared. The file
     /// systems that are mounted in it alone are unmounted when the last one has died.
-    pub fn kill(&self) -> Vec<i32> {
+    pub(crate) fn kill(&self) -> Vec<i32> {
         let kill = |process: &&i32| {
             let Ok(handle) = namespace::open_process(**process) else {
                 return false;

@@ -13,34 +13,34 @@ const TABLE_USUAL: usize = 16 << 10;
 
 /// One line of a mount table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// The mount's own number, as [`id_of`] gives it.
-    pub id: u64,
+    pub(crate) id: u64,
     /// Device number of the file system: major, minor. `stat` shows the same in its files, except on
     /// btrfs, where each subvolume shows a number of its own.
-    pub device: (u32, u32),
+    pub(crate) device: (u32, u32),
     /// Which directory of the file system is the root of this mount.
-    pub root: PathBuf,
+    pub(crate) root: PathBuf,
     /// Where it is mounted.
-    pub target: PathBuf,
+    pub(crate) target: PathBuf,
     /// Options of this mount, comma-separated.
-    pub options: String,
+    pub(crate) options: String,
     /// Type of the file system.
-    pub fstype: String,
+    pub(crate) fstype: String,
     /// What was mounted; for disk file systems the device's path.
-    pub source: String,
+    pub(crate) source: String,
     /// Options of the file system, comma-separated.
-    pub super_options: String,
+    pub(crate) super_options: String,
 }
 
 impl Entry {
     /// Whether the file system itself, not only this mount, refuses writes.
-    pub fn is_read_only(&self) -> bool {
+    pub(crate) fn is_read_only(&self) -> bool {
         self.super_options.split(',').any(|o| o == "ro")
     }
 
     /// Whether owners are shown otherwise than they are stored: `show_mnt_opts` in fs/proc_namespace.c.
-    pub fn maps_owners(&self) -> bool {
+    pub(crate) fn maps_owners(&self) -> bool {
         self.options.split(',').any(|o| o == "idmapped")
     }
 }
@@ -49,7 +49,7 @@ impl Entry {
 ///
 /// # Errors
 /// What reading gives; `InvalidData` for a line that is not a mount table's.
-pub fn read_table(path: &Path) -> io::Result<Vec<Entry>> {
+pub(crate) fn read_table(path: &Path) -> io::Result<Vec<Entry>> {
     let mut text = Vec::with_capacity(TABLE_USUAL);
     fs::File::open(path)?
         .take(TABLE_LIMIT + 1)
@@ -117,7 +117,7 @@ fn unescape(word: &str) -> String {
 ///
 /// # Errors
 /// Whatever the kernel refuses; `Unsupported` before Linux 5.8.
-pub fn id_of(path: &Path) -> io::Result<u64> {
+pub(crate) fn id_of(path: &Path) -> io::Result<u64> {
     let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
     let found = statx(CWD, path, flags, StatxFlags::MNT_ID)?;
     if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 {

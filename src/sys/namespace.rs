@@ -57,7 +57,7 @@ pub fn open_process(pid: i32) -> io::Result<OwnedFd> {
 }
 
 /// Whether the process of a pidfd has not ended yet. One that only waits to be reaped has.
-pub fn is_alive(process: BorrowedFd<'_>) -> bool {
+pub(crate) fn is_alive(process: BorrowedFd<'_>) -> bool {
     // A pidfd becomes readable when its process ends. A signal 0 would still reach a zombie.
     !is_ready(process, PollFlags::POLLIN)
 }
@@ -66,7 +66,7 @@ pub fn is_alive(process: BorrowedFd<'_>) -> bool {
 ///
 /// # Errors
 /// If it has ended, or may not be killed.
-pub fn kill(process: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn kill(process: BorrowedFd<'_>) -> io::Result<()> {
     rustix::process::pidfd_send_signal(process, rustix::process::Signal::KILL)
         .map_err(|e| message(e.into(), "kill a process"))
 }
@@ -76,7 +76,7 @@ pub fn kill(process: BorrowedFd<'_>) -> io::Result<()> {
 ///
 /// # Errors
 /// `NotFound` if the process has ended.
-pub fn open_network_of(pid: i32, process: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+pub(crate) fn open_network_of(pid: i32, process: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let what = || format!("open the network namespace of process {pid}");
     let namespace = File::open(format!("/proc/{pid}/ns/net")).map_err(|e| message(e, what()))?;
     if !is_alive(process) {

@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 ///
 /// # Errors
 /// Whatever the kernel refuses.
-pub fn poll(fds: &mut [PollFd<'_>], until: Option<Instant>) -> io::Result<usize> {
+pub(crate) fn poll(fds: &mut [PollFd<'_>], until: Option<Instant>) -> io::Result<usize> {
     match nix::poll::poll(fds, timeout(until)) {
         Ok(ready) => Ok(ready.unsigned_abs() as usize),
         Err(Errno::EINTR) => Ok(0),
@@ -33,7 +33,7 @@ fn timeout(until: Option<Instant>) -> PollTimeout {
 ///
 /// # Errors
 /// `TimedOut` at `deadline`; whatever else the kernel refuses.
-pub fn wait(fds: &mut [PollFd<'_>], deadline: Instant) -> io::Result<()> {
+pub(crate) fn wait(fds: &mut [PollFd<'_>], deadline: Instant) -> io::Result<()> {
     while poll(fds, Some(deadline))? == 0 {
         if Instant::now() >= deadline {
             return Err(io::ErrorKind::TimedOut.into());
@@ -46,12 +46,12 @@ pub fn wait(fds: &mut [PollFd<'_>], deadline: Instant) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`wait`].
-pub fn wait_readable(fd: &impl AsFd, deadline: Instant) -> io::Result<()> {
+pub(crate) fn wait_readable(fd: &impl AsFd, deadline: Instant) -> io::Result<()> {
     wait(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], deadline)
 }
 
 /// Whether something can be done at once, or has failed.
-pub fn is_ready(fd: BorrowedFd<'_>, what: PollFlags) -> bool {
+pub(crate) fn is_ready(fd: BorrowedFd<'_>, what: PollFlags) -> bool {
     let mut fds = [PollFd::new(fd, what)];
     matches!(nix::poll::poll(&mut fds, PollTimeout::ZERO), Ok(1..))
 }

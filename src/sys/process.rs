@@ -14,7 +14,7 @@ use super::namespace::{is_alive, open_process};
 
 /// Ends this process at once, and runs nothing of it: no destructor, and no handler of its exit. So a forked child
 /// ends, whose buffers, locks and handlers are copies of its parent's.
-pub fn leave(code: i32) -> ! {
+pub(crate) fn leave(code: i32) -> ! {
     // SAFETY: _exit takes a number, uses no memory of this process, and does not return.
     unsafe { libc::_exit(code) }
 }
@@ -28,7 +28,7 @@ pub fn leave(code: i32) -> ! {
 /// `work` uses no lock that another thread of this process may hold at this moment: in the child that one would stay
 /// locked for ever. Anything will do in a process with one thread; with several `work` makes system calls on memory
 /// that is there. The allocator's own lock is an exception, which the C library puts in order in the child.
-pub unsafe fn fork(work: impl FnOnce() -> i32) -> io::Result<Pid> {
+pub(crate) unsafe fn fork(work: impl FnOnce() -> i32) -> io::Result<Pid> {
     // SAFETY: the caller's promise covers all that the child does.
     let forked = unsafe { nix::unistd::fork() }?;
     Ok(parent_of(forked, work))
@@ -65,7 +65,10 @@ struct CloneArguments {
 ///
 /// # Safety
 /// This process has one thread: the C library knows nothing of this fork, and does not put its own locks in order.
-pub unsafe fn fork_into(group: BorrowedFd<'_>, work: impl FnOnce() -> i32) -> io::Result<Pid> {
+pub(crate) unsafe fn fork_into(
+    group: BorrowedFd<'_>,
+    work: impl FnOnce() -> i32,
+) -> io::Result<Pid> {
     let cgroup = u64::try_from(group.as_raw_fd()).map_err(io::Error::other)?;
     let arguments = CloneArguments {
         flags: CLONE_INTO_CGROUP,
@@ -119,7 +122,7 @@ impl Drop for LeaveOnUnwind {
 /// Nothing in this process uses or closes one of the others any more, not even a destructor. So it is in a child that
 /// has just been forked and does not return to what its parent did, and in a program that has just been executed and
 /// has opened none.
-pub unsafe fn close_all_but(keep: &mut [RawFd]) {
+pub(crate) unsafe fn close_all_but(keep: &mut [RawFd]) {
     keep.sort_unstable();
     let mut first = 0;
     for fd in keep.iter().map(|fd| fd.unsigned_abs()) {
@@ -138,7 +141,7 @@ pub unsafe fn close_all_but(keep: &mut [RawFd]) {
 ///
 /// # Errors
 /// If the kernel knows no such thing.
-pub fn close_on_exec() -> io::Result<()> {
+pub(crate) fn close_on_exec() -> io::Result<()> {
     // SAFETY: with this flag nothing is closed, so whoever owns a descriptor finds it open.
     match unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as _) } {
         0 => Ok(()),
@@ -152,7 +155,7 @@ pub fn close_on_exec() -> io::Result<()> {
 ///
 /// # Errors
 /// If /proc can't be listed.
-pub fn find(name: &str, users: &[Uid]) -> io::Result<Option<OwnedFd>> {
+pub(crate) fn find(name: &str, users: &[Uid]) -> io::Result<Option<OwnedFd>> {
     let read = |e| message(e, "list the processes");
     let own = fs::read_link("/proc/self/ns/pid").map_err(read)?;
     let called = |pid: i32| {

@@ -12,18 +12,18 @@ const LENGTH: usize = 256;
 
 /// What all processors together have done since the node was booted, in clock ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Times {
+pub(crate) struct Times {
     /// Work, and what a hypervisor withheld: there is no room left in that either.
-    pub busy: u64,
+    pub(crate) busy: u64,
     /// Nothing, or waiting for a disk. May decrease a little: the kernel says so of the latter.
-    pub idle: u64,
+    pub(crate) idle: u64,
 }
 
 /// What the processors have done up to now.
 ///
 /// # Errors
 /// If /proc/stat can't be read or is not understood.
-pub fn times() -> io::Result<Times> {
+pub(crate) fn times() -> io::Result<Times> {
     let text = read("/proc/stat")?;
     parse_times(&text).ok_or_else(|| io::Error::other("/proc/stat is not understood"))
 }
@@ -32,7 +32,7 @@ pub fn times() -> io::Result<Times> {
 ///
 /// # Errors
 /// If /proc/loadavg can't be read or is not understood.
-pub fn load() -> io::Result<u64> {
+pub(crate) fn load() -> io::Result<u64> {
     let text = read("/proc/loadavg")?;
     let load = parse_load(&text);
     let load = load.ok_or_else(|| io::Error::other("/proc/loadavg is not understood"))?;

@@ -46,7 +46,7 @@ const ORIGIN: [(&[&str], &str); 7] = [
 /// # Errors
 /// `NotFound` if it is not installed, with what to install; `InvalidInput` if `name` is not merely a
 /// name.
-pub fn find(name: &str) -> io::Result<PathBuf> {
+pub(crate) fn find(name: &str) -> io::Result<PathBuf> {
     if name.is_empty() || name.contains('/') {
         let text = format!("{name:?} is not the name of a program");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));

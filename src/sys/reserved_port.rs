@@ -18,7 +18,7 @@ const PORTS: RangeInclusive<u16> = 600..=1023;
 ///
 /// # Errors
 /// As [`TcpStream::connect_timeout`].
-pub fn connect(address: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+pub(crate) fn connect(address: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
     let deadline = Instant::now() + limit;
     let any: IpAddr = match address {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

@@ -17,7 +17,7 @@ const LINE_LIMIT: u64 = 512;
 ///
 /// # Errors
 /// If the process has ended.
-pub fn has_connections(pid: i32, port: u16, count: u32) -> io::Result<bool> {
+pub(crate) fn has_connections(pid: i32, port: u16, count: u32) -> io::Result<bool> {
     let mut found = 0;
     for table in ["tcp", "tcp6"] {
         let path = format!("/proc/{pid}/net/{table}");

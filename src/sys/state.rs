@@ -27,7 +27,7 @@ const PAGE: usize = 4096;
 ///
 /// # Errors
 /// If it can't be written. Nothing has changed then.
-pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let written = write(path, content).or_else(|e| match is_full(&e) {
         true => use_spare(path, content).map_err(|_| e),
         false => Err(e),
@@ -40,7 +40,7 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Writes a file that only spares work, as [`replace`] does; where there is no room for it, nothing changes and
 /// the spare file is left to what matters.
-pub fn note(path: &Path, content: &[u8]) {
+pub(crate) fn note(path: &Path, content: &[u8]) {
     let _ = write(path, content);
 }
 
@@ -63,7 +63,7 @@ fn write(path: &Path, content: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// `NotFound` if there is none; whatever else the kernel refuses.
-pub fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     let spare = beside(path, SPARE.as_ref());
     match renameat_with(CWD, path, CWD, &spare, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
@@ -73,7 +73,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// Whether an error says that there is no room for more.
-pub fn is_full(error: &io::Error) -> bool {
+pub(crate) fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded)
 }
@@ -141,7 +141,7 @@ fn claim(spare: &Path, options: &OpenOptions) -> io::Result<Flock<File>> {
 ///
 /// # Errors
 /// `NotFound` if there is none; if it is longer, or can't be read.
-pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let read = || {
         // Most are short: read at once.
         let mut content = Vec::with_capacity(PAGE);
@@ -161,7 +161,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// `InvalidInput` if it is no plain file; whatever else the kernel refuses.
-pub fn read_plain(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_plain(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let read = || {
         let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY;
         let mut options = OpenOptions::new();
@@ -182,7 +182,7 @@ pub fn read_plain(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 
 /// What `read` makes of at most `limit` files of a directory, by their names. Those that are hidden, are being
 /// written or can't be read are left out.
-pub fn read_all<T, C: FromIterator<(String, T)>>(
+pub(crate) fn read_all<T, C: FromIterator<(String, T)>>(
     directory: &Path,
     limit: usize,
     read: impl Fn(&Path) -> io::Result<T>,

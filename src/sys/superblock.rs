@@ -12,7 +12,7 @@ use crate::plan::repair::{Condition, FsKind};
 
 /// How much of a device's beginning [`parse`] wants to see: the btrfs superblock, the last of the
 /// three, ends there.
-pub const HEAD: usize = BTRFS_OFFSET + BTRFS_SIZE;
+pub(crate) const HEAD: usize = BTRFS_OFFSET + BTRFS_SIZE;
 
 const EXT4_OFFSET: usize = 1024;
 const EXT4_SIZE: usize = 1024;
@@ -74,13 +74,13 @@ pub struct Superblock {
     /// The file system's UUID.
     pub uuid: Uuid,
     /// Its label, empty if it has none.
-    pub label: String,
+    pub(crate) label: String,
     /// Its kind and health.
     pub condition: Condition,
     /// Where its multiple-mount protection lies, if it has one (ext4).
     pub mmp: Option<MmpPlace>,
     /// What of it lies on other devices than this one.
-    pub beyond: Option<Beyond>,
+    pub(crate) beyond: Option<Beyond>,
     /// How far it goes from the device's beginning, in bytes.
     pub length: u64,
 }
@@ -88,7 +88,7 @@ pub struct Superblock {
 /// What keeps a file system from being one on one device. Only one device is claimed, moved and proven to
 /// be free, so berth serves no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beyond {
+pub(crate) enum Beyond {
     /// An ext4 whose journal is on a device of its own.
     Journal,
     /// An XFS whose log is on a device of its own.
@@ -127,12 +127,12 @@ pub struct MmpPlace {
     /// Byte offset on the device.
     pub offset: u64,
     /// Seconds between two updates by who has it mounted.
-    pub interval: u16,
+    pub(crate) interval: u16,
 }
 
 /// Finds the superblock in a device's first [`HEAD`] bytes (fewer if it is shorter). `None` if it has
 /// none of a kind that berth serves.
-pub fn parse(head: &[u8]) -> Option<Superblock> {
+pub(crate) fn parse(head: &[u8]) -> Option<Superblock> {
     ext4(head).or_else(|| xfs(head)).or_else(|| btrfs(head))
 }
 
@@ -302,9 +302,9 @@ fn btrfs(head: &[u8]) -> Option<Superblock> {
 
 /// What an MMP block says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mmp {
+pub(crate) struct Mmp {
     /// Who has the file system.
-    pub state: MmpState,
+    pub(crate) state: MmpState,
     /// The whole block: it changes as long as who has the file system is alive.
     image: Vec<u8>,
     interval: u16,
@@ -312,7 +312,7 @@ pub struct Mmp {
 
 /// Who an MMP block says has the file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MmpState {
+pub(crate) enum MmpState {
     /// Nobody.
     Clean,
     /// A running e2fsck, or one that was cut off: `node`, as it called itself.
@@ -322,13 +322,13 @@ pub enum MmpState {
 }
 
 /// The part of an MMP block that is used.
-pub const MMP_SIZE: usize = 1024;
+pub(crate) const MMP_SIZE: usize = 1024;
 
 impl Mmp {
     /// Reads the [`MMP_SIZE`] bytes at `place`. `None` if they are no MMP block.
     ///
     /// Offsets: `struct mmp_struct`, fs/ext4/ext4.h.
-    pub fn parse(image: Vec<u8>, place: MmpPlace) -> Option<Self> {
+    pub(crate) fn parse(image: Vec<u8>, place: MmpPlace) -> Option<Self> {
         const MAGIC: u32 = 0x004d_4d50;
         const SEQ_CLEAN: u32 = 0xff4d_4d50;
         const SEQ_FSCK: u32 = 0xe24d_4d50;
@@ -353,14 +353,14 @@ impl Mmp {
 
     /// How long the block must have stayed the same before the mount that wrote it may be held dead: the
     /// kernel's own rule (`ext4_multi_mount_protect`). It proves nothing of a check.
-    pub fn watch(&self) -> Duration {
+    pub(crate) fn watch(&self) -> Duration {
         // `EXT4_MMP_MIN_CHECK_INTERVAL`.
         const LEAST: u64 = 5;
         self.watch_at(LEAST)
     }
 
     /// How long the block must be watched to see a check at work that writes it anew whenever it may.
-    pub fn watch_check(&self) -> Duration {
+    pub(crate) fn watch_check(&self) -> Duration {
         // `EXT2_MIN_MMP_UPDATE_INTERVAL` of libext2fs.
         const LEAST: u64 = 60;
         self.watch_at(LEAST)
@@ -374,7 +374,7 @@ impl Mmp {
     }
 
     /// Whether `later`, read after this one, shows that somebody is alive.
-    pub fn is_alive(&self, later: &Self) -> bool {
+    pub(crate) fn is_alive(&self, later: &Self) -> bool {
         later.state != MmpState::Clean && later.image != self.image
     }
 }

@@ -115,7 +115,7 @@ impl Record {
     ///
     /// # Errors
     /// If the file can't be read or understood: then it counts as empty too.
-    pub fn reload(&mut self) -> io::Result<()> {
+    pub(crate) fn reload(&mut self) -> io::Result<()> {
         self.changes.clear();
         self.changes = match state::read(&self.path, RECORD_LIMIT) {
             Ok(bytes) => serde_json::from_slice(&bytes)
@@ -132,7 +132,7 @@ impl Record {
     }
 
     /// Takes `key` for one that berth changed, from `before` to what it is now, unless it is on record.
-    pub fn suppose(&mut self, key: &str, (before, now): (i64, i64)) {
+    pub(crate) fn suppose(&mut self, key: &str, (before, now): (i64, i64)) {
         if !self.changes.iter().any(|c| c.key == key) {
             self.changes.push(Change {
                 key: key.to_owned(),
@@ -144,7 +144,7 @@ impl Record {
 
     /// Why what settings were could not be recorded, if it could not: for want of room, mostly. That is
     /// asked for once.
-    pub fn unsaved(&mut self) -> Option<io::Error> {
+    pub(crate) fn unsaved(&mut self) -> Option<io::Error> {
         self.unsaved.take()
     }
 

@@ -15,7 +15,7 @@ use crate::plan::repair::FsKind;
 ///
 /// The kernel lists what it has mounted in sysfs, by the device's name; btrfs by the UUID. A device that does
 /// not answer before `deadline` counts as another one.
-pub fn mounted(device: &Device, deadline: Instant) -> Option<PathBuf> {
+pub(crate) fn mounted(device: &Device, deadline: Instant) -> Option<PathBuf> {
     let superblock = device.superblock.as_ref()?;
     let own = kernel_name(device.number).ok()?;
     let others = match superblock.condition.kind {

@@ -25,7 +25,7 @@ impl Family {
     }
 
     /// Its directory under /proc/sys/net.
-    pub const fn directory(self) -> &'static str {
+    pub(crate) const fn directory(self) -> &'static str {
         match self {
             Self::V4 => "ipv4",
             Self::V6 => "ipv6",

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(transparent)]
-pub struct Milliseconds(pub u64);
+pub(crate) struct Milliseconds(pub(crate) u64);
 
 impl Milliseconds {
     /// From `from` to `to`; nothing if that is the other way round.
-    pub fn between(from: Instant, to: Instant) -> Self {
+    pub(crate) fn between(from: Instant, to: Instant) -> Self {
         to.saturating_duration_since(from).into()
     }
 }

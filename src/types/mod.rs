@@ -9,5 +9,5 @@ mod rate;
 
 pub use family::Family;
 pub use mac::Mac;
-pub use milliseconds::Milliseconds;
-pub use rate::BitRate;
+pub(crate) use milliseconds::Milliseconds;
+pub(crate) use rate::BitRate;

@@ -11,37 +11,37 @@ use serde::{Deserialize, Serialize};
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(transparent)]
-pub struct BitRate(u64);
+pub(crate) struct BitRate(u64);
 
 impl BitRate {
     /// Nothing.
-    pub const NONE: Self = Self(0);
+    pub(crate) const NONE: Self = Self(0);
 
     /// So many megabits (of a million) a second.
-    pub const fn megabits(count: u32) -> Self {
+    pub(crate) const fn megabits(count: u32) -> Self {
         // 32 bits of millions are less than 64 bits.
         Self(count as u64 * 1_000_000)
     }
 
     /// So many bytes a second.
-    pub const fn bytes(count: u64) -> Self {
+    pub(crate) const fn bytes(count: u64) -> Self {
         Self(count.saturating_mul(8))
     }
 
     /// How many bits a second it is.
-    pub const fn bits(self) -> u64 {
+    pub(crate) const fn bits(self) -> u64 {
         self.0
     }
 
     /// What is left of it without `other`, which may be more.
     #[must_use]
-    pub const fn without(self, other: Self) -> Self {
+    pub(crate) const fn without(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }
 
     /// How much of `whole` it is, in `parts` of that: 1000 for thousandths. Rounded down, and more than `parts` if it is
     /// more than the whole; `None` of nothing.
-    pub fn share_of(self, whole: Self, parts: u32) -> Option<u128> {
+    pub(crate) fn share_of(self, whole: Self, parts: u32) -> Option<u128> {
         (u128::from(self.0) * u128::from(parts)).checked_div(u128::from(whole.0))
     }
 }

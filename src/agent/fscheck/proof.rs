@@ -29,7 +29,7 @@ const DYING_LIMIT: Duration = Duration::from_millis(50);
 const UNKNOWN_LIMIT: Duration = Duration::from_secs(2);
 
 /// What is known of a resource's file system without its device.
-pub struct Known {
+pub(crate) struct Known {
     /// Its record.
     record: io::Result<Option<Attachment>>,
     /// The virtual servers in whose cell it may be.
@@ -66,7 +66,7 @@ struct Target {
 
 impl Known {
     /// What is on record of the resource. A record that can't be read is no proof of anything.
-    pub fn new(cx: &Context<'_>, vserver: Option<String>) -> Self {
+    pub(crate) fn new(cx: &Context<'_>, vserver: Option<String>) -> Self {
         let record = Attachment::read(attachment::runtime(), cx.env.instance());
         if let Err(e) = &record {
             log::warn(e);
@@ -85,12 +85,12 @@ impl Known {
     }
 
     /// The virtual servers in whose cell it may be, the likeliest first.
-    pub fn vservers(&self) -> &[String] {
+    pub(crate) fn vservers(&self) -> &[String] {
         &self.vservers
     }
 
     /// Takes account of what a keeper says of the resource.
-    pub fn consider(&mut self, vserver: &str, reply: &Reply) {
+    pub(crate) fn consider(&mut self, vserver: &str, reply: &Reply) {
         match reply {
             Reply::Member {
                 condition: Condition::Absent,
@@ -117,7 +117,7 @@ impl Known {
     ///
     /// # Errors
     /// If the kernel can't be asked.
-    pub fn prove(
+    pub(crate) fn prove(
         &self,
         cx: &Context<'_>,
         patience: Duration,

@@ -16,7 +16,7 @@ use crate::sys::{namespace, sockets};
 ///
 /// # Errors
 /// If it can't be found out.
-pub(super) fn monitor(cx: &Context<'_>) -> Result<State, Error> {
+pub(crate) fn monitor(cx: &Context<'_>) -> Result<State, Error> {
     let (state, _) = look(cx)?;
     if state != State::Stopped {
         return Ok(state);
@@ -88,7 +88,7 @@ fn full_of(
 ///
 /// # Errors
 /// As [`monitor`].
-pub(super) fn monitor_protocols(cx: &Context<'_>) -> Result<State, Error> {
+pub(crate) fn monitor_protocols(cx: &Context<'_>) -> Result<State, Error> {
     let (state, living) = look(cx)?;
     let Some(Living { init, inspects }) = living else {
         return Ok(state);

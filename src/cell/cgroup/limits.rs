@@ -20,7 +20,7 @@ const SERVERS_OWN: u32 = 500;
 /// The most memory that the processes of a cell may have, together with what they have cached of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum MemoryMax {
+pub(crate) enum MemoryMax {
     /// Bytes, in units of a KiB, MiB, GiB or TiB as it was written.
     Amount(u64, Unit),
     /// Percent of what the node has.
@@ -29,7 +29,7 @@ pub enum MemoryMax {
 
 /// A unit of memory, a power of 1,024 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
+pub(crate) enum Unit {
     /// 1,024 bytes.
     K,
     /// 1,024 K.
@@ -129,7 +129,7 @@ impl From<MemoryMax> for String {
 impl MemoryMax {
     /// The same in bytes, on a node with `total` bytes of memory. A small part of a small node is no less than a
     /// server needs.
-    pub fn bytes(self, total: u64) -> u64 {
+    pub(crate) fn bytes(self, total: u64) -> u64 {
         match self {
             Self::Amount(count, unit) => {
                 let shifts = Unit::ALL.into_iter();
@@ -145,7 +145,7 @@ impl MemoryMax {
 /// The most processes and threads that a cell may have at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
-pub struct PidsMax(u32);
+pub(crate) struct PidsMax(u32);
 
 impl Default for PidsMax {
     /// Samba has a process for each client; NFS-Ganesha has some 300 threads in all.
@@ -183,7 +183,7 @@ fn checked(parameter: &Parameter<Integer>, number: u32) -> Result<u32, String> {
 /// twice the weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
-pub struct Weight(u32);
+pub(crate) struct Weight(u32);
 
 impl Default for Weight {
     /// The kernel's own.
@@ -211,18 +211,18 @@ impl From<Weight> for u32 {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Memory.
-    pub memory_max: MemoryMax,
+    pub(crate) memory_max: MemoryMax,
     /// Processes and threads.
-    pub pids_max: PidsMax,
+    pub(crate) pids_max: PidsMax,
     /// Processors.
-    pub cpu_weight: Weight,
+    pub(crate) cpu_weight: Weight,
     /// Block devices.
-    pub io_weight: Weight,
+    pub(crate) io_weight: Weight,
 }
 
 impl Limits {
     /// Whether nobody has asked for anything else.
-    pub fn are_default(&self) -> bool {
+    pub(crate) fn are_default(&self) -> bool {
         *self == Self::default()
     }
 
@@ -231,7 +231,7 @@ impl Limits {
     ///
     /// # Errors
     /// What the kernel refuses of it, in one line.
-    pub fn apply(&self, group: &Group) -> io::Result<()> {
+    pub(crate) fn apply(&self, group: &Group) -> io::Result<()> {
         let memory = self.memory_max.bytes(node_memory()?).to_string();
         let pids = self.pids_max.0.to_string();
         // memory.high stays as it is: who is slowed down there instead of being killed answers nobody, without end.
@@ -246,7 +246,7 @@ impl Limits {
     ///
     /// # Errors
     /// As [`Limits::apply`].
-    pub fn weigh(&self, group: &Group) -> io::Result<()> {
+    pub(crate) fn weigh(&self, group: &Group) -> io::Result<()> {
         let io = self.io_weight.0;
         for (file, text) in [
             ("cpu.weight", &self.cpu_weight.0.to_string()),
@@ -260,7 +260,7 @@ impl Limits {
     }
 
     /// Whether a group has these weights, as far as this kernel has any.
-    pub fn weights_are(&self, group: &Group) -> bool {
+    pub(crate) fn weights_are(&self, group: &Group) -> bool {
         let is = |file: &str, weight: u32| match group.read(file) {
             // io.weight begins with "default" where single disks may have another one.
             Ok(text) => text.split_whitespace().any(|w| w == weight.to_string()),
@@ -270,7 +270,7 @@ impl Limits {
     }
 
     /// What keeps that many SMB clients from connecting, in one line: Samba has a process for each connection.
-    pub fn too_few_processes(&self, connections: u32) -> Option<String> {
+    pub(crate) fn too_few_processes(&self, connections: u32) -> Option<String> {
         let wanted = connections.saturating_add(SERVERS_OWN);
         let has = self.pids_max.0;
         (has < wanted).then(|| {
@@ -285,7 +285,7 @@ impl Limits {
     ///
     /// # Errors
     /// If the node's own limits can't be read.
-    pub fn beyond_node(&self) -> io::Result<Vec<String>> {
+    pub(crate) fn beyond_node(&self) -> io::Result<Vec<String>> {
         let total = node_memory()?;
         let pids = crate::sys::state::read("/proc/sys/kernel/pid_max".as_ref(), 64)?;
         let pids = String::from_utf8_lossy(&pids).trim().parse();

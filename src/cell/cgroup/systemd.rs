@@ -12,18 +12,18 @@ use crate::sys::command::run;
 use crate::sys::program;
 
 /// The slice of all cells: beside system.slice, where the cluster's own services are.
-pub const SLICE: &str = "berth.slice";
+pub(crate) const SLICE: &str = "berth.slice";
 
 /// Between two looks whether systemd has moved a process.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Whether systemd governs this node: sd_booted(3).
-pub fn is_running() -> bool {
+pub(crate) fn is_running() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
 /// What the scope of a virtual server is called.
-pub fn scope(vserver: &str) -> String {
+pub(crate) fn scope(vserver: &str) -> String {
     format!("berth-{vserver}.scope")
 }
 
@@ -31,7 +31,12 @@ pub fn scope(vserver: &str) -> String {
 ///
 /// # Errors
 /// `NotFound` without busctl(1); what systemd says; `TimedOut` at `deadline`.
-pub fn make_scope(scope: &str, vserver: &str, process: i32, deadline: Instant) -> io::Result<()> {
+pub(crate) fn make_scope(
+    scope: &str,
+    vserver: &str,
+    process: i32,
+    deadline: Instant,
+) -> io::Result<()> {
     let mut busctl = call("StartTransientUnit", "ssa(sv)a(sa(sv))")?;
     busctl.args([scope, "fail"]);
     let description = format!("berth: cell of virtual server {vserver}");
@@ -69,7 +74,7 @@ pub fn make_scope(scope: &str, vserver: &str, process: i32, deadline: Instant) -
 ///
 /// # Errors
 /// As [`make_scope`].
-pub fn weigh(scope: &str, limits: &Limits, deadline: Instant) -> io::Result<()> {
+pub(crate) fn weigh(scope: &str, limits: &Limits, deadline: Instant) -> io::Result<()> {
     let mut busctl = call("SetUnitProperties", "sba(sv)")?;
     // For this boot only.
     busctl.args([scope, "true", "2"]);
@@ -88,7 +93,12 @@ pub fn weigh(scope: &str, limits: &Limits, deadline: Instant) -> io::Result<()> 
 ///
 /// # Errors
 /// As [`make_scope`]; also if the scope is not active any more.
-pub fn join_scope(scope: &str, below: &str, process: i32, deadline: Instant) -> io::Result<()> {
+pub(crate) fn join_scope(
+    scope: &str,
+    below: &str,
+    process: i32,
+    deadline: Instant,
+) -> io::Result<()> {
     let mut busctl = call("AttachProcessesToUnit", "ssau")?;
     busctl.args([scope, below, "1", &process.to_string()]);
     let output = run(busctl, deadline)?;
@@ -112,6 +122,6 @@ fn call(method: &str, types: &str) -> io::Result<Command> {
 
 /// Whether systemd has said that there is such a scope (org.freedesktop.systemd1.UnitExists): an empty one is about
 /// to go.
-pub fn is_taken(error: &io::Error) -> bool {
+pub(crate) fn is_taken(error: &io::Error) -> bool {
     error.to_string().contains("was already loaded")
 }

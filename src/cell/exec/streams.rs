@@ -24,7 +24,7 @@ const PIECE: usize = 1 << 16;
 
 /// The streams that are passed on.
 #[derive(Debug)]
-pub struct Streams {
+pub(crate) struct Streams {
     input: Option<Input>,
     outputs: Vec<Output>,
     /// What came between first.
@@ -55,7 +55,7 @@ impl Streams {
     ///
     /// # Errors
     /// Whatever the kernel refuses.
-    pub fn open(program: &mut Command) -> io::Result<Self> {
+    pub(crate) fn open(program: &mut Command) -> io::Result<Self> {
         let mut streams = Self {
             input: None,
             outputs: Vec::new(),
@@ -99,7 +99,7 @@ impl Streams {
     }
 
     /// What is to be waited for, until [`Streams::relay`] is called.
-    pub fn fds(&self) -> Vec<PollFd<'_>> {
+    pub(crate) fn fds(&self) -> Vec<PollFd<'_>> {
         let outputs = self.outputs.iter();
         let mut fds: Vec<_> = outputs
             .map(|output| PollFd::new(output.near.as_fd(), PollFlags::POLLIN))
@@ -118,7 +118,7 @@ impl Streams {
     }
 
     /// Passes on a piece of each.
-    pub fn relay(&mut self) {
+    pub(crate) fn relay(&mut self) {
         if let Some(Err(e)) = self.input.as_mut().map(Input::relay) {
             let e = message(e.into(), "read standard input");
             self.failure.get_or_insert(e);
@@ -131,7 +131,7 @@ impl Streams {
     ///
     /// # Errors
     /// The first that came between.
-    pub fn finish(&mut self) -> io::Result<()> {
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
         if let Some(input) = &self.input {
             input.give_back();
         }
@@ -232,7 +232,7 @@ fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> io::Result<bool> {
 ///
 /// # Errors
 /// Whatever the kernel refuses; then a part may be written.
-pub fn write_all(at: BorrowedFd<'_>, mut text: &[u8]) -> rustix::io::Result<()> {
+pub(crate) fn write_all(at: BorrowedFd<'_>, mut text: &[u8]) -> rustix::io::Result<()> {
     while !text.is_empty() {
         match rustix::io::write(at, text) {
             Ok(length) => text = &text[length..],

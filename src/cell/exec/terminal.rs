@@ -41,7 +41,7 @@ enum Keys {
 
 /// The program's terminal, and the caller's.
 #[derive(Debug)]
-pub struct Terminal {
+pub(crate) struct Terminal {
     /// This process's end of the program's terminal.
     near: OwnedFd,
     /// The program's end. Kept open, so that the near one never reports that all others have closed it.
@@ -61,7 +61,7 @@ impl Terminal {
     ///
     /// # Errors
     /// Whatever the kernel refuses.
-    pub fn open() -> io::Result<Option<Self>> {
+    pub(crate) fn open() -> io::Result<Option<Self>> {
         let streams = [stdout(), stderr(), stdin()];
         let Some(shown) = streams.into_iter().find(|fd| termios::isatty(fd)) else {
             return Ok(None);
@@ -94,7 +94,7 @@ impl Terminal {
     ///
     /// # Errors
     /// Whatever the kernel refuses.
-    pub fn lend(&mut self, program: &mut Command) -> io::Result<()> {
+    pub(crate) fn lend(&mut self, program: &mut Command) -> io::Result<()> {
         let end = || self.far.try_clone().map(Stdio::from);
         if termios::isatty(stdin()) {
             program.stdin(end()?);
@@ -145,7 +145,7 @@ impl Terminal {
     }
 
     /// Makes the program's terminal as large as the caller's.
-    pub fn resize(&self) {
+    pub(crate) fn resize(&self) {
         if let Ok(size) = termios::tcgetwinsize(self.shown) {
             // One without a size is no reason to stop.
             let _ = termios::tcsetwinsize(&self.near, size);
@@ -153,7 +153,7 @@ impl Terminal {
     }
 
     /// What is to be waited for, until [`Terminal::relay`] is called.
-    pub fn fds(&self) -> Vec<PollFd<'_>> {
+    pub(crate) fn fds(&self) -> Vec<PollFd<'_>> {
         let mut wanted = PollFlags::POLLIN;
         wanted.set(PollFlags::POLLOUT, !self.pending.is_empty());
         let mut fds = vec![PollFd::new(self.near.as_fd(), wanted)];
@@ -168,13 +168,13 @@ impl Terminal {
     }
 
     /// Passes on what there is, in both directions.
-    pub fn relay(&mut self) {
+    pub(crate) fn relay(&mut self) {
         self.pass_keys();
         self.show();
     }
 
     /// Passes on what a program has shown that has ended.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.show();
     }
 
@@ -246,7 +246,7 @@ impl Drop for Terminal {
 ///
 /// # Errors
 /// Whatever the kernel refuses.
-pub fn make_controlling() -> io::Result<()> {
+pub(crate) fn make_controlling() -> io::Result<()> {
     let streams = [stdin(), stdout(), stderr()];
     let terminal = streams.into_iter().find(|fd| termios::isatty(fd));
     terminal.map_or(Ok(()), |fd| Ok(rustix::process::ioctl_tiocsctty(fd)?))

@@ -17,12 +17,12 @@ pub struct Call(&'static str);
 
 impl Call {
     /// What NFS-Ganesha opens files by: its clients' handles.
-    pub const OPEN_BY_HANDLE: Self = Self("open_by_handle_at");
+    pub(crate) const OPEN_BY_HANDLE: Self = Self("open_by_handle_at");
     /// What it makes these handles with.
-    pub const NAME_TO_HANDLE: Self = Self("name_to_handle_at");
+    pub(crate) const NAME_TO_HANDLE: Self = Self("name_to_handle_at");
 
     /// Its name.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         self.0
     }
 }

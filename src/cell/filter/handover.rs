@@ -11,17 +11,17 @@ use rustix::net::{
 
 /// The end for the process with the filter.
 #[derive(Debug)]
-pub struct Sender(OwnedFd);
+pub(crate) struct Sender(OwnedFd);
 
 /// The end for who answers it.
 #[derive(Debug)]
-pub struct Receiver(OwnedFd);
+pub(crate) struct Receiver(OwnedFd);
 
 /// Two connected ends.
 ///
 /// # Errors
 /// Whatever the kernel refuses.
-pub fn handover() -> io::Result<(Sender, Receiver)> {
+pub(crate) fn handover() -> io::Result<(Sender, Receiver)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let kind = SocketType::SEQPACKET;
     let (a, b) = rustix::net::socketpair(AddressFamily::UNIX, kind, flags, None)?;
@@ -33,7 +33,7 @@ impl Sender {
     ///
     /// # Errors
     /// Whatever the kernel refuses.
-    pub fn send(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+    pub(crate) fn send(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         let fds = [fd];
@@ -50,7 +50,7 @@ impl Sender {
 
 impl Receiver {
     /// What was handed over by now.
-    pub fn receive(&self) -> Option<OwnedFd> {
+    pub(crate) fn receive(&self) -> Option<OwnedFd> {
         let mut byte = [0];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);

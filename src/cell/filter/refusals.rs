@@ -20,13 +20,13 @@ const TOLD_AGAIN: Duration = Duration::from_secs(60);
 
 /// A call that was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// Its name.
-    pub call: &'static str,
+    pub(crate) call: &'static str,
     /// Who made it, in the PID namespace of whoever answers; 0 if that one can't be seen there.
-    pub process: u32,
+    pub(crate) process: u32,
     /// Whether `allow_calls` may name it.
-    pub is_open: bool,
+    pub(crate) is_open: bool,
 }
 
 impl fmt::Display for Refusal {
@@ -44,7 +44,7 @@ impl fmt::Display for Refusal {
 
 /// The calls that a filter refuses. Dropped, those that wait and all later ones fail with ENOSYS.
 #[derive(Debug)]
-pub struct Refusals {
+pub(crate) struct Refusals {
     fd: OwnedFd,
     pace: Pace,
     /// When each call was told of last, by its number. Only numbers of the table get here.
@@ -53,7 +53,7 @@ pub struct Refusals {
 
 impl Refusals {
     /// Those that come by a filter's descriptor.
-    pub fn new(fd: OwnedFd) -> Self {
+    pub(crate) fn new(fd: OwnedFd) -> Self {
         Self {
             fd,
             pace: Pace::default(),
@@ -62,7 +62,7 @@ impl Refusals {
     }
 
     /// Readable when one waits for its answer; `None` while they have to wait, until [`Refusals::waits_until`].
-    pub fn fd(&self, now: Instant) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn fd(&self, now: Instant) -> Option<BorrowedFd<'_>> {
         self.pace
             .waits_until(now)
             .is_none()
@@ -70,13 +70,13 @@ impl Refusals {
     }
 
     /// Until when they have to wait, if they do.
-    pub fn waits_until(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn waits_until(&self, now: Instant) -> Option<Instant> {
         self.pace.waits_until(now)
     }
 
     /// Answers those that wait, and tells of what has not been told of lately. False when nobody has the filter on
     /// any more.
-    pub fn answer(&mut self, now: Instant, mut tell: impl FnMut(Refusal)) -> bool {
+    pub(crate) fn answer(&mut self, now: Instant, mut tell: impl FnMut(Refusal)) -> bool {
         while self.pace.has_room(now) {
             // Asked before each: to receive where there is none would wait for the next one.
             let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];

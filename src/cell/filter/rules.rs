@@ -30,7 +30,7 @@ const PERSONALITIES: [u64; 5] = [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 const PROTOCOLS: [i32; 4] = [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP, libc::IPPROTO_MPTCP];
 
 /// The rules for a call of this name, one of which has to fit.
-pub fn for_call(name: &str) -> Result<Vec<SeccompRule>, BackendError> {
+pub(crate) fn for_call(name: &str) -> Result<Vec<SeccompRule>, BackendError> {
     match name {
         "clone" => all([[flags_only(0, !NAMESPACES)?]]),
         "unshare" => all([[flags_only(0, UNSHARED)?]]),

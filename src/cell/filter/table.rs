@@ -5,25 +5,25 @@
 
 /// A system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Its number's name in the headers.
     constant: &'static str,
     /// Its number on this architecture, if it has one here.
-    pub number: Option<i64>,
+    pub(crate) number: Option<i64>,
     /// What becomes of it.
-    pub class: Class,
+    pub(crate) class: Class,
 }
 
 impl Entry {
     /// Its name.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         self.constant.trim_start_matches("__NR_")
     }
 }
 
 /// What becomes of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
+pub(crate) enum Class {
     /// Every program may make it.
     Allowed,
     /// With some arguments (`rules.rs`): with others it is refused, unless it is allowed by name.
@@ -42,7 +42,7 @@ pub enum Class {
 
 impl Class {
     /// Whether `allow_calls` may name it.
-    pub fn is_open(self) -> bool {
+    pub(crate) fn is_open(self) -> bool {
         matches!(self, Self::Limited | Self::Refused | Self::Absent)
     }
 }
@@ -73,7 +73,7 @@ macro_rules! older_calls {
 }
 
 /// All calls that berth knows.
-pub fn entries() -> impl Iterator<Item = Entry> {
+pub(crate) fn entries() -> impl Iterator<Item = Entry> {
     let lists: [&[Entry]; 10] = [
         ALLOWED,
         OLDER_ALLOWED,
@@ -90,12 +90,12 @@ pub fn entries() -> impl Iterator<Item = Entry> {
 }
 
 /// The call of this name.
-pub fn find(name: &str) -> Option<Entry> {
+pub(crate) fn find(name: &str) -> Option<Entry> {
     entries().find(|entry| entry.name() == name)
 }
 
 /// The call of this number on this architecture.
-pub fn by_number(number: i64) -> Option<Entry> {
+pub(crate) fn by_number(number: i64) -> Option<Entry> {
     entries().find(|entry| entry.number == Some(number))
 }
 

@@ -16,7 +16,7 @@ use crate::runtime::job::Job;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A file system to be detached.
-pub(super) struct Detaching {
+pub(crate) struct Detaching {
     number: u64,
     directory: PathBuf,
     patience: Duration,
@@ -27,7 +27,7 @@ pub(super) struct Detaching {
 
 impl Detaching {
     /// What this order asks for, now.
-    pub(super) fn new(number: u64, directory: PathBuf, patience: Duration) -> Self {
+    pub(crate) fn new(number: u64, directory: PathBuf, patience: Duration) -> Self {
         Self {
             number,
             directory,
@@ -38,14 +38,14 @@ impl Detaching {
     }
 
     /// When it is to be tried again.
-    pub(super) fn due(&self) -> Instant {
+    pub(crate) fn due(&self) -> Instant {
         self.tried.map_or(self.since, |tried| tried + PAUSE)
     }
 }
 
 impl Init<'_> {
     /// Begins to detach a file system in a child.
-    pub(super) fn detach(&mut self, mut detaching: Detaching) -> io::Result<()> {
+    pub(crate) fn detach(&mut self, mut detaching: Detaching) -> io::Result<()> {
         let servers: Vec<Pid> = self.servers.iter().map(|s| s.pid).collect();
         let (number, directory) = (detaching.number, detaching.directory.clone());
         // What was waited for is gone from it.
@@ -82,7 +82,7 @@ impl Init<'_> {
     }
 
     /// Tries again what could not be begun.
-    pub(super) fn detach_unborn(&mut self) -> io::Result<()> {
+    pub(crate) fn detach_unborn(&mut self) -> io::Result<()> {
         let now = Instant::now();
         let all = std::mem::take(&mut self.unborn);
         let (due, later): (Vec<_>, Vec<_>) = all.into_iter().partition(|d| d.due() <= now);

@@ -38,7 +38,7 @@ const fn decide(hidden: bool, gives_handles: bool) -> Shown {
 
 /// The trees of a cell that is being built.
 #[derive(Debug)]
-pub struct HostTrees<'a> {
+pub(crate) struct HostTrees<'a> {
     nobodies: Result<&'a OwnedFd, &'a io::Error>,
     /// Those that are shown as they are, and why the first of them is.
     as_is: Vec<String>,
@@ -48,7 +48,7 @@ pub struct HostTrees<'a> {
 impl<'a> HostTrees<'a> {
     /// None yet. `nobodies` is the namespace of [`Owners::Hidden`](super::owners::Owners::Hidden), or why there is
     /// none.
-    pub fn new(nobodies: Result<&'a OwnedFd, &'a io::Error>) -> Self {
+    pub(crate) fn new(nobodies: Result<&'a OwnedFd, &'a io::Error>) -> Self {
         Self {
             nobodies,
             as_is: Vec::new(),
@@ -60,7 +60,7 @@ impl<'a> HostTrees<'a> {
     ///
     /// # Errors
     /// If it can't be shown without showing more; what else the kernel refuses. Names the directory.
-    pub fn view(&mut self, path: &Path) -> io::Result<OwnedFd> {
+    pub(crate) fn view(&mut self, path: &Path) -> io::Result<OwnedFd> {
         let view = mount::clone_tree(CWD, path)?;
         let hidden = self
             .nobodies
@@ -86,7 +86,7 @@ impl<'a> HostTrees<'a> {
     }
 
     /// Says of which trees the owners could not be hidden, in one line.
-    pub fn warn(&self) {
+    pub(crate) fn warn(&self) {
         let Some(why) = &self.why else { return };
         log::warn(format_args!(
             "the servers can read what is root's alone in the node's {}: {why}",

@@ -28,7 +28,7 @@ const LIMITS: [(&str, &str); 8] = [
 ///
 /// # Errors
 /// Whatever the kernel refuses, with the setting. One that it does not know limits nothing that it has.
-pub fn limit() -> io::Result<()> {
+pub(crate) fn limit() -> io::Result<()> {
     for (name, value) in LIMITS {
         match fs::write(format!("/proc/sys/{name}"), value) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {

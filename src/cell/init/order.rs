@@ -10,16 +10,16 @@ use crate::cell::service::{Export, ServerSpec};
 
 /// An order from the keeper. Each is answered by one [`Event::Done`] with its number.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Numbered {
+pub(crate) struct Numbered {
     /// Chosen by the keeper, never used twice.
-    pub number: u64,
+    pub(crate) number: u64,
     /// What to do.
-    pub order: Order,
+    pub(crate) order: Order,
 }
 
 /// What PID 1 can be told to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Order {
+pub(crate) enum Order {
     /// Attach the mount whose descriptor comes along.
     Attach {
         /// Where.
@@ -92,7 +92,7 @@ pub enum Order {
 
 /// What PID 1 reports.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Event {
+pub(crate) enum Event {
     /// The namespaces are there: the network can be connected.
     Separate,
     /// The root is built: orders are taken.

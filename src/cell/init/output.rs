@@ -24,7 +24,7 @@ const RESERVE: u64 = 4;
 
 /// What came of a server's output.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Heard<'a> {
+pub(crate) enum Heard<'a> {
     /// A line for the log.
     Line(&'a str),
     /// A line that is one too many for the log.
@@ -35,7 +35,7 @@ pub enum Heard<'a> {
 
 /// Collects lines from a non-blocking pipe.
 #[derive(Debug, Default)]
-pub struct Lines {
+pub(crate) struct Lines {
     partial: Vec<u8>,
     period: Option<Instant>,
     passed: u32,
@@ -46,7 +46,7 @@ pub struct Lines {
 
 impl Lines {
     /// Reads what there is and hands on each complete line; false at the end of the output.
-    pub fn read(&mut self, from: impl AsFd, mut to: impl FnMut(Heard<'_>)) -> bool {
+    pub(crate) fn read(&mut self, from: impl AsFd, mut to: impl FnMut(Heard<'_>)) -> bool {
         let mut buffer = [0; 4096];
         // Bounded, so that a server that never stops writing doesn't stop everything else.
         for _ in 0..16 {

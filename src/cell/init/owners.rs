@@ -24,7 +24,7 @@ use crate::runtime::job;
 pub const RESERVED: u32 = 0xF0BE_0000;
 
 /// How many of them there are: what servers see as 0 to 65535 in their state is these.
-pub const RESERVED_COUNT: u32 = 1 << 16;
+pub(crate) const RESERVED_COUNT: u32 = 1 << 16;
 
 /// One that nobody at all has, behind those. A map can't be empty.
 const NOBODY: u32 = RESERVED + RESERVED_COUNT;
@@ -37,7 +37,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// How owners are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owners {
+pub(crate) enum Owners {
     /// All of them as nobody.
     Hidden,
     /// Those of the servers' state as nobody, all others as they are.
@@ -84,7 +84,7 @@ impl Owners {
     ///
     /// # Errors
     /// Whatever the kernel refuses; `TimedOut` if the child does not come to it.
-    pub fn namespace(self) -> io::Result<OwnedFd> {
+    pub(crate) fn namespace(self) -> io::Result<OwnedFd> {
         self.make().map_err(|e| {
             let what = match e.raw_os_error() {
                 Some(libc::ENOSPC) => "make a user namespace (user.max_user_namespaces)",

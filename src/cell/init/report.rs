@@ -13,7 +13,7 @@ use crate::sys::poll::poll;
 
 /// The logs of the host are out of reach in a cell, so the keeper is told. (It hears of the end of a child whose
 /// work was not done, and of what that was.)
-pub fn report_panics(channel: &Channel) {
+pub(crate) fn report_panics(channel: &Channel) {
     let own = std::process::id();
     let Ok(channel) = channel.try_clone() else {
         return;
@@ -34,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 ///
 /// # Errors
 /// Whatever the kernel refuses, such as when the keeper has gone.
-pub fn report(channel: &Channel, event: &Event) -> io::Result<()> {
+pub(crate) fn report(channel: &Channel, event: &Event) -> io::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
         match channel.send(event, None) {

@@ -25,7 +25,7 @@ use crate::sys::mount::{self, Room};
 use crate::sys::poll::wait_readable;
 
 /// Where the cell's state directory, which lies on its home file system, is seen inside.
-pub const STATE_DIRECTORY: &str = "/var/lib/berth";
+pub(crate) const STATE_DIRECTORY: &str = "/var/lib/berth";
 
 /// Directories of the host that the cell sees, read-only and without what is mounted below them.
 const SHARED: [&str; 2] = ["opt", "usr"];
@@ -79,19 +79,19 @@ const SHARED_MEMORY_ROOM: Room = Room {
     inodes: 1 << 10,
 };
 /// What covers something: an empty directory.
-pub const COVER_ROOM: Room = Room {
+pub(crate) const COVER_ROOM: Room = Room {
     bytes: 4096,
     inodes: 1,
 };
 
 /// Where the cell's own versions of files in /etc lie.
-pub fn own_etc() -> PathBuf {
+pub(crate) fn own_etc() -> PathBuf {
     Path::new(RUNTIME_IN_CELL).join("etc")
 }
 
 /// The finished root. What runs in the cell can't write to it; this handle can.
 #[derive(Debug)]
-pub struct Root {
+pub(crate) struct Root {
     /// A detached copy of the root's mount that is still writable.
     skeleton: OwnedFd,
     /// See [`Root::nobodies`].
@@ -103,7 +103,7 @@ impl Root {
     ///
     /// # Errors
     /// The step that failed.
-    pub fn build() -> io::Result<Self> {
+    pub(crate) fn build() -> io::Result<Self> {
         mount_change(
             "/",
             MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
@@ -135,7 +135,7 @@ impl Root {
 
     /// The namespace of [`Owners::Hidden`], if the kernel could make one. Seen through it, the host's files are
     /// readable as far as everybody may read them: not even root in the cell can open what only its owner may.
-    pub fn nobodies(&self) -> Option<&OwnedFd> {
+    pub(crate) fn nobodies(&self) -> Option<&OwnedFd> {
         self.nobodies.as_ref()
     }
 
@@ -143,13 +143,13 @@ impl Root {
     ///
     /// # Errors
     /// The step that failed.
-    pub fn attach(&self, mount: &OwnedFd, target: &Path) -> io::Result<()> {
+    pub(crate) fn attach(&self, mount: &OwnedFd, target: &Path) -> io::Result<()> {
         make_directory(&self.skeleton, &relative(target))?;
         mount::attach(mount, CWD, target)
     }
 
     /// Removes the empty directory `target` and those above it that are empty then.
-    pub fn forget(&self, target: &Path) {
+    pub(crate) fn forget(&self, target: &Path) {
         let target = relative(target);
         for directory in target.ancestors().filter(|d| !d.as_os_str().is_empty()) {
             // One that is in use stays, and so do those above it.
@@ -164,7 +164,7 @@ impl Root {
 ///
 /// # Errors
 /// What can't be shown, in one line; `TimedOut` at `deadline`.
-pub fn check_host(deadline: Instant) -> io::Result<()> {
+pub(crate) fn check_host(deadline: Instant) -> io::Result<()> {
     let job = Job::spawn(c"berth-look", || {
         (view_needed().map_err(|e| e.to_string()), None)
     })?;

@@ -32,15 +32,15 @@ const CONFIG_LIMIT: u64 = 4 << 20;
 const LABEL_LIMIT: u64 = 4096;
 
 /// A server that was started.
-pub struct Server {
+pub(crate) struct Server {
     /// How it was started.
-    pub launch: Launch,
+    pub(crate) launch: Launch,
     /// Its process.
-    pub pid: Pid,
+    pub(crate) pid: Pid,
     /// What it writes, until it closes that.
-    pub output: Option<OwnedFd>,
+    pub(crate) output: Option<OwnedFd>,
     /// The system calls that it is refused, where the kernel tells of them.
-    pub refusals: Option<Refusals>,
+    pub(crate) refusals: Option<Refusals>,
     lines: Lines,
     /// What it said last that mattered: mostly the reason for its end.
     last: LastWords,
@@ -50,7 +50,7 @@ pub struct Server {
     /// What it has complained of since it last began to read its configuration.
     complaints: Complaints,
     /// The order to start it, until it answers.
-    pub starting: Option<u64>,
+    pub(crate) starting: Option<u64>,
     /// While it reads its configuration again.
     rereading: Option<Rereading>,
 }
@@ -65,7 +65,7 @@ struct Rereading {
 
 impl Server {
     /// A server that was started by order `number`.
-    pub fn new(launch: Launch, started: Started, number: u64) -> Self {
+    pub(crate) fn new(launch: Launch, started: Started, number: u64) -> Self {
         Self {
             launch,
             // Pids are far below 2^31 (kernel.pid_max). Reaped by PID 1, with all others.
@@ -86,7 +86,7 @@ impl Server {
     ///
     /// # Errors
     /// Why the signal can't be sent.
-    pub fn reload(&mut self, number: u64, signal: i32) -> Result<(), String> {
+    pub(crate) fn reload(&mut self, number: u64, signal: i32) -> Result<(), String> {
         let signal = Signal::try_from(signal).map_err(|_| format!("{signal} is no signal"))?;
         let name = &self.launch.name;
         kill(self.pid, signal).map_err(|e| format!("signal {name}: {e}"))?;
@@ -100,17 +100,17 @@ impl Server {
     }
 
     /// The order by which it reads its configuration again, if it does.
-    pub fn rereads_for(&self) -> Option<u64> {
+    pub(crate) fn rereads_for(&self) -> Option<u64> {
         Some(self.rereading.as_ref()?.number)
     }
 
     /// Until when that is waited for.
-    pub fn rereads_until(&self) -> Option<Instant> {
+    pub(crate) fn rereads_until(&self) -> Option<Instant> {
         Some(self.rereading.as_ref()?.until)
     }
 
     /// What became of the configuration, once that is over: the order, and why it was refused.
-    pub fn reread(&mut self, now: Instant) -> Option<(u64, Result<(), String>)> {
+    pub(crate) fn reread(&mut self, now: Instant) -> Option<(u64, Result<(), String>)> {
         let rereading = self.rereading.take_if(|r| now >= r.until)?;
         let why = self.complaints.of_configuration().unwrap_or("no reason");
         let result = match rereading.refused {
@@ -121,7 +121,7 @@ impl Server {
     }
 
     /// Why it has ended in this way, as far as it is known.
-    pub fn why(&self, mut how: String) -> String {
+    pub(crate) fn why(&self, mut how: String) -> String {
         if let Some(words) = self.last.get(Instant::now()) {
             how = format!("{how}: {words}");
         }
@@ -134,7 +134,7 @@ impl Server {
     }
 
     /// Adds what it said of something that it does not serve.
-    pub fn explain(&self, refused: &mut Refused) {
+    pub(crate) fn explain(&self, refused: &mut Refused) {
         let block = match refused.protocol {
             // The servers may write there too.
             Protocol::Nfs => state::read_plain(service::nfs_config().as_ref(), CONFIG_LIMIT)
@@ -151,7 +151,7 @@ impl Server {
     }
 
     /// Refuses the system calls that wait for it, and passes on which.
-    pub fn refuse(&mut self, channel: &Channel, now: Instant) {
+    pub(crate) fn refuse(&mut self, channel: &Channel, now: Instant) {
         let Some(refusals) = &mut self.refusals else {
             return;
         };
@@ -169,7 +169,7 @@ impl Server {
     }
 
     /// Passes on what it has written.
-    pub fn hear(&mut self, channel: &Channel) {
+    pub(crate) fn hear(&mut self, channel: &Channel) {
         let Some(output) = &self.output else { return };
         let open = self.lines.read(output, |heard| {
             let (line, said) = match heard {
@@ -211,7 +211,7 @@ fn profile_of(pid: Pid) -> Option<String> {
 
 /// The profile that a label names, if it is one of AppArmor's that denies anything: `smbd (enforce)`. Others have
 /// labels without a mode, or none.
-pub fn confinement(label: &str) -> Option<&str> {
+pub(crate) fn confinement(label: &str) -> Option<&str> {
     label
         .trim_end_matches(['\n', '\0'])
         .strip_suffix(" (enforce)")

@@ -12,20 +12,20 @@ use crate::cell::service::Launch;
 
 /// A server that was started.
 #[derive(Debug)]
-pub struct Started {
+pub(crate) struct Started {
     /// Its process.
-    pub child: Child,
+    pub(crate) child: Child,
     /// Its standard output and error, which never block.
-    pub output: OwnedFd,
+    pub(crate) output: OwnedFd,
     /// The system calls that it is refused, where the kernel can tell of them.
-    pub refusals: Option<Refusals>,
+    pub(crate) refusals: Option<Refusals>,
 }
 
 /// Starts a server with its standard output and error on a pipe and `input` as its standard input.
 ///
 /// # Errors
 /// `NotFound` if the program is not installed; what else the kernel refuses. Names the program.
-pub fn spawn(launch: &Launch, input: OwnedFd) -> io::Result<Started> {
+pub(crate) fn spawn(launch: &Launch, input: OwnedFd) -> io::Result<Started> {
     let (output, written) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let flags = rustix::fs::fcntl_getfl(&output)?;
     rustix::fs::fcntl_setfl(&output, flags | rustix::fs::OFlags::NONBLOCK)?;

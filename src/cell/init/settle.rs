@@ -45,7 +45,7 @@ const COVER: &str = "empty";
 /// it, which a handle leads past: see [`withheld`].
 ///
 /// Gives what there is to be warned of, in one line.
-pub fn settle(home: &Path) -> Result<Option<String>, String> {
+pub(crate) fn settle(home: &Path) -> Result<Option<String>, String> {
     let state = home.join(state_directory::NAME);
     let about = |what: &dyn Display| format!("state directory {}: {what}", state.display());
     match settle_at(home, &state) {
@@ -165,7 +165,7 @@ fn is_settled(home: &Path, state: &Path) -> io::Result<bool> {
 ///
 /// # Errors
 /// If the mount table can't be read.
-pub fn withheld<'a>(
+pub(crate) fn withheld<'a>(
     spec: &ServerSpec,
     exports: &'a [Export],
 ) -> io::Result<Option<(&'a Export, String)>> {
@@ -194,7 +194,7 @@ pub fn withheld<'a>(
 ///
 /// # Errors
 /// As [`withheld`].
-pub fn served(spec: &ServerSpec, exports: &[Export]) -> io::Result<Vec<Export>> {
+pub(crate) fn served(spec: &ServerSpec, exports: &[Export]) -> io::Result<Vec<Export>> {
     let mut served = exports.to_vec();
     if let Some((kept, _)) = withheld(spec, exports)? {
         for export in served.iter_mut().filter(|e| e.directory == kept.directory) {
@@ -205,7 +205,7 @@ pub fn served(spec: &ServerSpec, exports: &[Export]) -> io::Result<Vec<Export>> 
 }
 
 /// Puts everything in place that the servers need before they start, or after their exports changed.
-pub fn configure(spec: &ServerSpec, exports: &[Export]) -> Result<(), String> {
+pub(crate) fn configure(spec: &ServerSpec, exports: &[Export]) -> Result<(), String> {
     let served = served(spec, exports).map_err(|e| e.to_string())?;
     let found = Surroundings::look(spec, &served).map_err(|e| e.to_string())?;
     for entry in service::files(spec, &served, &found)? {

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use super::owners::{RESERVED, RESERVED_COUNT};
 
 /// Its name on the home file system.
-pub const NAME: &str = ".berth";
+pub(crate) const NAME: &str = ".berth";
 
 /// How many files are gone through: Ganesha has one for each client, Samba some dozens.
 const FILES: usize = 1 << 18;
@@ -41,7 +41,7 @@ const DEFAULT_ACCESS_NAME: &str = "system.posix_acl_default";
 
 /// Whom the files are to belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keeping {
+pub(crate) enum Keeping {
     /// The reserved IDs.
     Apart,
     /// Root and others by their own IDs: for a file system whose owners this kernel can't map.
@@ -67,7 +67,7 @@ impl Keeping {
 /// # Errors
 /// If there is something else, a link for instance, which a client could have put there, or a directory that is
 /// somebody's; whatever the kernel refuses.
-pub fn open(home: &OwnedFd) -> io::Result<OwnedFd> {
+pub(crate) fn open(home: &OwnedFd) -> io::Result<OwnedFd> {
     match mkdirat(home, NAME, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(e) => return Err(e.into()),
@@ -102,7 +102,7 @@ const DIRECTORY: OFlags = OFlags::DIRECTORY
 ///
 /// # Errors
 /// Whatever the kernel refuses.
-pub fn give(directory: &OwnedFd, keeping: Keeping) -> io::Result<Option<String>> {
+pub(crate) fn give(directory: &OwnedFd, keeping: Keeping) -> io::Result<Option<String>> {
     let mut walk = Walk {
         keeping,
         files: FILES,

@@ -39,7 +39,7 @@ const STARTED: Duration = Duration::from_millis(100);
 
 /// Unmounts all of the file system attached at `directory`. Who uses it is asked to go, then killed;
 /// `servers` are spared until only they are left.
-pub fn detach(directory: &Path, patience: Duration, servers: &[Pid]) -> Result<(), String> {
+pub(crate) fn detach(directory: &Path, patience: Duration, servers: &[Pid]) -> Result<(), String> {
     let begun = Instant::now();
     loop {
         let table = mountinfo::read_table(Path::new("/proc/self/mountinfo"))
@@ -128,7 +128,7 @@ fn processes() -> io::Result<Vec<Pid>> {
 ///
 /// # Errors
 /// If /proc can't be read.
-pub fn strays(tasks: &[Pid]) -> io::Result<Vec<Pid>> {
+pub(crate) fn strays(tasks: &[Pid]) -> io::Result<Vec<Pid>> {
     Ok(processes()?
         .into_iter()
         .filter(|pid| pid.as_raw() != 1 && !tasks.contains(pid))
@@ -151,7 +151,7 @@ fn state_and_parent(stat: &str) -> Option<(char, i32)> {
 }
 
 /// Runs a program to its end, with the rights of a server that was launched like this.
-pub fn run(argv: &[String], like: &Launch, limit: Duration) -> Result<(), String> {
+pub(crate) fn run(argv: &[String], like: &Launch, limit: Duration) -> Result<(), String> {
     confine::restricted(argv, like.capabilities, &like.calls)
         .and_then(|program| command::run(program, Instant::now() + limit))
         .and_then(|output| output.check(argv.join(" ")))
@@ -161,7 +161,7 @@ pub fn run(argv: &[String], like: &Launch, limit: Duration) -> Result<(), String
 
 /// Asks the servers for all that they are to serve, each thing until it is there or the patience is over, and
 /// says what is not, and what they do not answer for.
-pub fn inspect(spec: &ServerSpec, exports: &[Export], patience: Duration) -> Vec<Refused> {
+pub(crate) fn inspect(spec: &ServerSpec, exports: &[Export], patience: Duration) -> Vec<Refused> {
     let end = Instant::now() + patience;
     let mut inspection = Inspection {
         end,
@@ -256,7 +256,7 @@ impl Inspection {
 }
 
 /// Waits until a server that was just started answers. Ended from outside if it never does.
-pub fn await_ready(ready: Ready) -> Result<(), String> {
+pub(crate) fn await_ready(ready: Ready) -> Result<(), String> {
     let Ready::Answers(protocol) = ready else {
         // Its end in this time ends the wait too, and fails the start.
         pause(STARTED);

@@ -18,9 +18,9 @@ use crate::sys::nft::CellFilter;
 
 /// A cell, from the fork of its PID 1 on.
 #[derive(Debug)]
-pub struct Cell {
+pub(crate) struct Cell {
     /// Its PID 1, as the host numbers it.
-    pub pid: Pid,
+    pub(crate) pid: Pid,
     process: OwnedFd,
     channel: Channel,
     network: Option<OwnedFd>,
@@ -38,7 +38,7 @@ impl Cell {
     ///
     /// # Errors
     /// Whatever the kernel refuses.
-    pub fn spawn(vserver: &str, group: Option<Group>, is_new: bool) -> io::Result<Self> {
+    pub(crate) fn spawn(vserver: &str, group: Option<Group>, is_new: bool) -> io::Result<Self> {
         let (here, there) = Channel::pair()?;
         let home = File::open("/proc/self/ns/pid")?;
         let inside = group.as_ref().filter(|_| is_new);
@@ -81,22 +81,22 @@ impl Cell {
     }
 
     /// Readable when PID 1 has something to report.
-    pub fn channel(&self) -> BorrowedFd<'_> {
+    pub(crate) fn channel(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()
     }
 
     /// Readable when PID 1 has ended.
-    pub fn process(&self) -> BorrowedFd<'_> {
+    pub(crate) fn process(&self) -> BorrowedFd<'_> {
         self.process.as_fd()
     }
 
     /// Whether PID 1 lives.
-    pub fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         namespace::is_alive(self.process.as_fd())
     }
 
     /// Its network namespace, once it is connected.
-    pub fn network(&self) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn network(&self) -> Option<BorrowedFd<'_>> {
         self.network.as_ref().map(AsFd::as_fd)
     }
 
@@ -104,7 +104,7 @@ impl Cell {
     ///
     /// # Errors
     /// The step that failed.
-    pub fn connect(&mut self, vserver: &str) -> io::Result<()> {
+    pub(crate) fn connect(&mut self, vserver: &str) -> io::Result<()> {
         let network = namespace::open_network_of(self.pid.as_raw(), self.process.as_fd())?;
         let filter = network::connect(vserver, &network)?;
         if !filter.is_owned() {
@@ -120,7 +120,7 @@ impl Cell {
     ///
     /// # Errors
     /// If PID 1 does not take it: it is dead or stuck.
-    pub fn give(
+    pub(crate) fn give(
         &mut self,
         number: u64,
         order: Order,
@@ -138,7 +138,12 @@ impl Cell {
     ///
     /// # Errors
     /// If PID 1 does not take it.
-    pub fn offer(&self, number: u64, order: Order, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    pub(crate) fn offer(
+        &self,
+        number: u64,
+        order: Order,
+        fd: Option<BorrowedFd<'_>>,
+    ) -> io::Result<()> {
         self.channel
             .send(&Numbered { number, order }, fd)
             .map_err(|e| crate::sys::message(e, "give an order to the cell's PID 1"))
@@ -148,7 +153,7 @@ impl Cell {
     ///
     /// # Errors
     /// As [`Channel::receive`].
-    pub fn hear(&self) -> io::Result<Option<Event>> {
+    pub(crate) fn hear(&self) -> io::Result<Option<Event>> {
         Ok(match self.channel.receive()? {
             Received::Message(event, _) => Some(event),
             // Its end shows at the process.
@@ -157,7 +162,7 @@ impl Cell {
     }
 
     /// Ends everything in the cell.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         // Already dead is just as good.
         let _ = nix::sys::signal::kill(self.pid, nix::sys::signal::Signal::SIGKILL);
         // Whoever has joined the cell from outside is in none of its namespaces that end with PID 1.

@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 type Done<T> = Result<T, String>;
 
 /// The groups and where they stand.
-pub struct Cgroup {
+pub(crate) struct Cgroup {
     vserver: String,
     /// None: there are no groups.
     place: Option<Place>,
@@ -91,7 +91,7 @@ impl Shortage {
 
 impl Cgroup {
     /// Begins to make the groups for this process, the keeper of `vserver`.
-    pub fn begin(vserver: &str) -> Self {
+    pub(crate) fn begin(vserver: &str) -> Self {
         let mut cgroup = Self {
             vserver: vserver.to_owned(),
             place: None,
@@ -139,7 +139,7 @@ impl Cgroup {
     }
 
     /// From now on the cell is to be kept within these limits.
-    pub fn limit(&mut self, limits: Limits) {
+    pub(crate) fn limit(&mut self, limits: Limits) {
         self.limits = limits;
         for line in limits.beyond_node().unwrap_or_default() {
             log::warn(format_args!("{}: {line}", self.vserver));
@@ -147,18 +147,18 @@ impl Cgroup {
     }
 
     /// Whether a cell can be begun: its group is there, or will never be.
-    pub fn is_made(&self) -> bool {
+    pub(crate) fn is_made(&self) -> bool {
         !matches!(self.phase, Phase::Making(_))
     }
 
     /// Whether servers can be started: the limits are in force, as far as they can be.
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.place.is_none()
             || matches!(self.phase, Phase::Settled(limits) if limits == self.limits)
     }
 
     /// Readable when [`Cgroup::advance`] has something to do.
-    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.phase {
             Phase::Making(job) => Some(job.as_fd()),
             Phase::Settling(job, _) => Some(job.as_fd()),
@@ -167,12 +167,12 @@ impl Cgroup {
     }
 
     /// To be polled for POLLPRI: something has happened that [`Cgroup::hear`] tells.
-    pub fn events(&self, now: Instant) -> impl Iterator<Item = BorrowedFd<'_>> {
+    pub(crate) fn events(&self, now: Instant) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.watched.iter().filter_map(move |w| w.events.fd(now))
     }
 
     /// When [`Cgroup::hear`] is due by time alone.
-    pub fn due(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
         let due = |w: &Watched| {
             let unsaid = w.unsaid.map(|_| w.quiet_until);
             unsaid.into_iter().chain(w.events.due(now)).min()
@@ -281,17 +281,17 @@ impl Cgroup {
     }
 
     /// The group of the cell.
-    pub fn cell(&self) -> Option<Group> {
+    pub(crate) fn cell(&self) -> Option<Group> {
         self.place.as_ref().map(Place::cell)
     }
 
     /// Whether no cell has been in that group yet.
-    pub fn is_new(&self) -> bool {
+    pub(crate) fn is_new(&self) -> bool {
         self.is_new
     }
 
     /// Logs what a cell has used that has ended.
-    pub fn sum_up(&mut self) {
+    pub(crate) fn sum_up(&mut self) {
         self.is_new = false;
         let used = self.cell().and_then(|cell| Usage::of(&cell).ok());
         if let Some(used) = used {
@@ -300,7 +300,7 @@ impl Cgroup {
     }
 
     /// Removes the groups: this process is about to end.
-    pub fn leave(&self) {
+    pub(crate) fn leave(&self) {
         if let Some(place) = &self.place {
             place.leave(&self.origin);
         }
@@ -309,7 +309,7 @@ impl Cgroup {
 
 impl Keeper {
     /// Goes on with the groups, and tells what the cell lacks.
-    pub(super) fn arrange_cgroup(&mut self) {
+    pub(crate) fn arrange_cgroup(&mut self) {
         self.leftover
             .extend(self.cgroup.advance(&[self.sentinel.pid]));
         self.cgroup.hear(Instant::now());

@@ -26,25 +26,25 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// Who takes a device.
 #[derive(Debug, Clone, Copy)]
-pub struct Taker<'a> {
+pub(crate) struct Taker<'a> {
     /// The virtual server.
-    pub vserver: &'a str,
+    pub(crate) vserver: &'a str,
     /// The resource.
-    pub member: &'a Member,
+    pub(crate) member: &'a Member,
     /// What it wants.
-    pub volume: &'a Volume,
+    pub(crate) volume: &'a Volume,
 }
 
 /// A device that is kept from everybody else on this node until the kernel has a file system on it, when this
 /// may be dropped.
 #[derive(Debug)]
-pub struct Claimed {
+pub(crate) struct Claimed {
     _locks: Option<Locks>,
 }
 
 /// Why a device can't be had, and whose fault that is.
 #[derive(Debug)]
-pub struct Refusal(pub Cause, pub String);
+pub(crate) struct Refusal(pub(crate) Cause, pub(crate) String);
 
 fn refused(cause: Cause, why: impl std::fmt::Display) -> Refusal {
     Refusal(cause, format!("parameter device: {why}"))
@@ -55,7 +55,7 @@ fn failed(why: impl std::fmt::Display) -> Refusal {
 }
 
 /// Finds the device that is meant.
-pub fn find(spec: &DeviceSpec) -> Result<Device, Refusal> {
+pub(crate) fn find(spec: &DeviceSpec) -> Result<Device, Refusal> {
     spec.resolve(Instant::now() + READ_LIMIT).map_err(|e| {
         let cause = match e {
             // What another node may see otherwise, and this one a moment later.
@@ -68,7 +68,7 @@ pub fn find(spec: &DeviceSpec) -> Result<Device, Refusal> {
 
 impl Taker<'_> {
     /// Takes the device.
-    pub fn claim(self, device: &Device) -> Result<Claimed, Refusal> {
+    pub(crate) fn claim(self, device: &Device) -> Result<Claimed, Refusal> {
         let path = device.path.display();
         let limit = Instant::now() + READ_LIMIT;
         let locks = match Locks::open(attachment::runtime(), limit) {

@@ -29,7 +29,7 @@ const RECORDS: &str = "/var/lib/berth/repair";
 
 impl Keeper {
     /// Does these, and what comes of them. Says whether anything has come of them.
-    pub(super) fn carry_out(&mut self, effects: Effects) -> bool {
+    pub(crate) fn carry_out(&mut self, effects: Effects) -> bool {
         let mut left: VecDeque<Effect> = effects.into_iter().collect();
         let mut told = false;
         while let Some(effect) = left.pop_front() {
@@ -181,7 +181,7 @@ impl Keeper {
     }
 
     /// Goes on with the repairs.
-    pub(super) fn advance_repairs(&mut self) {
+    pub(crate) fn advance_repairs(&mut self) {
         let mut events = Vec::new();
         let mut leftover = Vec::new();
         self.repairs.retain(|resource, repair| {

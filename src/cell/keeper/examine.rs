@@ -19,7 +19,12 @@ const OPTIONS_TRIED: usize = 16;
 
 /// Finds out why the file system on `device` could not be mounted. Nothing is attached, and nothing is
 /// written but what every mount writes.
-pub fn examine(kind: FsKind, device: &Device, options: &Options, failure: &Failure) -> Examined {
+pub(crate) fn examine(
+    kind: FsKind,
+    device: &Device,
+    options: &Options,
+    failure: &Failure,
+) -> Examined {
     let mut evidence = Evidence {
         asked: failed(failure),
         storage: storage(device),
@@ -56,7 +61,7 @@ pub fn examine(kind: FsKind, device: &Device, options: &Options, failure: &Failu
 
 /// Another device that has the same UUID and is mounted on this node: it may be the same storage, of which
 /// nobody else may change anything, or a copy that the kernel takes for the same.
-pub fn twin_of(device: &Device, options: &Options) -> Option<String> {
+pub(crate) fn twin_of(device: &Device, options: &Options) -> Option<String> {
     let twin = twin::mounted(device, soon()).filter(|_| !options.allows_twin());
     twin.map(|path| path.display().to_string())
 }
@@ -69,7 +74,7 @@ fn failed(failure: &Failure) -> Failed {
 }
 
 /// What the device answers now. One without a medium, or behind which nothing is any more, has no size.
-pub fn storage(device: &Device) -> Storage {
+pub(crate) fn storage(device: &Device) -> Storage {
     let (major, minor) = (libc::major(device.number), libc::minor(device.number));
     let size = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/size"));
     if size.map_or(true, |size| size.trim() == "0") {

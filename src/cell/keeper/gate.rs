@@ -20,14 +20,18 @@ const LIMIT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// If no child can be started.
-pub fn begin(init: Pid, rules: &Rules, before: Option<&Rules>) -> io::Result<Job<Admission>> {
+pub(crate) fn begin(
+    init: Pid,
+    rules: &Rules,
+    before: Option<&Rules>,
+) -> io::Result<Job<Admission>> {
     // The number stays this cell's as long as the keeper has not reaped it.
     let init = init.as_raw();
     Job::spawn(c"berth-gate", move || (enforce(init, rules, before), None))
 }
 
 /// How a change has ended, once it has, and the child that is to be reaped.
-pub fn admission(job: &Job<Admission>) -> Option<(Pid, Admission)> {
+pub(crate) fn admission(job: &Job<Admission>) -> Option<(Pid, Admission)> {
     let admission = match job.outcome()? {
         Ok((admission, _)) => admission,
         Err(e) => Admission::Failed(Cause::Failed, format!("a child {e}")),

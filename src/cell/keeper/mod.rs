@@ -15,8 +15,8 @@ mod mounting;
 mod names;
 pub mod repair;
 mod report;
-pub mod rules;
-pub mod sentinel;
+pub(crate) mod rules;
+pub(crate) mod sentinel;
 mod start;
 
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ use crate::sys::announce::repeat::Announcing;
 use cell::Cell;
 use cgroup::Cgroup;
 use names::Names;
-pub use start::main;
+pub(crate) use start::main;
 
 /// How often children that were killed are looked after.
 const LEFTOVER_PAUSE: Duration = Duration::from_millis(50);

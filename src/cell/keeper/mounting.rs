@@ -36,7 +36,7 @@ impl From<Refusal> for Mounted {
 ///
 /// # Errors
 /// If no child can be started.
-pub fn send(taker: Taker<'_>, errand: Errand) -> io::Result<Job<Mounted>> {
+pub(crate) fn send(taker: Taker<'_>, errand: Errand) -> io::Result<Job<Mounted>> {
     Job::spawn(c"berth-mount", || match run(taker, errand) {
         Ok((found, mount)) => (Mounted::Done(found), Some(mount)),
         Err(other) => (other, None),
@@ -44,7 +44,7 @@ pub fn send(taker: Taker<'_>, errand: Errand) -> io::Result<Job<Mounted>> {
 }
 
 /// What a child has come to once it has, or why to nothing, and what it has mounted.
-pub fn outcome(job: &Job<Mounted>) -> Option<(Result<Mounted, String>, Option<OwnedFd>)> {
+pub(crate) fn outcome(job: &Job<Mounted>) -> Option<(Result<Mounted, String>, Option<OwnedFd>)> {
     Some(match job.outcome()? {
         Ok((Mounted::Done(_), None)) => (Err("the mount got lost".to_owned()), None),
         Ok((mounted, mount)) => (Ok(mounted), mount),

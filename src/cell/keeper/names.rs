@@ -18,7 +18,7 @@ const PERIOD: Duration = Duration::from_secs(5);
 
 /// What the cell was shown.
 #[derive(Debug, Default)]
-pub struct Names {
+pub(crate) struct Names {
     /// What, at which place.
     shown: BTreeMap<PathBuf, Identity>,
     /// Tells of new sockets, for which nobody would wait until somebody asks. Where the kernel gives none, they are
@@ -32,7 +32,7 @@ pub struct Names {
 
 impl Names {
     /// Readable when a socket may be new.
-    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.changes.as_ref().map(AsFd::as_fd)
     }
 
@@ -55,7 +55,7 @@ impl Names {
     }
 
     /// An order was carried out; says whether it was one of these.
-    pub fn done<T>(&mut self, number: u64, result: &Result<T, String>) -> bool {
+    pub(crate) fn done<T>(&mut self, number: u64, result: &Result<T, String>) -> bool {
         let Some(at) = self.orders.iter().position(|order| *order == number) else {
             return false;
         };
@@ -69,7 +69,7 @@ impl Names {
 
 impl Keeper {
     /// Shows new sockets, if there may be some.
-    pub(super) fn handle_names(&mut self) {
+    pub(crate) fn handle_names(&mut self) {
         let changes = self.names.changes.as_ref();
         // What it is that has changed, a look tells.
         if changes.is_some_and(|changes| changes.read_events().is_ok()) {
@@ -79,7 +79,7 @@ impl Keeper {
     }
 
     /// Shows the cell what it has not seen yet of the node's name services, unless that was looked for lately.
-    pub(super) fn show_names(&mut self) {
+    pub(crate) fn show_names(&mut self) {
         let now = Instant::now();
         let Some(cell) = self.cell.as_ref().filter(|_| self.core.takes_orders()) else {
             return;

@@ -109,7 +109,7 @@ impl Repair {
     }
 
     /// When [`Repair::advance`] is due at the latest.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.running.as_ref().and_then(|r| r.deadline)
     }
 
@@ -155,7 +155,7 @@ impl Repair {
     }
 
     /// The stage it is in, or that was its last.
-    pub fn stage(&self) -> Stage {
+    pub(crate) fn stage(&self) -> Stage {
         self.stage
     }
 
@@ -266,7 +266,7 @@ impl Repair {
 impl Repair {
     /// Ends the program, if one runs, and gives the child that is left to be reaped. The device is free when
     /// [`crate::sys::device::Device::wait_free`] says so.
-    pub fn cut_off(&mut self) -> Option<Pid> {
+    pub(crate) fn cut_off(&mut self) -> Option<Pid> {
         let mut running = self.running.take()?;
         self.record.write("# ended by berth");
         // It fails only if it has ended by itself.

@@ -7,7 +7,7 @@ use crate::runtime::job::Job;
 
 impl Keeper {
     /// Reports failures to Pacemaker, in a child.
-    pub(super) fn report(&mut self, members: Vec<Member>, why: &'static str) {
+    pub(crate) fn report(&mut self, members: Vec<Member>, why: &'static str) {
         self.in_child(move || {
             for member in &members {
                 complaint::report(member, why);
@@ -16,7 +16,7 @@ impl Keeper {
     }
 
     /// Tells Pacemaker something, in a child.
-    pub(super) fn in_child(&mut self, work: impl FnOnce()) {
+    pub(crate) fn in_child(&mut self, work: impl FnOnce()) {
         let work = || {
             work();
             ((), None)

@@ -33,7 +33,7 @@ const RATE_PER_CLIENT: u32 = 50;
 
 /// Settings of the cell's network, below /proc/sys/net, that go with the table (nf_conntrack-sysctl.rst): how many
 /// seconds a connection that has not come about is counted for, and that one is picked up only at its first packet.
-pub const SETTINGS: [(&str, &str); 3] = [
+pub(crate) const SETTINGS: [(&str, &str); 3] = [
     ("netfilter/nf_conntrack_tcp_timeout_syn_recv", "1"),
     ("netfilter/nf_conntrack_tcp_timeout_syn_sent", "1"),
     ("netfilter/nf_conntrack_tcp_loose", "0"),
@@ -41,7 +41,7 @@ pub const SETTINGS: [(&str, &str); 3] = [
 
 /// What is let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rules {
+pub(crate) struct Rules {
     limits: Limits,
     /// Ports of berth's servers, and those of them that anybody is let in at.
     guarded: BTreeSet<u16>,
@@ -55,7 +55,7 @@ pub struct Rules {
 impl Rules {
     /// What is to be let in for servers that have these exports, and maybe others of the admin's: whom those are for is
     /// between the admin and the server, so anybody is let in to it.
-    pub fn of<'a>(
+    pub(crate) fn of<'a>(
         spec: &ServerSpec,
         own: Own,
         exports: impl IntoIterator<Item = &'a Export>,
@@ -91,7 +91,7 @@ impl Rules {
 
     /// The input for `nft` that puts this in force in one step, where `before` is. Counts of connections stay unless
     /// the limits change, which takes other servers.
-    pub fn script(&self, before: Option<&Self>) -> String {
+    pub(crate) fn script(&self, before: Option<&Self>) -> String {
         if before.is_none_or(|before| before.limits != self.limits) {
             return table(self.limits) + &self.elements();
         }
@@ -100,7 +100,7 @@ impl Rules {
 
     /// Likewise without a bound on the number of connections, where nothing is: for a kernel that has no more of
     /// nftables than sets. Who is not let in is told nothing.
-    pub fn script_without_limits(&self) -> String {
+    pub(crate) fn script_without_limits(&self) -> String {
         table_without_limits() + &self.elements()
     }
 

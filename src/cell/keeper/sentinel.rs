@@ -21,11 +21,11 @@ enum Notice {
 
 /// The keeper's side.
 #[derive(Debug)]
-pub struct Sentinel {
+pub(crate) struct Sentinel {
     /// Closed if the sentinel has died.
-    pub channel: Channel,
+    pub(crate) channel: Channel,
     /// The process.
-    pub pid: Pid,
+    pub(crate) pid: Pid,
 }
 
 impl Sentinel {
@@ -33,19 +33,19 @@ impl Sentinel {
     ///
     /// # Errors
     /// Whatever the kernel refuses.
-    pub fn spawn() -> io::Result<Self> {
+    pub(crate) fn spawn() -> io::Result<Self> {
         let (here, there) = Channel::pair()?;
         let pid = job::fork(c"berth-sentinel", &[&there], || watch(&there))?;
         Ok(Self { channel: here, pid })
     }
 
     /// Tells whom to report from now on. One that is gone is noticed elsewhere.
-    pub fn watch(&self, members: Vec<Member>) {
+    pub(crate) fn watch(&self, members: Vec<Member>) {
         let _ = self.channel.send(&Notice::Watch(members), None);
     }
 
     /// Ends it.
-    pub fn dismiss(&self) {
+    pub(crate) fn dismiss(&self) {
         let _ = self.channel.send(&Notice::Goodbye, None);
     }
 }

@@ -23,7 +23,7 @@ const CLIENTS: usize = 512;
 /// The whole life of the process `berth-keeper VSERVER`; its result is its exit code.
 ///
 /// Its standard output is a pipe: `ok` is written when agents may connect, or else the reason why not.
-pub fn main(vserver: &str) -> i32 {
+pub(crate) fn main(vserver: &str) -> i32 {
     let (mut keeper, _lock) = match begin(vserver) {
         Ok(both) => both,
         Err(e) => {
@@ -76,7 +76,7 @@ fn begin(vserver: &str) -> io::Result<(Keeper, Lock)> {
 }
 
 /// Removes the socket's name.
-pub fn forget_socket(vserver: &str) {
+pub(crate) fn forget_socket(vserver: &str) {
     if let Err(e) = daemon::forget_socket(&protocol::socket(vserver)) {
         log::warn(e);
     }

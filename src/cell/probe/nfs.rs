@@ -17,20 +17,20 @@ const COMPOUND: u32 = 1;
 /// Nobody, to whom every server maps root as well.
 const NOBODY: u32 = 65534;
 
-pub fn ask(peer: &mut (impl Read + Write)) -> io::Result<()> {
+pub(crate) fn ask(peer: &mut (impl Read + Write)) -> io::Result<()> {
     peer.write_all(&call(XID, NULL, &auth_none(), &[]))?;
     judge(&read_record(peer)?)
 }
 
 /// A number for calls to begin with. A server answers what it takes for a repetition, by number, sender and
 /// contents, as it did the first time: so that of an earlier connection must not come again.
-pub fn first_number() -> u32 {
+pub(crate) fn first_number() -> u32 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(XID, |now| now.as_micros() as u32)
 }
 
 /// Walks from the root of the server's tree to `directory`, which is absolute, by call `number`.
-pub fn find(peer: &mut (impl Read + Write), number: u32, directory: &str) -> io::Result<()> {
+pub(crate) fn find(peer: &mut (impl Read + Write), number: u32, directory: &str) -> io::Result<()> {
     peer.write_all(&call(number, COMPOUND, &auth_sys(), &walk(directory)))?;
     judge_walk(&read_record(peer)?, number, directory)
 }
@@ -118,7 +118,7 @@ impl Reply<'_> {
 }
 
 /// Whether the reply says that the procedure ran.
-pub(super) fn judge(reply: &[u8]) -> io::Result<()> {
+pub(crate) fn judge(reply: &[u8]) -> io::Result<()> {
     accepted(reply, XID).map(|_| ())
 }
 
@@ -146,7 +146,7 @@ fn accepted(reply: &[u8], number: u32) -> io::Result<Reply<'_>> {
 }
 
 /// Whether the walk has led to `directory`.
-pub(super) fn judge_walk(reply: &[u8], number: u32, directory: &str) -> io::Result<()> {
+pub(crate) fn judge_walk(reply: &[u8], number: u32, directory: &str) -> io::Result<()> {
     const NOENT: u32 = 2;
     // DELAY, GRACE, RESOURCE.
     const BUSY: [u32; 3] = [10008, 10013, 10018];

@@ -26,27 +26,27 @@ const BAD_NETWORK_NAME: u32 = 0xc000_00cc;
 
 /// Whether a server that is alive speaks one of [`DIALECTS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Agreed {
+pub(crate) enum Agreed {
     /// It does.
     Yes,
     /// It says that it wants another one.
     No,
 }
 
-pub fn ask(peer: &mut (impl Read + Write)) -> io::Result<()> {
+pub(crate) fn ask(peer: &mut (impl Read + Write)) -> io::Result<()> {
     negotiate(peer).map(|_| ())
 }
 
 /// A session of nobody's.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     id: u64,
     /// The number of its next message.
     next: u64,
 }
 
 /// Begins a session; `None` if the server lets nobody ask for shares in this way.
-pub fn open(peer: &mut (impl Read + Write)) -> io::Result<Option<Session>> {
+pub(crate) fn open(peer: &mut (impl Read + Write)) -> io::Result<Option<Session>> {
     match negotiate(peer)? {
         Agreed::Yes => log_on(peer),
         Agreed::No => Ok(None),
@@ -55,7 +55,7 @@ pub fn open(peer: &mut (impl Read + Write)) -> io::Result<Option<Session>> {
 
 impl Session {
     /// Connects to the share `name`. Each answer allows one more message (MS-SMB2 3.2.5.1.4).
-    pub fn find(&mut self, peer: &mut (impl Read + Write), name: &str) -> io::Result<()> {
+    pub(crate) fn find(&mut self, peer: &mut (impl Read + Write), name: &str) -> io::Result<()> {
         send(peer, TREE_CONNECT, self.next, self.id, &tree_connect(name))?;
         self.next += 1;
         judge_tree(&receive(peer)?, name)
@@ -220,7 +220,7 @@ fn le16(header: &[u8], at: usize) -> u16 {
 }
 
 /// Whether the answer agrees on a dialect.
-pub(super) fn judge(answer: &[u8]) -> io::Result<Agreed> {
+pub(crate) fn judge(answer: &[u8]) -> io::Result<Agreed> {
     let answer = Answer::parse(answer, NEGOTIATE)?;
     match answer.status {
         SUCCESS => {}
@@ -237,7 +237,7 @@ pub(super) fn judge(answer: &[u8]) -> io::Result<Agreed> {
 
 /// Whether the answer to a TREE_CONNECT says anything but that there is no such share: nobody may be refused
 /// for many reasons.
-pub(super) fn judge_tree(answer: &[u8], share: &str) -> io::Result<()> {
+pub(crate) fn judge_tree(answer: &[u8], share: &str) -> io::Result<()> {
     match Answer::parse(answer, TREE_CONNECT)?.status {
         BAD_NETWORK_NAME => Err(io::Error::new(
             io::ErrorKind::NotFound,

@@ -19,7 +19,7 @@ const CACHE: &str = "/run/blkid/blkid.tab";
 const NODES: &str = "/devfs";
 
 /// The cache and the nodes for all XFS among `exports`.
-pub fn entries(exports: &[Export]) -> Vec<Entry> {
+pub(crate) fn entries(exports: &[Export]) -> Vec<Entry> {
     let mut entries = vec![directory("/run/blkid", 0o755), directory(NODES, 0o755)];
     let mut cache = String::new();
     for xfs in exports.iter().filter_map(|e| e.xfs.as_ref()) {

@@ -8,9 +8,9 @@ use crate::spec::vserver::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_CLIENT};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// From all clients together.
-    pub connections: u32,
+    pub(crate) connections: u32,
     /// From one address, or of IPv6 from one network of 64 bits, which a single host may have all of.
-    pub per_client: u32,
+    pub(crate) per_client: u32,
 }
 
 impl Limits {
@@ -20,12 +20,12 @@ impl Limits {
     const RESERVE: u32 = 100;
 
     /// How many connections a server itself is to take.
-    pub fn of_server(self) -> u32 {
+    pub(crate) fn of_server(self) -> u32 {
         self.connections.saturating_add(Self::RESERVE)
     }
 
     /// Whether it is what a message that says nothing of it means.
-    pub fn is_default(&self) -> bool {
+    pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }

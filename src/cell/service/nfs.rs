@@ -21,17 +21,17 @@ use super::{
 };
 use crate::hash::fnv32;
 
-pub const NAME: &str = "nfs";
+pub(crate) const NAME: &str = "nfs";
 
 const PROGRAM: &str = "ganesha.nfsd";
 
 /// What makes it tell its version.
-pub const TELL_VERSION: [&str; 2] = [PROGRAM, "-v"];
+pub(crate) const TELL_VERSION: [&str; 2] = [PROGRAM, "-v"];
 
 /// To open by handle (`DAC_READ_SEARCH`), to act as the client's user (`SETUID`, `SETGID`), and root's
 /// rights over files for clients whose root is not squashed. Not `SYS_RESOURCE`: with it quotas would not
 /// bind. Not `NET_BIND_SERVICE`: its port is above 1023.
-pub const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
+pub(crate) const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::DAC_READ_SEARCH)
     .union(CapabilitySet::FOWNER)
@@ -41,12 +41,12 @@ pub const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
 
 /// The number of an export, 1 to 65535. It is part of every file handle, so it must be the same on every
 /// node and whatever other exports there are: it is made of the directory alone.
-pub fn export_id(directory: &str) -> u16 {
+pub(crate) fn export_id(directory: &str) -> u16 {
     // 0 is the root of the pseudo file system.
     u16::try_from(fnv32(directory) % 65535).map_or(1, |id| id + 1)
 }
 
-pub fn entries(
+pub(crate) fn entries(
     spec: &ServerSpec,
     exports: &[Export],
     found: &Surroundings,
@@ -62,12 +62,12 @@ pub fn entries(
 const QUIET: &str = "LOG {\n\tCOMPONENTS { DBUS = FATAL; }\n}\n";
 
 /// Where the configuration lies in the cell.
-pub fn config() -> String {
+pub(crate) fn config() -> String {
     format!("{CONFIG}/ganesha.conf")
 }
 
 /// Which lines of a configuration that was rendered here are about this directory, counted from 1.
-pub fn lines_about(config: &str, directory: &str) -> Option<RangeInclusive<usize>> {
+pub(crate) fn lines_about(config: &str, directory: &str) -> Option<RangeInclusive<usize>> {
     let path = path_line(directory);
     let mut begin = 0;
     let mut found = false;
@@ -89,7 +89,7 @@ fn state(spec: &ServerSpec) -> String {
     format!("{}/nfs", spec.state.display())
 }
 
-pub fn launch() -> Launch {
+pub(crate) fn launch() -> Launch {
     Launch {
         name: NAME.to_owned(),
         argv: [
@@ -115,7 +115,7 @@ pub fn launch() -> Launch {
     }
 }
 
-pub fn differs(old: &[Export], new: &[Export]) -> bool {
+pub(crate) fn differs(old: &[Export], new: &[Export]) -> bool {
     let served = |exports: &[Export]| -> Vec<(String, NfsExport)> {
         let mut all: Vec<_> = exports
             .iter()
@@ -127,7 +127,7 @@ pub fn differs(old: &[Export], new: &[Export]) -> bool {
     served(old) != served(new)
 }
 
-pub fn change() -> Change {
+pub(crate) fn change() -> Change {
     Change::Signal {
         server: NAME,
         signal: libc::SIGHUP,

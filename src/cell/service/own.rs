@@ -20,16 +20,16 @@ const BRING_SHARES: [&str; 6] = [
 
 /// Whether there are exports and shares that berth does not know.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Own {
+pub(crate) struct Own {
     /// Exports over NFS.
-    pub exports: bool,
+    pub(crate) exports: bool,
     /// Shares over SMB.
-    pub shares: bool,
+    pub(crate) shares: bool,
 }
 
 impl Own {
     /// Looks into the vserver's `config_dir`. What can't be read as a whole may say anything.
-    pub fn look(spec: &ServerSpec) -> Self {
+    pub(crate) fn look(spec: &ServerSpec) -> Self {
         let any = |name: &str, serves: fn(&str) -> bool| {
             let read = |path: &Path| state::read(path, LIMIT);
             let content = snippet(spec, name).map(|path| read(&path));

@@ -15,17 +15,17 @@ use super::{
     directory, file,
 };
 
-pub const NAME: &str = "smb";
+pub(crate) const NAME: &str = "smb";
 
 const PROGRAM: &str = "smbd";
 
 /// What makes it tell its version.
-pub const TELL_VERSION: [&str; 2] = [PROGRAM, "-V"];
+pub(crate) const TELL_VERSION: [&str; 2] = [PROGRAM, "-V"];
 
 /// To act as the client's user, to listen on port 445, and root's rights over files, which Samba takes up
 /// again where it stores ownership and access lists for a user. Tried without `KILL`: its processes keep
 /// root as their real user, so they may signal each other.
-pub const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
+pub(crate) const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::FSETID)
@@ -50,7 +50,7 @@ const IDLE_LIMIT: u32 = 60;
 /// would take two hours (tcp(7)).
 const SEE_DEAD: &str = "TCP_KEEPIDLE=300 TCP_KEEPINTVL=30 TCP_KEEPCNT=6";
 
-pub fn entries(
+pub(crate) fn entries(
     spec: &ServerSpec,
     exports: &[Export],
     found: &Surroundings,
@@ -78,7 +78,7 @@ fn state(spec: &ServerSpec) -> String {
     format!("{}/smb", spec.state.display())
 }
 
-pub fn launch() -> Launch {
+pub(crate) fn launch() -> Launch {
     Launch {
         name: NAME.to_owned(),
         argv: [
@@ -103,7 +103,7 @@ pub fn launch() -> Launch {
 
 /// Tells smbd to read its configuration, then to throw out who uses a share that went or changed: in
 /// this order nobody can come back in between.
-pub fn changes(spec: &ServerSpec, old: &[Export], new: &[Export]) -> Vec<Change> {
+pub(crate) fn changes(spec: &ServerSpec, old: &[Export], new: &[Export]) -> Vec<Change> {
     let settings_differ = shares_with_nfs(spec, old) != shares_with_nfs(spec, new);
     let (old, new) = (shares(old), shares(new));
     let gone: Vec<_> = old.iter().filter(|share| !new.contains(share)).collect();
@@ -115,7 +115,7 @@ pub fn changes(spec: &ServerSpec, old: &[Export], new: &[Export]) -> Vec<Change>
 
 /// The same where it may have missed a part of it. Who uses a share that is still there is left in peace: this may be
 /// tried again and again, for want of something else.
-pub fn changes_anew(old: &[Export], new: &[Export]) -> Vec<Change> {
+pub(crate) fn changes_anew(old: &[Export], new: &[Export]) -> Vec<Change> {
     let new = shares(new);
     let is_there = |share: &SmbShare| new.iter().any(|(_, other)| other.name == share.name);
     let old = shares(old).into_iter().map(|(_, share)| share);
@@ -200,7 +200,7 @@ fn head(spec: &ServerSpec) -> String {
 }
 
 /// Whether clients of both protocols use the same files: then the configuration depends on the version.
-pub fn shares_with_nfs(spec: &ServerSpec, exports: &[Export]) -> bool {
+pub(crate) fn shares_with_nfs(spec: &ServerSpec, exports: &[Export]) -> bool {
     let both = |e: &Export| e.smb.is_some() && e.nfs.is_some();
     spec.smb && spec.nfs && exports.iter().any(both)
 }

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::nfs::export_id;
 use super::*;
 
 fn spec() -> ServerSpec {

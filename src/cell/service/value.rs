@@ -149,7 +149,7 @@ pub enum Ports {
 
 impl Ports {
     /// Whether it is what a message that says nothing of it means.
-    pub fn is_default(&self) -> bool {
+    pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }

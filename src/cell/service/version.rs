@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// A version, as far as settings depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version {
+pub(crate) struct Version {
     major: u32,
     minor: u32,
 }
@@ -22,10 +22,10 @@ pub struct Version {
 impl Version {
     /// Newer than any. What does not tell its version, or in a way that is not understood, is taken for this:
     /// it is more likely newer than older, and what it does not know it only complains of.
-    pub const NEWEST: Self = Self::new(u32::MAX, u32::MAX);
+    pub(crate) const NEWEST: Self = Self::new(u32::MAX, u32::MAX);
 
     /// Version `major.minor`.
-    pub const fn new(major: u32, minor: u32) -> Self {
+    pub(crate) const fn new(major: u32, minor: u32) -> Self {
         Self { major, minor }
     }
 
@@ -34,7 +34,7 @@ impl Version {
     /// # Errors
     /// If the program is not installed. One that is too slow to answer, on a node that takes over much at
     /// once, may yet serve.
-    pub fn ask(argv: &[&str]) -> io::Result<Self> {
+    pub(crate) fn ask(argv: &[&str]) -> io::Result<Self> {
         let words: Vec<String> = argv.iter().map(|&word| word.to_owned()).collect();
         let command = restricted(&words, CapabilitySet::empty(), &[])?;
         let what = argv.join(" ");

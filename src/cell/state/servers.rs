@@ -8,43 +8,43 @@ use super::{Condition, Fault};
 
 /// The servers of a cell and where they stand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServersState {
+pub(crate) struct ServersState {
     /// Their resource.
-    pub resource: String,
+    pub(crate) resource: String,
     /// Where they stand together.
-    pub phase: ServersPhase,
+    pub(crate) phase: ServersPhase,
     /// Their resource is being stopped.
     #[serde(default)]
-    pub leaves: bool,
+    pub(crate) leaves: bool,
     /// Their resource counts as started since before they could be: their home was kept from service.
     #[serde(default)]
-    pub late: bool,
+    pub(crate) late: bool,
     /// Where the file system is that holds their state.
-    pub home: HomeState,
+    pub(crate) home: HomeState,
     /// Each of them.
     #[serde(default)]
-    pub servers: Vec<ServerState>,
+    pub(crate) servers: Vec<ServerState>,
     /// What they offer to clients, or are being told to.
     #[serde(default)]
-    pub exports: Vec<ExportState>,
+    pub(crate) exports: Vec<ExportState>,
     /// What they do not serve as they should.
     #[serde(default)]
-    pub unserved: Vec<Unserved>,
+    pub(crate) unserved: Vec<Unserved>,
     /// Why they have failed.
     #[serde(default)]
-    pub fault: Option<Fault>,
+    pub(crate) fault: Option<Fault>,
     /// Why the last change of what they export was not made.
     #[serde(default)]
-    pub unchanged: Option<String>,
+    pub(crate) unchanged: Option<String>,
     /// Why what the cell's network lets in is not what it should.
     #[serde(default)]
-    pub shut: Option<String>,
+    pub(crate) shut: Option<String>,
 }
 
 /// Where the servers stand together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum ServersPhase {
+pub(crate) enum ServersPhase {
     /// They wait for their home.
     Waiting,
     /// They are being started.
@@ -63,7 +63,7 @@ pub enum ServersPhase {
 /// Where the file system stands that holds the servers' state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
-pub enum HomeState {
+pub(crate) enum HomeState {
     /// It is in service.
     Attached {
         /// Where.
@@ -85,17 +85,17 @@ pub enum HomeState {
 
 /// One server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServerState {
+pub(crate) struct ServerState {
     /// Its name: `nfs`, `smb`, `command 1`.
-    pub name: String,
+    pub(crate) name: String,
     /// Where it stands.
-    pub phase: ServerPhase,
+    pub(crate) phase: ServerPhase,
 }
 
 /// Where a server stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
-pub enum ServerPhase {
+pub(crate) enum ServerPhase {
     /// It is yet to be started.
     Waiting,
     /// It is being started.
@@ -118,27 +118,27 @@ pub enum ServerPhase {
 
 /// Something that a server offers to clients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExportState {
+pub(crate) struct ExportState {
     /// The server's name.
-    pub server: String,
+    pub(crate) server: String,
     /// Where the file system is attached.
-    pub directory: String,
+    pub(crate) directory: String,
     /// What clients ask for: the directory again, or a share.
-    pub name: String,
+    pub(crate) name: String,
 }
 
 /// A file system that is not served as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unserved {
+pub(crate) struct Unserved {
     /// Where it is attached.
-    pub directory: String,
+    pub(crate) directory: String,
     /// Why not.
-    pub why: String,
+    pub(crate) why: String,
 }
 
 impl ServersState {
     /// How their resource is, in the words of its monitor.
-    pub fn condition(&self) -> Condition {
+    pub(crate) fn condition(&self) -> Condition {
         if self.leaves {
             return match self.phase {
                 ServersPhase::Halted => Condition::Absent,

@@ -11,26 +11,26 @@ use crate::plan::repair::{Finding, FsKind, Stage};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeState {
     /// Its resource.
-    pub resource: String,
+    pub(crate) resource: String,
     /// Its device as its parameter names it.
-    pub device: String,
+    pub(crate) device: String,
     /// Its block device, as it was found.
     #[serde(default)]
-    pub found: Option<PathBuf>,
+    pub(crate) found: Option<PathBuf>,
     /// Where it is attached in the cell, or is to be.
     pub directory: PathBuf,
     /// Its type, as it was found, or else as it is to be; `None` if that is not known, or a later version's word.
     #[serde(default, deserialize_with = "known")]
-    pub fstype: Option<FsKind>,
+    pub(crate) fstype: Option<FsKind>,
     /// Where it stands.
     pub phase: VolumePhase,
     /// Its resource is being stopped.
     #[serde(default)]
-    pub leaves: bool,
+    pub(crate) leaves: bool,
     /// What keeps it from full service where its phase alone does not say so: while a child works on it after its
     /// start was answered, or where the servers do not serve it as they should.
     #[serde(default)]
-    pub degraded: Option<String>,
+    pub(crate) degraded: Option<String>,
     /// What is, or was before its repair, wrong with it, until it is mounted; `None` also for a later version's word.
     #[serde(default, deserialize_with = "known")]
     pub defect: Option<Defect>,
@@ -81,17 +81,17 @@ pub enum VolumePhase {
 pub struct RepairProgress {
     /// The stage it is in; `None`: a later version's word.
     #[serde(default, deserialize_with = "known")]
-    pub stage: Option<Stage>,
+    pub(crate) stage: Option<Stage>,
     /// What it is doing, in words.
     pub what: String,
     /// How much of its stage is done, in percent, where its program tells.
     #[serde(default)]
-    pub percent: Option<u8>,
+    pub(crate) percent: Option<u8>,
 }
 
 impl RepairProgress {
     /// A repair in this stage, of which its program tells so much.
-    pub fn new(stage: Stage, percent: Option<u8>) -> Self {
+    pub(crate) fn new(stage: Stage, percent: Option<u8>) -> Self {
         let what = match (stage, percent) {
             (Stage::Preserve, _) => "saving its metadata before the repair".to_owned(),
             (Stage::Release | Stage::Note, _) => {
@@ -125,19 +125,19 @@ pub struct Examined {
     /// What it proves.
     pub finding: Finding,
     /// The kernel's reason.
-    pub said: String,
+    pub(crate) said: String,
 }
 
 impl VolumeState {
     /// How its resource is, in the words of its monitor.
-    pub fn condition(&self) -> Condition {
+    pub(crate) fn condition(&self) -> Condition {
         self.phase.condition(self.leaves, self.degraded.as_deref())
     }
 }
 
 impl VolumePhase {
     /// How the resource of a file system in this phase is, if it leaves, or is degraded for this reason.
-    pub fn condition(&self, leaves: bool, degraded: Option<&str>) -> Condition {
+    pub(crate) fn condition(&self, leaves: bool, degraded: Option<&str>) -> Condition {
         let degraded = degraded.map(|why| Condition::Degraded(why.to_owned()));
         match self {
             _ if leaves => Condition::Changing("being detached".to_owned()),

@@ -12,19 +12,23 @@ use crate::config::model::Model;
 use crate::config::problem::listing;
 
 /// Where the resources of a file may run.
-pub struct OptIn {
+pub(crate) struct OptIn {
     /// The file's nodes.
     nodes: Vec<String>,
     /// What others allow each resource.
     others: BTreeMap<String, Allowance>,
     /// What is to be said of it.
-    pub warning: Option<String>,
+    pub(crate) warning: Option<String>,
 }
 
 impl OptIn {
     /// Has the resources of `model` run on the nodes of `config` and where others allow it in `cib`. A file without
     /// nodes leaves it to the others.
-    pub fn settle(model: &mut Model, config: &Config, cib: &Element) -> Result<Self, Failure> {
+    pub(crate) fn settle(
+        model: &mut Model,
+        config: &Config,
+        cib: &Element,
+    ) -> Result<Self, Failure> {
         let others = model.resources.iter().map(|resource| {
             let names = (resource.id.as_str(), &*resource.reference());
             let allowance = Allowance::by_others(cib, names, OWNERSHIP);
@@ -60,7 +64,7 @@ impl OptIn {
     }
 
     /// What would be stopped, as it runs where it may not: one line for each node.
-    pub fn stops(&self, status: &Status) -> Vec<String> {
+    pub(crate) fn stops(&self, status: &Status) -> Vec<String> {
         let mut found: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for instance in &status.instances {
             let Some(others) = self.others.get(&instance.id) else {

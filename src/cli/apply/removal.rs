@@ -21,7 +21,7 @@ use crate::config::problem::listing;
 const PATIENCE: Duration = Duration::from_secs(700);
 
 /// Changes the cluster as the file says, which takes `removed` away.
-pub fn load(config: &Config, cib: &Cib, removed: &[String]) -> Result<Attempt, Failure> {
+pub(crate) fn load(config: &Config, cib: &Cib, removed: &[String]) -> Result<Attempt, Failure> {
     let status = match removed {
         [] => Status::default(),
         _ => Status::read(soon())?,

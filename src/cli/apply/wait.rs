@@ -14,7 +14,11 @@ const RETRIED: Duration = Duration::from_secs(FAILURE_TIMEOUT as u64 + 15);
 
 /// Returns when all resources of `model` run and the cluster has nothing left to do. `touched` are those of
 /// which something has just been changed.
-pub fn until_started(model: &Model, touched: &[String], patience: Duration) -> Result<(), Failure> {
+pub(crate) fn until_started(
+    model: &Model,
+    touched: &[String],
+    patience: Duration,
+) -> Result<(), Failure> {
     let begin = Instant::now();
     let ids: Vec<String> = model.ids().map(str::to_owned).collect();
     let look = || {

@@ -16,7 +16,7 @@ const LIMIT: u64 = 1 << 20;
 
 /// That this node's nftables.service flushes everybody's tables; below `root`, `/` of a real node. One that is not
 /// enabled reloads nothing: Debian has such a file on all nodes with nftables.
-pub(super) fn warning(root: &Path) -> Option<String> {
+pub(crate) fn warning(root: &Path) -> Option<String> {
     let file = FILES.iter().find(|file| flushes(&root.join(file)))?;
     is_enabled(root).then(|| {
         format!(
@@ -27,7 +27,7 @@ pub(super) fn warning(root: &Path) -> Option<String> {
 
 /// That a ruleset was saved with berth's tables in it; below `root`, `/` of a real node. A cell's own is its keeper's
 /// (`flags owner`, nft(8)): nobody else may change it, and a file is loaded as a whole or not at all.
-pub(super) fn saved(root: &Path) -> Option<String> {
+pub(crate) fn saved(root: &Path) -> Option<String> {
     let file = FILES.iter().find(|file| holds_own(&root.join(file)))?;
     Some(format!(
         "/{file} holds tables of berth's: those of cells nobody else may load, so every reload of it fails as a whole while one runs, and the others would be there twice; delete all tables called berth… from it"

@@ -58,7 +58,11 @@ pub enum Conflict {
 }
 
 /// Nothing in a section refers to what is removed.
-pub fn needed(kind: &'static str, section: &Element, removed: &[String]) -> Result<(), Conflict> {
+pub(crate) fn needed(
+    kind: &'static str,
+    section: &Element,
+    removed: &[String],
+) -> Result<(), Conflict> {
     let dangling = section.children.iter().find_map(|element| {
         let id = removed.iter().find(|id| refers(element, id))?;
         Some((element.id().to_owned(), id.clone()))
@@ -70,7 +74,7 @@ pub fn needed(kind: &'static str, section: &Element, removed: &[String]) -> Resu
 }
 
 /// What has an id that is wanted. If it looks like the owner's, somebody has taken it from under the tag.
-pub fn taken_by(foreign: &Element, wanted: &Element, owner: Ownership) -> Conflict {
+pub(crate) fn taken_by(foreign: &Element, wanted: &Element, owner: Ownership) -> Conflict {
     let looks_own = foreign.name == wanted.name && agent(foreign) == agent(wanted);
     let hint = format!(", or put it under the tag {} if it is berth's", owner.tag);
     Conflict::Taken {
@@ -82,7 +86,7 @@ pub fn taken_by(foreign: &Element, wanted: &Element, owner: Ownership) -> Confli
 
 /// Nobody else does what a resource is to do: it may have been the owner's and lost its place under the tag,
 /// as when a shell gives it another name, and twice would be once too often.
-pub fn no_twin(
+pub(crate) fn no_twin(
     resources: &Element,
     wanted: &Element,
     (owner, own): (Ownership, &BTreeSet<String>),

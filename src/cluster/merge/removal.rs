@@ -11,7 +11,7 @@ const NONE: &str = "default";
 
 /// The CIB with `target-role=Stopped` on the primitives of those ids, so that they stop in the order
 /// that their constraints ask for, while these are still there. Each has a mark of what it had before.
-pub fn stopping(live: &Element, ids: &[String], owner: Ownership) -> Element {
+pub(crate) fn stopping(live: &Element, ids: &[String], owner: Ownership) -> Element {
     each(live, ids, |primitive| {
         let former = meta(primitive, ROLE).map(str::to_owned);
         let stopped = former
@@ -31,7 +31,7 @@ pub fn stopping(live: &Element, ids: &[String], owner: Ownership) -> Element {
 
 /// The CIB with the `target-role` that those of these primitives had before [`stopping`] that still bear
 /// its mark.
-pub fn resuming(live: &Element, ids: &[String], owner: Ownership) -> Element {
+pub(crate) fn resuming(live: &Element, ids: &[String], owner: Ownership) -> Element {
     each(live, ids, |primitive| {
         resume(primitive, owner);
     })
@@ -39,7 +39,7 @@ pub fn resuming(live: &Element, ids: &[String], owner: Ownership) -> Element {
 
 /// Gives a primitive back the `target-role` that it had before [`stopping`], unless somebody has set
 /// another one since. Whether there was anything to undo.
-pub fn resume(primitive: &mut Element, owner: Ownership) -> bool {
+pub(crate) fn resume(primitive: &mut Element, owner: Ownership) -> bool {
     let Some(former) = meta(primitive, owner.stop_mark).map(str::to_owned) else {
         return false;
     };

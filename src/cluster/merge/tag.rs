@@ -6,20 +6,20 @@ use super::{Change, Conflict, Ownership, section};
 use crate::cluster::element::Element;
 
 /// The owner's tag in a `<configuration>`.
-pub fn find(configuration: &Element, owner: Ownership) -> Option<&Element> {
+pub(crate) fn find(configuration: &Element, owner: Ownership) -> Option<&Element> {
     section(configuration, "tags")
         .iter()
         .find(|t| t.id() == owner.tag)
 }
 
 /// What a tag refers to.
-pub fn references(tag: &Element) -> impl Iterator<Item = &str> {
+pub(crate) fn references(tag: &Element) -> impl Iterator<Item = &str> {
     tag.children.iter().map(Element::id)
 }
 
 /// Has the owner's tag refer to all that it does in `wanted`, and to what others have put under it as far
 /// as that is still there.
-pub fn merge(
+pub(crate) fn merge(
     configuration: &mut Element,
     wanted: &Element,
     owner: Ownership,

@@ -6,18 +6,18 @@ use super::{Failure, Instance, MONITORING, Status};
 
 /// A resource that is not as it shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     /// Its id.
-    pub id: String,
+    pub(crate) id: String,
     /// What it is and why, in a few words.
-    pub text: String,
+    pub(crate) text: String,
     /// What the state is waiting for.
-    pub until: Until,
+    pub(crate) until: Until,
 }
 
 /// What would make a resource started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Until {
+pub(crate) enum Until {
     /// The cluster is at it, or may come to it.
     Started,
     /// It runs, and the result of its first monitor is not there yet.
@@ -30,21 +30,25 @@ pub enum Until {
 
 /// How far some resources have come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// Those that are neither started nor set to stay stopped.
-    pub waiting: Vec<Waiting>,
+    pub(crate) waiting: Vec<Waiting>,
     /// Those that are set to stay stopped.
-    pub kept_stopped: Vec<String>,
+    pub(crate) kept_stopped: Vec<String>,
     /// Those that run and that the cluster leaves alone, whatever is changed of them: the id, and the node.
-    pub unmanaged: Vec<(String, String)>,
+    pub(crate) unmanaged: Vec<(String, String)>,
     /// What is to be said of those that run.
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl Progress {
     /// Of the resources with these ids. `depends` says for two ids whether the first one can't run without
     /// the second one.
-    pub fn of(ids: &[String], status: &Status, depends: impl Fn(&str, &str) -> bool) -> Self {
+    pub(crate) fn of(
+        ids: &[String],
+        status: &Status,
+        depends: impl Fn(&str, &str) -> bool,
+    ) -> Self {
         let stopped = kept_stopped(ids, status, depends);
         let mut progress = Self::default();
         for id in ids {
@@ -95,23 +99,23 @@ impl Progress {
     }
 
     /// Their words.
-    pub fn texts(&self) -> Vec<String> {
+    pub(crate) fn texts(&self) -> Vec<String> {
         self.waiting.iter().map(|w| w.text.clone()).collect()
     }
 
     /// The ids of those on which the cluster has given up until it forgets their failures.
-    pub fn given_up(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn given_up(&self) -> impl Iterator<Item = &str> {
         let own = self.waiting.iter().filter(|w| w.until == Until::Forgotten);
         own.map(|w| w.id.as_str())
     }
 
     /// Whether nothing will change by itself once the cluster has nothing to do.
-    pub fn is_stuck(&self) -> bool {
+    pub(crate) fn is_stuck(&self) -> bool {
         self.waiting.iter().any(|w| w.until == Until::Mended)
     }
 
     /// Whether all run, and some were not yet found to be well.
-    pub fn is_only_monitored(&self) -> bool {
+    pub(crate) fn is_only_monitored(&self) -> bool {
         self.waiting.iter().all(|w| w.until == Until::Monitored)
     }
 }

@@ -13,7 +13,7 @@ const NO_GROUPS: [&str; 8] = [
 ];
 
 /// No device may be used twice, however it is written.
-pub fn devices(reader: &Reader, config: &Config) {
+pub(crate) fn devices(reader: &Reader, config: &Config) {
     let mut seen: BTreeMap<String, (&Vserver, &At<String>)> = BTreeMap::new();
     for vserver in &config.vservers {
         for filesystem in &vserver.filesystems {

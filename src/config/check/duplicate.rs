@@ -33,7 +33,7 @@ impl<'r, 't, K: Ord> Once<'r, 't, K> {
 }
 
 /// Notes what is there more than once.
-pub fn duplicates(reader: &Reader, config: &Config) {
+pub(crate) fn duplicates(reader: &Reader, config: &Config) {
     let mut addresses: Once<IpAddr> = Once::new(reader);
     let mut resources: Once<String> = Once::new(reader);
     for vserver in &config.vservers {

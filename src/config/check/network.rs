@@ -8,7 +8,7 @@ use crate::config::reader::Reader;
 use crate::plan::vip::{cell_link, gateway_fits, is_reserved};
 
 /// No two subnets may overlap.
-pub fn subnets(reader: &Reader, subnets: &[Subnet]) {
+pub(crate) fn subnets(reader: &Reader, subnets: &[Subnet]) {
     for (i, one) in subnets.iter().enumerate() {
         for other in &subnets[..i] {
             for (a, b) in one
@@ -29,7 +29,7 @@ pub fn subnets(reader: &Reader, subnets: &[Subnet]) {
 }
 
 /// The nodes' ports: on which subnets they are, and what they are called.
-pub fn ports(reader: &Reader, config: &Config) {
+pub(crate) fn ports(reader: &Reader, config: &Config) {
     for node in &config.nodes {
         let key = format!("nodes.{}.ports", node.name.value);
         for (port, subnet) in &node.ports {
@@ -41,7 +41,7 @@ pub fn ports(reader: &Reader, config: &Config) {
 }
 
 /// One address.
-pub fn vip(reader: &Reader, config: &Config, vserver: &Vserver, vip: &Vip) {
+pub(crate) fn vip(reader: &Reader, config: &Config, vserver: &Vserver, vip: &Vip) {
     let key = key(vserver, ".vips");
     let ip = vip.ip.value;
     let problem = |text| reader.problem(vip.ip.line, &*key, text);
@@ -150,7 +150,7 @@ fn cell_name(reader: &Reader, config: &Config, key: &str, port: &At<String>) {
 }
 
 /// The subnet and the address range that a VIP is in.
-pub fn subnet_of<'c>(config: &'c Config, vip: &Vip) -> Option<(&'c Subnet, &'c Net)> {
+pub(crate) fn subnet_of<'c>(config: &'c Config, vip: &Vip) -> Option<(&'c Subnet, &'c Net)> {
     let named = |s: &&Subnet| vip.subnet.as_ref().is_none_or(|n| n.value == s.name.value);
     config.subnets.iter().filter(named).find_map(|subnet| {
         let net = subnet.nets.iter().find(|n| n.cidr.contains(vip.ip.value))?;

@@ -13,7 +13,7 @@ use crate::plan::vip::{gateway_fits, is_reserved};
 use crate::spec::{Time, portwatch as spec};
 
 /// A network.
-pub fn subnet(name: At<String>, table: &Table) -> Subnet {
+pub(crate) fn subnet(name: At<String>, table: &Table) -> Subnet {
     let mut nets = Vec::new();
     for (cidr, gateway, v6) in [("cidr", "gateway", false), ("cidr6", "gateway6", true)] {
         if let Some(net) = net(table, cidr, gateway, v6) {
@@ -107,7 +107,7 @@ fn unusable(ip: IpAddr) -> bool {
 }
 
 /// An address, as the value of `key`.
-pub fn address(table: &Table, key: &str, text: &At<String>) -> Option<IpAddr> {
+pub(crate) fn address(table: &Table, key: &str, text: &At<String>) -> Option<IpAddr> {
     let parsed = text.value.parse();
     if parsed.is_err() {
         let what = format!("{:?} is no address, such as \"10.1.0.50\"", text.value);
@@ -117,7 +117,7 @@ pub fn address(table: &Table, key: &str, text: &At<String>) -> Option<IpAddr> {
 }
 
 /// A node and its ports.
-pub fn node(name: At<String>, table: &Table) -> Node {
+pub(crate) fn node(name: At<String>, table: &Table) -> Node {
     let mut ports = Vec::new();
     if let Some(list) = table.table("ports", None) {
         for (port, value) in list.entries() {
@@ -129,7 +129,7 @@ pub fn node(name: At<String>, table: &Table) -> Node {
 }
 
 /// How ports are watched.
-pub fn portwatch(table: &Table) -> Portwatch {
+pub(crate) fn portwatch(table: &Table) -> Portwatch {
     Portwatch {
         interval: interval(table),
         fail_after: number(table, &spec::FAIL_AFTER),

@@ -26,7 +26,7 @@ fn tag(model: &Model) -> Option<Element> {
 }
 
 /// A resource, in its clone if it has one.
-pub fn resource(resource: &Resource) -> Element {
+pub(crate) fn resource(resource: &Resource) -> Element {
     let id = &resource.id;
     let mut primitive = Element::new("primitive")
         .with("id", id)
@@ -51,7 +51,7 @@ pub fn resource(resource: &Resource) -> Element {
 }
 
 /// A set of attributes, unless there is none.
-pub fn attributes(set: &str, id: &str, pairs: &[(&str, &str)]) -> Option<Element> {
+pub(crate) fn attributes(set: &str, id: &str, pairs: &[(&str, &str)]) -> Option<Element> {
     let pair = |(name, value): &(&str, &str)| {
         Element::new("nvpair")
             .with("id", format!("{id}.{name}"))
@@ -63,7 +63,7 @@ pub fn attributes(set: &str, id: &str, pairs: &[(&str, &str)]) -> Option<Element
 }
 
 /// The sets of parameters that hold on one node each.
-pub fn node_attributes(resource: &Resource) -> impl Iterator<Item = Element> + '_ {
+pub(crate) fn node_attributes(resource: &Resource) -> impl Iterator<Item = Element> + '_ {
     resource.node_params.iter().map(|(node, pairs)| {
         // The node comes last: its name may have dots in it, and what precedes tells the parts apart.
         let id = |part: &str| format!("{}.{part}.{node}", resource.id);
@@ -113,7 +113,7 @@ fn operations(resource: &Resource) -> Element {
 }
 
 /// A constraint.
-pub fn constraint(constraint: &Constraint) -> Element {
+pub(crate) fn constraint(constraint: &Constraint) -> Element {
     let id = constraint.id.as_str();
     match &constraint.kind {
         Kind::Location {

@@ -17,17 +17,17 @@ const CLAIMS: usize = 4096;
 
 /// That a node routes for a VIP.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
+pub(crate) struct Claim {
     /// The VIP's vserver.
-    pub vserver: String,
+    pub(crate) vserver: String,
     /// The VIP.
-    pub vip: IpAddr,
+    pub(crate) vip: IpAddr,
     /// The subnet that replies are to take.
-    pub subnet: String,
+    pub(crate) subnet: String,
     /// The router's address there.
-    pub router: IpAddr,
+    pub(crate) router: IpAddr,
     /// Nothing new comes by this way.
-    pub ending: bool,
+    pub(crate) ending: bool,
 }
 
 impl fmt::Display for Claim {
@@ -67,13 +67,13 @@ impl Claim {
 }
 
 /// The claims of one node. What is not understood, as a later version may have said it, is left out.
-pub fn parse(text: &str) -> Vec<Claim> {
+pub(crate) fn parse(text: &str) -> Vec<Claim> {
     let words = text.split_ascii_whitespace().take(CLAIMS);
     words.filter_map(Claim::parse).collect()
 }
 
 /// A node's claims as it tells them.
-pub fn text<'a>(claims: impl IntoIterator<Item = &'a Claim>) -> String {
+pub(crate) fn text<'a>(claims: impl IntoIterator<Item = &'a Claim>) -> String {
     let words: Vec<String> = claims.into_iter().map(ToString::to_string).collect();
     words.join(" ")
 }
@@ -81,7 +81,7 @@ pub fn text<'a>(claims: impl IntoIterator<Item = &'a Claim>) -> String {
 /// The router of each VIP out of the claims of several nodes, by their names, and when each claim was
 /// first heard: one that is not about to end; of those the latest, as an older one may be left over; of
 /// equally old ones the `present` one, or else the first by name.
-pub fn choose(
+pub(crate) fn choose(
     claims: &BTreeMap<String, Vec<(Claim, Instant)>>,
     present: &BTreeMap<IpAddr, String>,
 ) -> BTreeMap<IpAddr, (String, Claim)> {

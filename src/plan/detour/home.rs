@@ -16,18 +16,18 @@ use crate::types::Milliseconds;
 /// How long after something has happened the routers are queried without a pause worth mentioning,
 /// how long often, and how often then; later while there is a detour, while there might well be one, and
 /// while all is well.
-pub(super) const EAGER: Duration = Duration::from_secs(3);
-pub(super) const EAGER_PAUSE: Duration = Duration::from_millis(30);
-pub(super) const LIVELY: Duration = Duration::from_secs(15);
-pub(super) const LIVELY_PAUSE: Duration = Duration::from_millis(250);
+pub(crate) const EAGER: Duration = Duration::from_secs(3);
+pub(crate) const EAGER_PAUSE: Duration = Duration::from_millis(30);
+pub(crate) const LIVELY: Duration = Duration::from_secs(15);
+pub(crate) const LIVELY_PAUSE: Duration = Duration::from_millis(250);
 const CALM_PAUSE: Duration = Duration::from_secs(1);
-pub(super) const LOST_PAUSE: Duration = Duration::from_secs(5);
-pub(super) const IDLE_PAUSE: Duration = Duration::from_secs(30);
+pub(crate) const LOST_PAUSE: Duration = Duration::from_secs(5);
+pub(crate) const IDLE_PAUSE: Duration = Duration::from_secs(30);
 /// How long a query may be on its way.
 const QUERY: Duration = Duration::from_secs(2);
 /// How long what a VIP needs stays without a router: another one takes over within seconds, but a node
 /// that has to be fenced takes longer.
-pub(super) const LINGER: Duration = Duration::from_secs(60);
+pub(crate) const LINGER: Duration = Duration::from_secs(60);
 /// How often what did not work is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -44,7 +44,7 @@ enum Step {
 
 /// This node's part in what others route for it.
 #[derive(Debug, Default)]
-pub(super) struct Home {
+pub(crate) struct Home {
     /// What the other nodes say that they route, and since when.
     claims: BTreeMap<String, Vec<(Claim, Instant)>>,
     /// When the routers are to be queried.
@@ -74,7 +74,7 @@ type Now<'n> = (&'n BTreeMap<String, Record>, &'n NodeView, Instant);
 impl Home {
     /// Looks whether anything has happened that another node's routing may follow, and does what has
     /// become possible or needless.
-    pub fn review(&mut self, (records, view, now): Now<'_>, effects: &mut Vec<Effect>) {
+    pub(crate) fn review(&mut self, (records, view, now): Now<'_>, effects: &mut Vec<Effect>) {
         let served: BTreeSet<IpAddr> = records
             .values()
             .filter(|r| r.role == Role::Home && r.serving && r.spec.reroute)
@@ -98,7 +98,7 @@ impl Home {
     }
 
     /// Whether the routers are to be queried now.
-    pub fn is_query_due(&mut self, now: Instant) -> bool {
+    pub(crate) fn is_query_due(&mut self, now: Instant) -> bool {
         let due = self.query_at.is_some_and(|at| at <= now);
         if due {
             self.query_at = Some(now + QUERY);
@@ -107,7 +107,7 @@ impl Home {
     }
 
     /// What the other nodes say that they route for this one, for an overview.
-    pub fn foreign_claims(&self, now: Instant) -> Vec<ForeignClaim> {
+    pub(crate) fn foreign_claims(&self, now: Instant) -> Vec<ForeignClaim> {
         let all = self.claims.iter();
         all.flat_map(|(node, claims)| claims.iter().map(move |claim| (node, claim)))
             .map(|(node, (claim, since))| ForeignClaim {
@@ -124,19 +124,19 @@ impl Home {
     }
 
     /// When time alone changes something.
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.query_at.into_iter().chain(self.retry_at).min()
     }
 
     /// Tries again what had to wait for the lock.
-    pub fn on_tick(&mut self, (records, view, now): Now<'_>, effects: &mut Vec<Effect>) {
+    pub(crate) fn on_tick(&mut self, (records, view, now): Now<'_>, effects: &mut Vec<Effect>) {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.reconcile((records, view, now), effects);
         }
     }
 
     /// Goes on with what needed a virtual server's cell.
-    pub fn on_cell_found(
+    pub(crate) fn on_cell_found(
         &mut self,
         vserver: String,
         found: Result<(), String>,
@@ -148,7 +148,7 @@ impl Home {
     }
 
     /// Takes note of what the other nodes route, and when to query that again.
-    pub fn on_claims(
+    pub(crate) fn on_claims(
         &mut self,
         values: &Values,
         (records, view, now): Now<'_>,
@@ -305,7 +305,7 @@ impl Home {
     }
 
     /// Takes note of what has come of a change; says whether it was one of this side's.
-    pub fn on_reconciled(
+    pub(crate) fn on_reconciled(
         &mut self,
         instance: &str,
         outcome: &Outcome,
@@ -364,7 +364,7 @@ fn spec(claim: &Claim) -> VipSpec {
 ///
 /// # Errors
 /// Why not.
-pub(super) fn hop(node: &str, claim: &Claim, view: &NodeView) -> Result<RouterHop, String> {
+pub(crate) fn hop(node: &str, claim: &Claim, view: &NodeView) -> Result<RouterHop, String> {
     let Claim { subnet, router, .. } = claim;
     let said = || format!("{node} routes for it and wants replies at {router} on {subnet}");
     let shared = view.subnets.iter().find(|s| s.name == *subnet);

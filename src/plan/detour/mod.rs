@@ -16,7 +16,7 @@
 
 mod claim;
 mod home;
-mod overview;
+pub(crate) mod overview;
 mod router;
 mod search;
 mod step;
@@ -34,10 +34,9 @@ use self::search::Search;
 use super::attribute::{Attribute, Values};
 use super::vip::record::{Record, Role, is_resource};
 
-pub use crate::plan::detour::overview::{ForeignClaim, OngoingSearch, Overview, Rivalry, Seeker};
-pub use crate::plan::neighbour::{Probe, Reply};
-pub use step::{Asker, Change, Effect, Event, Level, Outcome, Reconcile, Saved, Unreached};
-pub use view::{NodeView, ReachableSubnet, TransitPort};
+pub(crate) use crate::plan::detour::overview::Overview;
+pub(crate) use step::{Asker, Change, Effect, Event, Level, Outcome, Reconcile, Saved};
+pub(crate) use view::{NodeView, ReachableSubnet, TransitPort};
 
 /// How long after a resource has left it has surely arrived elsewhere: to clean up after it has the
 /// cluster look at it anew.
@@ -56,7 +55,7 @@ struct Waiting {
 
 /// This node's part in all detours, of both sides.
 #[derive(Debug)]
-pub struct Detours {
+pub(crate) struct Detours {
     saved: Saved,
     /// What was published.
     published: BTreeMap<Attribute, Option<String>>,
@@ -74,7 +73,7 @@ pub struct Detours {
 
 impl Detours {
     /// Goes on where the daemon before this one ended.
-    pub fn new(saved: Saved, view: NodeView, now: Instant) -> Self {
+    pub(crate) fn new(saved: Saved, view: NodeView, now: Instant) -> Self {
         Self {
             home: Home::default(),
             router: Router::new(saved.unreached.clone(), now),
@@ -89,7 +88,7 @@ impl Detours {
     }
 
     /// Takes note of what has happened at `now`, and adds what is to be done, in this order.
-    pub fn on(&mut self, event: Event, now: Instant, effects: &mut Vec<Effect>) {
+    pub(crate) fn on(&mut self, event: Event, now: Instant, effects: &mut Vec<Effect>) {
         match event {
             Event::Node { records, view } => self.on_node(records, view, now, effects),
             Event::Reply(reply) => {
@@ -131,7 +130,7 @@ impl Detours {
     }
 
     /// When [`Event::Tick`] is due although nothing happens.
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         let waiting = self.waiting.iter().map(|w| w.search.next());
         let left = self.left.values().min().map(|since| *since + SETTLED);
         let own = [self.home.next(), self.router.next(&self.records), left];

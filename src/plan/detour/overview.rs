@@ -11,36 +11,36 @@ use crate::types::Milliseconds;
 
 /// What this node knows of detours beside its records.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Overview {
+pub(crate) struct Overview {
     /// The searches for paths that go on.
-    pub searches: Vec<OngoingSearch>,
+    pub(crate) searches: Vec<OngoingSearch>,
     /// What the other nodes say that they route for this one.
-    pub claims: Vec<ForeignClaim>,
+    pub(crate) claims: Vec<ForeignClaim>,
     /// The virtual servers that this node can't reach, and the nodes that they are on.
-    pub unreached: BTreeMap<String, String>,
+    pub(crate) unreached: BTreeMap<String, String>,
     /// The resources of this node that another one routes for too.
-    pub rivalries: BTreeMap<String, Rivalry>,
+    pub(crate) rivalries: BTreeMap<String, Rivalry>,
 }
 
 /// A search for the path to the node with a virtual server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OngoingSearch {
+pub(crate) struct OngoingSearch {
     /// Who waits for it.
-    pub seeker: Seeker,
+    pub(crate) seeker: Seeker,
     /// The virtual server.
-    pub vserver: String,
+    pub(crate) vserver: String,
     /// The VIP that is to be routed.
-    pub vip: IpAddr,
+    pub(crate) vip: IpAddr,
     /// The node with the virtual server; `None` until that is known.
-    pub node: Option<String>,
+    pub(crate) node: Option<String>,
     /// How long it has been going on.
-    pub age_ms: Milliseconds,
+    pub(crate) age_ms: Milliseconds,
 }
 
 /// Who waits for a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
-pub enum Seeker {
+pub(crate) enum Seeker {
     /// An agent that starts its resource.
     Agent,
     /// A resource that routes, or should.
@@ -57,29 +57,29 @@ pub enum Seeker {
 
 /// That another node says that it routes for a VIP of this one's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ForeignClaim {
+pub(crate) struct ForeignClaim {
     /// The node that says so.
-    pub node: String,
+    pub(crate) node: String,
     /// The VIP's vserver.
-    pub vserver: String,
+    pub(crate) vserver: String,
     /// The VIP.
-    pub vip: IpAddr,
+    pub(crate) vip: IpAddr,
     /// The subnet that replies are to take.
-    pub subnet: String,
+    pub(crate) subnet: String,
     /// That node's address there.
-    pub router: IpAddr,
+    pub(crate) router: IpAddr,
     /// Whether it only passes on what is still coming.
-    pub ending: bool,
+    pub(crate) ending: bool,
     /// How long it has been known.
-    pub age_ms: Milliseconds,
+    pub(crate) age_ms: Milliseconds,
     /// Why what is claimed for this VIP can't be followed.
-    pub refused: Option<String>,
+    pub(crate) refused: Option<String>,
 }
 
 /// How far it has come with another node that routes for the same VIP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Rivalry {
+pub(crate) enum Rivalry {
     /// The other one has said so once: it may be just a change of routers.
     Suspected,
     /// The cluster is asked which of the two should route.
@@ -93,7 +93,7 @@ pub enum Rivalry {
 
 impl Detours {
     /// What is known at `now`.
-    pub fn overview(&self, now: Instant) -> Overview {
+    pub(crate) fn overview(&self, now: Instant) -> Overview {
         let agents = self.waiting.iter();
         let agents = agents.map(|waiting| waiting.search.overview(Seeker::Agent, now));
         let unreached = self.router.unreached().iter();

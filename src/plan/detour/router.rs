@@ -1,7 +1,7 @@
 //! The side of the node that routes: whether its paths work, what it claims to the nodes with the cells, and the end
 //! of its routing.
 
-mod ending;
+pub(crate) mod ending;
 mod rivals;
 mod searches;
 
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use self::ending::Ending;
 #[cfg(test)]
-pub(super) use self::ending::{IDLE as ENDING_IDLE, LIMIT as ENDING_LIMIT};
+pub(crate) use self::ending::IDLE as ENDING_IDLE;
 use self::rivals::Dispute;
 use self::searches::{Need, concluded};
 use super::LOCK_PAUSE;
@@ -25,10 +25,10 @@ use crate::plan::vip::record::{Record, Role, TransitPath};
 use crate::types::Mac;
 
 /// How often a path is looked for where there was none.
-pub(super) const AGAIN: Duration = Duration::from_secs(2);
+pub(crate) const AGAIN: Duration = Duration::from_secs(2);
 /// How often it is looked which node has a virtual server that is routed to, and whether another node routes for the same
 /// VIP; and how often while one does.
-pub(super) const RIVALS: Duration = Duration::from_secs(5);
+pub(crate) const RIVALS: Duration = Duration::from_secs(5);
 const RIVALS_LIVELY: Duration = Duration::from_secs(1);
 /// How long at least from one query for a cell to the next one's, however many virtual servers are routed to.
 const CELL_PAUSE: Duration = Duration::from_millis(250);
@@ -49,7 +49,7 @@ type Proof = (u32, IpAddr, Vec<Mac>);
 
 /// This node's part in what it routes for others.
 #[derive(Debug)]
-pub(super) struct Router {
+pub(crate) struct Router {
     /// When each path has last proved to work.
     proofs: BTreeMap<Proof, Instant>,
     probe_at: Instant,
@@ -86,7 +86,7 @@ fn routed(
 }
 
 impl Router {
-    pub fn new(unreached: Unreached, now: Instant) -> Self {
+    pub(crate) fn new(unreached: Unreached, now: Instant) -> Self {
         Self {
             proofs: BTreeMap::new(),
             probe_at: now,
@@ -106,7 +106,12 @@ impl Router {
     }
 
     /// Takes note of what this node does for which VIPs.
-    pub fn review(&mut self, records: &BTreeMap<String, Record>, view: &NodeView, now: Instant) {
+    pub(crate) fn review(
+        &mut self,
+        records: &BTreeMap<String, Record>,
+        view: &NodeView,
+        now: Instant,
+    ) {
         // What has come to this node need not be reached.
         self.unreached
             .retain(|vserver, _| !view.cells.contains(vserver));
@@ -135,7 +140,7 @@ impl Router {
     }
 
     /// What is claimed to the other nodes, by attributes.
-    pub fn claims(&self, records: &BTreeMap<String, Record>) -> BTreeMap<Attribute, String> {
+    pub(crate) fn claims(&self, records: &BTreeMap<String, Record>) -> BTreeMap<Attribute, String> {
         let mut claims: BTreeMap<&str, Vec<Claim>> = BTreeMap::new();
         for record in records.values() {
             let (path, ending) = match &record.role {
@@ -157,12 +162,12 @@ impl Router {
     }
 
     /// The virtual servers that this node can't reach.
-    pub fn unreached(&self) -> &Unreached {
+    pub(crate) fn unreached(&self) -> &Unreached {
         &self.unreached
     }
 
     /// The probes that are due: of the nodes that are routed to, and by searches.
-    pub fn probes_due(
+    pub(crate) fn probes_due(
         &mut self,
         records: &BTreeMap<String, Record>,
         view: &NodeView,
@@ -197,7 +202,7 @@ impl Router {
     }
 
     /// Takes note of a reply.
-    pub fn on_reply(&mut self, reply: &Reply, view: &NodeView, now: Instant) {
+    pub(crate) fn on_reply(&mut self, reply: &Reply, view: &NodeView, now: Instant) {
         for ((link, ip, macs), at) in &mut self.proofs {
             if (*link, *ip) == (reply.link, reply.ip) && macs.contains(&reply.from) {
                 *at = now;
@@ -209,7 +214,7 @@ impl Router {
     }
 
     /// The attributes that the cluster is to be queried for now.
-    pub fn queries_due(
+    pub(crate) fn queries_due(
         &mut self,
         records: &BTreeMap<String, Record>,
         view: &NodeView,
@@ -250,7 +255,7 @@ impl Router {
 
     /// Takes note of which nodes say that they have a virtual server. One that is routed to and does not, while another
     /// one does, has lost it; if none does, the cluster may have forgotten.
-    pub fn on_cell(
+    pub(crate) fn on_cell(
         &mut self,
         vserver: &str,
         values: &Values,
@@ -273,7 +278,7 @@ impl Router {
     }
 
     /// When time alone changes something.
-    pub fn next(&self, records: &BTreeMap<String, Record>) -> Option<Instant> {
+    pub(crate) fn next(&self, records: &BTreeMap<String, Record>) -> Option<Instant> {
         let routes = routed(records).next().is_some();
         let waits = !self.unreached.is_empty()
             || !self.moved.is_empty()
@@ -296,7 +301,7 @@ impl Router {
     }
 
     /// Goes on with what takes time: paths that have stopped to work, searches, routing that ends.
-    pub fn on_tick(
+    pub(crate) fn on_tick(
         &mut self,
         records: &BTreeMap<String, Record>,
         view: &NodeView,
@@ -327,7 +332,7 @@ impl Router {
     }
 
     /// Takes note of what has come of a change; says whether it was one of this side's.
-    pub fn on_reconciled(
+    pub(crate) fn on_reconciled(
         &mut self,
         instance: &str,
         outcome: &Outcome,

@@ -37,7 +37,7 @@ const REPLIES: usize = 64;
 
 /// Why there is no path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum NoPath {
+pub(crate) enum NoPath {
     /// The virtual server is nowhere, as far as can be told.
     Nowhere(String),
     /// This node has it, but this one can't reach that.
@@ -46,7 +46,7 @@ pub(super) enum NoPath {
 
 impl NoPath {
     /// In words.
-    pub fn reason(&self) -> &str {
+    pub(crate) fn reason(&self) -> &str {
         match self {
             Self::Nowhere(why) | Self::Unreached(_, why) => why,
         }
@@ -55,9 +55,9 @@ impl NoPath {
 
 /// A search that goes on.
 #[derive(Debug)]
-pub(super) struct Search {
-    pub vserver: String,
-    pub vip: IpAddr,
+pub(crate) struct Search {
+    pub(crate) vserver: String,
+    pub(crate) vip: IpAddr,
     begun: Instant,
     /// When the cluster is queried for the virtual server's node; `None` once that is known.
     locate_at: Option<Instant>,
@@ -110,7 +110,7 @@ fn probe((_, port, target): &Candidate<'_>) -> Probe {
 }
 
 impl Search {
-    pub fn new(vserver: &str, vip: IpAddr, now: Instant) -> Self {
+    pub(crate) fn new(vserver: &str, vip: IpAddr, now: Instant) -> Self {
         Self {
             vserver: vserver.to_owned(),
             vip,
@@ -127,7 +127,7 @@ impl Search {
     }
 
     /// One that goes on although nobody waits for it: the cluster is queried less often.
-    pub fn patient(vserver: &str, vip: IpAddr, now: Instant) -> Self {
+    pub(crate) fn patient(vserver: &str, vip: IpAddr, now: Instant) -> Self {
         Self {
             pause: LOCATING_PAUSE_PATIENT,
             ..Self::new(vserver, vip, now)
@@ -135,7 +135,7 @@ impl Search {
     }
 
     /// The attributes that the cluster is to be queried for now.
-    pub fn queries_due(&mut self, view: &NodeView, now: Instant) -> Vec<Attribute> {
+    pub(crate) fn queries_due(&mut self, view: &NodeView, now: Instant) -> Vec<Attribute> {
         if self.locate_at.is_some_and(|at| at <= now) {
             self.locate_at = Some(now + self.pause);
             return vec![Attribute::Cell(self.vserver.clone())];
@@ -154,7 +154,7 @@ impl Search {
     }
 
     /// Takes note of which nodes say that they have the virtual server.
-    pub fn on_cell(&mut self, values: &Values, now: Instant) {
+    pub(crate) fn on_cell(&mut self, values: &Values, now: Instant) {
         self.claimants = values.keys().cloned().collect();
         if let ([node], None) = (&self.claimants[..], &self.node) {
             self.node = Some((node.clone(), now));
@@ -164,7 +164,7 @@ impl Search {
     }
 
     /// The probes of the node that are due. What has come of earlier ones has been looked at.
-    pub fn probes_due(&mut self, view: &NodeView, now: Instant) -> Vec<Probe> {
+    pub(crate) fn probes_due(&mut self, view: &NodeView, now: Instant) -> Vec<Probe> {
         self.gathering_until = self.gathering_until.filter(|until| now < *until);
         let Some((node, _)) = self.node.as_ref().filter(|_| self.probe_at <= now) else {
             return Vec::new();
@@ -176,7 +176,7 @@ impl Search {
 
     /// Takes note of a reply: of the node, and sent to the port that asked. Anything else may be
     /// meant for another port, or forged.
-    pub fn on_reply(&mut self, reply: &Reply, view: &NodeView, now: Instant) {
+    pub(crate) fn on_reply(&mut self, reply: &Reply, view: &NodeView, now: Instant) {
         let Some((node, _)) = &self.node else { return };
         let counts = |(_, port, target): &Candidate<'_>| {
             (reply.link, reply.ip, reply.to) == (port.index, *target, port.mac)
@@ -191,7 +191,7 @@ impl Search {
     }
 
     /// When time alone changes something.
-    pub fn next(&self) -> Instant {
+    pub(crate) fn next(&self) -> Instant {
         match (&self.node, self.locate_at, self.gathering_until) {
             (None, Some(at), _) => at,
             (_, _, Some(until)) => until.min(self.probe_at),
@@ -200,7 +200,7 @@ impl Search {
     }
 
     /// Itself, for an overview.
-    pub fn overview(&self, seeker: Seeker, now: Instant) -> OngoingSearch {
+    pub(crate) fn overview(&self, seeker: Seeker, now: Instant) -> OngoingSearch {
         OngoingSearch {
             seeker,
             vserver: self.vserver.clone(),
@@ -211,7 +211,11 @@ impl Search {
     }
 
     /// What it has led to, if it is over.
-    pub fn outcome(&self, view: &NodeView, now: Instant) -> Option<Result<TransitPath, NoPath>> {
+    pub(crate) fn outcome(
+        &self,
+        view: &NodeView,
+        now: Instant,
+    ) -> Option<Result<TransitPath, NoPath>> {
         let vserver = &self.vserver;
         let Some((node, since)) = &self.node else {
             let over = now.saturating_duration_since(self.begun) >= LOCATING_LIMIT;

@@ -11,14 +11,14 @@ use crate::plan::neighbour::{Probe, Reply};
 use crate::plan::vip::record::{Record, RouterHop, TransitPath, VipSpec};
 
 /// An agent that waits for a path: whoever feeds the core numbers them.
-pub type Asker = u64;
+pub(crate) type Asker = u64;
 
 /// Virtual servers that this node can't reach: which node they are on, and for which VIP it was tried.
-pub type Unreached = BTreeMap<String, (String, IpAddr)>;
+pub(crate) type Unreached = BTreeMap<String, (String, IpAddr)>;
 
 /// Something that has happened.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Event {
+pub(crate) enum Event {
     /// What there is on the node: its VIPs' records by their names, and what it reaches. Both were looked at together.
     Node {
         /// All records.
@@ -69,7 +69,7 @@ pub enum Event {
 
 /// Something to be done.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// Send a neighbour request.
     Probe(Probe),
     /// Query the nodes' values of an attribute, once: [`Event::Attribute`] follows.
@@ -107,7 +107,7 @@ pub enum Effect {
 
 /// How much a message matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
+pub(crate) enum Level {
     /// Something has happened as it should.
     Info,
     /// Something is not as it should be.
@@ -119,16 +119,16 @@ pub enum Level {
 /// A change to one record, and to what the kernel has for it. It is made only if the record is still as it was when the
 /// change was decided on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reconcile {
+pub(crate) struct Reconcile {
     /// The record's name.
-    pub instance: String,
+    pub(crate) instance: String,
     /// What to do.
-    pub change: Change,
+    pub(crate) change: Change,
 }
 
 /// What to do for a VIP; `before` is its record as it has to be still.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     /// Route to the node with its cell, by this path.
     Route {
         /// The resource's record.
@@ -168,7 +168,7 @@ pub enum Change {
 
 /// What has come of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// It is made.
     Done,
     /// It was not, as the record has changed meanwhile or the VIP's own resource is at work.
@@ -181,26 +181,26 @@ pub enum Outcome {
 
 /// What the next daemon has to know.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Saved {
+pub(crate) struct Saved {
     /// The attributes that were published, which would stay.
-    pub attributes: BTreeSet<Attribute>,
+    pub(crate) attributes: BTreeSet<Attribute>,
     /// The virtual servers that can't be reached.
-    pub unreached: Unreached,
+    pub(crate) unreached: Unreached,
     /// Resources that have left, of which the cluster is still to forget that they were degraded.
     #[serde(default)]
-    pub left: BTreeSet<String>,
+    pub(crate) left: BTreeSet<String>,
 }
 
 impl Effect {
-    pub(super) fn info(text: impl Into<String>) -> Self {
+    pub(crate) fn info(text: impl Into<String>) -> Self {
         Self::Log(Level::Info, text.into())
     }
 
-    pub(super) fn warning(text: impl Into<String>) -> Self {
+    pub(crate) fn warning(text: impl Into<String>) -> Self {
         Self::Log(Level::Warning, text.into())
     }
 
-    pub(super) fn error(text: impl Into<String>) -> Self {
+    pub(crate) fn error(text: impl Into<String>) -> Self {
         Self::Log(Level::Error, text.into())
     }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::claim::parse;
 use super::*;
+use crate::plan::neighbour::{Probe, Reply};
 use crate::plan::vip::record::{TransitPath, VipSpec};
 use crate::types::Mac;
 

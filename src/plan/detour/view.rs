@@ -10,24 +10,24 @@ use ipnetwork::IpNetwork;
 
 /// What there is on this node, as far as detours depend on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeView {
+pub(crate) struct NodeView {
     /// This node's name, as the cluster has it.
-    pub node: Option<String>,
+    pub(crate) node: Option<String>,
     /// The virtual servers that have a cell on this node.
-    pub cells: BTreeSet<String>,
+    pub(crate) cells: BTreeSet<String>,
     /// The subnets by which other nodes can be reached.
-    pub subnets: Vec<ReachableSubnet>,
+    pub(crate) subnets: Vec<ReachableSubnet>,
     /// Whether no port of some subnet works.
-    pub lost_subnet: bool,
+    pub(crate) lost_subnet: bool,
     /// How often other nodes are probed.
-    pub interval: Duration,
+    pub(crate) interval: Duration,
     /// How long one may be silent.
-    pub patience: Duration,
+    pub(crate) patience: Duration,
 }
 
 impl NodeView {
     /// The port of this name, if it works.
-    pub fn port(&self, name: &str) -> Option<&TransitPort> {
+    pub(crate) fn port(&self, name: &str) -> Option<&TransitPort> {
         let mut ports = self.subnets.iter().flat_map(|subnet| &subnet.ports);
         ports.find(|port| port.name == name)
     }
@@ -35,22 +35,22 @@ impl NodeView {
 
 /// A subnet, as far as other nodes can be reached over it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReachableSubnet {
+pub(crate) struct ReachableSubnet {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its networks.
-    pub nets: Vec<IpNetwork>,
+    pub(crate) nets: Vec<IpNetwork>,
     /// This node's ports on it that work, those with an address first, and of them the best.
-    pub ports: Vec<TransitPort>,
+    pub(crate) ports: Vec<TransitPort>,
     /// This node's addresses on it.
-    pub own: Vec<IpAddr>,
+    pub(crate) own: Vec<IpAddr>,
     /// The other nodes' addresses on it, by their names.
-    pub peers: BTreeMap<String, Vec<IpAddr>>,
+    pub(crate) peers: BTreeMap<String, Vec<IpAddr>>,
 }
 
 impl ReachableSubnet {
     /// Whether another node can have this address here.
-    pub fn fits(&self, ip: IpAddr) -> bool {
+    pub(crate) fn fits(&self, ip: IpAddr) -> bool {
         let local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
         let inside = self.nets.iter().any(|net| net.contains(ip));
         (local || inside) && !self.own.contains(&ip)
@@ -59,20 +59,20 @@ impl ReachableSubnet {
 
 /// A port by which other nodes can be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TransitPort {
+pub(crate) struct TransitPort {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its index.
-    pub index: u32,
+    pub(crate) index: u32,
     /// Its Ethernet address.
-    pub mac: Mac,
+    pub(crate) mac: Mac,
     /// Its own addresses on the subnet.
-    pub own: Vec<IpAddr>,
+    pub(crate) own: Vec<IpAddr>,
 }
 
 impl TransitPort {
     /// The port's address of the family of `ip`: one that was given to it before one of its own making.
-    pub fn own_like(&self, ip: IpAddr) -> Option<IpAddr> {
+    pub(crate) fn own_like(&self, ip: IpAddr) -> Option<IpAddr> {
         let mut own = self.own.iter().copied();
         own.find(|own| own.is_ipv4() == ip.is_ipv4())
     }

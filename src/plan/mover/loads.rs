@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 #[derive(Debug, Default)]
-pub(super) struct Loads {
+pub(crate) struct Loads {
     /// Bytes, at `at`.
     counted: BTreeMap<IpAddr, u64>,
     at: Option<Instant>,
@@ -15,7 +15,7 @@ pub(super) struct Loads {
 }
 
 impl Loads {
-    pub fn take(&mut self, counted: BTreeMap<IpAddr, u64>, now: Instant) {
+    pub(crate) fn take(&mut self, counted: BTreeMap<IpAddr, u64>, now: Instant) {
         let since = self.at.map(|at| now.saturating_duration_since(at));
         let milliseconds = since.map_or(0, |d| d.as_millis());
         if milliseconds > 0 {
@@ -34,7 +34,7 @@ impl Loads {
     }
 
     /// Bytes a second.
-    pub fn of(&self, vip: IpAddr) -> BitRate {
+    pub(crate) fn of(&self, vip: IpAddr) -> BitRate {
         self.rates.get(&vip).copied().unwrap_or_default()
     }
 }

@@ -10,21 +10,21 @@ use crate::types::Family;
 
 /// What is still to be done under the lock.
 #[derive(Debug)]
-pub struct Rest {
+pub(crate) struct Rest {
     /// The ports that VIPs have moved to.
-    pub(super) targets: BTreeMap<IpAddr, String>,
+    pub(crate) targets: BTreeMap<IpAddr, String>,
     /// Whether everything of all VIPs is to be looked for.
-    pub(super) everything: bool,
-    pub(super) since: Instant,
+    pub(crate) everything: bool,
+    pub(crate) since: Instant,
     /// When the lock is tried again.
-    pub(super) at: Instant,
+    pub(crate) at: Instant,
     /// Whether it was told that this takes long.
-    pub(super) told: bool,
+    pub(crate) told: bool,
 }
 
 /// VIPs that need something, as they were found under the lock.
 #[derive(Debug)]
-pub struct Work {
+pub(crate) struct Work {
     /// What they need, at the ports they have moved to or are at.
     requests: Vec<Request>,
     /// The ports that VIPs have moved to.
@@ -35,20 +35,20 @@ pub struct Work {
 
 /// What is to be changed.
 #[derive(Debug, Default)]
-pub struct Changes {
+pub(crate) struct Changes {
     /// The VIPs that nothing can be done for.
-    pub problems: Vec<(IpAddr, Problem)>,
+    pub(crate) problems: Vec<(IpAddr, Problem)>,
     /// The steps.
-    pub steps: Vec<Step>,
+    pub(crate) steps: Vec<Step>,
     /// What is to be announced once the steps are done: proxy entries that somebody had taken away. Those of moves
     /// were announced before.
-    pub announce: Vec<Placement>,
+    pub(crate) announce: Vec<Placement>,
     /// What is to be announced again and again after that.
-    pub announce_again: Vec<Placement>,
+    pub(crate) announce_again: Vec<Placement>,
 }
 
 impl Rest {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
             targets: BTreeMap::new(),
             everything: false,
@@ -59,7 +59,7 @@ impl Rest {
     }
 
     /// The VIPs that this is about, by what is on record and in the kernel while the lock is held.
-    pub fn work(&self, records: &[Recorded], seen: &Observed) -> Work {
+    pub(crate) fn work(&self, records: &[Recorded], seen: &Observed) -> Work {
         let targets = still_good(&self.targets, seen);
         let concerned = records.iter().filter(|record| self.concerns(record));
         let mut concerned: Vec<&Recorded> = concerned.collect();
@@ -88,13 +88,13 @@ impl Rest {
 
 impl Work {
     /// The VIPs, each with the interfaces whose kernel settings [`Self::changes`] has to know.
-    pub fn links(&self, seen: &Observed) -> Vec<(IpAddr, Vec<String>)> {
+    pub(crate) fn links(&self, seen: &Observed) -> Vec<(IpAddr, Vec<String>)> {
         let links = |request: &Request| (request.vip, request.links(seen));
         self.requests.iter().map(links).collect()
     }
 
     /// What is to be changed, by what the kernel has, the settings included.
-    pub fn changes(self, mut seen: Observed) -> Changes {
+    pub(crate) fn changes(self, mut seen: Observed) -> Changes {
         let behind_cells = self
             .requests
             .iter()
@@ -163,7 +163,7 @@ fn strays(records: &[Recorded], seen: &Observed) -> Vec<Object> {
 
 /// Of the ports that VIPs have moved to, those that are still worth to be at: the lock may have been waited for,
 /// and what was decided on comes before all else.
-pub(super) fn still_good(
+pub(crate) fn still_good(
     targets: &BTreeMap<IpAddr, String>,
     seen: &Observed,
 ) -> BTreeMap<IpAddr, String> {

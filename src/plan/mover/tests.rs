@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::plan::port::{Standing, place};
-use crate::plan::vip::{Link, NextHop, apply};
+use crate::plan::vip::change::apply;
+use crate::plan::vip::{Link, NextHop};
 use crate::types::BitRate;
 
 mod races;

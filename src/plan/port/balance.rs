@@ -36,7 +36,7 @@ const PERCENT: u128 = MILLION as u128 / 100;
 
 /// Watches the load of the ports and moves VIPs when it stays uneven.
 #[derive(Debug, Clone)]
-pub struct Balancer {
+pub(crate) struct Balancer {
     threshold: u128,
     hold: Duration,
     /// By subnet.
@@ -85,7 +85,7 @@ struct Candidate<'a> {
 impl Balancer {
     /// One that lets ports of a subnet differ by `threshold_percent` of their speeds, and by more for
     /// as long as `hold`. With a threshold of 0 it never moves anything.
-    pub fn new(threshold_percent: u32, hold: Duration) -> Self {
+    pub(crate) fn new(threshold_percent: u32, hold: Duration) -> Self {
         Self {
             threshold: u128::from(threshold_percent) * PERCENT,
             hold,
@@ -95,7 +95,7 @@ impl Balancer {
     }
 
     /// Takes note of the loads, and says which VIP is to be moved now, if any: the caller moves it.
-    pub fn observe(&mut self, vips: &[Vip], ports: &[Port], now: Instant) -> Option<Move> {
+    pub(crate) fn observe(&mut self, vips: &[Vip], ports: &[Port], now: Instant) -> Option<Move> {
         if self.threshold == 0 {
             return None;
         }

@@ -24,22 +24,22 @@ const USUAL_SPEED: BitRate = BitRate::megabits(1000);
 
 /// A port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Port {
+pub(crate) struct Port {
     /// Its interface.
-    pub name: String,
+    pub(crate) name: String,
     /// The subnet it is on.
-    pub subnet: String,
+    pub(crate) subnet: String,
     /// How far it can be relied on.
-    pub standing: Standing,
+    pub(crate) standing: Standing,
     /// What it can carry, if that is known.
-    pub speed: Option<BitRate>,
+    pub(crate) speed: Option<BitRate>,
     /// What VIPs move through it.
-    pub load: BitRate,
+    pub(crate) load: BitRate,
 }
 
 impl Port {
     /// The speed to count with, which is never nothing.
-    pub(super) fn speed_or(&self, assumed: BitRate) -> BitRate {
+    pub(crate) fn speed_or(&self, assumed: BitRate) -> BitRate {
         self.known_speed().unwrap_or(assumed)
     }
 
@@ -50,28 +50,28 @@ impl Port {
 
 /// A VIP.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Vip {
+pub(crate) struct Vip {
     /// The address.
     pub ip: IpAddr,
     /// The port it is served through now.
-    pub port: Option<String>,
+    pub(crate) port: Option<String>,
     /// The ports of its own subnet that it may use.
-    pub ports: Vec<String>,
+    pub(crate) ports: Vec<String>,
     /// The ports of other subnets that it may use, because a routing daemon announces the way to it.
-    pub elsewhere: Vec<String>,
+    pub(crate) elsewhere: Vec<String>,
     /// What it moves.
-    pub load: BitRate,
+    pub(crate) load: BitRate,
 }
 
 /// A change of the port that a VIP is served through.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Move {
+pub(crate) struct Move {
     /// The VIP.
-    pub vip: IpAddr,
+    pub(crate) vip: IpAddr,
     /// The port it leaves.
-    pub from: Option<String>,
+    pub(crate) from: Option<String>,
     /// The port it comes to.
-    pub to: String,
+    pub(crate) to: String,
 }
 
 /// As it is told.
@@ -86,7 +86,7 @@ impl fmt::Display for Move {
 /// The moves that VIPs need, those of the busiest first: its clients wait for nobody.
 ///
 /// A VIP that no usable port is there for stays where it is.
-pub fn place(vips: &[Vip], ports: &[Port]) -> Vec<Move> {
+pub(crate) fn place(vips: &[Vip], ports: &[Port]) -> Vec<Move> {
     let mut board = Board::new(vips, ports);
     let mut waiting: Vec<&Vip> = vips.iter().filter(|vip| !board.stays(vip)).collect();
     waiting.sort_by_key(|vip| Reverse(vip.load));
@@ -104,7 +104,7 @@ pub fn place(vips: &[Vip], ports: &[Port]) -> Vec<Move> {
 
 /// The speed to take for a port whose own is not known: that of the fastest, for to underrate a fast
 /// port would crowd the others.
-pub(super) fn assumed_speed(ports: &[Port]) -> BitRate {
+pub(crate) fn assumed_speed(ports: &[Port]) -> BitRate {
     let fastest = ports.iter().filter_map(Port::known_speed).max();
     fastest.unwrap_or(USUAL_SPEED)
 }

@@ -37,29 +37,29 @@ use std::time::{Duration, Instant};
 mod tests;
 
 /// So many failures within [`FLAP_WINDOW`] make a port [`Standing::Degraded`].
-pub const FLAPS: usize = 5;
+pub(crate) const FLAPS: usize = 5;
 /// How long a failure is held against a port.
-pub const FLAP_WINDOW: Duration = Duration::from_secs(600);
+pub(crate) const FLAP_WINDOW: Duration = Duration::from_secs(600);
 
 /// The times that decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// From probe to probe.
-    pub interval: Duration,
+    pub(crate) interval: Duration,
     /// So many silent intervals after its switch has died, a port has failed. Less than 2 is taken
     /// as 2: between two answers there is one interval of silence anyway.
-    pub fail_after: u32,
+    pub(crate) fail_after: u32,
     /// How long a port must work before it is good again.
-    pub recover_after: Duration,
+    pub(crate) recover_after: Duration,
 }
 
 impl Limits {
-    pub(super) fn suspect_after(&self) -> Duration {
+    pub(crate) fn suspect_after(&self) -> Duration {
         self.interval.saturating_mul(3) / 2
     }
 
     /// Counts from the last answer, and leaves a quarter of an interval for the move of the VIPs.
-    pub fn silent_after(&self) -> Duration {
+    pub(crate) fn silent_after(&self) -> Duration {
         let whole = self.interval.saturating_mul(self.fail_after.max(2));
         whole.saturating_sub(self.interval / 4)
     }
@@ -67,7 +67,7 @@ impl Limits {
 
 /// Why a port has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// It has no carrier.
     Carrier,
     /// It has carrier, but no target answers through it.
@@ -76,7 +76,7 @@ pub enum Cause {
 
 /// What a port does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// It works.
     Good,
     /// An answer is overdue.
@@ -91,7 +91,7 @@ pub enum State {
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
-pub enum Standing {
+pub(crate) enum Standing {
     /// It works.
     Good,
     /// It works, but has failed often of late.
@@ -106,7 +106,7 @@ pub enum Standing {
 
 /// The health of one port.
 #[derive(Debug, Clone)]
-pub struct Health {
+pub(crate) struct Health {
     limits: Limits,
     carrier: bool,
     expects: bool,
@@ -124,7 +124,7 @@ pub struct Health {
 impl Health {
     /// The health of a port that is found at the start: there is no reason yet to mistrust one that
     /// has carrier. Answers are not expected before [`Self::listen`] says so.
-    pub fn new(limits: Limits, carrier: bool, now: Instant) -> Self {
+    pub(crate) fn new(limits: Limits, carrier: bool, now: Instant) -> Self {
         Self {
             limits,
             carrier,
@@ -141,7 +141,7 @@ impl Health {
     }
 
     /// What the kernel says of its carrier, whether that is news or not.
-    pub fn link(&mut self, carrier: bool, now: Instant) {
+    pub(crate) fn link(&mut self, carrier: bool, now: Instant) {
         if carrier == self.carrier {
             return;
         }
@@ -154,7 +154,7 @@ impl Health {
     }
 
     /// A target has answered through this port.
-    pub fn on_reply(&mut self, now: Instant) {
+    pub(crate) fn on_reply(&mut self, now: Instant) {
         // What is still read after the carrier went has come before.
         if !self.carrier {
             return;
@@ -169,7 +169,7 @@ impl Health {
 
     /// Whether answers can be expected at all: not without targets, nor while every node has lost
     /// them, which makes it their fault.
-    pub fn listen(&mut self, expects: bool, now: Instant) {
+    pub(crate) fn listen(&mut self, expects: bool, now: Instant) {
         if expects == self.expects {
             return;
         }
@@ -192,7 +192,7 @@ impl Health {
     /// A port of its subnet is heard again, after all had been silent from `since` on and before it was
     /// known whose fault that was: if this one has failed by silence meanwhile, it has not, but must be
     /// heard from now on.
-    pub fn absolve(&mut self, since: Instant, now: Instant) {
+    pub(crate) fn absolve(&mut self, since: Instant, now: Instant) {
         let silent = self.state == State::Failed(Cause::Silent) && !self.lost_carrier;
         if silent && self.since > since {
             self.flaps.pop_back();
@@ -203,12 +203,12 @@ impl Health {
 
     /// Nobody has probed up to now, because this process or the whole machine stood still: the
     /// silence says nothing, and counts from now on.
-    pub fn resumed(&mut self, now: Instant) {
+    pub(crate) fn resumed(&mut self, now: Instant) {
         self.heard = now;
     }
 
     /// Lets time pass.
-    pub fn tick(&mut self, now: Instant) {
+    pub(crate) fn tick(&mut self, now: Instant) {
         // One step after the other: a long wait ends where many short ones do.
         while let Some(at) = self.next().filter(|at| *at <= now) {
             self.step(at);
@@ -216,7 +216,7 @@ impl Health {
     }
 
     /// When time alone will change something.
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         [self.silence_at(), self.held_until(), self.forgiven_at()]
             .into_iter()
             .flatten()
@@ -224,12 +224,12 @@ impl Health {
     }
 
     /// What it does.
-    pub fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         self.state
     }
 
     /// How far it can be relied on.
-    pub fn standing(&self, now: Instant) -> Standing {
+    pub(crate) fn standing(&self, now: Instant) -> Standing {
         match self.state {
             State::Good if self.forgiven_at().is_some_and(|at| now < at) => Standing::Degraded,
             State::Good => Standing::Good,
@@ -265,7 +265,7 @@ impl Health {
     }
 
     /// When a port that works again will be good, if it goes on working.
-    pub fn held_until(&self) -> Option<Instant> {
+    pub(crate) fn held_until(&self) -> Option<Instant> {
         match self.state {
             State::Held => self.since.checked_add(self.limits.recover_after),
             _ => None,

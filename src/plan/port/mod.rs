@@ -7,12 +7,12 @@
 
 mod balance;
 mod choice;
-mod health;
+pub(crate) mod health;
 mod spare;
 mod witness;
 
-pub use balance::Balancer;
-pub use choice::{Move, Port, Vip, place};
-pub use health::{Cause, FLAP_WINDOW, FLAPS, Health, Limits, Standing, State};
-pub use spare::{Share, Spare};
-pub use witness::{Fault, Witness};
+pub(crate) use balance::Balancer;
+pub(crate) use choice::{Move, Port, Vip, place};
+pub(crate) use health::{Cause, Health, Limits, Standing, State};
+pub(crate) use spare::{Share, Spare};
+pub(crate) use witness::{Fault, Witness};

@@ -39,21 +39,22 @@ const VALUE: u32 = 10;
 
 /// How much of a thing is used, no more than all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Share(u32);
+pub(crate) struct Share(u32);
 
 impl Share {
     /// Nothing.
-    pub const NONE: Self = Self(0);
+    #[cfg(test)]
+    pub(crate) const NONE: Self = Self(0);
 
     /// `part` of `whole`; nothing of nothing.
-    pub fn of(part: u64, whole: u64) -> Self {
+    pub(crate) fn of(part: u64, whole: u64) -> Self {
         let share = (u128::from(part) * u128::from(WHOLE)).checked_div(u128::from(whole));
         Self(share.map_or(0, |s| u32::try_from(s).map_or(WHOLE, |s| s.min(WHOLE))))
     }
 
     /// What `load` is of all that the usable ports can carry. Where none is usable the
     /// load says nothing: other attributes tell that nobody is to come here.
-    pub fn of_ports(load: BitRate, ports: &[Port]) -> Self {
+    pub(crate) fn of_ports(load: BitRate, ports: &[Port]) -> Self {
         let assumed = assumed_speed(ports);
         let usable = ports.iter().filter(|p| p.standing < Standing::Held);
         let speeds = usable.map(|p| p.speed_or(assumed));
@@ -64,7 +65,7 @@ impl Share {
 
 /// Follows what is used of a node.
 #[derive(Debug, Clone)]
-pub struct Spare {
+pub(crate) struct Spare {
     /// 0: no room, 4: idle.
     step: u32,
     used: u32,
@@ -75,7 +76,7 @@ pub struct Spare {
 
 impl Spare {
     /// That of a node of which so much is used.
-    pub fn new(used: Share, now: Instant) -> Self {
+    pub(crate) fn new(used: Share, now: Instant) -> Self {
         Self {
             step: ((WHOLE - used.0) / STEP).min(LAST),
             used: used.0,
@@ -85,7 +86,7 @@ impl Spare {
     }
 
     /// Takes note of what was used since the last time; says whether the value has changed.
-    pub fn observe(&mut self, used: Share, now: Instant) -> bool {
+    pub(crate) fn observe(&mut self, used: Share, now: Instant) -> bool {
         self.used = smooth(self.used, used.0, now.saturating_duration_since(self.at));
         self.at = now;
         let target = self.target();
@@ -106,7 +107,7 @@ impl Spare {
     }
 
     /// What the cluster is to know: 0 for a node without room to 40 for an idle one.
-    pub fn value(&self) -> u32 {
+    pub(crate) fn value(&self) -> u32 {
         self.step * VALUE
     }
 

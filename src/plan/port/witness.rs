@@ -34,7 +34,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(30);
 
 /// What is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Targets answer.
     Nobody,
     /// Nothing answers, and the others have not been heard on it yet.
@@ -47,7 +47,7 @@ pub enum Fault {
 
 /// The judgement on one subnet.
 #[derive(Debug, Clone)]
-pub struct Witness {
+pub(crate) struct Witness {
     limits: Limits,
     /// The silence counts from here.
     heard: Instant,
@@ -72,7 +72,7 @@ enum Stage {
 
 impl Witness {
     /// Nothing is known yet: until somebody answers, here or there, silence means nothing.
-    pub fn new(limits: Limits, now: Instant) -> Self {
+    pub(crate) fn new(limits: Limits, now: Instant) -> Self {
         let mut witness = Self {
             limits,
             heard: now,
@@ -87,7 +87,7 @@ impl Witness {
     }
 
     /// A target has answered through one of this node's ports.
-    pub fn on_reply(&mut self, now: Instant) {
+    pub(crate) fn on_reply(&mut self, now: Instant) {
         self.heard = now;
         let until = now + self.suspect_after().saturating_sub(self.try_time());
         self.stage = Stage::Hears { until };
@@ -95,7 +95,7 @@ impl Witness {
 
     /// Nobody has been asked up to now: the silence says nothing, and counts from now on. But whoever
     /// was heard before may be gone since, so that all are asked at once.
-    pub fn resumed(&mut self, now: Instant) {
+    pub(crate) fn resumed(&mut self, now: Instant) {
         self.heard = now;
         let asks = now + self.suspect_after() + self.patience();
         match &mut self.stage {
@@ -111,7 +111,7 @@ impl Witness {
 
     /// Lets time pass. Says whether all targets are to be asked at once.
     #[must_use]
-    pub fn tick(&mut self, now: Instant) -> bool {
+    pub(crate) fn tick(&mut self, now: Instant) -> bool {
         match self.stage {
             Stage::Hears { until } if until <= now => {
                 let until = now + self.try_time();
@@ -133,7 +133,7 @@ impl Witness {
 
     /// Whether the others are to be asked now, and all targets once more: one that has just come back
     /// may have been heard by the others only. Once asked, not again before they had time to answer.
-    pub fn query_due(&mut self, now: Instant) -> bool {
+    pub(crate) fn query_due(&mut self, now: Instant) -> bool {
         let first = self.patience();
         match &mut self.stage {
             Stage::Deaf { ask_at, pause, .. } if *ask_at <= now => {
@@ -147,7 +147,7 @@ impl Witness {
     }
 
     /// When time alone changes something.
-    pub fn next(&self) -> Instant {
+    pub(crate) fn next(&self) -> Instant {
         match self.stage {
             Stage::Hears { until } | Stage::Tries { until } => until,
             Stage::Deaf { ask_at, .. } => ask_at,
@@ -155,7 +155,7 @@ impl Witness {
     }
 
     /// The answer of the others, who were asked: whether a target answers at one of them.
-    pub fn on_others(&mut self, others_hear: bool) {
+    pub(crate) fn on_others(&mut self, others_hear: bool) {
         if let Stage::Deaf {
             fault,
             pause: Some(_),
@@ -170,7 +170,7 @@ impl Witness {
     }
 
     /// What is known.
-    pub fn fault(&self) -> Fault {
+    pub(crate) fn fault(&self) -> Fault {
         match self.stage {
             Stage::Hears { .. } | Stage::Tries { .. } => Fault::Nobody,
             Stage::Deaf { fault, .. } => fault,
@@ -178,12 +178,12 @@ impl Witness {
     }
 
     /// Since when nothing has been heard, as long as it is not known whose fault that is.
-    pub fn in_doubt_since(&self) -> Option<Instant> {
+    pub(crate) fn in_doubt_since(&self) -> Option<Instant> {
         (self.fault() == Fault::Unknown).then_some(self.heard)
     }
 
     /// Whether silence of a port is its own fault.
-    pub fn expects(&self) -> bool {
+    pub(crate) fn expects(&self) -> bool {
         self.fault() != Fault::Targets
     }
 

@@ -11,7 +11,7 @@ use super::FsKind;
 
 /// How a mount on trial ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// It could be mounted.
     Mounted,
     /// It could not.
@@ -20,41 +20,41 @@ pub enum Outcome {
 
 /// A mount that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failed {
+pub(crate) struct Failed {
     /// Its error number.
-    pub errno: i32,
+    pub(crate) errno: i32,
     /// What the kernel said about it.
-    pub words: Vec<String>,
+    pub(crate) words: Vec<String>,
 }
 
 impl Failed {
     /// Whether it says nothing of the file system: what is busy may be free the next moment.
-    pub const fn is_busy(&self) -> bool {
+    pub(crate) const fn is_busy(&self) -> bool {
         self.errno == EBUSY
     }
 
     /// Whether a mount without options shows more: there are some that it may have failed by, or it was EIO, which
     /// need not be so the next moment.
-    pub const fn is_to_be_tried_plain(&self, has_options: bool) -> bool {
+    pub(crate) const fn is_to_be_tried_plain(&self, has_options: bool) -> bool {
         has_options || self.errno == EIO
     }
 }
 
 /// What is known of a mount that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Evidence {
+pub(crate) struct Evidence {
     /// The mount as it was asked for.
-    pub asked: Failed,
+    pub(crate) asked: Failed,
     /// What the device answers since.
-    pub storage: Storage,
+    pub(crate) storage: Storage,
     /// Another device of this node that has the same UUID and is mounted.
-    pub twin: Option<String>,
+    pub(crate) twin: Option<String>,
     /// The mount again, without options: see [`Failed::is_to_be_tried_plain`].
-    pub plain: Option<Outcome>,
+    pub(crate) plain: Option<Outcome>,
     /// Of the options, the one that fails alone where a mount without any does not.
-    pub culprit: Option<String>,
+    pub(crate) culprit: Option<String>,
     /// The mount read-only, without options and without a replay of the log.
-    pub unreplayed: Option<Outcome>,
+    pub(crate) unreplayed: Option<Outcome>,
 }
 
 /// What a device answers.
@@ -70,7 +70,7 @@ pub enum Storage {
 
 impl Storage {
     /// What a device is whose superblock could not be read, with this error number if there was one.
-    pub const fn of_unread(errno: Option<i32>) -> Self {
+    pub(crate) const fn of_unread(errno: Option<i32>) -> Self {
         match errno {
             Some(ENOENT | ENXIO | ENODEV | ENOMEDIUM) => Self::Gone,
             _ => Self::Unreadable,
@@ -99,7 +99,7 @@ pub enum Finding {
 }
 
 /// What is proven by a mount that failed.
-pub fn diagnose(kind: FsKind, evidence: &Evidence) -> Finding {
+pub(crate) fn diagnose(kind: FsKind, evidence: &Evidence) -> Finding {
     let Evidence {
         asked,
         storage,

@@ -7,7 +7,7 @@
 
 /// Where the node stands whose name is in a mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Checker {
+pub(crate) enum Checker {
     /// It is this node: who has a device here is known.
     Here,
     /// The cluster has fenced it, or stopped it in good order.
@@ -18,15 +18,19 @@ pub enum Checker {
 
 /// A node of the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer<'a> {
+pub(crate) struct Peer<'a> {
     /// Its name in the cluster, which need not be that of its host.
-    pub name: &'a str,
+    pub(crate) name: &'a str,
     /// Whether it is known to be down.
-    pub down: bool,
+    pub(crate) down: bool,
 }
 
 /// Where the node stands that calls itself `node`: `here` is what this one calls itself.
-pub fn checker<'a>(node: &str, here: &str, peers: impl IntoIterator<Item = Peer<'a>>) -> Checker {
+pub(crate) fn checker<'a>(
+    node: &str,
+    here: &str,
+    peers: impl IntoIterator<Item = Peer<'a>>,
+) -> Checker {
     if is_anybody(node) {
         return Checker::Unknown;
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::FsKind;
 
 /// The image's name in the directory of what is kept.
-pub const IMAGE: &str = "metadata.image";
+pub(crate) const IMAGE: &str = "metadata.image";
 
 /// A stage of a repair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -31,7 +31,8 @@ pub enum Stage {
 
 impl Stage {
     /// All stages.
-    pub const ALL: [Self; 6] = [
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 6] = [
         Self::Note,
         Self::Release,
         Self::Preserve,
@@ -43,7 +44,7 @@ impl Stage {
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// With this exit code.
     Code(i32),
     /// By this signal.
@@ -52,7 +53,7 @@ pub enum Exit {
 
 /// What the end of a stage means for the file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// There was nothing to mend.
     Sound,
     /// Damage was found and mended.
@@ -69,14 +70,14 @@ pub enum Verdict {
 
 /// What a program's words say of why it ended as it did, where its exit code does not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Said {
+pub(crate) struct Said {
     busy: Option<String>,
     superblock: bool,
 }
 
 impl Said {
     /// Takes note of a line of it.
-    pub fn add(&mut self, line: &str) {
+    pub(crate) fn add(&mut self, line: &str) {
         // Others say that they can't open the device; e2fsck looks before it tries.
         const BUSY: [&str; 3] = ["Device or resource busy", " is in use.", " is mounted."];
         // Of libext2fs, when it opens a file system.
@@ -96,35 +97,35 @@ impl Said {
 
     /// Whether e2fsck has to use a backup of the superblock. While it keeps what it overwrites (`-z`) it finds
     /// each backup as bad as the first one (seen with e2fsprogs 1.47.0).
-    pub const fn needs_backup(&self) -> bool {
+    pub(crate) const fn needs_backup(&self) -> bool {
         self.superblock
     }
 }
 
 /// A program to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Program {
+pub(crate) struct Program {
     /// Its name.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Its arguments.
-    pub args: Vec<String>,
+    pub(crate) args: Vec<String>,
 }
 
 /// What a program works on.
 #[derive(Debug, Clone, Copy)]
-pub struct Subject<'a> {
+pub(crate) struct Subject<'a> {
     /// The block device.
-    pub device: &'a Path,
+    pub(crate) device: &'a Path,
     /// The directory where the image, or what `e2undo` needs, is kept.
-    pub keep: &'a Path,
+    pub(crate) keep: &'a Path,
     /// Whether there is room to keep them.
-    pub room: bool,
+    pub(crate) room: bool,
     /// The descriptor on which e2fsck tells its progress.
-    pub progress: i32,
+    pub(crate) progress: i32,
 }
 
 /// The program that repairs this kind, for messages.
-pub(super) const fn name(kind: FsKind) -> &'static str {
+pub(crate) const fn name(kind: FsKind) -> &'static str {
     match kind {
         FsKind::Ext4 => "e2fsck",
         FsKind::Xfs => "xfs_repair",
@@ -139,7 +140,7 @@ pub(super) const fn name(kind: FsKind) -> &'static str {
 ///
 /// XFS's is made by `xfs_db` and not by `xfs_metadump`, a shell script that could be killed without what
 /// it runs.
-pub fn program(kind: FsKind, stage: Stage, subject: Subject) -> Option<Program> {
+pub(crate) fn program(kind: FsKind, stage: Stage, subject: Subject) -> Option<Program> {
     let device = subject.device.display().to_string();
     let kept = |name: &str| subject.keep.join(name).display().to_string();
     let image = kept(IMAGE);
@@ -184,7 +185,7 @@ pub fn program(kind: FsKind, stage: Stage, subject: Subject) -> Option<Program> 
 }
 
 /// The name of the file in which `stage` keeps what it overwrites, for `e2undo`.
-pub const fn undo(kind: FsKind, stage: Stage) -> Option<&'static str> {
+pub(crate) const fn undo(kind: FsKind, stage: Stage) -> Option<&'static str> {
     match (kind, stage) {
         (FsKind::Ext4, Stage::Preen) => Some("preen.e2undo"),
         (FsKind::Ext4, Stage::Full) => Some("full.e2undo"),
@@ -193,7 +194,7 @@ pub const fn undo(kind: FsKind, stage: Stage) -> Option<&'static str> {
 }
 
 /// The name of the file in which `stage` keeps what was there before, if its program keeps anything.
-pub const fn kept(kind: FsKind, stage: Stage) -> Option<&'static str> {
+pub(crate) const fn kept(kind: FsKind, stage: Stage) -> Option<&'static str> {
     match (kind, stage) {
         (FsKind::Xfs | FsKind::Btrfs, Stage::Preserve) => Some(IMAGE),
         _ => undo(kind, stage),
@@ -201,7 +202,7 @@ pub const fn kept(kind: FsKind, stage: Stage) -> Option<&'static str> {
 }
 
 /// What it means that `stage` ended so, with these words.
-pub fn verdict(kind: FsKind, stage: Stage, exit: Exit, said: &Said) -> Verdict {
+pub(crate) fn verdict(kind: FsKind, stage: Stage, exit: Exit, said: &Said) -> Verdict {
     let code = match exit {
         Exit::Code(code) => code,
         Exit::Signal(signal) => return Verdict::Failed(format!("ended by signal {signal}")),

@@ -2,7 +2,7 @@
 
 /// From a line of `e2fsck -C`: pass, position and end in it, in percent of the whole. Weights of the
 /// passes as in e2fsck's own progress bar.
-pub fn e2fsck(line: &str) -> Option<u8> {
+pub(crate) fn e2fsck(line: &str) -> Option<u8> {
     const ENDS: [u64; 6] = [0, 70, 90, 92, 95, 100];
     let mut numbers = line.split_whitespace().map(str::parse::<u64>);
     let mut next = || numbers.next()?.ok();
@@ -14,7 +14,7 @@ pub fn e2fsck(line: &str) -> Option<u8> {
 }
 
 /// From a line of xfs_repair (`Phase 3 - ...`, of 7) or btrfs check (`[3/7] ...`).
-pub fn phases(line: &str) -> Option<u8> {
+pub(crate) fn phases(line: &str) -> Option<u8> {
     let number = line
         .strip_prefix("Phase ")
         .or_else(|| line.strip_prefix('['))?;

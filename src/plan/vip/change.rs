@@ -12,13 +12,13 @@ use crate::types::Family;
 
 /// The steps that bring a VIP into service, or repair it. What is missing is made first, so that
 /// packets have a way at any moment; then what was left of an earlier place is taken away.
-pub fn start(desired: &Desired, seen: &Observed) -> Vec<Step> {
+pub(crate) fn start(desired: &Desired, seen: &Observed) -> Vec<Step> {
     start_all(std::slice::from_ref(desired), seen)
 }
 
 /// As [`start`], for several VIPs: in the order given, but the new is made for all of them before the
 /// old of any is taken away.
-pub fn start_all(all: &[Desired], seen: &Observed) -> Vec<Step> {
+pub(crate) fn start_all(all: &[Desired], seen: &Observed) -> Vec<Step> {
     let mut state = seen.clone();
     if state.outdated {
         // To be made anew, elements apart; until then nothing is wrong with them.
@@ -59,7 +59,7 @@ pub fn start_all(all: &[Desired], seen: &Observed) -> Vec<Step> {
 }
 
 /// The steps that take a VIP away with all that no other VIP needs; none if nothing of it is there.
-pub fn stop(vip: IpAddr, seen: &Observed) -> Vec<Step> {
+pub(crate) fn stop(vip: IpAddr, seen: &Observed) -> Vec<Step> {
     let mut state = seen.clone();
     let mut steps = Vec::new();
     let mut take = |state: &mut Observed, step: Step| {
@@ -132,7 +132,7 @@ fn in_stop_order(vip: IpAddr, state: &Observed) -> Vec<Object> {
 }
 
 /// What a step does to a state.
-pub fn apply(state: &mut Observed, step: &Step) {
+pub(crate) fn apply(state: &mut Observed, step: &Step) {
     match step {
         Step::Add(Object::Tables) => {
             (state.damaged, state.outdated) = (false, false);

@@ -20,28 +20,28 @@ use crate::types::Family;
 
 /// An object or a setting that a VIP needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Item {
+pub(crate) enum Item {
     Object(Object),
     Setting(String, i64),
 }
 
 /// All that a VIP needs on a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Desired {
+pub(crate) struct Desired {
     /// The VIP.
-    pub vip: IpAddr,
+    pub(crate) vip: IpAddr,
     /// Its subnet.
-    pub subnet: IpNetwork,
+    pub(crate) subnet: IpNetwork,
     /// The port it is served through; `None` if none is up.
-    pub port: Option<String>,
+    pub(crate) port: Option<String>,
     /// Whether that is a port of another subnet, where nothing answers for it.
-    pub elsewhere: bool,
+    pub(crate) elsewhere: bool,
     /// All ports of its subnet that it might be served through.
-    pub candidates: Vec<String>,
+    pub(crate) candidates: Vec<String>,
     /// Why clients may not be where it is served.
-    pub(super) doubt: Option<String>,
+    pub(crate) doubt: Option<String>,
     /// What it needs, in the order in which it is made, and whether it is served without it.
-    pub(super) items: Vec<(Item, bool)>,
+    pub(crate) items: Vec<(Item, bool)>,
 }
 
 impl Desired {
@@ -49,7 +49,7 @@ impl Desired {
     ///
     /// # Errors
     /// If it can't be on this node: it fits no subnet, or it is somebody else's there.
-    pub fn new(request: &Request, seen: &Observed) -> Result<Self, Problem> {
+    pub(crate) fn new(request: &Request, seen: &Observed) -> Result<Self, Problem> {
         check_free(request, seen)?;
         let (subnet, candidates) = match &request.detour {
             // A node that others route for need not have a port on the VIP's subnet at all.
@@ -99,7 +99,7 @@ impl Desired {
     }
 
     /// The objects it needs, those it can't be served without and the others.
-    pub fn objects(&self) -> impl Iterator<Item = &Object> {
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &Object> {
         self.items.iter().filter_map(|(item, _)| match item {
             Item::Object(object) => Some(object),
             Item::Setting(..) => None,
@@ -108,7 +108,7 @@ impl Desired {
 }
 
 /// The settings of an interface that may have to be changed, by their names under /proc/sys/net.
-pub fn setting_keys(family: Family, link: &str) -> Vec<String> {
+pub(crate) fn setting_keys(family: Family, link: &str) -> Vec<String> {
     let names: &[&str] = match family {
         Family::V4 => &[
             "arp_ignore",

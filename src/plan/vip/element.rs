@@ -9,7 +9,7 @@ use crate::types::{Family, Mac};
 
 /// An element of a set of berth's tables.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Element {
+pub(crate) enum Element {
     /// A port that VIPs are served through.
     Port(String),
     /// A port that forwarded nothing of this family before.
@@ -43,7 +43,7 @@ pub enum Element {
 
 impl Element {
     /// The VIP that it belongs to alone.
-    pub fn vip(&self) -> Option<IpAddr> {
+    pub(crate) fn vip(&self) -> Option<IpAddr> {
         match self {
             Self::Vip(vip)
             | Self::CellSource(_, vip)

@@ -10,7 +10,7 @@ use crate::types::Family;
 
 /// Why an address can't be the gateway out of a subnet. Its text completes "the gateway 10.1.0.254 … ".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GatewayFault {
+pub(crate) enum GatewayFault {
     /// No host has such an address: unspecified, loopback, multicast, or IPv4 written as IPv6.
     NoHost,
     /// It is not of this address family, which is the subnet's.
@@ -47,7 +47,7 @@ impl fmt::Display for GatewayFault {
 ///
 /// # Errors
 /// Why not.
-pub fn gateway_fits(
+pub(crate) fn gateway_fits(
     gateway: IpAddr,
     subnet: IpNetwork,
     vip: Option<IpAddr>,

@@ -8,7 +8,7 @@ use super::{Desired, Incoming, Object, Observed, Rule};
 
 /// How a VIP is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Nothing of it is there.
     Stopped,
     /// In service.
@@ -20,7 +20,7 @@ pub enum Verdict {
 }
 
 /// Judges a VIP by what it needs.
-pub fn judge(desired: &Desired, seen: &Observed) -> Verdict {
+pub(crate) fn judge(desired: &Desired, seen: &Observed) -> Verdict {
     if !is_there(desired.vip, seen) {
         return Verdict::Stopped;
     }
@@ -62,7 +62,7 @@ pub fn judge(desired: &Desired, seen: &Observed) -> Verdict {
 }
 
 /// Judges a VIP that, for this reason, could not be started here now.
-pub fn judge_without_plan(vip: IpAddr, reason: &str, seen: &Observed) -> Verdict {
+pub(crate) fn judge_without_plan(vip: IpAddr, reason: &str, seen: &Observed) -> Verdict {
     match is_there(vip, seen) {
         true => Verdict::Failed(reason.to_owned()),
         false => Verdict::Stopped,

@@ -5,7 +5,7 @@
 //! What several VIPs share is never counted: it is needed as long as some VIP's rule leads to it.
 
 mod cell_link;
-mod change;
+pub(crate) mod change;
 mod desired;
 mod element;
 mod gateway;
@@ -26,63 +26,63 @@ use super::port::Standing;
 use crate::types::Family;
 
 pub use cell_link::{CELL_LINK_PREFIX, cell_link, cell_mac, is_cell_link, vserver_of};
-pub use change::{apply, start, start_all, stop};
-pub use desired::{Desired, setting_keys};
-pub use element::Element;
-pub use gateway::{GatewayFault, gateway_fits};
-pub use judge::{Verdict, judge, judge_without_plan};
-pub use place::{
+pub(crate) use change::{start, start_all, stop};
+pub(crate) use desired::{Desired, setting_keys};
+pub(crate) use element::Element;
+pub(crate) use gateway::{GatewayFault, gateway_fits};
+pub(crate) use judge::{Verdict, judge, judge_without_plan};
+pub(crate) use place::{
     Behind, Detour, NextHop, Problem, Request, check_places, holder, is_lost, is_reserved,
     present_port,
 };
-pub use rule::{Action, Incoming, LOOPBACK, Rule};
+pub(crate) use rule::{Action, Incoming, LOOPBACK, Rule};
 
 /// The maker of all that berth makes: `rtm_protocol` and its likes.
-pub const PROTOCOL: u8 = 190;
+pub(crate) const PROTOCOL: u8 = 190;
 /// The maker of the routes that a routing daemon may announce.
-pub const ANNOUNCED_PROTOCOL: u8 = 191;
+pub(crate) const ANNOUNCED_PROTOCOL: u8 = 191;
 
 /// The table of the routes to this node's VIPs.
-pub const TO_TABLE: u32 = 190;
+pub(crate) const TO_TABLE: u32 = 190;
 /// The table asked last: the subnets and gateways of the ports.
-pub const LAST_TABLE: u32 = 191;
+pub(crate) const LAST_TABLE: u32 = 191;
 /// The kernel's table of the node's own addresses: `RT_TABLE_LOCAL`, rtnetlink(7).
-pub const LOCAL_TABLE: u32 = 255;
+pub(crate) const LOCAL_TABLE: u32 = 255;
 /// Ways out have tables from here on, each by its own number.
-pub const WAY_TABLES: std::ops::Range<u32> = 0x4000_0000..0x8000_0000;
+pub(crate) const WAY_TABLES: std::ops::Range<u32> = 0x4000_0000..0x8000_0000;
 
 /// Preference of the rule for [`TO_TABLE`]: before any that leads a VIP's packets out.
-pub const TO_RULE: u32 = 100;
+pub(crate) const TO_RULE: u32 = 100;
 /// Preference of the rules that lead a VIP's packets to its way out.
-pub const FROM_RULE: u32 = 200;
+pub(crate) const FROM_RULE: u32 = 200;
 /// Preference of the rules by which VIPs pass those of [`SHUT_RULE`] on their way to the node's own tables.
-pub const PASS_RULE: u32 = 300;
+pub(crate) const PASS_RULE: u32 = 300;
 /// Preference of the rules by which the node itself is reached through the ports of [`SHUT_RULE`], wherever the rule
 /// for [`LOCAL_TABLE`] is: VRFs have it moved behind their own.
-pub const HOST_RULE: u32 = 399;
+pub(crate) const HOST_RULE: u32 = 399;
 /// Preference of the rules that drop what else comes from cells and from ports that forwarded nothing before:
 /// without them a node whose nftables table somebody flushes would be everybody's router.
-pub const SHUT_RULE: u32 = 400;
+pub(crate) const SHUT_RULE: u32 = 400;
 /// Preference of the rule that those of [`PASS_RULE`] lead to.
-pub const GO_ON_RULE: u32 = 500;
+pub(crate) const GO_ON_RULE: u32 = 500;
 /// Preference of the rule for [`LAST_TABLE`]: after the node's own tables.
-pub const LAST_RULE: u32 = 33_000;
+pub(crate) const LAST_RULE: u32 = 33_000;
 
 /// Metric of what is used while it works.
-pub const FIRST_METRIC: u32 = 1000;
+pub(crate) const FIRST_METRIC: u32 = 1000;
 /// Metric of the first of the ports that take over.
-pub const BACKUP_METRIC: u32 = 2000;
+pub(crate) const BACKUP_METRIC: u32 = 2000;
 /// Metric of a VIP's route into its cell.
-pub const CELL_METRIC: u32 = 10;
+pub(crate) const CELL_METRIC: u32 = 10;
 /// Metric of the route that is left when all others are gone.
-pub const UNREACHABLE_METRIC: u32 = 4_278_198_272;
+pub(crate) const UNREACHABLE_METRIC: u32 = 4_278_198_272;
 
 /// What a port without an IPv4 address gets in its stead: only so is reverse path filtering as loose
 /// as it is set to.
-pub const PLACEHOLDER: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 1);
+pub(crate) const PLACEHOLDER: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 1);
 
 /// The network of all addresses of a family, the destination of a default route.
-pub fn anywhere(family: Family) -> IpNetwork {
+pub(crate) fn anywhere(family: Family) -> IpNetwork {
     let zero = match family {
         Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -93,7 +93,7 @@ pub fn anywhere(family: Family) -> IpNetwork {
 
 /// Where a route leads.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Out {
+pub(crate) enum Out {
     /// Out of this interface.
     Link(String),
     /// Out of this interface, to a gateway.
@@ -104,7 +104,7 @@ pub enum Out {
 
 impl Out {
     /// The interface.
-    pub fn link(&self) -> Option<&str> {
+    pub(crate) fn link(&self) -> Option<&str> {
         match self {
             Self::Link(link) | Self::Gateway(link, _) => Some(link),
             Self::Unreachable => None,
@@ -114,22 +114,22 @@ impl Out {
 
 /// A route of berth's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Route {
+pub(crate) struct Route {
     /// Its table.
     pub table: u32,
     /// Its destination.
-    pub to: IpNetwork,
+    pub(crate) to: IpNetwork,
     /// Its metric.
     pub metric: u32,
     /// Where it leads.
-    pub out: Out,
+    pub(crate) out: Out,
     /// Whether a routing daemon may tell others of it.
-    pub announced: bool,
+    pub(crate) announced: bool,
 }
 
 impl Route {
     /// The family it is of.
-    pub fn family(&self) -> Family {
+    pub(crate) fn family(&self) -> Family {
         Family::of(&self.to.ip())
     }
 }
@@ -137,7 +137,7 @@ impl Route {
 /// Something in the kernel that berth makes. Interfaces go by their names, for elements of nftables
 /// sets stay when an interface goes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Object {
+pub(crate) enum Object {
     /// The nftables tables with all their rules.
     Tables,
     /// An element of one of their sets.
@@ -158,7 +158,7 @@ pub enum Object {
 
 impl Object {
     /// The VIP that it belongs to alone.
-    pub fn vip(&self) -> Option<IpAddr> {
+    pub(crate) fn vip(&self) -> Option<IpAddr> {
         match self {
             Self::Address(vip) | Self::Proxy(_, vip) => Some(*vip),
             Self::Element(element) => element.vip(),
@@ -179,7 +179,7 @@ impl Object {
     }
 
     /// Whether it is an element of an nftables set.
-    pub const fn is_element(&self) -> bool {
+    pub(crate) const fn is_element(&self) -> bool {
         matches!(self, Self::Element(_))
     }
 }
@@ -215,7 +215,7 @@ impl fmt::Display for Route {
 
 /// One change to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Make it.
     Add(Object),
     /// Take it away.
@@ -239,7 +239,7 @@ impl fmt::Display for Step {
 
 /// An interface of the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
+pub(crate) struct Link {
     /// Its name.
     pub name: String,
     /// Whether it is set up.
@@ -247,55 +247,55 @@ pub struct Link {
     /// Whether it is up and has carrier.
     pub carrier: bool,
     /// Whether it may serve as a port: not the loopback interface, nor a cell's.
-    pub eligible: bool,
+    pub(crate) eligible: bool,
     /// Its addresses, berth's own left out.
-    pub addresses: Vec<IpNetwork>,
+    pub(crate) addresses: Vec<IpNetwork>,
 }
 
 /// What portwatch knows of a port.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Watched {
+pub(crate) struct Watched {
     /// How far it can be relied on.
-    pub standing: Standing,
+    pub(crate) standing: Standing,
     /// What VIPs move through it, in thousandths of its speed.
-    pub load: u32,
+    pub(crate) load: u32,
     /// The subnets it is on, each with the gateway out of it.
-    pub nets: Vec<(IpNetwork, Option<IpAddr>)>,
+    pub(crate) nets: Vec<(IpNetwork, Option<IpAddr>)>,
 }
 
 /// What is true of a node, as far as it concerns VIPs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Observed {
+pub(crate) struct Observed {
     /// Its interfaces.
-    pub links: Vec<Link>,
+    pub(crate) links: Vec<Link>,
     /// What portwatch says of some of them; nothing where it does not run.
-    pub watched: BTreeMap<String, Watched>,
+    pub(crate) watched: BTreeMap<String, Watched>,
     /// Berth's objects, of all VIPs; of the cells' insides only the VIP in question.
-    pub objects: BTreeSet<Object>,
+    pub(crate) objects: BTreeSet<Object>,
     /// Whether parts of the nftables tables are there without the rest.
-    pub damaged: bool,
+    pub(crate) damaged: bool,
     /// Whether the rules of the nftables tables are those of another version of berth, which serve as well.
-    pub outdated: bool,
+    pub(crate) outdated: bool,
     /// Whether VRFs are looked up by a rule (`l3mdev`), which comes after those that drop.
-    pub has_vrfs: bool,
+    pub(crate) has_vrfs: bool,
     /// Whether the kernel has no IPv6.
-    pub no_ipv6: bool,
+    pub(crate) no_ipv6: bool,
     /// The interfaces on which IPv6 is switched off, where that matters.
-    pub without_ipv6: BTreeSet<String>,
+    pub(crate) without_ipv6: BTreeSet<String>,
     /// The kernel settings that exist, by their names under /proc/sys/net.
-    pub settings: BTreeMap<String, i64>,
+    pub(crate) settings: BTreeMap<String, i64>,
     /// What the settings that berth changed were before.
-    pub before: BTreeMap<String, i64>,
+    pub(crate) before: BTreeMap<String, i64>,
 }
 
 impl Observed {
     /// The interface called `name`.
-    pub fn link(&self, name: &str) -> Option<&Link> {
+    pub(crate) fn link(&self, name: &str) -> Option<&Link> {
         self.links.iter().find(|l| l.name == name)
     }
 
     /// Whether packets get through a port, as far as is known.
-    pub fn is_usable(&self, link: &Link) -> bool {
+    pub(crate) fn is_usable(&self, link: &Link) -> bool {
         let failed = |w: &Watched| w.standing == Standing::Failed;
         link.carrier && !self.watched.get(&link.name).is_some_and(failed)
     }

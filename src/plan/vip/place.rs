@@ -16,29 +16,29 @@ use crate::types::{Family, Mac};
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
+pub(crate) struct Request {
     /// The VIP.
-    pub vip: IpAddr,
+    pub(crate) vip: IpAddr,
     /// Where its packets go.
-    pub behind: Behind,
+    pub(crate) behind: Behind,
     /// The subnet; that of a port's address around the VIP if `None`.
-    pub subnet: Option<IpNetwork>,
+    pub(crate) subnet: Option<IpNetwork>,
     /// The gateway out of the subnet; without one, the node's own routes lead there.
-    pub gateway: Option<IpAddr>,
+    pub(crate) gateway: Option<IpAddr>,
     /// The ports it may be served through; those on the subnet if `None`: with an address in it, or
     /// as portwatch has it.
-    pub ports: Option<Vec<String>>,
+    pub(crate) ports: Option<Vec<String>>,
     /// Whether a routing daemon announces its route: then ports of other subnets can serve it too.
-    pub routed: bool,
+    pub(crate) routed: bool,
     /// The port that it shall be served through, by a decision that was made already.
-    pub prefer: Option<String>,
+    pub(crate) prefer: Option<String>,
     /// The node that routes for it: nothing answers for it here then, and all that it sends goes there.
-    pub detour: Option<Detour>,
+    pub(crate) detour: Option<Detour>,
 }
 
 /// Where packets to a VIP go on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Behind {
+pub(crate) enum Behind {
     /// To the cell: the node's end of its interface.
     Cell(String),
     /// To another node, which has the cell.
@@ -47,7 +47,7 @@ pub enum Behind {
 
 impl Behind {
     /// The interface.
-    pub fn link(&self) -> &str {
+    pub(crate) fn link(&self) -> &str {
         match self {
             Self::Cell(link) => link,
             Self::Node(hop) => &hop.link,
@@ -57,45 +57,45 @@ impl Behind {
 
 /// Another node on a subnet of this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NextHop {
+pub(crate) struct NextHop {
     /// The port that it is reached by.
-    pub link: String,
+    pub(crate) link: String,
     /// Its address there.
-    pub address: IpAddr,
+    pub(crate) address: IpAddr,
     /// Its Ethernet addresses there.
-    pub macs: Vec<Mac>,
+    pub(crate) macs: Vec<Mac>,
 }
 
 /// The way to the node that routes for a VIP.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Detour {
+pub(crate) struct Detour {
     /// The ports that it is reached by.
-    pub ports: Vec<String>,
+    pub(crate) ports: Vec<String>,
     /// The subnet they are on.
-    pub subnet: IpNetwork,
+    pub(crate) subnet: IpNetwork,
     /// Its address there.
-    pub router: IpAddr,
+    pub(crate) router: IpAddr,
 }
 
 /// A way out of the node for a VIP's packets.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Exit<'a> {
+pub(crate) struct Exit<'a> {
     /// The port.
-    pub link: &'a Link,
+    pub(crate) link: &'a Link,
     /// The subnet that it leads to.
-    pub subnet: IpNetwork,
+    pub(crate) subnet: IpNetwork,
     /// The gateway out of that.
-    pub gateway: Option<IpAddr>,
+    pub(crate) gateway: Option<IpAddr>,
     /// Whether that is the VIP's own subnet, where the port answers for it.
-    pub own: bool,
+    pub(crate) own: bool,
     /// Whether everything goes to the gateway, even what is for the subnet itself: it is a node that
     /// routes for the VIP, and what comes one way goes back the same.
-    pub detour: bool,
+    pub(crate) detour: bool,
 }
 
 /// Why a VIP can't be on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Problem {
+pub(crate) enum Problem {
     /// Nor on any other.
     Config(String),
     /// For a reason that lies in this node.
@@ -115,7 +115,7 @@ impl Request {
     ///
     /// # Errors
     /// The first contradiction.
-    pub fn check(&self) -> Result<(), Problem> {
+    pub(crate) fn check(&self) -> Result<(), Problem> {
         match self.subnet {
             Some(subnet) if !subnet.contains(self.vip) => Err(Problem::Config(format!(
                 "parameter ip: {} is not in subnet {subnet}",
@@ -128,7 +128,7 @@ impl Request {
     }
 
     /// The interfaces whose settings count: the one that the VIP is behind, and the ports.
-    pub fn links(&self, seen: &Observed) -> Vec<String> {
+    pub(crate) fn links(&self, seen: &Observed) -> Vec<String> {
         let exits = match &self.detour {
             Some(_) => exits(self, IpNetwork::from(self.vip), seen),
             None => subnet(self, seen).and_then(|subnet| exits(self, subnet, seen)),
@@ -144,13 +144,13 @@ impl Request {
 }
 
 /// The other ports of a port's subnet, as portwatch has it.
-pub(super) fn beside<'a>(port: &'a str, seen: &'a Observed) -> impl Iterator<Item = &'a String> {
+pub(crate) fn beside<'a>(port: &'a str, seen: &'a Observed) -> impl Iterator<Item = &'a String> {
     let nets = seen.watched.get(port).map(|w| &w.nets);
     let same = move |(name, w): &(&String, &Watched)| *name != port && Some(&w.nets) == nets;
     seen.watched.iter().filter(same).map(|(name, _)| name)
 }
 
-pub(super) fn check_free(request: &Request, seen: &Observed) -> Result<(), Problem> {
+pub(crate) fn check_free(request: &Request, seen: &Observed) -> Result<(), Problem> {
     let vip = request.vip;
     if seen.no_ipv6 && Family::of(&vip) == Family::V6 {
         return Err(Problem::Host(format!(
@@ -182,7 +182,7 @@ pub(super) fn check_free(request: &Request, seen: &Observed) -> Result<(), Probl
 
 /// The interface of the cell that has a VIP on this node. A cell without its interface is dead, and
 /// what is left of it in nobody's way; so is what leads to another node's cell.
-pub fn holder(vip: IpAddr, seen: &Observed) -> Option<&str> {
+pub(crate) fn holder(vip: IpAddr, seen: &Observed) -> Option<&str> {
     let links = seen.objects.iter().filter_map(|object| match object {
         Object::Element(Element::VipTarget(ip, link))
         | Object::Element(Element::CellSource(link, ip))
@@ -197,7 +197,7 @@ pub fn holder(vip: IpAddr, seen: &Observed) -> Option<&str> {
     links.into_iter().find(is_cell)
 }
 
-pub(super) fn check_ports(request: &Request, seen: &Observed) -> Result<(), Problem> {
+pub(crate) fn check_ports(request: &Request, seen: &Observed) -> Result<(), Problem> {
     match &request.ports {
         Some(names) if !names.iter().any(|name| seen.link(name).is_some()) => Err(Problem::Host(
             format!("parameter ports: this node has none of {}", names.join(" ")),
@@ -220,7 +220,7 @@ pub(super) fn check_ports(request: &Request, seen: &Observed) -> Result<(), Prob
     }
 }
 
-pub(super) fn subnet(request: &Request, seen: &Observed) -> Result<IpNetwork, Problem> {
+pub(crate) fn subnet(request: &Request, seen: &Observed) -> Result<IpNetwork, Problem> {
     let vip = request.vip;
     if let Some(subnet) = request.subnet {
         return request.check().map(|()| subnet);
@@ -263,7 +263,7 @@ fn network_of(address: &IpNetwork) -> IpNetwork {
 
 /// Whether no host of `subnet` may have the address: an IPv4 subnet's first and last, and the first of
 /// IPv6, which is the routers' anycast address. A /31 (RFC 3021) and a /127 have none to spare.
-pub fn is_reserved(address: IpAddr, subnet: IpNetwork) -> bool {
+pub(crate) fn is_reserved(address: IpAddr, subnet: IpNetwork) -> bool {
     match subnet {
         IpNetwork::V4(net) => {
             net.prefix() < 31 && (address == net.network() || address == net.broadcast())
@@ -273,7 +273,7 @@ pub fn is_reserved(address: IpAddr, subnet: IpNetwork) -> bool {
 }
 
 /// Whether VIP and gateway can be in the subnet.
-pub(super) fn check_subnet(request: &Request, subnet: IpNetwork) -> Result<(), Problem> {
+pub(crate) fn check_subnet(request: &Request, subnet: IpNetwork) -> Result<(), Problem> {
     if is_reserved(request.vip, subnet) {
         return Err(Problem::Config(format!(
             "parameter ip: {} is the first or last address of {subnet}, which no host may use",
@@ -350,7 +350,7 @@ fn astray(request: &Request, seen: &Observed) -> Option<Problem> {
 
 /// Why clients may not reach the VIP by `candidates`: all of its ports were named, and are on other subnets as
 /// portwatch has it.
-pub(super) fn doubt(request: &Request, candidates: &[&Link], seen: &Observed) -> Option<String> {
+pub(crate) fn doubt(request: &Request, candidates: &[&Link], seen: &Observed) -> Option<String> {
     let named = request.ports.is_some() && !candidates.is_empty();
     let all = named && candidates.iter().all(|l| is_astray(request, l, seen));
     Some(astray(request, seen).filter(|_| all)?.to_string())
@@ -361,14 +361,14 @@ pub(super) fn doubt(request: &Request, candidates: &[&Link], seen: &Observed) ->
 ///
 /// # Errors
 /// The first that is not.
-pub fn check_places(request: &Request, seen: &Observed) -> Result<(), Problem> {
+pub(crate) fn check_places(request: &Request, seen: &Observed) -> Result<(), Problem> {
     match astray(request, seen).filter(|_| !request.routed) {
         Some(problem) => Err(problem),
         None => Ok(()),
     }
 }
 
-pub(super) fn candidates<'a>(
+pub(crate) fn candidates<'a>(
     request: &Request,
     subnet: IpNetwork,
     seen: &'a Observed,
@@ -415,7 +415,7 @@ pub(super) fn candidates<'a>(
 /// The VIP's ways out, in the order in which they take over: the port that was decided on, then those
 /// that work; of these the present one, where portwatch has put it or nothing is better, before those
 /// of the VIP's own subnet, and these by standing and load.
-pub(super) fn exits<'a>(
+pub(crate) fn exits<'a>(
     request: &Request,
     own: IpNetwork,
     seen: &'a Observed,
@@ -464,7 +464,7 @@ pub(super) fn exits<'a>(
 }
 
 /// Whether none of the VIP's own ports works here, as far as is known.
-pub fn is_lost(request: &Request, seen: &Observed) -> bool {
+pub(crate) fn is_lost(request: &Request, seen: &Observed) -> bool {
     let own = subnet(request, seen).and_then(|subnet| candidates(request, subnet, seen));
     let links = own.unwrap_or_default();
     // The cluster counts on a port again only when it has worked for a while.
@@ -536,7 +536,7 @@ fn elsewhere<'a>(request: &Request, own: IpNetwork, seen: &'a Observed) -> Vec<E
 }
 
 /// The port that the VIP is served through now: where its proxy entry is, or else its way out.
-pub fn present_port(vip: IpAddr, seen: &Observed) -> Option<String> {
+pub(crate) fn present_port(vip: IpAddr, seen: &Observed) -> Option<String> {
     if let Some((port, _)) = seen.proxies().find(|(_, ip)| *ip == vip) {
         return Some(port.to_owned());
     }

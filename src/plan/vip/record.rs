@@ -30,7 +30,7 @@ pub struct VipSpec {
 
 impl VipSpec {
     /// What the plan is asked for where the VIP's cell is on this node.
-    pub fn request(&self) -> Request {
+    pub(crate) fn request(&self) -> Request {
         Request {
             vip: self.vip,
             behind: Behind::Cell(cell_link(&self.vserver)),
@@ -48,37 +48,37 @@ impl VipSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransitPath {
     /// The node with the cell.
-    pub node: String,
+    pub(crate) node: String,
     /// The subnet between the two.
-    pub subnet: String,
+    pub(crate) subnet: String,
     /// This node's port on it.
-    pub port: String,
+    pub(crate) port: String,
     /// The other node's address on it.
-    pub address: IpAddr,
+    pub(crate) address: IpAddr,
     /// The Ethernet addresses that answer for it: a node with several ports on the subnet may answer by
     /// all of them.
-    pub macs: Vec<Mac>,
+    pub(crate) macs: Vec<Mac>,
     /// This node's own address on it.
-    pub own: IpAddr,
+    pub(crate) own: IpAddr,
 }
 
 /// The next hop from the node with a VIP's cell: the node that routes for the VIP.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouterHop {
     /// The node that routes.
-    pub node: String,
+    pub(crate) node: String,
     /// The subnet between the two.
-    pub net: IpNetwork,
+    pub(crate) net: IpNetwork,
     /// This node's ports on it.
-    pub ports: Vec<String>,
+    pub(crate) ports: Vec<String>,
     /// The other node's address on it.
-    pub router: IpAddr,
+    pub(crate) router: IpAddr,
 }
 
 /// What this node does for a VIP.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Role {
+pub(crate) enum Role {
     /// It has the cell and serves the VIP.
     #[default]
     Home,
@@ -95,37 +95,37 @@ pub enum Role {
 
 /// A VIP's record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub(crate) struct Record {
     /// What it was started with.
     #[serde(rename = "wish")]
-    pub spec: VipSpec,
+    pub(crate) spec: VipSpec,
     /// Whether it has been started: up to then, and from a stop on, its ports are not to be touched
     /// but by its own agent.
-    pub serving: bool,
+    pub(crate) serving: bool,
     /// Whether the cluster was told that it is degraded.
     #[serde(default)]
-    pub degraded: bool,
+    pub(crate) degraded: bool,
     /// What this node does for it.
     #[serde(default)]
-    pub role: Role,
+    pub(crate) role: Role,
     /// The Ethernet address of somebody who claimed it too when it was started, or was looked at last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub claimed: Option<Mac>,
+    pub(crate) claimed: Option<Mac>,
 }
 
 /// What the record of a VIP that another node routes for is called, in place of a resource.
-pub fn detour_name(vip: IpAddr) -> String {
+pub(crate) fn detour_name(vip: IpAddr) -> String {
     format!("@{vip}")
 }
 
 /// Whether a record of this name is a resource's.
-pub fn is_resource(name: &str) -> bool {
+pub(crate) fn is_resource(name: &str) -> bool {
     !name.starts_with('@')
 }
 
 impl Record {
     /// The VIP's record in this role, before anything was done for it.
-    pub fn new(spec: &VipSpec, role: Role) -> Self {
+    pub(crate) fn new(spec: &VipSpec, role: Role) -> Self {
         Self {
             spec: spec.clone(),
             serving: false,
@@ -136,7 +136,7 @@ impl Record {
     }
 
     /// What the plan is asked for.
-    pub fn request(&self) -> Request {
+    pub(crate) fn request(&self) -> Request {
         let mut request = self.spec.request();
         match &self.role {
             Role::Router(path) | Role::Ending(path) => {

@@ -7,11 +7,11 @@ use super::{FROM_RULE, HOST_RULE, LOCAL_TABLE, SHUT_RULE};
 use crate::types::Family;
 
 /// What the node's own packets come in by, as rules have it.
-pub const LOOPBACK: &str = "lo";
+pub(crate) const LOOPBACK: &str = "lo";
 
 /// Which packets a rule is for, by where they come from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Incoming {
+pub(crate) enum Incoming {
     /// Wherever.
     Any,
     /// Those that come in by this interface.
@@ -22,7 +22,7 @@ pub enum Incoming {
 
 /// What a rule does with packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Action {
+pub(crate) enum Action {
     /// Has this table looked up.
     Lookup(u32),
     /// Drops them, and tells nobody, as a node does that forwards nothing.
@@ -35,7 +35,7 @@ pub enum Action {
 
 /// A rule of berth's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Rule {
+pub(crate) struct Rule {
     /// The family it is for.
     pub family: Family,
     /// Its preference.
@@ -50,7 +50,7 @@ pub struct Rule {
 
 impl Rule {
     /// The rule of this preference that has `table` looked up for all packets.
-    pub const fn lookup(family: Family, preference: u32, table: u32) -> Self {
+    pub(crate) const fn lookup(family: Family, preference: u32, table: u32) -> Self {
         Self {
             family,
             preference,
@@ -61,7 +61,7 @@ impl Rule {
     }
 
     /// The rule by which nothing is forwarded that comes in so, unless an earlier one has sent it on its way.
-    pub const fn shut(family: Family, incoming: Incoming) -> Self {
+    pub(crate) const fn shut(family: Family, incoming: Incoming) -> Self {
         Self {
             family,
             preference: SHUT_RULE,
@@ -72,7 +72,7 @@ impl Rule {
     }
 
     /// The rule by which the node goes on to be reached itself by what comes in so.
-    pub const fn host(family: Family, incoming: Incoming) -> Self {
+    pub(crate) const fn host(family: Family, incoming: Incoming) -> Self {
         Self {
             family,
             preference: HOST_RULE,
@@ -83,13 +83,13 @@ impl Rule {
     }
 
     /// Whether it leads a VIP's packets to its way out, and is not only asked where they would come from.
-    pub(super) fn is_way(&self) -> bool {
+    pub(crate) fn is_way(&self) -> bool {
         let asked = matches!(&self.incoming, Incoming::By(link) if link == LOOPBACK);
         self.preference == FROM_RULE && !asked
     }
 
     /// The table that it has looked up.
-    pub const fn table(&self) -> Option<u32> {
+    pub(crate) const fn table(&self) -> Option<u32> {
         match self.action {
             Action::Lookup(table) => Some(table),
             Action::Blackhole | Action::Goto(_) | Action::Nothing => None,

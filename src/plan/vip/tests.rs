@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
+use super::change::apply;
 use super::*;
 
 mod detours;

@@ -12,13 +12,13 @@ use crate::portwatch::state::{AttributeState, NodeState};
 use crate::runtime::channel::{Channel, Received};
 
 /// How many agents may be connected.
-pub(super) const CLIENTS: usize = 64;
+pub(crate) const CLIENTS: usize = 64;
 /// How long after a monitor its result is surely on record.
 const RECORDED: Duration = Duration::from_secs(1);
 
 impl Daemon {
     /// Takes what agents ask, and answers it.
-    pub(super) fn handle_agents(&mut self) {
+    pub(crate) fn handle_agents(&mut self) {
         let connected = self.listener.accept(self.clients.len(), Instant::now());
         self.clients.extend(connected);
         for client in std::mem::take(&mut self.clients) {

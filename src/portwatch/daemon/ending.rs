@@ -13,7 +13,7 @@ use crate::sys::poll::poll;
 
 impl Daemon {
     /// Nobody goes on with what this daemon has begun for other nodes, nor tells them.
-    pub(super) fn publish_final(&mut self) -> io::Result<()> {
+    pub(crate) fn publish_final(&mut self) -> io::Result<()> {
         let (begun, limit) = (Instant::now(), LAST_WORDS);
         let records = self.mover.records().clone();
         self.feed_detours(Event::Shutdown { records }, begun);
@@ -33,7 +33,7 @@ impl Daemon {
     }
 
     /// The cluster goes on showing what trouble it was told of, on a node where nobody watches any more.
-    pub(super) fn leave_no_complaint(&self) {
+    pub(crate) fn leave_no_complaint(&self) {
         if self.told.is_none() && self.clean_up_at.is_none() {
             return;
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::log;
 
 /// How long after a failure it is tried again.
-pub(super) const PAUSE: Duration = Duration::from_millis(200);
+pub(crate) const PAUSE: Duration = Duration::from_millis(200);
 /// How long it may go on before another daemon shall try.
 const LIMIT: Duration = Duration::from_secs(30);
 /// How long after it may be read again a failure belongs to the same trouble: nothing may have been there to be
@@ -16,24 +16,24 @@ const CLOSE: Duration = Duration::from_millis(400);
 
 /// Trouble with what the daemon reads of the kernel.
 #[derive(Debug, Default)]
-pub(super) struct Endurance {
+pub(crate) struct Endurance {
     /// Since when, and until when it is left alone.
     trouble: Option<(Instant, Instant)>,
 }
 
 impl Endurance {
     /// Whether it may be read.
-    pub fn permits(&self, now: Instant) -> bool {
+    pub(crate) fn permits(&self, now: Instant) -> bool {
         self.trouble.is_none_or(|(_, until)| until <= now)
     }
 
     /// Whether it may be read again after trouble: then something was missed.
-    pub fn is_over(&self, now: Instant) -> bool {
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
         self.trouble.is_some() && self.permits(now)
     }
 
     /// When it may be read again.
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         let until = self.trouble.map(|(_, until)| until);
         until.filter(|until| *until > Instant::now())
     }
@@ -42,7 +42,7 @@ impl Endurance {
     ///
     /// # Errors
     /// The failure, if it has gone on for too long.
-    pub fn note(&mut self, result: io::Result<()>, now: Instant) -> io::Result<bool> {
+    pub(crate) fn note(&mut self, result: io::Result<()>, now: Instant) -> io::Result<bool> {
         let Err(e) = result else {
             return Ok(self.trouble.take().is_some());
         };

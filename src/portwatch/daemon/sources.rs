@@ -14,7 +14,7 @@ use crate::sys::netlink::Change;
 
 /// What the daemon hears from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
+pub(crate) enum Source {
     /// The kernel, of changes.
     Events,
     /// Neighbours.
@@ -31,7 +31,7 @@ pub(super) enum Source {
 
 impl Daemon {
     /// Takes what the kernel tells: of changes, and of replies.
-    pub(super) fn handle_kernel(&mut self, ready: &[Source], now: Instant) -> io::Result<()> {
+    pub(crate) fn handle_kernel(&mut self, ready: &[Source], now: Instant) -> io::Result<()> {
         if ready.contains(&Source::Events) {
             let handled = self
                 .events
@@ -80,7 +80,7 @@ impl Daemon {
     }
 
     /// Waits until something happens or is due.
-    pub(super) fn wait(&self) -> io::Result<Vec<Source>> {
+    pub(crate) fn wait(&self) -> io::Result<Vec<Source>> {
         let now = Instant::now();
         let mut poller = Poller::default();
         poller.read(Source::Records, [self.mover.fd()]);
@@ -117,7 +117,7 @@ impl Daemon {
     }
 
     /// When something is due by time alone.
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         let next = [
             self.detours.next(),
             Some(self.measure_at),

@@ -12,7 +12,7 @@ use crate::sys::processor::{self, Times};
 use crate::types::BitRate;
 
 /// The room, and what it is measured by.
-pub(super) struct Room {
+pub(crate) struct Room {
     spare: Spare,
     /// What the processors had done when it was last measured.
     before: Option<Times>,
@@ -21,7 +21,7 @@ pub(super) struct Room {
 impl Room {
     /// The first value can't wait for a measurement: the load of the last minute stands in for it, which
     /// a daemon that takes the place of another finds as that one left it.
-    pub fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         let load = processor::load().unwrap_or_else(|e| {
             log::warn(e);
             0
@@ -47,7 +47,7 @@ impl Room {
 
 impl Daemon {
     /// Measures the room, and tells the cluster if it has changed.
-    pub(super) fn measure_room(&mut self, now: Instant) {
+    pub(crate) fn measure_room(&mut self, now: Instant) {
         let load = self.mover.port_loads().values().copied().sum();
         match self.room.measure(load, &self.watch.view().ports, now) {
             Ok(true) => self.tell_room(),
@@ -57,7 +57,7 @@ impl Daemon {
     }
 
     /// Tells the cluster of the room.
-    pub(super) fn tell_room(&mut self) {
+    pub(crate) fn tell_room(&mut self) {
         let value = self.room.spare.value().to_string();
         self.publisher.publish(Attribute::Spare, Some(value));
     }

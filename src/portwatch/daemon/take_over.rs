@@ -28,7 +28,7 @@ const PROTOCOLS: [u8; 2] = [PROTOCOL, ANNOUNCED_PROTOCOL];
 
 /// Has a daemon that is still there leave everything to this one, and takes its lock. It may be of a version
 /// that does not know of that: then it is killed, after which all is as well. Says whether there was one.
-pub(super) fn take_over(runtime: &Path) -> Result<(Lock, bool), Error> {
+pub(crate) fn take_over(runtime: &Path) -> Result<(Lock, bool), Error> {
     let file = report::lock_file(runtime);
     let lock = |patience| daemon::lock(&file, "portwatch", Instant::now() + patience);
     let Some((channel, process)) = connection()? else {
@@ -51,16 +51,16 @@ pub(super) fn take_over(runtime: &Path) -> Result<(Lock, bool), Error> {
 }
 
 /// What a daemon listens to, but for the agents' socket: that is the one's that has the lock.
-pub(super) struct Sockets {
-    pub signals: SignalFd,
-    pub events: Events,
-    pub prober: NeighbourProber,
-    pub socket: Socket,
-    pub mover: Mover,
+pub(crate) struct Sockets {
+    pub(crate) signals: SignalFd,
+    pub(crate) events: Events,
+    pub(crate) prober: NeighbourProber,
+    pub(crate) socket: Socket,
+    pub(crate) mover: Mover,
 }
 
 impl Sockets {
-    pub fn open(runtime: &Path) -> io::Result<Self> {
+    pub(crate) fn open(runtime: &Path) -> io::Result<Self> {
         Ok(Self {
             signals: daemon::block_signals()?,
             // Before anything is looked at, so that no change is missed.

@@ -28,14 +28,14 @@ pub(crate) struct Cells {
 
 impl Cells {
     /// Has a virtual server's cell looked for, if that is not done already. A failure to do so is found at once.
-    pub fn find(&mut self, vserver: &str) {
+    pub(crate) fn find(&mut self, vserver: &str) {
         if !self.found.contains_key(vserver) && !self.asked.contains_key(vserver) {
             self.ask(vserver);
         }
     }
 
     /// The network namespace of a virtual server's cell, or why it can't be had; `None` if that is not known yet.
-    pub fn network(&self, vserver: &str) -> Option<Result<BorrowedFd<'_>, &str>> {
+    pub(crate) fn network(&self, vserver: &str) -> Option<Result<BorrowedFd<'_>, &str>> {
         let found = self.found.get(vserver)?;
         Some(found.as_ref().map(AsFd::as_fd).map_err(String::as_str))
     }
@@ -54,12 +54,12 @@ impl Cells {
     }
 
     /// What to wait for.
-    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+    pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.asked.values().map(AsFd::as_fd)
     }
 
     /// Takes what has been found since the last call: the virtual servers whose cells were looked for.
-    pub fn advance(&mut self) -> Vec<String> {
+    pub(crate) fn advance(&mut self) -> Vec<String> {
         self.leftover.retain(|pid| !job::reap(*pid));
         let mut over = Vec::new();
         let (found, leftover) = (&mut self.found, &mut self.leftover);
@@ -76,7 +76,7 @@ impl Cells {
     }
 
     /// What was found was of use once: a cell may be another one the next time.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.found.clear();
     }
 }

@@ -39,18 +39,18 @@ const CHANGE: Duration = Duration::from_secs(5);
 const LAST_TURN: Duration = Duration::from_secs(1);
 
 /// Those of the daemon's parts that work for detours too.
-pub(super) struct Hands<'d> {
+pub(crate) struct Hands<'d> {
     /// It queries the cluster, and tells it.
-    pub publisher: &'d mut Publisher,
+    pub(crate) publisher: &'d mut Publisher,
     /// It probes neighbours.
-    pub prober: &'d NeighbourProber,
+    pub(crate) prober: &'d NeighbourProber,
     /// It knows what VIPs move, and announces them.
-    pub mover: &'d mut Mover,
+    pub(crate) mover: &'d mut Mover,
 }
 
 /// The detours of this node, and what they work with.
 #[derive(Debug)]
-pub(super) struct Detours {
+pub(crate) struct Detours {
     core: detour::Detours,
     runtime: PathBuf,
     cells: Cells,
@@ -70,7 +70,7 @@ fn file(runtime: &Path) -> PathBuf {
 
 impl Detours {
     /// Goes on where the daemon before this one ended.
-    pub fn new(runtime: &Path, view: NodeView, now: Instant) -> Self {
+    pub(crate) fn new(runtime: &Path, view: NodeView, now: Instant) -> Self {
         let read = || -> Option<Saved> {
             serde_json::from_slice(&state::read(&file(runtime), LIMIT).ok()?).ok()
         };
@@ -84,29 +84,29 @@ impl Detours {
     }
 
     /// What is known of them.
-    pub fn overview(&self, now: Instant) -> Overview {
+    pub(crate) fn overview(&self, now: Instant) -> Overview {
         self.core.overview(now)
     }
 
     /// Keeps an agent that waits for a path until that is known.
-    pub fn keep(&mut self, agent: Channel) -> Asker {
+    pub(crate) fn keep(&mut self, agent: Channel) -> Asker {
         self.last_asker += 1;
         self.askers.insert(self.last_asker, agent);
         self.last_asker
     }
 
     /// When it is to be told that time has passed.
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.core.next()
     }
 
     /// What to wait for.
-    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+    pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.cells.fds()
     }
 
     /// What has happened since the last call.
-    pub fn advance(&mut self) -> Vec<Event> {
+    pub(crate) fn advance(&mut self) -> Vec<Event> {
         let over = self.cells.advance();
         over.into_iter().filter_map(|v| self.found(v)).collect()
     }
@@ -118,7 +118,7 @@ impl Detours {
     }
 
     /// Has the core take note of what has happened, and does what follows.
-    pub fn on(&mut self, event: Event, hands: &mut Hands<'_>, now: Instant) {
+    pub(crate) fn on(&mut self, event: Event, hands: &mut Hands<'_>, now: Instant) {
         let mut events = VecDeque::from([event]);
         let runtime = self.runtime.clone();
         while let Some(event) = events.pop_front() {

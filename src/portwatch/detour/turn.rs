@@ -14,7 +14,7 @@ pub(crate) struct Turn<'r> {
 }
 
 impl<'r> Turn<'r> {
-    pub fn new(runtime: &'r Path) -> Self {
+    pub(crate) fn new(runtime: &'r Path) -> Self {
         Self {
             runtime,
             lock: None,
@@ -22,7 +22,7 @@ impl<'r> Turn<'r> {
     }
 
     /// The lock; `None` if somebody else has it.
-    pub fn lock(&mut self) -> Option<&Lock> {
+    pub(crate) fn lock(&mut self) -> Option<&Lock> {
         let runtime = self.runtime;
         let lock = self.lock.get_or_insert_with(|| {
             try_lock(runtime).unwrap_or_else(|e| {

@@ -24,43 +24,43 @@ const KEEPER_PAUSE: Duration = Duration::from_millis(10);
 
 /// What a child is told to do.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Work {
+pub(crate) struct Work {
     /// The changes, in no order that matters, each with its dampening.
-    pub changes: BTreeMap<Attribute, (Value, Duration)>,
-    pub questions: BTreeSet<Attribute>,
-    pub whereabouts: BTreeSet<String>,
+    pub(crate) changes: BTreeMap<Attribute, (Value, Duration)>,
+    pub(crate) questions: BTreeSet<Attribute>,
+    pub(crate) whereabouts: BTreeSet<String>,
     /// What is on record is to be read, by the node of this name.
-    pub survey: Option<String>,
+    pub(crate) survey: Option<String>,
     /// A private attribute to be read only for comparison.
-    pub compare: Option<Attribute>,
-    pub clean_up: Option<(String, String)>,
+    pub(crate) compare: Option<Attribute>,
+    pub(crate) clean_up: Option<(String, String)>,
     /// A resource that is to be looked at anew on the node of this name.
-    pub renew: Option<(String, String)>,
+    pub(crate) renew: Option<(String, String)>,
     /// What is on record is not what it was told: what it knows already it would not write again.
-    pub refresh: bool,
+    pub(crate) refresh: bool,
     /// Pacemaker's process that keeps the attributes is to be found.
-    pub find_keeper: bool,
+    pub(crate) find_keeper: bool,
     /// It has just ended: the next one is worth waiting for.
-    pub keeper_lost: bool,
+    pub(crate) keeper_lost: bool,
 }
 
 /// What a child has done.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Done {
-    pub published: BTreeMap<Attribute, Value>,
-    pub answers: BTreeMap<Attribute, Values>,
-    pub located: BTreeMap<String, Vec<String>>,
-    pub surveyed: Option<transient::Values>,
+pub(crate) struct Done {
+    pub(crate) published: BTreeMap<Attribute, Value>,
+    pub(crate) answers: BTreeMap<Attribute, Values>,
+    pub(crate) located: BTreeMap<String, Vec<String>>,
+    pub(crate) surveyed: Option<transient::Values>,
     /// This node's resources that are not monitored, if that was looked for.
-    pub unmonitored: Option<BTreeSet<String>>,
-    pub compared: Option<(Attribute, Values)>,
-    pub cleaned: bool,
-    pub refreshed: bool,
-    pub error: Option<String>,
+    pub(crate) unmonitored: Option<BTreeSet<String>>,
+    pub(crate) compared: Option<(Attribute, Values)>,
+    pub(crate) cleaned: bool,
+    pub(crate) refreshed: bool,
+    pub(crate) error: Option<String>,
 }
 
 impl Work {
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let Self {
             changes,
             questions,
@@ -83,7 +83,7 @@ impl Work {
     }
 
     /// Does it. A descriptor is that of the process that keeps the attributes.
-    pub fn run(self) -> (Done, Option<OwnedFd>) {
+    pub(crate) fn run(self) -> (Done, Option<OwnedFd>) {
         let mut done = Done::default();
         let note = |done: &mut Done, e: io::Error| done.error = Some(e.to_string());
         let patience = Instant::now()

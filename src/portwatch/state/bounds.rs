@@ -37,7 +37,7 @@ fn cut_map<K: Ord + Clone, V>(map: &mut BTreeMap<K, V>, limit: usize) -> usize {
 
 impl NodeState {
     /// The same, as far as it fits into a message: of lists that are too long the first entries.
-    pub fn bounded(mut self) -> Self {
+    pub(crate) fn bounded(mut self) -> Self {
         self.shorten_texts();
         let mut limit = self.longest();
         while limit > 0 && self.size() > ROOM {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 
 use super::*;
-use crate::plan::detour::{ForeignClaim, OngoingSearch, Rivalry, Seeker};
+use crate::plan::detour::overview::{ForeignClaim, OngoingSearch, Rivalry, Seeker};
 use crate::plan::mover::{Duty, Recorded};
 use crate::plan::port::Standing;
 use crate::plan::vip::record::{VipSpec, detour_name};

@@ -18,7 +18,7 @@ use crate::types::BitRate;
 
 impl Watch {
     /// Draws the conclusions; says whether there are any new ones.
-    pub fn judge(&mut self, now: Instant) -> bool {
+    pub(crate) fn judge(&mut self, now: Instant) -> bool {
         let mut changed = !std::mem::replace(&mut self.judged, true);
         for (name, port) in &mut self.ports {
             let (standing, state) = (port.health.standing(now), port.health.state());
@@ -72,12 +72,12 @@ impl Watch {
     }
 
     /// The ports, as the last judgement has them.
-    pub fn view(&self) -> &View {
+    pub(crate) fn view(&self) -> &View {
         &self.view
     }
 
     /// Whether each port has proved that it forwards, or had its time to.
-    pub fn is_known(&self, now: Instant) -> bool {
+    pub(crate) fn is_known(&self, now: Instant) -> bool {
         let time = self.settings.interval * (self.settings.fail_after + 1);
         let proved = |port: &One| {
             let carries = |l: &Link| l.carrier && port.part_of.is_none();
@@ -88,7 +88,7 @@ impl Watch {
     }
 
     /// Takes note of what VIPs move through each port; says whether that is news.
-    pub fn set_loads(&mut self, loads: &BTreeMap<&str, BitRate>) -> bool {
+    pub(crate) fn set_loads(&mut self, loads: &BTreeMap<&str, BitRate>) -> bool {
         let mut changed = false;
         for port in &self.view.ports {
             let load = loads.get(port.name.as_str()).copied().unwrap_or_default();
@@ -102,12 +102,12 @@ impl Watch {
     }
 
     /// Has the next judgement draw all conclusions anew.
-    pub fn judge_anew(&mut self) {
+    pub(crate) fn judge_anew(&mut self) {
         self.judged = false;
     }
 
     /// What the cluster shall know; `None`: the attribute has no value.
-    pub fn attributes(&self) -> Vec<(Attribute, Option<String>)> {
+    pub(crate) fn attributes(&self) -> Vec<(Attribute, Option<String>)> {
         let ports = self.ports.values().filter(|p| p.good).count();
         let mut attributes = vec![(Attribute::Ports, Some(ports.to_string()))];
         for (name, subnet) in &self.subnets {
@@ -131,13 +131,13 @@ impl Watch {
 
     /// What the other nodes shall know when nobody listens here any more: that this node hears no target,
     /// for it can't bear witness.
-    pub fn final_values(&self) -> impl Iterator<Item = (Attribute, Option<String>)> {
+    pub(crate) fn final_values(&self) -> impl Iterator<Item = (Attribute, Option<String>)> {
         let subnets = self.subnets.keys().cloned();
         subnets.map(|name| (Attribute::Heard(name), Some("0".to_owned())))
     }
 
     /// This node's addresses on a subnet: one of each family, if it has them.
-    pub(super) fn addresses(&self, subnet: &str) -> Vec<IpAddr> {
+    pub(crate) fn addresses(&self, subnet: &str) -> Vec<IpAddr> {
         let nets: Vec<IpNetwork> = self.settings.nets(subnet).map(|s| s.net).collect();
         let ports = self.ports.values().filter(|p| p.subnet == subnet);
         let all: Vec<(Standing, IpAddr)> = ports

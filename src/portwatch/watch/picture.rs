@@ -11,7 +11,7 @@ use crate::types::{BitRate, Milliseconds};
 
 impl Watch {
     /// The ports, as the last judgement has them, with what VIPs move through them.
-    pub fn port_states(
+    pub(crate) fn port_states(
         &self,
         loads: &BTreeMap<&str, BitRate>,
         now: Instant,
@@ -35,7 +35,7 @@ impl Watch {
     }
 
     /// The subnets, likewise.
-    pub fn subnet_states(&self, now: Instant) -> BTreeMap<String, SubnetState> {
+    pub(crate) fn subnet_states(&self, now: Instant) -> BTreeMap<String, SubnetState> {
         let subnets = self.subnets.iter().map(|(name, subnet)| {
             let state = SubnetState {
                 nets: self.settings.nets(name).map(|subnet| subnet.net).collect(),

@@ -6,22 +6,22 @@ use super::{Announcement, DuplicateProbe};
 use crate::plan::neighbour::Probe;
 use crate::types::Mac;
 
-pub(super) const ETH_P_IP_ARP: u16 = libc::ETH_P_ARP as u16;
-pub(super) const ETH_P_IPV6: u16 = libc::ETH_P_IPV6 as u16;
-pub(super) const ARP_REQUEST: u16 = 1;
-pub(super) const ARP_REPLY: u16 = 2;
-pub(super) const ICMPV6: u8 = libc::IPPROTO_ICMPV6 as u8;
-pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
-pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+pub(crate) const ETH_P_IP_ARP: u16 = libc::ETH_P_ARP as u16;
+pub(crate) const ETH_P_IPV6: u16 = libc::ETH_P_IPV6 as u16;
+pub(crate) const ARP_REQUEST: u16 = 1;
+pub(crate) const ARP_REPLY: u16 = 2;
+pub(crate) const ICMPV6: u8 = libc::IPPROTO_ICMPV6 as u8;
+pub(crate) const NEIGHBOUR_SOLICITATION: u8 = 135;
+pub(crate) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 /// Override what the receiver knows; not an answer, not a router (RFC 4861, 4.4).
-pub(super) const NA_OVERRIDE: u8 = 0x20;
-pub(super) const OPTION_SOURCE_ADDRESS: u8 = 1;
+pub(crate) const NA_OVERRIDE: u8 = 0x20;
+pub(crate) const OPTION_SOURCE_ADDRESS: u8 = 1;
 const OPTION_TARGET_ADDRESS: u8 = 2;
-pub(super) const BROADCAST: Mac = Mac([0xff; 6]);
-pub(super) const NOBODY: Mac = Mac([0; 6]);
+pub(crate) const BROADCAST: Mac = Mac([0xff; 6]);
+pub(crate) const NOBODY: Mac = Mac([0; 6]);
 
 /// The frames that announce an address.
-pub(super) fn frames(a: &Announcement) -> Vec<Vec<u8>> {
+pub(crate) fn frames(a: &Announcement) -> Vec<Vec<u8>> {
     match a.address {
         IpAddr::V4(ip) => vec![
             arp(ARP_REQUEST, (a.mac, ip), (NOBODY, ip)),
@@ -40,7 +40,7 @@ pub(super) fn frames(a: &Announcement) -> Vec<Vec<u8>> {
 
 /// The frames that ask for an address: as RFC 5227 and RFC 4862 have it, with no sender, and for IPv4
 /// also with one.
-pub(super) fn duplicate_probes(probe: &DuplicateProbe<'_>) -> Vec<Vec<u8>> {
+pub(crate) fn duplicate_probes(probe: &DuplicateProbe<'_>) -> Vec<Vec<u8>> {
     match probe.address {
         IpAddr::V4(ip) => {
             let [.., a, b] = probe.mac.0;
@@ -62,7 +62,7 @@ pub(super) fn duplicate_probes(probe: &DuplicateProbe<'_>) -> Vec<Vec<u8>> {
 
 /// What asks `target` whether it is there: an ARP request, without a sender's address if the port has
 /// none (RFC 5227), or a neighbour solicitation; `None` if no address of the port is of the family.
-pub(super) fn request(q: &Probe) -> Option<Vec<u8>> {
+pub(crate) fn request(q: &Probe) -> Option<Vec<u8>> {
     Some(match (q.target, q.source) {
         (IpAddr::V4(target), source) => {
             let source = match source {
@@ -99,7 +99,7 @@ fn solicitation(target: Ipv6Addr) -> Vec<u8> {
 }
 
 /// The group that the owner of an address listens to (RFC 4291, 2.7.1).
-pub(super) fn solicited_node(ip: Ipv6Addr) -> Ipv6Addr {
+pub(crate) fn solicited_node(ip: Ipv6Addr) -> Ipv6Addr {
     let [.., x, y, z] = ip.octets();
     Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, x, y, z])
 }
@@ -108,7 +108,7 @@ fn ethernet(to: Mac, from: Mac, protocol: u16) -> Vec<u8> {
     [&to.0[..], &from.0, &protocol.to_be_bytes()].concat()
 }
 
-pub(super) fn arp(operation: u16, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr)) -> Vec<u8> {
+pub(crate) fn arp(operation: u16, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr)) -> Vec<u8> {
     let mut frame = ethernet(BROADCAST, sender.0, ETH_P_IP_ARP);
     // Ethernet and IPv4, with addresses of 6 and 4 bytes.
     frame.extend([0, 1, 8, 0, 6, 4]);
@@ -149,7 +149,7 @@ fn icmpv6(
 }
 
 /// The checksum of an ICMPv6 message (RFC 4443, 2.3): zero, if its own is in its place.
-pub(super) fn checksum_of(source: Ipv6Addr, target: Ipv6Addr, body: &[u8]) -> u16 {
+pub(crate) fn checksum_of(source: Ipv6Addr, target: Ipv6Addr, body: &[u8]) -> u16 {
     let mut pseudo = [source.octets(), target.octets()].concat();
     // No frame is longer than its length field can say.
     pseudo.extend((body.len() as u32).to_be_bytes());

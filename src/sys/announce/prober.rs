@@ -18,7 +18,7 @@ const FRAMES: usize = 256;
 
 /// Sends neighbour requests, and receives the replies of all ports. Nothing else of their traffic reaches it.
 #[derive(Debug)]
-pub struct NeighbourProber {
+pub(crate) struct NeighbourProber {
     arp: Wire,
     discovery: Wire,
 }
@@ -28,7 +28,7 @@ impl NeighbourProber {
     ///
     /// # Errors
     /// Without the right to have packet sockets (`CAP_NET_RAW`).
-    pub fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let (arp, discovery) = (Wire::open()?, Wire::open()?);
         let mut replies = [
             op(LOAD_HALF, 0, 0, 20),
@@ -50,7 +50,7 @@ impl NeighbourProber {
     }
 
     /// What to wait for.
-    pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
+    pub(crate) fn fds(&self) -> [BorrowedFd<'_>; 2] {
         [self.arp.as_fd(), self.discovery.as_fd()]
     }
 
@@ -58,7 +58,7 @@ impl NeighbourProber {
     ///
     /// # Errors
     /// If the port can't send.
-    pub fn send(&self, probe: &Probe) -> io::Result<()> {
+    pub(crate) fn send(&self, probe: &Probe) -> io::Result<()> {
         match request(probe) {
             Some(frame) => send(&self.arp.0, probe.link, &frame),
             None => Ok(()),
@@ -69,7 +69,7 @@ impl NeighbourProber {
     ///
     /// # Errors
     /// If they can't be read.
-    pub fn replies(&self) -> io::Result<Vec<Reply>> {
+    pub(crate) fn replies(&self) -> io::Result<Vec<Reply>> {
         let mut replies = Vec::new();
         for wire in [&self.arp, &self.discovery] {
             for _ in 0..FRAMES {

@@ -14,7 +14,7 @@ use crate::types::Mac;
 const NA_SOLICITED: u8 = 0x40;
 
 /// Who answers a question in this frame, which came in on `link`.
-pub(super) fn reply_in(frame: &[u8], link: u32) -> Option<Reply> {
+pub(crate) fn reply_in(frame: &[u8], link: u32) -> Option<Reply> {
     let (ip, from, to) = match protocol(frame)? {
         ETH_P_IP_ARP => {
             let arp = Arp::read(frame)?;
@@ -128,7 +128,7 @@ fn options(mut rest: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Who says in this frame that `address` is theirs, or asks whether it is free to take.
-pub(super) fn claimant(frame: &[u8], address: IpAddr) -> Option<Mac> {
+pub(crate) fn claimant(frame: &[u8], address: IpAddr) -> Option<Mac> {
     match (address, protocol(frame)?) {
         (IpAddr::V4(ip), ETH_P_IP_ARP) => {
             let arp = Arp::read(frame)?;

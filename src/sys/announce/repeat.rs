@@ -32,11 +32,11 @@ struct Due {
 
 /// What is still to be announced.
 #[derive(Debug, Default)]
-pub struct Announcing(Vec<Due>);
+pub(crate) struct Announcing(Vec<Due>);
 
 impl Announcing {
     /// A VIP has been announced on a port at `now`, through `wire`.
-    pub fn begin(&mut self, vip: IpAddr, port: &str, now: Instant, wire: &Rc<Wire>) {
+    pub(crate) fn begin(&mut self, vip: IpAddr, port: &str, now: Instant, wire: &Rc<Wire>) {
         self.0.retain(|due| due.vip != vip);
         if self.0.len() >= LIMIT {
             return;
@@ -50,7 +50,7 @@ impl Announcing {
     }
 
     /// When the next one is due.
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.0.iter().map(|due| due.at).min()
     }
 
@@ -59,7 +59,7 @@ impl Announcing {
     ///
     /// # Errors
     /// If the kernel can't be asked, or an interface can't send.
-    pub fn send(&mut self, now: Instant) -> io::Result<()> {
+    pub(crate) fn send(&mut self, now: Instant) -> io::Result<()> {
         let (due, later) = self.0.drain(..).partition(|due| due.at <= now);
         self.0 = later;
         let due: Vec<Due> = due;

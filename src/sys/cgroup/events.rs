@@ -21,7 +21,7 @@ const LENGTH: usize = 1024;
 
 /// One count in one file of events, such as `oom_kill` in memory.events.
 #[derive(Debug)]
-pub struct Events {
+pub(crate) struct Events {
     file: File,
     key: &'static str,
     seen: u64,
@@ -33,7 +33,7 @@ impl Events {
     ///
     /// # Errors
     /// `NotFound` if the group has no such file, mostly for want of its controller.
-    pub fn watch(group: &Group, file: &str, key: &'static str) -> io::Result<Self> {
+    pub(crate) fn watch(group: &Group, file: &str, key: &'static str) -> io::Result<Self> {
         let path = group.path().join(file);
         let file = File::open(&path).map_err(|e| message(e, path.display()))?;
         let mut events = Self {
@@ -47,17 +47,17 @@ impl Events {
     }
 
     /// To be polled for POLLPRI: the file has changed since it was read. `None` while it is too early for that.
-    pub fn fd(&self, now: Instant) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn fd(&self, now: Instant) -> Option<BorrowedFd<'_>> {
         (now >= self.next).then(|| self.file.as_fd())
     }
 
     /// When it is to be polled again, if not now.
-    pub fn due(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
         (now < self.next).then_some(self.next)
     }
 
     /// How often it has happened by now, if it has happened since this was asked last.
-    pub fn news(&mut self, now: Instant) -> Option<u64> {
+    pub(crate) fn news(&mut self, now: Instant) -> Option<u64> {
         if !is_ready(self.fd(now)?, PollFlags::POLLPRI) {
             return None;
         }

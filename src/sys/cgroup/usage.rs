@@ -9,29 +9,29 @@ use super::Group;
 /// What the processes of a group have used since it was made, and what they have waited for. What this kernel does
 /// not count, or no controller does, is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// Time on processors, all of them together (cpu.stat).
-    pub cpu: Duration,
+    pub(crate) cpu: Duration,
     /// Memory in use now, bytes, cached files among it (memory.current).
-    pub memory: Option<u64>,
+    pub(crate) memory: Option<u64>,
     /// The most that was in use at a time, bytes (memory.peak, since Linux 5.19).
-    pub memory_peak: Option<u64>,
+    pub(crate) memory_peak: Option<u64>,
     /// Bytes read from and written to block devices (io.stat).
-    pub io: Option<(u64, u64)>,
+    pub(crate) io: Option<(u64, u64)>,
     /// How long at least one of them waited for a processor, for memory, for a block device
     /// (Documentation/accounting/psi.rst).
-    pub waited: Option<Waited>,
+    pub(crate) waited: Option<Waited>,
 }
 
 /// Time for which at least one process had to wait.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Waited {
+pub(crate) struct Waited {
     /// For a processor (cpu.pressure).
-    pub cpu: Duration,
+    pub(crate) cpu: Duration,
     /// For memory (memory.pressure).
-    pub memory: Duration,
+    pub(crate) memory: Duration,
     /// For block devices (io.pressure).
-    pub io: Duration,
+    pub(crate) io: Duration,
 }
 
 impl Usage {
@@ -39,7 +39,7 @@ impl Usage {
     ///
     /// # Errors
     /// `NotFound` if it is not there; `InvalidData` if the kernel's files are not understood.
-    pub fn of(group: &Group) -> io::Result<Self> {
+    pub(crate) fn of(group: &Group) -> io::Result<Self> {
         let stat = group.read("cpu.stat")?;
         let number = |file| Some(group.read(file).ok()?.trim().parse().ok()).flatten();
         let pressure = |file| some_total(&group.read(file).ok()?);

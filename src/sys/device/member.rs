@@ -12,11 +12,11 @@ use crate::sys::superblock;
 
 /// How much of a device's end [`member`] wants to see: md's superblock of version 0.90 may begin 128 KiB
 /// before it.
-pub const TAIL: u64 = 128 << 10;
+pub(crate) const TAIL: u64 = 128 << 10;
 
 /// What a device of `size` bytes is a part of, in words; `None` if it is its own. `head` is its beginning,
 /// as for [`crate::sys::superblock::parse`], and `tail` its last bytes, [`TAIL`] of them or all.
-pub fn member(head: &[u8], tail: &[u8], size: u64) -> Option<&'static str> {
+pub(crate) fn member(head: &[u8], tail: &[u8], size: u64) -> Option<&'static str> {
     let used = superblock::parse(head).map_or(0, |sb| sb.length);
     let used = if used > size { 0 } else { used };
     let device = Ends {

@@ -121,7 +121,7 @@ impl Drop for Inquiry {
 ///
 /// # Errors
 /// Whatever the kernel refuses.
-pub fn poll_until(fds: &[BorrowedFd<'_>], deadline: Instant) -> io::Result<Vec<usize>> {
+pub(crate) fn poll_until(fds: &[BorrowedFd<'_>], deadline: Instant) -> io::Result<Vec<usize>> {
     let polled = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN));
     let mut polled: Vec<PollFd<'_>> = polled.collect();
     match wait(&mut polled, deadline) {
@@ -137,7 +137,7 @@ pub fn poll_until(fds: &[BorrowedFd<'_>], deadline: Instant) -> io::Result<Vec<u
 
 /// A reading under way, in a child.
 #[derive(Debug)]
-pub struct Reading {
+pub(crate) struct Reading {
     inquiry: Inquiry,
     /// How many bytes before the wanted ones are read for the alignment's sake.
     skip: usize,
@@ -156,7 +156,7 @@ impl Reading {
     ///
     /// # Errors
     /// If no child can be started.
-    pub fn start(path: &Path, offset: u64, len: usize) -> io::Result<Self> {
+    pub(crate) fn start(path: &Path, offset: u64, len: usize) -> io::Result<Self> {
         let path = CString::new(path.as_os_str().as_bytes())?;
         let skip = usize::try_from(offset % ALIGNMENT as u64).map_err(io::Error::other)?;
         let whole = (skip + len).next_multiple_of(ALIGNMENT);
@@ -180,7 +180,7 @@ impl Reading {
 
     /// One that never comes to an end.
     #[cfg(test)]
-    pub fn stuck() -> io::Result<Self> {
+    pub(crate) fn stuck() -> io::Result<Self> {
         // SAFETY: as `start` wants it, the child only waits for the signal that ends it.
         let inquiry = unsafe {
             Inquiry::start(|_| {
@@ -200,7 +200,7 @@ impl Reading {
     ///
     /// # Errors
     /// Those of the pipe.
-    pub fn advance(&mut self) -> io::Result<bool> {
+    pub(crate) fn advance(&mut self) -> io::Result<bool> {
         self.inquiry.pump()
     }
 
@@ -208,7 +208,7 @@ impl Reading {
     ///
     /// # Errors
     /// The device's own.
-    pub fn bytes(self) -> io::Result<Vec<u8>> {
+    pub(crate) fn bytes(self) -> io::Result<Vec<u8>> {
         let data = self.inquiry.outcome()?.iter();
         Ok(data.skip(self.skip).take(self.len).copied().collect())
     }
@@ -217,7 +217,7 @@ impl Reading {
     ///
     /// # Errors
     /// The device's own; `TimedOut` at `deadline`.
-    pub fn finish(mut self, deadline: Instant) -> io::Result<Vec<u8>> {
+    pub(crate) fn finish(mut self, deadline: Instant) -> io::Result<Vec<u8>> {
         self.inquiry.wait(deadline)?;
         self.bytes()
     }
@@ -230,7 +230,7 @@ impl Reading {
 /// # Errors
 /// Those of the open, by number: `ResourceBusy` if somebody claims the device; `TimedOut` at `deadline`, and
 /// whatever keeps this process from asking, without a number.
-pub fn claim(path: &Path, deadline: Instant) -> io::Result<io::Result<()>> {
+pub(crate) fn claim(path: &Path, deadline: Instant) -> io::Result<io::Result<()>> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: as `start` wants it, only open, fsync, ioctl, close and write, on memory that is there.
     let mut inquiry = unsafe {

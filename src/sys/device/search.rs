@@ -31,9 +31,9 @@ pub struct Search {
     /// The devices with the UUID or label that are devices of their own.
     pub found: Vec<Device>,
     /// Those that are part of something: a mirror, a volume group.
-    pub members: Vec<(PathBuf, &'static str)>,
+    pub(crate) members: Vec<(PathBuf, &'static str)>,
     /// Those that have not answered.
-    pub silent: Vec<PathBuf>,
+    pub(crate) silent: Vec<PathBuf>,
 }
 
 /// A device's head, or why there is none; `None` if it did not answer.
@@ -98,7 +98,7 @@ impl DeviceSpec {
     }
 
     /// The one device of a search.
-    pub(super) fn choose(&self, search: Search) -> Result<Device, Unresolved> {
+    pub(crate) fn choose(&self, search: Search) -> Result<Device, Unresolved> {
         let Search {
             mut found,
             members,

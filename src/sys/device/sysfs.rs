@@ -8,17 +8,17 @@ use std::path::{Path, PathBuf};
 const ATTRIBUTE_LIMIT: u64 = 4096;
 
 /// The number of a device as sysfs writes it: `8:16`.
-pub fn name_of(number: u64) -> String {
+pub(crate) fn name_of(number: u64) -> String {
     format!("{}:{}", libc::major(number), libc::minor(number))
 }
 
 /// The directory of a device.
-pub fn directory(root: &Path, number: u64) -> PathBuf {
+pub(crate) fn directory(root: &Path, number: u64) -> PathBuf {
     root.join("dev/block").join(name_of(number))
 }
 
 /// An attribute, without the end of its line; `None` if there is none.
-pub fn attribute(directory: &Path, name: &str) -> Option<String> {
+pub(crate) fn attribute(directory: &Path, name: &str) -> Option<String> {
     let mut text = String::new();
     let file = fs::File::open(directory.join(name)).ok()?;
     file.take(ATTRIBUTE_LIMIT).read_to_string(&mut text).ok()?;
@@ -26,26 +26,26 @@ pub fn attribute(directory: &Path, name: &str) -> Option<String> {
 }
 
 /// The device's size in bytes; `None` if there is no such device.
-pub fn size(root: &Path, number: u64) -> Option<u64> {
+pub(crate) fn size(root: &Path, number: u64) -> Option<u64> {
     let sectors: u64 = attribute(&directory(root, number), "size")?.parse().ok()?;
     sectors.checked_mul(512)
 }
 
 /// A number that no other device of this number has had since the node was booted. Kernels have it since
 /// Linux 5.15, for whole disks; `None` otherwise.
-pub fn sequence(root: &Path, number: u64) -> Option<u64> {
+pub(crate) fn sequence(root: &Path, number: u64) -> Option<u64> {
     attribute(&directory(root, number), "diskseq")?.parse().ok()
 }
 
 /// The kernel's name for the device, such as `sdb1` or `dm-0`; `None` if there is no such device.
-pub fn kernel_name(root: &Path, number: u64) -> Option<String> {
+pub(crate) fn kernel_name(root: &Path, number: u64) -> Option<String> {
     let uevent = attribute(&directory(root, number), "uevent")?;
     let name = uevent.lines().find_map(|l| l.strip_prefix("DEVNAME="))?;
     Some(name.to_owned())
 }
 
 /// The devices that this one is built on, or that are built on it, by the kernel's names, sorted.
-pub fn relatives(directory: &Path, relation: &str) -> Vec<String> {
+pub(crate) fn relatives(directory: &Path, relation: &str) -> Vec<String> {
     let entries = fs::read_dir(directory.join(relation)).into_iter().flatten();
     let names = entries.flatten().map(|e| e.file_name());
     let mut names: Vec<_> = names.map(|n| n.to_string_lossy().into_owned()).collect();
@@ -55,7 +55,7 @@ pub fn relatives(directory: &Path, relation: &str) -> Vec<String> {
 
 /// What tells the storage behind a device from all other storage; `None` where the kernel has no name for it.
 /// Two paths to one disk have the same, a disk and its copy have not.
-pub fn identity(root: &Path, number: u64) -> Option<String> {
+pub(crate) fn identity(root: &Path, number: u64) -> Option<String> {
     let dir = directory(root, number);
     if dir.join("partition").exists() {
         let start = attribute(&dir, "start")?;
@@ -81,7 +81,7 @@ fn disk_identity(dir: &Path) -> Option<String> {
 }
 
 /// What the device is part of, in words; `None` if the kernel builds nothing on it.
-pub fn part_of(root: &Path, number: u64) -> Option<String> {
+pub(crate) fn part_of(root: &Path, number: u64) -> Option<String> {
     let holders = relatives(&directory(root, number), "holders");
     let holder = holders.first()?;
     let of = root.join("block").join(holder);
@@ -100,7 +100,7 @@ pub fn part_of(root: &Path, number: u64) -> Option<String> {
 
 /// Whether a file system lives on the device, by the kernel's name for it: each kind keeps a directory, from
 /// its mount to its end, wherever it is mounted or not any more.
-pub fn has_file_system(root: &Path, kernel_name: &str) -> bool {
+pub(crate) fn has_file_system(root: &Path, kernel_name: &str) -> bool {
     let name = kernel_name.replace('/', "!");
     let btrfs = || {
         let all = fs::read_dir(root.join("fs/btrfs")).into_iter().flatten();
@@ -118,7 +118,7 @@ pub fn has_file_system(root: &Path, kernel_name: &str) -> bool {
 ///
 /// # Errors
 /// If the class can't be read.
-pub fn candidates(root: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn candidates(root: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = vec![];
     for entry in fs::read_dir(root.join("class/block"))? {
         let entry = entry?;
@@ -140,7 +140,7 @@ pub fn candidates(root: &Path) -> io::Result<Vec<PathBuf>> {
 ///
 /// LVM builds a volume that has snapshots on a hidden one, whose identity ends in `-real`; its snapshots are
 /// built on the same and on what has been changed (`-cow`). Volumes of a thin pool are alike.
-pub fn origin(root: &Path, numbers: &[u64]) -> Option<usize> {
+pub(crate) fn origin(root: &Path, numbers: &[u64]) -> Option<usize> {
     let below: Vec<Vec<String>> = numbers
         .iter()
         .map(|n| relatives(&directory(root, *n), "slaves"))

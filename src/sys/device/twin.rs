@@ -87,7 +87,7 @@ impl Device {
     }
 
     /// Whether the kernel knows that the device of this number is other storage than this one.
-    pub fn is_distinct_from(&self, number: u64) -> bool {
+    pub(crate) fn is_distinct_from(&self, number: u64) -> bool {
         let of = |number| sysfs::identity(Path::new("/sys"), number);
         matches!((of(self.number), of(number)), (Some(one), Some(other)) if one != other)
     }

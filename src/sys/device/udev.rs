@@ -11,11 +11,11 @@ const LIMIT: u64 = 1 << 16;
 
 /// An entry, empty where there is none.
 #[derive(Debug, Clone, Default)]
-pub struct Udev(Vec<(String, String)>);
+pub(crate) struct Udev(Vec<(String, String)>);
 
 impl Udev {
     /// That of the block device of this number.
-    pub fn of(number: u64) -> Self {
+    pub(crate) fn of(number: u64) -> Self {
         let path = format!("/run/udev/data/b{}", sysfs::name_of(number));
         let mut bytes = Vec::new();
         let read = fs::File::open(path).and_then(|f| f.take(LIMIT).read_to_end(&mut bytes));
@@ -26,21 +26,21 @@ impl Udev {
     }
 
     /// The properties among the lines of an entry: `E:KEY=value`.
-    pub fn parse(entry: &str) -> Self {
+    pub(crate) fn parse(entry: &str) -> Self {
         let properties = entry.lines().filter_map(|line| line.strip_prefix("E:"));
         let pairs = properties.filter_map(|property| property.split_once('='));
         Self(pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
     }
 
     /// A property.
-    pub fn property(&self, key: &str) -> Option<&str> {
+    pub(crate) fn property(&self, key: &str) -> Option<&str> {
         let mut found = self.0.iter().filter(|(k, _)| k == key);
         found.next().map(|(_, value)| value.as_str())
     }
 
     /// Whether multipath's rules have called it a path of a multipath device, also before multipathd has
     /// built the device (multipath-tools, 11-dm-mpath.rules and 56-multipath.rules).
-    pub fn is_path(&self) -> bool {
+    pub(crate) fn is_path(&self) -> bool {
         self.property("DM_MULTIPATH_DEVICE_PATH") == Some("1")
     }
 }

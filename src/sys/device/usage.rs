@@ -13,7 +13,7 @@ use crate::sys::mounted::{self, Block, Namespace};
 const SYS: &str = "/sys";
 
 /// Whose a cell is: the virtual server that its PID 1 names. `None` where nobody is left to ask.
-pub type Owner<'a> = &'a dyn Fn(&Namespace) -> Option<String>;
+pub(crate) type Owner<'a> = &'a dyn Fn(&Namespace) -> Option<String>;
 
 impl Device {
     /// What is seen of the device's use. `own` are the virtual servers whose cell counts as the resource's
@@ -27,7 +27,7 @@ impl Device {
     }
 
     /// The same, by mount tables that were read before.
-    pub fn seen_in(&self, namespaces: &[Namespace], own: &[&str], owner: Owner<'_>) -> Use {
+    pub(crate) fn seen_in(&self, namespaces: &[Namespace], own: &[&str], owner: Owner<'_>) -> Use {
         let sys = Path::new(SYS);
         let mut seen = Use {
             built_on: self.swap().or_else(|| self.part_of()),
@@ -75,7 +75,7 @@ impl Device {
     }
 
     /// As it is looked for in mount tables.
-    pub fn block(&self) -> Block<'_> {
+    pub(crate) fn block(&self) -> Block<'_> {
         Block {
             number: self.number,
             path: &self.path,
@@ -83,7 +83,7 @@ impl Device {
     }
 
     /// The kernel's name for it; of one that has vanished, its node's.
-    pub fn kernel_name(&self) -> String {
+    pub(crate) fn kernel_name(&self) -> String {
         sysfs::kernel_name(Path::new(SYS), self.number).unwrap_or_else(|| {
             let name = self.path.strip_prefix("/dev").unwrap_or(&self.path);
             name.to_string_lossy().into_owned()
@@ -91,7 +91,7 @@ impl Device {
     }
 
     /// What the device is part of, in words, by the kernel; `None` if nothing is built on it.
-    pub fn part_of(&self) -> Option<String> {
+    pub(crate) fn part_of(&self) -> Option<String> {
         sysfs::part_of(Path::new(SYS), self.number)
     }
 
@@ -149,13 +149,13 @@ fn is_for_writing(fd: &Path) -> bool {
 }
 
 /// Whether a process is in the caller's mount namespace.
-pub(super) fn is_here(process: i32) -> bool {
+pub(crate) fn is_here(process: i32) -> bool {
     let of = |task: &str| fs::metadata(format!("/proc/{task}/ns/mnt")).map(|m| m.ino());
     matches!((of("thread-self"), of(&process.to_string())), (Ok(a), Ok(b)) if a == b)
 }
 
 /// A process by its number and name.
-pub fn describe(process: i32) -> String {
+pub(crate) fn describe(process: i32) -> String {
     let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
     match name.trim() {
         "" => process.to_string(),

@@ -17,7 +17,7 @@ use crate::sys::device::Device;
 
 /// How far a mount that failed had come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// The kernel does not know this type of file system.
     Kernel,
     /// It did not take an option; nothing was read from the device.
@@ -29,13 +29,13 @@ pub enum Step {
 /// Why a file system could not be mounted.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{place}: {what}: {reason}", reason = self.in_full())]
-pub struct Failure {
+pub(crate) struct Failure {
     /// The kernel's error number.
-    pub errno: i32,
+    pub(crate) errno: i32,
     /// How far it came.
-    pub step: Step,
+    pub(crate) step: Step,
     /// What the file system and the kernel's log said about it, the cause first.
-    pub words: Vec<String>,
+    pub(crate) words: Vec<String>,
     place: String,
     what: String,
 }
@@ -43,7 +43,7 @@ pub struct Failure {
 impl Failure {
     /// The reason in the kernel's words, in short: what it said first, or its error number's text where it
     /// said nothing. All of it is what this failure is shown as.
-    pub fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         let first = self.words.first().cloned();
         first.unwrap_or_else(|| io::Error::from_raw_os_error(self.errno).to_string())
     }
@@ -64,7 +64,7 @@ impl Failure {
 ///
 /// # Errors
 /// The step that failed.
-pub fn create(kind: FsKind, device: &Device, options: &Options) -> Result<OwnedFd, Failure> {
+pub(crate) fn create(kind: FsKind, device: &Device, options: &Options) -> Result<OwnedFd, Failure> {
     let log = KernelLog::from_now();
     let place = format!("{kind} on {}", device.path.display());
     let failure = |errno: Errno, step, what: String, words| Failure {

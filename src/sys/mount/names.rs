@@ -16,14 +16,14 @@ const MOST: usize = 1024;
 /// given to (`blk_print_req_error`): that of a partition, the paths of a multipath device, the members of a
 /// RAID or of a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Names {
+pub(crate) struct Names {
     own: String,
     beneath: BTreeSet<String>,
 }
 
 impl Names {
     /// Reads them from sysfs. `None` if the kernel has no such device, or not any more.
-    pub fn of(number: u64) -> Option<Self> {
+    pub(crate) fn of(number: u64) -> Option<Self> {
         Self::read(Path::new("/sys"), number)
     }
 
@@ -61,7 +61,7 @@ impl Names {
 
     /// Whether a message of the kernel is about this device: `XFS (sda1): …`, `BTRFS error (device sda1 state
     /// E): …`, or about a request to what it lies on: `I/O error, dev sda, sector 8 …`.
-    pub fn are_in(&self, said: &str) -> bool {
+    pub(crate) fn are_in(&self, said: &str) -> bool {
         let after = |prefix: &'static str| {
             let ends = said.match_indices(prefix);
             ends.map(move |(at, _)| first_name(&said[at + prefix.len()..]))
@@ -83,7 +83,7 @@ impl Names {
 ///
 /// # Errors
 /// Whatever the kernel refuses; the device may have gone.
-pub fn kernel_name(number: u64) -> io::Result<String> {
+pub(crate) fn kernel_name(number: u64) -> io::Result<String> {
     let target = fs::read_link(sysfs::directory(Path::new("/sys"), number))?;
     let name = target.file_name().unwrap_or_default();
     Ok(name.to_string_lossy().into_owned())

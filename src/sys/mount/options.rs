@@ -7,9 +7,9 @@ use crate::plan::repair::FsKind;
 
 /// Mount options, parsed from the usual comma-separated form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Options {
+pub(crate) struct Options {
     /// Neither the file system nor the mount accepts writes.
-    pub read_only: bool,
+    pub(crate) read_only: bool,
     no_exec: bool,
     no_symlinks: bool,
     atime: Atime,
@@ -22,14 +22,14 @@ pub struct Options {
 /// them anew.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct WrittenOptions {
+pub(crate) struct WrittenOptions {
     text: String,
     options: Options,
 }
 
 impl WrittenOptions {
     /// What the text means.
-    pub const fn options(&self) -> &Options {
+    pub(crate) const fn options(&self) -> &Options {
         &self.options
     }
 }
@@ -63,7 +63,7 @@ enum Atime {
 /// An option that a cell's file system cannot have.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{option:?}: {why}")]
-pub struct BadOption {
+pub(crate) struct BadOption {
     option: String,
     why: &'static str,
 }
@@ -82,7 +82,7 @@ impl Options {
     /// # Errors
     /// [`BadOption`] for an option that contradicts what a cell is, that endangers the node, or that is
     /// none.
-    pub fn parse(text: &str) -> Result<Self, BadOption> {
+    pub(crate) fn parse(text: &str) -> Result<Self, BadOption> {
         let bad = |word: &str, why| BadOption {
             option: word.to_owned(),
             why,
@@ -160,7 +160,7 @@ impl Options {
     ///
     /// ext4 that meets damage turns read-only, unless the options say otherwise: its superblock may say
     /// that it goes on, or that it takes the whole node down.
-    pub(super) fn told(&self, kind: FsKind) -> Vec<(&str, Option<&str>)> {
+    pub(crate) fn told(&self, kind: FsKind) -> Vec<(&str, Option<&str>)> {
         let own = self.specific.iter();
         let own = own.map(|(key, value)| (key.as_str(), value.as_deref()));
         let has_errors = self.specific.iter().any(|(key, _)| key == "errors");
@@ -169,12 +169,12 @@ impl Options {
     }
 
     /// Whether there is any option that the file system may refuse.
-    pub fn has_specific(&self) -> bool {
+    pub(crate) fn has_specific(&self) -> bool {
         self.specific.iter().any(|option| !is_identity(option))
     }
 
     /// Without any option that the file system may refuse.
-    pub fn plain(&self) -> Self {
+    pub(crate) fn plain(&self) -> Self {
         Self {
             specific: self.identity(),
             ..self.clone()
@@ -182,7 +182,7 @@ impl Options {
     }
 
     /// As [`Options::plain`], but read-only and without a replay of the log.
-    pub fn unreplayed(&self, kind: FsKind) -> Self {
+    pub(crate) fn unreplayed(&self, kind: FsKind) -> Self {
         let mut options = Self {
             read_only: true,
             ..self.plain()
@@ -196,7 +196,7 @@ impl Options {
     }
 
     /// Each option that the file system may refuse, by its name, with the options that have no other.
-    pub fn singly(&self) -> impl Iterator<Item = (String, Self)> {
+    pub(crate) fn singly(&self) -> impl Iterator<Item = (String, Self)> {
         let doubtful = self.specific.iter().filter(|option| !is_identity(option));
         doubtful.map(|option| {
             let mut alone = Self {
@@ -214,7 +214,7 @@ impl Options {
     }
 
     /// Whether a second device with the same UUID may be mounted beside this one.
-    pub fn allows_twin(&self) -> bool {
+    pub(crate) fn allows_twin(&self) -> bool {
         self.specific.iter().any(is_identity)
     }
 
@@ -223,7 +223,7 @@ impl Options {
         all.filter(|o| is_identity(o)).cloned().collect()
     }
 
-    pub(super) fn attributes(&self) -> MountAttrFlags {
+    pub(crate) fn attributes(&self) -> MountAttrFlags {
         let mut flags = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
         flags.set(MountAttrFlags::MOUNT_ATTR_RDONLY, self.read_only);
         flags.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, self.no_exec);

@@ -22,11 +22,11 @@ const RECORD_SIZE: usize = 8192;
 const WARNING: u8 = 4;
 
 /// The kernel's log from a moment on. Without the right to read it there are no words.
-pub struct KernelLog(Option<File>);
+pub(crate) struct KernelLog(Option<File>);
 
 impl KernelLog {
     /// From now on.
-    pub fn from_now() -> Self {
+    pub(crate) fn from_now() -> Self {
         let open = || -> io::Result<File> {
             let mut log = std::fs::OpenOptions::new()
                 .read(true)
@@ -39,7 +39,7 @@ impl KernelLog {
     }
 
     /// The warnings and errors since then about the device of these names, oldest first.
-    pub fn about(mut self, device: &Names) -> Vec<String> {
+    pub(crate) fn about(mut self, device: &Names) -> Vec<String> {
         let mut words: Vec<String> = Vec::new();
         let Some(log) = &mut self.0 else {
             return words;

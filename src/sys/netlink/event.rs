@@ -47,7 +47,7 @@ const DATAGRAMS: usize = 256;
 
 /// Something has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Change {
+pub(crate) enum Change {
     /// Some interface, in any respect.
     Link,
     /// An address of some interface.
@@ -61,7 +61,7 @@ pub enum Change {
 }
 
 /// Sockets that hear of changes in the network namespace they were opened in.
-pub struct Events {
+pub(crate) struct Events {
     route: Socket,
     nftables: Socket,
     protocols: Vec<u8>,
@@ -74,7 +74,7 @@ impl Events {
     ///
     /// # Errors
     /// Whatever the kernel refuses.
-    pub fn open(protocols: &[u8], table: &'static str) -> io::Result<Self> {
+    pub(crate) fn open(protocols: &[u8], table: &'static str) -> io::Result<Self> {
         let what = "listen to the kernel's events";
         Ok(Self {
             route: listen(NETLINK_ROUTE, &ROUTE_GROUPS).map_err(|e| message(e, what))?,
@@ -85,7 +85,7 @@ impl Events {
     }
 
     /// What to wait for.
-    pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
+    pub(crate) fn fds(&self) -> [BorrowedFd<'_>; 2] {
         [&self.route, &self.nftables].map(AsFd::as_fd)
     }
 
@@ -93,7 +93,7 @@ impl Events {
     ///
     /// # Errors
     /// If the sockets can't be read.
-    pub fn read(&mut self) -> io::Result<BTreeSet<Change>> {
+    pub(crate) fn read(&mut self) -> io::Result<BTreeSet<Change>> {
         let mut changes = BTreeSet::new();
         let mut buffer = Vec::with_capacity(1 << 15);
         for socket in [&self.route, &self.nftables] {

@@ -29,19 +29,19 @@ pub struct Link {
     /// Its address, if it is Ethernet.
     pub mac: Option<Mac>,
     /// Its MTU in bytes.
-    pub mtu: u32,
+    pub(crate) mtu: u32,
     /// Whether it is set up.
     pub up: bool,
     /// Whether it is up and has carrier.
     pub carrier: bool,
     /// Whether it is a loopback interface.
-    pub loopback: bool,
+    pub(crate) loopback: bool,
     /// Whether it resolves neighbours.
     pub arp: bool,
     /// Its driver family: `veth`, `bond`…; physical ones have none.
     pub kind: Option<String>,
     /// The number of the interface that it is part of.
-    pub master: Option<u32>,
+    pub(crate) master: Option<u32>,
 }
 
 impl Link {

@@ -21,8 +21,9 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 
 pub use address::{Address, Scope};
-pub use event::{Change, Events};
-pub use link::{Link, LinkChange, Veth};
+pub(crate) use event::{Change, Events};
+pub(crate) use link::Link;
+pub use link::{LinkChange, Veth};
 pub use neighbour::Proxy;
 pub use route::{Route, RouteFilter, Via};
 pub use rule::{Action, Incoming, OF_VRF, Rule};
@@ -68,7 +69,7 @@ impl Socket {
     ///
     /// # Errors
     /// If the kernel has no route netlink, or no strict checks (Linux 4.20 and later have).
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let wire = Wire::open(netlink_sys::protocols::NETLINK_ROUTE)?;
         wire.set_strict()?;
         Ok(Self { wire })

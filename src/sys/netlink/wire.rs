@@ -38,14 +38,14 @@ const DUMP_LIMIT: usize = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct Refusal {
     /// Its error number.
-    pub errno: Errno,
+    pub(crate) errno: Errno,
     /// Its reason in words, where it gave one.
     reason: Option<String>,
 }
 
 impl Refusal {
     /// As an error that names what was tried.
-    pub fn of(self, what: impl fmt::Display) -> io::Error {
+    pub(crate) fn of(self, what: impl fmt::Display) -> io::Error {
         let error = io::Error::from(self.errno);
         let said = match self.reason {
             Some(reason) => format!("{} ({reason})", self.errno.desc()),
@@ -59,20 +59,20 @@ impl Refusal {
 #[derive(Debug)]
 pub(crate) struct Message {
     /// `nlmsg_type`.
-    pub kind: u16,
+    pub(crate) kind: u16,
     /// The payload, without padding.
-    pub payload: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// A message to send.
 #[derive(Debug)]
 pub(crate) struct Request {
     /// `nlmsg_type`.
-    pub kind: u16,
+    pub(crate) kind: u16,
     /// `NLM_F_CREATE` and the like; `NLM_F_REQUEST` is added.
-    pub flags: u16,
+    pub(crate) flags: u16,
     /// The payload.
-    pub payload: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// A netlink socket.
@@ -91,7 +91,7 @@ impl AsFd for Wire {
 
 impl Wire {
     /// Opens a socket for `protocol` in the current network namespace.
-    pub fn open(protocol: isize) -> io::Result<Self> {
+    pub(crate) fn open(protocol: isize) -> io::Result<Self> {
         Self::prepare(protocol).map_err(|e| message(e, "open a netlink socket"))
     }
 
@@ -110,14 +110,14 @@ impl Wire {
     }
 
     /// Has the kernel check requests for dumps strictly, and with that filter what it dumps.
-    pub fn set_strict(&self) -> io::Result<()> {
+    pub(crate) fn set_strict(&self) -> io::Result<()> {
         self.socket
             .set_netlink_get_strict_chk(true)
             .map_err(|e| message(e, "ask netlink for strict checks"))
     }
 
     /// Sends one request and waits for the kernel's yes or no.
-    pub fn request(&mut self, request: &Request) -> io::Result<Result<(), Refusal>> {
+    pub(crate) fn request(&mut self, request: &Request) -> io::Result<Result<(), Refusal>> {
         let mut bytes = Vec::new();
         let sequence = self.append(&mut bytes, request, NLM_F_ACK);
         self.send(&bytes)?;
@@ -126,7 +126,7 @@ impl Wire {
 
     /// Sends `requests` as one datagram between `begin` and `end`, the frame that makes a
     /// transaction of them; on a "no" to one of them none is done, and its position is told.
-    pub fn batch(
+    pub(crate) fn batch(
         &mut self,
         begin: &Request,
         requests: &[Request],
@@ -160,7 +160,7 @@ impl Wire {
 
     /// All messages the kernel has to say on `kind`, again from the start if something changed
     /// while they were read.
-    pub fn dump(
+    pub(crate) fn dump(
         &mut self,
         kind: u16,
         payload: Vec<u8>,
@@ -226,7 +226,10 @@ impl Wire {
     }
 
     /// Sends a request that is answered by at most one message rather than by an acknowledgement.
-    pub fn query(&mut self, request: &Request) -> io::Result<Result<Option<Message>, Refusal>> {
+    pub(crate) fn query(
+        &mut self,
+        request: &Request,
+    ) -> io::Result<Result<Option<Message>, Refusal>> {
         let mut bytes = Vec::new();
         let sequence = self.append(&mut bytes, request, NLM_F_ACK);
         self.send(&bytes)?;
@@ -321,14 +324,14 @@ impl Wire {
 }
 
 /// The messages of a datagram.
-pub(super) struct Parts<'a>(pub &'a [u8]);
+pub(crate) struct Parts<'a>(pub(crate) &'a [u8]);
 
 /// One of them.
-pub(super) struct Part<'a> {
-    pub kind: u16,
+pub(crate) struct Part<'a> {
+    pub(crate) kind: u16,
     flags: u16,
     sequence: u32,
-    pub payload: &'a [u8],
+    pub(crate) payload: &'a [u8],
 }
 
 impl<'a> Iterator for Parts<'a> {
@@ -390,7 +393,7 @@ impl<'a> Part<'a> {
 
 /// The attributes in a payload: their types, without the flags, and values. Ends at the first that
 /// is malformed.
-pub(crate) struct Attributes<'a>(pub &'a [u8]);
+pub(crate) struct Attributes<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Iterator for Attributes<'a> {
     type Item = (u16, &'a [u8]);

@@ -23,7 +23,7 @@ use super::protocol::{
 use crate::sys::netlink::wire::{Refusal, Request};
 
 /// What the names of cells' tables begin with.
-pub const CELL_TABLES: &str = "berth-cell-";
+pub(crate) const CELL_TABLES: &str = "berth-cell-";
 
 const TABLE_OWNED: u32 = 2;
 const NFTA_HOOK_PRIORITY: u16 = 2;

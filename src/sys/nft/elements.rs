@@ -15,9 +15,9 @@ use crate::sys::netlink::wire::{Attributes, Request, malformed, text_of};
 use crate::types::{Family, Mac};
 
 /// The name of both tables, the one for IP and the one for ARP.
-pub const TABLE: &str = "berth";
-pub(super) const NFPROTO_INET: u8 = libc::NFPROTO_INET as u8;
-pub(super) const NFPROTO_ARP: u8 = libc::NFPROTO_ARP as u8;
+pub(crate) const TABLE: &str = "berth";
+pub(crate) const NFPROTO_INET: u8 = libc::NFPROTO_INET as u8;
+pub(crate) const NFPROTO_ARP: u8 = libc::NFPROTO_ARP as u8;
 const NFNL_SUBSYS_NFTABLES: u16 = libc::NFNL_SUBSYS_NFTABLES as u16;
 const NFNL_MSG_BATCH_BEGIN: u16 = libc::NFNL_MSG_BATCH_BEGIN as u16;
 const NFNL_MSG_BATCH_END: u16 = libc::NFNL_MSG_BATCH_END as u16;
@@ -26,14 +26,14 @@ const DELSETELEM: u16 = libc::NFT_MSG_DELSETELEM as u16;
 const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
 const NFTA_SET_ELEM_LIST_SET: u16 = 2;
 const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
-pub(super) const NFTA_LIST_ELEM: u16 = 1;
+pub(crate) const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_SET_ELEM_KEY: u16 = 1;
 const NFTA_SET_ELEM_DATA: u16 = 2;
 const NFTA_SET_ELEM_EXPR: u16 = 7;
 const NFTA_SET_ELEM_KEY_END: u16 = 10;
 const NFTA_COUNTER_BYTES: u16 = 1;
-pub(super) const NLA_F_NESTED: u16 = libc::NLA_F_NESTED as u16;
-pub(super) const NLM_F_CREATE: u16 = libc::NLM_F_CREATE as u16;
+pub(crate) const NLA_F_NESTED: u16 = libc::NLA_F_NESTED as u16;
+pub(crate) const NLM_F_CREATE: u16 = libc::NLM_F_CREATE as u16;
 /// An interface's name in a key.
 const IFNAMSIZ: usize = libc::IFNAMSIZ;
 /// An Ethernet address in a key of several fields: filled up to whole words of 32 bits.
@@ -271,7 +271,7 @@ impl Socket {
     ///
     /// # Errors
     /// If the kernel can't be asked or isn't understood.
-    pub fn traffic(&mut self) -> io::Result<BTreeMap<IpAddr, u64>> {
+    pub(crate) fn traffic(&mut self) -> io::Result<BTreeMap<IpAddr, u64>> {
         let mut bytes = BTreeMap::new();
         let counted = specimens(&Family::BOTH)
             .into_iter()
@@ -385,12 +385,12 @@ fn count(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(count.try_into().ok()?))
 }
 
-pub(super) const fn message_type(verb: u16) -> u16 {
+pub(crate) const fn message_type(verb: u16) -> u16 {
     (NFNL_SUBSYS_NFTABLES << 8) | verb
 }
 
 /// The messages around a transaction.
-pub(super) fn frame() -> (Request, Request) {
+pub(crate) fn frame() -> (Request, Request) {
     let [begin, end] = [NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END].map(|kind| {
         let [high, low] = NFNL_SUBSYS_NFTABLES.to_be_bytes();
         Request {
@@ -403,7 +403,7 @@ pub(super) fn frame() -> (Request, Request) {
 }
 
 /// `struct nfgenmsg` and attributes.
-pub(super) fn payload(family: u8, attributes: &[(u16, &[u8])]) -> Vec<u8> {
+pub(crate) fn payload(family: u8, attributes: &[(u16, &[u8])]) -> Vec<u8> {
     let mut bytes = vec![family, 0, 0, 0];
     for (kind, value) in attributes {
         bytes.extend(attribute(*kind, value));
@@ -412,7 +412,7 @@ pub(super) fn payload(family: u8, attributes: &[(u16, &[u8])]) -> Vec<u8> {
 }
 
 /// An attribute as it is sent.
-pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+pub(crate) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     // Values made here are far shorter than the 64 KiB a length can tell.
     let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
     bytes.extend_from_slice(&kind.to_ne_bytes());
@@ -421,18 +421,18 @@ pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-pub(super) fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
+pub(crate) fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
     attribute(kind | NLA_F_NESTED, value)
 }
 
 /// A string attribute's value.
-pub(super) fn text(text: &str) -> Vec<u8> {
+pub(crate) fn text(text: &str) -> Vec<u8> {
     let mut bytes = text.as_bytes().to_vec();
     bytes.push(0);
     bytes
 }
 
-pub(super) fn name_bytes(name: &str) -> Vec<u8> {
+pub(crate) fn name_bytes(name: &str) -> Vec<u8> {
     let mut bytes = name.as_bytes().to_vec();
     bytes.resize(IFNAMSIZ, 0);
     bytes

@@ -43,46 +43,46 @@ const VERDICT_CODE: u16 = 1;
 
 /// How what was loaded is compared: `NFT_CMP_EQ` and `NFT_CMP_NEQ`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compare {
+pub(crate) enum Compare {
     Is = libc::NFT_CMP_EQ as isize,
     IsNot = libc::NFT_CMP_NEQ as isize,
 }
 
 /// What becomes of a packet: `NF_DROP` and `NF_ACCEPT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Drop = libc::NF_DROP as isize,
     Accept = libc::NF_ACCEPT as isize,
 }
 
 /// A rule's expressions, as they are sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Expressions(Vec<u8>);
+pub(crate) struct Expressions(Vec<u8>);
 
 impl Expressions {
     /// The list, the value of a rule's attribute.
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
 
     /// Only packets that come in by this interface, or by any other one.
-    pub fn incoming(self, compare: Compare, link: &str) -> Self {
+    pub(crate) fn incoming(self, compare: Compare, link: &str) -> Self {
         self.meta(META_IIFNAME).compare(compare, &name_bytes(link))
     }
 
     /// Only packets of this family (`NFPROTO_IPV4` …).
-    pub fn family(self, number: u8) -> Self {
+    pub(crate) fn family(self, number: u8) -> Self {
         self.meta(META_NFPROTO).compare(Compare::Is, &[number])
     }
 
     /// Only packets of this protocol above IP (RFC 5237), behind whatever extension headers.
-    pub fn protocol(self, number: u8) -> Self {
+    pub(crate) fn protocol(self, number: u8) -> Self {
         self.meta(META_L4PROTO).compare(Compare::Is, &[number])
     }
 
     /// Only packets in which the byte `offset` of what is above IP, masked, compares so. A fragment other than
     /// the first has none.
-    pub fn byte(self, offset: u32, mask: u8, compare: Compare, value: u8) -> Self {
+    pub(crate) fn byte(self, offset: u32, mask: u8, compare: Compare, value: u8) -> Self {
         let masked = match mask {
             u8::MAX => self.payload(offset),
             mask => self.payload(offset).mask(mask),
@@ -91,7 +91,7 @@ impl Expressions {
     }
 
     /// Only packets whose source address is not reached by the interface that they came in by.
-    pub fn forged(self) -> Self {
+    pub(crate) fn forged(self) -> Self {
         let fib = [
             number(FIB_DREG, REGISTER),
             number(FIB_RESULT, FIB_RESULT_OIF),
@@ -102,7 +102,7 @@ impl Expressions {
     }
 
     /// Decides.
-    pub fn verdict(self, verdict: Verdict) -> Self {
+    pub(crate) fn verdict(self, verdict: Verdict) -> Self {
         let code = nested(DATA_VERDICT, &number(VERDICT_CODE, verdict as u32));
         let immediate = [
             number(IMMEDIATE_DREG, VERDICT_REGISTER),

@@ -42,11 +42,11 @@ const POLICY_DROP: u32 = libc::NF_DROP as u32;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Barrier {
     /// `ip`, `ip6` or `inet`.
-    pub family: &'static str,
+    pub(crate) family: &'static str,
     /// Its table.
-    pub table: String,
+    pub(crate) table: String,
     /// Its name.
-    pub chain: String,
+    pub(crate) chain: String,
     drops: bool,
 }
 
@@ -100,7 +100,7 @@ impl Socket {
         self.barriers_among(&foreign(&chains), passages)
     }
 
-    pub(super) fn chains(&mut self) -> io::Result<Vec<Message>> {
+    pub(crate) fn chains(&mut self) -> io::Result<Vec<Message>> {
         // Those of all families.
         self.ask(GETCHAIN, payload(0, &[]), "list the chains of nftables")
     }
@@ -109,7 +109,7 @@ impl Socket {
     ///
     /// # Errors
     /// If the kernel can't be asked.
-    pub fn barriers_among(
+    pub(crate) fn barriers_among(
         &mut self,
         chains: &[Barrier],
         passages: &[Passage<'_>],
@@ -174,7 +174,7 @@ impl Socket {
 }
 
 /// Those of the chains that are other programs' and on the way of forwarded packets.
-pub(super) fn foreign(chains: &[Message]) -> Vec<Barrier> {
+pub(crate) fn foreign(chains: &[Message]) -> Vec<Barrier> {
     let read = |chain: &Message| {
         let family = match *chain.payload.first()? {
             NFPROTO_IPV4 => "ip",

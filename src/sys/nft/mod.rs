@@ -15,9 +15,12 @@ mod table;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-pub use cell::{CELL_TABLES, CellFilter};
-pub use elements::{Element, TABLE};
-pub use foreign::{Barrier, Passage};
+pub(crate) use cell::CELL_TABLES;
+pub use cell::CellFilter;
+pub use elements::Element;
+pub(crate) use elements::TABLE;
+pub(crate) use foreign::Barrier;
+pub use foreign::Passage;
 use nix::sys::wait::waitpid;
 
 use crate::sys::message;

@@ -18,34 +18,34 @@ use crate::hash::Fnv64;
 use crate::sys::message;
 use crate::sys::netlink::wire::{Message, Request};
 
-pub(super) const DELCHAIN: u16 = libc::NFT_MSG_DELCHAIN as u16;
+pub(crate) const DELCHAIN: u16 = libc::NFT_MSG_DELCHAIN as u16;
 const NFTA_CHAIN_USE: u16 = 6;
 /// With it begins the name of the chain that is the seal.
 const SEAL: &str = "seal_";
 
 /// What the kernel says of the chains of both tables.
 #[derive(Debug, Default)]
-pub(super) struct Own {
+pub(crate) struct Own {
     /// The uses of chains in `inet` and in `arp`: the rules, and those that lead to a chain once more. The kernel
     /// tells that with far less ado than the rules themselves.
-    pub uses: (usize, usize),
+    pub(crate) uses: (usize, usize),
     /// Names of seals: more than one if somebody made another.
-    pub seals: Vec<String>,
+    pub(crate) seals: Vec<String>,
     /// All others, by their families and their names as the kernel has them.
-    pub chains: Vec<(u8, Vec<u8>)>,
+    pub(crate) chains: Vec<(u8, Vec<u8>)>,
     /// A hash of each chain. The kernel lists a table that was made anew after the others, so their order tells
     /// nothing.
     hashes: Vec<u64>,
 }
 
 /// A rule of one of the tables, as the kernel tells it.
-pub(super) struct OwnRule {
-    pub family: u8,
+pub(crate) struct OwnRule {
+    pub(crate) family: u8,
     message: Message,
 }
 
 /// Those of the chains that are berth's.
-pub(super) fn own(chains: &[Message]) -> Own {
+pub(crate) fn own(chains: &[Message]) -> Own {
     let mut own = Own::default();
     for chain in chains {
         let (Some(family), Some(chain)) = (chain.payload.first(), chain.payload.get(4..)) else {
@@ -64,7 +64,7 @@ impl Socket {
     ///
     /// # Errors
     /// If the kernel can't be asked.
-    pub(super) fn own_rules(&mut self) -> io::Result<Vec<OwnRule>> {
+    pub(crate) fn own_rules(&mut self) -> io::Result<Vec<OwnRule>> {
         let what = "list the rules of nftables table berth";
         let mut own = Vec::new();
         for family in [NFPROTO_INET, NFPROTO_ARP] {
@@ -86,7 +86,7 @@ impl Socket {
     ///
     /// # Errors
     /// If the kernel refuses or can't be asked.
-    pub(super) fn seal(&mut self) -> io::Result<()> {
+    pub(crate) fn seal(&mut self) -> io::Result<()> {
         let own = own(&self.chains()?);
         let due = own.due_seal(&self.own_rules()?);
         let request = |verb, flags, name: &str| Request {
@@ -111,7 +111,7 @@ impl Socket {
 }
 
 impl OwnRule {
-    pub fn attributes(&self) -> &[u8] {
+    pub(crate) fn attributes(&self) -> &[u8] {
         self.message.payload.get(4..).unwrap_or_default()
     }
 
@@ -122,7 +122,7 @@ impl OwnRule {
 
 impl Own {
     /// The name of the seal that the tables should have, by their chains and these rules of theirs.
-    pub fn due_seal(&self, rules: &[OwnRule]) -> String {
+    pub(crate) fn due_seal(&self, rules: &[OwnRule]) -> String {
         let mut hash = Fnv64::default();
         let mut chains = self.hashes.clone();
         chains.sort_unstable();

@@ -129,7 +129,7 @@ const MARK_PLACE: &str = "{mark}";
 
 /// The mark of this version's rules. What runs now may have been made by another version: as long as all of
 /// that is there it serves as well, and is made anew when something is to be done anyway.
-pub(super) fn own_mark() -> String {
+pub(crate) fn own_mark() -> String {
     let (inet, arp) = RULES;
     let hash = fnv64(&text_of_rules(false)) >> 32;
     format!("{MARK} {inet} {arp} {hash:08x}")
@@ -143,7 +143,7 @@ fn counts(mark: &str) -> Option<(usize, usize)> {
 }
 
 /// The input for `nft` that makes both tables, or makes them whole again: elements stay.
-pub(super) fn ruleset(stop_ipv6: bool) -> String {
+pub(crate) fn ruleset(stop_ipv6: bool) -> String {
     text_of_rules(stop_ipv6).replace(MARK_PLACE, &own_mark())
 }
 
@@ -235,7 +235,7 @@ impl Socket {
     ///
     /// # Errors
     /// If the kernel can't be asked.
-    pub fn survey(&mut self) -> io::Result<(Standing, Vec<Barrier>)> {
+    pub(crate) fn survey(&mut self) -> io::Result<(Standing, Vec<Barrier>)> {
         let chains = self.chains()?;
         let (others, own) = (foreign(&chains), own(&chains));
         if own.uses == (0, 0) {

@@ -12,7 +12,7 @@ use crate::cell::protocol::{Cause, Condition, Reply};
 const REFUSED_LIMIT: Duration = Duration::from_secs(5);
 
 impl Core {
-    pub(super) fn member(&self, resource: &str) -> Reply {
+    pub(crate) fn member(&self, resource: &str) -> Reply {
         Reply::Member {
             condition: self.condition(resource),
             device: self
@@ -25,7 +25,7 @@ impl Core {
     }
 
     /// Answers those for whom it is time.
-    pub fn answer(&mut self, now: Instant, out: &mut Effects) {
+    pub(crate) fn answer(&mut self, now: Instant, out: &mut Effects) {
         for (client, (until, deadline)) in std::mem::take(&mut self.waiting) {
             if matches!(until, Until::Hangup) {
                 out.push(Effect::HangUp(client));

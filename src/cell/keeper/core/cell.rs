@@ -9,32 +9,32 @@ use crate::cluster::complaint::Member;
 
 /// A cell, from the start of its PID 1 until that is dead.
 #[derive(Debug, Default)]
-pub struct Cell {
+pub(crate) struct Cell {
     /// Its PID 1, as the host numbers it.
-    pub init: Option<i32>,
+    pub(crate) init: Option<i32>,
     /// Whether it has a network.
-    pub connected: bool,
+    pub(crate) connected: bool,
     /// Whether it takes orders.
-    pub ready: bool,
+    pub(crate) ready: bool,
     /// Whether it was told to end: what is left to do, the kernel does.
-    pub killed: bool,
+    pub(crate) killed: bool,
 }
 
 impl Core {
     /// Whether the cell takes orders.
-    pub fn takes_orders(&self) -> bool {
+    pub(crate) fn takes_orders(&self) -> bool {
         self.cell.as_ref().is_some_and(|c| c.ready && !c.killed)
     }
 
     /// Ends everything in the cell, if there is one.
-    pub(super) fn kill_cell(&mut self, out: &mut Effects) {
+    pub(crate) fn kill_cell(&mut self, out: &mut Effects) {
         if let Some(cell) = &mut self.cell {
             cell.killed = true;
             out.push(Effect::KillCell);
         }
     }
 
-    pub(super) fn take(&mut self, event: Event, out: &mut Effects) {
+    pub(crate) fn take(&mut self, event: Event, out: &mut Effects) {
         match event {
             Event::Separate if self.cell.is_some() => out.push(Effect::Connect),
             Event::Separate => {}
@@ -57,7 +57,7 @@ impl Core {
     }
 
     /// The cell can't be used: it is ended, and all that was to live in it has failed.
-    pub(super) fn break_cell(&mut self, why: &str, out: &mut Effects) {
+    pub(crate) fn break_cell(&mut self, why: &str, out: &mut Effects) {
         out.error(why);
         for held in self.volumes.values_mut() {
             held.fail(Cause::Failed, why.to_owned(), &mut self.mounters, out);
@@ -114,7 +114,7 @@ impl Core {
     }
 
     /// PID 1 does not take an order: it is dead or stuck. What was to be done stands as it did before.
-    pub(super) fn not_ordered(&mut self, number: u64, why: &str, out: &mut Effects) {
+    pub(crate) fn not_ordered(&mut self, number: u64, why: &str, out: &mut Effects) {
         let mut line = why.to_owned();
         let servers = self.servers.as_mut();
         if !servers.is_some_and(|servers| servers.not_ordered(number)) {
@@ -134,7 +134,7 @@ impl Core {
     }
 
     /// PID 1 is dead, and with it everything in the cell.
-    pub(super) fn lose_cell(&mut self, why: &str, out: &mut Effects) {
+    pub(crate) fn lose_cell(&mut self, why: &str, out: &mut Effects) {
         if self.cell.take().is_none() {
             return;
         }

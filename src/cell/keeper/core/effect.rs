@@ -15,7 +15,7 @@ use crate::plan::repair::{FsKind, Policy, Proof, Stage};
 
 /// Something to be done.
 #[derive(Debug)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// Have a child do this with a file system. Answered by [`Event::NoMounter`](super::Event::NoMounter), or by
     /// [`Event::MountEnded`](super::Event::MountEnded) and then
     /// [`Event::MounterDead`](super::Event::MounterDead).
@@ -110,26 +110,26 @@ pub enum Effect {
 
 /// A repair to be started.
 #[derive(Debug)]
-pub struct Treatment {
+pub(crate) struct Treatment {
     /// The file system's resource.
-    pub resource: String,
+    pub(crate) resource: String,
     /// Where to begin.
-    pub stage: Stage,
+    pub(crate) stage: Stage,
     /// What shows that it is needed.
-    pub proof: Proof,
+    pub(crate) proof: Proof,
     /// How far it may go.
-    pub policy: Policy,
+    pub(crate) policy: Policy,
     /// The file system's kind.
-    pub kind: FsKind,
+    pub(crate) kind: FsKind,
     /// Its block device.
-    pub device: PathBuf,
+    pub(crate) device: PathBuf,
     /// Whether it has multiple-mount protection.
-    pub mmp: bool,
+    pub(crate) mmp: bool,
 }
 
 /// How much a line in the log matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
+pub(crate) enum Level {
     /// It is nothing to be done about.
     Info,
     /// It needs attention and hinders nothing.
@@ -142,31 +142,31 @@ pub enum Level {
 
 /// Effects in their order.
 #[derive(Debug, Default)]
-pub struct Effects(Vec<Effect>);
+pub(crate) struct Effects(Vec<Effect>);
 
 impl Effects {
     /// Adds one.
-    pub fn push(&mut self, effect: Effect) {
+    pub(crate) fn push(&mut self, effect: Effect) {
         self.0.push(effect);
     }
 
     /// Adds a line to the log.
-    pub fn info(&mut self, line: impl Display) {
+    pub(crate) fn info(&mut self, line: impl Display) {
         self.push(Effect::Log(Level::Info, line.to_string()));
     }
 
     /// Adds a warning to the log.
-    pub fn warn(&mut self, line: impl Display) {
+    pub(crate) fn warn(&mut self, line: impl Display) {
         self.push(Effect::Log(Level::Warning, line.to_string()));
     }
 
     /// Adds an error to the log.
-    pub fn error(&mut self, line: impl Display) {
+    pub(crate) fn error(&mut self, line: impl Display) {
         self.push(Effect::Log(Level::Error, line.to_string()));
     }
 
     /// Adds to the log that nothing works any more.
-    pub fn critical(&mut self, line: impl Display) {
+    pub(crate) fn critical(&mut self, line: impl Display) {
         self.push(Effect::Log(Level::Critical, line.to_string()));
     }
 }

@@ -9,7 +9,7 @@ use crate::plan::repair::{Decision, Stage};
 
 /// Something has happened.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// An agent asks for something.
     Request(ClientId, Box<Request>),
     /// An agent has hung up. What it began goes on without it.

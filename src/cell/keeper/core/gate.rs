@@ -13,7 +13,7 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// What the cell lets in, and is going to.
 #[derive(Debug, Default)]
-pub struct Gate {
+pub(crate) struct Gate {
     /// What is in force.
     rules: Option<Rules>,
     /// It is without limits.
@@ -32,7 +32,7 @@ pub struct Gate {
 
 /// Whether it lets in what is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub(crate) enum Standing {
     /// It does.
     Open,
     /// It is going to.
@@ -43,7 +43,7 @@ pub enum Standing {
 
 impl Gate {
     /// Begins what leads to these rules, unless something is going on already.
-    pub fn advance(&mut self, wanted: &Rules, out: &mut Effects) {
+    pub(crate) fn advance(&mut self, wanted: &Rules, out: &mut Effects) {
         let known = self.failed.as_ref().is_some_and(|(of, ..)| of == wanted);
         if self.is_busy() || (known && !self.again) || self.rules.as_ref() == Some(wanted) {
             return;
@@ -57,7 +57,7 @@ impl Gate {
     }
 
     /// Takes note of what has ended.
-    pub fn finish(&mut self, admission: Admission, now: Instant, out: &mut Effects) {
+    pub(crate) fn finish(&mut self, admission: Admission, now: Instant, out: &mut Effects) {
         let Some(rules) = self.coming.take() else {
             return;
         };
@@ -89,13 +89,13 @@ impl Gate {
     }
 
     /// Has what did not work tried again if that was a while ago: what was in the way may be gone.
-    pub fn retry(&mut self, now: Instant) {
+    pub(crate) fn retry(&mut self, now: Instant) {
         let failed = self.failed.as_ref();
         self.again |= failed.is_some_and(|(_, since, _)| now.duration_since(*since) >= RETRY);
     }
 
     /// Has it tried again at once, for these servers, which are yet to be started. So are limits that could not be.
-    pub fn begin(&mut self, spec: &ServerSpec, out: &mut Effects) {
+    pub(crate) fn begin(&mut self, spec: &ServerSpec, out: &mut Effects) {
         self.failed = None;
         if std::mem::take(&mut self.unlimited) {
             self.rules = None;
@@ -104,22 +104,22 @@ impl Gate {
     }
 
     /// Takes note of what the admin's own configuration serves now.
-    pub fn see(&mut self, own: Own) {
+    pub(crate) fn see(&mut self, own: Own) {
         self.own = own;
     }
 
     /// What it served when that was looked at last.
-    pub fn own(&self) -> Own {
+    pub(crate) fn own(&self) -> Own {
         self.own
     }
 
     /// Whether something is going on.
-    pub fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.coming.is_some()
     }
 
     /// How it stands to these rules.
-    pub fn standing(&self, wanted: &Rules) -> Standing {
+    pub(crate) fn standing(&self, wanted: &Rules) -> Standing {
         match &self.failed {
             _ if self.rules.as_ref() == Some(wanted) => Standing::Open,
             Some((rules, _, (cause, why))) if rules == wanted => {
@@ -130,13 +130,13 @@ impl Gate {
     }
 
     /// Why what is let in is not what should be.
-    pub fn fault(&self) -> Option<&str> {
+    pub(crate) fn fault(&self) -> Option<&str> {
         let failed = self.failed.as_ref().map(|(_, _, (_, why))| why);
         failed.or(self.late.as_ref()).map(String::as_str)
     }
 
     /// The cell has gone, and with it what it let in and whatever was going on.
-    pub fn lose(&mut self) {
+    pub(crate) fn lose(&mut self) {
         *self = Self {
             own: self.own,
             ..Self::default()

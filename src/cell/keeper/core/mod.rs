@@ -34,14 +34,14 @@ use std::time::{Duration, Instant};
 use crate::cell::protocol::{Cause, Reply};
 use crate::cluster::complaint::Member;
 use cell::Cell;
-pub use effect::{Effect, Effects, Level, Treatment};
-pub use event::Event;
+pub(crate) use effect::{Effect, Effects, Level, Treatment};
+pub(crate) use event::Event;
 use gate::Gate;
 use mount::Mounters;
 use orders::Orders;
 use requests::Until;
 use servers::Servers;
-pub use terms::{Admission, ClientId, Errand, Found, Mounted, MounterId};
+pub(crate) use terms::{Admission, ClientId, Errand, Found, Mounted, MounterId};
 use volume::{Held, Phase};
 
 /// How long a keeper without a member waits for the first one.
@@ -63,7 +63,7 @@ struct Groups {
 
 /// What a keeper knows, and what it is asked for.
 #[derive(Debug)]
-pub struct Core {
+pub(crate) struct Core {
     vserver: String,
     /// Agents that wait for an answer: for what, and until when.
     waiting: BTreeMap<ClientId, (Until, Instant)>,
@@ -89,7 +89,7 @@ pub struct Core {
 
 impl Core {
     /// The keeper of `vserver`, which nobody has asked for anything yet.
-    pub fn new(vserver: &str, now: Instant) -> Self {
+    pub(crate) fn new(vserver: &str, now: Instant) -> Self {
         Self {
             vserver: vserver.to_owned(),
             waiting: BTreeMap::new(),
@@ -109,7 +109,7 @@ impl Core {
     }
 
     /// Takes note of what has happened.
-    pub fn on(&mut self, event: Event, now: Instant, out: &mut Effects) {
+    pub(crate) fn on(&mut self, event: Event, now: Instant, out: &mut Effects) {
         match event {
             Event::Request(client, request) => {
                 let until = self.heed(client, *request, now, out);
@@ -187,7 +187,7 @@ impl Core {
     }
 
     /// When [`Core::settle`] and [`Core::answer`] are due by time alone.
-    pub fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         let clients = self.waiting.values().map(|(_, until)| *until);
         // What a killed cell has is gone as soon as its PID 1 is.
         let killed = self.cell.as_ref().is_some_and(|cell| cell.killed);
@@ -204,23 +204,23 @@ impl Core {
     }
 
     /// Whether it is on its way out: nothing new is begun.
-    pub fn is_ending(&self) -> bool {
+    pub(crate) fn is_ending(&self) -> bool {
         self.ending
     }
 
     /// Whether there is nothing left to do. What is on its way to Pacemaker is to arrive all the same.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         let is_told = self.mounters.is_empty() || self.waiting.is_empty();
         self.ending && self.cell.is_none() && is_told
     }
 
     /// The number of an order that is given to PID 1 beside those of [`Effect::Order`].
-    pub fn order_number(&mut self) -> u64 {
+    pub(crate) fn order_number(&mut self) -> u64 {
         self.orders.number()
     }
 
     /// Those who are to be reported if the keeper dies: who is being stopped is not.
-    pub fn watched(&self) -> Vec<Member> {
+    pub(crate) fn watched(&self) -> Vec<Member> {
         let volumes = self.volumes.values().filter(|h| h.leaving.is_none());
         let servers = self.servers.iter().filter(|s| s.leaving.is_none());
         let members = volumes.map(|h| &h.member).chain(servers.map(|s| &s.member));

@@ -17,7 +17,7 @@ struct Mounter {
 /// The children that mount, until they are dead: one that was killed is known to have ended before it has let its
 /// device go.
 #[derive(Debug, Default)]
-pub struct Mounters {
+pub(crate) struct Mounters {
     last: u64,
     /// Those that are not known to be dead.
     alive: BTreeMap<MounterId, Mounter>,
@@ -25,7 +25,7 @@ pub struct Mounters {
 
 impl Mounters {
     /// Sends a child on this errand.
-    pub fn send(
+    pub(crate) fn send(
         &mut self,
         member: &Member,
         volume: &Volume,
@@ -47,7 +47,7 @@ impl Mounters {
     }
 
     /// Kills this one, if it was not before.
-    pub fn kill(&mut self, mounter: MounterId, out: &mut Effects) {
+    pub(crate) fn kill(&mut self, mounter: MounterId, out: &mut Effects) {
         let alive = self.alive.get_mut(&mounter);
         if let Some(child) = alive.filter(|child| !child.killed) {
             child.killed = true;
@@ -56,17 +56,17 @@ impl Mounters {
     }
 
     /// This one is dead, or never came to life.
-    pub fn bury(&mut self, mounter: MounterId) {
+    pub(crate) fn bury(&mut self, mounter: MounterId) {
         self.alive.remove(&mounter);
     }
 
     /// Whether one may still have the device of this resource.
-    pub fn may_hold(&self, resource: &str) -> bool {
+    pub(crate) fn may_hold(&self, resource: &str) -> bool {
         self.alive.values().any(|child| child.resource == resource)
     }
 
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.alive.is_empty()
     }
 }

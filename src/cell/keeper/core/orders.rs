@@ -6,24 +6,24 @@ use crate::cell::init::order::Order;
 
 /// Counts the orders: no number is used twice, in whichever cell.
 #[derive(Debug, Default)]
-pub struct Orders {
+pub(crate) struct Orders {
     last: u64,
 }
 
 impl Orders {
     /// The number of the next order.
-    pub fn number(&mut self) -> u64 {
+    pub(crate) fn number(&mut self) -> u64 {
         self.last += 1;
         self.last
     }
 
     /// Gives an order, and returns its number.
-    pub fn give(&mut self, order: Order, out: &mut Effects) -> u64 {
+    pub(crate) fn give(&mut self, order: Order, out: &mut Effects) -> u64 {
         self.send(order, None, out)
     }
 
     /// Gives an order with what this child has mounted, and returns its number.
-    pub fn give_mount(&mut self, order: Order, mount: MounterId, out: &mut Effects) -> u64 {
+    pub(crate) fn give_mount(&mut self, order: Order, mount: MounterId, out: &mut Effects) -> u64 {
         self.send(order, Some(mount), out)
     }
 

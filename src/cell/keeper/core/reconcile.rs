@@ -21,7 +21,7 @@ const BUILD_LIMIT: Duration = Duration::from_secs(20);
 
 impl Core {
     /// Brings what is nearer to what is wanted, as far as it goes without waiting.
-    pub fn settle(&mut self, now: Instant, out: &mut Effects) {
+    pub(crate) fn settle(&mut self, now: Instant, out: &mut Effects) {
         if !self.is_empty() {
             self.idle_until = None;
         }
@@ -102,14 +102,14 @@ impl Core {
     }
 
     /// What is to be exported now.
-    pub(super) fn exports(&self) -> Vec<Export> {
+    pub(crate) fn exports(&self) -> Vec<Export> {
         let mut exports: Vec<Export> = self.volumes.values().filter_map(Held::export).collect();
         exports.sort_by(|a, b| a.directory.cmp(&b.directory));
         exports
     }
 
     /// Where the servers' home is.
-    pub(super) fn home(&self) -> Home {
+    pub(crate) fn home(&self) -> Home {
         let Some(servers) = &self.servers else {
             return Home::None(Cause::Failed, "there are no servers".to_owned());
         };
@@ -225,7 +225,7 @@ impl Core {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.volumes.is_empty() && self.servers.is_none()
     }
 

@@ -16,7 +16,7 @@ use crate::plan::budget::Budget;
 
 /// What a client waits for.
 #[derive(Debug)]
-pub enum Until {
+pub(crate) enum Until {
     /// Nothing: it can be told now.
     Now(Reply),
     /// The file system of this resource is in service, or kept from it.
@@ -42,7 +42,7 @@ const FIND_LIMIT: Duration = Duration::from_secs(5);
 
 impl Core {
     /// Begins what is asked for. Says what the client waits for, and until when.
-    pub(super) fn heed(
+    pub(crate) fn heed(
         &mut self,
         client: ClientId,
         request: Request,

@@ -33,7 +33,7 @@ const FAILED_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where the home file system is.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Home {
+pub(crate) enum Home {
     /// Attached here.
     At(PathBuf),
     /// On its way, or kept from service: why, and whether that may last.
@@ -44,15 +44,15 @@ pub enum Home {
 
 /// The servers and where they stand.
 #[derive(Debug)]
-pub struct Servers {
+pub(crate) struct Servers {
     /// Their resource.
-    pub member: Member,
+    pub(crate) member: Member,
     /// What they are.
-    pub spec: ServerSpec,
+    pub(crate) spec: ServerSpec,
     /// The directory of their home, if it was named.
-    pub home: Option<PathBuf>,
+    pub(crate) home: Option<PathBuf>,
     /// Their resource is being stopped: how patiently, and when PID 1 is killed for it.
-    pub leaving: Option<(Duration, Instant)>,
+    pub(crate) leaving: Option<(Duration, Instant)>,
     /// Their resource counts as started since before they could be: their home was kept from service.
     late: bool,
     phase: Phase,
@@ -94,7 +94,7 @@ enum Phase {
 
 impl Servers {
     /// Servers to be started.
-    pub fn new(member: Member, spec: ServerSpec, home: Option<PathBuf>) -> Self {
+    pub(crate) fn new(member: Member, spec: ServerSpec, home: Option<PathBuf>) -> Self {
         Self {
             member,
             spec,
@@ -119,35 +119,35 @@ impl Servers {
     }
 
     /// Why the file system at `directory` is not served as it should be, if it is not.
-    pub fn refusal(&self, directory: &Path) -> Option<&str> {
+    pub(crate) fn refusal(&self, directory: &Path) -> Option<&str> {
         self.notes
             .about(directory.to_str()?)
             .filter(|_| self.phase == Phase::Running && self.leaving.is_none())
     }
 
     /// Why they have failed.
-    pub fn fault(&self) -> Option<&(Cause, String)> {
+    pub(crate) fn fault(&self) -> Option<&(Cause, String)> {
         self.fault.as_ref()
     }
 
     /// Takes note of how their home is before they are started.
-    pub fn expect(&mut self, home: &Home) {
+    pub(crate) fn expect(&mut self, home: &Home) {
         let kept_from_service = matches!(home, Home::Later(_, true));
         self.late |= self.phase == Phase::Waiting && kept_from_service;
     }
 
     /// Whether they failed when nobody waited for their start any more.
-    pub fn has_failed_late(&self) -> bool {
+    pub(crate) fn has_failed_late(&self) -> bool {
         self.late && self.phase == Phase::Starting && self.fault.is_some()
     }
 
     /// Whether nothing of them is in the cell.
-    pub fn is_halted(&self) -> bool {
+    pub(crate) fn is_halted(&self) -> bool {
         matches!(self.phase, Phase::Waiting | Phase::Halted)
     }
 
     /// Whether what they export is what is wanted, as far as it ever will be.
-    pub fn has_settled(&self, exports: &[Export]) -> bool {
+    pub(crate) fn has_settled(&self, exports: &[Export]) -> bool {
         match self.phase {
             Phase::Running => {
                 self.orders.is_empty() && self.steps.is_empty() && self.target == exports
@@ -158,19 +158,19 @@ impl Servers {
     }
 
     /// Whether they run, and are on their way to export what is wanted.
-    pub fn are_changing(&self, exports: &[Export]) -> bool {
+    pub(crate) fn are_changing(&self, exports: &[Export]) -> bool {
         self.phase == Phase::Running && self.leaving.is_none() && !self.has_settled(exports)
     }
 
     /// Has them asked for all that they are to serve.
-    pub fn inspect(&mut self) {
+    pub(crate) fn inspect(&mut self) {
         if self.is_idle() {
             self.look(Duration::ZERO);
         }
     }
 
     /// Tries again what they did not take, if that was a while ago: what was in the way may be gone.
-    pub fn retry(&mut self, now: Instant) {
+    pub(crate) fn retry(&mut self, now: Instant) {
         let lately = |since: Instant| now.duration_since(since) < RETRY;
         if !self.is_idle() || self.inspected.is_some_and(lately) {
             return;
@@ -196,7 +196,7 @@ impl Servers {
     }
 
     /// Whether they still use the file system at `directory`.
-    pub fn uses(&self, directory: &Path, home: &Home) -> bool {
+    pub(crate) fn uses(&self, directory: &Path, home: &Home) -> bool {
         let serves =
             |exports: &[Export]| exports.iter().any(|e| Path::new(&e.directory) == directory);
         let is_home = matches!(home, Home::At(at) if at == directory);
@@ -204,20 +204,20 @@ impl Servers {
     }
 
     /// They have failed, and are ended.
-    pub fn fail(&mut self, cause: Cause, why: String, out: &mut Effects) {
+    pub(crate) fn fail(&mut self, cause: Cause, why: String, out: &mut Effects) {
         out.error(format_args!("{}: {why}", self.member.resource));
         self.fault.get_or_insert((cause, why));
     }
 
     /// One of them has ended by itself.
-    pub fn lose_one(&mut self, server: &str, how: &str, out: &mut Effects) {
+    pub(crate) fn lose_one(&mut self, server: &str, how: &str, out: &mut Effects) {
         self.failed.insert(server.to_owned(), how.to_owned());
         let why = format!("server {server} has ended: {how}");
         self.fail(Cause::Failed, why, out);
     }
 
     /// The cell has gone, and they with it.
-    pub fn lose(&mut self, why: &str) {
+    pub(crate) fn lose(&mut self, why: &str) {
         self.phase = Phase::Halted;
         self.orders.clear();
         self.launching.clear();
@@ -228,7 +228,7 @@ impl Servers {
     }
 
     /// PID 1 has carried out an order; says whether it was one of theirs.
-    pub fn done(
+    pub(crate) fn done(
         &mut self,
         number: u64,
         result: &Result<Vec<Refused>, String>,
@@ -267,7 +267,7 @@ impl Servers {
     }
 
     /// All that they export, or are going to.
-    pub fn exported(&self) -> impl Iterator<Item = &Export> {
+    pub(crate) fn exported(&self) -> impl Iterator<Item = &Export> {
         self.applied.iter().chain(&self.target)
     }
 
@@ -278,7 +278,7 @@ impl Servers {
     }
 
     /// PID 1 has not taken an order; says whether it was one of theirs. The cell is ended for that.
-    pub fn not_ordered(&mut self, number: u64) -> bool {
+    pub(crate) fn not_ordered(&mut self, number: u64) -> bool {
         let before = self.orders.len();
         self.orders.retain(|order| *order != number);
         self.launching.remove(&number);
@@ -286,7 +286,7 @@ impl Servers {
     }
 
     /// Does the next step towards what is wanted. Clients are let in before there is anything for them.
-    pub fn advance(
+    pub(crate) fn advance(
         &mut self,
         orders: &mut Orders,
         (home, exports, gate): (&Home, &[Export], &Standing),

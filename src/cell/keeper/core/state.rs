@@ -10,7 +10,7 @@ use crate::runtime::channel::MESSAGE_LIMIT;
 
 impl Core {
     /// The cell and all that is in the keeper's care.
-    pub fn state(&self) -> CellState {
+    pub(crate) fn state(&self) -> CellState {
         let volumes: Vec<VolumeState> = self
             .volumes
             .values()
@@ -42,12 +42,12 @@ impl Core {
     }
 
     /// The answer to who asks for that: as much as there is room for.
-    pub(super) fn told(&self) -> Reply {
+    pub(crate) fn told(&self) -> Reply {
         Reply::State(Box::new(self.state().within(MESSAGE_LIMIT / 2)))
     }
 
     /// How this resource is.
-    pub(super) fn condition(&self, resource: &str) -> Condition {
+    pub(crate) fn condition(&self, resource: &str) -> Condition {
         if let Some(held) = self.volumes.get(resource) {
             return self.volume_state(held).condition();
         }

@@ -11,11 +11,11 @@ use crate::plan::repair::FsKind;
 
 /// An agent's connection: never used for another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ClientId(pub u64);
+pub(crate) struct ClientId(pub(crate) u64);
 
 /// What a child is to do with a file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Errand {
+pub(crate) enum Errand {
     /// Mount it.
     Mount,
     /// Mount it after a repair: what its superblock says of damage was before.
@@ -28,18 +28,18 @@ pub enum Errand {
 
 /// A block device with a file system on it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Found {
+pub(crate) struct Found {
     /// The device's node.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The file system's type.
-    pub kind: FsKind,
+    pub(crate) kind: FsKind,
     /// For XFS, what its handles are made of.
-    pub xfs: Option<XfsIdentity>,
+    pub(crate) xfs: Option<XfsIdentity>,
 }
 
 /// What a child that mounts has come to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Mounted {
+pub(crate) enum Mounted {
     /// The mount of this block device comes along.
     Done(Found),
     /// It is not sound, or at least can't be mounted.
@@ -66,11 +66,11 @@ pub enum Mounted {
 
 /// The number of a child that mounts: never used for another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MounterId(pub u64);
+pub(crate) struct MounterId(pub(crate) u64);
 
 /// How a change of what the cell lets in has ended.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Admission {
+pub(crate) enum Admission {
     /// It is in force.
     Done,
     /// It is, but connections are not limited: why not.

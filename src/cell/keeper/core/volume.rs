@@ -15,13 +15,13 @@ use crate::plan::repair::{self, Decision, FsKind, Stage};
 
 /// A file system and where it stands.
 #[derive(Debug)]
-pub struct Held {
+pub(crate) struct Held {
     /// Its resource.
-    pub member: Member,
+    pub(crate) member: Member,
     /// What is wanted.
-    pub volume: Volume,
+    pub(crate) volume: Volume,
     /// Where it stands.
-    pub phase: Phase,
+    pub(crate) phase: Phase,
     /// The last stage of the repair that it has behind it.
     repaired: Option<Stage>,
     /// What keeps it from service while a child works on it, once its start has been answered: from then on
@@ -34,9 +34,9 @@ pub struct Held {
     /// What was found to be wrong with it, until it is mounted.
     unsound: Option<Unsound>,
     /// The block device, once it is mounted.
-    pub found: Option<Found>,
+    pub(crate) found: Option<Found>,
     /// Since its resource is being stopped: when PID 1 is killed for it.
-    pub leaving: Option<Instant>,
+    pub(crate) leaving: Option<Instant>,
 }
 
 /// What a child is doing that is to mount a file system in the end.
@@ -60,7 +60,7 @@ struct Unsound {
 
 /// Where a file system stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// This child mounts it.
     Mounting(MounterId),
     /// This child has mounted it, in no mount table yet.
@@ -83,7 +83,12 @@ pub enum Phase {
 
 impl Held {
     /// Takes a file system into care and begins to mount it.
-    pub fn new(member: Member, volume: Volume, mounters: &mut Mounters, out: &mut Effects) -> Self {
+    pub(crate) fn new(
+        member: Member,
+        volume: Volume,
+        mounters: &mut Mounters,
+        out: &mut Effects,
+    ) -> Self {
         let mounter = mounters.send(&member, &volume, Errand::Mount, out);
         Self {
             member,
@@ -100,13 +105,13 @@ impl Held {
     }
 
     /// How its resource is, as far as the servers have nothing to do with it.
-    pub fn condition(&self) -> Condition {
+    pub(crate) fn condition(&self) -> Condition {
         let phase = self.told_phase();
         phase.condition(self.leaving.is_some(), self.restriction(None))
     }
 
     /// Where it stands, in service or not as it should be for this reason.
-    pub fn state(&self, refusal: Option<&str>) -> VolumeState {
+    pub(crate) fn state(&self, refusal: Option<&str>) -> VolumeState {
         let (found, unsound) = (self.found.as_ref(), self.unsound.as_ref());
         let device = unsound.map(|unsound| &unsound.device);
         let kind = unsound.map(|unsound| unsound.kind);
@@ -154,7 +159,7 @@ impl Held {
 
     /// Whether its start can be answered: it is in service, or somebody has to wait for longer than a start
     /// may take.
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         match self.phase {
             Phase::Attached | Phase::Repairing(_) | Phase::Blocked(_) | Phase::Waiting(..) => true,
             Phase::Mounting(_) | Phase::Loose(_) | Phase::Attaching(..) => self.kept.is_some(),
@@ -163,7 +168,7 @@ impl Held {
     }
 
     /// When its storage is to be tried again.
-    pub fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Waiting(_, at) => Some(*at),
             _ => None,
@@ -171,12 +176,12 @@ impl Held {
     }
 
     /// Whether its start has not been answered, so that it is no member yet if nothing can be begun.
-    pub fn is_unanswered(&self) -> bool {
+    pub(crate) fn is_unanswered(&self) -> bool {
         self.kept.is_none()
     }
 
     /// Goes on from what the child that mounts has come to.
-    pub fn mounted(
+    pub(crate) fn mounted(
         &mut self,
         mounter: MounterId,
         outcome: Result<Mounted, String>,
@@ -284,13 +289,19 @@ impl Held {
     }
 
     /// Fails it, for this reason: nothing goes on with it.
-    pub fn fail(&mut self, cause: Cause, why: String, mounters: &mut Mounters, out: &mut Effects) {
+    pub(crate) fn fail(
+        &mut self,
+        cause: Cause,
+        why: String,
+        mounters: &mut Mounters,
+        out: &mut Effects,
+    ) {
         self.let_go(mounters, out);
         self.phase = Phase::Failed(cause, why);
     }
 
     /// Ends whatever works on it outside of the cell, and closes its mount, if that is in no mount table.
-    pub fn let_go(&self, mounters: &mut Mounters, out: &mut Effects) {
+    pub(crate) fn let_go(&self, mounters: &mut Mounters, out: &mut Effects) {
         match &self.phase {
             Phase::Mounting(mounter) => mounters.kill(*mounter, out),
             Phase::Loose(mounter) => out.push(Effect::DropMount(*mounter)),
@@ -300,7 +311,7 @@ impl Held {
     }
 
     /// Tries its storage again, if that is due.
-    pub fn try_again(&mut self, now: Instant, mounters: &mut Mounters, out: &mut Effects) {
+    pub(crate) fn try_again(&mut self, now: Instant, mounters: &mut Mounters, out: &mut Effects) {
         let Phase::Waiting(why, at) = &self.phase else {
             return;
         };
@@ -314,21 +325,21 @@ impl Held {
     }
 
     /// Its repair could not be started.
-    pub fn have_no_repair(&mut self, cause: Cause, why: String) {
+    pub(crate) fn have_no_repair(&mut self, cause: Cause, why: String) {
         if matches!(self.phase, Phase::Repairing(_)) {
             self.phase = Phase::Failed(cause, why);
         }
     }
 
     /// Its repair has gone on, and is so far.
-    pub fn repair_goes_on(&mut self, progress: RepairProgress) {
+    pub(crate) fn repair_goes_on(&mut self, progress: RepairProgress) {
         if let Phase::Repairing(before) = &mut self.phase {
             *before = progress;
         }
     }
 
     /// Goes on from what its repair has come to after this stage.
-    pub fn repair_ended(
+    pub(crate) fn repair_ended(
         &mut self,
         stage: Stage,
         outcome: Result<Decision, (Cause, String)>,
@@ -373,7 +384,7 @@ impl Held {
     }
 
     /// What is to be exported of it now.
-    pub fn export(&self) -> Option<Export> {
+    pub(crate) fn export(&self) -> Option<Export> {
         let Exported { nfs, smb } = &self.volume.export;
         let serves = self.leaving.is_none() && matches!(self.phase, Phase::Attached);
         (serves && (nfs.is_some() || smb.is_some())).then(|| Export {
@@ -385,7 +396,7 @@ impl Held {
     }
 
     /// Whether PID 1 has it, or is about to.
-    pub fn is_in_cell(&self) -> bool {
+    pub(crate) fn is_in_cell(&self) -> bool {
         matches!(
             self.phase,
             Phase::Attaching(..) | Phase::Attached | Phase::Detaching(_)
@@ -394,12 +405,12 @@ impl Held {
 }
 
 /// Whether one of two directories lies in the other.
-pub fn nested(one: &Path, other: &Path) -> bool {
+pub(crate) fn nested(one: &Path, other: &Path) -> bool {
     one.starts_with(other) || other.starts_with(one)
 }
 
 /// Where file systems are attached.
-pub fn directories<'a>(held: impl Iterator<Item = &'a Held>) -> Vec<PathBuf> {
+pub(crate) fn directories<'a>(held: impl Iterator<Item = &'a Held>) -> Vec<PathBuf> {
     held.filter(|h| matches!(h.phase, Phase::Attached))
         .map(|h| h.volume.directory.clone())
         .collect()

@@ -40,18 +40,18 @@ const LEAST_MEMORY: u64 = 512 << 20;
 
 /// What a program may have of the host's.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Given<'a> {
+pub(crate) struct Given<'a> {
     /// The block device, to read and write.
-    pub(super) device: &'a Path,
+    pub(crate) device: &'a Path,
     /// A file to write, and how long it may become, in bytes.
-    pub(super) kept: Option<(&'a Path, u64)>,
+    pub(crate) kept: Option<(&'a Path, u64)>,
     /// A descriptor that it inherits beside its standard ones.
-    pub(super) inherited: BorrowedFd<'a>,
+    pub(crate) inherited: BorrowedFd<'a>,
 }
 
 /// A program that runs confined.
 #[derive(Debug)]
-pub(super) struct Confined {
+pub(crate) struct Confined {
     /// Its PID 1: everything in there ends with it.
     child: Child,
     /// How the program has ended.
@@ -63,7 +63,7 @@ impl Confined {
     ///
     /// # Errors
     /// If it can't be started, or not be confined: it does not run then.
-    pub(super) fn start(mut command: Command, given: Given<'_>) -> io::Result<Self> {
+    pub(crate) fn start(mut command: Command, given: Given<'_>) -> io::Result<Self> {
         let (end, told) = pipe()?;
         let (why, said) = pipe()?;
         let confinement = Confinement {
@@ -107,13 +107,13 @@ impl Confined {
     ///
     /// # Errors
     /// Whatever the kernel refuses.
-    pub(super) fn process(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn process(&self) -> io::Result<OwnedFd> {
         let pid = rustix::process::Pid::from_child(&self.child);
         Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
     }
 
     /// The child that is to be reaped, if it was not.
-    pub(super) fn pid(&mut self) -> Option<Pid> {
+    pub(crate) fn pid(&mut self) -> Option<Pid> {
         // One that has ended by now is reaped by this.
         let left = self.child.try_wait().is_ok_and(|status| status.is_none());
         let pid = i32::try_from(self.child.id()).ok()?;
@@ -124,7 +124,7 @@ impl Confined {
     ///
     /// # Errors
     /// If its device could not take what was written.
-    pub(super) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+    pub(crate) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         let Some(of_first) = self.child.try_wait()? else {
             return Ok(None);
         };
@@ -147,7 +147,7 @@ impl Confined {
     ///
     /// # Errors
     /// If it has ended by itself.
-    pub(super) fn kill(&mut self) -> io::Result<()> {
+    pub(crate) fn kill(&mut self) -> io::Result<()> {
         self.child.kill()
     }
 }

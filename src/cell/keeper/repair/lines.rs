@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 /// A pipe whose reading end never blocks; neither end is inherited.
-pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     let flags = rustix::fs::fcntl_getfl(&reader)?;
     rustix::fs::fcntl_setfl(&reader, flags | rustix::fs::OFlags::NONBLOCK)?;
@@ -16,7 +16,7 @@ pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// The lines that come through a pipe.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     pipe: Option<File>,
     rest: Vec<u8>,
 }
@@ -25,7 +25,7 @@ impl Lines {
     /// What has no end after this is a line all the same.
     const LONGEST: usize = 4096;
 
-    pub(super) fn new(pipe: OwnedFd) -> Self {
+    pub(crate) fn new(pipe: OwnedFd) -> Self {
         Self {
             pipe: Some(pipe.into()),
             rest: vec![],
@@ -33,12 +33,12 @@ impl Lines {
     }
 
     /// What to wait at, until its end has come.
-    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.pipe.as_ref().map(AsFd::as_fd)
     }
 
     /// The lines that came since; at most some 64 KiB at a time.
-    pub(super) fn read(&mut self) -> io::Result<Vec<String>> {
+    pub(crate) fn read(&mut self) -> io::Result<Vec<String>> {
         let mut buffer = [0; 4096];
         for _ in 0..16 {
             let Some(pipe) = &mut self.pipe else { break };

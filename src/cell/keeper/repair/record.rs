@@ -37,7 +37,7 @@ const SHORT_LOG_SIZE: usize = 1 << 20;
 
 /// The record of one repair.
 #[derive(Debug)]
-pub(super) struct Record {
+pub(crate) struct Record {
     directory: PathBuf,
     log: Option<Flock<File>>,
     left: usize,
@@ -47,7 +47,7 @@ pub(super) struct Record {
 impl Record {
     /// Makes the directory for this repair's record, named by the time, and drops older ones. Where that
     /// can't be done the repair is done without: nobody's files wait for a full disk of the node.
-    pub(super) fn new(records: &Path) -> Self {
+    pub(crate) fn new(records: &Path) -> Self {
         let (directory, log) = match make(records) {
             Ok((directory, log)) => (directory, Some(log)),
             Err(e) => {
@@ -75,12 +75,12 @@ impl Record {
     }
 
     /// Where it is.
-    pub(super) fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 
     /// How large one more file may become in which something is kept of the damage, in bytes; 0: there is no room.
-    pub(super) fn room(&self) -> u64 {
+    pub(crate) fn room(&self) -> u64 {
         match &self.log {
             Some(_) if self.keeps => room(&self.directory),
             _ => 0,
@@ -88,13 +88,13 @@ impl Record {
     }
 
     /// Nothing more is kept in this repair.
-    pub(super) fn give_up_keeping(&mut self) {
+    pub(crate) fn give_up_keeping(&mut self) {
         self.keeps = false;
     }
 
     /// Adds a line, up to a limit: it comes from a program that may be in somebody's hands, and is read on a
     /// terminal. A log that can't be written must not end a repair that can be done.
-    pub(super) fn write(&mut self, line: &str) {
+    pub(crate) fn write(&mut self, line: &str) {
         let line = plain(line);
         let Some(left) = self.left.checked_sub(line.len() + 1) else {
             return;
@@ -112,7 +112,7 @@ impl Record {
     ///
     /// # Errors
     /// If it can't be made.
-    pub(super) fn make_file(&self, name: &str) -> io::Result<PathBuf> {
+    pub(crate) fn make_file(&self, name: &str) -> io::Result<PathBuf> {
         self.drop_file(name);
         let path = self.directory.join(name);
         let mut options = File::options();
@@ -125,7 +125,7 @@ impl Record {
     }
 
     /// Drops a file that nothing came to be kept in, or `anyhow`.
-    pub(super) fn settle_file(&self, name: &str, anyhow: bool) {
+    pub(crate) fn settle_file(&self, name: &str, anyhow: bool) {
         let is_empty = || fs::metadata(self.directory.join(name)).is_ok_and(|file| file.len() == 0);
         if anyhow || is_empty() {
             self.drop_file(name);
@@ -133,7 +133,7 @@ impl Record {
     }
 
     /// Drops a file that is worth nothing by itself.
-    pub(super) fn drop_file(&self, name: &str) {
+    pub(crate) fn drop_file(&self, name: &str) {
         // It may never have been made.
         let _ = fs::remove_file(self.directory.join(name));
     }

@@ -10,14 +10,14 @@ use crate::plan::vip::record::{Record, Role};
 
 /// How long nothing may have come for a VIP whose routing ends, until it has ended; and how long that may
 /// take at the most.
-pub(in crate::plan::detour) const IDLE: Duration = Duration::from_secs(1);
-pub(in crate::plan::detour) const LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const IDLE: Duration = Duration::from_secs(1);
+pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 /// How often it is looked whether anything has.
-pub(super) const PAUSE: Duration = Duration::from_millis(250);
+pub(crate) const PAUSE: Duration = Duration::from_millis(250);
 
 /// A VIP whose routing ends.
 #[derive(Debug)]
-pub(super) struct Ending {
+pub(crate) struct Ending {
     since: Instant,
     /// What had come for it when last something had, in bytes, and when that was.
     bytes: u64,
@@ -25,7 +25,7 @@ pub(super) struct Ending {
 }
 
 impl Router {
-    pub(super) fn review_endings(&mut self, records: &BTreeMap<String, Record>, now: Instant) {
+    pub(crate) fn review_endings(&mut self, records: &BTreeMap<String, Record>, now: Instant) {
         let ends =
             |name: &String| matches!(records.get(name).map(|r| &r.role), Some(Role::Ending(_)));
         self.endings.retain(|name, _| ends(name));
@@ -43,7 +43,7 @@ impl Router {
     }
 
     /// Ends the routing of VIPs that nothing comes for any more.
-    pub fn on_traffic(
+    pub(crate) fn on_traffic(
         &mut self,
         traffic: &BTreeMap<IpAddr, u64>,
         records: &BTreeMap<String, Record>,
@@ -73,7 +73,7 @@ impl Router {
 }
 
 /// What people are told of the end. If the lock could not be had, it is looked again in a moment.
-pub(super) fn ended(vip: IpAddr, outcome: &Outcome) -> Option<Effect> {
+pub(crate) fn ended(vip: IpAddr, outcome: &Outcome) -> Option<Effect> {
     match outcome {
         Outcome::Done => Some(Effect::info(format!("{vip}: no longer routed"))),
         Outcome::Failed(why) => {

@@ -13,7 +13,7 @@ use crate::plan::vip::record::{Record, Role};
 
 /// How far a dispute with another router has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dispute {
+pub(crate) enum Dispute {
     /// Another node has claimed the VIP once: it may be just a change of routers.
     Suspected,
     /// The cluster is asked which of the two should route.
@@ -25,7 +25,7 @@ pub(super) enum Dispute {
 impl Router {
     /// Takes note of what the others say that they route to `node`. The cluster is asked for resources of this node
     /// that another one routes for just as well: it knows which of the two should.
-    pub fn on_claims(
+    pub(crate) fn on_claims(
         &mut self,
         node: &str,
         values: &Values,
@@ -65,7 +65,7 @@ impl Router {
     }
 
     /// The resources that another node routes for too, for an overview.
-    pub fn rivalries(&self) -> BTreeMap<String, Rivalry> {
+    pub(crate) fn rivalries(&self) -> BTreeMap<String, Rivalry> {
         let disputes = self.disputes.iter();
         let rivalry = |dispute: &Dispute| match dispute {
             Dispute::Suspected => Rivalry::Suspected,
@@ -78,7 +78,7 @@ impl Router {
     }
 
     /// Takes note of where the cluster takes a disputed resource to be: if that is not this node, it withdraws.
-    pub fn on_located(
+    pub(crate) fn on_located(
         &mut self,
         name: &str,
         nodes: &[String],
@@ -113,7 +113,7 @@ impl Router {
     }
 
     /// Takes note of what has come of a withdrawal.
-    pub(super) fn on_withdrawn(
+    pub(crate) fn on_withdrawn(
         &mut self,
         name: &str,
         (vip, nodes): (IpAddr, &str),

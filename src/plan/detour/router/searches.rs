@@ -13,7 +13,7 @@ use crate::plan::vip::record::{Record, Role, TransitPath};
 
 /// Whom a path is looked for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Need {
+pub(crate) enum Need {
     /// For this resource, which routes or should.
     Resource(String),
     /// For nobody: the cluster was told that this virtual server can't be reached, which is to be taken back.
@@ -45,7 +45,7 @@ fn change(record: &Record, outcome: &Result<TransitPath, NoPath>) -> Option<Chan
 impl Router {
     /// A path is looked for where there is none or the one there is works no more, and where this node has
     /// told the cluster that there is none, as that is to be taken back.
-    pub(super) fn begin_searches(
+    pub(crate) fn begin_searches(
         &mut self,
         records: &BTreeMap<String, Record>,
         view: &NodeView,
@@ -99,7 +99,7 @@ impl Router {
     }
 
     /// Has done what searches have led to.
-    pub(super) fn end_searches(
+    pub(crate) fn end_searches(
         &mut self,
         records: &BTreeMap<String, Record>,
         view: &NodeView,
@@ -128,10 +128,7 @@ impl Router {
     }
 
     /// The searches that go on, for an overview.
-    pub(in crate::plan::detour) fn ongoing_searches(
-        &self,
-        now: Instant,
-    ) -> impl Iterator<Item = OngoingSearch> {
+    pub(crate) fn ongoing_searches(&self, now: Instant) -> impl Iterator<Item = OngoingSearch> {
         self.searches.iter().map(move |(need, search)| {
             let seeker = match need {
                 Need::Resource(name) => Seeker::Resource { name: name.clone() },
@@ -142,7 +139,7 @@ impl Router {
     }
 
     /// A search is done with.
-    pub(super) fn conclude(
+    pub(crate) fn conclude(
         &mut self,
         need: &Need,
         outcome: &Result<TransitPath, NoPath>,
@@ -158,7 +155,7 @@ impl Router {
     }
 
     /// Takes note for the cluster of whether a virtual server can be reached.
-    pub(in crate::plan::detour) fn note(
+    pub(crate) fn note(
         &mut self,
         vserver: &str,
         vip: IpAddr,
@@ -182,14 +179,14 @@ impl Router {
 
 impl Search {
     /// Whether this is what the resource with this record looks for.
-    pub(super) fn is_for(&self, record: &Record) -> bool {
+    pub(crate) fn is_for(&self, record: &Record) -> bool {
         let same = (&record.spec.vserver, record.spec.vip) == (&self.vserver, self.vip);
         same && needs_path(record)
     }
 }
 
 /// What people are told of what a search has led to.
-pub(super) fn concluded(
+pub(crate) fn concluded(
     vip: IpAddr,
     found: &Result<TransitPath, NoPath>,
     outcome: &Outcome,

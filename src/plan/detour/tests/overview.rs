@@ -1,6 +1,7 @@
 //! What is told of detours to whoever asks.
 
 use super::*;
+use crate::plan::detour::overview::{ForeignClaim, OngoingSearch, Rivalry, Seeker};
 use crate::types::Milliseconds;
 
 #[test]

@@ -1,6 +1,7 @@
 //! Two routers, and the end of one.
 
-use super::super::router::{ENDING_IDLE, ENDING_LIMIT};
+use super::super::router::ENDING_IDLE;
+use super::super::router::ending::LIMIT as ENDING_LIMIT;
 use super::*;
 
 /// n2 routes, n3 says so too: the cluster is asked where the resource is.

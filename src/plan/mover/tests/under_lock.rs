@@ -1,6 +1,7 @@
 //! The rest: when the lock is tried, and what is done under it.
 
 use super::*;
+use crate::plan::mover::rest::Work;
 use crate::plan::vip::Element;
 
 #[test]

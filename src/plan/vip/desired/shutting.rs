@@ -11,7 +11,7 @@ use crate::types::Family;
 impl List<'_> {
     /// Has nothing forwarded that comes from the cell or in by `ports`, but VIPs' packets. To be made before
     /// anything is forwarded there.
-    pub(super) fn shut<'p>(&mut self, ports: impl Iterator<Item = &'p str>) {
+    pub(crate) fn shut<'p>(&mut self, ports: impl Iterator<Item = &'p str>) {
         self.pass();
         let shut: Vec<&str> = ports.filter(|port| !self.is_open(port)).collect();
         // What comes in by a VRF's ports has its own table looked up later, and may be for the node itself.
@@ -36,7 +36,7 @@ impl List<'_> {
 
     /// Where a VIP's own packets come in: from its cell. Those of another node's may come in by any port of the
     /// subnet between the two.
-    pub(super) fn sender(&self) -> Incoming {
+    pub(crate) fn sender(&self) -> Incoming {
         match &self.request.behind {
             Behind::Cell(veth) => Incoming::By(veth.clone()),
             Behind::Node(_) => Incoming::Any,
@@ -78,7 +78,7 @@ impl List<'_> {
     }
 
     /// Whether `port` forwarded packets of the family before berth came.
-    pub(super) fn is_open(&self, port: &str) -> bool {
+    pub(crate) fn is_open(&self, port: &str) -> bool {
         let on = |key: &str| self.seen.originally(key).is_some_and(|v| v != 0);
         match self.family {
             Family::V4 => on(&format!("ipv4/conf/{port}/forwarding")),

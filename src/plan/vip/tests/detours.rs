@@ -19,7 +19,7 @@ fn other_side(vip: IpAddr) -> (&'static str, IpAddr, IpNetwork) {
 }
 
 /// The same VIP where another node has its cell.
-pub(super) fn there(request: Request) -> Request {
+pub(crate) fn there(request: Request) -> Request {
     let (port, address, _) = other_side(request.vip);
     Request {
         behind: Behind::Node(NextHop {
@@ -32,7 +32,7 @@ pub(super) fn there(request: Request) -> Request {
 }
 
 /// The same VIP where another node routes for it.
-pub(super) fn away(request: Request) -> Request {
+pub(crate) fn away(request: Request) -> Request {
     let (port, router, subnet) = other_side(request.vip);
     let detour = Detour {
         ports: vec![port.into()],
@@ -47,7 +47,7 @@ pub(super) fn away(request: Request) -> Request {
 
 /// A port by which packets to the VIP come in that would go out by a port of the same subnet, or would be
 /// passed on though they came from where other nodes are: so they could go round.
-pub(super) fn round_trip(state: &Observed, vip: IpAddr) -> Option<String> {
+pub(crate) fn round_trip(state: &Observed, vip: IpAddr) -> Option<String> {
     let hop = state.routes().find_map(|r| match &r.out {
         Out::Gateway(link, _) if r.table == TO_TABLE && r.to.ip() == vip => Some(link.clone()),
         _ => None,

@@ -47,7 +47,7 @@ fn the_state_of_a_port_is_told_as_it_changes() {
 #[test]
 fn a_port_that_flaps_is_told_as_flapping_when_it_works() {
     let mut node = Node::new();
-    for _ in 0..crate::plan::port::FLAPS {
+    for _ in 0..crate::plan::port::health::FLAPS {
         for carrier in [false, true] {
             node.links[0].carrier = carrier;
             node.look();

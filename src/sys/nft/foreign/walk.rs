@@ -42,15 +42,15 @@ const NFT_GOTO: i32 = -4;
 const NFT_RETURN: i32 = -5;
 
 /// A packet, as far as it is known: a TCP segment of a VIP's.
-pub(super) struct Packet<'a> {
-    pub family: Family,
-    pub iif: (&'a str, u32),
-    pub oif: (&'a str, u32),
+pub(crate) struct Packet<'a> {
+    pub(crate) family: Family,
+    pub(crate) iif: (&'a str, u32),
+    pub(crate) oif: (&'a str, u32),
 }
 
 /// What becomes of it in a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     /// It is dropped, whatever else it is.
     Dropped,
     /// It is accepted, or may be.
@@ -60,7 +60,7 @@ pub(super) enum End {
 }
 
 /// What rules refer to by name.
-pub(super) trait Names {
+pub(crate) trait Names {
     /// A chain's rules, each as the list of its expressions.
     fn rules(&mut self, chain: &str) -> io::Result<Rc<Vec<Vec<u8>>>>;
     /// What a set is like; `None` if that can't be told.
@@ -71,16 +71,16 @@ pub(super) trait Names {
 
 /// What is known of a set without its elements, which may be very many, and change all the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
     /// The bytes of a key.
-    pub key: usize,
+    pub(crate) key: usize,
     /// Whether it is part of a rule, as it is written.
-    pub constant: bool,
+    pub(crate) constant: bool,
 }
 
 /// A set's elements, or a map's with what they stand for.
 #[derive(Debug, Default)]
-pub(super) struct Set {
+pub(crate) struct Set {
     elements: Vec<(Vec<u8>, Option<Verdict>)>,
     /// Whether there are intervals or the like, which a key need not be equal to.
     inexact: bool,
@@ -90,7 +90,7 @@ pub(super) struct Set {
 
 impl Set {
     /// A set that could not be read.
-    pub fn unread() -> Self {
+    pub(crate) fn unread() -> Self {
         Self {
             partial: true,
             ..Self::default()
@@ -106,7 +106,7 @@ impl Set {
     }
 
     /// Adds an element as nfnetlink has it.
-    pub fn add(&mut self, element: &[u8]) {
+    pub(crate) fn add(&mut self, element: &[u8]) {
         const KEY: u16 = 1;
         const DATA: u16 = 2;
         const FLAGS: u16 = 3;
@@ -166,7 +166,7 @@ enum Match {
 ///
 /// # Errors
 /// If rules can't be read.
-pub(super) fn walk(names: &mut impl Names, chain: &str, packet: &Packet<'_>) -> io::Result<End> {
+pub(crate) fn walk(names: &mut impl Names, chain: &str, packet: &Packet<'_>) -> io::Result<End> {
     let mut left = RULES;
     follow(names, chain, packet, (DEPTH, &mut left))
 }

@@ -8,7 +8,7 @@ use crate::cell::refused::Refused;
 
 /// What was said when the servers were asked last.
 #[derive(Debug, Default)]
-pub struct Notes {
+pub(crate) struct Notes {
     /// What they have said that they do not serve, and not taken back since.
     unserved: BTreeMap<(String, Protocol), String>,
     /// What is wrong, by directory.
@@ -19,30 +19,30 @@ pub struct Notes {
 
 impl Notes {
     /// What is wrong with the file system at `directory`.
-    pub fn about(&self, directory: &str) -> Option<&str> {
+    pub(crate) fn about(&self, directory: &str) -> Option<&str> {
         self.wrong.get(directory).map(String::as_str)
     }
 
     /// All that is wrong: where, and why.
-    pub fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &str)> {
         let all = self.wrong.iter();
         all.map(|(directory, why)| (directory.as_str(), why.as_str()))
     }
 
     /// Whether nothing is wrong.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.wrong.is_empty()
     }
 
     /// These directories are to be exported in another way: what was said of them as they were says nothing any more.
-    pub fn forget(&mut self, changed: &BTreeSet<String>) {
+    pub(crate) fn forget(&mut self, changed: &BTreeSet<String>) {
         self.unserved
             .retain(|(directory, _), _| !changed.contains(directory));
     }
 
     /// Takes note of what they said: of what they do not answer for, what they said last holds. `trouble` is why the
     /// last change of exports was not made, and the directories that it was about.
-    pub fn take(
+    pub(crate) fn take(
         &mut self,
         refused: &[Refused],
         trouble: Option<(&str, &BTreeSet<String>)>,

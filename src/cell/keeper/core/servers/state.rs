@@ -33,7 +33,7 @@ impl From<Phase> for ServersPhase {
 
 impl Servers {
     /// How they stand; `home` as it is now, and why what the cell's network lets in is not what it should be.
-    pub fn state(&self, home: Home, shut: Option<&str>) -> ServersState {
+    pub(crate) fn state(&self, home: Home, shut: Option<&str>) -> ServersState {
         let offered: BTreeSet<(&str, &str, &str)> = self
             .exported()
             .flat_map(|export| {

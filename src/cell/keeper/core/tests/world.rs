@@ -9,71 +9,71 @@ mod effects;
 
 /// A child that mounts.
 #[derive(Debug)]
-pub struct Child {
-    pub resource: String,
-    pub killed: bool,
+pub(crate) struct Child {
+    pub(crate) resource: String,
+    pub(crate) killed: bool,
     /// What it has come to is told: it is yet to die.
-    pub ended: bool,
+    pub(crate) ended: bool,
 }
 
 /// The cell's PID 1 and what it has.
 #[derive(Debug, Default)]
-pub struct Init {
-    pub connected: bool,
-    pub ready: bool,
-    pub killed: bool,
+pub(crate) struct Init {
+    pub(crate) connected: bool,
+    pub(crate) ready: bool,
+    pub(crate) killed: bool,
     /// Orders that it has not carried out, in their order.
-    pub orders: VecDeque<(u64, Order)>,
+    pub(crate) orders: VecDeque<(u64, Order)>,
     /// Where file systems are attached, or are to be.
-    pub attached: BTreeSet<PathBuf>,
+    pub(crate) attached: BTreeSet<PathBuf>,
 }
 
 /// An agent that has asked for something.
 #[derive(Debug)]
-pub struct Agent {
-    pub request: Request,
-    pub asked: Instant,
-    pub reply: Option<Reply>,
+pub(crate) struct Agent {
+    pub(crate) request: Request,
+    pub(crate) asked: Instant,
+    pub(crate) reply: Option<Reply>,
     /// It was hung up on, or has hung up.
-    pub gone: bool,
+    pub(crate) gone: bool,
 }
 
 #[derive(Debug)]
-pub struct World {
-    pub core: Core,
-    pub now: Instant,
-    pub agents: BTreeMap<ClientId, Agent>,
-    pub mounters: BTreeMap<MounterId, Child>,
+pub(crate) struct World {
+    pub(crate) core: Core,
+    pub(crate) now: Instant,
+    pub(crate) agents: BTreeMap<ClientId, Agent>,
+    pub(crate) mounters: BTreeMap<MounterId, Child>,
     /// Mounts in no mount table: whose.
-    pub mounts: BTreeMap<MounterId, String>,
-    pub repairs: BTreeMap<String, Stage>,
-    pub cell: Option<Init>,
+    pub(crate) mounts: BTreeMap<MounterId, String>,
+    pub(crate) repairs: BTreeMap<String, Stage>,
+    pub(crate) cell: Option<Init>,
     /// How many cells have ended.
-    pub buried: usize,
-    pub admitting: bool,
-    pub groups: (bool, bool),
+    pub(crate) buried: usize,
+    pub(crate) admitting: bool,
+    pub(crate) groups: (bool, bool),
     /// Why limits are not in force.
-    pub missing: Option<String>,
+    pub(crate) missing: Option<String>,
     /// What can't be started or given, until it is taken out.
-    pub refuses: bool,
+    pub(crate) refuses: bool,
     /// Failures that Pacemaker was told of.
-    pub reported: Vec<(String, &'static str)>,
+    pub(crate) reported: Vec<(String, &'static str)>,
     /// What it was to forget.
-    pub cleaned: Vec<String>,
+    pub(crate) cleaned: Vec<String>,
     /// Who is watched by the sentinel.
-    pub watched: Vec<String>,
-    pub retired: bool,
+    pub(crate) watched: Vec<String>,
+    pub(crate) retired: bool,
     /// Whether nobody was a member any more when agents were told.
     is_last: bool,
     /// How many events come before the next turn, beside its own.
-    pub more: usize,
-    pub log: Vec<(Level, String)>,
+    pub(crate) more: usize,
+    pub(crate) log: Vec<(Level, String)>,
     /// All that was done since the last look, in a word each.
-    pub done: Vec<String>,
+    pub(crate) done: Vec<String>,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let now = Instant::now();
         Self {
             core: Core::new("alpha", now),
@@ -116,7 +116,7 @@ impl World {
     }
 
     /// Something happens, and the keeper has its turn, unless more is to happen before it.
-    pub fn tell(&mut self, event: Event) {
+    pub(crate) fn tell(&mut self, event: Event) {
         let asked = match &event {
             Event::Request(client, request) => match &**request {
                 Request::Status { resource } => Some((*client, resource.clone())),
@@ -135,7 +135,7 @@ impl World {
     }
 
     /// The rest of a turn of the keeper's loop.
-    pub fn turn(&mut self) {
+    pub(crate) fn turn(&mut self) {
         self.more = 0;
         let (made, settled) = self.groups;
         let groups = Event::Groups {
@@ -170,7 +170,7 @@ impl World {
     }
 
     /// Time passes, and the keeper has its turns at the times that it has asked for.
-    pub fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         let mut turns = 0;
         while let Some(due) = self.core.due().filter(|due| *due <= end) {
@@ -184,7 +184,7 @@ impl World {
     }
 
     /// An agent asks for this.
-    pub fn ask(&mut self, request: Request) -> ClientId {
+    pub(crate) fn ask(&mut self, request: Request) -> ClientId {
         let client = ClientId(self.agents.len() as u64);
         let agent = Agent {
             request: request.clone(),
@@ -225,35 +225,35 @@ impl World {
         Some((resource.clone(), self.now + budget * 3 / 4))
     }
 
-    pub fn reply(&self, client: ClientId) -> Option<&Reply> {
+    pub(crate) fn reply(&self, client: ClientId) -> Option<&Reply> {
         self.agents[&client].reply.as_ref()
     }
 
     /// An agent asks for this, and is answered at once.
-    pub fn answer_to(&mut self, request: Request) -> Reply {
+    pub(crate) fn answer_to(&mut self, request: Request) -> Reply {
         self.more = 0;
         let client = self.ask(request);
         self.reply(client).cloned().expect("an answer at once")
     }
 
-    pub fn condition(&mut self, resource: &str) -> Condition {
+    pub(crate) fn condition(&mut self, resource: &str) -> Condition {
         condition(&self.answer_to(status(resource))).clone()
     }
 
     /// What was done since it was asked last, but for what says nothing.
-    pub fn take_done(&mut self) -> Vec<String> {
+    pub(crate) fn take_done(&mut self) -> Vec<String> {
         std::mem::take(&mut self.done)
     }
 
     /// The child that mounts the file system of this resource and has not come to anything.
-    pub fn mounter(&self, resource: &str) -> MounterId {
+    pub(crate) fn mounter(&self, resource: &str) -> MounterId {
         let mut children = self.mounters.iter();
         let child = children.find(|(_, child)| child.resource == resource && !child.ended);
         *child.expect("a child that mounts").0
     }
 
     /// That child comes to this.
-    pub fn mount_ends(&mut self, mounter: MounterId, outcome: Result<Mounted, String>) {
+    pub(crate) fn mount_ends(&mut self, mounter: MounterId, outcome: Result<Mounted, String>) {
         let child = self.mounters.get_mut(&mounter).unwrap();
         child.ended = true;
         if matches!(outcome, Ok(Mounted::Done(_))) {
@@ -262,19 +262,23 @@ impl World {
         self.tell(Event::MountEnded { mounter, outcome });
     }
 
-    pub fn mounter_dies(&mut self, mounter: MounterId) {
+    pub(crate) fn mounter_dies(&mut self, mounter: MounterId) {
         self.mounters.remove(&mounter);
         self.tell(Event::MounterDead(mounter));
     }
 
     /// That child comes to this and is reaped.
-    pub fn mounted(&mut self, resource: &str, outcome: Mounted) {
+    pub(crate) fn mounted(&mut self, resource: &str, outcome: Mounted) {
         let mounter = self.mounter(resource);
         self.mount_ends(mounter, Ok(outcome));
         self.mounter_dies(mounter);
     }
 
-    pub fn repair_ends(&mut self, resource: &str, outcome: Result<Decision, (Cause, String)>) {
+    pub(crate) fn repair_ends(
+        &mut self,
+        resource: &str,
+        outcome: Result<Decision, (Cause, String)>,
+    ) {
         let stage = self.repairs.remove(resource).expect("a repair");
         self.tell(Event::RepairEnded {
             resource: resource.to_owned(),
@@ -283,7 +287,7 @@ impl World {
         });
     }
 
-    pub fn say(&mut self, event: order::Event) {
+    pub(crate) fn say(&mut self, event: order::Event) {
         if matches!(event, order::Event::Ready) {
             self.cell.as_mut().expect("a cell").ready = true;
         }
@@ -291,13 +295,16 @@ impl World {
     }
 
     /// PID 1 builds the cell.
-    pub fn build(&mut self) {
+    pub(crate) fn build(&mut self) {
         self.say(order::Event::Separate);
         self.say(order::Event::Ready);
     }
 
     /// PID 1 has carried out the oldest order, or has not been able to.
-    pub fn obey(&mut self, result: Result<Vec<crate::cell::refused::Refused>, String>) -> Order {
+    pub(crate) fn obey(
+        &mut self,
+        result: Result<Vec<crate::cell::refused::Refused>, String>,
+    ) -> Order {
         let cell = self.cell.as_mut().expect("a cell");
         let (number, order) = cell.orders.pop_front().expect("an order");
         match (&order, &result) {
@@ -311,7 +318,7 @@ impl World {
     }
 
     /// PID 1 carries out all orders that it has and gets, and the cell lets in whom it is to.
-    pub fn obey_all(&mut self) {
+    pub(crate) fn obey_all(&mut self) {
         loop {
             if self.admitting {
                 self.admitted(Admission::Done);
@@ -323,12 +330,12 @@ impl World {
         }
     }
 
-    pub fn admitted(&mut self, admission: Admission) {
+    pub(crate) fn admitted(&mut self, admission: Admission) {
         self.admitting = false;
         self.tell(Event::Admitted(admission));
     }
 
-    pub fn cell_dies(&mut self) {
+    pub(crate) fn cell_dies(&mut self) {
         assert!(self.cell.is_some());
         let before = self.buried;
         self.tell(Event::CellDead);
@@ -336,7 +343,7 @@ impl World {
     }
 
     /// A file system is put in service.
-    pub fn attach(&mut self, resource: &str) {
+    pub(crate) fn attach(&mut self, resource: &str) {
         let client = self.ask(attach(resource));
         self.mounted(resource, found(resource));
         if !self.cell.as_ref().expect("a cell").ready {

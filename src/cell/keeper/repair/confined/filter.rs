@@ -107,11 +107,11 @@ const REFUSED: [c_long; 56] = [
 
 /// A filter, ready to be put into force.
 #[derive(Debug)]
-pub(super) struct Filter(Vec<sock_filter>);
+pub(crate) struct Filter(Vec<sock_filter>);
 
 impl Filter {
     /// The one for a program of a repair.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let refuse = answer(libc::EPERM);
         let mut steps = vec![load(WHOSE)];
         // Its own goes on, over the answer to all others.
@@ -148,7 +148,7 @@ impl Filter {
     ///
     /// # Errors
     /// If the kernel has no such filters.
-    pub(super) fn enforce(&self) -> io::Result<()> {
+    pub(crate) fn enforce(&self) -> io::Result<()> {
         seccompiler::apply_filter(&self.0).map_err(|e| match e {
             seccompiler::Error::Prctl(e) | seccompiler::Error::Seccomp(e) => e,
             e => io::Error::other(e),

@@ -23,11 +23,11 @@ const SKELETON: mount::Room = mount::Room {
 
 /// What there is in it beside programs and libraries.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(crate) struct Room {
     /// The device's node and its number, if it is there.
-    pub(super) device: Option<(PathBuf, u64)>,
+    pub(crate) device: Option<(PathBuf, u64)>,
     /// The file that may be written.
-    pub(super) kept: Option<PathBuf>,
+    pub(crate) kept: Option<PathBuf>,
 }
 
 impl Room {
@@ -36,7 +36,7 @@ impl Room {
     ///
     /// # Errors
     /// The step that failed.
-    pub(super) fn build(&self) -> io::Result<()> {
+    pub(crate) fn build(&self) -> io::Result<()> {
         mount_change(
             "/",
             MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,

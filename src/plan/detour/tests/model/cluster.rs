@@ -7,7 +7,7 @@ use crate::plan::vip::record::detour_name;
 
 impl World {
     /// The vip agent's start.
-    pub(super) fn start(&mut self, n: usize) {
+    pub(crate) fn start(&mut self, n: usize) {
         self.members[n].stopped = false;
         if self.server == n {
             let detour = detour_name(vip());
@@ -29,7 +29,7 @@ impl World {
     }
 
     /// It goes on when it knows the path.
-    pub(super) fn answered(&mut self, n: usize, path: Result<TransitPath, String>) {
+    pub(crate) fn answered(&mut self, n: usize, path: Result<TransitPath, String>) {
         if self.members[n].stopped || self.server == n {
             return;
         }
@@ -48,7 +48,7 @@ impl World {
     }
 
     /// The vip agent's stop: what connections need is handed over to portwatch.
-    pub(super) fn stop(&mut self, n: usize) {
+    pub(crate) fn stop(&mut self, n: usize) {
         self.members[n].stopped = true;
         let Some(before) = self.members[n].records.get(RESOURCE).cloned() else {
             return;
@@ -81,7 +81,7 @@ impl World {
         self.start(n);
     }
 
-    pub(super) fn act(&mut self, act: Act) {
+    pub(crate) fn act(&mut self, act: Act) {
         match act {
             // Nobody but another router would tell the one that was started by hand.
             Act::Move(n) if self.by_hand.is_none() || n != self.server => self.place(n),

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::*;
+use crate::plan::neighbour::Reply;
 
 /// Something on its way.
 #[derive(Debug, Clone)]
-pub(super) enum Message {
+pub(crate) enum Message {
     /// An event for a node's portwatch.
     Event(Event),
     /// The node's portwatch sees that a record has changed.
@@ -24,49 +25,49 @@ pub(super) enum Message {
 }
 
 /// One of the nodes.
-pub(super) struct Member {
-    pub core: Detours,
-    pub saved: Saved,
-    pub view: NodeView,
-    pub records: BTreeMap<String, Record>,
+pub(crate) struct Member {
+    pub(crate) core: Detours,
+    pub(crate) saved: Saved,
+    pub(crate) view: NodeView,
+    pub(crate) records: BTreeMap<String, Record>,
     /// What it has published.
-    pub wanted: BTreeMap<Attribute, String>,
+    pub(crate) wanted: BTreeMap<Attribute, String>,
     /// Whether others reach it.
-    pub cut: bool,
+    pub(crate) cut: bool,
     /// Whether the cluster has stopped the address here, and nobody started it since.
-    pub stopped: bool,
+    pub(crate) stopped: bool,
     /// Counts its lives: what was on its way to an earlier one is lost.
-    pub life: u32,
+    pub(crate) life: u32,
     /// Agents that wait for a path.
-    pub asked: BTreeSet<Asker>,
+    pub(crate) asked: BTreeSet<Asker>,
 }
 
 /// All of it.
-pub(super) struct World {
-    pub now: Instant,
-    pub members: Vec<Member>,
-    pub attributes: BTreeMap<(Attribute, usize), String>,
+pub(crate) struct World {
+    pub(crate) now: Instant,
+    pub(crate) members: Vec<Member>,
+    pub(crate) attributes: BTreeMap<(Attribute, usize), String>,
     /// What is on its way, by when it arrives: to which life of which node.
-    pub messages: BTreeMap<(Instant, u64), (usize, u32, Message)>,
-    pub sent: u64,
+    pub(crate) messages: BTreeMap<(Instant, u64), (usize, u32, Message)>,
+    pub(crate) sent: u64,
     /// Where the cluster has the address and the virtual server.
-    pub placed: usize,
-    pub server: usize,
+    pub(crate) placed: usize,
+    pub(crate) server: usize,
     /// Where somebody has started the address by hand.
-    pub by_hand: Option<usize>,
+    pub(crate) by_hand: Option<usize>,
     /// Whether things go wrong: messages are late or lost, locks taken, changes refused.
-    pub wrong: bool,
-    pub random: u64,
-    pub asker: Asker,
+    pub(crate) wrong: bool,
+    pub(crate) random: u64,
+    pub(crate) asker: Asker,
     /// What has come for the VIP whose routing ends, in bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// How often each node has queried for the cell.
-    pub cell_queries: usize,
+    pub(crate) cell_queries: usize,
 }
 
 impl World {
     /// The virtual server and its address are on n1.
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let now = Instant::now();
         let member = |name: &&str| {
             let view = view(name, &[]);
@@ -115,7 +116,7 @@ impl World {
         self.wrong && self.random(100) < percent
     }
 
-    pub(super) fn send(&mut self, to: usize, message: Message, at_most: u64) {
+    pub(crate) fn send(&mut self, to: usize, message: Message, at_most: u64) {
         let late = if self.wrong { at_most } else { at_most.min(20) };
         let at = self.now + Duration::from_millis(1 + self.random(late.max(1)));
         let life = self.members[to].life;
@@ -123,7 +124,7 @@ impl World {
         self.messages.insert((at, self.sent), (to, life, message));
     }
 
-    pub(super) fn look(&mut self, n: usize) {
+    pub(crate) fn look(&mut self, n: usize) {
         let (records, view) = (
             self.members[n].records.clone(),
             self.members[n].view.clone(),
@@ -131,7 +132,7 @@ impl World {
         self.on(n, Event::Node { records, view });
     }
 
-    pub(super) fn on(&mut self, n: usize, event: Event) {
+    pub(crate) fn on(&mut self, n: usize, event: Event) {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
             let mut effects = Vec::new();
@@ -254,7 +255,7 @@ impl World {
     }
 
     /// The node's portwatch sees a change in a moment.
-    pub(super) fn write(&mut self, n: usize, name: &str, record: Option<Record>) {
+    pub(crate) fn write(&mut self, n: usize, name: &str, record: Option<Record>) {
         match record {
             Some(record) => drop(self.members[n].records.insert(name.to_owned(), record)),
             None => drop(self.members[n].records.remove(name)),
@@ -304,7 +305,7 @@ impl World {
     }
 
     /// Lets time pass, with all that happens meanwhile.
-    pub(super) fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
             let message = self.messages.keys().next().map(|(at, _)| *at);

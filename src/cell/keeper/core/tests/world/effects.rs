@@ -4,7 +4,7 @@ use super::*;
 
 impl World {
     /// Does this, if it may be; what comes of it at once.
-    pub(super) fn execute(&mut self, effect: Effect) -> Vec<Event> {
+    pub(crate) fn execute(&mut self, effect: Effect) -> Vec<Event> {
         self.note(&effect);
         match effect {
             Effect::Mount {
@@ -220,7 +220,7 @@ impl World {
     }
 
     /// What a monitor is told is what the state says.
-    pub(super) fn check_status(&self, client: ClientId, resource: &str) {
+    pub(crate) fn check_status(&self, client: ClientId, resource: &str) {
         let Until::Now(reply) = &self.core.waiting[&client].0 else {
             panic!("it is not answered at once");
         };
@@ -270,7 +270,7 @@ impl World {
     }
 
     /// What has to hold after each turn.
-    pub fn check(&self) {
+    pub(crate) fn check(&self) {
         self.check_state(&self.core.state());
         let core = &self.core;
         for agent in self.agents.values() {
