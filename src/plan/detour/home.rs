@@ -226,11 +226,12 @@ impl Home {
         if !self.pending.is_empty() || self.retry_at.is_some() {
             return;
         }
-        let before = self.found.len();
-        self.found.retain(|_, found| found.is_none());
-        if self.found.len() < before {
-            effects.push(Effect::ReleaseCells);
-        }
+        self.found.retain(|vserver, found| {
+            if found.is_some() {
+                effects.push(Effect::ReleaseCell(vserver.clone()));
+            }
+            found.is_none()
+        });
     }
 
     fn begin(&mut self, step: Step, vip: IpAddr, change: Change, effects: &mut Vec<Effect>) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::view::NodeView;
 use crate::plan::attribute::{Attribute, Values};
@@ -82,8 +82,8 @@ pub(crate) enum Effect {
     Reconcile(Box<Reconcile>),
     /// Find a virtual server's cell on this node: [`Event::CellFound`] follows. It stays at hand.
     FindCell(String),
-    /// The cells that were found are not needed any more.
-    ReleaseCells,
+    /// This virtual server's cell, which was found, is not needed any more.
+    ReleaseCell(String),
     /// Ask the cluster for the nodes that a resource is started on: [`Event::Located`] follows.
     Locate(String),
     /// Read the VIPs' counters: [`Event::Traffic`] follows if that is possible.
@@ -182,13 +182,23 @@ pub(crate) enum Outcome {
 /// What the next daemon has to know.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Saved {
-    /// The attributes that were published, which would stay.
+    /// The attributes that were published, which would stay. Those of a later version are for that one to take back.
+    #[serde(deserialize_with = "known")]
     pub(crate) attributes: BTreeSet<Attribute>,
     /// The virtual servers that can't be reached.
     pub(crate) unreached: Unreached,
     /// Resources that have left, of which the cluster is still to forget that they were degraded.
     #[serde(default)]
     pub(crate) left: BTreeSet<String>,
+}
+
+/// The attributes that this version knows.
+fn known<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeSet<Attribute>, D::Error> {
+    let names = BTreeSet::<String>::deserialize(from)?;
+    Ok(names
+        .iter()
+        .filter_map(|name| Attribute::parse(name))
+        .collect())
 }
 
 impl Effect {

@@ -76,8 +76,8 @@ impl Cells {
     }
 
     /// What was found was of use once: a cell may be another one the next time.
-    pub(crate) fn forget(&mut self) {
-        self.found.clear();
+    pub(crate) fn forget(&mut self, vserver: &str) {
+        self.found.remove(vserver);
     }
 }
 

@@ -156,7 +156,7 @@ impl Detours {
                 self.cells.find(&vserver);
                 return self.found(vserver);
             }
-            Effect::ReleaseCells => self.cells.forget(),
+            Effect::ReleaseCell(vserver) => self.cells.forget(&vserver),
             Effect::Locate(resource) => hands.publisher.locate(resource),
             Effect::Measure => match hands.mover.traffic() {
                 Ok(bytes) => return Some(Event::Traffic(bytes)),
@@ -200,24 +200,23 @@ impl Detours {
 
     /// Makes the change; says whether that was still to be done.
     fn change(&self, service: &Service<'_>, lock: &Lock, change: Change) -> Result<bool, Error> {
-        let network = |vserver: &str| self.cells.network(vserver).and_then(Result::ok);
+        let network = |vserver: &str| {
+            let network = self.cells.network(vserver).and_then(Result::ok);
+            network.ok_or_else(|| Error::failed(format!("{vserver}'s cell is not at hand")))
+        };
         match change {
             Change::Route { before, path } => {
                 let place = Place::There(path);
                 service.settle(lock, Some(&before), &before.spec, &place)
             }
             Change::Follow { before, spec, hop } => {
-                let Some(network) = network(&spec.vserver) else {
-                    let text = format!("{}'s cell is not at hand", spec.vserver);
-                    return Err(Error::failed(text));
-                };
-                let place = Place::Detour(network, hop);
+                let place = Place::Detour(network(&spec.vserver)?, hop);
                 service.settle(lock, before.as_ref(), &spec, &place)
             }
             Change::GiveUp { before, why } => service.give_up(lock, &before, &why),
             Change::Clear { before, in_cell } => {
-                let network = network(&before.spec.vserver).filter(|_| in_cell);
-                service.clear_if(lock, &before, network)
+                let network = in_cell.then(|| network(&before.spec.vserver));
+                service.clear_if(lock, &before, network.transpose()?)
             }
             Change::Forget { before } => {
                 service.forget_if(lock, &before);
@@ -246,6 +245,15 @@ impl Detours {
 mod tests {
     use super::*;
     use crate::formats;
+
+    #[test]
+    fn an_attribute_of_a_later_version_costs_nothing_else_of_what_is_saved() {
+        let text = r#"{"attributes":["berth-router-n1","berth-later-n1"],"unreached":{},"left":["alpha-ip1"]}"#;
+        let saved: Saved = serde_json::from_str(text).unwrap();
+        let known: Vec<String> = saved.attributes.iter().map(|a| a.name()).collect();
+        assert_eq!(known, ["berth-router-n1"]);
+        assert!(saved.left.contains("alpha-ip1"));
+    }
 
     #[test]
     fn what_daemons_of_all_versions_leave_can_be_read() {

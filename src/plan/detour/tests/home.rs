@@ -154,11 +154,40 @@ fn a_claim_is_followed_once_and_told_when_it_is() {
     node.reconciled("@10.1.0.50", Outcome::Done);
     let effects = node.take();
     let told = Effect::info("10.1.0.50: n2 routes for it now");
-    assert_eq!(effects, [told, Effect::ReleaseCells]);
+    assert_eq!(effects, [told, Effect::ReleaseCell("alpha".into())]);
     let mut node = followed();
     node.take();
     node.attribute(routers(), &[("n2", &claim("n2"))]);
     assert_eq!(node.changes(), []);
+}
+
+#[test]
+fn a_cell_that_is_still_to_be_told_of_is_not_released_with_another_one() {
+    let mut node = Node::new("n1", &["alpha", "beta"]);
+    node.tick();
+    node.take();
+    let both = format!("{} beta/10.1.0.51/lab/{}", claim("n2"), address("n2"));
+    node.attribute(routers(), &[("n2", &both)]);
+    assert_eq!(
+        node.take(),
+        ["alpha", "beta"].map(|cell| Effect::FindCell(cell.into()))
+    );
+    // Both were found at the same time, and are told of one after the other.
+    node.on(Event::CellFound("alpha".into(), Ok(())));
+    node.take();
+    node.reconciled("@10.1.0.50", Outcome::Done);
+    let released = |effect: &Effect| match effect {
+        Effect::ReleaseCell(vserver) => Some(vserver.clone()),
+        _ => None,
+    };
+    let first: Vec<String> = node.take().iter().filter_map(released).collect();
+    assert_eq!(first, ["alpha"]);
+    node.on(Event::CellFound("beta".into(), Ok(())));
+    let changes = node.changes();
+    assert!(
+        matches!(&changes[..], [(name, Change::Follow { .. })] if name == "@10.1.0.51"),
+        "{changes:?}"
+    );
 }
 
 #[test]

@@ -205,7 +205,7 @@ impl World {
                 assert!(known, "nobody has asked");
                 self.answered(n, path);
             }
-            Effect::ReleaseCells
+            Effect::ReleaseCell(_)
             | Effect::CleanUp { .. }
             | Effect::Announce(_)
             | Effect::EndRouting(_)
