@@ -107,8 +107,11 @@ impl<T: Serialize + DeserializeOwned> Job<T> {
 }
 
 /// Whether this process has this thread only.
-fn has_one_thread() -> bool {
-    fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
+///
+/// # Errors
+/// If that can't be read.
+fn has_one_thread() -> io::Result<bool> {
+    Ok(fs::read_dir("/proc/self/task")?.count() == 1)
 }
 
 /// Forks a child that runs `work` and exits with its result. The child is called `name`, dies when
@@ -131,7 +134,7 @@ pub(crate) fn fork_into(
     keep: &[&Channel],
     work: impl FnOnce() -> i32,
 ) -> io::Result<Pid> {
-    if !has_one_thread() {
+    if !has_one_thread()? {
         let text = "a process with several threads can't begin a job";
         return Err(io::Error::new(io::ErrorKind::Unsupported, text));
     }

@@ -198,8 +198,13 @@ fn converse(child: &mut Child, mut input: &[u8], deadline: Instant) -> io::Resul
 }
 
 fn wait(fds: &mut [PollFd<'_>], deadline: Instant) -> io::Result<()> {
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "not finished in time");
+    // One that always has something to say would never be waited for.
+    if Instant::now() >= deadline {
+        return Err(late());
+    }
     poll::wait(fds, deadline).map_err(|e| match e.kind() {
-        io::ErrorKind::TimedOut => io::Error::new(e.kind(), "not finished in time"),
+        io::ErrorKind::TimedOut => late(),
         _ => e,
     })
 }
@@ -284,6 +289,13 @@ mod tests {
             Instant::now() + Duration::from_millis(50),
         )
         .unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_program_past_its_deadline_is_killed_though_it_always_says_something() {
+        let limit = Instant::now() + Duration::from_millis(50);
+        let error = run(shell("exec yes"), limit).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 

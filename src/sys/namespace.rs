@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
-use nix::poll::PollFlags;
+use nix::poll::{PollFd, PollFlags};
 use nix::sched::{CloneFlags, setns};
 
 use crate::sys::message;
-use crate::sys::poll::is_ready;
+use crate::sys::poll::poll;
 
 /// Runs `work` in the network namespace that `namespace` stands for: a descriptor of the namespace
 /// itself or a pidfd of a process in it. The calling thread is back where it was when this returns,
@@ -59,7 +60,9 @@ pub fn open_process(pid: i32) -> io::Result<OwnedFd> {
 /// Whether the process of a pidfd has not ended yet. One that only waits to be reaped has.
 pub(crate) fn is_alive(process: BorrowedFd<'_>) -> bool {
     // A pidfd becomes readable when its process ends. A signal 0 would still reach a zombie.
-    !is_ready(process, PollFlags::POLLIN)
+    let mut fds = [PollFd::new(process, PollFlags::POLLIN)];
+    // What can't be asked is taken for dead: its number may be somebody else's.
+    matches!(poll(&mut fds, Some(Instant::now())), Ok(0))
 }
 
 /// Kills the process of a pidfd.
