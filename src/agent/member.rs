@@ -259,10 +259,11 @@ pub(crate) fn leave(
 /// away its name and its memory.
 const LOCK_LIMIT: Duration = Duration::from_millis(500);
 
-/// Clears something away that a keeper left that has died, unless another keeper is there, or comes.
-fn unless_kept(vserver: &str, limit: Duration, clear: impl FnOnce()) {
+/// Clears something away that a keeper left that has died, unless another keeper is there, or comes. The dead one's lock
+/// is waited for up to `deadline`, and tried once in any case.
+fn unless_kept(vserver: &str, deadline: Instant, clear: impl FnOnce()) {
     // A keeper has this lock before it has anything else. One that lives keeps it.
-    if let Ok(_lock) = client::lock_keeper(vserver, Instant::now() + LOCK_LIMIT.min(limit)) {
+    if let Ok(_lock) = client::lock_keeper(vserver, deadline.min(Instant::now() + LOCK_LIMIT)) {
         clear();
     }
 }
@@ -277,7 +278,7 @@ pub(crate) fn await_end(cx: &Context<'_>, vserver: &str) -> Result<(), Error> {
     step("waiting for the end of the cell");
     let limit = DYING_LIMIT.min(cx.remaining() / 2);
     let (name, deadline) = (network::outside(vserver), Instant::now() + limit);
-    unless_kept(vserver, limit, || cgroup::clear(vserver));
+    unless_kept(vserver, deadline, || cgroup::clear(vserver));
     let mut socket = Socket::new()?;
     while network::is_connected(&mut socket, vserver)? && Client::connect(vserver)?.is_none() {
         if Instant::now() >= deadline {
@@ -288,7 +289,7 @@ pub(crate) fn await_end(cx: &Context<'_>, vserver: &str) -> Result<(), Error> {
         thread::sleep(Duration::from_millis(5));
     }
     // What does not go with the cell's interface: its rules. They open nothing, so they are no reason for a stop to fail.
-    unless_kept(vserver, limit, || {
+    unless_kept(vserver, deadline, || {
         network::disconnect(vserver).unwrap_or_else(log::warn);
     });
     Ok(())
