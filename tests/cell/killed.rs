@@ -174,7 +174,7 @@ fn a_keeper_that_does_not_answer_is_no_obstacle_to_a_stop() {
     let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
     let fs = node
         .fs(&vserver, &device, "/data")
-        .parameter("CRM_meta_timeout", "8000");
+        .parameter("CRM_meta_timeout", "16000");
     fs.run("start").expect(0);
     signal(node.process(&vserver, "berth-keeper"), Signal::SIGSTOP);
     fs.run("stop").expect(0);
