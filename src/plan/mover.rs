@@ -25,9 +25,8 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::port::{Move, Port, Vip};
-use super::vip::{Behind, Object, Observed, Request, Step, Watched, present_port};
-use crate::types::BitRate;
-use crate::types::Family;
+use super::vip::{Behind, LOCK_PAUSE, Object, Observed, Request, Step, Watched, present_port};
+use crate::types::{BitRate, Family};
 
 use self::loads::Loads;
 pub(crate) use self::rest::{Changes, Rest};
@@ -35,8 +34,6 @@ pub(crate) use self::rest::{Changes, Rest};
 /// How long an address's agent may keep the lock before that is worth a word: a start makes the nftables tables
 /// under it.
 const LOCK_LIMIT: Duration = Duration::from_secs(5);
-/// How soon portwatch, which waits for nothing, tries the lock of the addresses' agents again.
-pub(crate) const LOCK_PAUSE: Duration = Duration::from_millis(2);
 /// What there is to tell when the lock is not to be had.
 const LOCKED_OUT: &str =
     "an address's agent keeps vip.lock: VIPs are at their ports, but what was lost is not mended";

@@ -30,8 +30,7 @@ use crate::plan::vip::record::Record;
 use crate::sys::announce::repeat::Announcing;
 use crate::sys::announce::{Announcement, Wire};
 use crate::sys::memory;
-use crate::types::BitRate;
-use crate::types::Family;
+use crate::types::{BitRate, Family};
 
 /// How long the changes of one move may take.
 const CHANGE_LIMIT: Duration = Duration::from_secs(10);

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::LOCK_PAUSE;
 use super::claim::{Claim, choose, parse};
 use super::overview::ForeignClaim;
 use super::step::{Change, Effect, Outcome, Reconcile};
 use super::view::{NodeView, TransitPort};
 use crate::plan::attribute::Values;
+use crate::plan::vip::LOCK_PAUSE;
 use crate::plan::vip::record::{Record, Role, RouterHop, VipSpec, detour_name};
 use crate::types::Milliseconds;
 

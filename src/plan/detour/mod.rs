@@ -43,8 +43,6 @@ pub(crate) use view::{NodeView, ReachableSubnet, TransitPort};
 const SETTLED: Duration = Duration::from_secs(3);
 /// How many agents may wait for a path.
 const WAITING: usize = 64;
-/// How soon it is tried again to have the lock: whoever has it changes something in the kernel.
-const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// An agent that waits for a path.
 #[derive(Debug)]

@@ -14,13 +14,13 @@ use self::ending::Ending;
 pub(crate) use self::ending::IDLE as ENDING_IDLE;
 use self::rivals::Dispute;
 use self::searches::{Need, concluded};
-use super::LOCK_PAUSE;
 use super::claim::{Claim, text};
 use super::search::{NoPath, Search};
 use super::step::{Change, Effect, Outcome, Reconcile, Unreached};
 use super::view::NodeView;
 use crate::plan::attribute::{Attribute, Values};
 use crate::plan::neighbour::{Probe, Reply};
+use crate::plan::vip::LOCK_PAUSE;
 use crate::plan::vip::record::{Record, Role, TransitPath};
 use crate::types::Mac;
 

@@ -19,6 +19,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
@@ -41,6 +42,10 @@ pub(crate) use rule::{Action, Incoming, LOOPBACK, Rule};
 pub(crate) const PROTOCOL: u8 = 190;
 /// The maker of the routes that a routing daemon may announce.
 pub(crate) const ANNOUNCED_PROTOCOL: u8 = 191;
+
+/// How soon portwatch, which waits for nothing, tries the lock of the addresses' agents again: whoever has it changes
+/// something in the kernel.
+pub(crate) const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// The table of the routes to this node's VIPs.
 pub(crate) const TO_TABLE: u32 = 190;

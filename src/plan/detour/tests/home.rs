@@ -5,6 +5,7 @@ use super::super::home::{
     EAGER, EAGER_PAUSE, IDLE_PAUSE, LINGER, LIVELY, LIVELY_PAUSE, LOST_PAUSE,
 };
 use super::*;
+use crate::plan::vip::LOCK_PAUSE;
 use crate::plan::vip::record::{RouterHop, detour_name};
 
 fn judged(text: &str, view: &NodeView) -> Result<RouterHop, String> {

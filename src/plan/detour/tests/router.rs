@@ -3,6 +3,7 @@
 use super::super::router::{AGAIN, RIVALS};
 use super::*;
 use crate::plan::neighbour::Reply;
+use crate::plan::vip::LOCK_PAUSE;
 use crate::types::Mac;
 
 /// n2 routes to n1, which has stopped to reply; it looks for a path.
