@@ -9,7 +9,7 @@ use super::hindrance::{Found, barrier, unhindered};
 use super::kernel::Kernel;
 use super::rival::{self, Sought};
 use crate::address::change::{ATTEMPTS, announce, error_of, fit, observe, own, state_of};
-use crate::address::place::{Place, routing};
+use crate::address::location::{CellLocation, routing};
 use crate::address::report;
 use crate::address::service::Service;
 use crate::cell::network;
@@ -48,7 +48,7 @@ impl Service<'_> {
     ///
     /// # Errors
     /// If it can't be on this node, is in use elsewhere, or the kernel refuses a step.
-    pub fn start(&self, spec: &VipSpec, place: &Place<'_>) -> Result<Started, Error> {
+    pub fn start(&self, spec: &VipSpec, place: &CellLocation<'_>) -> Result<Started, Error> {
         spec.check()?;
         let before = Record::read(&self.runtime, self.instance);
         let mut record = Record::new(spec, place.role());
@@ -85,7 +85,7 @@ impl Service<'_> {
         mut record: Record,
         sought: Sought<'_>,
         (desired, wire): (&Desired, &Wire),
-        place: &Place<'_>,
+        place: &CellLocation<'_>,
     ) -> Result<(State, Option<String>), Error> {
         let (request, spec) = (record.request(), record.spec.clone());
         if let Sought::Claimed(other) = sought {
@@ -135,7 +135,7 @@ impl Service<'_> {
     fn served(
         &self,
         mut record: Record,
-        place: &Place<'_>,
+        place: &CellLocation<'_>,
         (desired, state): (&Desired, State),
     ) -> Result<State, Error> {
         record.serving = true;

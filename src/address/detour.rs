@@ -7,7 +7,7 @@ use super::change::{ATTEMPTS, error_of, observe};
 use super::noting::Noted;
 use super::rival::search;
 use super::service::Service;
-use crate::address::place::Place;
+use crate::address::location::CellLocation;
 use crate::cell::network;
 use crate::log;
 use crate::ocf::{Error, State, step};
@@ -42,8 +42,8 @@ impl Service<'_> {
         let sought = search(&kernel, &desired, &seen, (&wire, &macs))?;
         step("looking for a way to the virtual server's node");
         let place = match find()? {
-            Ok(way) => Place::There(way),
-            Err(why) => return self.strand(spec, &why),
+            Ok(way) => CellLocation::There(way),
+            Err(why) => return self.mark_unreachable(spec, &why),
         };
         let record = Record::new(spec, place.role());
         // portwatch goes on announcing.
@@ -57,12 +57,12 @@ impl Service<'_> {
     ///
     /// # Errors
     /// As [`Service::start`].
-    pub(crate) fn settle(
+    pub(crate) fn reconcile_if_unchanged(
         &self,
         _lock: &Lock,
         before: Option<&Record>,
         spec: &VipSpec,
-        place: &Place<'_>,
+        place: &CellLocation<'_>,
     ) -> Result<bool, Error> {
         let others = |(name, record): (&String, &Record)| {
             name != self.instance && record.spec.vip == spec.vip
@@ -85,7 +85,7 @@ impl Service<'_> {
     ///
     /// # Errors
     /// If it can't be noted.
-    fn strand(&self, spec: &VipSpec, why: &str) -> Result<State, Error> {
+    fn mark_unreachable(&self, spec: &VipSpec, why: &str) -> Result<State, Error> {
         self.record(stranded(spec, why))?;
         Ok(State::Degraded(why.to_owned()))
     }
@@ -192,11 +192,15 @@ impl Service<'_> {
 
     /// Notes that the VIP is in service. What this node did for it while another one routed is the
     /// started resource's from then on, and what the cell has learned of the way there is of the past.
-    pub(crate) fn record_served(&self, record: Record, place: &Place<'_>) -> Result<Noted, Error> {
+    pub(crate) fn record_served(
+        &self,
+        record: Record,
+        place: &CellLocation<'_>,
+    ) -> Result<Noted, Error> {
         let name = detour_name(record.spec.vip);
         let lock = self.lock()?;
         let noted = self.note_started(record)?;
-        let Place::Here(cell) = place else {
+        let CellLocation::Here(cell) = place else {
             return Ok(noted);
         };
         let was_away = Record::read(&self.runtime, &name).is_some();

@@ -16,8 +16,8 @@ use crate::address::terms::{element_of, filter, object_of, own, rule_from, rule_
 use crate::cell::network::{self, INSIDE, default_route};
 use crate::log;
 use crate::plan::vip::{
-    ANNOUNCED_PROTOCOL, Element, Link, Object, Observed, Out, PLACEHOLDER, PROTOCOL, Route, Step,
-    TO_TABLE, setting_keys,
+    ANNOUNCED_PROTOCOL, Element, Link, Object, Observed, PLACEHOLDER, PROTOCOL, Route, RouteTarget,
+    Step, TO_TABLE, setting_keys,
 };
 use crate::sys::announce::Announcement;
 use crate::sys::netlink::{
@@ -246,11 +246,11 @@ impl Kernel {
         Ok(())
     }
 
-    fn out_of(&self, via: Via) -> Option<Out> {
+    fn out_of(&self, via: Via) -> Option<RouteTarget> {
         Some(match via {
-            Via::Link(link) => Out::Link(self.name(link)?),
-            Via::Gateway { link, gateway, .. } => Out::Gateway(self.name(link)?, gateway),
-            Via::Unreachable => Out::Unreachable,
+            Via::Link(link) => RouteTarget::Link(self.name(link)?),
+            Via::Gateway { link, gateway, .. } => RouteTarget::Gateway(self.name(link)?, gateway),
+            Via::Unreachable => RouteTarget::Unreachable,
         })
     }
 
@@ -457,14 +457,14 @@ impl Kernel {
 
     fn route_of(&self, route: &Route) -> io::Result<netlink::Route> {
         let via = match &route.out {
-            Out::Link(link) => Via::Link(self.link(link)?.index),
-            Out::Gateway(link, gateway) => Via::Gateway {
+            RouteTarget::Link(link) => Via::Link(self.link(link)?.index),
+            RouteTarget::Gateway(link, gateway) => Via::Gateway {
                 link: self.link(link)?.index,
                 gateway: *gateway,
                 // A port without an address of its own has no subnet either.
                 onlink: gateway.is_ipv4(),
             },
-            Out::Unreachable => Via::Unreachable,
+            RouteTarget::Unreachable => Via::Unreachable,
         };
         Ok(netlink::Route {
             destination: route.to,

@@ -18,7 +18,7 @@ use crate::ocf::{Action, Context, State};
 
 /// What this action may tell the cluster of `state`: all, unless the resource is degraded and this is a
 /// probe or the first recurring monitor.
-pub(crate) fn told(cx: &Context<'_>, state: State) -> State {
+pub(crate) fn reported(cx: &Context<'_>, state: State) -> State {
     let State::Degraded(why) = &state else {
         return state;
     };
@@ -72,8 +72,8 @@ mod tests {
                 begun: Instant::now(),
                 deadline: Instant::now(),
             };
-            assert_eq!(told(&cx, degraded()), state);
-            assert_eq!(told(&cx, State::Stopped), State::Stopped);
+            assert_eq!(reported(&cx, degraded()), state);
+            assert_eq!(reported(&cx, State::Stopped), State::Stopped);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::member;
 use crate::cell::init::root;
-use crate::cell::protocol::{Condition, Exported, Reply, Request, Volume};
+use crate::cell::protocol::{Condition, Exported, Reply, Request, VolumeSpec};
 use crate::cell::service::{Access, Client, NfsExport, Ports, ShareName, SmbShare, Squash, User};
 use crate::log;
 use crate::ocf::param::words;
@@ -121,8 +121,8 @@ fn exported(env: &Env) -> Result<Exported, Error> {
     })
 }
 
-fn volume(env: &Env) -> Result<Volume, Error> {
-    Ok(Volume {
+fn volume(env: &Env) -> Result<VolumeSpec, Error> {
+    Ok(VolumeSpec {
         device: DEVICE.get(env)?.to_string(),
         directory: DIRECTORY.get(env)?,
         fstype: FSTYPE.get(env)?,

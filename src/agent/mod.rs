@@ -24,7 +24,7 @@ pub fn main(agent: &'static Agent) -> ! {
     } else if name == crate::portwatch::protocol::DAEMON {
         crate::portwatch::daemon::main()
     } else {
-        ocf::run(agent, degraded::told)
+        ocf::run(agent, degraded::reported)
     };
     #[allow(clippy::disallowed_methods)] // a daemon has no exit reason to leave
     std::process::exit(code)

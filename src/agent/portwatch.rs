@@ -137,7 +137,7 @@ fn examine(context: &Context<'_>, daemon: Option<(Channel, i32)>) -> Result<Stat
             unpublished,
         }) => (trouble, unpublished),
         Some(Reply::Refused(why)) => return Err(refused(&why)),
-        Some(Reply::State(_) | Reply::Way(_) | Reply::Noted) => {
+        Some(Reply::State(_) | Reply::Path(_) | Reply::Noted) => {
             return Ok(State::Failed("the daemon answered another question".into()));
         }
     };

@@ -8,7 +8,7 @@ use std::time::Instant;
 use ipnetwork::IpNetwork;
 
 use super::member;
-use crate::address::place::Place;
+use crate::address::location::CellLocation;
 use crate::address::report;
 use crate::address::service::Service;
 use crate::cell::client::{self, CellInfo, Client, PROMPT};
@@ -138,7 +138,7 @@ fn start(context: &Context<'_>) -> Result<State, Error> {
     let cell = client::find(vserver).context(format_args!("find the cell of vserver {vserver}"))?;
     match cell {
         Some(cell) => {
-            let place = Place::Here(cell.netns.as_fd());
+            let place = CellLocation::Here(cell.netns.as_fd());
             let started = service(context).start(&spec, &place)?;
             if let Some((port, wire)) = started.announced {
                 announce_again(&spec, port, &wire);

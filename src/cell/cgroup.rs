@@ -41,7 +41,7 @@ const REMOVE_PAUSE: Duration = Duration::from_millis(2);
 
 /// Where the groups of a cell are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Groups {
     /// The root of the hierarchy, as far as this process sees it.
     root: Group,
     /// The group of all cells.
@@ -52,7 +52,7 @@ pub(crate) struct Place {
     scope: Option<String>,
 }
 
-impl Place {
+impl Groups {
     /// Where the groups of `vserver`'s cell are, or would be.
     ///
     /// # Errors
@@ -146,7 +146,7 @@ impl Place {
     ///
     /// # Errors
     /// What the kernel refuses, in one line.
-    pub(crate) fn settle(&self, processes: &[i32], limits: &Limits) -> io::Result<Vec<String>> {
+    pub(crate) fn apply(&self, processes: &[i32], limits: &Limits) -> io::Result<Vec<String>> {
         let keeper = self.keeper();
         for process in processes {
             match keeper.take(*process) {
@@ -260,7 +260,7 @@ impl Place {
 /// Ends what is left in the groups of a cell whose keeper has died, and removes them. To be called only by whoever
 /// has the keeper's lock.
 pub(crate) fn clear(vserver: &str) {
-    let Ok(place) = Place::of(vserver) else {
+    let Ok(place) = Groups::of(vserver) else {
         // Without control groups there is nothing in them.
         return;
     };
@@ -277,7 +277,7 @@ pub(crate) fn clear(vserver: &str) {
 
 /// A way into the group of the cell of `vserver`; `None` if that is in none, as far as this process sees.
 pub(crate) fn entrance(vserver: &str) -> Option<Entrance> {
-    Place::of(vserver).ok()?.cell().entrance().ok()
+    Groups::of(vserver).ok()?.cell().entrance().ok()
 }
 
 /// How many processes short of its limit a cell counts as one that has all: servers have helpers that come and go.
@@ -294,7 +294,7 @@ pub(crate) struct Processes {
 impl Processes {
     /// Those of the cell of `vserver`; `None` where that is in no group.
     pub(crate) fn of(vserver: &str) -> Option<Self> {
-        Some(Self::within(Place::of(vserver).ok()?.cell()))
+        Some(Self::within(Groups::of(vserver).ok()?.cell()))
     }
 
     fn within(cell: Group) -> Self {
@@ -415,7 +415,7 @@ mod tests {
                 std::fs::write(group.path().join(file), "").unwrap();
             }
         }
-        let place = Place {
+        let place = Groups {
             root: root.clone(),
             parent: root.clone(),
             base: root.clone(),
@@ -427,7 +427,7 @@ mod tests {
             ..Limits::default()
         };
         assert!(place.weigh(&limits).is_err());
-        assert!(place.settle(&[], &limits).unwrap().is_empty());
+        assert!(place.apply(&[], &limits).unwrap().is_empty());
         let limit = |file: &str| place.cell().read(file).unwrap();
         assert_eq!(limit("memory.max"), (1_u64 << 30).to_string());
         assert_eq!(limit("memory.swap.max"), "0");

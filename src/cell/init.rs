@@ -17,7 +17,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::init::order::{Event, Numbered, Order};
+use super::init::protocol::{Event, Numbered, Order};
 use super::init::root::Root;
 use super::network;
 use super::refused::Refused;
@@ -141,7 +141,7 @@ impl<'a> Init<'a> {
             let now = Instant::now();
             for server in &mut self.servers {
                 server.refuse(self.channel, now);
-                server.hear(self.channel);
+                server.forward_output(self.channel);
             }
             self.finish_rereading()?;
             self.finish_tasks()?;
@@ -204,11 +204,11 @@ impl<'a> Init<'a> {
                 directory,
                 patience,
             } => self.detach(Detaching::new(number, directory, patience)),
-            Order::Settle { home } => self.task_with(number, move || {
-                settle::settle(&home).map(|warning| (Vec::new(), warning))
+            Order::Prepare { home } => self.task_with(number, move || {
+                prepare::prepare(&home).map(|warning| (Vec::new(), warning))
             }),
             Order::Configure { spec, exports } => {
-                self.task(number, move || settle::configure(&spec, &exports))
+                self.task(number, move || prepare::configure(&spec, &exports))
             }
             Order::Run {
                 server,
@@ -353,14 +353,14 @@ impl<'a> Init<'a> {
             };
             if let Some(at) = self.servers.iter().position(|s| s.pid == pid) {
                 let mut server = self.servers.remove(at);
-                server.hear(self.channel);
-                self.bury(server, how)?;
+                server.forward_output(self.channel);
+                self.report_exit(server, how)?;
             }
         }
     }
 
     /// Tells of a server's end whoever has to know.
-    fn bury(&mut self, server: Server, how: String) -> io::Result<()> {
+    fn report_exit(&mut self, server: Server, how: String) -> io::Result<()> {
         let how = server.why(how);
         if let Some(number) = server.rereads_for() {
             self.done(number, Err(format!("{} ended: {how}", server.launch.name)))?;
@@ -423,12 +423,12 @@ impl<'a> Init<'a> {
 
 pub(crate) mod host_tree;
 pub(crate) mod ipc;
-pub(crate) mod order;
 pub(crate) mod output;
 pub mod owners;
+pub(crate) mod prepare;
+pub(crate) mod protocol;
 pub(crate) mod root;
 pub(crate) mod server;
-pub(crate) mod settle;
 pub(crate) mod state_directory;
 pub(crate) mod task;
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub(crate) struct LastWords {
 
 impl LastWords {
     /// Takes note of a line.
-    pub(crate) fn hear(&mut self, line: &str, now: Instant) {
+    pub(crate) fn note(&mut self, line: &str, now: Instant) {
         let Some((weight, text)) = weigh(line) else {
             return;
         };
@@ -213,7 +213,7 @@ mod tests {
     fn last_of(lines: &str) -> String {
         let (mut words, now) = (LastWords::default(), Instant::now());
         for line in lines.lines() {
-            words.hear(line, now);
+            words.note(line, now);
         }
         words.get(now).unwrap_or_default().to_owned()
     }
@@ -374,14 +374,14 @@ dumping core in /var/log/samba/cores/smbd
     fn what_was_wrong_long_ago_is_forgotten() {
         let (mut words, begun) = (LastWords::default(), Instant::now());
         let later = begun + MEMORY + Duration::from_millis(1);
-        words.hear(
+        words.note(
             FATAL_65.lines().find(|l| l.contains("FATAL")).unwrap(),
             begun,
         );
-        words.hear("soon after", begun + MEMORY);
+        words.note("soon after", begun + MEMORY);
         assert!(words.get(begun + MEMORY).unwrap().starts_with("Failed"));
         assert_eq!(words.get(later), None);
-        words.hear("long after", later);
+        words.note("long after", later);
         assert_eq!(words.get(later), Some("long after"));
     }
 

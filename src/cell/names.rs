@@ -29,7 +29,7 @@ use crate::sys::{message, mount};
 
 /// Where a name service answers.
 #[derive(Debug)]
-struct Place {
+struct NameService {
     /// Where it is, in the node as in the cell.
     path: &'static str,
     kind: Kind,
@@ -64,25 +64,25 @@ enum Kind {
     Socket,
 }
 
-const fn place(path: &'static str, kind: Kind) -> Place {
-    Place { path, kind }
+const fn name_service(path: &'static str, kind: Kind) -> NameService {
+    NameService { path, kind }
 }
 
 /// All that are known. Those of services that a node does not have are not there.
-const PLACES: [Place; 7] = [
+const NAME_SERVICES: [NameService; 7] = [
     // sssd (src/util/util.h, src/sss_client). Beside the socket there are those for PAM and for root.
-    place("/var/lib/sss/pipes/nss", Kind::Socket),
-    place("/var/lib/sss/mc", Kind::Files),
+    name_service("/var/lib/sss/pipes/nss", Kind::Socket),
+    name_service("/var/lib/sss/mc", Kind::Files),
     // glibc's nscd (nscd/nscd-client.h), and unscd.
-    place("/run/nscd", Kind::Sockets),
+    name_service("/run/nscd", Kind::Sockets),
     // nss-pam-ldapd's nslcd.
-    place("/run/nslcd", Kind::Sockets),
+    name_service("/run/nslcd", Kind::Sockets),
     // winbindd (nsswitch/libwbclient): not its privileged pipe, which lies elsewhere.
-    place("/run/samba/winbindd", Kind::Sockets),
+    name_service("/run/samba/winbindd", Kind::Sockets),
     // systemd's user and group records: systemd.io/USER_GROUP_API.
-    place("/run/systemd/userdb", Kind::Sockets),
+    name_service("/run/systemd/userdb", Kind::Sockets),
     // libnss-extrausers: with a shadow file.
-    place("/var/lib/extrausers", Kind::Files),
+    name_service("/var/lib/extrausers", Kind::Files),
 ];
 
 /// More sockets than a name service has.
@@ -91,7 +91,7 @@ const SOCKETS: usize = 32;
 /// A socket that everybody may use: connecting takes the right to write (unix(7)).
 const EVERYBODY_WRITES: u32 = 0o002;
 
-impl Place {
+impl NameService {
     /// What of it is there now.
     fn answers(&self) -> Vec<Answer> {
         let path = Path::new(self.path);
@@ -135,12 +135,15 @@ fn answer(path: &Path, fits: impl Fn(&Metadata) -> bool) -> Option<Answer> {
 
 /// All that a cell is to be shown now.
 pub(crate) fn answers() -> Vec<Answer> {
-    PLACES.iter().flat_map(Place::answers).collect()
+    NAME_SERVICES
+        .iter()
+        .flat_map(NameService::answers)
+        .collect()
 }
 
 /// The directories in which sockets come and go; not all are there.
 pub(crate) fn directories() -> impl Iterator<Item = &'static Path> {
-    PLACES.iter().filter_map(Place::sockets)
+    NAME_SERVICES.iter().filter_map(NameService::sockets)
 }
 
 impl Answer {
@@ -160,11 +163,11 @@ impl Answer {
 
 /// Whether a path is one of files, or of a socket; `None` if no name service is known to be there.
 fn has_files(path: &Path) -> Option<bool> {
-    let is_its = |place: &&Place| match place.kind {
+    let is_its = |place: &&NameService| match place.kind {
         Kind::Files | Kind::Socket => path == Path::new(place.path),
         Kind::Sockets => path.parent() == Some(Path::new(place.path)),
     };
-    let place = PLACES.iter().find(is_its)?;
+    let place = NAME_SERVICES.iter().find(is_its)?;
     Some(place.kind == Kind::Files)
 }
 

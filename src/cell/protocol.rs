@@ -31,7 +31,7 @@ pub fn socket(vserver: &str) -> PathBuf {
 
 /// A file system, as its resource's parameters describe it; they have been checked by the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Volume {
+pub struct VolumeSpec {
     /// A path, `UUID=` or `LABEL=`.
     pub(crate) device: String,
     /// Where it is attached in the cell.
@@ -63,7 +63,7 @@ pub enum Request {
         /// Its resource.
         member: Member,
         /// The file system.
-        volume: Volume,
+        volume: VolumeSpec,
         /// How long the answer may take.
         budget: Duration,
     },
@@ -218,7 +218,7 @@ mod tests {
         "privileged ports",
     ];
 
-    fn words(volume: &Volume) -> Vec<&'static str> {
+    fn words(volume: &VolumeSpec) -> Vec<&'static str> {
         let mut words = vec![
             match volume.fstype {
                 None => "any type",
@@ -259,7 +259,7 @@ mod tests {
             let text = format!(
                 r#"{{"device":"/dev/x","directory":"/data","fstype":"xfs","options":"{options}","repair":"{repair}","export":{{"nfs":null,"smb":null}}}}"#
             );
-            serde_json::from_str::<Volume>(&text).map(|volume| {
+            serde_json::from_str::<VolumeSpec>(&text).map(|volume| {
                 let again = serde_json::to_string(&volume).unwrap();
                 assert_eq!(again, text, "it is passed on as it was written");
             })

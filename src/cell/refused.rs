@@ -42,7 +42,7 @@ struct Complaint {
 
 impl Complaints {
     /// Takes note of a line, if it is a complaint.
-    pub(crate) fn hear(&mut self, line: &str) {
+    pub(crate) fn note(&mut self, line: &str) {
         if self.lines.len() >= KEPT {
             return;
         }
@@ -126,7 +126,7 @@ mod tests {
     fn complaints(lines: &str) -> Complaints {
         let mut complaints = Complaints::default();
         for line in lines.lines() {
-            complaints.hear(line);
+            complaints.note(line);
         }
         complaints
     }
@@ -206,7 +206,7 @@ mod tests {
         #[test]
         fn no_line_makes_it_panic(line in "( : epoch | :|Config File \\(|:[0-9]*\\)|CRIT|\\PC)*", name in "\\PC{1,4}") {
             let mut complaints = Complaints::default();
-            complaints.hear(&line);
+            complaints.note(&line);
             complaints.about(&name, Some(1..=3));
             reread(&line);
             mentions(&line, &name);

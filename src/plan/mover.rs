@@ -117,7 +117,7 @@ impl Placement {
 pub(crate) struct Survey {
     /// Proxy entries to remove: a dead cell draws no more packets, and until its VIPs are stopped nothing answers
     /// for them.
-    pub(crate) silence: Vec<Step>,
+    pub(crate) dead_proxies: Vec<Step>,
     /// What is to be announced again and again from now on: for VIPs that this node has begun to route there is no
     /// keeper that would do it.
     pub(crate) announce: Vec<Placement>,
@@ -192,7 +192,7 @@ impl Mover {
         self.placed
             .extend(detoured.map(|vip| (vip, present_port(vip, seen))));
         Survey {
-            silence: silence(&dead, seen),
+            dead_proxies: proxies_to_remove(&dead, seen),
             announce,
             vips,
             ports: self.loaded(ports),
@@ -309,7 +309,7 @@ fn reach(request: &Request, name: &String, watched: &Watched) -> Option<Reach> {
 }
 
 /// The removal of all proxy entries of VIPs whose cells are dead.
-fn silence(dead: &[&Recorded], seen: &Observed) -> Vec<Step> {
+fn proxies_to_remove(dead: &[&Recorded], seen: &Observed) -> Vec<Step> {
     let dead: BTreeSet<IpAddr> = dead.iter().map(|record| record.request.vip).collect();
     let proxies = seen.objects.iter().filter(|object| match object {
         Object::Proxy(_, vip) => dead.contains(vip),

@@ -87,7 +87,7 @@ pub(crate) fn seek_way(vserver: &str, vip: IpAddr) -> Result<WaySought, Error> {
 impl WaySought {
     fn ask(&mut self) -> Result<(), Error> {
         self.channel = connection()?.map(|(channel, _)| channel);
-        let request = Request::Way {
+        let request = Request::FindPath {
             vserver: self.vserver.clone(),
             vip: self.vip,
         };
@@ -117,7 +117,7 @@ impl WaySought {
         loop {
             if let Some(channel) = &self.channel {
                 match channel.wait(deadline) {
-                    Ok((Reply::Way(way), _)) => return Ok(way),
+                    Ok((Reply::Path(way), _)) => return Ok(way),
                     Ok((Reply::Refused(why), _)) => return Err(refused(&why)),
                     Ok(_) => {
                         return Err(Error::failed(

@@ -152,10 +152,10 @@ impl Mover {
         let mut seen = self.kernel.observe_ways(&Family::BOTH)?;
         seen.watched.clone_from(&view.report);
         let survey = self.decisions.survey(&records, &seen, &view.ports);
-        self.apply(&survey.silence);
+        self.apply(&survey.dead_proxies);
         self.begin_announcing(&survey.announce);
         let moves = choose(&survey.vips, &survey.ports);
-        self.hurry(&Haste::new(&moves, &survey.vips, &seen));
+        self.apply_urgent(&Haste::new(&moves, &survey.vips, &seen));
         self.decisions.moved(&moves, extent, Instant::now());
         self.finish(view, Instant::now())?;
         Ok(moves)
@@ -182,7 +182,7 @@ impl Mover {
     }
 
     /// What clients wait for.
-    fn hurry(&mut self, haste: &Haste) {
+    fn apply_urgent(&mut self, haste: &Haste) {
         self.announce(&haste.announce);
         self.apply(&haste.steps);
         // Its agent may have begun to stop one since the records were read.

@@ -30,7 +30,8 @@ pub(crate) enum Request {
     /// Something is missing that no event told of: look for it.
     Mend,
     /// By which way is the node reached that has this virtual server, for one of its VIPs?
-    Way {
+    #[serde(rename = "Way")]
+    FindPath {
         /// The virtual server.
         vserver: String,
         /// The VIP.
@@ -55,7 +56,8 @@ pub(crate) enum Reply {
     /// What is known of the node.
     State(Box<NodeState>),
     /// The way, or why there is none.
-    Way(Result<TransitPath, String>),
+    #[serde(rename = "Way")]
+    Path(Result<TransitPath, String>),
     /// It is being done.
     Noted,
     /// It is not, for this reason.
@@ -94,7 +96,7 @@ mod tests {
             Request::State => "state",
             Request::Configure(_) => "configure",
             Request::Mend => "mend",
-            Request::Way { .. } => "way",
+            Request::FindPath { .. } => "way",
             Request::End => "end",
             Request::HandOver => "hand over",
         });
@@ -103,8 +105,8 @@ mod tests {
         formats::check_each("portwatch-reply.jsonl", &kinds, |reply| match reply {
             Reply::Status { .. } => vec!["status"],
             Reply::State(state) => [vec!["state"], kinds_of(state)].concat(),
-            Reply::Way(Ok(_)) => vec!["way"],
-            Reply::Way(Err(_)) => vec!["no way"],
+            Reply::Path(Ok(_)) => vec!["way"],
+            Reply::Path(Err(_)) => vec!["no way"],
             Reply::Noted => vec!["noted"],
             Reply::Refused(_) => vec!["refused"],
         });

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The questions through one port.
 #[derive(Debug, Default)]
-pub(crate) struct Asking {
+pub(crate) struct TargetProbes {
     targets: Vec<IpAddr>,
     /// The last one to reply, and its Ethernet address: asked alone and directly while it replies,
     /// so that nobody else on the network is bothered.
@@ -26,7 +26,7 @@ pub(crate) struct Asking {
     turn: usize,
 }
 
-impl Asking {
+impl TargetProbes {
     /// Whom to ask from now on.
     pub(crate) fn set_targets(&mut self, targets: Vec<IpAddr>) {
         self.asked.retain(|ip, _| targets.contains(ip));
@@ -108,22 +108,22 @@ mod tests {
         }
     }
 
-    fn asking(targets: impl IntoIterator<Item = u8>) -> Asking {
-        let mut asking = Asking::default();
-        asking.set_targets(targets.into_iter().map(ip).collect());
-        asking
+    fn target_probes(targets: impl IntoIterator<Item = u8>) -> TargetProbes {
+        let mut target_probes = TargetProbes::default();
+        target_probes.set_targets(targets.into_iter().map(ip).collect());
+        target_probes
     }
 
     #[test]
     fn while_one_answers_it_alone_is_asked_and_otherwise_all_in_turn() {
         let start = Instant::now();
-        let mut asking = asking(1..=10);
-        assert_eq!(asking.due(start, INTERVAL).len(), AT_ONCE);
-        assert!(asking.takes(&answer(3, PORT), PORT, start));
+        let mut target_probes = target_probes(1..=10);
+        assert_eq!(target_probes.due(start, INTERVAL).len(), AT_ONCE);
+        assert!(target_probes.takes(&answer(3, PORT), PORT, start));
         let next = start + INTERVAL;
-        assert_eq!(asking.due(next, INTERVAL), [(ip(3), Some(TARGET))]);
+        assert_eq!(target_probes.due(next, INTERVAL), [(ip(3), Some(TARGET))]);
         let late = next + INTERVAL;
-        let all: Vec<IpAddr> = asking
+        let all: Vec<IpAddr> = target_probes
             .due(late, INTERVAL)
             .into_iter()
             .map(|q| q.0)
@@ -134,31 +134,31 @@ mod tests {
     #[test]
     fn an_answer_to_another_port_or_unasked_does_not_count() {
         let start = Instant::now();
-        let mut asking = asking([1]);
+        let mut target_probes = target_probes([1]);
         assert!(
-            !asking.takes(&answer(1, PORT), PORT, start),
+            !target_probes.takes(&answer(1, PORT), PORT, start),
             "not asked yet"
         );
-        asking.due(start, INTERVAL);
-        assert!(!asking.takes(&answer(1, TARGET), PORT, start));
-        assert!(!asking.takes(&answer(2, PORT), PORT, start));
+        target_probes.due(start, INTERVAL);
+        assert!(!target_probes.takes(&answer(1, TARGET), PORT, start));
+        assert!(!target_probes.takes(&answer(2, PORT), PORT, start));
         let late = start + PATIENCE + INTERVAL;
-        assert!(!asking.takes(&answer(1, PORT), PORT, late));
-        assert!(asking.takes(&answer(1, PORT), PORT, start + INTERVAL));
+        assert!(!target_probes.takes(&answer(1, PORT), PORT, late));
+        assert!(target_probes.takes(&answer(1, PORT), PORT, start + INTERVAL));
     }
 
     #[test]
     fn one_that_is_no_target_any_more_is_not_asked() {
         let start = Instant::now();
-        let mut asking = asking([1, 2]);
-        asking.due(start, INTERVAL);
-        assert!(asking.takes(&answer(1, PORT), PORT, start));
-        let targets: Vec<_> = asking.targets().collect();
+        let mut target_probes = target_probes([1, 2]);
+        target_probes.due(start, INTERVAL);
+        assert!(target_probes.takes(&answer(1, PORT), PORT, start));
+        let targets: Vec<_> = target_probes.targets().collect();
         assert_eq!(targets, [(ip(1), Some(start)), (ip(2), None)]);
-        asking.set_targets(vec![ip(2)]);
-        assert_eq!(asking.due(start, INTERVAL), [(ip(2), None)]);
-        assert!(!asking.takes(&answer(1, PORT), PORT, start));
-        asking.set_targets(Vec::new());
-        assert!(asking.due(start, INTERVAL).is_empty() && !asking.has_targets());
+        target_probes.set_targets(vec![ip(2)]);
+        assert_eq!(target_probes.due(start, INTERVAL), [(ip(2), None)]);
+        assert!(!target_probes.takes(&answer(1, PORT), PORT, start));
+        target_probes.set_targets(Vec::new());
+        assert!(target_probes.due(start, INTERVAL).is_empty() && !target_probes.has_targets());
     }
 }

@@ -13,7 +13,7 @@ use ipnetwork::IpNetwork;
 
 use super::mover::View;
 use super::settings::Settings;
-use super::targets::Asking;
+use super::targets::TargetProbes;
 use crate::cell::network::is_own;
 use crate::log;
 use crate::plan::attribute::{Attribute, Values};
@@ -27,7 +27,7 @@ use crate::types::{BitRate, Family, Mac};
 
 /// A port.
 #[derive(Debug)]
-struct One {
+struct WatchedPort {
     subnet: String,
     /// As it was seen last; `None` if the node has no such interface.
     link: Option<Link>,
@@ -35,7 +35,7 @@ struct One {
     part_of: Option<String>,
     addresses: Vec<IpNetwork>,
     health: Health,
-    asking: Asking,
+    target_probes: TargetProbes,
     speed: Option<BitRate>,
     /// What was concluded from its health last.
     standing: Standing,
@@ -60,7 +60,7 @@ struct Subnet {
 #[derive(Debug)]
 pub(crate) struct Watch {
     settings: Settings,
-    ports: BTreeMap<String, One>,
+    ports: BTreeMap<String, WatchedPort>,
     subnets: BTreeMap<String, Subnet>,
     /// The node's ends of cells' interfaces: their indices, and the cells' names.
     cells: BTreeMap<u32, String>,
@@ -184,7 +184,7 @@ impl Watch {
         let limits = self.settings.limits();
         let port = self.ports.entry(name.to_owned()).or_insert_with(|| {
             let health = Health::new(limits, carrier, now);
-            One {
+            WatchedPort {
                 subnet,
                 link: None,
                 part_of: None,
@@ -193,7 +193,7 @@ impl Watch {
                 state: health.state(),
                 good: false,
                 health,
-                asking: Asking::default(),
+                target_probes: TargetProbes::default(),
                 speed: None,
             }
         });
@@ -231,20 +231,21 @@ impl Watch {
             targets.retain(|ip| !own.contains(ip));
             targets.sort_unstable();
             targets.dedup();
-            port.asking.set_targets(targets);
+            port.target_probes.set_targets(targets);
         }
     }
 
     /// Takes note of a reply: of a target, through the port that it was asked through.
     pub(crate) fn on_reply(&mut self, reply: &Reply, now: Instant) {
-        let of = |port: &&mut One| port.link.as_ref().is_some_and(|l| l.index == reply.link);
+        let of =
+            |port: &&mut WatchedPort| port.link.as_ref().is_some_and(|l| l.index == reply.link);
         let Some(port) = self.ports.values_mut().find(of) else {
             return;
         };
         let Some(mac) = port.link.as_ref().and_then(|l| l.mac) else {
             return;
         };
-        if !port.asking.takes(reply, mac, now) {
+        if !port.target_probes.takes(reply, mac, now) {
             return;
         }
         let Some(subnet) = self.subnets.get_mut(&port.subnet) else {
@@ -282,7 +283,7 @@ impl Watch {
             let subnet = self.subnets.get(&port.subnet);
             let expects = subnet.is_some_and(|s| s.witness.expects());
             port.health
-                .listen(expects && port.asking.has_targets(), now);
+                .listen(expects && port.target_probes.has_targets(), now);
             port.health.tick(now);
         }
     }
@@ -301,7 +302,7 @@ impl Watch {
                 continue;
             };
             let Some(mac) = link.mac else { continue };
-            for (target, to) in port.asking.due(now, interval) {
+            for (target, to) in port.target_probes.due(now, interval) {
                 questions.push(Probe {
                     link: link.index,
                     mac,
@@ -317,7 +318,7 @@ impl Watch {
     /// The subnets, as far as other nodes can be reached over them.
     fn reachable(&self) -> Vec<ReachableSubnet> {
         let reachable = |(name, subnet): (&String, &Subnet)| {
-            let mut ports: Vec<(&String, &One)> = self
+            let mut ports: Vec<(&String, &WatchedPort)> = self
                 .ports
                 .iter()
                 .filter(|(_, p)| p.subnet == *name && p.standing != Standing::Failed)
@@ -325,16 +326,16 @@ impl Watch {
             // The others know this node by an address, which one port replies for.
             let nets: Vec<IpNetwork> = self.settings.nets(name).map(|s| s.net).collect();
             let inside = |ip: IpAddr| nets.iter().any(|net| net.contains(ip));
-            let known = |p: &One| p.addresses.iter().any(|a| inside(a.ip()));
+            let known = |p: &WatchedPort| p.addresses.iter().any(|a| inside(a.ip()));
             ports.sort_by_key(|(_, p)| (!known(p), p.standing));
             // What was given to it before what it gave itself, by which it can be reached in IPv6.
-            let own = |p: &One| {
+            let own = |p: &WatchedPort| {
                 let all = p.addresses.iter().map(IpNetwork::ip);
                 let given = all.clone().filter(|ip| inside(*ip));
                 let local = all.filter(|ip| !inside(*ip) && is_local(*ip));
                 given.chain(local).collect()
             };
-            let transit = |(port, one): &(&String, &One)| {
+            let transit = |(port, one): &(&String, &WatchedPort)| {
                 let link = one.link.as_ref()?;
                 Some(TransitPort {
                     name: (*port).clone(),
@@ -404,7 +405,7 @@ impl Watch {
                 continue;
             }
             let mut here = self.ports.values().filter(|p| p.subnet == *name);
-            if here.any(|p| p.asking.has_targets()) {
+            if here.any(|p| p.target_probes.has_targets()) {
                 self.ask_at = self.ask_at.min(now);
                 asked.push(Attribute::Heard(name.clone()));
             } else {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use berth::address::place::Place;
+use berth::address::location::CellLocation;
 use berth::address::service::Service;
 use berth::ocf::State;
 use berth::plan::vip::record::VipSpec;
@@ -64,7 +64,7 @@ fn start(net: &Network, cell: &Cell, spec: &VipSpec, runtime: &Path) {
     setns(&net.node, CloneFlags::CLONE_NEWNET).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     let service = Service::new("killed", deadline).in_directory(runtime);
-    let _ = service.start(spec, &Place::Here(cell.namespace.as_fd()));
+    let _ = service.start(spec, &CellLocation::Here(cell.namespace.as_fd()));
 }
 
 fn stop(net: &Network, cell: &Cell, spec: &VipSpec, runtime: &Path) {

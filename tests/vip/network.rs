@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use berth::address::place::Place;
+use berth::address::location::CellLocation;
 use berth::address::service::Service;
 use berth::cell::network::bar;
 use berth::ocf::{Error, State};
@@ -134,7 +134,7 @@ impl Network {
 
     pub fn start(&self, cell: &Cell, spec: &VipSpec) -> Result<State, Error> {
         self.service(&spec.vip.to_string(), |s| {
-            s.start(spec, &Place::Here(cell.namespace.as_fd()))
+            s.start(spec, &CellLocation::Here(cell.namespace.as_fd()))
         })
         .map(|started| started.state)
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags};
 
-use crate::cell::init::order::Event;
+use crate::cell::init::protocol::Event;
 use crate::log;
 use crate::runtime::channel::Channel;
 use crate::sys::poll::poll;

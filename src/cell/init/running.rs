@@ -8,8 +8,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::cell::filter::Refusals;
-use crate::cell::init::order::Event;
 use crate::cell::init::output::{Heard, Lines};
+use crate::cell::init::protocol::Event;
 use crate::cell::init::server::Started;
 use crate::cell::last_words::LastWords;
 use crate::cell::probe::Protocol;
@@ -169,7 +169,7 @@ impl Server {
     }
 
     /// Passes on what it has written.
-    pub(crate) fn hear(&mut self, channel: &Channel) {
+    pub(crate) fn forward_output(&mut self, channel: &Channel) {
         let Some(output) = &self.output else { return };
         let open = self.lines.read(output, |heard| {
             let (line, said) = match heard {
@@ -182,8 +182,8 @@ impl Server {
                 self.profile = profile_of(self.pid);
             }
             if let Some(line) = line {
-                self.last.hear(line, Instant::now());
-                self.complaints.hear(line);
+                self.last.note(line, Instant::now());
+                self.complaints.note(line);
                 if let (Some(rereading), Some(taken)) = (&mut self.rereading, reread(line)) {
                     let now = Instant::now();
                     rereading.refused = !taken;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::settle;
+use super::prepare;
 use crate::cell::confine;
 use crate::cell::probe::{self, Inquiry, Protocol};
 use crate::cell::refused::Refused;
@@ -170,14 +170,14 @@ pub(crate) fn inspect(spec: &ServerSpec, exports: &[Export], patience: Duration)
         unanswered: BTreeMap::new(),
     };
     let mut refused = Vec::new();
-    let served = settle::withheld(spec, exports).and_then(|withheld| {
+    let served = prepare::withheld(spec, exports).and_then(|withheld| {
         refused.extend(withheld.map(|(export, why)| Refused {
             directory: export.directory.clone(),
             protocol: Protocol::Nfs,
             definite: true,
             why,
         }));
-        settle::served(spec, exports)
+        prepare::served(spec, exports)
     });
     // Without a mount table nothing is known of it: then the servers are asked.
     let served = served.unwrap_or_else(|_| exports.to_vec());

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::Pid;
 
-use crate::cell::init::order::{Event, Numbered, Order};
+use crate::cell::init::protocol::{Event, Numbered, Order};
 use crate::cell::{init, network};
 use crate::log;
 use crate::runtime::channel::{Channel, Received};
@@ -153,7 +153,7 @@ impl Cell {
     ///
     /// # Errors
     /// As [`Channel::receive`].
-    pub(crate) fn hear(&self) -> io::Result<Option<Event>> {
+    pub(crate) fn next_report(&self) -> io::Result<Option<Event>> {
         Ok(match self.channel.receive()? {
             Received::Message(event, _) => Some(event),
             // Its end shows at the process.

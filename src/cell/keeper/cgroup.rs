@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 
 use super::{Event, Keeper};
-use crate::cell::cgroup::{self, Limits, Place};
+use crate::cell::cgroup::{self, Groups, Limits};
 use crate::log;
 use crate::runtime::job::Job;
 use crate::sys::cgroup::{self as kernel, Events, Group, Usage};
@@ -25,7 +25,7 @@ type Done<T> = Result<T, String>;
 pub(crate) struct Cgroup {
     vserver: String,
     /// None: there are no groups.
-    place: Option<Place>,
+    place: Option<Groups>,
     phase: Phase,
     /// Where the keeper was before.
     origin: PathBuf,
@@ -113,8 +113,8 @@ impl Cgroup {
         cgroup
     }
 
-    fn make(&mut self) -> io::Result<(Place, Job<Done<bool>>)> {
-        let place = Place::of(&self.vserver)?;
+    fn make(&mut self) -> io::Result<(Groups, Job<Done<bool>>)> {
+        let place = Groups::of(&self.vserver)?;
         let keeper = nix::unistd::getpid().as_raw();
         self.origin = kernel::of_process(keeper)?.unwrap_or_default();
         let (vserver, there) = (self.vserver.clone(), place.clone());
@@ -189,7 +189,7 @@ impl Cgroup {
                 match outcome {
                     Ok(is_new) => {
                         self.is_new = is_new;
-                        self.settle(others);
+                        self.apply(others);
                     }
                     Err(why) => self.do_without(&why),
                 }
@@ -207,12 +207,12 @@ impl Cgroup {
             Phase::Settled(_) => None,
         };
         if matches!(self.phase, Phase::Settled(_)) && !self.is_settled() {
-            self.settle(others);
+            self.apply(others);
         }
         over
     }
 
-    fn settle(&mut self, others: &[Pid]) {
+    fn apply(&mut self, others: &[Pid]) {
         let Some(place) = self.place.clone() else {
             return;
         };
@@ -224,7 +224,7 @@ impl Cgroup {
             processes.extend(all.map(|pid| pid.as_raw()));
         }
         let job = Job::spawn(c"berth-cgroup", move || {
-            let settled = place.settle(&processes, &limits);
+            let settled = place.apply(&processes, &limits);
             (settled.map_err(|e| e.to_string()), None)
         });
         match job {
@@ -266,7 +266,7 @@ impl Cgroup {
     }
 
     /// Logs what the cell has too little of.
-    fn hear(&mut self, now: Instant) {
+    fn log_shortages(&mut self, now: Instant) {
         for watched in &mut self.watched {
             watched.unsaid = watched.events.news(now).or(watched.unsaid);
             if now < watched.quiet_until {
@@ -282,7 +282,7 @@ impl Cgroup {
 
     /// The group of the cell.
     pub(crate) fn cell(&self) -> Option<Group> {
-        self.place.as_ref().map(Place::cell)
+        self.place.as_ref().map(Groups::cell)
     }
 
     /// Whether no cell has been in that group yet.
@@ -312,7 +312,7 @@ impl Keeper {
     pub(crate) fn arrange_cgroup(&mut self) {
         self.leftover
             .extend(self.cgroup.advance(&[self.sentinel.pid]));
-        self.cgroup.hear(Instant::now());
+        self.cgroup.log_shortages(Instant::now());
         self.tell(Event::Groups {
             made: self.cgroup.is_made(),
             settled: self.cgroup.is_settled(),
@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn groups_in_which_nothing_could_be_settled_are_still_known_at_the_end() {
-        let Ok(place) = Place::of("test") else {
+        let Ok(place) = Groups::of("test") else {
             // This node has no control groups.
             return;
         };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::cell::attachment::{self, Attachment, Locked, Locks};
 use crate::cell::client::Client;
 use crate::cell::owner;
-use crate::cell::protocol::{Cause, Condition, Reply, Request, Volume};
+use crate::cell::protocol::{Cause, Condition, Reply, Request, VolumeSpec};
 use crate::cluster::complaint::Member;
 use crate::log;
 use crate::plan::repair::FsKind;
@@ -32,7 +32,7 @@ pub(crate) struct Taker<'a> {
     /// The resource.
     pub(crate) member: &'a Member,
     /// What it wants.
-    pub(crate) volume: &'a Volume,
+    pub(crate) volume: &'a VolumeSpec,
 }
 
 /// A device that is kept from everybody else on this node until the kernel has a file system on it, when this

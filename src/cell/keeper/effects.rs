@@ -12,11 +12,11 @@ use super::core::{
     Admission, ClientId, Effect, Effects, Errand, Event, Level, MounterId, Treatment,
 };
 use super::{Cell, Keeper, gate, mounting, start};
-use crate::cell::cgroup::Place;
-use crate::cell::init::order::Order;
+use crate::cell::cgroup::Groups;
+use crate::cell::init::protocol::Order;
 use crate::cell::keeper::repair::{Patient, Repair};
 use crate::cell::network;
-use crate::cell::protocol::{Cause, Reply, Volume};
+use crate::cell::protocol::{Cause, Reply, VolumeSpec};
 use crate::cell::service::Own;
 use crate::cluster::complaint;
 use crate::cluster::complaint::Member;
@@ -75,7 +75,7 @@ impl Keeper {
                 number,
                 order,
                 mount,
-            } => return self.order(number, order, mount),
+            } => return self.send_order(number, order, mount),
             Effect::KillCell => {
                 if let Some(cell) = &self.cell {
                     cell.kill();
@@ -127,7 +127,7 @@ impl Keeper {
         &mut self,
         mounter: MounterId,
         member: &Member,
-        volume: &Volume,
+        volume: &VolumeSpec,
         errand: Errand,
     ) -> Option<Event> {
         let taker = Taker {
@@ -164,7 +164,7 @@ impl Keeper {
             device,
             mmp,
             records: Path::new(RECORDS).join(&resource),
-            group: Place::of(&self.vserver).ok().map(|place| place.repair()),
+            group: Groups::of(&self.vserver).ok().map(|place| place.repair()),
         };
         match Repair::start(patient, stage) {
             Ok(repair) => {
@@ -224,7 +224,7 @@ impl Keeper {
         }
     }
 
-    fn order(&mut self, number: u64, order: Order, mount: Option<MounterId>) -> Option<Event> {
+    fn send_order(&mut self, number: u64, order: Order, mount: Option<MounterId>) -> Option<Event> {
         let cell = self.cell.as_mut()?;
         let descriptor = mount.and_then(|mount| self.mounts.get(&mount));
         match cell.give(number, order, descriptor.map(AsFd::as_fd)) {

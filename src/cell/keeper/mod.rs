@@ -28,7 +28,7 @@ use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 
 use super::protocol::{Cause, Reply, Request};
-use crate::cell::init::order;
+use crate::cell::init::protocol;
 use crate::cell::keeper::core::{Admission, ClientId, Core, Effects, Event, Mounted, MounterId};
 use crate::cell::keeper::repair::Repair;
 use crate::cell::keeper::sentinel::Sentinel;
@@ -96,7 +96,7 @@ impl Keeper {
             self.accept();
             self.handle_clients();
             self.arrange_cgroup();
-            while self.act(Core::settle) {}
+            while self.act(Core::reconcile) {}
             self.act(Core::answer);
             self.announce();
             self.tidy();
@@ -170,10 +170,10 @@ impl Keeper {
 
     fn handle_cell(&mut self) {
         while let Some(cell) = &self.cell {
-            match cell.hear() {
-                Ok(Some(order::Event::Done { number, result })) => {
+            match cell.next_report() {
+                Ok(Some(protocol::Event::Done { number, result })) => {
                     if !self.names.done(number, &result) {
-                        self.tell(Event::Cell(order::Event::Done { number, result }));
+                        self.tell(Event::Cell(protocol::Event::Done { number, result }));
                     }
                 }
                 Ok(Some(event)) => self.tell(Event::Cell(event)),

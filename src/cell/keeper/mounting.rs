@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::claim::{Refusal, Taker, find};
 use crate::cell::keeper::core::{Errand, Found, Mounted};
 use crate::cell::keeper::examine::{examine, storage, twin_of};
-use crate::cell::protocol::{Cause, Volume};
+use crate::cell::protocol::{Cause, VolumeSpec};
 use crate::cell::service::XfsIdentity;
 use crate::cell::state::{Defect, Examined};
 use crate::cluster::status::Status;
@@ -148,7 +148,7 @@ fn unsound(device: &Device, kind: FsKind, defect: Defect) -> Mounted {
     }
 }
 
-fn kind_of(volume: &Volume, device: &Device) -> Result<FsKind, Mounted> {
+fn kind_of(volume: &VolumeSpec, device: &Device) -> Result<FsKind, Mounted> {
     let found = device.superblock.as_ref().map(|s| s.condition.kind);
     let place = device.path.display();
     match (found, volume.fstype) {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::Keeper;
-use crate::cell::init::order::Order;
+use crate::cell::init::protocol::Order;
 use crate::cell::names::{self, Identity};
 use crate::log;
 

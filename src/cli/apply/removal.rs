@@ -40,7 +40,7 @@ pub(crate) fn load(config: &Config, cib: &Cib, removed: &[String]) -> Result<Att
     let done = stop(config, cib, (removed, running), &signals)
         .and_then(|()| {
             change(cib, |before| {
-                heed(&signals)?;
+                check_interrupted(&signals)?;
                 let attempt = attempt(config, before)?;
                 Ok((attempt.merged.cib.clone(), attempt))
             })
@@ -58,7 +58,7 @@ pub(crate) fn load(config: &Config, cib: &Cib, removed: &[String]) -> Result<Att
 }
 
 /// An error if somebody asked for an end.
-fn heed(signals: &Signals) -> Result<(), Failure> {
+fn check_interrupted(signals: &Signals) -> Result<(), Failure> {
     match signals.wait(Duration::ZERO)? {
         Some(name) => Err(interrupted(name)),
         None => Ok(()),
@@ -86,7 +86,7 @@ fn stop(
     signals: &Signals,
 ) -> Result<(), Failure> {
     change(cib, |before| {
-        heed(signals)?;
+        check_interrupted(signals)?;
         let attempt = attempt(config, before)?;
         let after = merge::stopping(&attempt.before, &attempt.merged.removed, OWNERSHIP);
         Ok((after, ()))

@@ -146,7 +146,7 @@ fn the_vips_of_a_dead_cell_go_silent_and_are_moved_nowhere() {
     let records = [served(vip(1)), routed(vip(2)), stopping];
     let found = survey(&records, &seen);
     // The third is its agent's affair, and the fourth is nobody's.
-    assert_eq!(found.silence, [Step::Remove(proxy("p0", vip(1)))]);
+    assert_eq!(found.dead_proxies, [Step::Remove(proxy("p0", vip(1)))]);
     let left: Vec<IpAddr> = found.vips.iter().map(|vip| vip.ip).collect();
     assert_eq!(left, [vip(2)]);
 }
@@ -388,7 +388,7 @@ proptest! {
             prop_assert!(vip.ports.iter().all(|port| !vip.elsewhere.contains(port)));
         }
         let before = seen.clone();
-        carry_out(&found.silence, &mut seen);
+        carry_out(&found.dead_proxies, &mut seen);
         let dead = |object: &Object| matches!(object, Object::Proxy(_, ip) if !is_movable(*ip));
         prop_assert!(before.objects.difference(&seen.objects).all(dead));
 

@@ -110,14 +110,14 @@ pub(crate) fn assumed_speed(ports: &[Port]) -> BitRate {
 }
 
 /// What a port is to the VIPs that look for one.
-struct Place<'a> {
+struct Candidate<'a> {
     port: &'a Port,
     speed: BitRate,
     load: BitRate,
     vips: usize,
 }
 
-impl Place<'_> {
+impl Candidate<'_> {
     /// Which of two ports is the better one for a VIP with this load.
     fn compare(&self, other: &Self, load: BitRate) -> Ordering {
         // Fractions are compared by what each has over the common denominator: exact, and no division.
@@ -133,14 +133,14 @@ impl Place<'_> {
 
 /// All ports, as the moves decided so far leave them.
 struct Board<'a> {
-    places: Vec<Place<'a>>,
+    candidates: Vec<Candidate<'a>>,
     index: HashMap<&'a str, usize>,
 }
 
 impl<'a> Board<'a> {
     fn new(vips: &[Vip], ports: &'a [Port]) -> Self {
         let assumed = assumed_speed(ports);
-        let places = ports.iter().map(|port| Place {
+        let candidates = ports.iter().map(|port| Candidate {
             port,
             speed: port.speed_or(assumed),
             load: port.load,
@@ -148,12 +148,12 @@ impl<'a> Board<'a> {
         });
         let names = ports.iter().enumerate().map(|(n, p)| (p.name.as_str(), n));
         let mut board = Self {
-            places: places.collect(),
+            candidates: candidates.collect(),
             index: names.collect(),
         };
         for vip in vips {
             if let Some(port) = board.present(vip) {
-                board.places[port].vips += 1;
+                board.candidates[port].vips += 1;
             }
         }
         board
@@ -166,7 +166,7 @@ impl<'a> Board<'a> {
 
     fn standing(&self, name: &str) -> Standing {
         let known = self.index.get(name);
-        known.map_or(Standing::Failed, |n| self.places[*n].port.standing)
+        known.map_or(Standing::Failed, |n| self.candidates[*n].port.standing)
     }
 
     fn stays(&self, vip: &Vip) -> bool {
@@ -190,17 +190,17 @@ impl<'a> Board<'a> {
             .filter_map(|name| self.index.get(name.as_str()));
         known
             .copied()
-            .filter(|n| self.places[*n].port.standing < Standing::Failed)
-            .min_by(|a, b| self.places[*a].compare(&self.places[*b], load))
+            .filter(|n| self.candidates[*n].port.standing < Standing::Failed)
+            .min_by(|a, b| self.candidates[*a].compare(&self.candidates[*b], load))
     }
 
     fn put(&mut self, vip: &Vip, to: usize) {
         if let Some(from) = self.present(vip) {
-            let from = &mut self.places[from];
+            let from = &mut self.candidates[from];
             from.load = from.load.without(vip.load);
             from.vips = from.vips.saturating_sub(1);
         }
-        let to = &mut self.places[to];
+        let to = &mut self.candidates[to];
         to.load += vip.load;
         to.vips += 1;
     }

@@ -7,12 +7,12 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use super::place::{
-    Behind, Exit, Problem, Request, beside, candidates, check_free, check_ports, check_subnet,
-    doubt, exits, subnet,
+    Behind, Egress, Problem, Request, beside, candidates, check_free, check_ports, check_subnet,
+    doubt, egresses, subnet,
 };
 use super::{
     Action, BACKUP_METRIC, CELL_METRIC, Element, FIRST_METRIC, FROM_RULE, Incoming, LAST_RULE,
-    LAST_TABLE, LOOPBACK, Object, Observed, Out, Route, Rule, TO_RULE, TO_TABLE,
+    LAST_TABLE, LOOPBACK, Object, Observed, Route, RouteTarget, Rule, TO_RULE, TO_TABLE,
     UNREACHABLE_METRIC, WAY_TABLES, anywhere,
 };
 use crate::hash::fnv64;
@@ -63,29 +63,29 @@ impl Desired {
         };
         let doubt = doubt(request, &candidates, seen);
         let candidates: Vec<String> = candidates.iter().map(|p| p.name.clone()).collect();
-        let mut exits = exits(request, subnet, seen)?;
-        exits.retain(|exit| exit.link.up);
+        let mut egresses = egresses(request, subnet, seen)?;
+        egresses.retain(|egress| egress.link.up);
         let mut others = Vec::new();
-        if let [first, ..] = exits[..] {
+        if let [first, ..] = egresses[..] {
             // Only ports of one subnet can take over from each other without a decision.
-            (exits, others) = exits
+            (egresses, others) = egresses
                 .into_iter()
-                .partition(|exit| exit.subnet == first.subnet);
+                .partition(|egress| egress.subnet == first.subnet);
         }
-        let mut list = List {
+        let mut builder = Builder {
             seen,
             request,
             candidates: &candidates,
             family: Family::of(&request.vip),
-            exits,
+            egresses,
             others,
             items: Vec::new(),
         };
-        list.fill();
-        let chosen = list.exits.first();
+        builder.fill();
+        let chosen = builder.egresses.first();
         let (port, elsewhere) = (
-            chosen.map(|exit| exit.link.name.clone()),
-            chosen.is_some_and(|exit| !exit.own),
+            chosen.map(|egress| egress.link.name.clone()),
+            chosen.is_some_and(|egress| !egress.own),
         );
         Ok(Self {
             vip: request.vip,
@@ -93,7 +93,7 @@ impl Desired {
             port,
             elsewhere,
             doubt,
-            items: list.items,
+            items: builder.items,
             candidates,
         })
     }
@@ -143,42 +143,42 @@ fn number(description: &str, below: u32) -> u32 {
 
 /// What the numbers of routes and tables are made of: it never changes, or an upgrade would number anew what
 /// is in running kernels.
-fn described(out: &Out) -> String {
+fn described(out: &RouteTarget) -> String {
     match out {
-        Out::Link(port) => format!("Link({port:?})"),
-        Out::Gateway(port, gateway) => format!("Gateway({port:?}, {gateway})"),
-        Out::Unreachable => "Unreachable".to_owned(),
+        RouteTarget::Link(port) => format!("Link({port:?})"),
+        RouteTarget::Gateway(port, gateway) => format!("Gateway({port:?}, {gateway})"),
+        RouteTarget::Unreachable => "Unreachable".to_owned(),
     }
 }
 
-/// The list under construction.
-struct List<'a> {
+/// What a VIP needs, as far as it has been listed.
+struct Builder<'a> {
     seen: &'a Observed,
     request: &'a Request,
     candidates: &'a [String],
     family: Family,
     /// Those that are up, the chosen one first.
-    exits: Vec<Exit<'a>>,
+    egresses: Vec<Egress<'a>>,
     /// The ports of other subnets. Packets may come in by any that the VIP's route is announced by,
     /// and go on doing so until routers have heard that it is served through another one.
-    others: Vec<Exit<'a>>,
+    others: Vec<Egress<'a>>,
     items: Vec<(Item, bool)>,
 }
 
-impl List<'_> {
-    fn need(&mut self, object: Object) {
+impl Builder<'_> {
+    fn require(&mut self, object: Object) {
         self.items.push((Item::Object(object), true));
     }
 
-    fn want(&mut self, object: Object, essential: bool) {
+    fn add(&mut self, object: Object, essential: bool) {
         self.items.push((Item::Object(object), essential));
     }
 
     fn fill(&mut self) {
         let (vip, behind) = (self.request.vip, self.request.behind.clone());
-        let exits = self.exits.iter().chain(&self.others).enumerate();
-        let mut ports: Vec<(String, bool)> = exits
-            .map(|(n, exit)| (exit.link.name.clone(), n == 0))
+        let egresses = self.egresses.iter().chain(&self.others).enumerate();
+        let mut ports: Vec<(String, bool)> = egresses
+            .map(|(n, egress)| (egress.link.name.clone(), n == 0))
             .collect();
         let crossings: Vec<String> = match &behind {
             Behind::Cell(_) => Vec::new(),
@@ -194,18 +194,18 @@ impl List<'_> {
                 ports.push((crossing.clone(), n == 0));
             }
         }
-        self.need(Object::Tables);
+        self.require(Object::Tables);
         for (port, chosen) in &ports {
-            self.want(Object::Element(Element::Port(port.clone())), *chosen);
+            self.add(Object::Element(Element::Port(port.clone())), *chosen);
             if !self.is_open(port) {
-                self.want(
+                self.add(
                     Object::Element(Element::ClosedPort(self.family, port.clone())),
                     *chosen,
                 );
             }
         }
         if let Behind::Cell(veth) = &behind {
-            self.need(Object::Element(Element::Cell(veth.clone())));
+            self.require(Object::Element(Element::Cell(veth.clone())));
         }
         self.hosts();
         self.shut(ports.iter().map(|(port, _)| port.as_str()));
@@ -215,32 +215,32 @@ impl List<'_> {
         match &behind {
             Behind::Cell(veth) => {
                 self.opening(veth, true);
-                self.need(Object::Address(vip));
-                self.need(Object::CellRoute(self.family));
-                self.need(Object::Element(Element::Vip(vip)));
-                self.need(Object::Element(Element::CellSource(veth.clone(), vip)));
-                self.need(Object::Element(Element::VipTarget(vip, veth.clone())));
-                self.inward(Out::Link(veth.clone()));
+                self.require(Object::Address(vip));
+                self.require(Object::CellRoute(self.family));
+                self.require(Object::Element(Element::Vip(vip)));
+                self.require(Object::Element(Element::CellSource(veth.clone(), vip)));
+                self.require(Object::Element(Element::VipTarget(vip, veth.clone())));
+                self.inward(RouteTarget::Link(veth.clone()));
             }
             Behind::Node(hop) => {
                 // First what keeps packets from going round.
                 for port in self.not_its_own() {
-                    self.need(Object::Element(Element::NotFrom(port, vip)));
+                    self.require(Object::Element(Element::NotFrom(port, vip)));
                 }
-                self.need(Object::Element(Element::Vip(vip)));
+                self.require(Object::Element(Element::Vip(vip)));
                 for (n, crossing) in crossings.iter().enumerate() {
                     for mac in &hop.macs {
-                        self.want(
+                        self.add(
                             Object::Element(Element::RemoteSource(crossing.clone(), vip, *mac)),
                             n == 0,
                         );
                     }
                 }
-                self.need(Object::Element(Element::VipTarget(vip, hop.link.clone())));
-                self.inward(Out::Gateway(hop.link.clone(), hop.address));
+                self.require(Object::Element(Element::VipTarget(vip, hop.link.clone())));
+                self.inward(RouteTarget::Gateway(hop.link.clone(), hop.address));
             }
         }
-        if !self.exits.is_empty() {
+        if !self.egresses.is_empty() {
             self.outward();
         }
     }
@@ -261,7 +261,7 @@ impl List<'_> {
             .filter(|ip| Family::of(ip) == self.family && !ip.is_loopback())
             .collect();
         for ip in hosts {
-            self.want(Object::Element(Element::Host(ip)), false);
+            self.add(Object::Element(Element::Host(ip)), false);
         }
     }
 
@@ -287,7 +287,7 @@ impl List<'_> {
                     .link(port)
                     .is_some_and(|l| !l.addresses.iter().any(IpNetwork::is_ipv4));
                 if bare {
-                    self.want(Object::Placeholder(port.to_owned()), chosen);
+                    self.add(Object::Placeholder(port.to_owned()), chosen);
                 }
             }
             Family::V6 => {
@@ -318,22 +318,31 @@ impl List<'_> {
     }
 
     /// The way to the cell.
-    fn inward(&mut self, out: Out) {
+    fn inward(&mut self, out: RouteTarget) {
         let to = IpNetwork::from(self.request.vip);
-        for (out, metric) in [(out, CELL_METRIC), (Out::Unreachable, UNREACHABLE_METRIC)] {
-            self.need(Object::Route(Route {
+        for (out, metric) in [
+            (out, CELL_METRIC),
+            (RouteTarget::Unreachable, UNREACHABLE_METRIC),
+        ] {
+            self.require(Object::Route(Route {
                 table: TO_TABLE,
                 to,
                 metric,
-                announced: self.request.routed && out != Out::Unreachable,
+                announced: self.request.routed && out != RouteTarget::Unreachable,
                 out,
             }));
         }
         let rule = Rule::lookup(self.family, TO_RULE, TO_TABLE);
-        self.need(Object::Rule(rule));
+        self.require(Object::Rule(rule));
     }
 
-    fn route(&mut self, table: u32, (to, out): (IpNetwork, Out), metric: u32, essential: bool) {
+    fn route(
+        &mut self,
+        table: u32,
+        (to, out): (IpNetwork, RouteTarget),
+        metric: u32,
+        essential: bool,
+    ) {
         let route = Route {
             table,
             to,
@@ -341,23 +350,27 @@ impl List<'_> {
             out,
             announced: false,
         };
-        self.want(Object::Route(route), essential);
+        self.add(Object::Route(route), essential);
     }
 
     /// The way out, and what makes the port answer.
     fn outward(&mut self) {
         let vip = self.request.vip;
-        let exits = self.exits.clone();
-        let chosen = exits[0];
-        let table = self.way(&exits);
-        for (n, exit) in exits.iter().enumerate().filter(|(_, exit)| !exit.detour) {
-            for (to, out) in self.destinations(exit) {
+        let egresses = self.egresses.clone();
+        let chosen = egresses[0];
+        let table = self.way(&egresses);
+        for (n, egress) in egresses
+            .iter()
+            .enumerate()
+            .filter(|(_, egress)| !egress.detour)
+        {
+            for (to, out) in self.destinations(egress) {
                 let metric = FIRST_METRIC + number(&described(&out), 1 << 28);
                 self.route(LAST_TABLE, (to, out), metric, n == 0);
             }
         }
         let rule = Rule::lookup(self.family, LAST_RULE, LAST_TABLE);
-        self.need(Object::Rule(rule));
+        self.require(Object::Rule(rule));
         let rule = Rule {
             family: self.family,
             preference: FROM_RULE,
@@ -370,57 +383,57 @@ impl List<'_> {
             ..rule.clone()
         };
         let is_general = rule.incoming == Incoming::Any;
-        self.need(Object::Rule(rule));
+        self.require(Object::Rule(rule));
         if !is_general {
             // A firewall's reverse path filter (nft's `fib saddr`, xt_rpfilter) asks for the way to the client as
             // if the node sent from the VIP. Nothing that is forwarded comes in by the loopback interface.
-            self.want(Object::Rule(asked), false);
+            self.add(Object::Rule(asked), false);
         }
         if chosen.own {
-            for (n, exit) in exits.iter().enumerate() {
-                self.source(exit, n == 0);
+            for (n, egress) in egresses.iter().enumerate() {
+                self.source(egress, n == 0);
             }
-            self.need(Object::Proxy(chosen.link.name.clone(), vip));
+            self.require(Object::Proxy(chosen.link.name.clone(), vip));
         }
     }
 
     /// Where a port leads: to its subnet, and to what is behind the gateway.
-    fn destinations(&self, exit: &Exit<'_>) -> Vec<(IpNetwork, Out)> {
-        let port = &exit.link.name;
+    fn destinations(&self, egress: &Egress<'_>) -> Vec<(IpNetwork, RouteTarget)> {
+        let port = &egress.link.name;
         let mut destinations = Vec::new();
-        if !exit.detour {
-            destinations.push((exit.subnet, Out::Link(port.clone())));
+        if !egress.detour {
+            destinations.push((egress.subnet, RouteTarget::Link(port.clone())));
         }
-        destinations.extend(exit.gateway.map(|gateway| {
-            let out = Out::Gateway(port.clone(), gateway);
+        destinations.extend(egress.gateway.map(|gateway| {
+            let out = RouteTarget::Gateway(port.clone(), gateway);
             (anywhere(self.family), out)
         }));
         destinations
     }
 
-    /// The table of the way out by the first of `exits`, the others of its subnet taking over in
+    /// The table of the way out by the first of `egresses`, the others of its subnet taking over in
     /// their order.
-    fn way(&mut self, exits: &[Exit<'_>]) -> u32 {
-        let Exit {
+    fn way(&mut self, egresses: &[Egress<'_>]) -> u32 {
+        let Egress {
             link,
             subnet,
             gateway,
             ..
-        } = exits[0];
+        } = egresses[0];
         let gateway_or_none = gateway.map_or("None".to_owned(), |ip| format!("Some({ip})"));
         let description = format!("{} {subnet} {gateway_or_none}", link.name);
         let table = WAY_TABLES.start + number(&description, WAY_TABLES.end - WAY_TABLES.start);
-        for (n, exit) in (0..).zip(exits) {
+        for (n, egress) in (0..).zip(egresses) {
             let metric = match n {
                 0 => FIRST_METRIC,
                 n => BACKUP_METRIC + n - 1,
             };
-            for destination in self.destinations(exit) {
+            for destination in self.destinations(egress) {
                 self.route(table, destination, metric, n == 0);
             }
         }
         if gateway.is_some() {
-            let nowhere = (anywhere(self.family), Out::Unreachable);
+            let nowhere = (anywhere(self.family), RouteTarget::Unreachable);
             self.route(table, nowhere, UNREACHABLE_METRIC, true);
         }
         table
@@ -428,16 +441,16 @@ impl List<'_> {
 
     /// On a port without an address in the subnet, some VIP to ask in the name of: this one, unless
     /// another does already.
-    fn source(&mut self, exit: &Exit<'_>, chosen: bool) {
-        let (IpNetwork::V4(subnet), IpAddr::V4(vip)) = (exit.subnet, self.request.vip) else {
+    fn source(&mut self, egress: &Egress<'_>, chosen: bool) {
+        let (IpNetwork::V4(subnet), IpAddr::V4(vip)) = (egress.subnet, self.request.vip) else {
             return;
         };
-        let port = &exit.link.name;
-        if exit
+        let port = &egress.link.name;
+        if egress
             .link
             .addresses
             .iter()
-            .any(|a| exit.subnet.contains(a.ip()))
+            .any(|a| egress.subnet.contains(a.ip()))
         {
             return;
         }
@@ -454,7 +467,7 @@ impl List<'_> {
                 .objects
                 .contains(&Object::Element(Element::Vip((*p).into())))
         });
-        self.want(
+        self.add(
             Object::Element(Element::Source {
                 port: port.clone(),
                 subnet,
@@ -471,8 +484,13 @@ mod tests {
 
     #[test]
     fn numbers_in_running_kernels_stay_what_they_are() {
-        let gateway = Out::Gateway("eth1".into(), "10.1.0.254".parse().unwrap());
-        let texts = [Out::Link("eth1".into()), gateway, Out::Unreachable].map(|o| described(&o));
+        let gateway = RouteTarget::Gateway("eth1".into(), "10.1.0.254".parse().unwrap());
+        let texts = [
+            RouteTarget::Link("eth1".into()),
+            gateway,
+            RouteTarget::Unreachable,
+        ]
+        .map(|o| described(&o));
         assert_eq!(
             texts,
             [

@@ -98,7 +98,7 @@ pub(crate) fn anywhere(family: Family) -> IpNetwork {
 
 /// Where a route leads.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Out {
+pub(crate) enum RouteTarget {
     /// Out of this interface.
     Link(String),
     /// Out of this interface, to a gateway.
@@ -107,7 +107,7 @@ pub(crate) enum Out {
     Unreachable,
 }
 
-impl Out {
+impl RouteTarget {
     /// The interface.
     pub(crate) fn link(&self) -> Option<&str> {
         match self {
@@ -127,7 +127,7 @@ pub(crate) struct Route {
     /// Its metric.
     pub metric: u32,
     /// Where it leads.
-    pub(crate) out: Out,
+    pub(crate) out: RouteTarget,
     /// Whether a routing daemon may tell others of it.
     pub(crate) announced: bool,
 }
@@ -210,9 +210,9 @@ impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "route {}", self.to)?;
         match &self.out {
-            Out::Link(link) => write!(f, " dev {link}")?,
-            Out::Gateway(link, gateway) => write!(f, " via {gateway} dev {link}")?,
-            Out::Unreachable => f.write_str(" unreachable")?,
+            RouteTarget::Link(link) => write!(f, " dev {link}")?,
+            RouteTarget::Gateway(link, gateway) => write!(f, " via {gateway} dev {link}")?,
+            RouteTarget::Unreachable => f.write_str(" unreachable")?,
         }
         write!(f, " table {}", self.table)
     }

@@ -79,7 +79,7 @@ pub(crate) struct Detour {
 
 /// A way out of the node for a VIP's packets.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Exit<'a> {
+pub(crate) struct Egress<'a> {
     /// The port.
     pub(crate) link: &'a Link,
     /// The subnet that it leads to.
@@ -129,12 +129,12 @@ impl Request {
 
     /// The interfaces whose settings count: the one that the VIP is behind, and the ports.
     pub(crate) fn links(&self, seen: &Observed) -> Vec<String> {
-        let exits = match &self.detour {
-            Some(_) => exits(self, IpNetwork::from(self.vip), seen),
-            None => subnet(self, seen).and_then(|subnet| exits(self, subnet, seen)),
+        let egresses = match &self.detour {
+            Some(_) => egresses(self, IpNetwork::from(self.vip), seen),
+            None => subnet(self, seen).and_then(|subnet| egresses(self, subnet, seen)),
         };
-        let ports = exits.unwrap_or_default().into_iter();
-        let mut links: Vec<String> = ports.map(|exit| exit.link.name.clone()).collect();
+        let ports = egresses.unwrap_or_default().into_iter();
+        let mut links: Vec<String> = ports.map(|egress| egress.link.name.clone()).collect();
         links.push(self.behind.link().to_owned());
         if let Behind::Node(hop) = &self.behind {
             links.extend(beside(&hop.link, seen).cloned());
@@ -415,15 +415,15 @@ pub(crate) fn candidates<'a>(
 /// The VIP's ways out, in the order in which they take over: the port that was decided on, then those
 /// that work; of these the present one, where portwatch has put it or nothing is better, before those
 /// of the VIP's own subnet, and these by standing and load.
-pub(crate) fn exits<'a>(
+pub(crate) fn egresses<'a>(
     request: &Request,
     own: IpNetwork,
     seen: &'a Observed,
-) -> Result<Vec<Exit<'a>>, Problem> {
-    let mut exits: Vec<Exit<'a>> = match &request.detour {
+) -> Result<Vec<Egress<'a>>, Problem> {
+    let mut egresses: Vec<Egress<'a>> = match &request.detour {
         Some(detour) => to_router(detour, seen).collect(),
         None => {
-            let exit = |link| Exit {
+            let egress = |link| Egress {
                 link,
                 subnet: own,
                 gateway: request.gateway,
@@ -431,36 +431,36 @@ pub(crate) fn exits<'a>(
                 detour: false,
             };
             let candidates = candidates(request, own, seen)?;
-            candidates.into_iter().map(exit).collect()
+            candidates.into_iter().map(egress).collect()
         }
     };
     if request.routed && request.detour.is_none() {
-        exits.extend(elsewhere(request, own, seen));
+        egresses.extend(elsewhere(request, own, seen));
     }
-    exits.retain(|exit| !is_mute(request.vip, exit.link, seen));
+    egresses.retain(|egress| !is_mute(request.vip, egress.link, seen));
     let present = present_port(request.vip, seen);
     let taken = taken(request.vip, seen);
     let vips = |name: &str| taken.get(name).copied().unwrap_or(0);
     if request.detour.is_some() {
         // The router knows this node by one port, the first.
-        exits.sort_by_key(|exit| (!seen.is_usable(exit.link), !exit.link.up));
-        return Ok(exits);
+        egresses.sort_by_key(|egress| (!seen.is_usable(egress.link), !egress.link.up));
+        return Ok(egresses);
     }
-    exits.sort_by_cached_key(|exit| {
-        let name = &exit.link.name;
+    egresses.sort_by_cached_key(|egress| {
+        let name = &egress.link.name;
         let watched = seen.watched.get(name);
         (
             request.prefer.as_ref() != Some(name),
-            !seen.is_usable(exit.link),
-            !exit.link.up,
+            !seen.is_usable(egress.link),
+            !egress.link.up,
             present.as_ref() != Some(name),
-            !exit.own,
+            !egress.own,
             watched.map(|w| w.standing),
             watched.map(|w| w.load),
             vips(name),
         )
     });
-    Ok(exits)
+    Ok(egresses)
 }
 
 /// Whether none of the VIP's own ports works here, as far as is known.
@@ -497,10 +497,10 @@ fn taken(vip: IpAddr, seen: &Observed) -> BTreeMap<&str, usize> {
 }
 
 /// The ports by which the node that routes is reached.
-fn to_router<'a>(detour: &Detour, seen: &'a Observed) -> impl Iterator<Item = Exit<'a>> {
+fn to_router<'a>(detour: &Detour, seen: &'a Observed) -> impl Iterator<Item = Egress<'a>> {
     let links = detour.ports.iter().filter_map(|name| seen.link(name));
     let (subnet, router) = (detour.subnet, detour.router);
-    links.map(move |link| Exit {
+    links.map(move |link| Egress {
         link,
         subnet,
         gateway: Some(router),
@@ -511,10 +511,10 @@ fn to_router<'a>(detour: &Detour, seen: &'a Observed) -> impl Iterator<Item = Ex
 
 /// Ports of other subnets, by which packets get out if the way to the VIP is announced there. Known
 /// where portwatch runs.
-fn elsewhere<'a>(request: &Request, own: IpNetwork, seen: &'a Observed) -> Vec<Exit<'a>> {
+fn elsewhere<'a>(request: &Request, own: IpNetwork, seen: &'a Observed) -> Vec<Egress<'a>> {
     let family = Family::of(&request.vip);
     let of_family = |net: &&(IpNetwork, Option<IpAddr>)| Family::of(&net.0.ip()) == family;
-    let mut exits = Vec::new();
+    let mut egresses = Vec::new();
     for (name, watched) in &seen.watched {
         // With several networks on one port, any leads out.
         let net = watched.nets.iter().filter(of_family).find(|n| n.0 != own);
@@ -523,7 +523,7 @@ fn elsewhere<'a>(request: &Request, own: IpNetwork, seen: &'a Observed) -> Vec<E
             .iter()
             .any(|n| n.0 == own || n.0.contains(request.vip));
         if let (Some(link), Some((subnet, gateway)), false) = (seen.link(name), net, on_own) {
-            exits.push(Exit {
+            egresses.push(Egress {
                 link,
                 subnet: *subnet,
                 gateway: *gateway,
@@ -532,7 +532,7 @@ fn elsewhere<'a>(request: &Request, own: IpNetwork, seen: &'a Observed) -> Vec<E
             });
         }
     }
-    exits
+    egresses
 }
 
 /// The port that the VIP is served through now: where its proxy entry is, or else its way out.

@@ -62,7 +62,7 @@ impl Daemon {
                 Reply::Noted
             }
             // It is answered when the way is known.
-            Request::Way { vserver, vip } => {
+            Request::FindPath { vserver, vip } => {
                 let asker = self.detours.keep(agent);
                 let event = Event::PathWanted {
                     asker,

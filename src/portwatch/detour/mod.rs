@@ -16,8 +16,8 @@ use self::turn::Turn;
 use super::mover::Mover;
 use super::protocol;
 use super::publisher::Publisher;
+use crate::address::location::CellLocation;
 use crate::address::lock::lock;
-use crate::address::place::Place;
 use crate::address::service::Service;
 use crate::log;
 use crate::ocf::Error;
@@ -181,7 +181,7 @@ impl Detours {
         let Some(agent) = self.askers.remove(&asker) else {
             return;
         };
-        if let Err(e) = agent.send(&protocol::Reply::Way(path), None) {
+        if let Err(e) = agent.send(&protocol::Reply::Path(path), None) {
             log::debug(format_args!("answer an agent: {e}"));
         }
     }
@@ -206,12 +206,12 @@ impl Detours {
         };
         match change {
             Change::Route { before, path } => {
-                let place = Place::There(path);
-                service.settle(lock, Some(&before), &before.spec, &place)
+                let place = CellLocation::There(path);
+                service.reconcile_if_unchanged(lock, Some(&before), &before.spec, &place)
             }
             Change::Follow { before, spec, hop } => {
-                let place = Place::Detour(network(&spec.vserver)?, hop);
-                service.settle(lock, before.as_ref(), &spec, &place)
+                let place = CellLocation::Detour(network(&spec.vserver)?, hop);
+                service.reconcile_if_unchanged(lock, before.as_ref(), &spec, &place)
             }
             Change::GiveUp { before, why } => service.give_up(lock, &before, &why),
             Change::Clear { before, in_cell } => {

@@ -12,7 +12,7 @@ use crate::plan::port::{Cause, Fault, Port, Standing, State};
 use crate::plan::vip::Watched;
 use crate::portwatch::mover::View;
 use crate::portwatch::state::part_of;
-use crate::portwatch::watch::{One, Watch, is_local};
+use crate::portwatch::watch::{Watch, WatchedPort, is_local};
 use crate::sys::netlink::Link;
 use crate::types::BitRate;
 
@@ -79,10 +79,10 @@ impl Watch {
     /// Whether each port has proved that it forwards, or had its time to.
     pub(crate) fn is_known(&self, now: Instant) -> bool {
         let time = self.settings.interval * (self.settings.fail_after + 1);
-        let proved = |port: &One| {
+        let proved = |port: &WatchedPort| {
             let carries = |l: &Link| l.carrier && port.part_of.is_none();
             let carrier = port.link.as_ref().is_some_and(carries);
-            !carrier || !port.asking.has_targets() || port.asking.has_heard()
+            !carrier || !port.target_probes.has_targets() || port.target_probes.has_heard()
         };
         now.saturating_duration_since(self.begun) >= time || self.ports.values().all(proved)
     }
@@ -163,7 +163,7 @@ fn join(addresses: &[IpAddr]) -> String {
     words.join(",")
 }
 
-fn log_change(name: &str, port: &One, state: State) {
+fn log_change(name: &str, port: &WatchedPort, state: State) {
     let subnet = &port.subnet;
     match state {
         State::Failed(Cause::Carrier) if port.link.is_none() => {

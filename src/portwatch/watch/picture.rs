@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::{One, Watch};
+use super::{Watch, WatchedPort};
 use crate::plan::port::{Cause, Fault, Standing, State};
 use crate::portwatch::state::{Condition, Failure, Hearing, PortState, SubnetState, TargetState};
 use crate::types::{BitRate, Milliseconds};
@@ -20,14 +20,14 @@ impl Watch {
             address,
             answered_ms_ago: answered.map(|at| Milliseconds::between(at, now)),
         };
-        let state = |(name, port): (&String, &One)| {
+        let state = |(name, port): (&String, &WatchedPort)| {
             let state = PortState {
                 subnet: port.subnet.clone(),
                 condition: condition(port, now),
                 good: port.good,
                 speed_bits_per_second: port.speed,
                 load_bits_per_second: loads.get(name.as_str()).copied().unwrap_or_default(),
-                targets: port.asking.targets().map(target).collect(),
+                targets: port.target_probes.targets().map(target).collect(),
             };
             (name.clone(), state)
         };
@@ -53,7 +53,7 @@ impl Watch {
     }
 }
 
-fn condition(port: &One, now: Instant) -> Condition {
+fn condition(port: &WatchedPort, now: Instant) -> Condition {
     if let Some(interface) = &port.part_of {
         let interface = interface.clone();
         return Condition::PartOf { interface };

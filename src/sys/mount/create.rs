@@ -92,7 +92,7 @@ pub(crate) fn create(kind: FsKind, device: &Device, options: &Options) -> Result
     if options.read_only {
         fsconfig_set_flag(&context, "ro").map_err(refuse("option \"ro\"".to_owned()))?;
     }
-    for (key, value) in options.told(kind) {
+    for (key, value) in options.for_kernel(kind) {
         match value {
             Some(value) => fsconfig_set_string(&context, key, value),
             None => fsconfig_set_flag(&context, key),

@@ -160,7 +160,7 @@ impl Options {
     ///
     /// ext4 that meets damage turns read-only, unless the options say otherwise: its superblock may say
     /// that it goes on, or that it takes the whole node down.
-    pub(crate) fn told(&self, kind: FsKind) -> Vec<(&str, Option<&str>)> {
+    pub(crate) fn for_kernel(&self, kind: FsKind) -> Vec<(&str, Option<&str>)> {
         let own = self.specific.iter();
         let own = own.map(|(key, value)| (key.as_str(), value.as_deref()));
         let has_errors = self.specific.iter().any(|(key, _)| key == "errors");
@@ -300,7 +300,7 @@ mod tests {
     fn unknown_options_are_left_to_the_file_system() {
         let options = parse("discard,data=journal,lazytime,sync");
         assert_eq!(
-            options.told(FsKind::Xfs),
+            options.for_kernel(FsKind::Xfs),
             [
                 ("discard", None),
                 ("data", Some("journal")),
@@ -393,11 +393,14 @@ mod tests {
     #[test]
     fn ext4_turns_read_only_at_an_error_unless_the_options_say_otherwise() {
         let safe = ("errors", Some("remount-ro"));
-        assert_eq!(parse("").told(FsKind::Ext4), [safe]);
-        assert_eq!(parse("").plain().told(FsKind::Ext4), [safe]);
-        assert_eq!(parse("").told(FsKind::Xfs), []);
+        assert_eq!(parse("").for_kernel(FsKind::Ext4), [safe]);
+        assert_eq!(parse("").plain().for_kernel(FsKind::Ext4), [safe]);
+        assert_eq!(parse("").for_kernel(FsKind::Xfs), []);
         let chosen = parse("errors=continue");
-        assert_eq!(chosen.told(FsKind::Ext4), [("errors", Some("continue"))]);
+        assert_eq!(
+            chosen.for_kernel(FsKind::Ext4),
+            [("errors", Some("continue"))]
+        );
     }
 
     #[test]
@@ -405,17 +408,17 @@ mod tests {
         let options = parse("nouuid,largeio,logbsize=64k");
         assert!(options.has_specific() && options.allows_twin());
         assert!(!parse("nouuid,noatime").has_specific());
-        assert_eq!(options.plain().told(FsKind::Xfs), [("nouuid", None)]);
+        assert_eq!(options.plain().for_kernel(FsKind::Xfs), [("nouuid", None)]);
         assert!(!options.plain().read_only && options.unreplayed(FsKind::Xfs).read_only);
         assert_eq!(
-            options.unreplayed(FsKind::Xfs).told(FsKind::Xfs),
+            options.unreplayed(FsKind::Xfs).for_kernel(FsKind::Xfs),
             [("nouuid", None), ("norecovery", None)]
         );
         let names: Vec<String> = options.singly().map(|(name, _)| name).collect();
         assert_eq!(names, ["largeio", "logbsize=64k"]);
         let (_, alone) = options.singly().nth(1).unwrap();
         assert_eq!(
-            alone.told(FsKind::Xfs),
+            alone.for_kernel(FsKind::Xfs),
             [("nouuid", None), ("logbsize", Some("64k"))]
         );
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::Core;
 use super::effect::{Effect, Effects};
 use super::requests::Until;
-use super::volume::{self, Held, Phase};
+use super::volume::{self, Phase, Volume};
 use crate::cell::protocol::{Cause, Condition, Reply};
 
 /// How long what is left of servers that could not be started may take to end.
@@ -139,7 +139,7 @@ impl Core {
     fn forget_refused(&mut self, until: &Until, now: Instant, out: &mut Effects) {
         match until {
             Until::Attached(resource) => {
-                let failed = |h: &Held| matches!(h.phase, Phase::Failed(..));
+                let failed = |h: &Volume| matches!(h.phase, Phase::Failed(..));
                 if self.volumes.get(resource).is_some_and(failed) {
                     self.volumes.remove(resource);
                 }

@@ -2,7 +2,7 @@
 
 use super::effect::{Effect, Effects};
 use super::{Core, Phase};
-use crate::cell::init::order::Event;
+use crate::cell::init::protocol::Event;
 use crate::cell::protocol::Cause;
 use crate::cell::refused::Refused;
 use crate::cluster::complaint::Member;
@@ -120,7 +120,7 @@ impl Core {
         if !servers.is_some_and(|servers| servers.not_ordered(number)) {
             for held in self.volumes.values_mut() {
                 held.phase = match held.phase {
-                    Phase::Attaching(n, mount) if n == number => Phase::Loose(mount),
+                    Phase::Attaching(n, mount) if n == number => Phase::Unattached(mount),
                     Phase::Detaching(n) if n == number => Phase::Attached,
                     _ => continue,
                 };

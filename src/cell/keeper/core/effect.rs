@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use super::terms::{ClientId, Errand, MounterId};
 use crate::cell::cgroup::Limits;
-use crate::cell::init::order::Order;
+use crate::cell::init::protocol::Order;
 use crate::cell::keeper::rules::Rules;
-use crate::cell::protocol::{Reply, Volume};
+use crate::cell::protocol::{Reply, VolumeSpec};
 use crate::cell::service::ServerSpec;
 use crate::cluster::complaint::Member;
 use crate::plan::repair::{FsKind, Policy, Proof, Stage};
@@ -25,7 +25,7 @@ pub(crate) enum Effect {
         /// Its resource.
         member: Member,
         /// What is wanted.
-        volume: Box<Volume>,
+        volume: Box<VolumeSpec>,
         /// What to do.
         errand: Errand,
     },

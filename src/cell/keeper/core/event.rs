@@ -1,7 +1,7 @@
 //! What happens to a keeper: all that its decisions are made from.
 
 use super::terms::{Admission, ClientId, Mounted, MounterId};
-use crate::cell::init::order;
+use crate::cell::init::protocol;
 use crate::cell::protocol::{Cause, Request};
 use crate::cell::service::Own;
 use crate::cell::state::RepairProgress;
@@ -16,8 +16,8 @@ pub(crate) enum Event {
     ClientGone(ClientId),
     /// The node is going down.
     Shutdown,
-    /// How the cell's control groups stand. To be told again before [`Core::settle`](super::Core::settle) whenever
-    /// that may have changed.
+    /// How the cell's control groups stand. To be told again before
+    /// [`Core::reconcile`](super::Core::reconcile) whenever that may have changed.
     Groups {
         /// Whether a cell can be begun.
         made: bool,
@@ -77,7 +77,7 @@ pub(crate) enum Event {
     /// The cell's network could not be connected.
     NotConnected(String),
     /// The cell's PID 1 has reported something.
-    Cell(order::Event),
+    Cell(protocol::Event),
     /// The cell's PID 1 has said what nobody understands.
     CellGarbled(String),
     /// The cell's PID 1 is dead, and everything that it has reported is told.

@@ -4,12 +4,12 @@
 //! A turn of the keeper's loop goes like this:
 //! ```text
 //! on(event)…   what has happened is taken note of
-//! settle()     what is, is brought nearer to what is wanted
+//! reconcile()  what is, is brought nearer to what is wanted
 //! answer()     agents are told, for whom it is time
 //! ```
 //! The effects of each call are carried out, in their order, before the next call: an agent is told of nothing that is
 //! yet to be done. What comes of an effect at once, such as a child that can't be started, is an event like any other,
-//! after which there is to be another [`Core::settle`].
+//! after which there is to be another [`Core::reconcile`].
 
 mod answers;
 mod cell;
@@ -42,7 +42,7 @@ use orders::Orders;
 use requests::Until;
 use servers::Servers;
 pub(crate) use terms::{Admission, ClientId, Errand, Found, Mounted, MounterId};
-use volume::{Held, Phase};
+use volume::{Phase, Volume};
 
 /// How long a keeper without a member waits for the first one.
 const FIRST_MEMBER_LIMIT: Duration = Duration::from_secs(10);
@@ -67,7 +67,7 @@ pub(crate) struct Core {
     vserver: String,
     /// Agents that wait for an answer: for what, and until when.
     waiting: BTreeMap<ClientId, (Until, Instant)>,
-    volumes: BTreeMap<String, Held>,
+    volumes: BTreeMap<String, Volume>,
     mounters: Mounters,
     servers: Option<Servers>,
     /// Where the home of the servers was the last time it was found.
@@ -112,7 +112,7 @@ impl Core {
     pub(crate) fn on(&mut self, event: Event, now: Instant, out: &mut Effects) {
         match event {
             Event::Request(client, request) => {
-                let until = self.heed(client, *request, now, out);
+                let until = self.on_request(client, *request, now, out);
                 self.waiting.insert(client, until);
             }
             Event::ClientGone(client) => {
@@ -132,7 +132,7 @@ impl Core {
             }
             Event::NoMounter { mounter, why } => self.have_no_mounter(mounter, &why, out),
             Event::MountEnded { mounter, outcome } => self.mounted(mounter, outcome, now, out),
-            Event::MounterDead(mounter) => self.mounters.bury(mounter),
+            Event::MounterDead(mounter) => self.mounters.forget(mounter),
             Event::NoRepair {
                 resource,
                 cause,
@@ -186,7 +186,7 @@ impl Core {
         }
     }
 
-    /// When [`Core::settle`] and [`Core::answer`] are due by time alone.
+    /// When [`Core::reconcile`] and [`Core::answer`] are due by time alone.
     pub(crate) fn due(&self) -> Option<Instant> {
         let clients = self.waiting.values().map(|(_, until)| *until);
         // What a killed cell has is gone as soon as its PID 1 is.
@@ -197,7 +197,7 @@ impl Core {
         clients
             .chain(in_cell.filter_map(|held| held.leaving))
             .chain(servers.and_then(|servers| Some(servers.leaving?.1)))
-            .chain(self.volumes.values().filter_map(Held::due))
+            .chain(self.volumes.values().filter_map(Volume::due))
             .chain(self.idle_until)
             .chain(self.build_until)
             .min()
@@ -250,7 +250,7 @@ impl Core {
         now: Instant,
         out: &mut Effects,
     ) {
-        let waits = |held: &&mut Held| held.phase == Phase::Mounting(mounter);
+        let waits = |held: &&mut Volume| held.phase == Phase::Mounting(mounter);
         if let Some(held) = self.volumes.values_mut().find(waits) {
             if held.leaving.is_none() {
                 held.mounted(mounter, outcome, now, (&mut self.mounters, out));
@@ -266,8 +266,8 @@ impl Core {
     }
 
     fn have_no_mounter(&mut self, mounter: MounterId, why: &str, out: &mut Effects) {
-        self.mounters.bury(mounter);
-        let waits = |held: &&mut Held| held.phase == Phase::Mounting(mounter);
+        self.mounters.forget(mounter);
+        let waits = |held: &&mut Volume| held.phase == Phase::Mounting(mounter);
         let Some(held) = self.volumes.values_mut().find(waits) else {
             return;
         };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::effect::{Effect, Effects};
 use super::terms::{Errand, MounterId};
-use crate::cell::protocol::Volume;
+use crate::cell::protocol::VolumeSpec;
 use crate::cluster::complaint::Member;
 
 /// A child that mounts.
@@ -28,7 +28,7 @@ impl Mounters {
     pub(crate) fn send(
         &mut self,
         member: &Member,
-        volume: &Volume,
+        volume: &VolumeSpec,
         errand: Errand,
         out: &mut Effects,
     ) -> MounterId {
@@ -56,7 +56,7 @@ impl Mounters {
     }
 
     /// This one is dead, or never came to life.
-    pub(crate) fn bury(&mut self, mounter: MounterId) {
+    pub(crate) fn forget(&mut self, mounter: MounterId) {
         self.alive.remove(&mounter);
     }
 

@@ -2,7 +2,7 @@
 
 use super::effect::{Effect, Effects};
 use super::terms::MounterId;
-use crate::cell::init::order::Order;
+use crate::cell::init::protocol::Order;
 
 /// Counts the orders: no number is used twice, in whichever cell.
 #[derive(Debug, Default)]

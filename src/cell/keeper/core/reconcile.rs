@@ -8,8 +8,8 @@ use super::cell::Cell;
 use super::effect::{Effect, Effects};
 use super::gate::Standing;
 use super::servers::Home;
-use super::volume::{Held, Phase};
-use crate::cell::init::order::Order;
+use super::volume::{Phase, Volume};
+use crate::cell::init::protocol::Order;
 use crate::cell::keeper::rules::Rules;
 use crate::cell::protocol::{Cause, Condition};
 use crate::cell::service::Export;
@@ -21,7 +21,7 @@ const BUILD_LIMIT: Duration = Duration::from_secs(20);
 
 impl Core {
     /// Brings what is nearer to what is wanted, as far as it goes without waiting.
-    pub(crate) fn settle(&mut self, now: Instant, out: &mut Effects) {
+    pub(crate) fn reconcile(&mut self, now: Instant, out: &mut Effects) {
         if !self.is_empty() {
             self.idle_until = None;
         }
@@ -49,7 +49,7 @@ impl Core {
     /// Starts a cell, if there is none and something is there to live in it.
     fn begin_cell(&mut self, now: Instant, out: &mut Effects) {
         let mut volumes = self.volumes.values();
-        if self.cell.is_none() && volumes.any(|h| matches!(h.phase, Phase::Loose(_))) {
+        if self.cell.is_none() && volumes.any(|h| matches!(h.phase, Phase::Unattached(_))) {
             self.cell = Some(Cell::default());
             self.build_until = Some(now + BUILD_LIMIT);
             out.push(Effect::SpawnCell);
@@ -103,7 +103,7 @@ impl Core {
 
     /// What is to be exported now.
     pub(crate) fn exports(&self) -> Vec<Export> {
-        let mut exports: Vec<Export> = self.volumes.values().filter_map(Held::export).collect();
+        let mut exports: Vec<Export> = self.volumes.values().filter_map(Volume::export).collect();
         exports.sort_by(|a, b| a.directory.cmp(&b.directory));
         exports
     }
@@ -195,7 +195,7 @@ impl Core {
         for held in self.volumes.values_mut() {
             let directory = held.volume.directory.clone();
             held.phase = match (&held.phase, held.leaving) {
-                (Phase::Loose(mount), None) => {
+                (Phase::Unattached(mount), None) => {
                     let order = Order::Attach { directory };
                     Phase::Attaching(self.orders.give_mount(order, *mount, out), *mount)
                 }

@@ -7,9 +7,9 @@ use super::Core;
 use super::effect::{Effect, Effects};
 use super::servers::Servers;
 use super::terms::ClientId;
-use super::volume::{self, Held, Phase};
+use super::volume::{self, Phase, Volume};
 use crate::cell::cgroup::Limits;
-use crate::cell::protocol::{Cause, Condition, Exported, Reply, Request, Volume};
+use crate::cell::protocol::{Cause, Condition, Exported, Reply, Request, VolumeSpec};
 use crate::cell::service::ServerSpec;
 use crate::cluster::complaint::Member;
 use crate::plan::budget::Budget;
@@ -42,7 +42,7 @@ const FIND_LIMIT: Duration = Duration::from_secs(5);
 
 impl Core {
     /// Begins what is asked for. Says what the client waits for, and until when.
-    pub(crate) fn heed(
+    pub(crate) fn on_request(
         &mut self,
         client: ClientId,
         request: Request,
@@ -59,7 +59,7 @@ impl Core {
                 (self.detach(resource, budget, now, out), now + budget)
             }
             Request::Status { resource } => (self.look(resource, now, out), now),
-            Request::State => (Until::Now(self.told()), now),
+            Request::State => (Until::Now(self.state_reply()), now),
             Request::Inspect { resource, budget } => {
                 if let Some(servers) = &mut self.servers {
                     servers.inspect();
@@ -233,7 +233,7 @@ impl Core {
         Until::Gone(resource)
     }
 
-    fn attach(&mut self, member: Member, volume: Volume, out: &mut Effects) -> Until {
+    fn attach(&mut self, member: Member, volume: VolumeSpec, out: &mut Effects) -> Until {
         let resource = member.resource.clone();
         if self.ending {
             return Until::Hangup;
@@ -269,7 +269,7 @@ impl Core {
         if let Some(reply) = others.filter_map(|other| conflict(other, &volume)).next() {
             return Until::Now(reply);
         }
-        let held = Held::new(member, volume, &mut self.mounters, out);
+        let held = Volume::new(member, volume, &mut self.mounters, out);
         self.volumes.insert(resource.clone(), held);
         self.tell_sentinel(out);
         Until::Attached(resource)
@@ -292,7 +292,7 @@ impl Core {
 }
 
 /// Why `wanted` can't be beside a file system that is there already.
-fn conflict(other: &Held, wanted: &Volume) -> Option<Reply> {
+fn conflict(other: &Volume, wanted: &VolumeSpec) -> Option<Reply> {
     let has = &other.volume;
     if volume::nested(&has.directory, &wanted.directory) {
         let text = format!(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::effect::Effects;
 use super::gate::Standing;
-use crate::cell::init::order::Order;
+use crate::cell::init::protocol::Order;
 use crate::cell::keeper::core::orders::Orders;
 use crate::cell::protocol::Cause;
 use crate::cell::refused::Refused;
@@ -357,7 +357,7 @@ impl Servers {
     fn begin(&mut self, home: &Path, exports: &[Export]) {
         let spec = &self.spec;
         self.steps = VecDeque::from([
-            vec![Order::Settle {
+            vec![Order::Prepare {
                 home: home.to_owned(),
             }],
             vec![Order::Configure {

@@ -1,7 +1,7 @@
 //! What is told of the cell and all that the keeper has in its care.
 
 use super::Core;
-use super::volume::Held;
+use super::volume::Volume;
 use crate::cell::protocol::{Condition, Reply};
 use crate::cell::state::{
     CellPhase, CellState, LimitsState, MemberState, ServersState, VolumeState,
@@ -42,7 +42,7 @@ impl Core {
     }
 
     /// The answer to who asks for that: as much as there is room for.
-    pub(crate) fn told(&self) -> Reply {
+    pub(crate) fn state_reply(&self) -> Reply {
         Reply::State(Box::new(self.state().within(MESSAGE_LIMIT / 2)))
     }
 
@@ -65,7 +65,7 @@ impl Core {
         }
     }
 
-    fn volume_state(&self, held: &Held) -> VolumeState {
+    fn volume_state(&self, held: &Volume) -> VolumeState {
         held.state(self.refusal(held))
     }
 
@@ -76,7 +76,7 @@ impl Core {
 
     /// Why the servers do not serve a file system as they should. What is not served as it should be is served by no
     /// other node either: nothing is moved for it.
-    fn refusal(&self, held: &Held) -> Option<&str> {
+    fn refusal(&self, held: &Volume) -> Option<&str> {
         let servers = self.servers.as_ref()?;
         let shut = self.gate.fault().filter(|_| held.export().is_some());
         servers.refusal(&held.volume.directory).or(shut)

@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::cell::keeper::core::effect::{Effect, Effects, Treatment};
 use crate::cell::keeper::core::mount::Mounters;
 use crate::cell::keeper::core::terms::{Errand, Found, Mounted, MounterId};
-use crate::cell::protocol::{Cause, Condition, Exported, Volume};
+use crate::cell::protocol::{Cause, Condition, Exported, VolumeSpec};
 use crate::cell::service::Export;
 use crate::cell::state::{Defect, Examined, RepairProgress, VolumePhase, VolumeState};
 use crate::cluster::complaint::Member;
@@ -15,11 +15,11 @@ use crate::plan::repair::{self, Decision, FsKind, Stage};
 
 /// A file system and where it stands.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct Volume {
     /// Its resource.
     pub(crate) member: Member,
     /// What is wanted.
-    pub(crate) volume: Volume,
+    pub(crate) volume: VolumeSpec,
     /// Where it stands.
     pub(crate) phase: Phase,
     /// The last stage of the repair that it has behind it.
@@ -64,7 +64,7 @@ pub(crate) enum Phase {
     /// This child mounts it.
     Mounting(MounterId),
     /// This child has mounted it, in no mount table yet.
-    Loose(MounterId),
+    Unattached(MounterId),
     /// PID 1 attaches what this child has mounted: the order's number.
     Attaching(u64, MounterId),
     /// A program repairs it, and is so far.
@@ -81,11 +81,11 @@ pub(crate) enum Phase {
     Failed(Cause, String),
 }
 
-impl Held {
+impl Volume {
     /// Takes a file system into care and begins to mount it.
     pub(crate) fn new(
         member: Member,
-        volume: Volume,
+        volume: VolumeSpec,
         mounters: &mut Mounters,
         out: &mut Effects,
     ) -> Self {
@@ -137,7 +137,7 @@ impl Held {
                 Work::Watch(node) => VolumePhase::BeingChecked { node: node.clone() },
                 Work::Look => VolumePhase::Examining,
             },
-            Phase::Loose(_) => VolumePhase::Unattached,
+            Phase::Unattached(_) => VolumePhase::Unattached,
             Phase::Attaching(..) => VolumePhase::Attaching,
             Phase::Repairing(progress) => VolumePhase::Repairing(progress.clone()),
             Phase::Attached => VolumePhase::Attached,
@@ -151,7 +151,9 @@ impl Held {
     /// What keeps it from full service where its phase does not say so.
     fn restriction<'a>(&'a self, refusal: Option<&'a str>) -> Option<&'a str> {
         match self.phase {
-            Phase::Mounting(_) | Phase::Loose(_) | Phase::Attaching(..) => self.kept.as_deref(),
+            Phase::Mounting(_) | Phase::Unattached(_) | Phase::Attaching(..) => {
+                self.kept.as_deref()
+            }
             Phase::Attached => refusal,
             _ => None,
         }
@@ -162,7 +164,7 @@ impl Held {
     pub(crate) fn is_settled(&self) -> bool {
         match self.phase {
             Phase::Attached | Phase::Repairing(_) | Phase::Blocked(_) | Phase::Waiting(..) => true,
-            Phase::Mounting(_) | Phase::Loose(_) | Phase::Attaching(..) => self.kept.is_some(),
+            Phase::Mounting(_) | Phase::Unattached(_) | Phase::Attaching(..) => self.kept.is_some(),
             Phase::Detaching(_) | Phase::Failed(..) => false,
         }
     }
@@ -193,7 +195,7 @@ impl Held {
                 self.found = Some(found);
                 self.unsound = None;
                 self.tries = 0;
-                Phase::Loose(mounter)
+                Phase::Unattached(mounter)
             }
             Ok(Mounted::Unsound {
                 path,
@@ -304,7 +306,7 @@ impl Held {
     pub(crate) fn let_go(&self, mounters: &mut Mounters, out: &mut Effects) {
         match &self.phase {
             Phase::Mounting(mounter) => mounters.kill(*mounter, out),
-            Phase::Loose(mounter) => out.push(Effect::DropMount(*mounter)),
+            Phase::Unattached(mounter) => out.push(Effect::DropMount(*mounter)),
             Phase::Repairing(_) => out.push(Effect::CutOff(self.member.resource.clone())),
             _ => {}
         }
@@ -410,7 +412,7 @@ pub(crate) fn nested(one: &Path, other: &Path) -> bool {
 }
 
 /// Where file systems are attached.
-pub(crate) fn directories<'a>(held: impl Iterator<Item = &'a Held>) -> Vec<PathBuf> {
+pub(crate) fn directories<'a>(held: impl Iterator<Item = &'a Volume>) -> Vec<PathBuf> {
     held.filter(|h| matches!(h.phase, Phase::Attached))
         .map(|h| h.volume.directory.clone())
         .collect()

@@ -5,10 +5,10 @@
 //! way out knows no route for.
 
 use super::super::{Action, GO_ON_RULE, Incoming, Object, PASS_RULE, Rule};
-use super::{Behind, List};
+use super::{Behind, Builder};
 use crate::types::Family;
 
-impl List<'_> {
+impl Builder<'_> {
     /// Has nothing forwarded that comes from the cell or in by `ports`, but VIPs' packets. To be made before
     /// anything is forwarded there.
     pub(crate) fn shut<'p>(&mut self, ports: impl Iterator<Item = &'p str>) {
@@ -23,14 +23,14 @@ impl List<'_> {
         incoming.extend(shut.into_iter().map(|port| Incoming::By(port.to_owned())));
         for incoming in &incoming {
             let host = Rule::host(self.family, incoming.clone());
-            self.want(Object::Rule(host), false);
+            self.add(Object::Rule(host), false);
         }
         if let Behind::Cell(veth) = &self.request.behind {
             incoming.push(Incoming::By(veth.clone()));
         }
         for incoming in incoming {
             // What runs was made without it by another version, and is served all the same.
-            self.want(Object::Rule(Rule::shut(self.family, incoming)), false);
+            self.add(Object::Rule(Rule::shut(self.family, incoming)), false);
         }
     }
 
@@ -47,9 +47,9 @@ impl List<'_> {
     /// the rest.
     fn pass(&mut self) {
         if self
-            .exits
+            .egresses
             .first()
-            .is_some_and(|exit| exit.gateway.is_some())
+            .is_some_and(|egress| egress.gateway.is_some())
         {
             return;
         }
@@ -73,7 +73,7 @@ impl List<'_> {
             .rules()
             .any(|rule| (rule.family, rule.action) == (self.family, Action::Blackhole));
         for rule in [target, pass] {
-            self.want(Object::Rule(rule), drops);
+            self.add(Object::Rule(rule), drops);
         }
     }
 

@@ -49,7 +49,9 @@ pub(crate) fn away(request: Request) -> Request {
 /// passed on though they came from where other nodes are: so they could go round.
 pub(crate) fn round_trip(state: &Observed, vip: IpAddr) -> Option<String> {
     let hop = state.routes().find_map(|r| match &r.out {
-        Out::Gateway(link, _) if r.table == TO_TABLE && r.to.ip() == vip => Some(link.clone()),
+        RouteTarget::Gateway(link, _) if r.table == TO_TABLE && r.to.ip() == vip => {
+            Some(link.clone())
+        }
         _ => None,
     })?;
     let answers: Vec<&str> = state

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Home, Phase, Servers};
-use crate::cell::init::order::Order;
+use crate::cell::init::protocol::Order;
 use crate::cell::service;
 use crate::cell::state::{
     ExportState, Fault, HomeState, ServerPhase, ServerState, ServersPhase, ServersState, Unserved,

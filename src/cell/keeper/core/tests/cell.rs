@@ -34,12 +34,12 @@ fn a_cell_that_is_not_built_in_time_is_ended_and_the_start_refused() {
 fn a_cell_without_a_network_or_that_says_so_is_ended() {
     for (event, refuses, why) in [
         (
-            order::Event::Separate,
+            protocol::Event::Separate,
             true,
             "connect the cell's network: no room",
         ),
         (
-            order::Event::Broken("no root".to_owned()),
+            protocol::Event::Broken("no root".to_owned()),
             false,
             "build the cell: no root",
         ),
@@ -61,7 +61,7 @@ fn a_child_that_mounts_for_a_cell_that_can_not_be_built_is_killed_and_waited_for
     world.mounted("one", found("one"));
     world.ask(attach("two"));
     let mounter = world.mounter("two");
-    world.say(order::Event::Broken("no root".to_owned()));
+    world.say(protocol::Event::Broken("no root".to_owned()));
     assert!(world.mounters[&mounter].killed);
     let stop = world.ask(detach("two"));
     world.cell_dies();

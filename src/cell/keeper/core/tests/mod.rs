@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::cell::cgroup::Limits;
-use crate::cell::init::order::{self, Order};
-use crate::cell::protocol::{Condition, Exported, Request, Volume};
+use crate::cell::init::protocol::{self, Order};
+use crate::cell::protocol::{Condition, Exported, Request, VolumeSpec};
 use crate::cell::service::{ServerSpec, SmbShare};
 use crate::cell::state::{
     CellPhase, CellState, Defect, Examined, RepairProgress, ServersState, VolumePhase, VolumeState,
@@ -53,8 +53,8 @@ fn exported(resource: &str) -> Exported {
     }
 }
 
-fn volume(resource: &str) -> Volume {
-    Volume {
+fn volume(resource: &str) -> VolumeSpec {
+    VolumeSpec {
         device: format!("/dev/{resource}"),
         directory: directory(resource),
         fstype: None,

@@ -230,14 +230,14 @@ fn take(world: &mut World, degraded: &mut Degraded, step: Step) {
         }
         Step::Build if world.cell.as_ref().is_some_and(|c| !c.ready) => world.build(),
         Step::Broken if world.cell.as_ref().is_some_and(|c| !c.ready) => {
-            world.say(order::Event::Broken("on purpose".to_owned()));
+            world.say(protocol::Event::Broken("on purpose".to_owned()));
         }
         Step::Obey(well) if world.cell.as_ref().is_some_and(|c| !c.orders.is_empty()) => {
             let why = || "on purpose".to_owned();
             world.obey(if well { Ok(vec![]) } else { Err(why()) });
         }
         Step::ServerDies if world.cell.as_ref().is_some_and(|c| c.ready) => {
-            world.say(order::Event::Died {
+            world.say(protocol::Event::Died {
                 server: "smbd".to_owned(),
                 how: "on purpose".to_owned(),
             });
@@ -268,7 +268,7 @@ fn take(world: &mut World, degraded: &mut Degraded, step: Step) {
 /// The cell dies: all who were to stay in it are reported, each once, and nobody else.
 fn lose_cell(world: &mut World) {
     let core = &world.core;
-    let stays = |held: &&Held| held.is_in_cell() && held.leaving.is_none();
+    let stays = |held: &&Volume| held.is_in_cell() && held.leaving.is_none();
     let volumes = core.volumes.values().filter(stays).map(|h| &h.member);
     let stays = |servers: &&Servers| servers.leaving.is_none() && servers.fault().is_none();
     let servers = core.servers.iter().filter(stays).map(|s| &s.member);

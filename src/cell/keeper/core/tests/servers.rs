@@ -27,7 +27,7 @@ fn clients_are_let_in_before_servers_start() {
     world.attach("one");
     world.take_done();
     let start = world.ask(serve(None));
-    assert_eq!(world.take_done(), ["admit", "settle"]);
+    assert_eq!(world.take_done(), ["admit", "prepare"]);
     world.obey(Ok(vec![]));
     assert_eq!(world.take_done(), ["configure"]);
     world.obey(Ok(vec![]));
@@ -73,7 +73,7 @@ fn nothing_of_them_starts_before_the_limits_are_in_force() {
     assert_eq!(world.take_done(), ["admit"]);
     world.groups = (true, true);
     world.turn();
-    assert_eq!(world.take_done(), ["settle"]);
+    assert_eq!(world.take_done(), ["prepare"]);
     world.obey_all();
     assert!(world.reply(start).is_some());
 
@@ -181,7 +181,7 @@ fn what_is_left_of_servers_that_could_not_be_started_has_five_seconds() {
 fn a_server_that_ends_by_itself_is_reported_once_and_all_are_ended() {
     let mut world = serving();
     for _ in 0..2 {
-        world.say(order::Event::Died {
+        world.say(protocol::Event::Died {
             server: "smbd".to_owned(),
             how: "signal 11".to_owned(),
         });
@@ -201,7 +201,7 @@ fn a_server_that_ends_by_itself_is_reported_once_and_all_are_ended() {
 fn a_server_that_ends_while_they_are_stopped_is_not_reported() {
     let mut world = serving();
     world.ask(unserve());
-    world.say(order::Event::Died {
+    world.say(protocol::Event::Died {
         server: "smbd".to_owned(),
         how: "code 0".to_owned(),
     });
@@ -305,7 +305,7 @@ fn a_new_cell_lets_nobody_in_until_it_is_told_to() {
     world.attach("one");
     world.take_done();
     world.ask(serve(None));
-    assert_eq!(world.take_done(), ["admit", "settle"]);
+    assert_eq!(world.take_done(), ["admit", "prepare"]);
 }
 
 #[test]

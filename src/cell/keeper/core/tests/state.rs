@@ -214,7 +214,7 @@ fn servers_are_told_one_by_one_with_what_they_wait_for() {
     assert_eq!(world.servers_state().phase, ServersPhase::Running);
     assert_eq!(world.servers(), all(running.clone(), running));
 
-    world.say(order::Event::Died {
+    world.say(protocol::Event::Died {
         server: "smb".to_owned(),
         how: "signal 9".to_owned(),
     });

@@ -145,9 +145,9 @@ impl World {
         };
         self.act(|core, now, effects| core.on(groups, now, effects));
         let mut rounds = 0;
-        while self.act(Core::settle) {
+        while self.act(Core::reconcile) {
             rounds += 1;
-            assert!(rounds < 20, "it does not settle");
+            assert!(rounds < 20, "it does not come to rest");
         }
         self.is_last = self.core.is_empty();
         self.act(Core::answer);
@@ -287,8 +287,8 @@ impl World {
         });
     }
 
-    pub(crate) fn say(&mut self, event: order::Event) {
-        if matches!(event, order::Event::Ready) {
+    pub(crate) fn say(&mut self, event: protocol::Event) {
+        if matches!(event, protocol::Event::Ready) {
             self.cell.as_mut().expect("a cell").ready = true;
         }
         self.tell(Event::Cell(event));
@@ -296,8 +296,8 @@ impl World {
 
     /// PID 1 builds the cell.
     pub(crate) fn build(&mut self) {
-        self.say(order::Event::Separate);
-        self.say(order::Event::Ready);
+        self.say(protocol::Event::Separate);
+        self.say(protocol::Event::Ready);
     }
 
     /// PID 1 has carried out the oldest order, or has not been able to.
@@ -313,7 +313,7 @@ impl World {
             }
             _ => {}
         }
-        self.say(order::Event::Done { number, result });
+        self.say(protocol::Event::Done { number, result });
         order
     }
 

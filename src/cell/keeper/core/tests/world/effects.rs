@@ -149,7 +149,7 @@ impl World {
                 Order::Detach { .. } => "detach".to_owned(),
                 Order::Halt { .. } => "halt".to_owned(),
                 Order::Launch { server, .. } => format!("launch {server}"),
-                Order::Settle { .. } => "settle".to_owned(),
+                Order::Prepare { .. } => "prepare".to_owned(),
                 Order::Configure { .. } => "configure".to_owned(),
                 Order::Inspect { .. } => "inspect".to_owned(),
                 Order::Run { .. } | Order::Reload { .. } => "change".to_owned(),
@@ -302,7 +302,7 @@ impl World {
         }
         for (mounter, resource) in &self.mounts {
             let held = core.volumes.get(resource);
-            let loose = held.is_some_and(|held| held.phase == Phase::Loose(*mounter));
+            let loose = held.is_some_and(|held| held.phase == Phase::Unattached(*mounter));
             assert!(loose, "the mount of {resource} is forgotten");
         }
         for resource in self.repairs.keys() {

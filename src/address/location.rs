@@ -7,7 +7,7 @@ use crate::plan::vip::record::{Role, RouterHop, TransitPath};
 
 /// Where a VIP's cell is, as seen from this node.
 #[derive(Debug, Clone)]
-pub enum Place<'a> {
+pub enum CellLocation<'a> {
     /// Here: the cell's network namespace.
     Here(BorrowedFd<'a>),
     /// On another node, to which this one routes.
@@ -16,7 +16,7 @@ pub enum Place<'a> {
     Detour(BorrowedFd<'a>, RouterHop),
 }
 
-impl<'a> Place<'a> {
+impl<'a> CellLocation<'a> {
     pub(crate) fn cell(&self) -> Option<BorrowedFd<'a>> {
         match self {
             Self::Here(cell) | Self::Detour(cell, _) => Some(*cell),

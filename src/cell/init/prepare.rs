@@ -45,10 +45,10 @@ const COVER: &str = "empty";
 /// it, which a handle leads past: see [`withheld`].
 ///
 /// Gives what there is to be warned of, in one line.
-pub(crate) fn settle(home: &Path) -> Result<Option<String>, String> {
+pub(crate) fn prepare(home: &Path) -> Result<Option<String>, String> {
     let state = home.join(state_directory::NAME);
     let about = |what: &dyn Display| format!("state directory {}: {what}", state.display());
-    match settle_at(home, &state) {
+    match prepare_at(home, &state) {
         Ok(warning) => Ok(warning.map(|warning| about(&warning))),
         Err(e) if is_full(&e) => Err(format!(
             "the home file system at {} is full: {e}",
@@ -63,7 +63,7 @@ fn is_full(e: &io::Error) -> bool {
     matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
-fn settle_at(home: &Path, state: &Path) -> io::Result<Option<String>> {
+fn prepare_at(home: &Path, state: &Path) -> io::Result<Option<String>> {
     if is_settled(home, state)? {
         return Ok(None);
     }

@@ -39,7 +39,7 @@ pub(crate) enum Order {
     },
     /// Show the directory `.berth` of the home file system at
     /// [`STATE_DIRECTORY`](super::root::STATE_DIRECTORY).
-    Settle {
+    Prepare {
         /// Where the home file system is attached.
         home: PathBuf,
     },
