@@ -115,7 +115,7 @@ impl Peers {
     }
 }
 
-/// The addresses of a value of [`ATTRIBUTE`]; what is none is passed over.
+/// The MAC addresses in a value of [`Attribute::Macs`]; a part of it that is no MAC address is passed over.
 fn addresses(text: &str) -> impl Iterator<Item = Mac> + '_ {
     text.split(',').filter_map(|text| text.parse().ok())
 }

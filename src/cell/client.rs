@@ -284,7 +284,7 @@ impl Client {
 /// The lock of the keeper of `vserver`.
 ///
 /// # Errors
-/// As [`lock`].
+/// As [`daemon::lock`].
 pub(crate) fn lock_keeper(vserver: &str, deadline: Instant) -> io::Result<Lock> {
     let path = protocol::directory(vserver).join("keeper.lock");
     daemon::lock(&path, &format!("keeper of {vserver}"), deadline)

@@ -1,6 +1,6 @@
 //! `berth.toml`: read, checked, and rendered to resources and constraints.
 //!
-//! [`parse`] reads each key, [`check`] compares them, [`model`] turns the result into resources and
+//! [`mod@parse`] reads each key, [`check`] compares them, [`model`] turns the result into resources and
 //! constraints as data. All of it is pure but [`load`], which reads the file.
 
 use std::fs::File;

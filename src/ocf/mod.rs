@@ -1,7 +1,7 @@
 //! The OCF contract: action, exit code, environment, parameters, meta-data, logging.
 //!
 //! An agent is a static [`Agent`]: its parameters and actions are declared once, and meta-data, man
-//! page, usage, validation and dispatch all come from that declaration. [`run`] is the whole life of
+//! page, usage, validation and dispatch all come from that declaration. [`run()`] is the whole life of
 //! an agent's process. Written to the Open Cluster Framework Resource Agent API 1.1.
 
 pub(crate) mod action;

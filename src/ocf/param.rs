@@ -1,4 +1,4 @@
-//! Parameters as an agent takes them: the declaration that [`spec`](crate::spec) has, and the parser of its values.
+//! Parameters as an agent takes them: the declaration that [`spec`] has, and the parser of its values.
 
 use std::fmt;
 use std::time::Duration;
@@ -63,7 +63,7 @@ impl<T> Param<T> {
     /// Its value.
     ///
     /// # Errors
-    /// [`Fault::Config`](super::Fault::Config): not set although required, or not acceptable.
+    /// [`Fault::Config`]: not set although required, or not acceptable.
     pub(crate) fn get(&self, env: &Env) -> Result<T, Error> {
         read(&self.spec, self.parse, env)?.ok_or_else(|| {
             Error::config(format!(
@@ -118,7 +118,7 @@ impl<T> Optional<T> {
     /// Its value, if it is set.
     ///
     /// # Errors
-    /// [`Fault::Config`](super::Fault::Config): set, but not acceptable.
+    /// [`Fault::Config`]: set, but not acceptable.
     pub(crate) fn get(&self, env: &Env) -> Result<Option<T>, Error> {
         read(&self.spec, self.parse, env)
     }

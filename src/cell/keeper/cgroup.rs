@@ -166,12 +166,12 @@ impl Cgroup {
         }
     }
 
-    /// To be polled for POLLPRI: something has happened that [`Cgroup::hear`] tells.
+    /// To be polled for POLLPRI: [`Keeper::arrange_cgroup`] has something to log then.
     pub(crate) fn events(&self, now: Instant) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.watched.iter().filter_map(move |w| w.events.fd(now))
     }
 
-    /// When [`Cgroup::hear`] is due by time alone.
+    /// When [`Keeper::arrange_cgroup`] is due by time alone.
     pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
         let due = |w: &Watched| {
             let unsaid = w.unsaid.map(|_| w.quiet_until);

@@ -1,5 +1,5 @@
 //! A repair that the keeper runs beside its other work: programs on the device, one after the other as
-//! [`plan::repair`] decides, without ever waiting for them.
+//! [`plan::repair`](crate::plan::repair) decides, without ever waiting for them.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

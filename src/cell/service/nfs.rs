@@ -205,7 +205,7 @@ fn head(spec: &ServerSpec, version: Version) -> String {
 }
 
 /// One export. Nobody has access but the clients named, of whom the first that fits counts, and whoever asks
-/// from within the cell whether it is exported ([`probe::find`](super::super::probe::find)): as a client to
+/// from within the cell whether it is exported ([`Inquiry::find`](crate::cell::probe::Inquiry::find)): as a client to
 /// whom it is not, he would be told that it does not exist.
 fn block(id: u16, directory: &str, nfs: &NfsExport) -> String {
     let access = match nfs.access {
