@@ -11,13 +11,11 @@ fn the_state_of_a_port_is_told_as_it_changes() {
     let failed = |why| Condition::Failed { why };
     assert_eq!(condition(&node, "eth1"), Condition::Good);
     node.links[0].carrier = false;
-    node.look();
-    node.watch.judge(node.now);
+    node.look_and_judge();
     assert_eq!(condition(&node, "eth1"), failed(Failure::Carrier));
     assert!(!node.state().ports["eth1"].good && node.state().ports["eth2"].good);
     node.links[0].carrier = true;
-    node.look();
-    node.watch.judge(node.now);
+    node.look_and_judge();
     assert_eq!(condition(&node, "eth1"), failed(Failure::Silent));
     // It is asked at once or an interval later, and has 30 s to go then.
     node.pass(10_200);
@@ -28,8 +26,7 @@ fn the_state_of_a_port_is_told_as_it_changes() {
     node.pass(20_200);
     assert_eq!(condition(&node, "eth1"), Condition::Good);
     node.links.remove(0);
-    node.look();
-    node.watch.judge(node.now);
+    node.look_and_judge();
     assert_eq!(condition(&node, "eth1"), Condition::Missing);
     let master = Link {
         name: "bond0".into(),
@@ -38,8 +35,7 @@ fn the_state_of_a_port_is_told_as_it_changes() {
     };
     node.links.push(master);
     node.links[0].master = Some(9);
-    node.look();
-    node.watch.judge(node.now);
+    node.look_and_judge();
     let interface = "bond0".to_owned();
     assert_eq!(condition(&node, "eth2"), Condition::PartOf { interface });
 }
@@ -89,8 +85,7 @@ fn a_subnet_is_lost_from_the_failure_of_its_last_port_until_one_is_good() {
     assert_eq!(lost(&node), None);
     let set = |node: &mut Node, port: usize, carrier| {
         node.links[port].carrier = carrier;
-        node.look();
-        node.watch.judge(node.now);
+        node.look_and_judge();
     };
     set(&mut node, 0, false);
     node.pass(1000);
@@ -115,10 +110,7 @@ fn it_is_told_whether_targets_answer() {
     node.answering = vec![3];
     node.pass(620);
     assert_eq!(hearing(&node), Hearing::InDoubt);
-    assert_eq!(
-        node.watch.queries_due(node.now),
-        [attribute("berth-heard-office")]
-    );
+    node.assert_asks_about_office();
     node.tell("1");
     assert_eq!(hearing(&node), Hearing::OnlyElsewhere);
     node.tell("0");
