@@ -1,7 +1,5 @@
 //! Several nodes that lose sight of a subnet together, or one of them alone, whenever each of them asks.
 
-use std::time::Duration;
-
 use proptest::prelude::*;
 
 use super::*;
