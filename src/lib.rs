@@ -5,10 +5,10 @@
 //!
 //! ```text
 //! cli       → cell cluster config plan sys types
-//! agent     → address cell cluster log ocf plan portwatch runtime spec sys
+//! agent     → address cell cluster log ocf plan portwatch runtime spec sys types
 //! portwatch → address cell cluster log ocf plan runtime spec sys types
 //! address   → cell cluster log ocf plan runtime sys types
-//! config    → cell cluster plan spec sys text
+//! config    → cell cluster plan spec sys text types
 //! cell      → cluster hash log plan runtime spec sys text types
 //! cluster   → log runtime sys
 //! ocf       → log plan spec sys text

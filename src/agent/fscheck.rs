@@ -13,12 +13,12 @@ use crate::ocf::param::words;
 use crate::ocf::{
     Action, ActionDecl, Agent, Context, Env, Error, Fault, Optional, Param, State, step,
 };
-use crate::plan::name;
 use crate::plan::repair::{FsKind, Policy};
 use crate::spec::fscheck as declared;
 use crate::sys::device::{Device, DeviceSpec, Unresolved};
 use crate::sys::mount::WrittenOptions;
 use crate::sys::mountinfo::{self, Entry};
+use crate::types::name;
 
 mod proof;
 mod record;

@@ -12,10 +12,11 @@ use crate::cell::{cgroup, network};
 use crate::cluster::complaint::Member;
 use crate::log;
 use crate::ocf::{Context, Error, Fault, State, step};
-use crate::plan::{directory, name};
+use crate::plan::directory;
 use crate::runtime::daemon;
 use crate::runtime::paths::RUNTIME;
 use crate::sys::netlink::Socket;
+use crate::types::name;
 
 /// How long after a keeper has ended another one is looked for.
 const NEXT_PAUSE: Duration = Duration::from_millis(10);

@@ -17,12 +17,12 @@ use crate::cluster::complaint;
 use crate::log;
 use crate::ocf::param::{network, text, words};
 use crate::ocf::{Action, ActionDecl, Agent, Context, Env, Error, Explain, Optional, Param, State};
-use crate::plan::name;
 use crate::plan::vip::record::VipSpec;
 use crate::portwatch::client::{mend, seek_way};
 use crate::runtime::paths::RUNTIME;
 use crate::spec::vip as declared;
 use crate::sys::announce::Wire;
+use crate::types::name;
 
 static VSERVER: Param<String> = Param::new(declared::VSERVER, member::vserver);
 static IP: Param<IpAddr> = Param::new(declared::IP, ip);

@@ -6,10 +6,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::protocol::KEEPER;
-use crate::plan::name;
 use crate::runtime::paths::RUNTIME_IN_CELL;
 use crate::sys::message;
 use crate::sys::mounted::Namespace;
+use crate::types::name;
 
 /// A cell, by its mount namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,10 +15,11 @@ use super::reader::{Reader, Table};
 use crate::cell::cgroup::limits::MemoryMax;
 use crate::cell::filter::Call;
 use crate::cell::service::{Client, ShareName, User};
-use crate::plan::{directory, name};
+use crate::plan::directory;
 use crate::spec::{self, Integer, Parameter, Words, fscheck};
 use crate::sys::device::DeviceSpec;
 use crate::sys::mount;
+use crate::types::name;
 use network::address;
 
 mod network;

@@ -6,7 +6,6 @@ pub(crate) mod detour;
 pub mod directory;
 pub mod holding;
 pub(crate) mod mover;
-pub(crate) mod name;
 pub(crate) mod neighbour;
 pub(crate) mod port;
 pub mod repair;

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::ocf::param::{network, words};
 use crate::ocf::{Env, Error, Optional, Param};
-use crate::plan::name;
 use crate::plan::port::Limits;
 use crate::spec::portwatch as declared;
 use crate::types::Family;
+use crate::types::name;
 
 pub(crate) static PORTS: Optional<BTreeMap<String, String>> = Optional::new(declared::PORTS, ports);
 pub(crate) static SUBNETS: Optional<Vec<Subnet>> = Optional::new(declared::SUBNETS, subnets);

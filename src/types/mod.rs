@@ -5,9 +5,11 @@
 mod family;
 mod mac;
 mod milliseconds;
+pub(crate) mod name;
 mod rate;
 
 pub use family::Family;
 pub use mac::Mac;
 pub(crate) use milliseconds::Milliseconds;
+pub use name::{IfName, Label, NodeName, ResourceId, VserverName};
 pub(crate) use rate::BitRate;

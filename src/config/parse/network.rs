@@ -8,9 +8,9 @@ use super::{check_name, number};
 use crate::config::file::{At, Net, Node, Portwatch, Subnet};
 use crate::config::problem::listing;
 use crate::config::reader::Table;
-use crate::plan::name;
 use crate::plan::vip::{gateway_fits, is_reserved};
 use crate::spec::{Time, portwatch as spec};
+use crate::types::name;
 
 /// A network.
 pub(crate) fn subnet(name: At<String>, table: &Table) -> Subnet {
@@ -121,7 +121,7 @@ pub(crate) fn node(name: At<String>, table: &Table) -> Node {
     let mut ports = Vec::new();
     if let Some(list) = table.table("ports", None) {
         for (port, value) in list.entries() {
-            check_name(&list, &port, name::port);
+            check_name(&list, &port, |name| name::port(name).map(|_| ()));
             ports.extend(list.text(&port.value, value).map(|subnet| (port, subnet)));
         }
     }

@@ -10,7 +10,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use crate::plan::name;
+use crate::types::name;
 
 /// More VIPs than a node can have.
 const CLAIMS: usize = 4096;

@@ -1,6 +1,11 @@
 //! Names that end up in the kernel, in the CIB or in a server's configuration.
 
+use std::borrow::Borrow;
 use std::fmt;
+use std::ops::Deref;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
 
 /// Longest name of a virtual server: its cell's veth is called `b-<name>` on the host, and the kernel
 /// allows an interface name 15 bytes (`IFNAMSIZ` less the final zero).
@@ -11,7 +16,7 @@ pub(crate) const INTERFACE_LIMIT: usize = 15;
 
 /// Why a name is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     /// There is no name.
     Empty,
     /// It is longer than allowed: its length and the limit.
@@ -45,6 +50,109 @@ impl fmt::Display for Refusal {
             ),
         }
     }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Declares a name: a text that has passed a check. In files and messages it is the plain text, and is checked again
+/// when it is read.
+macro_rules! names {
+    ($($(#[$about:meta])* $name:ident by $check:path;)*) => {$(
+        $(#[$about])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Refusal;
+
+            fn try_from(name: String) -> Result<Self, Refusal> {
+                $check(&name)?;
+                Ok(Self(name))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Refusal;
+
+            fn from_str(name: &str) -> Result<Self, Refusal> {
+                name.to_owned().try_into()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+
+        impl Deref for $name {
+            type Target = str;
+
+            fn deref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        /// A map from names is searched by their text, too: it has the same order and the same hash.
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl PartialEq<str> for $name {
+            fn eq(&self, other: &str) -> bool {
+                self.0 == other
+            }
+        }
+
+        impl PartialEq<&str> for $name {
+            fn eq(&self, other: &&str) -> bool {
+                self.0 == *other
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+    )*};
+}
+
+names! {
+    /// The name of a virtual server: 1 to 13 of `a`–`z`, `0`–`9` and `-`, a letter first, no `-` last.
+    VserverName by vserver;
+    /// The name of a node of the cluster: 1 to 64 letters, digits, `.`, `-` and `_`, a letter or digit first.
+    NodeName by node;
+    /// The name of a network interface: 1 to 15 characters of ASCII that can be seen, but for `/` and `:`.
+    IfName by interface;
+    /// The name of a subnet, a storage unit or a file system: 1 to 32 letters, digits, `-` and `_`, a letter or digit
+    /// first.
+    Label by label;
+    /// The id of a resource in the CIB, where it is an XML name: 1 to 250 characters, none of them white space, a
+    /// control character or markup, nor `/`. An instance of a clone has its number behind a colon.
+    ResourceId by resource;
 }
 
 /// Checks the name of a virtual server: 1 to 13 of `a`–`z`, `0`–`9` and `-`, a letter first.
@@ -115,7 +223,7 @@ pub(crate) fn interface(name: &str) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// What is wrong; its text completes "the name … ".
-pub(crate) fn port(name: &str) -> Result<(), Refusal> {
+pub(crate) fn port(name: &str) -> Result<IfName, Refusal> {
     if name == "lo" {
         return Err(Refusal::Loopback);
     }
@@ -123,7 +231,15 @@ pub(crate) fn port(name: &str) -> Result<(), Refusal> {
     if let Some(c) = name.chars().find(|c| ",;*?[]{}=|\"'\\".contains(*c)) {
         return Err(Refusal::Several(c));
     }
-    interface(name)
+    name.parse()
+}
+
+/// Checks the id of a resource.
+fn resource(id: &str) -> Result<(), Refusal> {
+    let allowed = "all but white space, control characters, / and XML's markup";
+    check(id, 250, allowed, |c| {
+        !c.is_whitespace() && !c.is_control() && !"/<>&\"'".contains(c)
+    })
 }
 
 fn check(
@@ -179,7 +295,7 @@ mod tests {
             "enp1s0f0np0",
             "b-lan",
         ] {
-            assert_eq!(port(good), Ok(()), "{good}");
+            assert_eq!(port(good).unwrap(), good, "{good}");
         }
         for (bad, why) in [
             (
@@ -203,6 +319,26 @@ mod tests {
             assert_eq!(port(bad).unwrap_err().to_string(), why, "{bad}");
         }
         assert!(port("eth[12]").is_err() && port("eth?").is_err() && port("eth1=office").is_err());
+    }
+
+    #[test]
+    fn a_name_is_plain_text_outside_and_is_checked_where_it_is_read() {
+        let name: VserverName = serde_json::from_str(r#""alpha""#).unwrap();
+        assert_eq!(name, "alpha");
+        assert_eq!(serde_json::to_string(&name).unwrap(), r#""alpha""#);
+        let refused = serde_json::from_str::<VserverName>(r#""../alpha""#).unwrap_err();
+        let why = "has '.' in it; allowed are a-z, 0-9 and -";
+        assert_eq!(refused.to_string(), why);
+    }
+
+    #[test]
+    fn a_resource_has_the_id_that_xml_allows_and_its_clone_a_number() {
+        for good in ["alpha-ip1", "portwatch:0", "_r.1", "büro"] {
+            assert_eq!(resource(good), Ok(()), "{good}");
+        }
+        for bad in ["", "a b", "a/b", "a\"b", "a\nb", "<a"] {
+            assert!(resource(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]
