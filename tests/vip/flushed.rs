@@ -11,44 +11,9 @@ use berth::types::Family;
 
 use crate::namespace::Namespace;
 use crate::network::{
-    Cell, Network, PATIENCE, SILENCE, call, differences, is_shut, is_silent, pings, serve,
+    Addresses, Cell, FAMILIES, Network, PATIENCE, SILENCE, call, differences, is_shut, is_silent,
+    pings, serve,
 };
-
-/// One family's addresses.
-struct Addresses {
-    /// How `ip` is told the family.
-    option: &'static str,
-    /// The length of a host's prefix.
-    length: u8,
-    vips: [&'static str; 2],
-    clients: [&'static str; 2],
-    /// The node's, on the clients' subnets.
-    node: [&'static str; 2],
-    subnets: [&'static str; 2],
-    /// Nobody's.
-    foreign: &'static str,
-}
-
-const FAMILIES: [Addresses; 2] = [
-    Addresses {
-        option: "-4",
-        length: 32,
-        vips: ["10.1.0.50", "10.2.0.50"],
-        clients: ["10.1.0.10", "10.2.0.10"],
-        node: ["10.1.0.1", "10.2.0.1"],
-        subnets: ["10.1.0.0/24", "10.2.0.0/24"],
-        foreign: "10.66.0.7",
-    },
-    Addresses {
-        option: "-6",
-        length: 128,
-        vips: ["2001:db8:1::50", "2001:db8:2::50"],
-        clients: ["2001:db8:1::10", "2001:db8:2::10"],
-        node: ["2001:db8:1::1", "2001:db8:2::1"],
-        subnets: ["2001:db8:1::/64", "2001:db8:2::/64"],
-        foreign: "fd00:bad::7",
-    },
-];
 
 /// Gives the clients the node as their router to each other. Of its two ports on one subnet only the one that
 /// forwards shall answer them.

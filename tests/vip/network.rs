@@ -41,6 +41,42 @@ pub struct Cell {
     pub namespace: Namespace,
 }
 
+/// One family's addresses in a [`Network`].
+pub struct Addresses {
+    /// How `ip` is told the family.
+    pub option: &'static str,
+    /// The length of a host's prefix.
+    pub length: u8,
+    pub vips: [&'static str; 2],
+    pub clients: [&'static str; 2],
+    /// The node's, on the clients' subnets.
+    pub node: [&'static str; 2],
+    pub subnets: [&'static str; 2],
+    /// Nobody's.
+    pub foreign: &'static str,
+}
+
+pub const FAMILIES: [Addresses; 2] = [
+    Addresses {
+        option: "-4",
+        length: 32,
+        vips: ["10.1.0.50", "10.2.0.50"],
+        clients: ["10.1.0.10", "10.2.0.10"],
+        node: ["10.1.0.1", "10.2.0.1"],
+        subnets: ["10.1.0.0/24", "10.2.0.0/24"],
+        foreign: "10.66.0.7",
+    },
+    Addresses {
+        option: "-6",
+        length: 128,
+        vips: ["2001:db8:1::50", "2001:db8:2::50"],
+        clients: ["2001:db8:1::10", "2001:db8:2::10"],
+        node: ["2001:db8:1::1", "2001:db8:2::1"],
+        subnets: ["2001:db8:1::/64", "2001:db8:2::/64"],
+        foreign: "fd00:bad::7",
+    },
+];
+
 impl Network {
     pub fn new() -> Self {
         let net = Self {
