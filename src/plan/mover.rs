@@ -1,18 +1,18 @@
 //! What portwatch's mover decides: it owns no socket, clock, lock or log.
 //!
-//! A round has these parts. After each of them the caller does what it decides, before it goes on to the next:
+//! A round has these parts. The caller carries out what one part has decided before it goes on to the next:
 //!
 //! ```text
-//! Mover::survey       proxy entries of dead cells go; a VIP that is newly routed for is announced again
-//! the caller's choice which VIPs move, of those that the survey names
-//! Haste::new          what clients wait for: the new port is announced and answers, the old one does no more
-//! Haste::taken_back   by the records as they are now: what was stopped meanwhile goes again
-//! Mover::moved        the rest is noted
+//! Mover::survey       proxy entries of dead cells are removed; VIPs that this node has begun to route are announced
+//! the caller's choice which of the VIPs in the survey move
+//! Haste::new          what clients wait for: the new port is announced and answers, the old port no longer answers
+//! Haste::taken_back   the records are read again: new proxy entries of VIPs stopped meanwhile are removed
+//! Mover::moved        what else the moves need is noted
 //! Mover::take_rest    under the lock of the addresses' agents: everything else that VIPs need
 //! ```
 //!
-//! A stop puts on record that the VIP is not served, and looks after that what there is to take away. A move makes
-//! the new proxy entry, and reads the record after that. Whichever comes second sees what the first has done, so no
+//! A stop first puts on record that the VIP is not served, then looks in the kernel for what is to be removed. A move
+//! first makes the new proxy entry, then reads the record. Whichever comes second sees what the first has done, so no
 //! proxy entry is left behind.
 
 mod loads;
@@ -31,37 +31,37 @@ use crate::types::{BitRate, Family};
 use self::loads::Loads;
 pub(crate) use self::rest::{Changes, Rest};
 
-/// How long an address's agent may keep the lock before that is worth a word: a start makes the nftables tables
-/// under it.
+/// How long an address's agent may hold the lock before that is logged: a start makes the nftables tables while it
+/// holds the lock.
 const LOCK_LIMIT: Duration = Duration::from_secs(5);
-/// What there is to tell when the lock is not to be had.
+/// What is logged when the lock was held for longer than [`LOCK_LIMIT`].
 const LOCKED_OUT: &str =
     "an address's agent keeps vip.lock: VIPs are at their ports, but what was lost is not mended";
 
 /// What this node does for a VIP that it has on record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Duty {
-    /// It has the cell and serves the VIP.
+    /// This node has the cell and serves the VIP.
     Serve,
-    /// It routes to the node with the cell.
+    /// This node answers for the VIP and routes to the node with the cell.
     Route,
-    /// It has the cell, and another node routes.
+    /// This node has the cell, and another node answers for the VIP and routes to this one.
     Detour {
-        /// Whether it is known which node, and the way there.
+        /// Whether it is known which node routes, and how it is reached.
         known: bool,
     },
-    /// Nothing that a port is needed for.
+    /// No port of this node is needed for the VIP.
     Nothing,
 }
 
 /// A VIP on record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Recorded {
-    /// What it needs.
+    /// What the VIP needs on this node.
     pub(crate) request: Request,
-    /// Whether it has been started, and nobody has begun to stop it.
+    /// Whether the VIP has been started, and no stop of it has begun.
     pub(crate) serving: bool,
-    /// What this node does for it.
+    /// What this node does for the VIP.
     pub(crate) duty: Duty,
 }
 
@@ -71,7 +71,7 @@ impl Recorded {
         self.serving && matches!(self.duty, Duty::Serve | Duty::Route)
     }
 
-    /// Whether there is something behind the VIP: another node, or a cell that lives.
+    /// Whether packets to the VIP have somewhere to go: another node, or a cell whose veth still exists.
     fn is_alive(&self, seen: &Observed) -> bool {
         match &self.request.behind {
             Behind::Cell(link) => seen.link(link).is_some(),
@@ -80,12 +80,12 @@ impl Recorded {
     }
 }
 
-/// How much is to be done.
+/// How much a round has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
-    /// Only what a move takes.
+    /// Only what moves of VIPs need.
     Moves,
-    /// All that should be there, for every VIP.
+    /// Whatever is missing of any VIP is made again.
     Everything,
 }
 
@@ -106,28 +106,27 @@ impl Placement {
         }
     }
 
-    /// What has the port answer for the VIP.
+    /// The proxy neighbour entry that makes the port answer for the VIP.
     fn proxy(&self) -> Object {
         Object::Proxy(self.port.clone(), self.vip)
     }
 }
 
-/// What a look at the node has led to.
+/// What [`Mover::survey`] has found on the node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Survey {
-    /// Proxy entries to remove: a dead cell draws no more packets, and until its VIPs are stopped nothing answers
-    /// for them.
+    /// Removals of the proxy entries of dead cells' VIPs: until such a VIP is stopped, no port answers for it.
     pub(crate) dead_proxies: Vec<Step>,
-    /// What is to be announced again and again from now on: for VIPs that this node has begun to route there is no
-    /// keeper that would do it.
+    /// VIPs that this node has begun to route, to be announced repeatedly from now on: what is served here is announced
+    /// by its cell's keeper, but the cell of these is on another node.
     pub(crate) announce: Vec<Placement>,
-    /// The VIPs that a port may be chosen for.
+    /// The VIPs that a port may be chosen for, with the ports that may serve them.
     pub(crate) vips: Vec<Vip>,
     /// The ports to choose from, with their loads.
     pub(crate) ports: Vec<Port>,
 }
 
-/// What is remembered from one round to the next.
+/// What the mover remembers from one round to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Mover {
     loads: Loads,
@@ -136,17 +135,17 @@ pub(crate) struct Mover {
 }
 
 impl Mover {
-    /// The port that each VIP is served through, as it was last seen.
+    /// The port that each VIP is served through, as of the last survey and the moves since.
     pub(crate) const fn placed(&self) -> &BTreeMap<IpAddr, Option<String>> {
         &self.placed
     }
 
-    /// What a VIP moves, as it was last measured.
+    /// The traffic of a VIP, as last measured.
     pub(crate) fn load(&self, vip: IpAddr) -> BitRate {
         self.loads.of(vip)
     }
 
-    /// The bytes a second that VIPs move through each port, as they were last measured.
+    /// The traffic of all VIPs at each port, as last measured.
     pub(crate) fn port_loads(&self) -> BTreeMap<&str, BitRate> {
         let mut loads: BTreeMap<&str, BitRate> = BTreeMap::new();
         for (vip, port) in &self.placed {
@@ -157,18 +156,18 @@ impl Mover {
         loads
     }
 
-    /// Takes note of the bytes that VIPs have moved since they were started.
+    /// Notes the VIPs' byte counters, which count from when each VIP was started.
     pub(crate) fn measured(&mut self, traffic: BTreeMap<IpAddr, u64>, now: Instant) {
         self.loads.take(traffic, now);
     }
 
-    /// When the lock is to be tried.
+    /// When the lock of the addresses' agents is to be tried; `None` if nothing waits for it.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.rest.as_ref().map(|rest| rest.at)
     }
 
-    /// Looks at the node: what is on record of its VIPs, what of them and of their cells the kernel has, what is
-    /// reported of the ports (in `seen`), and the ports that may be chosen.
+    /// Decides from the state of the node: the records of its VIPs; what the kernel has of VIPs and cells, and what is
+    /// reported of the ports (both in `seen`); and the ports that may be chosen.
     pub(crate) fn survey(
         &mut self,
         records: &[Recorded],
@@ -184,7 +183,7 @@ impl Mover {
             .collect();
         let announce = self.newly_routed(&alive, &vips);
         self.placed = vips.iter().map(|v| (v.ip, v.port.clone())).collect();
-        // What leaves by another node is no less a load.
+        // A VIP on a detour loads the port that its replies leave by.
         let detoured = records
             .iter()
             .filter(|record| matches!(record.duty, Duty::Detour { .. }))
@@ -199,7 +198,7 @@ impl Mover {
         }
     }
 
-    /// Takes note of moves that were made, and of what is still to be done.
+    /// Notes moves that were made, and that the rest of what they need is still to be done.
     pub(crate) fn moved(&mut self, moves: &[Move], extent: Extent, now: Instant) {
         let targets = moves.iter().map(|m| (m.vip, m.to.clone()));
         self.placed
@@ -211,13 +210,13 @@ impl Mover {
         }
     }
 
-    /// Whether there is a rest, and it is time to try the lock.
+    /// Whether there is work left to do under the lock, and it is time to try the lock.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.next().is_some_and(|at| at <= now)
     }
 
-    /// Somebody has the lock: it is to be tried again. Says what is to be told of it, if anything: once, when it
-    /// has taken long.
+    /// Notes that somebody else holds the lock, to be tried again after [`LOCK_PAUSE`]. Once the lock has been held for
+    /// [`LOCK_LIMIT`], returns the text to log, one time.
     pub(crate) fn locked_out(&mut self, now: Instant) -> Option<&'static str> {
         let rest = self.rest.as_mut()?;
         rest.at = now + LOCK_PAUSE;
@@ -226,7 +225,7 @@ impl Mover {
         tells.then_some(LOCKED_OUT)
     }
 
-    /// The rest: it is the caller's then, who has the lock, or gives it up.
+    /// Hands over the work that is left, if there is any, to a caller that holds the lock or gives the work up.
     pub(crate) const fn take_rest(&mut self) -> Option<Rest> {
         self.rest.take()
     }
@@ -241,7 +240,7 @@ impl Mover {
         ports.iter().map(with_load).collect()
     }
 
-    /// A VIP as the choice has it; `None` if its ports are not watched.
+    /// A VIP as the choice of ports takes it; `None` if it is at a port that is not watched, or none may serve it.
     fn vip(&self, request: &Request, seen: &Observed) -> Option<Vip> {
         let port = present_port(request.vip, seen);
         if port.as_ref().is_some_and(|p| !seen.watched.contains_key(p)) {
@@ -265,7 +264,7 @@ impl Mover {
         })
     }
 
-    /// Where VIPs are that this node routes, and that were not placed when it was looked before.
+    /// The VIPs that this node routes and that the survey before this one did not find at a port.
     fn newly_routed(&self, alive: &[&Recorded], vips: &[Vip]) -> Vec<Placement> {
         let routed: BTreeSet<IpAddr> = alive
             .iter()
@@ -281,9 +280,9 @@ impl Mover {
 
 /// How a port may serve a VIP.
 enum Reach {
-    /// It answers for it.
+    /// The VIP is in the port's subnet: the port answers for the VIP.
     OwnSubnet,
-    /// The way to it is announced there.
+    /// The VIP is in another subnet: routers at this port know the route to the VIP.
     OtherSubnet,
 }
 
@@ -293,7 +292,7 @@ fn reach(request: &Request, name: &String, watched: &Watched) -> Option<Reach> {
         .nets
         .iter()
         .any(|(net, _)| net.contains(request.vip));
-    // Of a port without a subnet the administrator may know where it leads.
+    // A port without a subnet counts as the VIP's own if the administrator has named it for the VIP.
     let is_named = request.ports.is_some() && watched.nets.is_empty();
     if is_inside || is_named {
         let is_allowed = request
@@ -318,19 +317,19 @@ fn proxies_to_remove(dead: &[&Recorded], seen: &Observed) -> Vec<Step> {
     proxies.cloned().map(Step::Remove).collect()
 }
 
-/// What clients wait for: they are told of the new port, which answers from then on. Replies leave by it already,
-/// for the routes of the old one are dead or still good.
+/// The part of a move that clients wait for: they are told of the new port, and it answers from then on. Replies can
+/// wait for the rest of the move: the routes of the old port are dead, or they still work.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Haste {
-    /// What is to be announced, before the steps are done.
+    /// The VIPs at their new ports, to be announced before the steps are carried out.
     pub(crate) announce: Vec<Placement>,
-    /// The steps.
+    /// The changes of proxy entries.
     pub(crate) steps: Vec<Step>,
 }
 
 impl Haste {
-    /// For those of `moves` that lead to ports of the VIPs' own subnets. At another subnet's port nothing answers
-    /// for a VIP: that is left to the rest.
+    /// For those of `moves` that lead to ports of the VIPs' own subnets. A port of another subnet needs no proxy entry,
+    /// so a move there is left to [`Rest`].
     pub(crate) fn new(moves: &[Move], vips: &[Vip], seen: &Observed) -> Self {
         let mut haste = Self::default();
         let is_hurried = |change: &&Move| {
@@ -348,8 +347,8 @@ impl Haste {
         haste
     }
 
-    /// What is to be taken back of it, by what is on record after the steps were done: an address's agent may have
-    /// begun to stop a VIP, and looked what there is to take away before its new proxy entry was there.
+    /// The new proxy entries to remove again, by the records as they are after the steps were carried out: an agent may
+    /// have begun to stop a VIP, and have looked for what to remove before the new proxy entry was there.
     pub(crate) fn taken_back(&self, records: &[Recorded]) -> Vec<Step> {
         let served: BTreeSet<IpAddr> = records
             .iter()

@@ -1,8 +1,8 @@
-//! What nodes tell each other of the VIPs that they route for another node's virtual server.
+//! The claims by which a node tells others that it routes VIPs to another node's virtual server.
 //!
-//! A router says of each: `alpha/10.1.0.50/lab/10.2.0.2`, that is the vserver, the VIP, and the subnet
-//! and address there by which replies reach the router. One that only passes on what is still coming
-//! adds `/ending`.
+//! A claim reads `alpha/10.1.0.50/lab/10.2.0.2`: the vserver, the VIP, and the subnet and the router's address there by
+//! which replies reach the router. While a router's routing ends and it only forwards what still arrives, its claim
+//! has `/ending` at the end.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -15,18 +15,18 @@ use crate::types::name;
 /// More VIPs than a node can have.
 const CLAIMS: usize = 4096;
 
-/// That a node routes for a VIP.
+/// A node's statement that it routes for a VIP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Claim {
     /// The VIP's vserver.
     pub(crate) vserver: String,
     /// The VIP.
     pub(crate) vip: IpAddr,
-    /// The subnet that replies are to take.
+    /// The subnet over which replies are to be sent to the router.
     pub(crate) subnet: String,
-    /// The router's address there.
+    /// The router's address on that subnet.
     pub(crate) router: IpAddr,
-    /// Nothing new comes by this way.
+    /// Whether the routing ends: the router forwards what still arrives, and answers for the VIP no more.
     pub(crate) ending: bool,
 }
 
@@ -66,21 +66,22 @@ impl Claim {
     }
 }
 
-/// The claims of one node. What is not understood, as a later version may have said it, is left out.
+/// The claims in one node's attribute value. A claim that can't be parsed, as a later version may write it, is left
+/// out.
 pub(crate) fn parse(text: &str) -> Vec<Claim> {
     let words = text.split_ascii_whitespace().take(CLAIMS);
     words.filter_map(Claim::parse).collect()
 }
 
-/// A node's claims as it tells them.
+/// A node's claims as the value of its attribute.
 pub(crate) fn text<'a>(claims: impl IntoIterator<Item = &'a Claim>) -> String {
     let words: Vec<String> = claims.into_iter().map(ToString::to_string).collect();
     words.join(" ")
 }
 
-/// The router of each VIP out of the claims of several nodes, by their names, and when each claim was
-/// first heard: one that is not about to end; of those the latest, as an older one may be left over; of
-/// equally old ones the `present` one, or else the first by name.
+/// Chooses each VIP's router from the claims of several nodes, which come by node and with the time when each claim
+/// was first seen. A claim that is not ending comes before one that is; then the latest, as an older one may be left
+/// over; then that of the `present` router; then that of the first node by name.
 pub(crate) fn choose(
     claims: &BTreeMap<String, Vec<(Claim, Instant)>>,
     present: &BTreeMap<IpAddr, String>,

@@ -1,4 +1,4 @@
-//! The side of the node with the cell: what its VIPs need that another node routes for.
+//! The side of the node with the cell: what it makes for those of its VIPs that another node routes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,67 +13,68 @@ use crate::plan::vip::LOCK_PAUSE;
 use crate::plan::vip::record::{Record, Role, RouterHop, VipSpec, detour_name};
 use crate::types::Milliseconds;
 
-/// How long after something has happened the routers are queried without a pause worth mentioning,
-/// how long often, and how often then; later while there is a detour, while there might well be one, and
-/// while all is well.
+/// How long after something has happened that a router may follow the routers' claims are queried every
+/// [`EAGER_PAUSE`], if a subnet is lost or there is a detour.
 pub(crate) const EAGER: Duration = Duration::from_secs(3);
 pub(crate) const EAGER_PAUSE: Duration = Duration::from_millis(30);
+/// How long after it they are queried every [`LIVELY_PAUSE`].
 pub(crate) const LIVELY: Duration = Duration::from_secs(15);
 pub(crate) const LIVELY_PAUSE: Duration = Duration::from_millis(250);
+/// How often they are queried later: while there is a detour, while a subnet is lost, and else.
 const CALM_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) const LOST_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) const IDLE_PAUSE: Duration = Duration::from_secs(30);
-/// How long a query may be on its way.
+/// After how long without an answer a query is made again.
 const QUERY: Duration = Duration::from_secs(2);
-/// How long what a VIP needs stays without a router: another one takes over within seconds, but a node
-/// that has to be fenced takes longer.
+/// How long a detour outlives the last claim for its VIP: another router takes over within seconds, but where a node
+/// has to be fenced first, that takes longer.
 pub(crate) const LINGER: Duration = Duration::from_secs(60);
-/// How often what did not work is tried again.
+/// After how long a claim that could not be followed is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// A change that was begun.
+/// A change whose outcome is awaited.
 #[derive(Debug)]
 enum Step {
-    /// This node's claim is followed.
+    /// Replies of this VIP are sent to this node, which claims to route it.
     Follow(IpAddr, String),
     /// The detour of this VIP ends.
     End(IpAddr),
-    /// Its record is forgotten.
+    /// The detour's record is deleted.
     Forget,
 }
 
-/// This node's part in what others route for it.
+/// This node's part in the detours of the VIPs of its own cells.
 #[derive(Debug, Default)]
 pub(crate) struct Home {
-    /// What the other nodes say that they route, and since when.
+    /// What the other nodes claim to route for this one, by node, and when each claim was first seen.
     claims: BTreeMap<String, Vec<(Claim, Instant)>>,
     /// When the routers are to be queried.
     query_at: Option<Instant>,
     /// When something happened last that a router may follow.
     woken: Option<Instant>,
-    /// Whether a subnet was lost when it was last looked at.
+    /// Whether a subnet was lost at the last [`Self::review`].
     lost: bool,
-    /// Since when a VIP has no router.
+    /// Since when a VIP on a detour has no router.
     alone: BTreeMap<IpAddr, Instant>,
-    /// What there was when it was last looked at.
+    /// The virtual servers with a cell here, and the VIPs served here that may be routed, at the last [`Self::review`].
     cells: BTreeSet<String>,
     served: BTreeSet<IpAddr>,
-    /// Claims that can't be followed, why, told in the log once, and when that was last found.
+    /// The VIPs whose claims can't be followed; why, which is logged once; and when that was last found.
     refused: BTreeMap<IpAddr, (String, Instant)>,
-    /// The cells that are looked for (`None`), and those that were.
+    /// The cells that are being looked for (`None`), and the results of earlier searches.
     found: BTreeMap<String, Option<Result<(), String>>>,
-    /// The changes that were begun, by their records' names.
+    /// The changes whose outcome is awaited, by their records' names.
     pending: BTreeMap<String, Step>,
     /// When what could not be done for want of the lock is tried again.
     retry_at: Option<Instant>,
 }
 
-/// What decisions are made of.
+/// What decisions are made from: the records on this node, by their names; what it reaches; the time.
 type Now<'n> = (&'n BTreeMap<String, Record>, &'n NodeView, Instant);
 
 impl Home {
-    /// Looks whether anything has happened that another node's routing may follow, and does what has
-    /// become possible or needless.
+    /// Queries the routers soon if something has happened that another node's routing may follow, and brings the
+    /// detours in line with the claims.
     pub(crate) fn review(&mut self, (records, view, now): Now<'_>, effects: &mut Vec<Effect>) {
         let served: BTreeSet<IpAddr> = records
             .values()
@@ -106,7 +107,7 @@ impl Home {
         due
     }
 
-    /// What the other nodes say that they route for this one, for an overview.
+    /// What the other nodes claim to route for this one, for an overview.
     pub(crate) fn foreign_claims(&self, now: Instant) -> Vec<ForeignClaim> {
         let all = self.claims.iter();
         all.flat_map(|(node, claims)| claims.iter().map(move |claim| (node, claim)))
@@ -123,7 +124,7 @@ impl Home {
             .collect()
     }
 
-    /// When time alone changes something.
+    /// When [`Self::on_tick`] or [`Self::is_query_due`] is due by time alone.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.query_at.into_iter().chain(self.retry_at).min()
     }
@@ -147,7 +148,7 @@ impl Home {
         self.reconcile((records, view, now), effects);
     }
 
-    /// Takes note of what the other nodes route, and when to query that again.
+    /// Notes what the other nodes claim to route, decides when to query that again, and follows the claims.
     pub(crate) fn on_claims(
         &mut self,
         values: &Values,
@@ -171,7 +172,8 @@ impl Home {
             Some(since) if since < EAGER && eager => Some(now + EAGER_PAUSE),
             Some(since) if since < LIVELY => Some(now + LIVELY_PAUSE),
             _ if has_detours => Some(now + CALM_PAUSE),
-            // A node may begin to route that nothing here tells of: after it was fenced, or by hand.
+            // A node may begin to route with no sign of it on this one, such as after it was fenced, or because
+            // somebody moved the VIP by hand: claims are queried as long as there is a cell.
             _ if self.cells.is_empty() => None,
             _ if self.lost => Some(now + LOST_PAUSE),
             _ => Some(now + IDLE_PAUSE),
@@ -179,7 +181,7 @@ impl Home {
         self.reconcile((records, view, now), effects);
     }
 
-    /// Makes what the VIPs need that are routed for, and takes away what none needs any more.
+    /// Begins what it takes that each claimed VIP's replies go to its router, and ends detours that no node claims.
     fn reconcile(&mut self, (records, view, now): Now<'_>, effects: &mut Vec<Effect>) {
         self.retry_at = None;
         let present: BTreeMap<IpAddr, String> = detours(records)
@@ -206,7 +208,8 @@ impl Home {
             }
             let since = *self.alone.entry(vip).or_insert(now);
             if let Some(own) = own(records, vip) {
-                // It has come home, and what there is is the resource's; unless that is just handing over.
+                // The VIP has come home: its resource owns what the kernel has. A record that does not serve yet is
+                // that of a resource that is still starting, or is handing the VIP over.
                 if own.serving {
                     let before = record.clone();
                     self.begin(Step::Forget, vip, Change::Forget { before }, effects);
@@ -221,7 +224,8 @@ impl Home {
         self.release(effects);
     }
 
-    /// Cells that were found were of use once: a cell may be another one the next time.
+    /// Releases the cells that were found once no change needs them: the next time a virtual server may have another
+    /// cell.
     fn release(&mut self, effects: &mut Vec<Effect>) {
         if !self.pending.is_empty() || self.retry_at.is_some() {
             return;
@@ -243,7 +247,7 @@ impl Home {
         }
     }
 
-    /// Whether the virtual server's cell was found, or why it can't be had; `None` if it is still looked for.
+    /// Whether the virtual server's cell was found, or why it can't be entered; `None` while it is being looked for.
     fn cell(&mut self, vserver: &str, effects: &mut Vec<Effect>) -> Option<Result<(), String>> {
         match self.found.get(vserver) {
             Some(found) => found.clone(),
@@ -305,7 +309,7 @@ impl Home {
         self.begin(Step::End(*vip), *vip, change, effects);
     }
 
-    /// Takes note of what has come of a change; says whether it was one of this side's.
+    /// Notes the outcome of a change. Returns whether the change was one of this side's.
     pub(crate) fn on_reconciled(
         &mut self,
         instance: &str,
@@ -342,13 +346,13 @@ fn detours(records: &BTreeMap<String, Record>) -> impl Iterator<Item = &Record> 
     all.filter(|r| matches!(r.role, Role::Detour(_)))
 }
 
-/// The record of a resource of this node that is at work on the VIP, or serves it.
+/// The record of this node's own resource for the VIP, if it serves it, or its agent is at work on it.
 fn own(records: &BTreeMap<String, Record>, vip: IpAddr) -> Option<&Record> {
     let mut all = records.values();
     all.find(|r| r.spec.vip == vip && r.role == Role::Home)
 }
 
-/// What a VIP needs of which this node knows no more than that another one routes for it.
+/// The specification of a VIP of which this node knows nothing but another node's claim.
 fn spec(claim: &Claim) -> VipSpec {
     VipSpec {
         vserver: claim.vserver.clone(),
@@ -361,10 +365,10 @@ fn spec(claim: &Claim) -> VipSpec {
     }
 }
 
-/// The next hop to the router, if this node can believe it.
+/// The next hop by which replies reach the router that claims a VIP.
 ///
 /// # Errors
-/// Why not.
+/// Why the claim can't be followed: its subnet is not known here, its address can't be there, or no port works there.
 pub(crate) fn hop(node: &str, claim: &Claim, view: &NodeView) -> Result<RouterHop, String> {
     let Claim { subnet, router, .. } = claim;
     let said = || format!("{node} routes for it and wants replies at {router} on {subnet}");
@@ -381,7 +385,7 @@ pub(crate) fn hop(node: &str, claim: &Claim, view: &NodeView) -> Result<RouterHo
         let mut nets = shared.nets.iter();
         nets.find(|net| net.is_ipv4() == router.is_ipv4())
     });
-    // The router takes packets of the port only that answers for the address it knows.
+    // The router accepts packets only from the port that answers for the address by which it knows this node.
     let known = |p: &&TransitPort| {
         p.own
             .iter()

@@ -38,10 +38,10 @@ pub(crate) use crate::plan::detour::overview::Overview;
 pub(crate) use step::{Asker, Change, Effect, Event, Level, Outcome, Reconcile, Saved};
 pub(crate) use view::{NodeView, ReachableSubnet, TransitPort};
 
-/// How long after a resource has left it has surely arrived elsewhere: to clean up after it has the
-/// cluster look at it anew.
+/// How long after a resource has left this node its report of being degraded is cleaned up. By then the resource has
+/// surely arrived elsewhere: a cleanup makes the cluster probe it anew.
 const SETTLED: Duration = Duration::from_secs(3);
-/// How many agents may wait for a path.
+/// How many agents may wait for a path at once; any further one is refused.
 const WAITING: usize = 64;
 
 /// An agent that waits for a path.
@@ -55,22 +55,22 @@ struct Waiting {
 #[derive(Debug)]
 pub(crate) struct Detours {
     saved: Saved,
-    /// What was published.
+    /// The attributes as this daemon last published them; `None`: deleted.
     published: BTreeMap<Attribute, Option<String>>,
     records: BTreeMap<String, Record>,
     view: NodeView,
     home: Home,
     router: Router,
     waiting: Vec<Waiting>,
-    /// Resources that have left this node, of which the cluster goes on to show that they were degraded
-    /// here; since when.
+    /// Resources that have left this node and that the cluster still shows as degraded here; when each was seen to be
+    /// gone.
     left: BTreeMap<String, Instant>,
-    /// Whether it is known what there is on this node: until then nothing is taken back.
+    /// Whether an [`Event::Node`] has come: before that no attribute is published or deleted.
     reviewed: bool,
 }
 
 impl Detours {
-    /// Goes on where the daemon before this one ended.
+    /// Continues from what the previous daemon has saved.
     pub(crate) fn new(saved: Saved, view: NodeView, now: Instant) -> Self {
         Self {
             home: Home::default(),
@@ -85,7 +85,7 @@ impl Detours {
         }
     }
 
-    /// Takes note of what has happened at `now`, and adds what is to be done, in this order.
+    /// Takes an event that has happened at `now`, and appends to `effects` what is to be done, in this order.
     pub(crate) fn on(&mut self, event: Event, now: Instant, effects: &mut Vec<Effect>) {
         match event {
             Event::Node { records, view } => self.on_node(records, view, now, effects),
@@ -147,7 +147,7 @@ impl Detours {
         let left = old.into_iter();
         let left = left.filter(|(name, record)| record.degraded && is_resource(name));
         self.left.extend(left.map(|(name, _)| (name, now)));
-        // What is degraded again is cleaned up after in its turn.
+        // A resource that is back and degraded again is not cleaned up now, but when it leaves again.
         let degraded = |name: &String| self.records.get(name).is_some_and(|r| r.degraded);
         self.left.retain(|name, _| !degraded(name));
         self.router.review(&self.records, &self.view, now);
@@ -218,7 +218,7 @@ impl Detours {
         self.publish(effects);
     }
 
-    /// The daemon ends: what would wait for it does not wait.
+    /// The daemon ends, and no other one follows: routing that was about to end ends now.
     fn on_shutdown(&mut self, records: BTreeMap<String, Record>, effects: &mut Vec<Effect>) {
         let (ending, others) = records
             .into_iter()
@@ -263,7 +263,7 @@ impl Detours {
         effects.extend(queries.into_iter().map(Effect::Query));
     }
 
-    /// Publishes what has changed, and takes back what holds no more.
+    /// Publishes the attributes that have changed, and deletes those that no longer hold.
     fn publish(&mut self, effects: &mut Vec<Effect>) {
         if self.view.node.is_none() || !self.reviewed {
             return;
@@ -288,7 +288,7 @@ impl Detours {
             .collect();
         wanted.extend(values.into_iter().map(|(name, text)| (name, Some(text))));
         if saved != self.saved {
-            // What was published without being on record would stay after a sudden end.
+            // Saved before it is published: an attribute that is not on record would stay if the daemon were killed.
             effects.push(Effect::Save(Saved {
                 attributes: &self.saved.attributes | &saved.attributes,
                 ..saved.clone()

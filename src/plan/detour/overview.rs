@@ -1,4 +1,4 @@
-//! What the core knows of detours, for people and tests: a picture that decides nothing.
+//! What the core knows of detours, for people and tests. Nothing is decided by it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,11 +12,11 @@ use crate::types::Milliseconds;
 /// What this node knows of detours beside its records.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Overview {
-    /// The searches for paths that go on.
+    /// The searches for paths that are going on.
     pub(crate) searches: Vec<OngoingSearch>,
-    /// What the other nodes say that they route for this one.
+    /// What the other nodes claim to route for this one.
     pub(crate) claims: Vec<ForeignClaim>,
-    /// The virtual servers that this node can't reach, and the nodes that they are on.
+    /// The virtual servers that this node can't reach, and the node that each is on.
     pub(crate) unreached: BTreeMap<String, String>,
     /// The resources of this node that another one routes for too.
     pub(crate) rivalries: BTreeMap<String, Rivalry>,
@@ -48,51 +48,51 @@ pub(crate) enum Seeker {
         /// Its name.
         name: String,
     },
-    /// Nobody: the cluster was told that there is no path, which is to be taken back.
+    /// Nobody: the search finds out whether this node may delete the attribute that says that there is no path.
     Nobody,
-    /// Somebody of whom only a later version knows.
+    /// A kind of seeker that only a later version knows.
     #[serde(other)]
     Unknown,
 }
 
-/// That another node says that it routes for a VIP of this one's.
+/// Another node's claim that it routes for a VIP of this node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ForeignClaim {
-    /// The node that says so.
+    /// The node that claims it.
     pub(crate) node: String,
     /// The VIP's vserver.
     pub(crate) vserver: String,
     /// The VIP.
     pub(crate) vip: IpAddr,
-    /// The subnet that replies are to take.
+    /// The subnet over which replies are to be sent to that node.
     pub(crate) subnet: String,
-    /// That node's address there.
+    /// That node's address on the subnet.
     pub(crate) router: IpAddr,
-    /// Whether it only passes on what is still coming.
+    /// Whether its routing ends: it only forwards what still arrives.
     pub(crate) ending: bool,
-    /// How long it has been known.
+    /// How long ago the claim was first seen.
     pub(crate) age_ms: Milliseconds,
-    /// Why what is claimed for this VIP can't be followed.
+    /// Why the claims for this VIP can't be followed; `None` if they can.
     pub(crate) refused: Option<String>,
 }
 
-/// How far it has come with another node that routes for the same VIP.
+/// How far the dispute with another node that routes for the same VIP has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Rivalry {
-    /// The other one has said so once: it may be just a change of routers.
+    /// The other node has claimed the VIP once: the two may merely be taking turns.
     Suspected,
-    /// The cluster is asked which of the two should route.
+    /// The cluster is being asked which of the two should route.
     Asked,
-    /// The cluster has said that it is this one.
+    /// The cluster has said that this node should route.
     Meant,
-    /// Something of which only a later version knows.
+    /// A stage that only a later version knows.
     #[serde(other)]
     Unknown,
 }
 
 impl Detours {
-    /// What is known at `now`.
+    /// The overview at `now`.
     pub(crate) fn overview(&self, now: Instant) -> Overview {
         let agents = self.waiting.iter();
         let agents = agents.map(|waiting| waiting.search.overview(Seeker::Agent, now));

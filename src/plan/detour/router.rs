@@ -1,5 +1,4 @@
-//! The side of the node that routes: whether its paths work, what it claims to the nodes with the cells, and the end
-//! of its routing.
+//! The side of the node that routes: whether its paths work, what it claims, and how its routing ends.
 
 pub(crate) mod ending;
 mod rivals;
@@ -24,19 +23,20 @@ use crate::plan::vip::LOCK_PAUSE;
 use crate::plan::vip::record::{Record, Role, TransitPath};
 use crate::types::Mac;
 
-/// How often a path is looked for where there was none.
+/// How long after a search without a path the next one begins.
 pub(crate) const AGAIN: Duration = Duration::from_secs(2);
-/// How often it is looked which node has a virtual server that is routed to, and whether another node routes for the same
-/// VIP; and how often while one does.
+/// How often this node queries which node has each virtual server that it routes to, and which nodes claim the same
+/// VIPs.
 pub(crate) const RIVALS: Duration = Duration::from_secs(5);
+/// How often it queries the claims while another node has claimed one of its VIPs.
 const RIVALS_LIVELY: Duration = Duration::from_secs(1);
-/// How long at least from one query for a cell to the next one's, however many virtual servers are routed to.
+/// The least time between two queries for cells, however many virtual servers are routed to.
 const CELL_PAUSE: Duration = Duration::from_millis(250);
 
-/// A change that was begun.
+/// A change whose outcome is awaited.
 #[derive(Debug)]
 enum Step {
-    /// What a search has led to.
+    /// The result of a search is put into effect.
     Conclude(Result<TransitPath, NoPath>),
     /// The routing for this VIP ends.
     End(IpAddr),
@@ -44,33 +44,34 @@ enum Step {
     Withdraw(IpAddr, String),
 }
 
-/// A path as it is probed: by this node's port, to this address, which one of these Ethernet addresses must reply for.
+/// A path as it is probed: the index of this node's port, the other node's address, and the Ethernet addresses of which
+/// one must reply.
 type Proof = (u32, IpAddr, Vec<Mac>);
 
-/// This node's part in what it routes for others.
+/// This node's part in the detours of VIPs that it routes to other nodes.
 #[derive(Debug)]
 pub(crate) struct Router {
-    /// When each path has last proved to work.
+    /// When each path last proved to work, or was first probed.
     proofs: BTreeMap<Proof, Instant>,
     probe_at: Instant,
     endings: BTreeMap<String, Ending>,
-    /// When it is to be looked whether anything has come for VIPs whose routing ends.
+    /// When the traffic of VIPs whose routing ends is to be measured.
     measure_at: Option<Instant>,
     searches: BTreeMap<Need, Search>,
     search_at: Instant,
     unreached: Unreached,
-    /// When rivals are to be queried.
+    /// When the other nodes' claims are to be queried.
     query_at: Instant,
-    /// When a cell is to be queried, and which one was last.
+    /// When the next virtual server's cell is to be queried, and which virtual server's turn was last.
     cell_at: Instant,
     cell: Option<String>,
-    /// Resources that another node routes for too.
+    /// This node's resources whose VIP another node routes too.
     disputes: BTreeMap<String, Dispute>,
-    /// Resources that route to a node which does not have the cell any more, while another one has: that node.
+    /// Resources that route to a node which no longer has the cell while another one has, and the former node.
     moved: BTreeMap<String, String>,
-    /// The changes that were begun, by their resources.
+    /// The changes whose outcome is awaited, by their resources.
     pending: BTreeMap<String, Step>,
-    /// When what searches have led to is tried again, which could not be made for want of the lock.
+    /// When results of searches that could not be put into effect for want of the lock are tried again.
     retry_at: Option<Instant>,
 }
 
@@ -105,14 +106,14 @@ impl Router {
         }
     }
 
-    /// Takes note of what this node does for which VIPs.
+    /// Brings searches, disputes and endings in line with the records and cells on this node.
     pub(crate) fn review(
         &mut self,
         records: &BTreeMap<String, Record>,
         view: &NodeView,
         now: Instant,
     ) {
-        // What has come to this node need not be reached.
+        // A virtual server whose cell is on this node need not be reached.
         self.unreached
             .retain(|vserver, _| !view.cells.contains(vserver));
         self.review_endings(records, now);
@@ -122,7 +123,7 @@ impl Router {
                 Need::Resource(name) if records.get(&name).is_some_and(|r| search.is_for(r)) => {
                     Need::Resource(name)
                 }
-                // Its resource has left, or is not what it was.
+                // Its resource has left, or no longer looks for this path.
                 Need::Resource(_) | Need::Vserver(_) => Need::Vserver(search.vserver.clone()),
             };
             let wanted =
@@ -139,7 +140,7 @@ impl Router {
         self.moved.retain(|name, node| on(name) == Some(&*node));
     }
 
-    /// What is claimed to the other nodes, by attributes.
+    /// This node's claims: for each node with a cell that is routed to, the attribute and its value.
     pub(crate) fn claims(&self, records: &BTreeMap<String, Record>) -> BTreeMap<Attribute, String> {
         let mut claims: BTreeMap<&str, Vec<Claim>> = BTreeMap::new();
         for record in records.values() {
@@ -166,7 +167,7 @@ impl Router {
         &self.unreached
     }
 
-    /// The probes that are due: of the nodes that are routed to, and by searches.
+    /// The probes that are due: of the nodes that are routed to, and those of searches.
     pub(crate) fn probes_due(
         &mut self,
         records: &BTreeMap<String, Record>,
@@ -201,7 +202,7 @@ impl Router {
         probes
     }
 
-    /// Takes note of a reply.
+    /// Notes that a neighbour has replied: the paths that the reply proves work.
     pub(crate) fn on_reply(&mut self, reply: &Reply, view: &NodeView, now: Instant) {
         for ((link, ip, macs), at) in &mut self.proofs {
             if (*link, *ip) == (reply.link, reply.ip) && macs.contains(&reply.from) {
@@ -240,8 +241,8 @@ impl Router {
         queries
     }
 
-    /// The virtual server whose turn it is that it is looked which node has its cell: one after another, as what is urgent
-    /// would have to wait for many queries at once.
+    /// The virtual server whose cell is to be queried next. One is queried at a time: an urgent query would have to
+    /// wait behind many.
     fn next_cell(&mut self, records: &BTreeMap<String, Record>, now: Instant) -> Option<String> {
         let vservers: BTreeSet<&String> =
             routed(records).map(|(_, r, _)| &r.spec.vserver).collect();
@@ -253,8 +254,8 @@ impl Router {
         self.cell.clone()
     }
 
-    /// Takes note of which nodes say that they have a virtual server. One that is routed to and does not, while another
-    /// one does, has lost it; if none does, the cluster may have forgotten.
+    /// Notes which nodes say that they have a virtual server's cell. A node that is routed to has lost the cell if
+    /// another node has it. If no node has it, the cluster may merely have forgotten the attribute.
     pub(crate) fn on_cell(
         &mut self,
         vserver: &str,
@@ -277,7 +278,7 @@ impl Router {
         }
     }
 
-    /// When time alone changes something.
+    /// When anything is due by time alone.
     pub(crate) fn next(&self, records: &BTreeMap<String, Record>) -> Option<Instant> {
         let routes = routed(records).next().is_some();
         let waits = !self.unreached.is_empty()
@@ -285,7 +286,8 @@ impl Router {
             || records
                 .values()
                 .any(|r| matches!(r.role, Role::Stranded(_)));
-        // One that is concluded has ended; one that has ended waits for the lock.
+        // A search whose result is being put into effect needs no time; results that wait for the lock wait until
+        // `retry_at`.
         let searches = self.searches.iter();
         let searches = searches.filter(|(need, _)| !self.is_pending(need));
         let searches = searches.map(|(_, search)| search.next());
@@ -300,7 +302,8 @@ impl Router {
         fixed.into_iter().flatten().chain(searches).min()
     }
 
-    /// Goes on with what takes time: paths that have stopped to work, searches, routing that ends.
+    /// Begins searches for paths that have stopped working, ends searches that are over, and has the traffic measured
+    /// of VIPs whose routing ends.
     pub(crate) fn on_tick(
         &mut self,
         records: &BTreeMap<String, Record>,
@@ -331,7 +334,7 @@ impl Router {
         }
     }
 
-    /// Takes note of what has come of a change; says whether it was one of this side's.
+    /// Notes the outcome of a change. Returns whether the change was one of this side's.
     pub(crate) fn on_reconciled(
         &mut self,
         instance: &str,

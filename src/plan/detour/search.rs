@@ -20,7 +20,7 @@ use crate::types::{Mac, Milliseconds};
 
 /// How long the cluster may take to say which node it is: a server may have just been started there.
 const LOCATING_LIMIT: Duration = Duration::from_secs(3);
-/// How often it is queried meanwhile, and how often where nobody waits for it.
+/// How often the cluster is queried meanwhile, and how often by a search that nobody waits for.
 const LOCATING_PAUSE: Duration = Duration::from_millis(150);
 const LOCATING_PAUSE_PATIENT: Duration = Duration::from_secs(1);
 /// How long the cluster may take to say by which addresses the node is reached, where none is known.
@@ -29,8 +29,8 @@ const ADDRESS_LIMIT: Duration = Duration::from_secs(1);
 const REPLY_LIMIT: Duration = Duration::from_millis(300);
 /// How often it is probed meanwhile.
 const PROBE_PAUSE: Duration = Duration::from_millis(40);
-/// How long after the first reply others are waited for: a node with two ports on a subnet may reply by
-/// both, and it can't be known by which of them it will send.
+/// How long after the first reply further ones are waited for: a node with two ports on a subnet may reply by both, and
+/// may send its packets by either.
 const GATHERING: Duration = Duration::from_millis(5);
 /// More replies than a node has ports and addresses.
 const REPLIES: usize = 64;
@@ -38,14 +38,14 @@ const REPLIES: usize = 64;
 /// Why there is no path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NoPath {
-    /// The virtual server is nowhere, as far as can be told.
+    /// No other node is known to have the virtual server, for this reason.
     Nowhere(String),
-    /// This node has it, but this one can't reach that.
+    /// The node with this name has the virtual server, and can't be reached for this reason.
     Unreached(String, String),
 }
 
 impl NoPath {
-    /// In words.
+    /// The reason, as people are told it.
     pub(crate) fn reason(&self) -> &str {
         match self {
             Self::Nowhere(why) | Self::Unreached(_, why) => why,
@@ -64,20 +64,20 @@ pub(crate) struct Search {
     pause: Duration,
     /// Whether the cluster was queried for the nodes' addresses.
     addresses_queried: bool,
-    /// The nodes that say that they have it.
+    /// The nodes that say that they have the virtual server's cell.
     claimants: Vec<String>,
-    /// The one, and since when it is known.
+    /// The node with the virtual server, and since when it is known.
     node: Option<(String, Instant)>,
     probe_at: Instant,
     replies: Vec<Reply>,
-    /// Until when others are waited for, after the first one.
+    /// Until when further replies are waited for after the first.
     gathering_until: Option<Instant>,
 }
 
 /// A path by which another node might be reached: the subnet, the port, the node's address there.
 type Candidate<'v> = (&'v ReachableSubnet, &'v TransitPort, IpAddr);
 
-/// The paths to a node for a VIP: not over the VIP's own subnet, which clients come by.
+/// The possible paths to a node for a VIP. The VIP's own subnet, by which clients come, is none of them.
 fn candidates<'v>(vip: IpAddr, node: &str, view: &'v NodeView) -> Vec<Candidate<'v>> {
     let mut found = Vec::new();
     let others = view
@@ -87,7 +87,7 @@ fn candidates<'v>(vip: IpAddr, node: &str, view: &'v NodeView) -> Vec<Candidate<
     for subnet in others {
         let peers = subnet.peers.get(node).into_iter().flatten();
         for target in peers.filter(|ip| ip.is_ipv4() == vip.is_ipv4() && subnet.fits(**ip)) {
-            // The other node replies to an address, which only one port of this node has.
+            // The other node sends its reply to an address of this node: only a port with an address can be replied to.
             let ports = subnet
                 .ports
                 .iter()
@@ -126,7 +126,7 @@ impl Search {
         }
     }
 
-    /// One that goes on although nobody waits for it: the cluster is queried less often.
+    /// A search that no agent waits for: the cluster is queried less often.
     pub(crate) fn patient(vserver: &str, vip: IpAddr, now: Instant) -> Self {
         Self {
             pause: LOCATING_PAUSE_PATIENT,
@@ -140,7 +140,7 @@ impl Search {
             self.locate_at = Some(now + self.pause);
             return vec![Attribute::Cell(self.vserver.clone())];
         }
-        // The node may have joined a moment ago.
+        // No address of the node is known: it may have joined the cluster a moment ago.
         match &self.node {
             Some((node, _))
                 if !self.addresses_queried && candidates(self.vip, node, view).is_empty() =>
@@ -153,7 +153,7 @@ impl Search {
         }
     }
 
-    /// Takes note of which nodes say that they have the virtual server.
+    /// Notes which nodes say that they have the virtual server's cell.
     pub(crate) fn on_cell(&mut self, values: &Values, now: Instant) {
         self.claimants = values.keys().cloned().collect();
         if let ([node], None) = (&self.claimants[..], &self.node) {
@@ -163,7 +163,8 @@ impl Search {
         }
     }
 
-    /// The probes of the node that are due. What has come of earlier ones has been looked at.
+    /// The probes of the node that are due. To be called after [`Self::outcome`], which takes the earlier probes'
+    /// replies.
     pub(crate) fn probes_due(&mut self, view: &NodeView, now: Instant) -> Vec<Probe> {
         self.gathering_until = self.gathering_until.filter(|until| now < *until);
         let Some((node, _)) = self.node.as_ref().filter(|_| self.probe_at <= now) else {
@@ -174,8 +175,7 @@ impl Search {
         candidates.iter().map(probe).collect()
     }
 
-    /// Takes note of a reply: of the node, and sent to the port that asked. Anything else may be
-    /// meant for another port, or forged.
+    /// Notes a reply if the node has sent it to the port that probed. Any other one may be for another port, or forged.
     pub(crate) fn on_reply(&mut self, reply: &Reply, view: &NodeView, now: Instant) {
         let Some((node, _)) = &self.node else { return };
         let counts = |(_, port, target): &Candidate<'_>| {
@@ -190,7 +190,7 @@ impl Search {
         }
     }
 
-    /// When time alone changes something.
+    /// When anything is due by time alone.
     pub(crate) fn next(&self) -> Instant {
         match (&self.node, self.locate_at, self.gathering_until) {
             (None, Some(at), _) => at,
@@ -199,7 +199,7 @@ impl Search {
         }
     }
 
-    /// Itself, for an overview.
+    /// This search, for an overview.
     pub(crate) fn overview(&self, seeker: Seeker, now: Instant) -> OngoingSearch {
         OngoingSearch {
             seeker,
@@ -210,7 +210,7 @@ impl Search {
         }
     }
 
-    /// What it has led to, if it is over.
+    /// The result of the search: the path, or why there is none; `None` while the search goes on.
     pub(crate) fn outcome(
         &self,
         view: &NodeView,
@@ -263,7 +263,7 @@ impl Search {
         })
     }
 
-    /// The path over a candidate, if that has replied.
+    /// The path over a candidate, if the node has replied there.
     fn path(&self, node: &str, (subnet, port, target): &Candidate<'_>) -> Option<TransitPath> {
         let here = |r: &&Reply| r.link == port.index && r.ip == *target;
         let mut macs: Vec<Mac> = self.replies.iter().filter(here).map(|r| r.from).collect();

@@ -1,4 +1,4 @@
-//! What the core takes, and what it has done.
+//! The events that the core of detours takes, and the effects that it asks for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,16 +10,16 @@ use crate::plan::attribute::{Attribute, Values};
 use crate::plan::neighbour::{Probe, Reply};
 use crate::plan::vip::record::{Record, RouterHop, TransitPath, VipSpec};
 
-/// An agent that waits for a path: whoever feeds the core numbers them.
+/// An agent that waits for a path, by a number that the core's caller has given it.
 pub(crate) type Asker = u64;
 
-/// Virtual servers that this node can't reach: which node they are on, and for which VIP it was tried.
+/// Virtual servers that this node can't reach: the node that each is on, and the VIP that a path was sought for.
 pub(crate) type Unreached = BTreeMap<String, (String, IpAddr)>;
 
 /// Something that has happened.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Event {
-    /// What there is on the node: its VIPs' records by their names, and what it reaches. Both were looked at together.
+    /// The state of the node: its VIPs' records by their names, and what it reaches. Both were read at the same time.
     Node {
         /// All records.
         records: BTreeMap<String, Record>,
@@ -28,20 +28,21 @@ pub(crate) enum Event {
     },
     /// A neighbour has replied.
     Reply(Reply),
-    /// The nodes' values of an attribute, as they were queried: what is not in there was taken back or is forgotten.
+    /// The answer to a query: the nodes' values of an attribute. A node without one has deleted it, or the cluster has
+    /// forgotten it.
     Attribute(Attribute, Values),
-    /// A virtual server's cell was found, or why it can't be had.
+    /// A virtual server's cell was found, or can't be entered for this reason.
     CellFound(String, Result<(), String>),
-    /// What was to be reconciled was, or was not.
+    /// An [`Effect::Reconcile`] was carried out, or was not.
     Reconciled {
         /// The record's name.
         instance: String,
         /// What has come of it.
         outcome: Outcome,
     },
-    /// The bytes that have come for each VIP by now.
+    /// The bytes that have arrived for each VIP since it was started.
     Traffic(BTreeMap<IpAddr, u64>),
-    /// The nodes that the cluster takes a resource to be started on.
+    /// The nodes on which a resource is started according to the cluster.
     Located {
         /// The resource.
         resource: String,
@@ -57,10 +58,10 @@ pub(crate) enum Event {
         /// The VIP that is to be routed.
         vip: IpAddr,
     },
-    /// Time has passed. Nothing that depends on time alone is done on any other event: what has come in first has to
-    /// be taken note of.
+    /// Time has passed. What depends on time alone is done on this event only, after all that has come in was noted: a
+    /// reply that is already there must not be taken for missing.
     Tick,
-    /// The daemon ends, and no other one goes on with its work.
+    /// The daemon ends, and no other one continues its work.
     Shutdown {
         /// All records.
         records: BTreeMap<String, Record>,
@@ -74,21 +75,21 @@ pub(crate) enum Effect {
     Probe(Probe),
     /// Query the nodes' values of an attribute, once: [`Event::Attribute`] follows.
     Query(Attribute),
-    /// Give an attribute of this node a value, or none: then it is deleted.
+    /// Set an attribute of this node to a value; `None` deletes it.
     Publish(Attribute, Option<String>),
-    /// Keep this for the next daemon. It comes before what is published.
+    /// Save this for the next daemon, before what follows is published.
     Save(Saved),
     /// Change a record and what the kernel has for it: [`Event::Reconciled`] follows.
     Reconcile(Box<Reconcile>),
-    /// Find a virtual server's cell on this node: [`Event::CellFound`] follows. It stays at hand.
+    /// Find a virtual server's cell on this node: [`Event::CellFound`] follows. It stays open until it is released.
     FindCell(String),
-    /// This virtual server's cell, which was found, is not needed any more.
+    /// Close this virtual server's cell, which was found: no change needs it any more.
     ReleaseCell(String),
     /// Ask the cluster for the nodes that a resource is started on: [`Event::Located`] follows.
     Locate(String),
-    /// Read the VIPs' counters: [`Event::Traffic`] follows if that is possible.
+    /// Read the VIPs' counters: [`Event::Traffic`] follows if they can be read.
     Measure,
-    /// Have the cluster forget what a resource has reported on a node.
+    /// Have the cluster delete the history of a resource on a node.
     CleanUp {
         /// The resource.
         resource: String,
@@ -99,13 +100,13 @@ pub(crate) enum Effect {
     Announce(IpAddr),
     /// Answer an agent: the path, or why there is none.
     Answer(Asker, Result<TransitPath, String>),
-    /// End all routing that was about to end, and wait for the lock: these are the records, by their names.
+    /// End the routing of these records, by their names, which was about to end. This waits for the lock.
     EndRouting(BTreeMap<String, Record>),
-    /// Tell people.
+    /// Write a line to the log.
     Log(Level, String),
 }
 
-/// How much a message matters.
+/// The severity of a line in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Level {
     /// Something has happened as it should.
@@ -116,8 +117,8 @@ pub(crate) enum Level {
     Error,
 }
 
-/// A change to one record, and to what the kernel has for it. It is made only if the record is still as it was when the
-/// change was decided on.
+/// A change to one record, and to what the kernel has for it. The change is made only if the record is still the one
+/// from which it was decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reconcile {
     /// The record's name.
@@ -126,68 +127,69 @@ pub(crate) struct Reconcile {
     pub(crate) change: Change,
 }
 
-/// What to do for a VIP; `before` is its record as it has to be still.
+/// What to do for a VIP; `before` is the record that it must still have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Route to the node with its cell, by this path.
+    /// Route the VIP to the node with its cell, by this path.
     Route {
         /// The resource's record.
         before: Record,
         /// The path.
         path: TransitPath,
     },
-    /// Have what its cell sends go to the node that routes for it. The cell was found.
+    /// Send what the VIP's cell sends to the node that routes for it. The cell was found.
     Follow {
-        /// The detour's record, if there is one. If not, there must be none of the VIP's own resource either.
+        /// The detour's record, if there is one. If not, the VIP's own resource must have no record either.
         before: Option<Record>,
         /// What is known of the VIP.
         spec: VipSpec,
         /// The node that routes.
         hop: RouterHop,
     },
-    /// Note that this node can't route for it.
+    /// Note on record that this node has no path for the VIP.
     GiveUp {
         /// The resource's record.
         before: Record,
         /// Why.
         why: String,
     },
-    /// Take away all that it has on this node.
+    /// Remove all that this node has of the VIP, and its record.
     Clear {
-        /// Its record.
+        /// The VIP's record.
         before: Record,
-        /// Whether its cell was found: then what it has in there goes too.
+        /// Whether its cell was found: then what the VIP has inside the cell is removed, too.
         in_cell: bool,
     },
-    /// Forget the record: what the kernel has is another record's.
+    /// Delete the record alone: what the kernel has belongs to another record now.
     Forget {
         /// The detour's record.
         before: Record,
     },
 }
 
-/// What has come of a change.
+/// The outcome of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It is made.
+    /// The change is made.
     Done,
-    /// It was not, as the record has changed meanwhile or the VIP's own resource is at work.
+    /// The change was not made: the record has changed meanwhile, or the agent of the VIP's own resource is at work.
     Stale,
-    /// It was not, as somebody else has the lock.
+    /// The change was not made: somebody else has the lock.
     Busy,
-    /// It failed, for this reason.
+    /// The change failed, for this reason.
     Failed(String),
 }
 
-/// What the next daemon has to know.
+/// What a daemon saves for the next one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Saved {
-    /// The attributes that were published, which would stay. Those of a later version are for that one to take back.
+    /// The attributes that were published, to be deleted when they no longer hold. Attributes that only a later version
+    /// knows are left out: that version deletes them.
     #[serde(deserialize_with = "known")]
     pub(crate) attributes: BTreeSet<Attribute>,
     /// The virtual servers that can't be reached.
     pub(crate) unreached: Unreached,
-    /// Resources that have left, of which the cluster is still to forget that they were degraded.
+    /// Resources that have left this node and that the cluster still shows as degraded here.
     #[serde(default)]
     pub(crate) left: BTreeSet<String>,
 }

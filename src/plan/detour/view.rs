@@ -1,5 +1,5 @@
-//! What there is on this node, as far as detours depend on it: its cells, and the subnets by which it reaches other
-//! nodes. And the probes by which it proves that it does.
+//! The state of this node as far as detours depend on it: its cells, and the subnets and ports by which it reaches
+//! other nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -8,10 +8,10 @@ use std::time::Duration;
 use crate::types::Mac;
 use ipnetwork::IpNetwork;
 
-/// What there is on this node, as far as detours depend on it.
+/// The state of this node as far as detours depend on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NodeView {
-    /// This node's name, as the cluster has it.
+    /// This node's name in the cluster; `None` while it is not known.
     pub(crate) node: Option<String>,
     /// The virtual servers that have a cell on this node.
     pub(crate) cells: BTreeSet<String>,
@@ -21,7 +21,7 @@ pub(crate) struct NodeView {
     pub(crate) lost_subnet: bool,
     /// How often other nodes are probed.
     pub(crate) interval: Duration,
-    /// How long one may be silent.
+    /// How long another node may leave probes without a reply before its path counts as broken.
     pub(crate) patience: Duration,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct ReachableSubnet {
     pub(crate) name: String,
     /// Its networks.
     pub(crate) nets: Vec<IpNetwork>,
-    /// This node's ports on it that work, those with an address first, and of them the best.
+    /// This node's working ports on the subnet, those with an address first, the best of them foremost.
     pub(crate) ports: Vec<TransitPort>,
     /// This node's addresses on it.
     pub(crate) own: Vec<IpAddr>,
@@ -49,7 +49,7 @@ pub(crate) struct ReachableSubnet {
 }
 
 impl ReachableSubnet {
-    /// Whether another node can have this address here.
+    /// Whether another node can have this address on the subnet.
     pub(crate) fn fits(&self, ip: IpAddr) -> bool {
         let local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
         let inside = self.nets.iter().any(|net| net.contains(ip));
@@ -71,7 +71,7 @@ pub(crate) struct TransitPort {
 }
 
 impl TransitPort {
-    /// The port's address of the family of `ip`: one that was given to it before one of its own making.
+    /// The port's first address of the family of `ip`: addresses that were configured come before link-local ones.
     pub(crate) fn own_like(&self, ip: IpAddr) -> Option<IpAddr> {
         let mut own = self.own.iter().copied();
         own.find(|own| own.is_ipv4() == ip.is_ipv4())

@@ -1,4 +1,4 @@
-//! What each VIP moves, from counters that are read now and then.
+//! The traffic of each VIP, computed from byte counters that are read from time to time.
 
 use crate::types::BitRate;
 use std::collections::BTreeMap;
@@ -7,10 +7,10 @@ use std::time::Instant;
 
 #[derive(Debug, Default)]
 pub(crate) struct Loads {
-    /// Bytes, at `at`.
+    /// Each VIP's byte counter, as read at `at`.
     counted: BTreeMap<IpAddr, u64>,
     at: Option<Instant>,
-    /// Bytes a second.
+    /// Each VIP's traffic between the last two readings.
     rates: BTreeMap<IpAddr, BitRate>,
 }
 
@@ -20,7 +20,7 @@ impl Loads {
         let milliseconds = since.map_or(0, |d| d.as_millis());
         if milliseconds > 0 {
             let rate = |(vip, bytes): (&IpAddr, &u64)| {
-                // A counter that has begun anew counts from nothing.
+                // A counter that has become smaller was reset: it counts from zero.
                 let before = self.counted.get(vip).filter(|b| *b <= bytes);
                 let grown = u128::from(bytes - before.unwrap_or(&0));
                 let rate = grown * 1000 / milliseconds;
@@ -33,7 +33,7 @@ impl Loads {
         self.at = Some(now);
     }
 
-    /// Bytes a second.
+    /// The traffic of a VIP between the last two readings; zero if it is not known.
     pub(crate) fn of(&self, vip: IpAddr) -> BitRate {
         self.rates.get(&vip).copied().unwrap_or_default()
     }

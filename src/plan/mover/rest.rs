@@ -1,4 +1,5 @@
-//! What is done under the lock of the addresses' agents, only to VIPs that these have started and not begun to stop.
+//! What is left of a move, done under the lock of the addresses' agents: only for VIPs that an agent has started and
+//! not begun to stop.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -8,42 +9,43 @@ use super::{Duty, Placement, Recorded};
 use crate::plan::vip::{Behind, Desired, Object, Observed, Problem, Request, Step, start_all};
 use crate::types::Family;
 
-/// What is still to be done under the lock.
+/// The work that waits for the lock.
 #[derive(Debug)]
 pub(crate) struct Rest {
     /// The ports that VIPs have moved to.
     pub(crate) targets: BTreeMap<IpAddr, String>,
-    /// Whether everything of all VIPs is to be looked for.
+    /// Whether whatever is missing of any VIP is made again, not only what the moves need.
     pub(crate) everything: bool,
+    /// Since when this work waits.
     pub(crate) since: Instant,
     /// When the lock is tried again.
     pub(crate) at: Instant,
-    /// Whether it was told that this takes long.
+    /// Whether it was logged that the lock has been held for long.
     pub(crate) told: bool,
 }
 
-/// VIPs that need something, as they were found under the lock.
+/// The VIPs to be examined, as they were found under the lock.
 #[derive(Debug)]
 pub(crate) struct Work {
-    /// What they need, at the ports they have moved to or are at.
+    /// What each VIP needs, at the port that it has moved to or is at.
     requests: Vec<Request>,
-    /// The ports that VIPs have moved to.
+    /// The ports that VIPs have moved to, as far as they are still usable.
     targets: BTreeMap<IpAddr, String>,
-    /// What is nobody's any more.
+    /// Proxy entries that belong to no VIP on record.
     strays: Vec<Object>,
 }
 
-/// What is to be changed.
+/// What [`Work::changes`] has decided.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
-    /// The VIPs that nothing can be done for.
+    /// The VIPs that can't be given what they need, and why.
     pub(crate) problems: Vec<(IpAddr, Problem)>,
-    /// The steps.
+    /// The changes to make in the kernel, in this order.
     pub(crate) steps: Vec<Step>,
-    /// What is to be announced once the steps are done: proxy entries that somebody had taken away. Those of moves
-    /// were announced before.
+    /// The VIPs to announce once the steps are done: those whose proxy entry somebody had removed. Moved VIPs were
+    /// announced before.
     pub(crate) announce: Vec<Placement>,
-    /// What is to be announced again and again after that.
+    /// The VIPs to announce repeatedly after that: these and the moved ones.
     pub(crate) announce_again: Vec<Placement>,
 }
 
@@ -58,7 +60,7 @@ impl Rest {
         }
     }
 
-    /// The VIPs that this is about, by what is on record and in the kernel while the lock is held.
+    /// The VIPs to examine, by the records and the kernel's state as they are while the lock is held.
     pub(crate) fn work(&self, records: &[Recorded], seen: &Observed) -> Work {
         let targets = still_good(&self.targets, seen);
         let concerned = records.iter().filter(|record| self.concerns(record));
@@ -93,14 +95,14 @@ impl Work {
         self.requests.iter().map(links).collect()
     }
 
-    /// What is to be changed, by what the kernel has, the settings included.
+    /// What is to be changed, given the kernel's state with the settings of [`Self::links`].
     pub(crate) fn changes(self, mut seen: Observed) -> Changes {
         let behind_cells = self
             .requests
             .iter()
             .filter(|request| matches!(request.behind, Behind::Cell(_)));
         for Request { vip, .. } in behind_cells {
-            // What is inside the cell is its agent's affair, and nothing takes it away.
+            // What is inside the cell counts as present: its agent has made it, and nobody else can remove it there.
             seen.objects.insert(Object::Address(*vip));
             seen.objects.insert(Object::CellRoute(Family::of(vip)));
         }
@@ -131,7 +133,8 @@ impl Work {
     }
 }
 
-/// The VIPs that another node is known to route for. One that comes home is its agent's already.
+/// The VIPs that another node is known to route for. A VIP that comes home has a second record, and its agent already
+/// makes what it needs.
 fn detoured(records: &[Recorded]) -> impl Iterator<Item = &Recorded> {
     let is_detour = |record: &Recorded| matches!(record.duty, Duty::Detour { .. });
     let at_home: BTreeSet<IpAddr> = records
@@ -146,10 +149,10 @@ fn detoured(records: &[Recorded]) -> impl Iterator<Item = &Recorded> {
     })
 }
 
-/// The proxy entries of VIPs that are not on record, and that nothing else is there of: a start makes them last, and
-/// a stop leaves none. A daemon that was killed in the middle of a move did not come to read the record again, and the
-/// VIP may be in service on another node by now. Where more of a VIP is there, its record may just not have been
-/// readable.
+/// The proxy entries of VIPs that are not on record and of which the kernel has nothing else. A start makes the proxy
+/// entry last and a stop leaves none, so such an entry is from a daemon that was killed in the middle of a move, before
+/// it read the record again; the VIP may be served on another node by now. Where the kernel has more of a VIP, its
+/// record may merely have been unreadable: that entry stays.
 fn strays(records: &[Recorded], seen: &Observed) -> Vec<Object> {
     let on_record: BTreeSet<IpAddr> = records.iter().map(|record| record.request.vip).collect();
     let is_proxy = |object: &&Object| matches!(object, Object::Proxy(..));
@@ -161,8 +164,8 @@ fn strays(records: &[Recorded], seen: &Observed) -> Vec<Object> {
     found.cloned().collect()
 }
 
-/// Of the ports that VIPs have moved to, those that are still worth to be at: the lock may have been waited for,
-/// and what was decided on comes before all else.
+/// Of the ports that VIPs have moved to, those that are still usable: one may have failed while the lock was waited
+/// for, and a target outranks every other choice of a port.
 pub(crate) fn still_good(
     targets: &BTreeMap<IpAddr, String>,
     seen: &Observed,

@@ -1,4 +1,4 @@
-//! The end of routing: what is still coming is passed on until nothing has come for a while.
+//! The end of routing: the router forwards what still arrives until nothing has arrived for a while.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,18 +8,18 @@ use super::{Router, Step};
 use crate::plan::detour::step::{Change, Effect, Outcome};
 use crate::plan::vip::record::{Record, Role};
 
-/// How long nothing may have come for a VIP whose routing ends, until it has ended; and how long that may
-/// take at the most.
+/// How long nothing must have arrived for a VIP before its routing ends.
 pub(crate) const IDLE: Duration = Duration::from_secs(1);
+/// After how long the routing ends even if packets still arrive.
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
-/// How often it is looked whether anything has.
+/// How often the traffic is measured meanwhile.
 pub(crate) const PAUSE: Duration = Duration::from_millis(250);
 
 /// A VIP whose routing ends.
 #[derive(Debug)]
 pub(crate) struct Ending {
     since: Instant,
-    /// What had come for it when last something had, in bytes, and when that was.
+    /// The VIP's byte counter as last read, and when it last differed from the reading before.
     bytes: u64,
     at: Instant,
 }
@@ -42,7 +42,7 @@ impl Router {
         };
     }
 
-    /// Ends the routing of VIPs that nothing comes for any more.
+    /// Ends the routing of VIPs for which nothing arrives any more.
     pub(crate) fn on_traffic(
         &mut self,
         traffic: &BTreeMap<IpAddr, u64>,
@@ -72,7 +72,8 @@ impl Router {
     }
 }
 
-/// What people are told of the end. If the lock could not be had, it is looked again in a moment.
+/// The log line about the end of routing. There is none if the lock was not to be had: it is tried again after
+/// [`PAUSE`].
 pub(crate) fn ended(vip: IpAddr, outcome: &Outcome) -> Option<Effect> {
     match outcome {
         Outcome::Done => Some(Effect::info(format!("{vip}: no longer routed"))),

@@ -1,4 +1,4 @@
-//! Two nodes that route for the same VIP: the cluster knows which of them should.
+//! Two nodes that route for the same VIP: the cluster is asked which of them should.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,17 +14,18 @@ use crate::plan::vip::record::{Record, Role};
 /// How far a dispute with another router has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dispute {
-    /// Another node has claimed the VIP once: it may be just a change of routers.
+    /// Another node has claimed the VIP once: the two may merely be taking turns.
     Suspected,
-    /// The cluster is asked which of the two should route.
+    /// The cluster is being asked which of the two should route.
     Asked,
-    /// It was this one. If the dispute lasts, the cluster is asked again: it may have changed its mind.
+    /// The cluster has said that this node should route. If the dispute lasts, the cluster is asked again: it may have
+    /// moved the resource.
     Meant,
 }
 
 impl Router {
-    /// Takes note of what the others say that they route to `node`. The cluster is asked for resources of this node
-    /// that another one routes for just as well: it knows which of the two should.
+    /// Notes what other nodes claim to route to `node`. If one of them routes a VIP of this node's, the cluster is
+    /// asked which of the two should.
     pub(crate) fn on_claims(
         &mut self,
         node: &str,
@@ -42,7 +43,7 @@ impl Router {
             let vip = record.spec.vip;
             if !others.contains(&vip) || !record.serving {
                 if self.disputes.remove(name).is_some() {
-                    // Clients that went by the other one have to be told.
+                    // Clients whose packets went to the other router have to be told of this one.
                     effects.push(Effect::Announce(vip));
                 }
                 continue;
@@ -77,7 +78,8 @@ impl Router {
             .collect()
     }
 
-    /// Takes note of where the cluster takes a disputed resource to be: if that is not this node, it withdraws.
+    /// Notes on which nodes a disputed resource is started according to the cluster. If this node is none of them, its
+    /// routing ends.
     pub(crate) fn on_located(
         &mut self,
         name: &str,
@@ -90,7 +92,7 @@ impl Router {
             return;
         };
         if nodes.is_empty() || !matches!(record.role, Role::Router(_)) {
-            // It is on its way somewhere: the next answer may tell.
+            // The resource is on its way to some node: the next answer may name it.
             *dispute = Dispute::Suspected;
             return;
         }
@@ -112,7 +114,7 @@ impl Router {
         self.begin(name.to_owned(), step, change, effects);
     }
 
-    /// Takes note of what has come of a withdrawal.
+    /// Notes the outcome of a withdrawal.
     pub(crate) fn on_withdrawn(
         &mut self,
         name: &str,

@@ -11,21 +11,22 @@ use crate::plan::detour::step::{Change, Effect, Outcome};
 use crate::plan::detour::view::{NodeView, TransitPort};
 use crate::plan::vip::record::{Record, Role, TransitPath};
 
-/// Whom a path is looked for.
+/// What a path is looked for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Need {
     /// For this resource, which routes or should.
     Resource(String),
-    /// For nobody: the cluster was told that this virtual server can't be reached, which is to be taken back.
+    /// For no resource: this node has published that it can't reach this virtual server, and deletes that attribute
+    /// once there is a path.
     Vserver(String),
 }
 
-/// Whether a resource is to have a path: one that its agent starts or has stopped is not this one's affair.
+/// Whether a resource is to have a path. While its agent starts it, and after a stop, the router leaves it alone.
 fn needs_path(record: &Record) -> bool {
     record.serving && matches!(record.role, Role::Router(_) | Role::Stranded(_))
 }
 
-/// What a search for a resource asks for, if that is not so already.
+/// The change that puts the result of a search into effect; `None` if the record has it already.
 fn change(record: &Record, outcome: &Result<TransitPath, NoPath>) -> Option<Change> {
     let before = record.clone();
     match outcome {
@@ -43,8 +44,8 @@ fn change(record: &Record, outcome: &Result<TransitPath, NoPath>) -> Option<Chan
 }
 
 impl Router {
-    /// A path is looked for where there is none or the one there is works no more, and where this node has
-    /// told the cluster that there is none, as that is to be taken back.
+    /// Begins searches: for resources without a path or whose path no longer works, and for virtual servers that this
+    /// node has published as unreachable.
     pub(crate) fn begin_searches(
         &mut self,
         records: &BTreeMap<String, Record>,
@@ -89,7 +90,7 @@ impl Router {
         }
     }
 
-    /// Whether a path has proved of late to work, or could not have yet.
+    /// Whether a path counts as working: it has proved so within the node's patience, or was not probed yet.
     fn works(&self, path: &TransitPath, view: &NodeView, now: Instant) -> bool {
         let proof = |port: &TransitPort| (port.index, path.address, path.macs.clone());
         view.port(&path.port).is_some_and(|port| {
@@ -98,7 +99,7 @@ impl Router {
         })
     }
 
-    /// Has done what searches have led to.
+    /// Puts the results of searches that are over into effect.
     pub(crate) fn end_searches(
         &mut self,
         records: &BTreeMap<String, Record>,
@@ -127,7 +128,7 @@ impl Router {
         }
     }
 
-    /// The searches that go on, for an overview.
+    /// The searches that are going on, for an overview.
     pub(crate) fn ongoing_searches(&self, now: Instant) -> impl Iterator<Item = OngoingSearch> {
         self.searches.iter().map(move |(need, search)| {
             let seeker = match need {
@@ -138,7 +139,7 @@ impl Router {
         })
     }
 
-    /// A search is done with.
+    /// Removes a search whose result is in effect, and notes that result.
     pub(crate) fn conclude(
         &mut self,
         need: &Need,
@@ -154,7 +155,7 @@ impl Router {
         }
     }
 
-    /// Takes note for the cluster of whether a virtual server can be reached.
+    /// Notes whether a virtual server can be reached: that is published as an attribute.
     pub(crate) fn note(
         &mut self,
         vserver: &str,
@@ -166,7 +167,7 @@ impl Router {
                 self.unreached
                     .insert(vserver.to_owned(), (node.clone(), vip));
             }
-            // What holds for one address need not hold for another.
+            // That one VIP's path works says nothing of the VIP for which there was none.
             Ok(_) | Err(NoPath::Nowhere(_)) => {
                 let other = |(_, tried): &(String, IpAddr)| *tried != vip;
                 if !self.unreached.get(vserver).is_some_and(other) {
@@ -178,14 +179,14 @@ impl Router {
 }
 
 impl Search {
-    /// Whether this is what the resource with this record looks for.
+    /// Whether the resource with this record needs what this search looks for.
     pub(crate) fn is_for(&self, record: &Record) -> bool {
         let same = (&record.spec.vserver, record.spec.vip) == (&self.vserver, self.vip);
         same && needs_path(record)
     }
 }
 
-/// What people are told of what a search has led to.
+/// The log line about the result of a search.
 pub(crate) fn concluded(
     vip: IpAddr,
     found: &Result<TransitPath, NoPath>,
