@@ -7,9 +7,11 @@ use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use super::poll;
 
 /// Those that bindresvport(3) takes: below are services of other kinds.
 const PORTS: RangeInclusive<u16> = 600..=1023;
@@ -58,7 +60,7 @@ fn attempt(own: SocketAddr, peer: SocketAddr, deadline: Instant) -> io::Result<T
     rustix::net::bind(&socket, &own)?;
     match rustix::net::connect(&socket, &peer) {
         Ok(()) => {}
-        Err(rustix::io::Errno::INPROGRESS) => await_connection(&socket, deadline)?,
+        Err(Errno::INPROGRESS) => await_connection(&socket, deadline)?,
         Err(e) => return Err(e.into()),
     }
     let stream = TcpStream::from(socket);
@@ -67,19 +69,16 @@ fn attempt(own: SocketAddr, peer: SocketAddr, deadline: Instant) -> io::Result<T
 }
 
 fn await_connection(socket: &OwnedFd, deadline: Instant) -> io::Result<()> {
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(Errno::ETIMEDOUT.into());
-        }
-        let timeout = PollTimeout::try_from(left.as_millis().max(1)).unwrap_or(PollTimeout::MAX);
-        let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
-        match poll(&mut fds, timeout) {
-            Ok(0) | Err(Errno::EINTR) => {}
-            Ok(_) => return Ok(sockopt::socket_error(socket)??),
-            Err(e) => return Err(e.into()),
-        }
-    }
+    let waited = poll::wait(
+        &mut [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)],
+        deadline,
+    );
+    waited.map_err(|e| match e.kind() {
+        // Said as the kernel says it when its own limit is shorter.
+        io::ErrorKind::TimedOut => Errno::TIMEDOUT.into(),
+        _ => e,
+    })?;
+    Ok(sockopt::socket_error(socket)??)
 }
 
 #[cfg(test)]
@@ -107,6 +106,22 @@ mod tests {
                 assert_eq!(server.read(&mut [0]).unwrap(), 0);
             }
         }
+    }
+
+    #[test]
+    fn a_connection_that_nobody_takes_is_waited_for_up_to_the_deadline() {
+        let loopback = (AddressFamily::INET, SocketType::STREAM);
+        let server = rustix::net::socket(loopback.0, loopback.1, None).unwrap();
+        rustix::net::bind(&server, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        rustix::net::listen(&server, 0).unwrap();
+        let address = SocketAddr::try_from(rustix::net::getsockname(&server).unwrap()).unwrap();
+        // The queue has room for one: the kernel drops what comes after that.
+        let _first = TcpStream::connect(address).unwrap();
+        let (begun, limit) = (Instant::now(), Duration::from_millis(50));
+        let any = SocketAddr::from(([0, 0, 0, 0], 0));
+        let error = attempt(any, address, begun + limit).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() >= limit);
     }
 
     #[test]
