@@ -52,7 +52,7 @@ impl Key {
                         fill("{most}", &quoted(time.most));
                     }
                     Content::Select(words) => fill("{words}", &alternatives(words)),
-                    Content::String | Content::Boolean => {}
+                    Content::String => {}
                 }
                 fill("{default}", &quoted(parameter.default.unwrap_or_default()));
             }

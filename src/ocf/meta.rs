@@ -69,8 +69,8 @@ fn describe_parameter(out: &mut String, spec: &Parameter) {
 fn describe_content(out: &mut String, spec: &Parameter) {
     let mut tag = String::from("<content");
     attribute(&mut tag, "type", kind(spec.content));
-    // The dev guide wants a default of every parameter that may be left out; the empty one is "not
-    // set" to berth. An empty integer or boolean or one outside the choice would be no such value.
+    // The dev guide wants a default of every parameter that may be left out; the empty one is "not set" to berth. An
+    // empty integer or one outside the choice would be no such value.
     let default = match (spec.default, spec.content) {
         (Some(default), _) => Some(default),
         (None, Content::String) if !spec.required => Some(""),
@@ -106,7 +106,6 @@ pub(crate) const fn kind(content: Content) -> &'static str {
         // There is no type for a time.
         Content::String | Content::Time(_) => "string",
         Content::Integer(_) => "integer",
-        Content::Boolean => "boolean",
         Content::Select(_) => "select",
     }
 }
@@ -202,7 +201,6 @@ mod tests {
                 (Some("file"), Some("1"), Some("0")),
                 (Some("mode"), Some("0"), Some("1")),
                 (Some("count"), Some("0"), Some("0")),
-                (Some("loud"), Some("0"), Some("0")),
                 (Some("note"), Some("0"), Some("0")),
             ]
         );
@@ -218,7 +216,6 @@ mod tests {
                 (Some("string"), None),
                 (Some("select"), Some("fast")),
                 (Some("integer"), Some("3")),
-                (Some("boolean"), Some("no")),
                 (Some("string"), Some("")),
             ]
         );

@@ -224,19 +224,6 @@ pub(crate) fn words(value: &str) -> Result<Vec<String>, String> {
     Ok(value.split_whitespace().map(str::to_owned).collect())
 }
 
-#[cfg(test)]
-/// Parser of the booleans of OCF's shell agents: yes, true, 1, ja, on and their opposites, in any case.
-///
-/// # Errors
-/// Any other word.
-pub(crate) fn boolean(value: &str) -> Result<bool, String> {
-    match value.to_ascii_lowercase().as_str() {
-        "yes" | "true" | "1" | "ja" | "on" => Ok(true),
-        "no" | "false" | "0" | "nein" | "off" => Ok(false),
-        _ => Err("is neither yes nor no".into()),
-    }
-}
-
 /// Parser of a whole number; its range is the declaration's.
 fn integer(value: &str) -> Result<u32, String> {
     value
@@ -361,16 +348,5 @@ mod tests {
         let long = "9".repeat(4000);
         let e = PORT.get(&env(&[("OCF_RESKEY_port", &long)])).unwrap_err();
         assert!(e.to_string().len() < 128, "{e}");
-    }
-
-    #[test]
-    fn booleans_are_those_of_the_shell_agents() {
-        for word in ["yes", "true", "1", "ja", "on", "YES", "True"] {
-            assert_eq!(boolean(word), Ok(true));
-        }
-        for word in ["no", "false", "0", "nein", "off", "OFF"] {
-            assert_eq!(boolean(word), Ok(false));
-        }
-        assert!(boolean("2").is_err());
     }
 }

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use super::param::{boolean, text};
+use super::param::text;
 use super::{Action, ActionDecl, Agent, Context, Error, Explain, Optional, Param, State};
-use crate::spec::{Content, Parameter};
+use crate::spec::Parameter;
 
 static FILE: Param<String> = Param::new(
     Parameter::text(
@@ -30,13 +30,6 @@ static MODE: Param<String> = Param::select(
 );
 static COUNT: Param<u32> =
     Param::integer(Parameter::integer("count", (1..=9, "3"), "Times", "Times."));
-static LOUD: Param<bool> = Param::new(
-    Parameter {
-        content: Content::Boolean,
-        ..Parameter::text("loud", "Noise", "Noise.").with_default("no")
-    },
-    boolean,
-);
 static NOTE: Optional<String> = Optional::new(Parameter::text("note", "Note", "Any note."), text);
 
 pub(crate) static SAMPLE: Agent = Agent {
@@ -45,7 +38,7 @@ pub(crate) static SAMPLE: Agent = Agent {
     longdesc: "Creates a file.\n\n.Removes it again \\ in stop.",
     example: &[],
     cloned: false,
-    params: &[&FILE, &MODE, &COUNT, &LOUD, &NOTE],
+    params: &[&FILE, &MODE, &COUNT, &NOTE],
     actions: &[
         ActionDecl::once(Action::Start, 20, start),
         ActionDecl::once(Action::Stop, 20, stop),

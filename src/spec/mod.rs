@@ -45,8 +45,6 @@ pub enum Content {
     Integer(Integer),
     /// A time.
     Time(Time),
-    /// Yes or no.
-    Boolean,
     /// One of these words.
     Select(&'static [&'static str]),
 }
@@ -58,7 +56,7 @@ impl Content {
     /// What would be right, as the rest of a sentence about the value: `is not a whole number from 5 to 300`.
     pub(crate) fn check(&self, value: &str) -> Result<(), String> {
         match self {
-            Self::String | Self::Boolean => Ok(()),
+            Self::String => Ok(()),
             Self::Integer(integer) if integer.takes(value) => Ok(()),
             Self::Integer(Integer { least, most, .. }) => {
                 Err(format!("is not a whole number from {least} to {most}"))
