@@ -35,19 +35,19 @@ impl Listener {
 
     /// What to wait for beside `clients` that are connected: nothing while there is no room for more, or nothing to
     /// make it of.
-    pub(crate) fn fd(&self, clients: usize) -> Option<BorrowedFd<'_>> {
-        (clients < self.limit && self.next().is_none()).then(|| self.socket.as_fd())
+    pub(crate) fn fd(&self, clients: usize, now: Instant) -> Option<BorrowedFd<'_>> {
+        (clients < self.limit && self.next(now).is_none()).then(|| self.socket.as_fd())
     }
 
     /// When it is to be called again although nothing happens.
-    pub(crate) fn next(&self) -> Option<Instant> {
-        self.pause.filter(|until| *until > Instant::now())
+    pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
+        self.pause.filter(|until| *until > now)
     }
 
     /// Takes those that have connected, beside `clients` that are: processes of root's only.
     pub(crate) fn accept(&mut self, clients: usize, now: Instant) -> Vec<Channel> {
         let mut accepted = Vec::new();
-        if self.pause.is_some_and(|until| until > now) {
+        if self.next(now).is_some() {
             return accepted;
         }
         self.pause = None;
@@ -94,7 +94,7 @@ mod tests {
     fn waits(listener: &Listener, clients: usize) -> bool {
         let now = Instant::now();
         listener
-            .fd(clients)
+            .fd(clients, now)
             .is_some_and(|fd| wait_readable(&fd, now).is_ok())
     }
 
@@ -124,11 +124,13 @@ mod tests {
         let now = Instant::now();
         assert!(listener.accept(0, now).is_empty());
         // There is somebody, but nothing to spin on.
-        assert!(listener.fd(0).is_none() && listener.next() == Some(now + PAUSE));
+        assert!(listener.fd(0, now).is_none() && listener.next(now) == Some(now + PAUSE));
         setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
         assert!(listener.accept(0, now).is_empty());
-        assert_eq!(listener.accept(0, now + PAUSE).len(), 1);
-        assert!(listener.fd(1).is_some() && listener.next().is_none());
+        let now = now + PAUSE;
+        assert!(listener.fd(0, now).is_some() && listener.next(now).is_none());
+        assert_eq!(listener.accept(0, now).len(), 1);
+        assert!(listener.fd(1, now).is_some() && listener.next(now).is_none());
     }
 
     #[test]

@@ -127,8 +127,8 @@ impl Keeper {
             poller.read((), [self.sentinel.channel.as_fd()]);
         }
         if let Some(listener) = &self.listener {
-            poller.read((), listener.fd(self.clients.len()));
-            poller.until(listener.next());
+            poller.read((), listener.fd(self.clients.len(), now));
+            poller.until(listener.next(now));
         }
         poller.read((), self.clients.values().map(|c| c.channel.as_fd()));
         poller.read((), self.reports.iter().map(AsFd::as_fd));

@@ -33,9 +33,9 @@ impl Endurance {
     }
 
     /// When it may be read again.
-    pub(crate) fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
         let until = self.trouble.map(|(_, until)| until);
-        until.filter(|until| *until > Instant::now())
+        until.filter(|until| *until > now)
     }
 
     /// Takes note of how reading went; says whether there is anything that has been missed before.
@@ -84,7 +84,7 @@ mod tests {
         };
         let now = fail_until(&mut endurance, start + LIMIT);
         assert!(endurance.note(Ok(()), now).unwrap());
-        assert!(endurance.permits(now) && endurance.next().is_none());
+        assert!(endurance.permits(now) && endurance.next(now).is_none());
         let now = fail_until(&mut endurance, now + LIMIT);
         endurance.note(failed(), now).unwrap_err();
     }

@@ -93,12 +93,12 @@ impl Daemon {
         if self.deafness.permits(now) {
             poller.read(Source::Replies, self.prober.fds());
         }
-        poller.read(Source::Agents, self.listener.fd(self.clients.len()));
+        poller.read(Source::Agents, self.listener.fd(self.clients.len(), now));
         poller.read(Source::Agents, self.clients.iter().map(Channel::as_fd));
         poller.read(Source::Children, self.publisher.fds());
         poller.read(Source::Children, self.detours.fds());
         let news = self.mover.has_news();
-        poller.until(self.next());
+        poller.until(self.next(now));
         poller.until((missed || news).then_some(now));
         let mut ready = match poller.wait() {
             // For want of memory, which may be there again the next moment.
@@ -117,7 +117,7 @@ impl Daemon {
     }
 
     /// When something is due by time alone.
-    pub(crate) fn next(&self) -> Option<Instant> {
+    fn next(&self, now: Instant) -> Option<Instant> {
         let next = [
             self.detours.next(),
             Some(self.measure_at),
@@ -128,9 +128,9 @@ impl Daemon {
             self.watch.next(),
             self.mover.next(),
             self.publisher.next(),
-            self.listener.next(),
-            self.endurance.next(),
-            self.deafness.next(),
+            self.listener.next(now),
+            self.endurance.next(now),
+            self.deafness.next(now),
         ];
         next.into_iter().flatten().min()
     }
