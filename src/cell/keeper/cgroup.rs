@@ -180,16 +180,16 @@ impl Cgroup {
         self.watched.iter().filter_map(due).min()
     }
 
-    /// Goes on from what the children have come to; gives one that is left to be reaped. `others` are processes that
-    /// belong to the keeper.
-    fn advance(&mut self, others: &[Pid]) -> Option<Pid> {
+    /// Goes on from what the children have come to; gives one that is left to be reaped. `sentinel` belongs to the
+    /// keeper.
+    fn advance(&mut self, sentinel: Option<Pid>) -> Option<Pid> {
         let over = match &self.phase {
             Phase::Making(job) => {
                 let (pid, outcome) = (job.pid(), flat(job)?);
                 match outcome {
                     Ok(is_new) => {
                         self.is_new = is_new;
-                        self.apply(others);
+                        self.apply(sentinel);
                     }
                     Err(why) => self.do_without(&why),
                 }
@@ -207,12 +207,12 @@ impl Cgroup {
             Phase::Settled(_) => None,
         };
         if matches!(self.phase, Phase::Settled(_)) && !self.is_settled() {
-            self.apply(others);
+            self.apply(sentinel);
         }
         over
     }
 
-    fn apply(&mut self, others: &[Pid]) {
+    fn apply(&mut self, sentinel: Option<Pid>) {
         let Some(place) = self.place.clone() else {
             return;
         };
@@ -220,7 +220,7 @@ impl Cgroup {
         let keeper = nix::unistd::getpid();
         let mut processes = Vec::new();
         if !self.is_watched {
-            let all = others.iter().chain([&keeper]);
+            let all = sentinel.into_iter().chain([keeper]);
             processes.extend(all.map(|pid| pid.as_raw()));
         }
         let job = Job::spawn(c"berth-cgroup", move || {
@@ -310,8 +310,8 @@ impl Cgroup {
 impl Keeper {
     /// Goes on with the groups, and tells what the cell lacks.
     pub(crate) fn arrange_cgroup(&mut self) {
-        self.leftover
-            .extend(self.cgroup.advance(&[self.sentinel.pid]));
+        let sentinel = self.sentinel.as_ref().map(|sentinel| sentinel.pid);
+        self.leftover.extend(self.cgroup.advance(sentinel));
         self.cgroup.log_shortages(Instant::now());
         self.tell(Event::Groups {
             made: self.cgroup.is_made(),
@@ -353,7 +353,7 @@ mod tests {
         };
         assert!(!cgroup.is_settled());
         // A process with threads, as this one is, can't start a child.
-        assert!(cgroup.advance(&[]).is_none());
+        assert!(cgroup.advance(None).is_none());
         assert!(cgroup.is_settled());
         assert_eq!(cgroup.place, Some(place));
     }

@@ -15,6 +15,7 @@ use super::{Cell, Keeper, gate, mounting, start};
 use crate::cell::cgroup::Groups;
 use crate::cell::init::protocol::Order;
 use crate::cell::keeper::repair::{Patient, Repair};
+use crate::cell::keeper::sentinel::Sentinel;
 use crate::cell::network;
 use crate::cell::protocol::{Cause, Reply, VolumeSpec};
 use crate::cell::service::Own;
@@ -112,11 +113,21 @@ impl Keeper {
             Effect::Report { members, why } => self.report(members, why),
             Effect::CleanUp(member) => self.in_child(move || complaint::clean_up(&member)),
             Effect::CleanUpLater(member) => self.clean_up_later(member),
-            Effect::Watch(members) => self.sentinel.watch(members),
+            Effect::SpawnSentinel => match Sentinel::spawn() {
+                Ok(sentinel) => self.sentinel = Some(sentinel),
+                Err(e) => return Some(Event::NoSentinel(e.to_string())),
+            },
+            Effect::Watch(members) => {
+                if let Some(sentinel) = &self.sentinel {
+                    sentinel.watch(members);
+                }
+            }
             Effect::Retire => {
                 start::forget_socket(&self.vserver);
                 self.listener = None;
-                self.sentinel.dismiss();
+                if let Some(sentinel) = &self.sentinel {
+                    sentinel.dismiss();
+                }
             }
             Effect::Log(level, line) => say(level, &line),
         }

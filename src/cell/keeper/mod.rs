@@ -58,7 +58,8 @@ struct Keeper {
     core: Core,
     listener: Option<Listener>,
     signals: SignalFd,
-    sentinel: Sentinel,
+    /// `None` where another one has died and there is none to be had yet.
+    sentinel: Option<Sentinel>,
     clients: BTreeMap<ClientId, Client>,
     /// The number of the last client.
     last_client: u64,
@@ -124,7 +125,7 @@ impl Keeper {
         poller.read((), [self.signals.as_fd()]);
         if !self.core.is_ending() {
             // Readable when the sentinel has died.
-            poller.read((), [self.sentinel.channel.as_fd()]);
+            poller.read((), self.sentinel.iter().map(|s| s.channel.as_fd()));
         }
         if let Some(listener) = &self.listener {
             poller.read((), listener.fd(self.clients.len(), now));
@@ -272,7 +273,7 @@ impl Keeper {
         }
     }
 
-    /// Reaps what has ended, and replaces a sentinel that has.
+    /// Reaps what has ended.
     fn tidy(&mut self) {
         let leftover = &mut self.leftover;
         self.reports.retain(|job| match job.outcome() {
@@ -283,13 +284,9 @@ impl Keeper {
             }
         });
         self.leftover.retain(|pid| !job::reap(*pid));
-        if !self.core.is_ending() && job::reap(self.sentinel.pid) {
-            log::warn("the sentinel has died; starting another one");
-            match Sentinel::spawn() {
-                Ok(sentinel) => self.sentinel = sentinel,
-                Err(e) => log::error(format_args!("start the sentinel: {e}")),
-            }
-            self.sentinel.watch(self.core.watched());
+        let is_watching = !self.core.is_ending();
+        if is_watching && self.sentinel.take_if(|s| job::reap(s.pid)).is_some() {
+            self.tell(Event::SentinelDead);
         }
     }
 }

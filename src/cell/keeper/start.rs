@@ -57,7 +57,7 @@ fn begin(vserver: &str) -> io::Result<(Keeper, Lock)> {
         listener: Some(Listener::new(listener, CLIENTS)),
         core: Core::new(vserver, Instant::now()),
         signals,
-        sentinel,
+        sentinel: Some(sentinel),
         clients: BTreeMap::new(),
         last_client: 0,
         mounting: BTreeMap::new(),

@@ -100,7 +100,10 @@ pub(crate) enum Effect {
     CleanUp(Member),
     /// The same in a while, for one that has left; whether this keeper is still there then or not.
     CleanUpLater(Member),
-    /// Tell the sentinel that these are to be reported if the keeper dies.
+    /// Start another sentinel. Where that fails it is answered by
+    /// [`Event::NoSentinel`](super::Event::NoSentinel).
+    SpawnSentinel,
+    /// Tell the sentinel, if there is one, that these are to be reported if the keeper dies.
     Watch(Vec<Member>),
     /// Take no more agents, so that the next one starts a new keeper, and dismiss the sentinel.
     Retire,

@@ -93,4 +93,8 @@ pub(crate) enum Event {
     Admitted(Admission),
     /// This is what the admin's own configuration serves.
     Own(Own),
+    /// The sentinel is dead, although nobody has dismissed it.
+    SentinelDead,
+    /// No sentinel could be started.
+    NoSentinel(String),
 }

@@ -50,6 +50,9 @@ const FIRST_MEMBER_LIMIT: Duration = Duration::from_secs(10);
 /// How long the servers may take to end when the node is shut down, and then the file systems.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 
+/// After this long it is tried again to start a sentinel: what was lacking may be there.
+const SENTINEL_PAUSE: Duration = Duration::from_secs(5);
+
 /// How the cell's control groups stand.
 #[derive(Debug, Default)]
 struct Groups {
@@ -81,6 +84,8 @@ pub(crate) struct Core {
     build_until: Option<Instant>,
     /// Members of which Pacemaker was told that they are degraded.
     degraded: BTreeSet<String>,
+    /// No sentinel could be started: when that is tried again.
+    sentinel_at: Option<Instant>,
     /// When it ends if nobody has become a member.
     idle_until: Option<Instant>,
     /// It is on its way out: nothing new is begun.
@@ -103,6 +108,7 @@ impl Core {
             gate: Gate::default(),
             build_until: None,
             degraded: BTreeSet::new(),
+            sentinel_at: None,
             idle_until: Some(now + FIRST_MEMBER_LIMIT),
             ending: false,
         }
@@ -183,6 +189,14 @@ impl Core {
             Event::NotOrdered { number, why } => self.not_ordered(number, &why, out),
             Event::Admitted(admission) => self.gate.finish(admission, now, out),
             Event::Own(own) => self.gate.see(own),
+            Event::SentinelDead => {
+                out.warn("the sentinel has died; starting another one");
+                self.spawn_sentinel(out);
+            }
+            Event::NoSentinel(why) => {
+                out.error(format_args!("start the sentinel: {why}"));
+                self.sentinel_at = Some(now + SENTINEL_PAUSE);
+            }
         }
     }
 
@@ -200,6 +214,7 @@ impl Core {
             .chain(self.volumes.values().filter_map(Volume::due))
             .chain(self.idle_until)
             .chain(self.build_until)
+            .chain(self.sentinel_at)
             .min()
     }
 
@@ -229,6 +244,12 @@ impl Core {
 
     fn tell_sentinel(&self, out: &mut Effects) {
         out.push(Effect::Watch(self.watched()));
+    }
+
+    fn spawn_sentinel(&mut self, out: &mut Effects) {
+        self.sentinel_at = None;
+        out.push(Effect::SpawnSentinel);
+        self.tell_sentinel(out);
     }
 
     /// The cell ends in good order, nothing is reported.

@@ -34,6 +34,9 @@ impl Core {
             self.build_until = None;
             self.break_cell("build the cell: not finished in time", out);
         }
+        if self.sentinel_at.is_some_and(|t| now >= t) {
+            self.spawn_sentinel(out);
+        }
         if self.groups.made {
             for held in self.volumes.values_mut() {
                 held.try_again(now, &mut self.mounters, out);
@@ -235,7 +238,7 @@ impl Core {
             return;
         }
         self.ending = true;
-        (self.idle_until, self.build_until) = (None, None);
+        (self.idle_until, self.build_until, self.sentinel_at) = (None, None, None);
         // From here on an agent that comes starts a new keeper, which waits for this one's end.
         out.push(Effect::Retire);
         self.kill_cell(out);

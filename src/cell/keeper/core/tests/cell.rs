@@ -197,3 +197,47 @@ fn a_keeper_on_its_way_out_has_nothing_to_do_until_the_cell_that_was_being_built
     world.cell_dies();
     assert!(world.core.is_over());
 }
+
+#[test]
+fn a_sentinel_that_has_died_is_replaced_and_told_whom_to_watch() {
+    let mut world = World::new();
+    world.attach("one");
+    world.take_done();
+    world.sentinel_dies();
+    assert_eq!(world.take_done(), ["spawn sentinel"]);
+    assert!(world.watched == ["one"]);
+    assert_eq!(world.core.due(), None);
+}
+
+#[test]
+fn a_sentinel_that_can_not_be_started_is_tried_again_now_and_then() {
+    let mut world = World::new();
+    world.attach("one");
+    world.take_done();
+    world.refuses = true;
+    world.sentinel_dies();
+    world.pass(SENTINEL_PAUSE - Duration::from_millis(1));
+    assert_eq!(world.take_done(), ["spawn sentinel"], "once");
+    world.pass(Duration::from_millis(1));
+    assert_eq!(world.take_done(), ["spawn sentinel"]);
+    let errors = world.log.iter().filter(|(level, _)| *level == Level::Error);
+    let errors: Vec<&String> = errors.map(|(_, line)| line).collect();
+    assert_eq!(errors, ["start the sentinel: no room"; 2]);
+    world.refuses = false;
+    world.pass(SENTINEL_PAUSE);
+    assert_eq!(world.take_done(), ["spawn sentinel"]);
+    assert!(world.watched == ["one"]);
+    assert_eq!(world.core.due(), None, "it is there");
+}
+
+#[test]
+fn a_keeper_on_its_way_out_starts_no_sentinel() {
+    let mut world = World::new();
+    world.refuses = true;
+    world.sentinel_dies();
+    world.refuses = false;
+    world.take_done();
+    world.pass(FIRST_MEMBER_LIMIT);
+    assert!(world.core.is_over());
+    assert_eq!(world.core.due(), None);
+}

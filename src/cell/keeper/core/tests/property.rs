@@ -31,6 +31,7 @@ enum Step {
     CellDies,
     Admitted(usize),
     Groups(bool),
+    SentinelDies,
     Refuse(bool),
     Pass(u64),
     /// So many of the next events come in one turn.
@@ -67,6 +68,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::CellDies),
         5 => (0..8usize).prop_map(Step::Admitted),
         1 => any::<bool>().prop_map(Step::Groups),
+        1 => Just(Step::SentinelDies),
         2 => prop::bool::weighted(0.3).prop_map(Step::Refuse),
         5 => (0..15u64).prop_map(Step::Pass),
         5 => (1..4usize).prop_map(Step::Together),
@@ -256,6 +258,7 @@ fn take(world: &mut World, degraded: &mut Degraded, step: Step) {
             world.groups = (true, settled);
             world.turn();
         }
+        Step::SentinelDies => world.sentinel_dies(),
         Step::Refuse(refuses) => world.refuses = refuses,
         Step::Pass(seconds) => world.pass(Duration::from_secs(seconds)),
         Step::Together(more) => world.more = more,

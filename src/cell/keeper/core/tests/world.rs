@@ -60,6 +60,8 @@ pub(crate) struct World {
     pub(crate) reported: Vec<(String, &'static str)>,
     /// What it was to forget.
     pub(crate) cleaned: Vec<String>,
+    /// Whether there is a sentinel.
+    pub(crate) sentinel: bool,
     /// Who is watched by the sentinel.
     pub(crate) watched: Vec<String>,
     pub(crate) retired: bool,
@@ -90,6 +92,7 @@ impl World {
             refuses: false,
             reported: Vec::new(),
             cleaned: Vec::new(),
+            sentinel: true,
             watched: Vec::new(),
             retired: false,
             is_last: false,
@@ -340,6 +343,15 @@ impl World {
         let before = self.buried;
         self.tell(Event::CellDead);
         assert_eq!(self.buried, before + 1);
+    }
+
+    /// The sentinel dies, if there is one and the keeper still looks after it.
+    pub(crate) fn sentinel_dies(&mut self) {
+        if self.sentinel && !self.retired {
+            self.sentinel = false;
+            self.watched.clear();
+            self.tell(Event::SentinelDead);
+        }
     }
 
     /// A file system is put in service.

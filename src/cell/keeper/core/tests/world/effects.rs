@@ -101,9 +101,17 @@ impl World {
             Effect::CleanUp(member) | Effect::CleanUpLater(member) => {
                 self.cleaned.push(member.resource);
             }
-            Effect::Watch(members) => {
+            Effect::SpawnSentinel => {
+                assert!(!self.sentinel, "a second sentinel");
+                if self.refuses {
+                    return vec![Event::NoSentinel("no room".to_owned())];
+                }
+                self.sentinel = true;
+            }
+            Effect::Watch(members) if self.sentinel => {
                 self.watched = members.into_iter().map(|m| m.resource).collect();
             }
+            Effect::Watch(_) => {}
             Effect::Retire => {
                 assert!(!self.retired, "it retires once");
                 self.retired = true;
@@ -156,6 +164,7 @@ impl World {
                 Order::Show { .. } => "show".to_owned(),
             },
             Effect::Admit { .. } => "admit".to_owned(),
+            Effect::SpawnSentinel => "spawn sentinel".to_owned(),
             Effect::Retire => "retire".to_owned(),
             Effect::Reply(..) => "reply".to_owned(),
             _ => return,
@@ -167,6 +176,7 @@ impl World {
                 | Effect::SpawnCell
                 | Effect::Order { .. }
                 | Effect::Admit { .. }
+                | Effect::SpawnSentinel
         );
         assert!(!(self.retired && begins), "{word}, on its way out");
         let resource = match effect {
@@ -314,6 +324,10 @@ impl World {
             panic!("the cell is forgotten");
         }
         let watched = core.watched().into_iter().map(|member| member.resource);
-        assert_eq!(self.watched, watched.collect::<Vec<_>>(), "the sentinel's");
+        if self.sentinel {
+            assert_eq!(self.watched, watched.collect::<Vec<_>>(), "the sentinel's");
+        }
+        let comes = core.sentinel_at.is_some() || self.retired;
+        assert!(self.sentinel || comes, "no sentinel comes");
     }
 }
