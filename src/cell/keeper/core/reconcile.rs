@@ -191,9 +191,8 @@ impl Core {
         if !self.takes_orders() {
             return;
         }
-        let home = self.home();
         let servers = self.servers.as_ref();
-        let used = |directory: &Path| servers.is_some_and(|s| s.uses(directory, &home));
+        let served = |directory: &Path| servers.is_some_and(|s| s.serve(directory));
         let mut late = None;
         for held in self.volumes.values_mut() {
             let directory = held.volume.directory.clone();
@@ -202,7 +201,7 @@ impl Core {
                     let order = Order::Attach { directory };
                     Phase::Attaching(self.orders.give_mount(order, *mount, out), *mount)
                 }
-                (Phase::Attached, Some(kill_at)) if used(&directory) && now < kill_at => continue,
+                (Phase::Attached, Some(kill_at)) if served(&directory) && now < kill_at => continue,
                 (Phase::Attached, Some(kill_at)) => {
                     let left = kill_at.saturating_duration_since(now);
                     let patience = Budget::patience_within(left);

@@ -195,12 +195,11 @@ impl Servers {
         }]);
     }
 
-    /// Whether they still use the file system at `directory`.
-    pub(crate) fn uses(&self, directory: &Path, home: &Home) -> bool {
-        let serves =
-            |exports: &[Export]| exports.iter().any(|e| Path::new(&e.directory) == directory);
-        let is_home = matches!(home, Home::At(at) if at == directory);
-        !self.is_halted() && (is_home || serves(&self.applied) || serves(&self.target))
+    /// Whether they still serve the file system at `directory`. One that is only their home need not wait for them:
+    /// who detaches it spares them for as long as they may take to end.
+    pub(crate) fn serve(&self, directory: &Path) -> bool {
+        let mut exported = self.exported();
+        !self.is_halted() && exported.any(|e| Path::new(&e.directory) == directory)
     }
 
     /// They have failed, and are ended.
