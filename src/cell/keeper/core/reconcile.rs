@@ -111,7 +111,7 @@ impl Core {
         exports
     }
 
-    /// Where the servers' home is.
+    /// Where the servers' home is. What they do not serve as they should is their home all the same.
     pub(crate) fn home(&self) -> Home {
         let Some(servers) = &self.servers else {
             return Home::None(Cause::Failed, "there are no servers".to_owned());
@@ -132,7 +132,7 @@ impl Core {
                 (found, _) => found,
             },
         };
-        match (found.map(|held| (held, held.condition())), named) {
+        match (found.map(|held| (held, held.condition(None))), named) {
             (Some((held, Condition::Running)), _) => Home::At(held.volume.directory.clone()),
             (Some((_, Condition::Degraded(why))), _) => Home::Later(why, true),
             (Some((_, Condition::Failed(why))), _) => {

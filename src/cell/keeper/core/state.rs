@@ -3,9 +3,7 @@
 use super::Core;
 use super::volume::Volume;
 use crate::cell::protocol::{Condition, Reply};
-use crate::cell::state::{
-    CellPhase, CellState, LimitsState, MemberState, ServersState, VolumeState,
-};
+use crate::cell::state::{CellPhase, CellState, LimitsState, MemberState, VolumeState};
 use crate::runtime::channel::MESSAGE_LIMIT;
 
 impl Core {
@@ -14,9 +12,10 @@ impl Core {
         let volumes: Vec<VolumeState> = self
             .volumes
             .values()
-            .map(|h| self.volume_state(h))
+            .map(|h| h.state(self.refusal(h)))
             .collect();
-        let servers = self.servers_state();
+        let servers = self.servers.as_ref();
+        let servers = servers.map(|s| s.state(self.home(), self.gate.fault()));
         let of_volumes = volumes.iter().map(|v| (&v.resource, v.condition()));
         let of_servers = servers.iter().map(|s| (&s.resource, s.condition()));
         let members = of_volumes.chain(of_servers);
@@ -49,10 +48,13 @@ impl Core {
     /// How this resource is.
     pub(crate) fn condition(&self, resource: &str) -> Condition {
         if let Some(held) = self.volumes.get(resource) {
-            return self.volume_state(held).condition();
+            return held.condition(self.refusal(held));
         }
-        let servers = self.servers_state().filter(|s| s.resource == resource);
-        servers.map_or(Condition::Absent, |servers| servers.condition())
+        let servers = self.servers.as_ref();
+        match servers.filter(|s| s.member.resource == resource) {
+            Some(servers) => servers.condition(self.home(), self.gate.fault()),
+            None => Condition::Absent,
+        }
     }
 
     fn phase(&self) -> CellPhase {
@@ -63,15 +65,6 @@ impl Core {
             Some(cell) if cell.ready => CellPhase::Ready,
             Some(_) => CellPhase::Building,
         }
-    }
-
-    fn volume_state(&self, held: &Volume) -> VolumeState {
-        held.state(self.refusal(held))
-    }
-
-    fn servers_state(&self) -> Option<ServersState> {
-        let servers = self.servers.as_ref()?;
-        Some(servers.state(self.home(), self.gate.fault()))
     }
 
     /// Why the servers do not serve a file system as they should. What is not served as it should be is served by no

@@ -104,10 +104,10 @@ impl Volume {
         }
     }
 
-    /// How its resource is, as far as the servers have nothing to do with it.
-    pub(crate) fn condition(&self) -> Condition {
+    /// How its resource is, in service or not as it should be for this reason.
+    pub(crate) fn condition(&self, refusal: Option<&str>) -> Condition {
         let phase = self.told_phase();
-        phase.condition(self.leaving.is_some(), self.restriction(None))
+        phase.condition(self.leaving.is_some(), self.restriction(refusal))
     }
 
     /// Where it stands, in service or not as it should be for this reason.

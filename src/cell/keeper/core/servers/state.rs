@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Home, Phase, Servers};
 use crate::cell::init::protocol::Order;
+use crate::cell::protocol::Condition;
 use crate::cell::service;
 use crate::cell::state::{
     ExportState, Fault, HomeState, ServerPhase, ServerState, ServersPhase, ServersState, Unserved,
@@ -54,6 +55,20 @@ impl Servers {
                 directory: directory.to_owned(),
                 name: name.to_owned(),
             });
+        ServersState {
+            servers: self.each(),
+            exports: exports.collect(),
+            ..self.outline(home, shut)
+        }
+    }
+
+    /// How their resource is, as [`Servers::state`] would tell it.
+    pub(crate) fn condition(&self, home: Home, shut: Option<&str>) -> Condition {
+        self.outline(home, shut).condition()
+    }
+
+    /// How they stand together, without what there is of each.
+    fn outline(&self, home: Home, shut: Option<&str>) -> ServersState {
         let unserved = self.notes.all().map(|(directory, why)| Unserved {
             directory: directory.to_owned(),
             why: why.to_owned(),
@@ -64,8 +79,8 @@ impl Servers {
             leaves: self.leaving.is_some(),
             late: self.late,
             home: home.into(),
-            servers: self.each(),
-            exports: exports.collect(),
+            servers: Vec::new(),
+            exports: Vec::new(),
             unserved: unserved.collect(),
             fault: self.fault.clone().map(Fault::from),
             unchanged: self.trouble.clone(),
