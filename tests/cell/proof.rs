@@ -106,6 +106,25 @@ fn without_a_record_a_monitor_makes_one_up_and_a_stop_waits_for_what_the_kernel_
 
 #[test]
 #[ignore = "needs root"]
+fn a_file_system_that_was_never_mounted_is_put_on_record_again_by_a_monitor() {
+    let node = Node::new("unmet");
+    let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
+    sh(&format!("debugfs -w -R 'ssv state 2' {device}"));
+    let fs = node
+        .fs(&vserver, &device, "/data")
+        .parameter("repair", "never");
+    fs.run("start").expect(0);
+    let record = format!("/run/berth/device.d/{vserver}-data");
+    let had = sh(&format!("cat {record}"));
+    sh(&format!("rm {record}"));
+    fs.run("monitor").expect(190);
+    assert_eq!(sh(&format!("cat {record}")), had);
+    fs.run("stop").expect(0);
+    node.assert_gone(&vserver, &[&device]);
+}
+
+#[test]
+#[ignore = "needs root"]
 fn what_somebody_shows_in_a_namespace_of_his_own_keeps_nobody_waiting_and_is_no_cell() {
     let node = Node::new("fake");
     let (vserver, device) = (node.vserver('a'), node.disk("ext4"));

@@ -1,5 +1,6 @@
 //! How members are, and when agents are told.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Core;
@@ -13,12 +14,10 @@ const REFUSED_LIMIT: Duration = Duration::from_secs(5);
 
 impl Core {
     pub(crate) fn member(&self, resource: &str) -> Reply {
+        let held = self.volumes.get(resource);
         Reply::Member {
             condition: self.condition(resource),
-            device: self
-                .volumes
-                .get(resource)
-                .and_then(|h| Some(h.found.as_ref()?.path.clone())),
+            device: held.and_then(Volume::block_device).map(Path::to_owned),
             init: self.cell.as_ref().and_then(|cell| cell.init),
             inspects: true,
         }

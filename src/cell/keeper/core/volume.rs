@@ -113,12 +113,11 @@ impl Volume {
     /// Where it stands, in service or not as it should be for this reason.
     pub(crate) fn state(&self, refusal: Option<&str>) -> VolumeState {
         let (found, unsound) = (self.found.as_ref(), self.unsound.as_ref());
-        let device = unsound.map(|unsound| &unsound.device);
         let kind = unsound.map(|unsound| unsound.kind);
         VolumeState {
             resource: self.member.resource.clone(),
             device: self.volume.device.clone(),
-            found: device.or(found.map(|found| &found.path)).cloned(),
+            found: self.block_device().map(Path::to_owned),
             directory: self.volume.directory.clone(),
             fstype: kind
                 .or(found.map(|found| found.kind))
@@ -128,6 +127,13 @@ impl Volume {
             degraded: self.restriction(refusal).map(str::to_owned),
             defect: unsound.map(|unsound| unsound.defect.clone()),
         }
+    }
+
+    /// The node of its block device, once a child has found that to be mounted, or to be repaired before.
+    pub(crate) fn block_device(&self) -> Option<&Path> {
+        let unsound = self.unsound.as_ref().map(|unsound| &unsound.device);
+        let found = self.found.as_ref().map(|found| &found.path);
+        unsound.or(found).map(PathBuf::as_path)
     }
 
     fn told_phase(&self) -> VolumePhase {

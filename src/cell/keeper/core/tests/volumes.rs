@@ -121,6 +121,28 @@ fn a_start_is_answered_when_a_repair_has_begun_and_the_rest_goes_by_itself() {
 }
 
 #[test]
+fn the_device_is_told_while_it_is_repaired_or_blocked_before_its_first_mount() {
+    let told = |world: &mut World| match world.answer_to(status("one")) {
+        Reply::Member { device, .. } => device,
+        other => panic!("no member: {other:?}"),
+    };
+    let device = Some(PathBuf::from("/dev/one"));
+    let mut world = World::new();
+    let client = world.ask(attach("one"));
+    assert_eq!(told(&mut world), None, "it is being looked for");
+    world.mounted("one", damaged("one"));
+    let reply = world.reply(client);
+    assert!(matches!(reply, Some(Reply::Member { device: at, .. }) if *at == device));
+    assert_eq!(told(&mut world), device, "it is being repaired");
+    let blocked = Decision::Block("more than a preen may mend".to_owned());
+    world.repair_ends("one", Ok(blocked));
+    assert_eq!(told(&mut world), device, "it is being looked at");
+    let unmended = Mounted::Unmended("more than a preen may mend".to_owned(), true);
+    world.mounted("one", unmended);
+    assert_eq!(told(&mut world), device, "it is blocked");
+}
+
+#[test]
 fn a_repair_that_can_not_be_started_fails_the_start_with_its_cause() {
     let mut world = World::new();
     let client = world.ask(attach("one"));
