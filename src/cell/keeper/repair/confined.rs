@@ -94,7 +94,8 @@ impl Confined {
             let _ = fs::File::from(why).take(1024).read_to_string(&mut words);
             match words.is_empty() {
                 true => e,
-                false => crate::sys::message(e, format_args!("confine it: {words}")),
+                // They say more than the number that came with them, which need not be that of the failure.
+                false => io::Error::other(format!("confine it: {words}")),
             }
         })?;
         Ok(Self {
@@ -207,7 +208,9 @@ impl Confinement {
             // SAFETY: this one executes nothing, and never returns to what owns its parent's descriptors.
             ForkResult::Parent { child } => unsafe { self.attend(child) },
             ForkResult::Child => {
-                process::close_on_exec()?;
+                // Without that it is not run: whoever has taken it over would have what the keeper has open.
+                process::close_on_exec()
+                    .map_err(|e| crate::sys::message(e, "keep the keeper's descriptors from it"))?;
                 // SAFETY: it is open, as the caller promises, and nobody closes it before the exec.
                 let inherited = unsafe { BorrowedFd::borrow_raw(self.inherited) };
                 rustix::io::fcntl_setfd(inherited, rustix::io::FdFlags::empty())?;
@@ -264,5 +267,36 @@ impl Confinement {
         words[..4].copy_from_slice(&status.to_ne_bytes());
         words[4..].copy_from_slice(&flushed.to_ne_bytes());
         process::leave(i32::from(rustix::io::write(&self.told, &words).is_err()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::process::Stdio;
+
+    use super::*;
+    use crate::sys::command::command;
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_program_that_can_not_be_confined_is_not_run_and_its_failure_is_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let stdin = io::stdin();
+        let proof = dir.path().join("it-has-run");
+        let mut touch = command("/usr/bin/touch");
+        touch.arg(&proof);
+        touch.stdout(Stdio::null()).stderr(Stdio::null());
+        let given = Given {
+            device: Path::new("/dev/null"),
+            kept: Some((&dir.path().join("not-there"), 1)),
+            inherited: stdin.as_fd(),
+        };
+        let error = Confined::start(touch, given).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Other, "no program is missing");
+        let why = error.to_string();
+        assert!(why.starts_with("confine it: "), "{why}");
+        assert_eq!(why.matches("os error").count(), 1, "{why}");
+        assert!(!proof.exists());
     }
 }
