@@ -8,8 +8,16 @@ use std::time::Instant;
 use berth::cell::attachment::{Locked, Locks};
 use nix::sys::signal::Signal;
 
+use crate::damage::monitor;
 use crate::device::{intruder, lives, records, refused, uuid_of};
 use crate::node::{LIMIT, Node, eventually, inside, sh, signal, try_sh};
+
+/// The number of the device that a virtual server's only file system has on record.
+fn number_on_record(vserver: &str) -> serde_json::Value {
+    let text = sh(&format!("cat /run/berth/device.d/{vserver}-data"));
+    let record: serde_json::Value = serde_json::from_str(&text).expect("a record");
+    record["number"].clone()
+}
 
 /// A device on an image whose own file system can be frozen: what is to be written to it waits then.
 fn freezable(node: &Node, vserver: &str) -> (String, String) {
@@ -74,16 +82,11 @@ fn without_a_record_a_monitor_makes_one_up_and_a_stop_waits_for_what_the_kernel_
         .parameter("CRM_meta_timeout", "60000");
     let record = format!("/run/berth/device.d/{vserver}-data");
     fs.run("start").expect(0);
-    let number = || {
-        let text = sh(&format!("cat {record}"));
-        let record: serde_json::Value = serde_json::from_str(&text).expect("a record");
-        record["number"].clone()
-    };
-    let had = number();
+    let had = number_on_record(&vserver);
     // As a keeper of an older version has left it.
     sh(&format!("rm {record}"));
     fs.run("monitor").expect(0);
-    assert_eq!(number(), had);
+    assert_eq!(number_on_record(&vserver), had);
 
     let (good, text) = inside(
         &vserver,
@@ -114,11 +117,10 @@ fn a_file_system_that_was_never_mounted_is_put_on_record_again_by_a_monitor() {
         .fs(&vserver, &device, "/data")
         .parameter("repair", "never");
     fs.run("start").expect(0);
-    let record = format!("/run/berth/device.d/{vserver}-data");
-    let had = sh(&format!("cat {record}"));
-    sh(&format!("rm {record}"));
-    fs.run("monitor").expect(190);
-    assert_eq!(sh(&format!("cat {record}")), had);
+    let had = number_on_record(&vserver);
+    sh(&format!("rm /run/berth/device.d/{vserver}-data"));
+    monitor(&fs).run("monitor").expect(190);
+    assert_eq!(number_on_record(&vserver), had);
     fs.run("stop").expect(0);
     node.assert_gone(&vserver, &[&device]);
 }
