@@ -19,6 +19,7 @@ use crate::plan::vip::record::{Record, detour_name};
 use crate::plan::vip::record::{Role, VipSpec};
 use crate::plan::vip::{self, Desired, Object, Observed, Request, Step, judge, judge_without_plan};
 use crate::sys::announce::Wire;
+use crate::sys::lock::Lock;
 use crate::types::Family;
 
 /// How long a monitor leaves what is missing to portwatch, and how often it looks meanwhile.
@@ -34,9 +35,17 @@ pub struct Started {
     pub(crate) announced: Option<(String, Wire)>,
 }
 
-/// What some steps of a start have led to.
-pub(crate) struct Applied {
-    pub(crate) state: State,
+/// The steps of a start that were due.
+pub(crate) struct Change {
+    /// What the VIP needs.
+    desired: Desired,
+    /// What is there, where no step was due.
+    unchanged: Option<Observed>,
+}
+
+/// What the steps of a start have led to.
+struct Applied {
+    state: State,
     desired: Desired,
     /// Whether there was anything to do.
     changed: bool,
@@ -98,9 +107,11 @@ impl Service<'_> {
         drop(lock);
         if let Sought::Nobody(search) = sought {
             // Up to the proxy entry nobody outside can tell that anything happens here.
-            self.apply(kernel, &request, |steps| {
+            let lock = self.lock_for_steps()?;
+            self.change_locked(kernel, &request, |steps| {
                 &steps[..before_proxy(steps, spec.vip)]
             })?;
+            drop(lock);
             match search.finish()? {
                 None => record.claimed = None,
                 Some(other) => {
@@ -114,7 +125,7 @@ impl Service<'_> {
         }
         let mut port = None;
         for _ in 0..ATTEMPTS {
-            let done = self.apply(kernel, &request, |steps| steps)?;
+            let done = self.apply(kernel, &request)?;
             if done.changed {
                 announce(kernel, &done.desired, wire);
                 port.clone_from(&done.desired.port);
@@ -147,35 +158,45 @@ impl Service<'_> {
         })
     }
 
-    /// Does those steps of a start that `choose` lets through, while no other address's agent does
-    /// anything.
-    fn apply(
-        &self,
-        kernel: &mut Kernel,
-        request: &Request,
-        choose: impl for<'s> Fn(&'s [Step]) -> &'s [Step],
-    ) -> Result<Applied, Error> {
-        step("waiting for other addresses' agents");
-        let _lock = self.lock()?;
-        self.apply_locked(kernel, request, choose)
+    /// Does what is missing for the VIP, while no other address's agent does anything.
+    fn apply(&self, kernel: &mut Kernel, request: &Request) -> Result<Applied, Error> {
+        let _lock = self.lock_for_steps()?;
+        let Change { desired, unchanged } = self.change_locked(kernel, request, |steps| steps)?;
+        let changed = unchanged.is_none();
+        let seen = match unchanged {
+            Some(seen) => seen,
+            None => observe(kernel, request, &own(request))?,
+        };
+        Ok(Applied {
+            state: state_of(judge(&desired, &seen)),
+            desired,
+            changed,
+        })
     }
 
-    /// The same for whoever has the lock.
-    pub(crate) fn apply_locked(
+    fn lock_for_steps(&self) -> Result<Lock, Error> {
+        step("waiting for other addresses' agents");
+        self.lock()
+    }
+
+    /// Does those steps of a start that `choose` lets through. The lock is the caller's.
+    ///
+    /// # Errors
+    /// If the VIP can't be on this node, or the kernel refuses a step.
+    pub(crate) fn change_locked(
         &self,
         kernel: &mut Kernel,
         request: &Request,
         choose: impl for<'s> Fn(&'s [Step]) -> &'s [Step],
-    ) -> Result<Applied, Error> {
+    ) -> Result<Change, Error> {
         let seen = observe(kernel, request, &Family::BOTH)?;
         let desired = Desired::new(request, &seen).map_err(error_of)?;
         let steps = vip::start(&desired, &seen);
         let steps = choose(&steps);
         let Some(next) = steps.first() else {
-            return Ok(Applied {
-                state: state_of(judge(&desired, &seen)),
+            return Ok(Change {
                 desired,
-                changed: false,
+                unchanged: Some(seen),
             });
         };
         step("changing the kernel's state");
@@ -184,11 +205,9 @@ impl Service<'_> {
             .apply(steps, self.deadline, Err)
             .context(format!("start {}", request.vip))?;
         fit(kernel, request);
-        let seen = observe(kernel, request, &own(request))?;
-        Ok(Applied {
-            state: state_of(judge(&desired, &seen)),
+        Ok(Change {
             desired,
-            changed: true,
+            unchanged: None,
         })
     }
 

@@ -75,7 +75,7 @@ impl Service<'_> {
         let request = record.request();
         let mut kernel = self.kernel(place.cell())?;
         self.record_locked(record.clone())?;
-        self.apply_locked(&mut kernel, &request, |steps| steps)?;
+        self.change_locked(&mut kernel, &request, |steps| steps)?;
         record.serving = true;
         self.record_locked(record)?;
         Ok(true)
