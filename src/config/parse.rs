@@ -178,7 +178,9 @@ fn vserver(reader: &Reader, name: At<String>, table: &Table) -> Vserver {
     }
     Vserver {
         name,
-        priority: table.number("priority", 0..=9999).unwrap_or_default(),
+        priority: table
+            .number("priority", keys::PRIORITY.range())
+            .unwrap_or(keys::PRIORITY.default),
         stay_on: table.string("stay_on"),
         services,
         command: absolute(table, "command"),
