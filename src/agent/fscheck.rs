@@ -123,7 +123,7 @@ fn exported(env: &Env) -> Result<Exported, Error> {
 
 fn volume(env: &Env) -> Result<VolumeSpec, Error> {
     Ok(VolumeSpec {
-        device: DEVICE.get(env)?.to_string(),
+        device: DEVICE.get(env)?,
         directory: DIRECTORY.get(env)?,
         fstype: FSTYPE.get(env)?,
         options: OPTIONS.get(env)?,

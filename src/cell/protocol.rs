@@ -12,6 +12,7 @@ use super::state::CellState;
 use crate::cluster::complaint::Member;
 use crate::plan::repair::{FsKind, Policy};
 use crate::runtime::paths::RUNTIME;
+use crate::sys::device::DeviceSpec;
 use crate::sys::mount::WrittenOptions;
 
 pub(crate) use super::state::{Cause, Condition};
@@ -32,8 +33,8 @@ pub fn socket(vserver: &str) -> PathBuf {
 /// A file system, as its resource's parameters describe it; they have been checked by the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeSpec {
-    /// A path, `UUID=` or `LABEL=`.
-    pub(crate) device: String,
+    /// The block device that it is on.
+    pub(crate) device: DeviceSpec,
     /// Where it is attached in the cell.
     pub(crate) directory: PathBuf,
     /// Its type; `None`: whatever the superblock says.
@@ -256,18 +257,27 @@ mod tests {
 
     #[test]
     fn a_file_system_that_makes_no_sense_is_not_taken_from_another_process() {
-        let read = |options: &str, repair: &str| {
+        let read = |device: &str, options: &str, repair: &str| {
             let text = format!(
-                r#"{{"device":"/dev/x","directory":"/data","fstype":"xfs","options":"{options}","repair":"{repair}","export":{{"nfs":null,"smb":null}}}}"#
+                r#"{{"device":"{device}","directory":"/data","fstype":"xfs","options":"{options}","repair":"{repair}","export":{{"nfs":null,"smb":null}}}}"#
             );
             serde_json::from_str::<VolumeSpec>(&text).map(|volume| {
                 let again = serde_json::to_string(&volume).unwrap();
                 assert_eq!(again, text, "it is passed on as it was written");
             })
         };
-        read("rw, defaults,noatime", "preen").unwrap();
-        for (options, repair) in [("suid", "preen"), ("norecovery", "preen"), ("", "perhaps")] {
-            assert!(read(options, repair).is_err(), "{options} {repair}");
+        for device in ["/dev/x", "LABEL=data"] {
+            read(device, "rw, defaults,noatime", "preen").unwrap();
+        }
+        for (device, options, repair) in [
+            ("/dev/x", "suid", "preen"),
+            ("/dev/x", "norecovery", "preen"),
+            ("/dev/x", "", "perhaps"),
+            ("UUID=2d5a", "", "preen"),
+            ("data", "", "preen"),
+        ] {
+            let read = read(device, options, repair);
+            assert!(read.is_err(), "{device} {options} {repair}");
         }
     }
 

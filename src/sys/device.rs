@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::message;
 use super::superblock::{self, HEAD, MMP_SIZE, Mmp, Superblock, Uuid};
 use crate::plan::holding::Claim;
@@ -28,8 +30,9 @@ use read::Reading;
 pub(crate) use search::Search;
 pub(crate) use usage::{Owner, describe};
 
-/// How a device is named in the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How a device is named in the configuration. In messages it is that text, and is checked again when it is read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum DeviceSpec {
     /// An absolute path.
     Path(PathBuf),
@@ -67,6 +70,20 @@ impl FromStr for DeviceSpec {
                 "\"{s}\" is no device: an absolute path, UUID=... or LABEL=..."
             )),
         }
+    }
+}
+
+impl TryFrom<String> for DeviceSpec {
+    type Error = String;
+
+    fn try_from(s: String) -> Result<Self, String> {
+        s.parse()
+    }
+}
+
+impl From<DeviceSpec> for String {
+    fn from(spec: DeviceSpec) -> Self {
+        spec.to_string()
     }
 }
 

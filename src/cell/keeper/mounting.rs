@@ -16,7 +16,7 @@ use crate::log;
 use crate::plan::repair::mark::{Checker, Peer, checker};
 use crate::plan::repair::{Finding, FsKind, Storage};
 use crate::runtime::job::Job;
-use crate::sys::device::{Device, DeviceSpec};
+use crate::sys::device::Device;
 use crate::sys::mount::{self, Options, Step};
 use crate::sys::superblock::{Mmp, MmpState};
 
@@ -53,21 +53,17 @@ pub(crate) fn outcome(job: &Job<Mounted>) -> Option<(Result<Mounted, String>, Op
 }
 
 fn run(taker: Taker<'_>, errand: Errand) -> Result<(Found, OwnedFd), Mounted> {
-    let spec: DeviceSpec = taker
-        .volume
-        .device
-        .parse()
-        .map_err(|why| Mounted::Refused(Cause::Parameters, why))?;
+    let spec = &taker.volume.device;
     match errand {
-        Errand::Mount => try_mount(taker, &find(&spec)?, false),
-        Errand::MountRepaired => try_mount(taker, &find(&spec)?, true),
+        Errand::Mount => try_mount(taker, &find(spec)?, false),
+        Errand::MountRepaired => try_mount(taker, &find(spec)?, true),
         Errand::Watch => {
-            let device = find(&spec)?;
+            let device = find(spec)?;
             watch_check(taker, &device)?;
             try_mount(taker, &device, false)
         }
         Errand::Look(why) => {
-            let readable = find(&spec).is_ok_and(|d| storage(&d) == Storage::Readable);
+            let readable = find(spec).is_ok_and(|d| storage(&d) == Storage::Readable);
             Err(Mounted::Unmended(why, readable))
         }
     }

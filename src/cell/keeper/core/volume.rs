@@ -116,7 +116,7 @@ impl Volume {
         let kind = unsound.map(|unsound| unsound.kind);
         VolumeState {
             resource: self.member.resource.clone(),
-            device: self.volume.device.clone(),
+            device: self.volume.device.to_string(),
             found: self.block_device().map(Path::to_owned),
             directory: self.volume.directory.clone(),
             fstype: kind

@@ -22,6 +22,7 @@ use crate::cell::state::{
 };
 use crate::plan::repair::{Decision, FsKind, Policy, Stage};
 use crate::runtime::channel::MESSAGE_LIMIT;
+use crate::sys::device::DeviceSpec;
 use world::World;
 
 /// How long an answer may take, if nothing else is said: of a stop that is 16 of 24 parts, and the cell is killed
@@ -55,7 +56,7 @@ fn exported(resource: &str) -> Exported {
 
 fn volume(resource: &str) -> VolumeSpec {
     VolumeSpec {
-        device: format!("/dev/{resource}"),
+        device: DeviceSpec::Path(format!("/dev/{resource}").into()),
         directory: directory(resource),
         fstype: None,
         options: String::new().try_into().unwrap(),

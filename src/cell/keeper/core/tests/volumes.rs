@@ -259,7 +259,7 @@ fn a_resource_is_asked_for_again_and_again_with_the_same_result() {
     else {
         unreachable!()
     };
-    volume.device = "/dev/other".to_owned();
+    volume.device = "/dev/other".parse().unwrap();
     let reply = world.answer_to(Request::Attach {
         member,
         volume,
@@ -275,7 +275,7 @@ fn two_file_systems_share_neither_device_nor_directory() {
     world.attach("one");
     let mut ask = |device: &str, at: &str| {
         let mut wanted = volume("other");
-        wanted.device = device.to_owned();
+        wanted.device = device.parse().unwrap();
         wanted.directory = PathBuf::from(at);
         let reply = world.answer_to(Request::Attach {
             member: member("other"),
