@@ -1,4 +1,4 @@
-//! What the actions do, given the cell's network namespace.
+//! The actions start, stop, monitor and validate of a VIP, given the cell's network namespace.
 
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
@@ -22,16 +22,16 @@ use crate::sys::announce::Wire;
 use crate::sys::lock::Lock;
 use crate::types::Family;
 
-/// How long a monitor leaves what is missing to portwatch, and how often it looks meanwhile.
+/// How long a monitor waits for portwatch to make again what is missing, and how often it looks meanwhile.
 const MENDING: Duration = Duration::from_secs(3);
 const MENDING_PAUSE: Duration = Duration::from_millis(50);
 
-/// What a start has led to.
+/// The result of a start.
 #[derive(Debug)]
 pub struct Started {
-    /// How the VIP is.
+    /// The state of the VIP.
     pub state: State,
-    /// The port that it was announced on, if that had to be done, and the socket that was used.
+    /// The port that the VIP was announced on, if it had to be announced, and the socket that was used.
     pub(crate) announced: Option<(String, Wire)>,
 }
 
@@ -47,16 +47,15 @@ pub(crate) struct Change {
 struct Applied {
     state: State,
     desired: Desired,
-    /// Whether there was anything to do.
+    /// Whether there was any step to carry out.
     changed: bool,
 }
 
 impl Service<'_> {
-    /// Brings the VIP into service, wherever it was interrupted before, or takes over changed
-    /// parameters.
+    /// Brings the VIP into service, from whatever an earlier start has left, or with changed parameters.
     ///
     /// # Errors
-    /// If it can't be on this node, is in use elsewhere, or the kernel refuses a step.
+    /// If the VIP can't be on this node, somebody else uses it, or the kernel refuses a step.
     pub fn start(&self, spec: &VipSpec, place: &CellLocation<'_>) -> Result<Started, Error> {
         spec.check()?;
         let before = Record::read(&self.runtime, self.instance);
@@ -87,7 +86,8 @@ impl Service<'_> {
         })
     }
 
-    /// Makes what the VIP needs and announces it; says on which port, if that had to be done.
+    /// Makes what the VIP needs and announces it. Returns its state, and the port that it was announced on, if it had
+    /// to be.
     pub(crate) fn bring(
         &self,
         kernel: &mut Kernel,
@@ -101,12 +101,12 @@ impl Service<'_> {
             self.admit(desired, other)?;
             record.claimed = Some(other);
         }
-        // Whether it is on record is said when it is in service.
+        // A failure to write the record is reported later, once the VIP is in service.
         let lock = self.lock()?;
         let _ = self.note_started(record.clone())?;
         drop(lock);
         if let Sought::Nobody(search) = sought {
-            // Up to the proxy entry nobody outside can tell that anything happens here.
+            // Nothing up to the proxy entry can be seen from outside, so it is made while replies are waited for.
             let lock = self.lock_for_steps()?;
             self.change_locked(kernel, &request, |steps| {
                 &steps[..before_proxy(steps, spec.vip)]
@@ -142,7 +142,8 @@ impl Service<'_> {
         )))
     }
 
-    /// Notes that the VIP is in service, and says how it is.
+    /// Notes that the VIP is in service. Returns its state, in view of another claimant and of a record that can't be
+    /// written.
     fn served(
         &self,
         mut record: Record,
@@ -158,7 +159,7 @@ impl Service<'_> {
         })
     }
 
-    /// Does what is missing for the VIP, while no other address's agent does anything.
+    /// Carries out those steps of a start that `choose` picks, under the lock of the addresses' agents.
     fn apply(&self, kernel: &mut Kernel, request: &Request) -> Result<Applied, Error> {
         let _lock = self.lock_for_steps()?;
         let Change { desired, unchanged } = self.change_locked(kernel, request, |steps| steps)?;
@@ -179,10 +180,7 @@ impl Service<'_> {
         self.lock()
     }
 
-    /// Does those steps of a start that `choose` lets through. The lock is the caller's.
-    ///
-    /// # Errors
-    /// If the VIP can't be on this node, or the kernel refuses a step.
+    /// As [`Self::apply`], for a caller that holds the lock.
     pub(crate) fn change_locked(
         &self,
         kernel: &mut Kernel,
@@ -211,11 +209,11 @@ impl Service<'_> {
         })
     }
 
-    /// Takes the VIP out of service. Where clients go on to reach it by another node, what this node does
-    /// for that stays, and is portwatch's from then on; otherwise all goes that no other VIP needs.
+    /// Takes the VIP out of service. If clients are to reach it by way of another node, what they need on this node
+    /// stays, and portwatch removes it later. Otherwise everything is removed that no other VIP needs.
     ///
     /// # Errors
-    /// If something of it is left that should not be, or can't be shown not to be.
+    /// If something is left that should not be, or the kernel's state can't be read.
     pub fn stop(
         &self,
         vserver: &str,
@@ -225,17 +223,17 @@ impl Service<'_> {
         let record = Record::read(&self.runtime, self.instance);
         match record.map(|record| self.hand_over(&record, cell.is_some())) {
             Some(Ok(true)) => return Ok(State::Stopped),
-            // The rest is only for the sake of connections: whatever is wrong, it can all go.
+            // The handover only spares clients' connections: if it fails, everything is removed.
             Some(Err(e)) => log::warn(e),
             Some(Ok(false)) | None => {}
         }
         self.clear(vserver, vip, cell)
     }
 
-    /// Takes the VIP out of service with all that no other needs, from any state.
+    /// Removes, from any state, everything of the VIP that no other VIP needs.
     ///
     /// # Errors
-    /// If something of it is left, or can't be shown not to be.
+    /// If something is left, or the kernel's state can't be read.
     pub(crate) fn clear(
         &self,
         vserver: &str,
@@ -252,35 +250,36 @@ impl Service<'_> {
         Ok(State::Stopped)
     }
 
-    /// The same for whoever has the lock. Returns what is to be closed aside after that is given back.
+    /// As [`Self::clear`], for a caller that holds the lock. Returns the kernel's sockets, to be closed by
+    /// [`Kernel::close_aside`] once the lock is released.
     pub(crate) fn clear_locked(
         &self,
         (vserver, vip): (&str, IpAddr),
         cell: Option<BorrowedFd<'_>>,
     ) -> Result<Option<Kernel>, Error> {
         let mut kernel = self.kernel(cell)?;
-        // First of all, as portwatch does not wait for the lock to move a VIP that is served: what it does after
-        // this it takes back itself.
+        // The record is changed first, because portwatch moves a served VIP without the lock: it reads the record
+        // again after a move, and takes the move back.
         if let Some(mut record) = Record::read(&self.runtime, self.instance) {
             record.serving = false;
             record
                 .write(&self.runtime, self.instance)
                 .unwrap_or_else(|e| {
-                    // To remove it takes no room, and says the same to portwatch.
+                    // Removing the record takes no room, and tells portwatch the same.
                     log::warn(e);
                     self.forget();
                 });
         }
         let mut seen = kernel.observe(Some(vip), &Family::BOTH)?;
         if vip::holder(vip, &seen).is_some_and(|link| link != network::outside(vserver)) {
-            // It runs here, but for another vserver: that one's resource stops it.
+            // The VIP is served here for another vserver, whose resource stops it.
             self.forget();
             return Ok(None);
         }
         step("changing the kernel's state");
         let to_do = |seen: &Observed| {
             let mut left = vip::stop(vip, seen);
-            // One that is back is only still on record.
+            // A setting that has its former value is only still on record.
             left.retain(
                 |step| !matches!(step, Step::Restore(key) if seen.settings.get(key) == seen.before.get(key)),
             );
@@ -293,7 +292,7 @@ impl Service<'_> {
                 errors.push(e);
                 Ok(())
             })?;
-            // What counts is what is left, not what went wrong on the way.
+            // Success is that nothing is left, whatever failed on the way.
             seen = kernel.observe(Some(vip), &Family::BOTH)?;
             left = to_do(&seen);
             if left.is_empty() {
@@ -316,11 +315,11 @@ impl Service<'_> {
         }
     }
 
-    /// How the VIP is. This changes nothing and starts no process, but has portwatch look after the VIP, by `mend`, if
-    /// something of it is missing.
+    /// The state of the VIP. This changes nothing and starts no process; if something of the VIP is missing, `mend` has
+    /// portwatch make it again.
     ///
     /// # Errors
-    /// If the kernel can't be asked.
+    /// If the kernel's state can't be read.
     pub fn monitor(
         &self,
         spec: &VipSpec,
@@ -336,8 +335,8 @@ impl Service<'_> {
         if !matches!(found.state, State::Failed(_)) {
             return Ok(found.conclude(&kernel));
         }
-        // It may have been in the middle of a move to another port, or portwatch can mend what
-        // somebody else took away: a restart would only take longer.
+        // portwatch may have been in the middle of a move, or can make again what somebody else has removed. The
+        // restart that a failure leads to would take longer.
         let routes = || {
             let record = Record::read(&self.runtime, self.instance);
             record.is_some_and(|r| matches!(r.role, Role::Router(_)))
@@ -364,7 +363,7 @@ impl Service<'_> {
             Some(record) => record.role,
             None => {
                 let lent = Record::read(&self.runtime, &detour_name(spec.vip));
-                // The resource is not here, only what another node's needs.
+                // The resource has no record here: at most there is a detour's, for another node's resource.
                 lent.map_or(Role::Home, |record| record.role)
             }
         };
@@ -397,10 +396,10 @@ impl Service<'_> {
         })
     }
 
-    /// Whether the VIP could be on this node.
+    /// Checks that the VIP could be started on this node.
     ///
     /// # Errors
-    /// Why not.
+    /// Why it could not.
     pub fn validate(&self, spec: &VipSpec) -> Result<(), Error> {
         let request = spec.request();
         let mut kernel = self.kernel(None)?;
@@ -414,7 +413,7 @@ impl Service<'_> {
     }
 }
 
-/// How many of the steps come before the one that has a port answer for the VIP.
+/// How many of the steps come before the one that makes the VIP's proxy entry.
 fn before_proxy(steps: &[Step], vip: IpAddr) -> usize {
     let is_proxy = |s: &Step| matches!(s, Step::Add(Object::Proxy(_, ip)) if *ip == vip);
     steps.iter().position(is_proxy).unwrap_or(steps.len())

@@ -1,4 +1,4 @@
-//! Looking at a VIP in the kernel and changing it: what all actions share.
+//! What all actions share: reading the kernel's state of a VIP, and what goes with changing it.
 
 use std::io;
 
@@ -10,11 +10,11 @@ use crate::plan::vip::{Behind, Desired, Observed, Problem, Request, Verdict};
 use crate::sys::announce::Wire;
 use crate::types::Family;
 
-/// How often a start repeats itself when others take away what it makes, and a stop when they make it.
+/// How often a start tries again when somebody else removes what it makes, and a stop when somebody else makes it.
 pub(crate) const ATTEMPTS: usize = 3;
 
 impl VipSpec {
-    /// Whether the parameters agree with each other, whatever the node.
+    /// Checks that the parameters agree with each other, on whatever node.
     ///
     /// # Errors
     /// The first contradiction.
@@ -26,7 +26,7 @@ impl VipSpec {
     }
 }
 
-/// Whose fault a problem of the plan is.
+/// The error for a problem of the plan: a fault of the configuration or of this node.
 pub(crate) fn error_of(problem: Problem) -> Error {
     match problem {
         Problem::Config(text) => Error::config(text),
@@ -34,7 +34,7 @@ pub(crate) fn error_of(problem: Problem) -> Error {
     }
 }
 
-/// What the plan found, in the terms of an action.
+/// The plan's verdict as the state that an action returns.
 pub(crate) fn state_of(verdict: Verdict) -> State {
     match verdict {
         Verdict::Stopped => State::Stopped,
@@ -44,10 +44,10 @@ pub(crate) fn state_of(verdict: Verdict) -> State {
     }
 }
 
-/// The kernel's state, as far as `request` is concerned, in these families.
+/// The kernel's state in these families, with the settings that `request` depends on.
 ///
 /// # Errors
-/// If the kernel can't be asked.
+/// If the kernel's state can't be read.
 pub(crate) fn observe(
     kernel: &mut Kernel,
     request: &Request,
@@ -59,19 +59,19 @@ pub(crate) fn observe(
     Ok(seen)
 }
 
-/// Has the cell's interface follow what the ports carry. That it can't costs speed only.
+/// Gives the cell's interface the MTU of the ports. A failure is only logged: it costs nothing but speed.
 pub(crate) fn fit(kernel: &mut Kernel, request: &Request) {
     if let Behind::Cell(link) = &request.behind {
         kernel.fit(link).unwrap_or_else(log::warn);
     }
 }
 
-/// What a VIP is judged by. To see what others need, both families have to be looked at.
+/// The family by which a VIP is judged. To find out what other VIPs need, both families have to be read.
 pub(crate) fn own(request: &Request) -> [Family; 1] {
     [Family::of(&request.vip)]
 }
 
-/// Tells the network at once. That the port can't send is for the next monitor to say.
+/// Announces the VIP at its port at once. A failure to send is only logged: a monitor reports a port that is broken.
 pub(crate) fn announce(kernel: &Kernel, desired: &Desired, wire: &Wire) {
     let Some(port) = &desired.port else { return };
     let announced = kernel

@@ -1,5 +1,5 @@
-//! What the actions do for a VIP whose cell is on another node, or that another node routes for; and what
-//! portwatch does for it between them.
+//! Detours: what the actions do for a VIP whose cell is on another node or that another node routes, and what portwatch
+//! changes for such a VIP between actions.
 
 use std::os::fd::BorrowedFd;
 
@@ -19,8 +19,8 @@ use crate::sys::lock::Lock;
 use crate::types::Family;
 
 impl Service<'_> {
-    /// Brings the VIP into service by routing to the node with its cell, by the way that `find` finds; or
-    /// notes why there is none. That the VIP has no other user is looked at meanwhile.
+    /// Brings the VIP into service by routing to the node with its cell, over the path that `find` returns; or notes
+    /// why there is none. Meanwhile the network is searched for another user of the VIP.
     ///
     /// # Errors
     /// As [`Service::start`], and those of `find`.
@@ -31,7 +31,7 @@ impl Service<'_> {
     ) -> Result<State, Error> {
         spec.check()?;
         let mut kernel = self.kernel(None)?;
-        // The port that answers is the same, whatever the way.
+        // The port that answers for the VIP does not depend on the path.
         let request = Request {
             routed: false,
             ..spec.request()
@@ -46,14 +46,14 @@ impl Service<'_> {
             Err(why) => return self.mark_unreachable(spec, &why),
         };
         let record = Record::new(spec, place.role());
-        // portwatch goes on announcing.
+        // portwatch repeats the announcement.
         let (state, _) = self.bring(&mut kernel, record, sought, (&desired, &wire), &place)?;
         Ok(state)
     }
 
-    /// Makes what the VIP needs in its place, as a start does, where nobody outside has to be told: it is
-    /// announced already, or not here. Says whether; not if the record is not `before` any more, or the
-    /// VIP's own resource is at work on this node: then it is no more this one's affair. The lock is the caller's.
+    /// Makes what the VIP needs, as a start does, but announces nothing: the VIP is announced already, or on another
+    /// node. Returns false, with nothing changed, if the record is no longer `before`, or the VIP has another record on
+    /// this node, whose owner decides then. The caller holds the lock.
     ///
     /// # Errors
     /// As [`Service::start`].
@@ -81,20 +81,20 @@ impl Service<'_> {
         Ok(true)
     }
 
-    /// Notes that this node should route for the VIP but can't, for this reason.
+    /// Notes on record that this node should route for the VIP but can't, for this reason.
     ///
     /// # Errors
-    /// If it can't be noted.
+    /// If the record can't be written.
     fn mark_unreachable(&self, spec: &VipSpec, why: &str) -> Result<State, Error> {
         self.record(stranded(spec, why))?;
         Ok(State::Degraded(why.to_owned()))
     }
 
-    /// Notes that this node can't route for the VIP any more. Says whether; not if the record is not
-    /// `before` any more.
+    /// Notes on record that this node can no longer route for the VIP. Returns false, with nothing changed, if the
+    /// record is no longer `before`.
     ///
     /// # Errors
-    /// If it can't be noted.
+    /// If the record can't be written.
     pub(crate) fn give_up(&self, _lock: &Lock, before: &Record, why: &str) -> Result<bool, Error> {
         let same = Record::read(&self.runtime, self.instance).as_ref() == Some(before);
         if same {
@@ -103,14 +103,15 @@ impl Service<'_> {
         Ok(same)
     }
 
-    /// Forgets the record, if it is still `before`.
+    /// Deletes the record, if it is still `before`.
     pub(crate) fn forget_if(&self, _lock: &Lock, before: &Record) {
         if Record::read(&self.runtime, self.instance).as_ref() == Some(before) {
             self.forget();
         }
     }
 
-    /// As [`Service::clear`], unless the record is not `before` any more. Says whether.
+    /// As [`Service::clear`], for a caller that holds the lock. Returns false, with nothing changed, if the record is
+    /// no longer `before`.
     ///
     /// # Errors
     /// As [`Service::clear`].
@@ -130,7 +131,8 @@ impl Service<'_> {
         Ok(true)
     }
 
-    /// Takes away only what has a port answer for the VIP, if the rest is still of use; says whether.
+    /// Removes only the VIP's proxy entry, if everything else is still of use: a router forwards what still arrives,
+    /// and the node with the cell sends replies to a router. Returns false, with nothing changed, if it is of no use.
     pub(crate) fn hand_over(&self, record: &Record, alive: bool) -> Result<bool, Error> {
         let vip = record.spec.vip;
         let role = match &record.role {
@@ -143,7 +145,7 @@ impl Service<'_> {
         let _lock = self.lock()?;
         let seen = kernel.observe(None, &Family::BOTH)?;
         let home = record.role == Role::Home;
-        // Without portwatch nobody would do the rest.
+        // Without portwatch nobody would remove the rest later.
         if seen.watched.is_empty() || (home && !vip::is_lost(&record.request(), &seen)) {
             return Ok(false);
         }
@@ -155,7 +157,7 @@ impl Service<'_> {
         step("changing the kernel's state");
         let kept = Record {
             serving: false,
-            // A detour's is nobody's resource.
+            // A detour's record belongs to no resource that could be shown as degraded.
             degraded: record.degraded && !home,
             role,
             ..record.clone()
@@ -164,8 +166,8 @@ impl Service<'_> {
             true => &detour_name(vip),
             false => self.instance,
         };
-        // Not served any more, for whoever sees both records, and for portwatch: what it does after this it takes
-        // back itself.
+        // The resource's record no longer serves: whoever sees both records goes by the other one, and portwatch takes
+        // back a move that it makes after this.
         let ended = Record {
             serving: false,
             ..record.clone()
@@ -190,8 +192,8 @@ impl Service<'_> {
         }
     }
 
-    /// Notes that the VIP is in service. What this node did for it while another one routed is the
-    /// started resource's from then on, and what the cell has learned of the way there is of the past.
+    /// Notes that the VIP is in service. A detour's record of it is deleted, as what the kernel has belongs to the
+    /// started resource from then on; and the cell forgets what it has learned of paths by way of the router.
     pub(crate) fn record_served(
         &self,
         record: Record,
@@ -207,14 +209,14 @@ impl Service<'_> {
         Record::forget(&self.runtime, &name);
         drop(lock);
         if was_away {
-            // Too small packets for some minutes are no reason to call it failed.
+            // If that fails, packets are smaller than they could be for some minutes: no reason to fail the start.
             network::forget_paths(*cell).unwrap_or_else(log::warn);
         }
         Ok(noted)
     }
 }
 
-/// What a node that can't route has on record.
+/// The record of a VIP that this node should route and has no path for.
 fn stranded(spec: &VipSpec, why: &str) -> Record {
     Record {
         serving: true,

@@ -1,4 +1,4 @@
-//! Whether others' firewalls keep clients from a VIP that is served.
+//! Whether another program's firewall keeps clients from a VIP that is served.
 
 use super::kernel::Kernel;
 use crate::log;
@@ -6,12 +6,12 @@ use crate::ocf::State;
 use crate::plan::vip::{Desired, Request};
 use crate::types::Family;
 
-/// What a look at a VIP has found, but for what others do to its packets.
+/// The state of a VIP by the kernel's objects alone, before others' firewalls are looked at.
 pub(crate) struct Found {
     pub(crate) state: State,
-    /// What is said where all is well and this node only routes for the VIP.
+    /// The text to report if the VIP is well and this node only routes for it.
     pub(crate) routing: Option<String>,
-    /// What it was judged by, where it can be there.
+    /// What the VIP was judged by; `None` if it can't be on this node.
     pub(crate) plan: Option<(Request, Desired)>,
 }
 
@@ -26,7 +26,7 @@ impl From<State> for Found {
 }
 
 impl Found {
-    /// How the VIP is.
+    /// The state of the VIP, others' firewalls included.
     pub(crate) fn conclude(self, kernel: &Kernel) -> State {
         let state = match &self.plan {
             Some((request, desired)) => unhindered(kernel, request, desired, self.state),
@@ -39,8 +39,8 @@ impl Found {
     }
 }
 
-/// How a VIP is that is in this state, as clients have it: another program's firewall may be in their way. To look
-/// for that takes a while where there are many rules, so that no lock is to be held.
+/// The state of a VIP as clients see it: degraded if another program's firewall drops its packets. Reading many rules
+/// takes a while, so the caller must not hold the lock.
 pub(crate) fn unhindered(
     kernel: &Kernel,
     request: &Request,
@@ -53,8 +53,8 @@ pub(crate) fn unhindered(
     }
 }
 
-/// Which other program's firewall keeps clients from the VIP, if one does. What can't be found out about others'
-/// rules is no fault of the VIP.
+/// What to report of another program's firewall that keeps clients from the VIP, if one does. A failure to read others'
+/// rules is only logged: it is no fault of the VIP.
 pub(crate) fn barrier(kernel: &Kernel, request: &Request, desired: &Desired) -> Option<String> {
     let port = desired.port.as_deref()?;
     let inward = request.behind.link();

@@ -1,4 +1,4 @@
-//! Between the plan's terms and the kernel's: what is there, and how a step is done.
+//! Reads the kernel's state in the plan's terms, and carries out the plan's steps.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,7 +28,7 @@ use crate::sys::state;
 use crate::sys::sysctl::{FORWARD_ALL_IPV6, Record};
 use crate::types::{Family, Mac};
 
-/// Where it is noted at which of the kernel's changes the tables were found whole.
+/// The file that notes the generation of the kernel's nftables rules at which berth's tables were last found whole.
 const WHOLE: &str = "nft.whole";
 const WHOLE_LIMIT: u64 = 4096;
 
@@ -38,13 +38,13 @@ pub(crate) struct Kernel {
     nft: nft::Socket,
     cell: Option<Socket>,
     record: Record,
-    /// Whether it was said that the record can't be written.
+    /// Whether it was logged that the record of settings can't be written.
     forgetful: bool,
     runtime: PathBuf,
     links: Vec<netlink::Link>,
-    /// Other programs' chains that forwarded packets pass, as they were seen last.
+    /// Other programs' chains that may drop forwarded packets, as last seen.
     foreign: Vec<Barrier>,
-    /// The cell's end of its interface, as it was seen last.
+    /// The cell's end of its veth, as last seen.
     inside: Option<netlink::Link>,
 }
 
@@ -65,13 +65,14 @@ impl Kernel {
         })
     }
 
-    /// Ends what deleted something, without waiting for the kernel to have freed it.
+    /// Closes the nftables socket aside: after a deletion, closing would wait until the kernel has freed what was
+    /// deleted.
     pub(crate) fn close_aside(self) {
         self.nft.close_aside();
     }
 
-    /// What is there, as far as it concerns VIPs of `families`; `vip` is looked for in the cell. Of the
-    /// settings only those that berth has changed: see [`Kernel::observe_settings`].
+    /// The kernel's state as far as it concerns VIPs of `families`; `vip` is looked for in the cell. Of the kernel's
+    /// settings it has only those that berth has changed: [`Kernel::observe_settings`] adds others.
     pub(crate) fn observe(
         &mut self,
         vip: Option<IpAddr>,
@@ -115,8 +116,8 @@ impl Kernel {
         Ok(seen)
     }
 
-    /// How the tables are. While the kernel says that nothing has changed since they were found whole, without
-    /// chains of others in the way, they are not read again: that is the dearest part of a monitor.
+    /// The state of berth's tables. They are not read again while the kernel reports no change since they were found
+    /// whole with no chain of others in the way: reading them is the most expensive part of a monitor.
     fn survey(&mut self) -> io::Result<Standing> {
         let now = self.nft.generation()?;
         let file = self.runtime.join(WHOLE);
@@ -129,15 +130,15 @@ impl Kernel {
         }
         let (standing, foreign) = self.nft.survey()?;
         if let (Some(now), Standing::Whole, true) = (now, standing, foreign.is_empty()) {
-            // Without it the next one reads the tables, too.
+            // If the note can't be written, the next call reads the tables, too.
             state::note(&file, now.as_bytes());
         }
         self.foreign = foreign;
         Ok(standing)
     }
 
-    /// Of that only what says which port each VIP is served through: links, addresses,
-    /// routes, rules, proxy entries.
+    /// As [`Kernel::observe`], but only what shows which port each VIP is served through: links, addresses, routes,
+    /// rules, proxy entries.
     pub(crate) fn observe_ways(&mut self, families: &[Family]) -> io::Result<Observed> {
         self.links = self.route.links()?;
         let mut seen = Observed::default();
@@ -148,12 +149,12 @@ impl Kernel {
         Ok(seen)
     }
 
-    /// The bytes that VIPs have moved since they were started.
+    /// The byte counter of each VIP, which counts from its start.
     pub(crate) fn traffic(&mut self) -> io::Result<BTreeMap<IpAddr, u64>> {
         self.nft.traffic()
     }
 
-    /// Adds the settings of one family of `links`.
+    /// Adds the settings of `links` for the family of `vip`.
     pub(crate) fn observe_settings(
         &self,
         vip: IpAddr,
@@ -264,15 +265,14 @@ impl Kernel {
         link.ok_or_else(|| io::Error::other(format!("there is no interface {name}")))
     }
 
-    /// Has the interface of the cell that was observed, called `name` on the node, carry packets as large
-    /// as the node's ports do.
+    /// Gives both ends of the observed cell's veth, whose host end is called `name`, the MTU of the node's ports.
     pub(crate) fn fit(&mut self, name: &str) -> io::Result<()> {
         let mtu = network::mtu(&self.links);
         let change = LinkChange {
             mtu: Some(mtu),
             ..LinkChange::default()
         };
-        // Neither end sends what the other one would not take.
+        // Both ends change: neither may send packets that are too large for the other.
         let differs = |link: &netlink::Link| link.mtu != mtu;
         if self.link(name).is_ok_and(differs) {
             self.route.change_link(name, &change)?;
@@ -283,8 +283,8 @@ impl Kernel {
         }
     }
 
-    /// Another program's chain that drops what VIPs of `family` receive and send between a port and an
-    /// interface that leads inwards, which need not be there yet.
+    /// Another program's chain that drops packets of VIPs of `family` between a port and an interface that leads to the
+    /// cell. The interfaces need not exist yet.
     pub(crate) fn barrier(
         &self,
         family: Family,
@@ -299,12 +299,12 @@ impl Kernel {
             port: (port, index(port)),
             inward: (inward, index(inward)),
         };
-        // A reading that is given up leaves a socket that can't be read by any more: not the one of the tables.
+        // A dump that is broken off makes its socket unusable, so this does not use the tables' socket.
         let found = nft::Socket::new()?.barriers_among(&self.foreign, &[passage])?;
         Ok(found.into_iter().next())
     }
 
-    /// The Ethernet address and number of a port.
+    /// The interface index and the Ethernet address of a port.
     pub(crate) fn port(&self, name: &str) -> io::Result<(u32, Mac)> {
         let link = self.link(name)?;
         let mac = link
@@ -318,7 +318,7 @@ impl Kernel {
         self.links.iter().filter_map(|l| l.mac).collect()
     }
 
-    /// That `vip` is now at `port`.
+    /// The announcement that `vip` is at `port`.
     pub(crate) fn announcement(&self, port: &str, vip: IpAddr) -> io::Result<Announcement> {
         let (link, mac) = self.port(port)?;
         Ok(Announcement {
@@ -328,8 +328,8 @@ impl Kernel {
         })
     }
 
-    /// Does `steps` in their order, those on nftables sets that follow each other in one
-    /// transaction. `failed` is told of each step that did not work and decides whether to go on.
+    /// Carries out `steps` in their order; consecutive steps on nftables sets are one transaction. `failed` gets the
+    /// error of each step that fails, and decides whether to go on.
     pub(crate) fn apply(
         &mut self,
         steps: &[Step],
@@ -414,7 +414,7 @@ impl Kernel {
     fn remove(&mut self, object: &Object) -> io::Result<Applied> {
         match object {
             Object::Tables => {
-                // One that stays is of a state that does not come back.
+                // If the note stays it does no harm: its generation does not come back.
                 let _ = fs::remove_file(self.runtime.join(WHOLE));
                 self.nft.delete().map(|()| Applied::Changed)
             }
@@ -447,7 +447,7 @@ impl Kernel {
         }
     }
 
-    /// The cell's socket, and the number of its interface.
+    /// The socket in the cell's network namespace, and the index of the cell's interface.
     fn inside(&mut self) -> io::Result<(&mut Socket, u32)> {
         let gone = || io::Error::other(format!("there is no interface {INSIDE} in the cell"));
         let cell = self.cell.as_mut().ok_or_else(gone)?;
@@ -461,7 +461,7 @@ impl Kernel {
             RouteTarget::Gateway(link, gateway) => Via::Gateway {
                 link: self.link(link)?.index,
                 gateway: *gateway,
-                // A port without an address of its own has no subnet either.
+                // A port without an IPv4 address has no route to the gateway: it is declared reachable on the link.
                 onlink: gateway.is_ipv4(),
             },
             RouteTarget::Unreachable => Via::Unreachable,
@@ -495,7 +495,7 @@ enum Change<'a> {
 }
 
 impl<'a> Change<'a> {
-    /// The change that a step is, if it is one.
+    /// The step as a change to a set, if it is one.
     const fn of(step: &'a Step) -> Option<Self> {
         match step {
             Step::Add(Object::Element(element)) => Some(Self::Add(element)),

@@ -1,18 +1,18 @@
-//! Where the cell of a VIP is, as seen from this node.
+//! The location of a VIP's cell, as seen from this node.
 
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
 use crate::plan::vip::record::{Role, RouterHop, TransitPath};
 
-/// Where a VIP's cell is, as seen from this node.
+/// The location of a VIP's cell, as seen from this node.
 #[derive(Debug, Clone)]
 pub enum CellLocation<'a> {
-    /// Here: the cell's network namespace.
+    /// On this node; with the cell's network namespace.
     Here(BorrowedFd<'a>),
-    /// On another node, to which this one routes.
+    /// On another node, to which this one routes by this path.
     There(TransitPath),
-    /// Here, but another node routes: nothing is announced here.
+    /// On this node, but another node answers for the VIP and routes: nothing is announced here.
     Detour(BorrowedFd<'a>, RouterHop),
 }
 
@@ -33,7 +33,7 @@ impl<'a> CellLocation<'a> {
     }
 }
 
-/// What is said of a VIP that this node routes for.
+/// What is reported of a VIP that this node routes.
 pub(crate) fn routing(vip: IpAddr, way: &TransitPath) -> String {
     format!("routing {vip} for {} over {}", way.node, way.subnet)
 }

@@ -1,4 +1,4 @@
-//! The lock that keeps the agents of addresses, and portwatch, apart.
+//! The lock under which the addresses' agents and portwatch change VIPs, one at a time.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
@@ -10,20 +10,19 @@ use crate::sys::lock::{self, Lock};
 use crate::sys::message;
 use crate::sys::state::is_full;
 
-/// Takes what keeps other agents of this node, and portwatch, from changing anything about VIPs meanwhile, if nobody
-/// has it at this moment.
+/// Takes the lock if nobody holds it at this moment; `None` if somebody does.
 ///
 /// # Errors
-/// If it can't be asked for.
+/// If the lock file can't be opened.
 pub(crate) fn try_lock(runtime: &Path) -> io::Result<Option<Lock>> {
     let locked = open_lock(runtime).and_then(Lock::try_take);
     locked.map_err(|e| unlocked(e, runtime))
 }
 
-/// Takes the lock.
+/// Takes the lock, and waits for it until `deadline`.
 ///
 /// # Errors
-/// If it is still held by another one at `deadline`.
+/// `TimedOut` if another process still holds the lock at `deadline`; or if the lock file can't be opened.
 pub(crate) fn lock(runtime: &Path, deadline: Instant) -> io::Result<Lock> {
     let locked = open_lock(runtime).and_then(|file| Lock::take(file, deadline));
     locked.map_err(|e| match e.kind() {
@@ -55,7 +54,7 @@ fn open_lock(runtime: &Path) -> io::Result<File> {
             .open(lock_file(runtime))
     };
     open().or_else(|e| match is_full(&e) {
-        // The directory does as well for all that find it so full.
+        // No room for the file: the directory is locked instead, as by every process that finds no room.
         true => File::open(runtime).or_else(|_| File::open(runtime.parent().unwrap_or(runtime))),
         false => Err(e),
     })

@@ -1,4 +1,4 @@
-//! A virtual IP address on a node: what is on record of it, and what is made of that in the kernel.
+//! A virtual IP address (VIP) on a node: its record, and the kernel's objects that are made from it.
 
 pub(crate) mod action;
 pub(crate) mod change;

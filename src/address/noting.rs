@@ -1,4 +1,4 @@
-//! Keeping VIPs on record. A record that can't be written fails nothing that can be done without.
+//! Keeps VIPs on record. That a record can't be written fails no action that can do without it.
 
 use std::net::IpAddr;
 
@@ -8,13 +8,13 @@ use crate::ocf::{Error, State};
 use crate::plan::vip::record::Record;
 use crate::plan::vip::record::{Role, VipSpec};
 
-/// What noting a VIP in service has led to: why it could not be noted, if so.
+/// Whether a VIP in service was put on record; if not, why.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Noted(pub(crate) Option<String>);
 
 impl Noted {
-    /// How the VIP is then: portwatch moves only what is on record.
+    /// The VIP's state in view of that: degraded without a record, since portwatch moves only VIPs on record.
     pub(crate) fn of(self, state: State, vip: IpAddr) -> State {
         match (self.0, state) {
             (Some(why), State::Running) => State::Degraded(format!(
@@ -26,13 +26,13 @@ impl Noted {
 }
 
 impl Service<'_> {
-    /// Notes what is started, for a stop that gets no usable parameters, and for portwatch.
+    /// Writes the record of a VIP that is started: for a stop that gets no usable parameters, and for portwatch.
     pub(crate) fn record(&self, record: Record) -> Result<(), Error> {
         let _lock = self.lock()?;
         self.record_locked(record)
     }
 
-    /// The same for whoever has the lock.
+    /// As [`Self::record`], for a caller that holds the lock.
     pub(crate) fn record_locked(&self, mut record: Record) -> Result<(), Error> {
         let before = Record::read(&self.runtime, self.instance);
         record.degraded = before.as_ref().is_some_and(|r| r.degraded);
@@ -42,14 +42,13 @@ impl Service<'_> {
         }
     }
 
-    /// Notes what is started, as far as it can be, for whoever has the lock. A VIP with its cell on this
-    /// node needs no record: what it is can be read from the kernel. One that is routed to another node
-    /// does: nothing else says where that is.
+    /// As [`Self::record_locked`], but a VIP with its cell on this node can do without a record: its state can be read
+    /// from the kernel. A VIP that is routed to another node can't: nothing else says which node that is.
     pub(crate) fn note_started(&self, record: Record) -> Result<Noted, Error> {
         let home = record.role == Role::Home;
         match self.record_locked(record) {
             Err(e) if home => {
-                // What was noted before does not hold any more.
+                // The former record no longer holds.
                 self.forget();
                 Ok(Noted(Some(e.to_string())))
             }
@@ -57,18 +56,18 @@ impl Service<'_> {
         }
     }
 
-    /// Puts a VIP on record that is in service without, for want of room when it was started; or says
-    /// that this can't be done.
+    /// Puts a VIP on record that is in service without a record, for want of room when it was started. Returns its
+    /// state: degraded if the record still can't be written.
     ///
     /// # Errors
-    /// If the lock can't be had.
+    /// If the lock can't be taken.
     pub fn put_on_record(&self, spec: &VipSpec, state: State) -> Result<State, Error> {
         if state != State::Running || Record::read(&self.runtime, self.instance).is_some() {
             return Ok(state);
         }
         let record = Record {
             serving: true,
-            // It was said that it was not on record.
+            // It was reported as degraded for want of a record.
             degraded: true,
             ..Record::new(spec, Role::Home)
         };
@@ -77,11 +76,11 @@ impl Service<'_> {
         Ok(Noted(written.err().map(|e| e.to_string())).of(state, spec.vip))
     }
 
-    /// Notes that the cluster is about to be told of `state`; says whether that ends a degradation
-    /// that it was told of, which it shows until that is cleaned up.
+    /// Notes that `state` is about to be reported to the cluster. Returns whether that ends a degradation that was
+    /// reported before: the cluster shows it until the resource is cleaned up.
     ///
     /// # Errors
-    /// If the lock can't be had.
+    /// If the lock can't be taken.
     pub fn note(&self, state: &State) -> Result<bool, Error> {
         let degraded = match state {
             State::Degraded(_) => true,
@@ -99,7 +98,7 @@ impl Service<'_> {
         }
     }
 
-    /// Whether the cluster was told that the VIP is degraded here.
+    /// Whether the VIP was reported to the cluster as degraded on this node.
     pub(crate) fn is_degraded(&self) -> bool {
         Record::read(&self.runtime, self.instance).is_some_and(|record| record.degraded)
     }
@@ -110,8 +109,8 @@ impl Service<'_> {
         Some((spec.vserver, spec.vip))
     }
 
-    /// What the resource was started as and runs as, if its parameters were changed since. Whoever were told that
-    /// it does not run would have it started elsewhere, beside what runs here.
+    /// What the resource runs as, if its vserver or VIP were changed since it was started. It must not be reported as
+    /// stopped: the cluster would start it elsewhere, beside what runs here.
     pub(crate) fn started_otherwise(&self, spec: &VipSpec) -> Option<String> {
         let record = Record::read(&self.runtime, self.instance)?;
         let VipSpec { vserver, vip, .. } = record.spec;

@@ -1,6 +1,5 @@
-//! The Ethernet addresses of the cluster's nodes, those that are down included: what a switch or a proxy
-//! still says of a node that was fenced is told from a stranger's claim by them, and from that of a node that
-//! is up.
+//! The Ethernet addresses of the cluster's nodes, including those that are down. They tell whether a claim to a VIP
+//! comes from a stranger, from a node that is up, or from a switch or proxy that still speaks for a fenced node.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -13,8 +12,8 @@ use crate::plan::attribute::{Attribute, Values};
 use crate::sys::state;
 use crate::types::Mac;
 
-/// How often the other nodes' are queried, and how soon again after the first time: all nodes may
-/// have just been started.
+/// How often the other nodes' addresses are queried, and how soon after the first time: all nodes may have just been
+/// started.
 const QUERY: Duration = Duration::from_secs(60);
 const QUERY_AGAIN: Duration = Duration::from_secs(5);
 /// Some dozens of nodes with some dozens of ports.
@@ -22,14 +21,14 @@ const LIMIT: u64 = 1 << 20;
 const NODES: usize = 256;
 const PORTS: usize = 256;
 
-/// The addresses, by their nodes.
+/// The Ethernet addresses of each node's ports, by the node's name.
 type Known = BTreeMap<String, Vec<Mac>>;
 
 fn file(runtime: &Path) -> PathBuf {
     runtime.join("peers.json")
 }
 
-/// What is on record of the other nodes; what can't be read is nothing.
+/// The other nodes' addresses on record; empty if they can't be read.
 fn read(runtime: &Path) -> Known {
     let read = || -> Option<Known> {
         serde_json::from_slice(&state::read(&file(runtime), LIMIT).ok()?).ok()
@@ -45,8 +44,8 @@ pub(crate) fn node_of(runtime: &Path, mac: Mac) -> Option<String> {
         .map(|(node, _)| node)
 }
 
-/// Whether the cluster still has what `node` said of its ports, and this address is one of them: the cluster
-/// forgets that of a node that is down. `None`: it does not answer. Blocks.
+/// Whether `node` is up and has a port with this address: the cluster still has the node's attribute, which it deletes
+/// when a node goes down, and the attribute names the address. `None` if the cluster does not answer. Blocks.
 pub(crate) fn is_member(node: &str, mac: Mac, deadline: Instant) -> Option<bool> {
     let values = tool::read_attribute(&Attribute::Macs.name(), deadline);
     let values = values.map_err(log::warn).ok()?;
@@ -54,7 +53,7 @@ pub(crate) fn is_member(node: &str, mac: Mac, deadline: Instant) -> Option<bool>
     Some(addresses(ports).any(|port| port == mac))
 }
 
-/// What the daemon does for that: it tells the other nodes this one's, and keeps theirs on record.
+/// The daemon's part: publishes this node's addresses, and keeps those of the other nodes on record.
 #[derive(Debug)]
 pub(crate) struct Peers {
     runtime: PathBuf,
@@ -65,7 +64,7 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    /// Goes on with what is on record.
+    /// Begins with the addresses on record.
     pub(crate) fn new(runtime: &Path, now: Instant) -> Self {
         Self {
             runtime: runtime.to_owned(),
@@ -76,7 +75,7 @@ impl Peers {
         }
     }
 
-    /// The value by which the cluster is to be told of this node's addresses, if they have changed.
+    /// The value with this node's addresses to publish, if they have changed.
     pub(crate) fn value_due(&mut self, own: &BTreeSet<Mac>) -> Option<String> {
         if *own == self.told {
             return None;
@@ -96,8 +95,8 @@ impl Peers {
         due
     }
 
-    /// Takes note of what the nodes but `own` say, and keeps what those have said that are gone: the
-    /// cluster forgets a node that is down, and that is the one in question.
+    /// Notes the addresses of the nodes but `own`. Those of nodes without a value are kept: the cluster forgets a node
+    /// that is down, and it is just such a node whose addresses matter.
     pub(crate) fn on_attribute(&mut self, values: &Values, own: &str) {
         let before = self.known.clone();
         for (node, text) in values.iter().filter(|(node, _)| *node != own) {

@@ -1,4 +1,4 @@
-//! What is on record of the VIPs of this node, under /run: it goes with a reboot, as they do.
+//! The records of this node's VIPs, in files under /run: a reboot deletes them along with the VIPs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ const LIMIT: u64 = 1 << 16;
 /// More VIPs than a node can have.
 const RECORDS: usize = 4096;
 
-/// The directory of the records below berth's own under /run.
+/// The directory of the records, below `runtime`.
 pub(crate) fn directory(runtime: &Path) -> PathBuf {
     runtime.join("vip.d")
 }
@@ -25,10 +25,10 @@ fn file(runtime: &Path, instance: &str) -> PathBuf {
 }
 
 impl Record {
-    /// Writes it for the resource `instance`: readers see the old one or the new one.
+    /// Writes the record of the resource `instance`. The file is replaced: readers see the old record or the new one.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// If the file can't be written.
     pub(crate) fn write(&self, runtime: &Path, instance: &str) -> io::Result<()> {
         let (directory, path) = (directory(runtime), file(runtime, instance));
         fs::create_dir_all(&directory)
@@ -36,19 +36,19 @@ impl Record {
         state::replace(&path, &serde_json::to_vec(self)?)
     }
 
-    /// That of the resource `instance`, if it has one that can be read.
+    /// The record of the resource `instance`, if it has one that can be read.
     pub(crate) fn read(runtime: &Path, instance: &str) -> Option<Self> {
         read(&file(runtime, instance)).ok()
     }
 
-    /// Those of all resources, by their names; what can't be read is left out.
+    /// The records of all resources, by their names. A record that can't be read is left out.
     pub(crate) fn read_all(runtime: &Path) -> BTreeMap<String, Self> {
         state::read_all(&directory(runtime), RECORDS, read)
     }
 
-    /// Removes that of the resource `instance`, whether or not there is one.
+    /// Deletes the record of the resource `instance`, if there is one.
     pub(crate) fn forget(runtime: &Path, instance: &str) {
-        // One that stays is in nobody's way: there is nothing to serve.
+        // A record that stays does no harm: nothing of its VIP is left to serve.
         let _ = fs::remove_file(file(runtime, instance));
     }
 }

@@ -1,4 +1,4 @@
-//! What the daemon tells the agents of addresses on its node: a file, which counts while it lives.
+//! The daemon's report of the ports to the addresses' agents on its node: a file that counts while the daemon lives.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -26,21 +26,21 @@ pub(crate) fn lock_file(runtime: &Path) -> PathBuf {
     runtime.join("portwatch.lock")
 }
 
-/// Writes the report: readers see the old one or the new one.
+/// Writes the report. The file is replaced: readers see the old report or the new one.
 ///
 /// # Errors
-/// If it can't be written.
+/// If the file can't be written.
 pub(crate) fn write(runtime: &Path, report: &Report) -> io::Result<()> {
     state::replace(&file(runtime), &serde_json::to_vec(report)?)
 }
 
-/// The report of the daemon that is alive; empty if there is none.
+/// The report of the daemon, if one is alive; else empty.
 pub(crate) fn read(runtime: &Path) -> Report {
     let read = || -> Option<Report> {
         let lock = File::open(lock_file(runtime)).ok()?;
         match Flock::lock(lock, FlockArg::LockSharedNonblock) {
             Err((_, Errno::EWOULDBLOCK)) => {}
-            // Nobody holds it: what is in the file is of the past.
+            // Nobody holds the lock: the report is that of a daemon that has ended.
             _ => return None,
         }
         serde_json::from_slice(&state::read(&file(runtime), LIMIT).ok()?).ok()

@@ -1,11 +1,12 @@
-//! Somebody else on the network who answers for a VIP.
+//! Another user on the network that answers for a VIP.
 //!
-//! The cluster says where a VIP is, and another node has been stopped or fenced before this one starts
-//! it. Who claims it all the same is a ghost (a switch, a proxy, or a node cut off from its disks alone
-//! that goes on answering for it), or a stranger who was given the same address by mistake. A ghost must
-//! not keep the address down, on this node and then on all others. So the address of a node that is down
-//! is no reason to refuse a start. A stranger is one once, and so is a node that is up, which may be about
-//! to give the address up: the administrator is told, and what the cluster starts again it means. From then on the address is defended (RFC 5227, 2.4 c).
+//! The cluster decides where a VIP is, and the node that had it was stopped or fenced before this one starts it. So a
+//! claimant is either a ghost (a switch, a proxy, or a node cut off from its disks alone, which goes on answering) or a
+//! stranger that was given the same address by mistake. A ghost must not keep the VIP down, on this node and then on
+//! all others: a claim with the Ethernet address of a node that is down is no reason to refuse a start. A claim of a
+//! stranger is a reason once, and so is one of a node that is up, which may be about to give the VIP up. The refusal
+//! tells the administrator; if the cluster starts the VIP again, it is meant to run. From then on the VIP is defended
+//! (RFC 5227, 2.4 c).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -29,37 +30,37 @@ use crate::sys::announce::{DuplicateProbe, DuplicateSearch, Wire};
 use crate::sys::state;
 use crate::types::Mac;
 
-/// How long a start waits for an answer to its first probe before it changes anything. Who lives on the
-/// network answers within a fraction of it; late answers are waited for meanwhile.
+/// How long a start waits for a reply to its first probe before it changes anything. A host on the network replies
+/// within a fraction of that; later replies are taken while the start goes on.
 const FIRST_ANSWER: Duration = Duration::from_millis(10);
 /// How long the cluster may take to say whether a node is up.
 const MEMBER_LIMIT: Duration = Duration::from_secs(2);
-/// How long a refusal is remembered: a stranger who comes later is told of anew. A silence in between does not end
-/// it, or whoever falls silent now and then could have each failover's first start refused.
+/// How long a refusal is remembered; after that a claim refuses a start again. A start without a claimant in between
+/// does not end it: a claimant that falls silent now and then could have the first start of each failover refused.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 /// Refusals are some dozens of bytes each; a longer file is not one of berth's.
 const LIMIT: u64 = 1 << 20;
 /// More VIPs than a node can have.
 const REFUSALS: usize = 4096;
 
-/// What a search for another user has found so far.
+/// What a search for another user of a VIP has found so far.
 pub(crate) enum Sought<'a> {
-    /// There can't be one, or this node answers for the address already.
+    /// Not searched: there can be no other user, or this node answers for the VIP already.
     Needless,
-    /// Nobody; the search goes on.
+    /// Nobody has replied; the search goes on.
     Nobody(DuplicateSearch<'a>),
-    /// Whoever has this Ethernet address.
+    /// The interface with this Ethernet address has replied.
     Claimed(Mac),
 }
 
-/// The starts that were refused on this node for somebody's claim.
+/// The starts that were refused on this node because somebody else claimed the VIP.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Refusals(BTreeMap<IpAddr, Refusal>);
 
-/// Such a refusal.
+/// A start that was refused.
 #[derive(Debug, Serialize, Deserialize)]
 struct Refusal {
-    /// Who claimed the address.
+    /// The Ethernet address of the claimant.
     by: Mac,
     /// Seconds from the node's boot to the refusal.
     at: u64,
@@ -70,7 +71,7 @@ impl Refusals {
         runtime.join("vip.claims")
     }
 
-    /// Those that count; what can't be read is none.
+    /// The refusals that are still remembered; none if they can't be read.
     fn read(runtime: &Path, now: u64) -> Self {
         let read = || -> Option<Self> {
             serde_json::from_slice(&state::read(&Self::file(runtime), LIMIT).ok()?).ok()
@@ -86,17 +87,17 @@ impl Refusals {
     }
 }
 
-/// Seconds since the node's boot: unlike the time of day, nobody sets them.
+/// Seconds since the node's boot: unlike the time of day, nobody can set them.
 fn since_boot() -> u64 {
     let time = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from);
     time.unwrap_or_default().as_secs()
 }
 
 impl Service<'_> {
-    /// Decides whether a start goes on although somebody has claimed the VIP.
+    /// Decides whether a start goes on although `other` claims the VIP: see the module.
     ///
     /// # Errors
-    /// If it does not.
+    /// If the start is refused.
     pub(crate) fn admit(&self, desired: &Desired, other: Mac) -> Result<(), Error> {
         let vip = desired.vip;
         let node = peers::node_of(&self.runtime, other);
@@ -126,7 +127,7 @@ impl Service<'_> {
         match refusals.write(&self.runtime) {
             Ok(()) => Err(in_use(desired, other, node.as_deref())),
             Err(e) => {
-                // It would be refused for ever.
+                // Without a note of it every start would be refused.
                 log::warn(format_args!(
                     "{vip} is also used by {other}: it is started, since a refusal can't be noted: {e}"
                 ));
@@ -135,9 +136,9 @@ impl Service<'_> {
         }
     }
 
-    /// Where somebody claimed the VIP too when it was started, looks whether that is over; if not,
-    /// announces the VIP once more, and says who it is. That the network can't be asked is no fault of a VIP that
-    /// is served: then its state is as it was.
+    /// If somebody else claimed the VIP when it was started, looks whether that is over. If it is not, announces the
+    /// VIP once more and returns it as degraded, with the claimant. A failure to probe is no fault of a VIP that is
+    /// served: its state is as it was.
     pub fn defend(&self, cell: BorrowedFd<'_>, state: State) -> State {
         let record = Record::read(&self.runtime, self.instance);
         let claimed = record.filter(|r| r.claimed.is_some() && r.role == Role::Home);
@@ -156,7 +157,7 @@ impl Service<'_> {
         }
     }
 
-    /// How the VIP on `record` is, if somebody still claims it, too.
+    /// The state of the VIP on `record` if somebody else still claims it; `None` if nobody does.
     fn contest(&self, cell: BorrowedFd<'_>, record: &Record) -> Result<Option<State>, Error> {
         let request = record.request();
         let mut kernel = self.kernel(Some(cell))?;
@@ -185,7 +186,7 @@ impl Service<'_> {
     }
 }
 
-/// How a VIP is that somebody else answers for, too.
+/// The state of a VIP that somebody else answers for, too.
 pub(crate) fn contested(desired: &Desired, other: Mac) -> State {
     let port = desired.port.as_deref().unwrap_or_default();
     State::Degraded(format!(
@@ -194,8 +195,8 @@ pub(crate) fn contested(desired: &Desired, other: Mac) -> State {
     ))
 }
 
-/// The router's Ethernet address. Its claim to an announced VIP is that of a proxy: it answers for one
-/// that was reached by another subnet until it has heard that this is over, which takes seconds.
+/// The gateway's Ethernet address, whose claim to a VIP with an announced route does not count: the gateway answers as
+/// a proxy for a VIP that it reached by another subnet, until it learns in some seconds that this is over.
 pub(crate) fn router(
     kernel: &Kernel,
     desired: &Desired,
@@ -210,10 +211,10 @@ pub(crate) fn router(
     Ok(DuplicateSearch::begin(wire, probe)?.listen(FIRST_ANSWER)?)
 }
 
-/// Begins to look for the VIP on the network, unless this node answers for it already.
+/// Begins to search the network for another user of the VIP, unless this node answers for it already.
 ///
 /// # Errors
-/// If the network can't be asked.
+/// If no probe can be sent.
 pub(crate) fn search<'a>(
     kernel: &Kernel,
     desired: &Desired,
@@ -238,7 +239,7 @@ fn is_answered(desired: &Desired, seen: &Observed) -> bool {
     seen.objects.iter().any(answers)
 }
 
-/// A question on the network of the VIP's port, if it can have another user there.
+/// A probe for `address` on the network of the VIP's port; `None` if there can be no other user there.
 fn probe<'a>(
     kernel: &Kernel,
     desired: &Desired,
@@ -247,7 +248,7 @@ fn probe<'a>(
 ) -> Result<Option<DuplicateProbe<'a>>, Error> {
     let carrier = |port: &&String| seen.link(port).is_some_and(|l| l.carrier);
     let port = desired.port.as_ref().filter(carrier);
-    // On another subnet only routers could answer for it.
+    // At a port of another subnet only routers could answer for the VIP.
     let Some(port) = port.filter(|_| !desired.elsewhere) else {
         return Ok(None);
     };

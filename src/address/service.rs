@@ -1,4 +1,4 @@
-//! A resource of the kind `vip`, on which the actions are done.
+//! The handle of one `vip` resource, on which the actions are methods.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -11,7 +11,7 @@ use crate::ocf::Error;
 use crate::runtime::paths::RUNTIME;
 use crate::sys::lock::Lock;
 
-/// One resource of this agent.
+/// One `vip` resource, during one action.
 #[derive(Debug)]
 pub struct Service<'a> {
     pub(crate) instance: &'a str,
@@ -20,7 +20,7 @@ pub struct Service<'a> {
 }
 
 impl<'a> Service<'a> {
-    /// The resource called `instance`; its action ends at `deadline`.
+    /// The resource called `instance`, whose action must end by `deadline`.
     pub fn new(instance: &'a str, deadline: Instant) -> Self {
         Self {
             instance,
@@ -29,7 +29,7 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// The same, with another directory in place of /run/berth.
+    /// The same resource with its files in another directory than /run/berth.
     #[must_use]
     pub fn in_directory(mut self, runtime: &Path) -> Self {
         runtime.clone_into(&mut self.runtime);

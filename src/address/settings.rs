@@ -1,4 +1,4 @@
-//! What the node's settings are, and were before berth changed them.
+//! The node's kernel settings, and their values before berth changed them.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -7,10 +7,10 @@ use crate::plan::vip::{Action, Element, Incoming, Object, Observed, Rule, WAY_TA
 use crate::sys::sysctl::{self, FORWARD_ALL_IPV6, Record};
 use crate::types::Family;
 
-/// Takes what is not on record, for want of room or because the record is lost, from what is there: a
-/// port in the set `shut`, or with a rule that shuts it, forwarded nothing before. Without the tables that can't be told, and whatever
-/// berth's ports forward counts as its doing: no node shall become a router by having forgotten that it
-/// was none.
+/// Fills in former values that are not on record, for want of room or because the record is lost, from the kernel's
+/// state: a port in the set `shut`, or with a rule that shuts it, forwarded nothing before. Without the tables that
+/// can't be seen, and forwarding on all of berth's ports counts as berth's doing: a node must not become a router
+/// because it was forgotten that it was none.
 pub(crate) fn recall(record: &mut Record, seen: &Observed, unread: bool) -> io::Result<()> {
     let is_cell = |name: &str| seen.link(name).is_none_or(|link| !link.eligible);
     let shut = |object: &Object| match object {
@@ -54,8 +54,8 @@ pub(crate) fn recall(record: &mut Record, seen: &Observed, unread: bool) -> io::
     Ok(())
 }
 
-/// Whether all IPv6 but VIPs' has to be stopped: on kernels that forward it on all interfaces or on
-/// none, on a node where it was none.
+/// Whether the tables must drop all forwarded IPv6 packets but those of VIPs: on kernels that can only forward IPv6 on
+/// all interfaces or on none, if the node forwarded on none before.
 pub(crate) fn stops_ipv6(record: &Record) -> io::Result<bool> {
     if sysctl::read("ipv6/conf/lo/force_forwarding")?.is_some() {
         return Ok(false);
@@ -68,7 +68,7 @@ pub(crate) fn stops_ipv6(record: &Record) -> io::Result<bool> {
     Ok(before == Some(0))
 }
 
-/// Those of the interfaces on which IPv6 is switched off.
+/// Of these interfaces, those on which IPv6 is switched off.
 pub(crate) fn without_ipv6<'a>(
     links: impl Iterator<Item = &'a str>,
 ) -> io::Result<BTreeSet<String>> {

@@ -1,4 +1,4 @@
-//! The plan's terms in the kernel's, and the reverse.
+//! Converts the plan's types to those of netlink and nftables, and back.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ pub(crate) fn filter((table, protocol): (Option<u32>, u8)) -> RouteFilter {
     }
 }
 
-/// An address of berth's.
+/// An address that berth adds to a link.
 pub(crate) fn own(link: u32, ip: IpAddr, scope: Scope) -> Address {
     Address {
         link,

@@ -1,4 +1,4 @@
-//! The way to the daemon of the node: for the agents, which ask it.
+//! The agents' side of the conversation with the node's daemon.
 
 use std::io;
 use std::net::IpAddr;
@@ -15,16 +15,16 @@ use crate::runtime::channel::Channel;
 use crate::runtime::daemon::connect;
 use crate::runtime::paths::RUNTIME;
 
-/// How long an agent waits for the daemon that follows one that has ended, and how often it looks.
+/// How long an agent waits for the daemon that follows one that has ended, and how often it tries to connect.
 const REPLACED: Duration = Duration::from_secs(3);
 const REPLACED_PAUSE: Duration = Duration::from_millis(10);
 
-/// A connection to the daemon, and its process.
+/// A connection to the daemon, and the daemon's process id; `None` if there is no daemon.
 pub(crate) fn connection() -> io::Result<Option<(Channel, i32)>> {
     connect(&socket(Path::new(RUNTIME)), DAEMON, "portwatch")
 }
 
-/// Asks the daemon; `None` if there is none, or it ended instead of answering.
+/// Sends the daemon a request and returns its reply; `None` if there is no daemon, or it ended instead of answering.
 pub(crate) fn ask(request: &Request, deadline: Instant) -> Result<Option<Reply>, Error> {
     match connection()? {
         Some((channel, _)) => converse(&channel, request, deadline),
@@ -32,7 +32,7 @@ pub(crate) fn ask(request: &Request, deadline: Instant) -> Result<Option<Reply>,
     }
 }
 
-/// The same on a connection that there is.
+/// As [`ask`], on a connection that exists already.
 pub(crate) fn converse(
     channel: &Channel,
     request: &Request,
@@ -50,19 +50,19 @@ pub(crate) fn converse(
     }
 }
 
-/// Until when the daemon may take to answer what it can answer at once.
+/// The deadline for a reply that the daemon can give at once.
 pub(crate) fn prompt(deadline: Instant) -> Instant {
     deadline.min(Instant::now() + PROMPT)
 }
 
-/// Has the daemon look for what others took away. The kernel tells nobody of a proxy entry that went.
+/// Has the daemon look for what others have removed of its VIPs. The kernel reports no removal of a proxy entry.
 pub(crate) fn mend(deadline: Instant) {
     if let Err(e) = ask(&Request::Mend, prompt(deadline)) {
         log::warn(e);
     }
 }
 
-/// A question to the daemon for the way by which the node is reached that has a virtual server.
+/// A request to the daemon, not yet answered, for the path to the node with a virtual server.
 pub(crate) struct WaySought {
     vserver: String,
     vip: IpAddr,
@@ -70,7 +70,7 @@ pub(crate) struct WaySought {
     channel: Option<Channel>,
 }
 
-/// Asks for that way, for one VIP.
+/// Asks the daemon for the path to the node with a virtual server, by which one of its VIPs is to be routed.
 ///
 /// # Errors
 /// If the daemon can't be asked.
@@ -93,7 +93,7 @@ impl WaySought {
         };
         match self.channel.as_ref().map(|c| c.send(&request, None)) {
             None | Some(Ok(())) => Ok(()),
-            // It ends in this moment.
+            // The daemon is ending at this moment.
             Some(Err(e))
                 if matches!(
                     e.kind(),
@@ -107,8 +107,8 @@ impl WaySought {
         }
     }
 
-    /// Waits for the answer: the way, or why there is none. A daemon that ends before it answers may be
-    /// about to be replaced: then the next one is asked.
+    /// Waits for the answer: the path, or why there is none. If the daemon ends before it answers, the one that may
+    /// follow it is asked.
     ///
     /// # Errors
     /// If the daemon does not answer.
@@ -130,7 +130,7 @@ impl WaySought {
                     Err(_) => patience = deadline.min(Instant::now() + REPLACED),
                 }
             }
-            // One that has ended for good has taken its socket away.
+            // A daemon that no other one follows removes its socket when it ends.
             if Instant::now() >= patience || !socket(Path::new(RUNTIME)).exists() {
                 let vserver = &self.vserver;
                 return Ok(Err(format!(
@@ -143,7 +143,7 @@ impl WaySought {
     }
 }
 
-/// What an agent fails with that the daemon refuses.
+/// The error of an agent whose request the daemon refuses.
 pub(crate) fn refused(why: &str) -> Error {
     Error::failed(format!("portwatch's daemon refuses: {why}"))
 }

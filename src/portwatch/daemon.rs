@@ -1,9 +1,9 @@
-//! The daemon: it hears of every change to the ports, proves that they forward, moves VIPs, and tells
-//! the cluster.
+//! The daemon: it follows every change to the ports, proves that they forward, moves VIPs, and publishes what the
+//! cluster has to know.
 //!
-//! One thread and one poll loop, which waits for nobody but the kernel: the cluster and keepers are asked by
-//! children, and the lock of the addresses' agents is tried again and again. Everything is found anew in the
-//! kernel after a start: a daemon that was killed has left nothing that the next one would miss.
+//! One thread and one poll loop, which waits for nobody but the kernel: children ask the cluster and keepers, and the
+//! lock of the addresses' agents is tried repeatedly rather than waited for. After a start everything is read from the
+//! kernel again, so a daemon that was killed leaves nothing undone that the next one would not do.
 
 mod agents;
 mod ending;
@@ -45,32 +45,32 @@ use crate::sys::lock::Lock;
 use crate::sys::netlink::{Events, Socket};
 use crate::types::BitRate;
 
-/// How often it is looked what the cluster has on record: the other nodes' addresses, and whether it still knows
-/// what it was told; and how often at first, when all nodes may have just been started.
+/// How often the cluster's attributes are read, for the other nodes' addresses, and to see whether this node's are
+/// still there; and how often at first, when all nodes may have just been started.
 const QUERY_ADDRESSES: Duration = Duration::from_secs(60);
 const QUERY_ADDRESSES_EARLY: Duration = Duration::from_secs(3);
 const EARLY: Duration = Duration::from_secs(30);
-/// How long the daemon tells the cluster, when it ends, what it has not told yet.
+/// How long the daemon goes on publishing when it ends, if the cluster does not know all yet.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// How long after a change it is looked for what others have taken away, and how long at least from
-/// one time to the next.
+/// How long after a change in the kernel the daemon looks for what others have removed of its VIPs, and how long at
+/// least from one time to the next.
 const MEND_AFTER: Duration = Duration::from_millis(200);
 const MEND_PAUSE: Duration = Duration::from_secs(1);
 /// The same when the nftables tables are gone, which is what a firewall's reload does to them: they are made again
 /// at once.
 const TABLE_PAUSE: Duration = Duration::from_millis(100);
 
-/// The whole life of the process; its result is its exit code.
+/// The whole life of the process; returns its exit code.
 ///
-/// Its standard output is a pipe: `ok` is written when the cluster knows of the ports, or else the
-/// reason why not.
+/// Its standard output is a pipe from the agent that has started it: `ok` is written when the cluster knows the state
+/// of the ports, or else the reason why it does not.
 pub(crate) fn main() -> i32 {
     let env = Env::from_process();
     log::init("portwatch", |name| env.variable(name));
     match begin(&env, Path::new(RUNTIME)) {
         Ok((mut daemon, lock)) => {
             let served = daemon.serve();
-            // Closing what it has takes the kernel some 50 ms: the next one begins meanwhile.
+            // The next daemon may begin while this one's sockets are closed, which takes the kernel some 50 ms.
             drop(lock);
             match served {
                 Ok(()) => 0,
@@ -96,14 +96,14 @@ fn begin(env: &Env, runtime: &Path) -> Result<(Daemon, Lock), Error> {
     unsafe { daemon::detach(c"berth-portwatch")? };
     daemon::protect();
     daemon::private_directory(runtime)?;
-    // What may fail comes before the one that works is ended.
+    // What may fail comes first: a daemon that works is ended only when this one can take its place.
     let sockets = Sockets::open(runtime)?;
     let (lock, follows) = take_over(runtime)?;
     let mut daemon = Daemon::begin(settings, runtime, sockets)?;
-    // A part of the time that the action has: the agent has to hear of it.
+    // A part of the action's time: the agent needs the rest to report a failure.
     daemon.answer_by = Some(begun + env.timeout() / if follows { 4 } else { 2 });
     daemon.follows = follows;
-    // The one before it may have told the cluster of some trouble.
+    // The previous daemon's monitor may have reported trouble to the cluster: which one is not known, hence empty.
     daemon.told = follows.then(String::new);
     Ok((daemon, lock))
 }
@@ -122,31 +122,30 @@ struct Daemon {
     room: Room,
     publisher: Publisher,
     detours: Detours,
-    /// Something has changed that detours may depend on.
+    /// Whether something has changed that detours may depend on.
     review: bool,
     clients: Vec<Channel>,
     begun: Instant,
-    /// Until when the cluster must know, for the agent that waits for it; `None` once it does.
+    /// Until when the agent that has started the daemon waits for its answer; `None` once it is given.
     answer_by: Option<Instant>,
-    /// Whether it has taken over from another one: then it is not for it to end because the cluster does not
-    /// answer.
+    /// Whether this daemon has taken over from another one: then it goes on even if the cluster does not answer.
     follows: bool,
     measure_at: Instant,
     query_addresses_at: Instant,
     mend_at: Option<Instant>,
     mended: Instant,
-    /// Whether VIPs moved anything when it was last measured.
+    /// Whether any VIP had traffic when it was last measured.
     loaded: bool,
-    /// Whether enough is known of the ports to tell the cluster.
+    /// Whether enough is known of the ports to publish their state.
     known: bool,
-    /// Trouble that a monitor has told the cluster of.
+    /// The trouble that the cluster shows because a monitor has reported it; empty if it is a previous daemon's.
     told: Option<String>,
-    /// When what was told is to be cleaned up.
+    /// When the cluster is to be made to forget that trouble.
     clean_up_at: Option<Instant>,
     ending: Option<Ending>,
-    /// Whether the kernel's events can be read, and followed.
+    /// Failures to read the kernel's events and what they are about.
     endurance: Endurance,
-    /// The same of answers.
+    /// Failures to read neighbours' replies.
     deafness: Endurance,
     peers: Peers,
 }
@@ -154,9 +153,9 @@ struct Daemon {
 /// How the daemon ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
-    /// Nobody goes on with its work.
+    /// No other daemon follows it on this node.
     ForGood,
-    /// The next daemon waits already.
+    /// The next daemon waits already to take over.
     HandedOver,
 }
 
@@ -219,7 +218,7 @@ impl Daemon {
             self.handle_kernel(&ready, now)?;
             self.watch.tick(now);
             for question in self.watch.probes_due(now) {
-                // A port that can't send will have answers missing.
+                // A port that can't send counts as silent in time: no replies come.
                 if let Err(e) = self.prober.send(&question) {
                     log::debug(e);
                 }
@@ -241,7 +240,7 @@ impl Daemon {
             }
         }
         if self.ending == Some(Ending::HandedOver) {
-            // The socket stays: by it agents know that they have to wait for another moment.
+            // The socket stays: it tells agents that the next daemon is about to listen there.
             return Ok(());
         }
         self.publish_final()?;
@@ -249,7 +248,7 @@ impl Daemon {
         daemon::forget_socket(&protocol::socket(&self.runtime))
     }
 
-    /// What depends on other nodes' part in it.
+    /// Goes on with detours: passes on the node's state if it has changed, what has come in since, and the time.
     fn serve_detours(&mut self, now: Instant) {
         if self.known && std::mem::take(&mut self.review) {
             let view = self.watch.node_view();
@@ -262,7 +261,7 @@ impl Daemon {
         self.feed_detours(Event::Tick, now);
     }
 
-    /// Has detours take note of what has happened, and does what follows.
+    /// Passes an event to detours, and carries out what they decide.
     fn feed_detours(&mut self, event: Event, now: Instant) {
         let mut hands = Hands {
             publisher: &mut self.publisher,
@@ -272,8 +271,8 @@ impl Daemon {
         self.detours.on(event, &mut hands, now);
     }
 
-    /// Looks at all ports. The kernel tells of one link's events once a second at the most, so any
-    /// event is a reason to look at all. Says whether anything has changed.
+    /// Reads the state of all interfaces. The kernel reports changes of one link at most once a second, so an event of
+    /// any link is a reason to read all. Returns whether anything of a port or a cell has changed.
     fn look(&mut self, now: Instant) -> io::Result<bool> {
         let (links, addresses) = (self.socket.links()?, self.socket.addresses(None)?);
         let changed = self.watch.look(links, &addresses, now);
@@ -281,7 +280,7 @@ impl Daemon {
         Ok(changed)
     }
 
-    /// What the ports' state means: for the VIPs at once, then for the cluster.
+    /// Draws the conclusions from the ports' state: moves VIPs at once, then publishes.
     fn judge(&mut self, now: Instant) {
         if !self.known && self.watch.is_known(now) {
             self.known = true;
@@ -313,7 +312,7 @@ impl Daemon {
         self.handle_mover(moved);
     }
 
-    /// What could not be done is tried again with all that should be there.
+    /// Logs the mover's failure, and has it look for all that is missing after [`MEND_PAUSE`].
     fn handle_mover(&mut self, result: io::Result<()>) {
         if let Err(e) = result {
             log::error(format_args!("move VIPs: {e}"));
@@ -361,8 +360,8 @@ impl Daemon {
         }
     }
 
-    /// Evens out the loads of the ports, one VIP at a time. Where there is none, and was none, nothing
-    /// is uneven.
+    /// Evens out the loads of the ports, one VIP at a time. Without traffic, now and when it was last measured, there
+    /// is nothing to even out.
     fn balance(&mut self, now: Instant) {
         let loaded = self
             .mover
@@ -424,14 +423,17 @@ impl Daemon {
             self.watch.on_attribute(&name, &values, now);
             self.feed_detours(Event::Attribute(name, values), now);
         }
-        // The others' addresses may be new ones.
+        // The other nodes' addresses may be new ones.
         self.review = true;
         self.serve_detours(now);
         self.judge(now);
         self.publisher.advance(now);
     }
 
-    /// Tells the agent that started it, as soon as the cluster knows what it has to.
+    /// Answers the agent that has started the daemon once the cluster knows the state of the ports, or at the deadline.
+    ///
+    /// # Errors
+    /// If the cluster does not know it by then, and there was no daemon before this one.
     fn answer_start(&mut self, now: Instant) -> io::Result<()> {
         let Some(deadline) = self.answer_by else {
             return Ok(());
@@ -449,7 +451,7 @@ impl Daemon {
 
     fn handle_signals(&mut self) {
         while let Ok(Some(signal)) = self.signals.read_signal() {
-            // A child's end is only a reason to look around; a terminal's is none for anything.
+            // SIGCHLD has only to wake the loop, which reaps children elsewhere. SIGHUP is ignored.
             let ends = [libc::SIGTERM, libc::SIGINT].map(i32::unsigned_abs);
             if ends.contains(&signal.ssi_signo) {
                 self.ending = Some(Ending::ForGood);

@@ -1,12 +1,10 @@
-//! Moves VIPs from port to port, and mends what others take away of them.
+//! Moves VIPs from port to port, and makes again what others remove of them, as [`crate::plan::mover`] decides.
 //!
 //! What clients wait for is done at once: the new port answers for the VIP and is announced. An agent that begins
-//! to stop the VIP in that moment puts that on record before it looks what there is to take away, and the record
-//! is read again after the move: one of the two sees the other. All the rest is done under the lock of the
-//! addresses' agents, only to VIPs that these have started and not begun to stop; while one of them has the lock,
-//! it is tried again and again, and nothing waits.
-//!
-//! What is to be done is decided in [`crate::plan::mover`].
+//! to stop the VIP at that moment puts that on record before it looks for what to remove, and the record is read again
+//! after the move: one of the two sees the other. Everything else is done under the lock of the addresses' agents, only
+//! to VIPs that an agent has started and not begun to stop. While an agent holds the lock it is tried repeatedly, and
+//! nothing waits for it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -35,16 +33,16 @@ use crate::types::{BitRate, Family};
 /// How long the changes of one move may take.
 const CHANGE_LIMIT: Duration = Duration::from_secs(10);
 
-/// What is known of the ports.
+/// What the daemon has concluded about the ports.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct View {
-    /// For the choice between them; without their loads.
+    /// The ports to choose from, without their loads.
     pub(crate) ports: Vec<Port>,
-    /// For the agents of addresses.
+    /// What the addresses' agents read of the ports.
     pub(crate) report: Report,
 }
 
-/// Mover of VIPs.
+/// Moves VIPs; owns the sockets and records that this takes.
 pub(crate) struct Mover {
     runtime: PathBuf,
     records: Records,
@@ -55,10 +53,10 @@ pub(crate) struct Mover {
 }
 
 impl Mover {
-    /// Opens its sockets.
+    /// Opens the sockets.
     ///
     /// # Errors
-    /// Without the rights to them.
+    /// Without the capabilities for them.
     pub(crate) fn open(runtime: &Path) -> io::Result<Self> {
         Ok(Self {
             runtime: runtime.to_owned(),
@@ -70,22 +68,22 @@ impl Mover {
         })
     }
 
-    /// What can be read when a VIP was started or stopped: then it is time to act.
+    /// Readable when a VIP was started or stopped: then [`Self::act`] is due.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.records.fd()
     }
 
-    /// Whether it is time to act although nothing can be read: what could be was, by somebody else.
+    /// Whether [`Self::act`] is due although [`Self::fd`] is not readable: something else has read the records since.
     pub(crate) fn has_news(&self) -> bool {
         self.records.has_news()
     }
 
-    /// What is on record of this node's VIPs.
+    /// The records of this node's VIPs, by their names.
     pub(crate) fn records(&mut self) -> &BTreeMap<String, Record> {
         self.records.all()
     }
 
-    /// The bytes that VIPs have moved since they were started.
+    /// The byte counter of each VIP, which counts from its start.
     ///
     /// # Errors
     /// If the kernel can't be asked.
@@ -93,24 +91,24 @@ impl Mover {
         self.kernel.traffic()
     }
 
-    /// What was on record of this node's VIPs when it was read last, with what is known of them beside.
+    /// The records of this node's VIPs as they were last read, with each VIP's port, load and claimant.
     pub(crate) fn vips(&self) -> BTreeMap<String, VipState> {
         let records = self.records.as_read();
         records.map_or_else(BTreeMap::new, |all| state::vips(all, &self.decisions))
     }
 
-    /// The bytes a second that VIPs move through each port, as they were last measured.
+    /// The traffic of all VIPs at each port, as last measured.
     pub(crate) fn port_loads(&self) -> BTreeMap<&str, BitRate> {
         self.decisions.port_loads()
     }
 
-    /// When it is to be called again although nothing happens: for further announcements, and for the rest.
+    /// When [`Self::announce_again`] or [`Self::finish`] is due by time alone.
     pub(crate) fn next(&self) -> Option<Instant> {
         let times = [self.announcing.next(), self.decisions.next()];
         times.into_iter().flatten().min()
     }
 
-    /// Begins to announce VIPs again where they are.
+    /// Begins to announce VIPs anew at their present ports.
     pub(crate) fn announce_anew(&mut self, vips: impl IntoIterator<Item = IpAddr>, now: Instant) {
         for vip in vips {
             if let Some(Some(port)) = self.decisions.placed().get(&vip) {
@@ -119,7 +117,7 @@ impl Mover {
         }
     }
 
-    /// Announces again what is due.
+    /// Sends the repeated announcements that are due.
     pub(crate) fn announce_again(&mut self, now: Instant) {
         if self.announcing.next().is_some_and(|at| at <= now) {
             if let Err(e) = self.announcing.send(now) {
@@ -128,7 +126,7 @@ impl Mover {
         }
     }
 
-    /// Measures what VIPs move.
+    /// Measures the VIPs' traffic.
     ///
     /// # Errors
     /// If the kernel can't be asked.
@@ -137,11 +135,11 @@ impl Mover {
         Ok(())
     }
 
-    /// Makes the moves that `choose` finds, and mends the rest if `extent` says so, as soon as nobody has the lock.
-    /// Tells the moves.
+    /// Makes the moves that `choose` picks, and, if `extent` says so, has whatever is missing of any VIP made again
+    /// once the lock is free. Returns the moves.
     ///
     /// # Errors
-    /// If the kernel can't be asked. What it refuses of the changes is logged: the others are made all the same.
+    /// If the kernel's state can't be read. A change that the kernel refuses is logged, and the others are made.
     pub(crate) fn act(
         &mut self,
         view: &View,
@@ -161,10 +159,10 @@ impl Mover {
         Ok(moves)
     }
 
-    /// Does the rest, if there is one and nobody has the lock.
+    /// Does what waits for the lock, if there is anything and the lock is free.
     ///
     /// # Errors
-    /// If the lock can't be asked for, or the kernel. The rest is given up then.
+    /// If the lock file can't be opened, or the kernel's state can't be read. The work is given up then.
     pub(crate) fn finish(&mut self, view: &View, now: Instant) -> io::Result<()> {
         if !self.decisions.is_due(now) {
             return Ok(());
@@ -181,16 +179,16 @@ impl Mover {
         rest.map_or(Ok(()), |rest| self.complete(&rest, view))
     }
 
-    /// What clients wait for.
+    /// Carries out the part of the moves that clients wait for.
     fn apply_urgent(&mut self, haste: &Haste) {
         self.announce(&haste.announce);
         self.apply(&haste.steps);
-        // Its agent may have begun to stop one since the records were read.
+        // An agent may have begun to stop one of the VIPs since the records were read.
         let stopped = haste.taken_back(&self.records.views());
         self.apply(&stopped);
     }
 
-    /// Makes all that VIPs need, at the ports they have moved to or are at. The caller has the lock.
+    /// Makes what the VIPs need at the ports they have moved to or are at. The caller holds the lock.
     fn complete(&mut self, rest: &Rest, view: &View) -> io::Result<()> {
         let records = self.records.views();
         let mut seen = self.kernel.observe(None, &Family::BOTH)?;
@@ -226,7 +224,7 @@ impl Mover {
         }
     }
 
-    /// Announces once. A port that is gone has nobody to tell.
+    /// Announces each VIP at its port once. A port that is gone is skipped.
     fn announce(&self, placements: &[Placement]) {
         let announcements: Vec<Announcement> = placements
             .iter()
@@ -237,7 +235,7 @@ impl Mover {
         }
     }
 
-    /// Begins to announce again and again.
+    /// Begins to announce each VIP at its port repeatedly.
     fn begin_announcing(&mut self, placements: &[Placement]) {
         let now = Instant::now();
         for Placement { vip, port } in placements {

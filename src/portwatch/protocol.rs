@@ -1,4 +1,4 @@
-//! What the agent and the daemon say to each other: one request on a connection, one reply.
+//! The protocol between agents and the daemon: each request on a connection has one reply.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -17,19 +17,19 @@ pub(crate) fn socket(runtime: &Path) -> PathBuf {
     runtime.join("portwatch.sock")
 }
 
-/// What the agent asks. Agent and daemon may be of versions that follow each other: what a daemon does not know
-/// it refuses.
+/// A request of an agent. Agent and daemon may be of versions that follow each other: the daemon refuses a request that
+/// it does not know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// How is it? A monitor asks, which tells the cluster what it is answered.
+    /// What is wrong with the ports? Asked by a monitor, which reports the answer to the cluster.
     Status,
-    /// What is known of the node? Whoever wants to know asks.
+    /// What does the daemon know of the node? Asked for people and tests.
     State,
-    /// Go on with other parameters.
+    /// Take other parameters.
     Configure(Settings),
-    /// Something is missing that no event told of: look for it.
+    /// Something of a VIP is missing that no event told of: look for what is missing and make it again.
     Mend,
-    /// By which way is the node reached that has this virtual server, for one of its VIPs?
+    /// What is the path to the node with this virtual server, by which one of its VIPs is to be routed?
     #[serde(rename = "Way")]
     FindPath {
         /// The virtual server.
@@ -37,35 +37,35 @@ pub(crate) enum Request {
         /// The VIP.
         vip: IpAddr,
     },
-    /// End.
+    /// End: no other daemon follows.
     End,
-    /// Another daemon takes over: end, and leave all as it is.
+    /// Another daemon takes over: end, and leave everything as it is.
     HandOver,
 }
 
-/// What the daemon answers.
+/// The daemon's reply to a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    /// How it is.
+    /// The reply to [`Request::Status`].
     Status {
         /// What is wrong with the ports, in one line.
         trouble: Option<String>,
-        /// Why the cluster does not know of it.
+        /// Why the cluster does not know the ports' state; `None` if it does.
         unpublished: Option<String>,
     },
-    /// What is known of the node.
+    /// The reply to [`Request::State`].
     State(Box<NodeState>),
-    /// The way, or why there is none.
+    /// The path, or why there is none.
     #[serde(rename = "Way")]
     Path(Result<TransitPath, String>),
-    /// It is being done.
+    /// The request is accepted, and will be carried out.
     Noted,
-    /// It is not, for this reason.
+    /// The request is refused, for this reason.
     Refused(String),
 }
 
 impl Reply {
-    /// What a monitor is told of a node.
+    /// What of a node's state a monitor is told.
     pub(crate) fn status(state: NodeState) -> Self {
         Self::Status {
             trouble: state.trouble,

@@ -1,9 +1,8 @@
-//! Node attributes: told to the cluster, and asked of it, by children, so that the daemon never waits
-//! for the cluster.
+//! Publishes node attributes and queries them. Children do both, so that the daemon never waits for the cluster.
 //!
-//! The cluster may forget what it was told: Pacemaker's daemon for attributes starts without any, and whoever
-//! may administer the cluster may delete one. So the end of that daemon is noticed, and whatever is read is
-//! compared with what was told; what differs is told again.
+//! The cluster may forget an attribute: Pacemaker's daemon for attributes (`pacemaker-attrd`) starts without any, and
+//! an administrator may delete one. So the end of that daemon is noticed, and whatever is read is compared with what
+//! was published; what differs is published again.
 
 #[cfg(test)]
 mod tests;
@@ -23,62 +22,63 @@ use crate::sys::message;
 use crate::sys::namespace::is_alive;
 use nix::unistd::Pid;
 
-/// How often cleaning up is tried again: the resource may be gone.
+/// How many times a cleanup is tried: the resource may be gone.
 const CLEAN_UPS: u8 = 3;
-/// For how long a resource has to be on record as not monitored, and how often it is made to be looked at anew.
+/// How long the cluster must show a degraded resource as not monitored before it is made to monitor it again, and how
+/// many times that is tried.
 const LINGERING: Duration = Duration::from_secs(30);
 const RENEWALS: u8 = 3;
-/// How long after a failure it is tried again.
+/// How long after a failure the next child is started.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How long after a value was told it is surely on record: dampening and writing take their time.
+/// How long after a value was published it is surely in the CIB: dampening and writing take their time.
 const SETTLED: Duration = Duration::from_secs(3);
 
-/// A value that the cluster shall know; `None`: the attribute is deleted.
+/// The value of an attribute; `None`: the attribute is deleted.
 type Value = Option<String>;
 
-/// What is to be told and asked.
+/// What is to be published and queried, and what has come of it.
 #[derive(Debug, Default)]
 pub(crate) struct Publisher {
-    /// This node's name, by which its own values are known.
+    /// This node's name in the cluster, which tells its own values from others'.
     node: Option<String>,
     wanted: BTreeMap<Attribute, Value>,
-    /// What the cluster was told, and when.
+    /// What was published last, and when.
     published: BTreeMap<Attribute, (Value, Instant)>,
     questions: BTreeSet<Attribute>,
     whereabouts: BTreeSet<String>,
-    /// Whether all that is on record is to be read.
+    /// Whether all attributes in the CIB are to be read.
     survey: bool,
     surveyed: Option<transient::Values>,
-    /// Whether what is on record has turned out to differ.
+    /// Whether the CIB has turned out to differ from what was published.
     refresh: bool,
-    /// The private attribute that was compared last. They are not on record, so that each takes a question.
+    /// The private attribute that was compared last. Private ones are not in the CIB, so each takes a query of its own.
     compared: Option<Attribute>,
-    /// This node's resources that are degraded and not monitored, when that was seen or heeded last, and how often
-    /// they were made to be looked at anew.
+    /// This node's resources that are degraded and not monitored, when that was first seen or last acted upon, and how
+    /// often the cluster was made to monitor them.
     unmonitored: BTreeMap<String, (Instant, u8)>,
-    /// What the cluster is to look at anew.
+    /// Resources that the cluster is to be made to monitor again.
     renew: BTreeSet<String>,
-    /// What to clean up, and how often that has failed.
+    /// What to clean up, as resource and node, and how often that has failed.
     clean_up: BTreeMap<(String, String), u8>,
-    /// What a child is cleaning up: a wish that comes meanwhile is another one.
+    /// What a child is cleaning up: a request for the same that comes meanwhile is kept for another child.
     cleaning: Option<((String, String), u8)>,
     answers: BTreeMap<Attribute, Values>,
     located: BTreeMap<String, Vec<String>>,
     job: Option<Job<Done>>,
     leftover: Vec<Pid>,
-    /// Pacemaker's process that keeps this node's attributes.
+    /// The process of Pacemaker's that keeps this node's attributes, as a pidfd.
     keeper: Option<OwnedFd>,
-    /// It has ended, and the next one has not been told yet.
+    /// Whether that process has ended, and the one that follows it has not been given the attributes yet.
     lost: bool,
-    /// It has ended while a child was at work, whose work may have been lost with it.
+    /// Whether that process has ended while a child was at work: what the child has published may be lost with it.
     stale: bool,
     retry: Option<Instant>,
-    /// The last failure, told in the log once.
+    /// The last failure, which is logged once.
     error: Option<String>,
 }
 
 impl Publisher {
-    /// Of the node that the cluster calls `node`; `None` if that is not known.
+    /// A publisher of the node that the cluster calls `node`; `None` if that is not known.
     pub(crate) fn new(node: Option<String>) -> Self {
         Self {
             node,
@@ -86,27 +86,27 @@ impl Publisher {
         }
     }
 
-    /// The cluster shall know this value, or none: then the attribute is deleted.
+    /// Publishes a value of an attribute; `None` deletes the attribute.
     pub(crate) fn publish(&mut self, attribute: Attribute, value: Option<String>) {
         self.wanted.insert(attribute, value);
     }
 
-    /// The values of this attribute are wanted.
+    /// Queries the nodes' values of an attribute: they are among [`Self::answers`] later.
     pub(crate) fn query(&mut self, attribute: Attribute) {
         self.questions.insert(attribute);
     }
 
-    /// Everything that is on record is wanted.
+    /// Has all attributes in the CIB read: [`Self::surveyed`] has them later.
     pub(crate) fn survey(&mut self) {
         self.survey = true;
     }
 
-    /// The nodes are wanted that the cluster takes this resource to be started on.
+    /// Asks on which nodes the cluster has this resource started: [`Self::located`] has them later.
     pub(crate) fn locate(&mut self, resource: String) {
         self.whereabouts.insert(resource);
     }
 
-    /// The cluster shall forget what this resource reported on this node.
+    /// Has the cluster delete the history of a resource on a node.
     pub(crate) fn clean_up(&mut self, resource: &str, node: &str) {
         self.clean_up
             .insert((resource.to_owned(), node.to_owned()), 0);
@@ -117,58 +117,57 @@ impl Publisher {
         std::mem::take(&mut self.answers)
     }
 
-    /// What is on record of this node, and of other nodes' addresses, if it has come in since the last call.
+    /// This node's attributes in the CIB, and those with other nodes' addresses, if they were read since the last call.
     pub(crate) fn surveyed(&mut self) -> Option<transient::Values> {
         self.surveyed.take()
     }
 
-    /// Where resources are, by their ids, as it has come in since the last call.
+    /// The nodes that resources are started on, by resource ids, as they have come in since the last call.
     pub(crate) fn located(&mut self) -> BTreeMap<String, Vec<String>> {
         std::mem::take(&mut self.located)
     }
 
-    /// Whether the cluster knows all that it shall.
+    /// Whether everything that is to be published was.
     pub(crate) fn is_done(&self) -> bool {
         self.differing().next().is_none()
     }
 
-    /// What the cluster does not know yet.
+    /// What is still to be published.
     fn differing(&self) -> impl Iterator<Item = (&Attribute, &Value)> {
         let untold = self.attributes().filter(|(_, _, told)| !told);
         untold.map(|(name, value, _)| (name, value))
     }
 
-    /// What the cluster shall know, and whether it was told.
+    /// The attributes of this node, their values, and whether each was published.
     pub(crate) fn attributes(&self) -> impl Iterator<Item = (&Attribute, &Value, bool)> {
         let told = |name: &Attribute| self.published.get(name).map(|(value, _)| value);
         let wanted = self.wanted.iter();
         wanted.map(move |(name, value)| (name, value, told(name) == Some(value)))
     }
 
-    /// Why it does not, the last time that it was tried.
+    /// Why the last attempt to publish or query has failed.
     pub(crate) fn error(&self) -> Option<&str> {
         self.error.as_deref()
     }
 
-    /// What to wait for while a child is at work.
+    /// The descriptor to poll for input while a child is at work.
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.job.as_ref().map(AsFd::as_fd)
     }
 
-    /// What to wait for.
+    /// The descriptors to poll for input: [`Self::advance`] is due then.
     pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.fd()
             .into_iter()
             .chain(self.keeper.as_ref().map(AsFd::as_fd))
     }
 
-    /// When it is to be called again although nothing happens. While a child is at work nothing is tried again:
-    /// its end can be waited for.
+    /// When [`Self::advance`] is due by time alone. While a child is at work its end is waited for instead.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.retry.filter(|_| self.job.is_none())
     }
 
-    /// Goes on: takes what a child has done, and has the next one do what is left.
+    /// Takes the result of the child, if it has ended, and starts the next one for what is left.
     pub(crate) fn advance(&mut self, now: Instant) {
         self.leftover.retain(|pid| !job::reap(*pid));
         self.watch_keeper(now);
@@ -202,7 +201,7 @@ impl Publisher {
         }
     }
 
-    /// Looks whether Pacemaker's daemon has ended, and with it all that it was told.
+    /// Notices the end of Pacemaker's daemon for attributes, with which all that was published is lost.
     fn watch_keeper(&mut self, now: Instant) {
         let lives = |keeper: &OwnedFd| is_alive(keeper.as_fd());
         if self.keeper.as_ref().is_none_or(lives) {
@@ -231,7 +230,7 @@ impl Publisher {
             keeper_lost: self.lost,
             ..Work::default()
         };
-        // What the cluster acts on at once must not wait for anything else: each takes a process.
+        // What the cluster acts on at once goes alone: each attribute takes a process, and nothing must delay it.
         let urgent = |name: &Attribute, dampening: &Duration| {
             self.published.contains_key(name) && !name.is_private() && dampening.is_zero()
         };
@@ -252,7 +251,7 @@ impl Publisher {
             refresh: self.refresh,
             ..work
         };
-        // One at a time, and only when nothing else is to be done: it is for people's eyes.
+        // Cleanups only change what people see: one at a time, and only when nothing else is to be done.
         if work.is_empty() {
             work.clean_up = self.clean_up.keys().next().cloned();
         }
@@ -262,7 +261,7 @@ impl Publisher {
         work
     }
 
-    /// The private attribute whose turn it is.
+    /// The private attribute that is to be compared next.
     fn next_to_compare(&self) -> Option<Attribute> {
         let private = || {
             let all = self.published.iter();
@@ -313,8 +312,8 @@ impl Publisher {
         }
     }
 
-    /// Has told again what the cluster turns out to have forgotten, or have from somebody else. Who has lost one of
-    /// those on record may have lost private ones too.
+    /// Marks as unpublished what the cluster turns out to have forgotten, or to have from somebody else. If an
+    /// attribute is missing in the CIB, private ones may be lost, too.
     fn compare(&mut self, done: &Done, now: Instant) {
         let Some(node) = &self.node else { return };
         let mut forgotten: BTreeSet<Attribute> = BTreeSet::new();
@@ -339,7 +338,7 @@ impl Publisher {
             }
             forgotten.extend(lost);
         }
-        // What is told by this very child is new.
+        // What this very child has published may have come after what it has read.
         forgotten.retain(|name| !done.published.contains_key(name));
         if forgotten.is_empty() {
             return;
@@ -352,8 +351,8 @@ impl Publisher {
         ));
     }
 
-    /// Has the cluster look anew at what it has not monitored for a while. What has just been degraded, stopped or
-    /// cleaned up may be on record like that for a moment.
+    /// Makes the cluster monitor again what it has not monitored for [`LINGERING`]. A resource that was just degraded,
+    /// stopped or cleaned up may look like that for a moment.
     fn on_unmonitored(&mut self, found: BTreeSet<String>, now: Instant) {
         self.unmonitored.retain(|name, _| found.contains(name));
         for name in found {

@@ -1,5 +1,5 @@
-//! The records of the VIPs that the node serves, kept in memory: with hundreds of VIPs it would take
-//! longer to read them than to move them.
+//! The records of the node's VIPs, kept in memory: with hundreds of VIPs it would take longer to read the files than
+//! to move the VIPs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,23 +14,23 @@ use crate::plan::mover::{Duty, Recorded};
 use crate::plan::vip::record::Record;
 use crate::plan::vip::record::Role;
 
-/// All of them.
+/// The records, read again when inotify reports a change.
 pub(crate) struct Records {
     runtime: PathBuf,
     changes: Inotify,
     known: Option<BTreeMap<String, Record>>,
-    /// Whether one has changed that whoever acts on changes has not taken note of. The first to read them, who may be
-    /// another one, takes the events.
+    /// Whether a record has changed since [`Self::news`] was last called. Any reading takes inotify's events, so these
+    /// alone do not show it.
     has_news: bool,
-    /// The directory was taken away: changes are not told of any more.
+    /// Whether the directory was removed: inotify reports nothing any more, and the files are read every time.
     blind: bool,
 }
 
 impl Records {
-    /// Nothing is read yet.
+    /// Begins to watch the records, and reads none yet.
     ///
     /// # Errors
-    /// If changes can't be watched.
+    /// If the directory can't be made or watched.
     pub(crate) fn open(runtime: &Path) -> io::Result<Self> {
         let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         let directory = record::directory(runtime);
@@ -46,37 +46,38 @@ impl Records {
         })
     }
 
-    /// Whether one has changed without [`Self::fd`] telling of it, since somebody has read them.
+    /// Whether a record has changed although [`Self::fd`] may not be readable: the records were read since.
     pub(crate) fn has_news(&self) -> bool {
         self.has_news
     }
 
-    /// All, as the mover's decisions have them, for whoever acts on changes: what has changed up to now is no news any
-    /// more.
+    /// All records as the mover's decisions take them, for the caller that acts on changes: [`Self::has_news`] is false
+    /// after that.
     pub(crate) fn news(&mut self) -> Vec<Recorded> {
         let views = self.views();
         self.has_news = false;
         views
     }
 
-    /// What can be read when one has changed.
+    /// Readable when a record has changed.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.changes.as_fd()
     }
 
-    /// All, as the mover's decisions have them. Nobody changes one meanwhile, if the caller has the lock.
+    /// All records as the mover's decisions take them. While the caller holds the lock, nobody changes one.
     pub(crate) fn views(&mut self) -> Vec<Recorded> {
         self.all().values().map(view).collect()
     }
 
-    /// All, by their names, as they were read last. Whether one has changed since can still be waited for.
+    /// All records by their names, as they were last read: no event is taken, so [`Self::fd`] still shows later
+    /// changes.
     pub(crate) fn as_read(&self) -> Option<&BTreeMap<String, Record>> {
         self.known.as_ref()
     }
 
-    /// All, by their names.
+    /// All records by their names, as they are now.
     pub(crate) fn all(&mut self) -> &BTreeMap<String, Record> {
-        // Events are there before whoever made a change can let the lock go.
+        // The event of a change is there before its maker releases the lock.
         while let Some(events) = self.changes.read_events().ok().filter(|e| !e.is_empty()) {
             let gone = AddWatchFlags::IN_IGNORED;
             self.blind |= events.iter().any(|event| event.mask.contains(gone));
@@ -91,7 +92,7 @@ impl Records {
     }
 }
 
-/// A record, as the mover's decisions have it.
+/// A record as the mover's decisions take it.
 fn view(record: &Record) -> Recorded {
     Recorded {
         request: record.request(),

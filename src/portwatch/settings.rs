@@ -1,4 +1,4 @@
-//! What the parameters say, and how they are written.
+//! The agent's parameters, parsed.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,38 +22,38 @@ pub(crate) static FAIL_AFTER: Param<u32> = Param::integer(declared::FAIL_AFTER);
 pub(crate) static RECOVER_AFTER: Param<Duration> = Param::time(declared::RECOVER_AFTER);
 pub(crate) static BALANCE: Param<u32> = Param::integer(declared::BALANCE);
 
-/// How often loads are measured.
+/// How often the VIPs' traffic is measured.
 pub(crate) const MEASURE: Duration = Duration::from_secs(5);
 
-/// A range of addresses of a subnet.
+/// A network of a subnet; a subnet may have one in each family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Subnet {
     /// The subnet's name.
     pub(crate) name: String,
-    /// Its network in one family.
+    /// The network.
     pub(crate) net: IpNetwork,
-    /// The gateway out of it.
+    /// The gateway, if the subnet has one.
     pub(crate) gateway: Option<IpAddr>,
 }
 
-/// All of the parameters.
+/// The parameters of one node's portwatch resource.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Settings {
-    /// Each port with its subnet's name; `None`: the interfaces with an address in one of them.
+    /// Each port with its subnet's name; `None`: the ports are the interfaces with an address in one of the subnets.
     pub(crate) ports: Option<BTreeMap<String, String>>,
-    /// The subnets.
+    /// The networks of the subnets.
     pub(crate) subnets: Vec<Subnet>,
-    /// Targets besides gateways and peers.
+    /// Addresses to probe besides gateways and other nodes.
     pub(crate) targets: Vec<IpAddr>,
-    /// From question to question.
+    /// The time from one probe to the next.
     pub(crate) interval: Duration,
-    /// Silent intervals until a port has failed.
+    /// After how many intervals without a reply a port has failed.
     pub(crate) fail_after: u32,
-    /// Time until a port is good again.
+    /// How long a port must work before it is good again.
     pub(crate) recover_after: Duration,
-    /// Difference in load to be evened out, in percent.
+    /// From which difference between ports loads are evened out, in percent; 0: never.
     pub(crate) balance: u32,
-    /// The resource, for what is reported to the cluster.
+    /// The name of the resource in the cluster.
     pub(crate) resource: String,
     /// This node's name in the cluster.
     pub(crate) node: Option<String>,
@@ -62,9 +62,8 @@ pub(crate) struct Settings {
 impl Settings {
     /// Reads the parameters.
     ///
-    /// # Errors
-    /// What is wrong with them. `ports` may differ from node to node, so that what is wrong with it
-    /// does not hold for the others.
+    /// # Errors What is wrong with the parameters. An error in `ports`, which may differ from node to node, is this
+    /// node's alone.
     pub(crate) fn read(env: &Env) -> Result<Self, Error> {
         let subnets = SUBNETS.get(env)?.unwrap_or_default();
         let targets = TARGETS.get(env)?.unwrap_or_default();
@@ -102,7 +101,7 @@ impl Settings {
         })
     }
 
-    /// The times by which ports are judged.
+    /// The time limits by which the health of ports is judged.
     pub(crate) fn limits(&self) -> Limits {
         Limits {
             interval: self.interval,
@@ -111,13 +110,13 @@ impl Settings {
         }
     }
 
-    /// How long a difference in load must last until it is evened out: as long as a port has to show
-    /// that it works, for that too is a reason to move.
+    /// How long a difference in load must last before it is evened out: as long as a port must work before it is good
+    /// again, as that moves VIPs, too.
     pub(crate) fn balance_hold(&self) -> Duration {
         self.recover_after.max(MEASURE)
     }
 
-    /// The ranges of the subnet called `name`.
+    /// The networks of the subnet called `name`.
     pub(crate) fn nets(&self, name: &str) -> impl Iterator<Item = &Subnet> {
         self.subnets.iter().filter(move |s| s.name == name)
     }

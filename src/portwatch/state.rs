@@ -1,7 +1,7 @@
-//! What the daemon knows of its node, as it tells whoever asks: for people and tests, which need not read its log.
+//! What the daemon knows of its node, for people and tests, which need not read the log.
 //!
-//! Who asks may be of an earlier version than the daemon: it skips fields that it does not know, and reads variants that
-//! it does not know as `Unknown`.
+//! The program that asks may be of an earlier version than the daemon: it skips fields that it does not know, and reads
+//! variants that it does not know as `Unknown`.
 
 mod bounds;
 #[cfg(test)]
@@ -21,68 +21,68 @@ use crate::types::{BitRate, Mac, Milliseconds};
 /// The node at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NodeState {
-    /// Its name, if that is known.
+    /// The node's name in the cluster, if it is known.
     pub(crate) node: Option<String>,
-    /// Its ports, by their names.
+    /// The ports, by their names.
     pub(crate) ports: BTreeMap<String, PortState>,
-    /// The subnets of its ports, by their names.
+    /// The subnets of the ports, by their names.
     pub(crate) subnets: BTreeMap<String, SubnetState>,
-    /// What is on record of VIPs, by resources; a VIP that another node routes for is called `@` and its address.
+    /// The VIPs on record, by their resources; a VIP that another node routes for is called `@` and its address.
     pub(crate) vips: BTreeMap<String, VipState>,
-    /// What is known of detours beside that.
+    /// What is known of detours beside the records.
     pub(crate) detours: Overview,
-    /// What the cluster is told, by the attributes' names.
+    /// The attributes that the node publishes, by their names.
     pub(crate) attributes: BTreeMap<String, AttributeState>,
     /// What is wrong with the ports, in one line.
     pub(crate) trouble: Option<String>,
-    /// Why the cluster does not know all that it is told.
+    /// Why not everything could be published; `None` if it was.
     pub(crate) unpublished: Option<String>,
-    /// How many entries were left out of the lists above, as there are too many for a message.
+    /// How many entries were left out of the lists above because they would not fit into a message.
     pub(crate) omitted: usize,
 }
 
 /// A port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PortState {
-    /// Its subnet.
+    /// The name of the port's subnet.
     pub(crate) subnet: String,
-    /// How it is.
+    /// The port's condition.
     pub(crate) condition: Condition,
-    /// Whether the cluster is told that it is good.
+    /// Whether the port counts as good in what is published.
     pub(crate) good: bool,
-    /// What it can carry, if that is known.
+    /// The port's speed, if it is known.
     pub(crate) speed_bits_per_second: Option<BitRate>,
-    /// What VIPs move through it, as it was last measured.
+    /// The traffic of all VIPs at the port, as last measured.
     pub(crate) load_bits_per_second: BitRate,
-    /// Whom it is asked through whether it forwards.
+    /// The addresses that are probed through the port.
     pub(crate) targets: Vec<TargetState>,
 }
 
-/// How a port is.
+/// The condition of a port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
 pub(crate) enum Condition {
-    /// It works.
+    /// The port works.
     Good,
-    /// It works, but has failed often of late.
+    /// The port works, but has failed often of late.
     Flapping,
-    /// An answer is overdue.
+    /// A reply is overdue.
     Suspect,
-    /// It works again, and has yet to go on doing so.
+    /// The port works again, and must go on working for a while before it counts as good.
     Held {
-        /// For how long.
+        /// For how much longer.
         left_ms: Milliseconds,
     },
-    /// It doesn't work.
+    /// The port doesn't work.
     Failed {
         /// Why.
         why: Failure,
     },
     /// The node has no such interface.
     Missing,
-    /// Another interface takes what comes in by it.
+    /// The port is part of a bond or a bridge, which takes all packets that come in by it.
     PartOf {
-        /// That bond or bridge.
+        /// The name of the bond or bridge.
         interface: String,
     },
     /// Something of which only a later version knows.
@@ -94,70 +94,70 @@ pub(crate) enum Condition {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Failure {
-    /// It has no carrier.
+    /// The port has no carrier.
     Carrier,
-    /// It has carrier, but no target answers through it.
+    /// The port has carrier, but no target replies through it.
     Silent,
     /// Something of which only a later version knows.
     #[serde(other)]
     Unknown,
 }
 
-/// Somebody who is asked.
+/// An address that is probed through a port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TargetState {
-    /// Its address.
+    /// The address.
     pub(crate) address: IpAddr,
-    /// How long ago it answered last; `None` if it has not yet.
+    /// How long ago its last reply came; `None` if none has come yet.
     pub(crate) answered_ms_ago: Option<Milliseconds>,
 }
 
 /// A subnet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SubnetState {
-    /// Its networks.
+    /// The subnet's networks.
     pub(crate) nets: Vec<IpNetwork>,
-    /// How long ago this node lost it; `None` if it reaches it.
+    /// How long ago this node's last port on the subnet failed; `None` if one works.
     pub(crate) lost_ms_ago: Option<Milliseconds>,
-    /// Whether targets answer.
+    /// Whether targets reply.
     pub(crate) hearing: Hearing,
 }
 
-/// Whether targets of a subnet answer.
+/// Whether targets of a subnet reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Hearing {
-    /// They do.
+    /// Targets reply to this node.
     Answers,
-    /// None does, and the other nodes have not been heard on it yet.
+    /// No target replies to this node, and it is not known yet whether any replies to another one.
     InDoubt,
-    /// None does here, but at another node.
+    /// No target replies to this node, but one replies to another node.
     OnlyElsewhere,
-    /// None does at any node.
+    /// No target replies to any node.
     Nowhere,
     /// Something of which only a later version knows.
     #[serde(other)]
     Unknown,
 }
 
-/// What is on record of a VIP.
+/// A VIP on record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct VipState {
-    /// Its address.
+    /// The VIP.
     pub(crate) address: IpAddr,
-    /// Its virtual server.
+    /// The name of its virtual server.
     pub(crate) vserver: String,
-    /// What this node does for it.
+    /// What this node does for the VIP.
     pub(crate) role: RoleState,
-    /// Whether it has been started, and nobody has begun to stop it.
+    /// Whether the VIP has been started, and no stop of it has begun.
     pub(crate) serving: bool,
-    /// Whether the cluster was told that it is degraded.
+    /// Whether the VIP's agent has reported it to the cluster as degraded.
     pub(crate) degraded: bool,
-    /// The port that answers for it, as it was last seen.
+    /// The port that answers for the VIP, as last seen.
     pub(crate) port: Option<String>,
-    /// What it moves, as it was last measured.
+    /// The VIP's traffic, as last measured.
     pub(crate) load_bits_per_second: BitRate,
-    /// The Ethernet address of somebody who claimed it too.
+    /// The Ethernet address of a stranger that claimed the VIP, too.
     pub(crate) claimed_by: Option<Mac>,
 }
 
@@ -167,24 +167,24 @@ pub(crate) struct VipState {
 pub(crate) enum RoleState {
     /// It has the cell and serves the VIP.
     Home,
-    /// It routes to the node with the cell.
+    /// It answers for the VIP and routes to the node with the cell.
     Router {
-        /// The way there.
+        /// The path to that node.
         path: PathState,
     },
-    /// It has the cell, and another node routes.
+    /// It has the cell, and another node answers for the VIP and routes.
     Detour {
-        /// That node; `None` if it is not known yet.
+        /// The node that routes; `None` if it is not known yet.
         router: Option<HopState>,
     },
-    /// It should route, but can't.
+    /// It should route, but has no path.
     Stranded {
         /// Why.
         why: String,
     },
-    /// It routed up to now, and passes on what is still coming.
+    /// It has routed, and forwards what still arrives.
     Ending {
-        /// The way it goes.
+        /// The path that this takes.
         path: PathState,
     },
     /// Something of which only a later version knows.
@@ -195,7 +195,7 @@ pub(crate) enum RoleState {
 /// The path to the node with a VIP's cell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PathState {
-    /// That node.
+    /// The node with the cell.
     pub(crate) node: String,
     /// The subnet between the two.
     pub(crate) subnet: String,
@@ -208,20 +208,20 @@ pub(crate) struct PathState {
 /// The node that routes for a VIP.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HopState {
-    /// Its name.
+    /// The node's name.
     pub(crate) node: String,
-    /// Its address.
+    /// The node's address on the subnet between the two.
     pub(crate) address: IpAddr,
     /// This node's ports on the subnet between the two.
     pub(crate) ports: Vec<String>,
 }
 
-/// What the cluster is told by an attribute.
+/// An attribute that the node publishes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct AttributeState {
     /// The value; `None` if it is to be deleted.
     pub(crate) value: Option<String>,
-    /// Whether it was told.
+    /// Whether that was published.
     pub(crate) told: bool,
 }
 
@@ -260,7 +260,7 @@ impl From<&Role> for RoleState {
     }
 }
 
-/// The VIPs on record, with what the mover knows of them.
+/// The VIPs on record, with the port, load and claimant of each.
 pub(crate) fn vips(
     records: &BTreeMap<String, Record>,
     mover: &Mover,
@@ -282,7 +282,8 @@ pub(crate) fn vips(
 }
 
 impl NodeState {
-    /// The same with what follows from the rest: what is wrong. Nothing is left out yet.
+    /// The state with `trouble` filled in from the other fields. To be called before [`Self::bounded`] leaves anything
+    /// out.
     pub(crate) fn with_trouble(self) -> Self {
         Self {
             trouble: trouble(&self),
@@ -290,16 +291,16 @@ impl NodeState {
         }
     }
 
-    /// How many VIPs are at a port.
+    /// How many VIPs the port answers for.
     fn vips_at(&self, port: &str) -> usize {
         let here = self.vips.values();
         let here = here.filter(|vip| vip.port.as_deref() == Some(port));
-        // One that is just handed over has two records.
+        // A VIP that is being handed over has two records.
         here.map(|vip| vip.address).collect::<BTreeSet<_>>().len()
     }
 }
 
-/// What is wrong with the ports, in one line: `eth1 down, 2 VIPs on eth2`. It is what people read of a monitor.
+/// What is wrong with the ports, in one line, which `crm_mon` shows: `eth1 down, 2 VIPs on eth2`.
 fn trouble(state: &NodeState) -> Option<String> {
     let (mut words, mut subnets) = (Vec::new(), BTreeSet::new());
     for (name, port) in &state.ports {
@@ -343,7 +344,7 @@ fn trouble(state: &NodeState) -> Option<String> {
     Some(words.join(", "))
 }
 
-/// Why a port can't serve addresses that another interface takes everything from.
+/// Why a port that is part of a bond or a bridge can't serve addresses.
 pub(crate) fn part_of(port: &str, master: &str) -> String {
     format!("{port} is part of {master}: name {master}")
 }

@@ -1,4 +1,4 @@
-//! Which targets are asked through a port, and which replies count.
+//! The targets that are probed through a port, and the replies that count.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -7,27 +7,27 @@ use std::time::{Duration, Instant};
 use crate::plan::neighbour::Reply;
 use crate::types::Mac;
 
-/// How many targets are asked at once when the usual one is silent.
+/// How many targets are probed at once while the usual one does not reply.
 const AT_ONCE: usize = 8;
 /// A reply this late still answers the probe.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The questions through one port.
+/// The probes through one port.
 #[derive(Debug, Default)]
 pub(crate) struct TargetProbes {
     targets: Vec<IpAddr>,
-    /// The last one to reply, and its Ethernet address: asked alone and directly while it replies,
-    /// so that nobody else on the network is bothered.
+    /// The target that replied last, and its Ethernet address. While it replies it is probed alone and by unicast, so
+    /// that nobody else on the network is bothered.
     usual: Option<(IpAddr, Mac)>,
     asked: BTreeMap<IpAddr, Instant>,
-    /// When each has answered last.
+    /// When each target last replied.
     answered: BTreeMap<IpAddr, Instant>,
     heard: Option<Instant>,
     turn: usize,
 }
 
 impl TargetProbes {
-    /// Whom to ask from now on.
+    /// Sets the targets to probe from now on.
     pub(crate) fn set_targets(&mut self, targets: Vec<IpAddr>) {
         self.asked.retain(|ip, _| targets.contains(ip));
         self.answered.retain(|ip, _| targets.contains(ip));
@@ -35,24 +35,23 @@ impl TargetProbes {
         self.targets = targets;
     }
 
-    /// Whether there is anybody to ask.
+    /// Whether there is any target to probe.
     pub(crate) fn has_targets(&self) -> bool {
         !self.targets.is_empty()
     }
 
-    /// Whom to ask, each with the time at which it answered last, if it ever has.
+    /// The targets, each with the time of its last reply, if it has ever replied.
     pub(crate) fn targets(&self) -> impl Iterator<Item = (IpAddr, Option<Instant>)> {
         let answered = |ip: &IpAddr| self.answered.get(ip).copied();
         self.targets.iter().map(move |ip| (*ip, answered(ip)))
     }
 
-    /// Whether one has ever answered.
+    /// Whether any target has ever replied.
     pub(crate) fn has_heard(&self) -> bool {
         self.heard.is_some()
     }
 
-    /// The questions that are due at `now`, each with the Ethernet address to send it to if that is
-    /// known.
+    /// The targets to probe at `now`, each with the Ethernet address to send the probe to; `None`: broadcast.
     pub(crate) fn due(&mut self, now: Instant, interval: Duration) -> Vec<(IpAddr, Option<Mac>)> {
         let lively = |at: Instant| now.saturating_duration_since(at) < interval * 5 / 4;
         let due: Vec<(IpAddr, Option<Mac>)> = match self.usual {
@@ -71,9 +70,9 @@ impl TargetProbes {
         due
     }
 
-    /// Whether `reply`, which came in through the port with the Ethernet address `mac`, proves that
-    /// the port forwards: it comes from a target that was asked through this port of late, and is
-    /// addressed to it. Anything else may be forged, or meant for another port on the same network.
+    /// Whether `reply`, which came in through the port with the Ethernet address `mac`, proves that the port forwards:
+    /// it comes from a target that was probed through this port of late, and is addressed to the port. Any other reply
+    /// may be forged, or meant for another port on the same network.
     pub(crate) fn takes(&mut self, reply: &Reply, mac: Mac, now: Instant) -> bool {
         let asked = self.asked.get(&reply.ip);
         let of_late = asked.is_some_and(|at| now.saturating_duration_since(*at) <= PATIENCE);

@@ -29,18 +29,19 @@ use crate::types::{BitRate, Family, Mac};
 #[derive(Debug)]
 struct WatchedPort {
     subnet: String,
-    /// As it was seen last; `None` if the node has no such interface.
+    /// The interface as last seen; `None` if the node has no such interface.
     link: Option<Link>,
-    /// The bond or the bridge that takes what comes in by it: nothing of that is for this node's addresses here.
+    /// The bond or bridge that the port is part of. It takes all packets that come in by the port, which therefore
+    /// can't serve addresses.
     part_of: Option<String>,
     addresses: Vec<IpNetwork>,
     health: Health,
     target_probes: TargetProbes,
     speed: Option<BitRate>,
-    /// What was concluded from its health last.
+    /// What was last concluded from the port's health.
     standing: Standing,
     state: State,
-    /// Whether it counts as good for the cluster.
+    /// Whether the port counts as good in what is published.
     good: bool,
 }
 
@@ -48,31 +49,31 @@ struct WatchedPort {
 #[derive(Debug)]
 struct Subnet {
     witness: Witness,
-    /// The other nodes' addresses on it, by their names.
+    /// The other nodes' addresses on the subnet, by the nodes' names.
     peers: BTreeMap<String, Vec<IpAddr>>,
-    /// Whose fault a silence was when it was last judged.
+    /// Whose fault it was, when last judged, that no target replies.
     fault: Fault,
-    /// Since when no port of this node's is good there, which is what the cluster is told; `None`: it is reached.
+    /// Since when no port of this node is good on the subnet, which is published; `None` if one is good.
     lost: Option<Instant>,
 }
 
-/// All of them.
+/// The state of the node's ports and subnets.
 #[derive(Debug)]
 pub(crate) struct Watch {
     settings: Settings,
     ports: BTreeMap<String, WatchedPort>,
     subnets: BTreeMap<String, Subnet>,
-    /// The node's ends of cells' interfaces: their indices, and the cells' names.
+    /// The host ends of cells' veths: their interface indices, and the virtual servers' names.
     cells: BTreeMap<u32, String>,
     view: View,
-    /// When questions are due.
+    /// When probes are due.
     ask_at: Instant,
     begun: Instant,
     judged: bool,
 }
 
 impl Watch {
-    /// Nothing is known yet.
+    /// A watch that knows nothing of the ports yet.
     pub(crate) fn new(settings: &Settings, now: Instant) -> Self {
         Self {
             settings: settings.clone(),
@@ -86,7 +87,7 @@ impl Watch {
         }
     }
 
-    /// Goes on with other parameters.
+    /// Takes other parameters. If the limits change, all that is known of ports is forgotten.
     pub(crate) fn configure(&mut self, settings: &Settings, now: Instant) {
         if settings.limits() != self.settings.limits() {
             self.ports.clear();
@@ -97,8 +98,7 @@ impl Watch {
         self.judged = false;
     }
 
-    /// Takes note of the node's interfaces and addresses; says whether any of a port or a cell has
-    /// changed.
+    /// Notes the node's interfaces and addresses. Returns whether any of a port or a cell has changed.
     pub(crate) fn look(&mut self, links: Vec<Link>, addresses: &[Address], now: Instant) -> bool {
         let own = links.iter().filter(|link| is_own(link));
         let cell = |l: &Link| Some((l.index, vserver_of(&l.name)?.to_owned()));
@@ -111,7 +111,7 @@ impl Watch {
                 .filter(|a| a.link == link.index && !a.unusable);
             own.map(|a| a.address).collect()
         };
-        // The node's ends of cells' interfaces are no ports.
+        // The host ends of cells' veths are no ports.
         let found: BTreeMap<String, (Link, Vec<IpNetwork>)> = links
             .iter()
             .filter(|link| !link.loopback && !is_own(link))
@@ -199,7 +199,7 @@ impl Watch {
         });
         let index = |link: &Option<Link>| link.as_ref().map(|l| l.index);
         if index(&port.link).is_some() && index(&link) != index(&port.link) {
-            // Another interface of the same name: whatever the old one did, it lost its carrier.
+            // It is another interface of the same name: the old one, whose state is known, has gone.
             port.health.link(false, now);
         }
         port.health.link(carrier, now);
@@ -213,7 +213,7 @@ impl Watch {
         changed
     }
 
-    /// Gateways, the given targets and peers, each asked through every port of its subnet.
+    /// Sets the targets of every port: the gateways, configured targets and other nodes of its subnet.
     fn set_targets(&mut self) {
         let own: BTreeSet<IpAddr> = self
             .ports
@@ -235,7 +235,7 @@ impl Watch {
         }
     }
 
-    /// Takes note of a reply: of a target, through the port that it was asked through.
+    /// Notes a reply. It counts if it is a target's, and came in through the port by which the target was probed.
     pub(crate) fn on_reply(&mut self, reply: &Reply, now: Instant) {
         let of =
             |port: &&mut WatchedPort| port.link.as_ref().is_some_and(|l| l.index == reply.link);
@@ -264,9 +264,9 @@ impl Watch {
         }
     }
 
-    /// Lets time pass.
+    /// Notes the time: replies that are overdue, and ports that have worked for long enough.
     pub(crate) fn tick(&mut self, now: Instant) {
-        // Nobody was asked while this process stood still, so nobody could reply.
+        // This process stood still: no target was probed meanwhile, so none could reply.
         let stood_still = now.saturating_duration_since(self.ask_at) > self.settings.interval;
         if stood_still {
             self.ports.values_mut().for_each(|p| p.health.resumed(now));
@@ -288,7 +288,7 @@ impl Watch {
         }
     }
 
-    /// The questions that are due.
+    /// The probes that are due.
     pub(crate) fn probes_due(&mut self, now: Instant) -> Vec<Probe> {
         if self.ask_at > now {
             return Vec::new();
@@ -315,7 +315,7 @@ impl Watch {
         questions
     }
 
-    /// The subnets, as far as other nodes can be reached over them.
+    /// The subnets over which other nodes can be reached.
     fn reachable(&self) -> Vec<ReachableSubnet> {
         let reachable = |(name, subnet): (&String, &Subnet)| {
             let mut ports: Vec<(&String, &WatchedPort)> = self
@@ -323,12 +323,12 @@ impl Watch {
                 .iter()
                 .filter(|(_, p)| p.subnet == *name && p.standing != Standing::Failed)
                 .collect();
-            // The others know this node by an address, which one port replies for.
+            // The other nodes reach this one at an address that one port replies for: that port comes first.
             let nets: Vec<IpNetwork> = self.settings.nets(name).map(|s| s.net).collect();
             let inside = |ip: IpAddr| nets.iter().any(|net| net.contains(ip));
             let known = |p: &WatchedPort| p.addresses.iter().any(|a| inside(a.ip()));
             ports.sort_by_key(|(_, p)| (!known(p), p.standing));
-            // What was given to it before what it gave itself, by which it can be reached in IPv6.
+            // Configured addresses come before link-local ones, by which the port can be reached in IPv6.
             let own = |p: &WatchedPort| {
                 let all = p.addresses.iter().map(IpNetwork::ip);
                 let given = all.clone().filter(|ip| inside(*ip));
@@ -355,7 +355,7 @@ impl Watch {
         self.subnets.iter().map(reachable).collect()
     }
 
-    /// This node, as far as detours depend on it.
+    /// The state of this node as far as detours depend on it.
     pub(crate) fn node_view(&self) -> NodeView {
         let limits = self.settings.limits();
         NodeView {
@@ -368,7 +368,7 @@ impl Watch {
         }
     }
 
-    /// When time alone changes something.
+    /// When anything is due by time alone.
     pub(crate) fn next(&self) -> Option<Instant> {
         let ports = self.ports.values().filter_map(|p| p.health.next());
         let subnets = self.subnets.values().map(|s| s.witness.next());
@@ -376,13 +376,12 @@ impl Watch {
         ports.chain(subnets).chain(ask).min()
     }
 
-    /// The attributes that tell the other nodes' addresses.
+    /// The attributes that hold the other nodes' addresses.
     pub(crate) fn peer_attributes(&self) -> impl Iterator<Item = Attribute> {
         self.subnets.keys().cloned().map(Attribute::Addr)
     }
 
-    /// Whether this node tells the cluster this attribute of a subnet that it has nothing to do with any more: the
-    /// parameters named it once.
+    /// Whether this is an attribute of a subnet that the parameters no longer name: it is to be deleted.
     pub(crate) fn is_stray(&self, attribute: &Attribute) -> bool {
         let (Attribute::Net(subnet) | Attribute::Addr(subnet) | Attribute::Heard(subnet)) =
             attribute
@@ -397,7 +396,8 @@ impl Watch {
         !named(subnet) && !self.subnets.contains_key(subnet)
     }
 
-    /// The attributes that the other nodes are to be asked for now, since nothing replies.
+    /// The attributes of the other nodes that are to be queried now, because no target replies on a subnet: do targets
+    /// reply to the others?
     pub(crate) fn queries_due(&mut self, now: Instant) -> Vec<Attribute> {
         let mut asked = Vec::new();
         for (name, subnet) in &mut self.subnets {
@@ -409,14 +409,14 @@ impl Watch {
                 self.ask_at = self.ask_at.min(now);
                 asked.push(Attribute::Heard(name.clone()));
             } else {
-                // Nobody could reply: that is no port's fault.
+                // There is nobody who could reply: that is no port's fault.
                 subnet.witness.on_others(false);
             }
         }
         asked
     }
 
-    /// Takes note of the other nodes' values of an attribute.
+    /// Notes the other nodes' values of an attribute.
     pub(crate) fn on_attribute(&mut self, attribute: &Attribute, values: &Values, now: Instant) {
         if let Attribute::Addr(name) = attribute {
             if let Some(subnet) = self.subnets.get_mut(name) {
@@ -448,7 +448,7 @@ fn is_local(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
-/// The address to ask `target` in the name of.
+/// The address from which `target` is probed: the one in whose network it is, else a link-local one.
 fn source(addresses: &[IpNetwork], target: IpAddr) -> Option<IpAddr> {
     let same = |a: &&IpNetwork| Family::of(&a.ip()) == Family::of(&target);
     let own = addresses.iter().filter(same);

@@ -1,4 +1,4 @@
-//! What agents ask of the daemon, and what they tell the cluster of it.
+//! Requests of agents to the daemon, and what monitors report to the cluster.
 
 use std::time::{Duration, Instant};
 
@@ -11,13 +11,13 @@ use crate::portwatch::settings::Settings;
 use crate::portwatch::state::{AttributeState, NodeState};
 use crate::runtime::channel::{Channel, Received};
 
-/// How many agents may be connected.
+/// How many agents may be connected at once.
 pub(crate) const CLIENTS: usize = 64;
-/// How long after a monitor its result is surely on record.
+/// How long after a monitor the cluster has surely recorded its result.
 const RECORDED: Duration = Duration::from_secs(1);
 
 impl Daemon {
-    /// Takes what agents ask, and answers it.
+    /// Accepts agents' connections, reads their requests, and answers those that can be answered at once.
     pub(crate) fn handle_agents(&mut self) {
         let connected = self.listener.accept(self.clients.len(), Instant::now());
         self.clients.extend(connected);
@@ -61,7 +61,7 @@ impl Daemon {
                 self.ending = Some(Ending::HandedOver);
                 Reply::Noted
             }
-            // It is answered when the way is known.
+            // Answered when the search for the path is over.
             Request::FindPath { vserver, vip } => {
                 let asker = self.detours.keep(agent);
                 let event = Event::PathWanted {
@@ -78,7 +78,7 @@ impl Daemon {
         self.clients.push(agent);
     }
 
-    /// All that is known of the node.
+    /// All that the daemon knows of the node.
     fn state(&self, now: Instant) -> NodeState {
         let attribute = |(name, value, told): (&Attribute, &Option<String>, bool)| {
             let value = value.clone();
@@ -98,7 +98,7 @@ impl Daemon {
         state.with_trouble()
     }
 
-    /// Goes on with other parameters: what is known of ports that stay is kept.
+    /// Takes other parameters. What is known of ports that are watched as before is kept.
     fn configure(&mut self, settings: Settings) {
         if settings == self.settings {
             return;
@@ -124,13 +124,14 @@ impl Daemon {
         self.mend_at = Some(now);
     }
 
-    /// A monitor tells the cluster of this trouble, or that there is none. The cluster goes on showing
-    /// the first that it was told of, whatever comes later, until that is cleaned up.
+    /// Notes that a monitor reports this trouble to the cluster, or none. The cluster shows the first trouble that was
+    /// reported, whatever later monitors report, until the resource is cleaned up: that is due when the trouble is
+    /// another one or over.
     fn note(&mut self, trouble: Option<&str>) {
         match &self.told {
             None => self.told = trouble.map(str::to_owned),
             Some(told) if trouble == Some(told) => {}
-            // What a daemon before this one has told is not known here; this is told now.
+            // What the cluster shows since a previous daemon is not known: it is taken to be this trouble.
             Some(told) if told.is_empty() && trouble.is_some() => {
                 self.told = trouble.map(str::to_owned);
             }

@@ -1,4 +1,4 @@
-//! How the daemon ends where no other one goes on with its work.
+//! How the daemon ends when no other one follows it.
 
 use std::io;
 use std::time::Instant;
@@ -12,7 +12,8 @@ use crate::plan::detour::Event;
 use crate::sys::poll::poll;
 
 impl Daemon {
-    /// Nobody goes on with what this daemon has begun for other nodes, nor tells them.
+    /// Ends what this daemon does for other nodes, and publishes what they have to know when nobody watches here any
+    /// more.
     pub(crate) fn publish_final(&mut self) -> io::Result<()> {
         let (begun, limit) = (Instant::now(), LAST_WORDS);
         let records = self.mover.records().clone();
@@ -32,7 +33,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// The cluster goes on showing what trouble it was told of, on a node where nobody watches any more.
+    /// Has the cluster forget the trouble that a monitor has reported: nobody would do that later.
     pub(crate) fn leave_no_complaint(&self) {
         if self.told.is_none() && self.clean_up_at.is_none() {
             return;

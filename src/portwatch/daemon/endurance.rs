@@ -1,47 +1,48 @@
-//! What the kernel refuses for a moment, for want of memory, is no reason to end: the next daemon would not fare
-//! better, and VIPs would have nobody meanwhile.
+//! Patience with the kernel: a call that fails for a moment, for want of memory, is no reason to end. The next daemon
+//! would fare no better, and nobody would watch the VIPs meanwhile.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use crate::log;
 
-/// How long after a failure it is tried again.
+/// How long after a failure the daemon reads again.
 pub(crate) const PAUSE: Duration = Duration::from_millis(200);
-/// How long it may go on before another daemon shall try.
+/// How long failures may go on before the daemon ends, so that another one is started.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How long after it may be read again a failure belongs to the same trouble: nothing may have been there to be
-/// read meanwhile, so that nothing says that the trouble was over.
+/// How long after the end of a pause another failure still belongs to the same trouble: if there was nothing to read
+/// meanwhile, no success has shown that the trouble was over.
 const CLOSE: Duration = Duration::from_millis(400);
 
-/// Trouble with what the daemon reads of the kernel.
+/// Repeated failures to read one source in the kernel.
 #[derive(Debug, Default)]
 pub(crate) struct Endurance {
-    /// Since when, and until when it is left alone.
+    /// Since when reading fails, and until when it is not tried.
     trouble: Option<(Instant, Instant)>,
 }
 
 impl Endurance {
-    /// Whether it may be read.
+    /// Whether the source may be read now.
     pub(crate) fn permits(&self, now: Instant) -> bool {
         self.trouble.is_none_or(|(_, until)| until <= now)
     }
 
-    /// Whether it may be read again after trouble: then something was missed.
+    /// Whether the source may be read again after trouble: what was missed meanwhile has to be made up for.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         self.trouble.is_some() && self.permits(now)
     }
 
-    /// When it may be read again.
+    /// When the source may be read again; `None` if it may be now.
     pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
         let until = self.trouble.map(|(_, until)| until);
         until.filter(|until| *until > now)
     }
 
-    /// Takes note of how reading went; says whether there is anything that has been missed before.
+    /// Notes the result of reading. Returns whether this is the first success after trouble: something may have been
+    /// missed.
     ///
     /// # Errors
-    /// The failure, if it has gone on for too long.
+    /// The failure, if failures have gone on for [`LIMIT`].
     pub(crate) fn note(&mut self, result: io::Result<()>, now: Instant) -> io::Result<bool> {
         let Err(e) = result else {
             return Ok(self.trouble.take().is_some());

@@ -1,4 +1,4 @@
-//! What the daemon waits for, and what the kernel tells it.
+//! The sources of events that the daemon waits for, and how it takes the kernel's.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,25 +12,25 @@ use crate::runtime::channel::Channel;
 use crate::runtime::poller::Poller;
 use crate::sys::netlink::Change;
 
-/// What the daemon hears from.
+/// A source of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// The kernel, of changes.
+    /// Netlink: changes to interfaces, addresses, routes, settings and nftables.
     Events,
-    /// Neighbours.
+    /// Neighbours' replies.
     Replies,
-    /// Agents that started or stopped an address.
+    /// The records of VIPs, which agents write when they start or stop one.
     Records,
-    /// Who ends it.
+    /// Signals.
     Signals,
-    /// Agents that ask.
+    /// Agents' connections and requests.
     Agents,
-    /// Its children.
+    /// Children that have ended or written something.
     Children,
 }
 
 impl Daemon {
-    /// Takes what the kernel tells: of changes, and of replies.
+    /// Reads the kernel's events and neighbours' replies.
     pub(crate) fn handle_kernel(&mut self, ready: &[Source], now: Instant) -> io::Result<()> {
         if ready.contains(&Source::Events) {
             let handled = self
@@ -38,7 +38,7 @@ impl Daemon {
                 .read()
                 .and_then(|changes| self.on_changes(&changes, now));
             if self.endurance.note(handled, now)? {
-                // Nothing is known of what came meanwhile.
+                // Events were lost while they could not be read: anything may have changed.
                 let everything = [Change::Link, Change::Address, Change::Loss, Change::Table];
                 let everything = everything.into();
                 let handled = self.on_changes(&everything, now);
@@ -79,13 +79,13 @@ impl Daemon {
         Ok(())
     }
 
-    /// Waits until something happens or is due.
+    /// Waits until a source has something to read, or something is due. Returns the sources that are ready.
     pub(crate) fn wait(&self) -> io::Result<Vec<Source>> {
         let now = Instant::now();
         let mut poller = Poller::default();
         poller.read(Source::Records, [self.mover.fd()]);
         poller.read(Source::Signals, [self.signals.as_fd()]);
-        // A failure to look at what has changed has nothing more to read: it is repeated in time.
+        // After a failure to act on events there may be none left to read: the daemon wakes up by time instead.
         let missed = self.endurance.is_over(now);
         if self.endurance.permits(now) {
             poller.read(Source::Events, self.events.fds());
@@ -101,7 +101,7 @@ impl Daemon {
         poller.until(self.next(now));
         poller.until((missed || news).then_some(now));
         let mut ready = match poller.wait() {
-            // For want of memory, which may be there again the next moment.
+            // There may be memory again the next moment.
             Err(e)
                 if e.kind() == io::ErrorKind::OutOfMemory
                     || e.kind() == io::ErrorKind::WouldBlock =>
@@ -116,7 +116,7 @@ impl Daemon {
         Ok(ready)
     }
 
-    /// When something is due by time alone.
+    /// When anything is due by time alone.
     fn next(&self, now: Instant) -> Option<Instant> {
         let next = [
             self.detours.next(),

@@ -1,5 +1,5 @@
-//! What the cluster is told of the node's room to route for others: how busy its processors are, and
-//! what VIPs move through its ports, whichever leaves less.
+//! The node's room to route for others, which is published: what its processors or its ports have to spare, whichever
+//! is less.
 
 use std::io;
 use std::time::Instant;
@@ -14,13 +14,13 @@ use crate::types::BitRate;
 /// The room, and what it is measured by.
 pub(crate) struct Room {
     spare: Spare,
-    /// What the processors had done when it was last measured.
+    /// The processors' times as last read.
     before: Option<Times>,
 }
 
 impl Room {
-    /// The first value can't wait for a measurement: the load of the last minute stands in for it, which
-    /// a daemon that takes the place of another finds as that one left it.
+    /// The first value can't wait for a measurement. The load average of the last minute stands in for it, so a daemon
+    /// that takes over begins where the one before it was.
     pub(crate) fn new(now: Instant) -> Self {
         let load = processor::load().unwrap_or_else(|e| {
             log::warn(e);
@@ -46,7 +46,7 @@ impl Room {
 }
 
 impl Daemon {
-    /// Measures the room, and tells the cluster if it has changed.
+    /// Measures the room, and publishes it if it has changed.
     pub(crate) fn measure_room(&mut self, now: Instant) {
         let load = self.mover.port_loads().values().copied().sum();
         match self.room.measure(load, &self.watch.view().ports, now) {
@@ -56,7 +56,7 @@ impl Daemon {
         }
     }
 
-    /// Tells the cluster of the room.
+    /// Publishes the room.
     pub(crate) fn tell_room(&mut self) {
         let value = self.room.spare.value().to_string();
         self.publisher.publish(Attribute::Spare, Some(value));

@@ -1,4 +1,4 @@
-//! How one daemon follows another: after an upgrade, or where one was killed and lives on.
+//! How one daemon follows another, after an upgrade, or when the cluster starts one while another still runs.
 
 use std::io;
 use std::path::Path;
@@ -19,15 +19,16 @@ use crate::sys::lock::Lock;
 use crate::sys::netlink::{Events, Socket};
 use crate::sys::nft;
 
-/// How long one waits for the one before it to end.
+/// How long a daemon waits for its predecessor's lock.
 const PREDECESSOR_LIMIT: Duration = Duration::from_secs(20);
-/// How long that one may take to leave its work to the next one in good order.
+/// How long the predecessor may take to end by itself before it is killed.
 const HAND_OVER: Duration = Duration::from_secs(1);
-/// The makers of berth's routes: what is lost of them is mended.
+/// The protocol numbers of berth's routes, whose removal is an event: what is removed is made again.
 const PROTOCOLS: [u8; 2] = [PROTOCOL, ANNOUNCED_PROTOCOL];
 
-/// Has a daemon that is still there leave everything to this one, and takes its lock. It may be of a version
-/// that does not know of that: then it is killed, after which all is as well. Says whether there was one.
+/// Has a daemon that still runs hand over to this one, and takes its lock. A daemon that does not answer, or whose
+/// version does not know this request, is killed, which leaves everything in place, too. Returns the lock and whether
+/// there was such a daemon.
 pub(crate) fn take_over(runtime: &Path) -> Result<(Lock, bool), Error> {
     let file = report::lock_file(runtime);
     let lock = |patience| daemon::lock(&file, "portwatch", Instant::now() + patience);
@@ -41,7 +42,7 @@ pub(crate) fn take_over(runtime: &Path) -> Result<(Lock, bool), Error> {
     let lock = match noted.then(|| lock(HAND_OVER)) {
         Some(Ok(lock)) => lock,
         None | Some(Err(_)) => {
-            // If it can't be opened it has died.
+            // If the process can't be opened it has died.
             handle.iter().for_each(daemon::kill);
             lock(PREDECESSOR_LIMIT)?
         }
@@ -50,7 +51,7 @@ pub(crate) fn take_over(runtime: &Path) -> Result<(Lock, bool), Error> {
     Ok((lock, true))
 }
 
-/// What a daemon listens to, but for the agents' socket: that is the one's that has the lock.
+/// The sockets of a daemon but for the one that agents connect to, which belongs to the daemon with the lock.
 pub(crate) struct Sockets {
     pub(crate) signals: SignalFd,
     pub(crate) events: Events,
@@ -63,7 +64,7 @@ impl Sockets {
     pub(crate) fn open(runtime: &Path) -> io::Result<Self> {
         Ok(Self {
             signals: daemon::block_signals()?,
-            // Before anything is looked at, so that no change is missed.
+            // Opened before anything is read, so that no change is missed.
             events: Events::open(&PROTOCOLS, nft::TABLE)?,
             prober: NeighbourProber::open()?,
             socket: Socket::new()?,

@@ -1,6 +1,6 @@
-//! The cells whose VIPs other nodes route for: where their networks are.
+//! The network namespaces of cells whose VIPs other nodes route.
 //!
-//! Keepers are asked by children: one that hangs would have the ports of all virtual servers wait.
+//! Children ask the keepers: otherwise a keeper that hangs would keep the daemon from moving anybody's VIPs.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,10 +15,10 @@ use crate::runtime::job::{self, Job};
 /// How long a keeper may take to answer.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// The cell's network namespace, or why it can't be had.
+/// The cell's network namespace, or why it can't be opened.
 type Found = Result<OwnedFd, String>;
 
-/// Those that are asked for, and those that were found.
+/// The cells that keepers are being asked for, and those that were found.
 #[derive(Debug, Default)]
 pub(crate) struct Cells {
     asked: BTreeMap<String, Job<Result<(), String>>>,
@@ -27,14 +27,15 @@ pub(crate) struct Cells {
 }
 
 impl Cells {
-    /// Has a virtual server's cell looked for, if that is not done already. A failure to do so is found at once.
+    /// Has a child look for a virtual server's cell, unless that is done already. If no child can be started, that is
+    /// the result, at once.
     pub(crate) fn find(&mut self, vserver: &str) {
         if !self.found.contains_key(vserver) && !self.asked.contains_key(vserver) {
             self.ask(vserver);
         }
     }
 
-    /// The network namespace of a virtual server's cell, or why it can't be had; `None` if that is not known yet.
+    /// The network namespace of a virtual server's cell, or why it can't be opened; `None` if that is not known yet.
     pub(crate) fn network(&self, vserver: &str) -> Option<Result<BorrowedFd<'_>, &str>> {
         let found = self.found.get(vserver)?;
         Some(found.as_ref().map(AsFd::as_fd).map_err(String::as_str))
@@ -53,12 +54,12 @@ impl Cells {
         }
     }
 
-    /// What to wait for.
+    /// The descriptors to poll for input: [`Self::advance`] is due then.
     pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.asked.values().map(AsFd::as_fd)
     }
 
-    /// Takes what has been found since the last call: the virtual servers whose cells were looked for.
+    /// Takes the children's results. Returns the virtual servers whose result has come in since the last call.
     pub(crate) fn advance(&mut self) -> Vec<String> {
         self.leftover.retain(|pid| !job::reap(*pid));
         let mut over = Vec::new();
@@ -75,7 +76,7 @@ impl Cells {
         over
     }
 
-    /// What was found was of use once: a cell may be another one the next time.
+    /// Closes the cell: the next time the virtual server may have another one.
     pub(crate) fn forget(&mut self, vserver: &str) {
         self.found.remove(vserver);
     }

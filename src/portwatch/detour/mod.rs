@@ -1,4 +1,4 @@
-//! What [`plan::detour`] decides on is done here: neighbours are probed, the cluster is queried, VIPs are changed.
+//! Carries out what [`plan::detour`] decides: probes neighbours, queries the cluster, changes VIPs.
 //!
 //! [`plan::detour`]: crate::plan::detour
 
@@ -35,20 +35,20 @@ use crate::sys::state;
 const LIMIT: u64 = 1 << 20;
 /// How long a change may take.
 const CHANGE: Duration = Duration::from_secs(5);
-/// How long a daemon that ends may wait for the lock.
+/// How long the daemon may wait for the lock when it ends.
 const LAST_TURN: Duration = Duration::from_secs(1);
 
-/// Those of the daemon's parts that work for detours too.
+/// The parts of the daemon that carry out what detours decide.
 pub(crate) struct Hands<'d> {
-    /// It queries the cluster, and tells it.
+    /// Queries the cluster and publishes attributes.
     pub(crate) publisher: &'d mut Publisher,
-    /// It probes neighbours.
+    /// Probes neighbours.
     pub(crate) prober: &'d NeighbourProber,
-    /// It knows what VIPs move, and announces them.
+    /// Has the VIPs' records and counters, and announces VIPs.
     pub(crate) mover: &'d mut Mover,
 }
 
-/// The detours of this node, and what they work with.
+/// The detours of this node: the core that decides, and what it takes to carry that out.
 #[derive(Debug)]
 pub(crate) struct Detours {
     core: detour::Detours,
@@ -59,7 +59,7 @@ pub(crate) struct Detours {
     last_asker: Asker,
 }
 
-/// What is done for the VIP whose record has this name.
+/// What changes the VIP whose record has this name.
 fn service<'n>(runtime: &Path, name: &'n str) -> Service<'n> {
     Service::new(name, Instant::now() + CHANGE).in_directory(runtime)
 }
@@ -69,7 +69,7 @@ fn file(runtime: &Path) -> PathBuf {
 }
 
 impl Detours {
-    /// Goes on where the daemon before this one ended.
+    /// Continues from what the previous daemon has saved.
     pub(crate) fn new(runtime: &Path, view: NodeView, now: Instant) -> Self {
         let read = || -> Option<Saved> {
             serde_json::from_slice(&state::read(&file(runtime), LIMIT).ok()?).ok()
@@ -83,7 +83,7 @@ impl Detours {
         }
     }
 
-    /// What is known of them.
+    /// What the core knows of detours, for people and tests.
     pub(crate) fn overview(&self, now: Instant) -> Overview {
         self.core.overview(now)
     }
@@ -95,17 +95,17 @@ impl Detours {
         self.last_asker
     }
 
-    /// When it is to be told that time has passed.
+    /// When [`Event::Tick`] is due although nothing happens.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.core.next()
     }
 
-    /// What to wait for.
+    /// The descriptors to poll for input: [`Self::advance`] is due then.
     pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.cells.fds()
     }
 
-    /// What has happened since the last call.
+    /// The events that children's results have led to since the last call.
     pub(crate) fn advance(&mut self) -> Vec<Event> {
         let over = self.cells.advance();
         over.into_iter().filter_map(|v| self.found(v)).collect()
@@ -117,7 +117,7 @@ impl Detours {
         Some(Event::CellFound(vserver, found))
     }
 
-    /// Has the core take note of what has happened, and does what follows.
+    /// Passes an event to the core, carries out what it decides, and passes on what comes of that.
     pub(crate) fn on(&mut self, event: Event, hands: &mut Hands<'_>, now: Instant) {
         let mut events = VecDeque::from([event]);
         let runtime = self.runtime.clone();
@@ -131,7 +131,7 @@ impl Detours {
         }
     }
 
-    /// Does it; returns what has come of it, where that is known at once.
+    /// Carries out an effect. Returns the event that follows from it, if it is known at once.
     fn perform(
         &mut self,
         effect: Effect,
@@ -141,7 +141,7 @@ impl Detours {
     ) -> Option<Event> {
         match effect {
             Effect::Probe(probe) => {
-                // A port that can't send will have replies missing.
+                // A port that can't send counts as silent in time: no replies come.
                 hands.prober.send(&probe).unwrap_or_else(log::debug);
             }
             Effect::Query(attribute) => hands.publisher.query(attribute),
@@ -186,7 +186,7 @@ impl Detours {
         }
     }
 
-    /// Makes the change, if nobody else changes anything at this moment.
+    /// Makes the change if the lock is free.
     fn reconcile(&self, instance: &str, change: Change, turn: &mut Turn<'_>) -> Outcome {
         let Some(lock) = turn.lock() else {
             return Outcome::Busy;
@@ -198,7 +198,7 @@ impl Detours {
         }
     }
 
-    /// Makes the change; says whether that was still to be done.
+    /// Makes the change. Returns whether the record was still as the change requires.
     fn change(&self, service: &Service<'_>, lock: &Lock, change: Change) -> Result<bool, Error> {
         let network = |vserver: &str| {
             let network = self.cells.network(vserver).and_then(Result::ok);
@@ -225,8 +225,8 @@ impl Detours {
         }
     }
 
-    /// Ends routing, whatever still comes: nobody would end it later. Nothing else is left to do for the daemon, so
-    /// that it can wait for the lock.
+    /// Ends the routing of these records even if packets still arrive: nobody would end it later. The daemon has
+    /// nothing else to do any more, so it can wait for the lock.
     fn end_routing(&self, records: &BTreeMap<String, Record>) {
         let lock = match lock(&self.runtime, Instant::now() + LAST_TURN) {
             Ok(lock) => lock,

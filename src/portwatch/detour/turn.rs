@@ -1,4 +1,4 @@
-//! The lock of the addresses' agents, for the changes that are possible at one moment.
+//! The lock of the addresses' agents, for the changes of one turn of the daemon's loop.
 
 use std::path::Path;
 
@@ -6,7 +6,8 @@ use crate::address::lock::try_lock;
 use crate::log;
 use crate::sys::lock::Lock;
 
-/// It is tried for once, when it is first needed, and kept for all changes of the moment: nothing waits for it.
+/// The lock as one turn has it: tried once, when it is first needed, and held for all changes of the turn. The daemon
+/// never waits for it.
 #[derive(Debug)]
 pub(crate) struct Turn<'r> {
     runtime: &'r Path,

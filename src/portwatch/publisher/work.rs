@@ -18,29 +18,30 @@ use crate::plan::attribute::{Attribute, Values};
 
 /// How long one call of a tool may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long Pacemaker may take to start another daemon for attributes, and how often it is looked.
+/// How long Pacemaker may take to start another daemon for attributes, and how often the child looks for it.
 const KEEPER_LIMIT: Duration = Duration::from_secs(2);
 const KEEPER_PAUSE: Duration = Duration::from_millis(10);
 
-/// What a child is told to do.
+/// The work of one child.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Work {
-    /// The changes, in no order that matters, each with its dampening.
+    /// The attributes to publish, in no particular order, each with its dampening.
     pub(crate) changes: BTreeMap<Attribute, (Value, Duration)>,
     pub(crate) questions: BTreeSet<Attribute>,
     pub(crate) whereabouts: BTreeSet<String>,
-    /// What is on record is to be read, by the node of this name.
+    /// Whether to read the attributes in the CIB, and the name of this node, whose resources are looked at, too.
     pub(crate) survey: Option<String>,
-    /// A private attribute to be read only for comparison.
+    /// A private attribute to read only for comparison with what was published.
     pub(crate) compare: Option<Attribute>,
     pub(crate) clean_up: Option<(String, String)>,
-    /// A resource that is to be looked at anew on the node of this name.
+    /// A resource that the cluster is to be made to monitor again, and the node.
     pub(crate) renew: Option<(String, String)>,
-    /// What is on record is not what it was told: what it knows already it would not write again.
+    /// Whether Pacemaker's daemon is to write all attributes to the CIB anew: it would not write a value that it has
+    /// already, although the CIB lacks it.
     pub(crate) refresh: bool,
-    /// Pacemaker's process that keeps the attributes is to be found.
+    /// Whether to find the process of Pacemaker's that keeps the attributes.
     pub(crate) find_keeper: bool,
-    /// It has just ended: the next one is worth waiting for.
+    /// Whether that process has just ended: the next one is waited for.
     pub(crate) keeper_lost: bool,
 }
 
@@ -51,7 +52,7 @@ pub(crate) struct Done {
     pub(crate) answers: BTreeMap<Attribute, Values>,
     pub(crate) located: BTreeMap<String, Vec<String>>,
     pub(crate) surveyed: Option<transient::Values>,
-    /// This node's resources that are not monitored, if that was looked for.
+    /// This node's resources that are not monitored; `None` if the child was not to look.
     pub(crate) unmonitored: Option<BTreeSet<String>>,
     pub(crate) compared: Option<(Attribute, Values)>,
     pub(crate) cleaned: bool,
@@ -82,7 +83,8 @@ impl Work {
             && !refresh
     }
 
-    /// Does it. A descriptor is that of the process that keeps the attributes.
+    /// Does the work. Returns what has come of it, and, if it was to be found, a pidfd of the process that keeps the
+    /// attributes.
     pub(crate) fn run(self) -> (Done, Option<OwnedFd>) {
         let mut done = Done::default();
         let note = |done: &mut Done, e: io::Error| done.error = Some(e.to_string());
@@ -92,7 +94,7 @@ impl Work {
             } else {
                 Duration::ZERO
             };
-        // It comes before what it is told: what it does not live to keep is known to be lost.
+        // Found before anything is published: if that process ends later, what it was given is known to be lost.
         let keeper = match self.find_keeper {
             true => find_keeper(patience),
             false => None,
@@ -107,7 +109,7 @@ impl Work {
                 Ok(()) => drop(done.published.insert(name, value)),
                 Err(e) => {
                     note(&mut done, e);
-                    // Nobody is there to be told the rest, nor asked.
+                    // There is nobody to publish the rest to, nor to query.
                     if self.find_keeper && keeper.is_none() {
                         return (done, keeper);
                     }
@@ -150,7 +152,7 @@ impl Work {
         if let Some((resource, node)) = self.clean_up {
             match tool::clean_up(&resource, &node, Instant::now() + PATIENCE) {
                 Ok(()) => done.cleaned = true,
-                // Nothing else has to wait for another attempt.
+                // A failure here is no reason to delay anything else by another attempt.
                 Err(e) => log::warn(e),
             }
         }
@@ -161,8 +163,8 @@ impl Work {
     }
 }
 
-/// What the scheduler goes by comes first, and of that what makes or ends detours: it acts within some ten
-/// milliseconds on what is missing, and each change takes a process.
+/// The changes in the order of their urgency: what the scheduler decides by comes first, and of that what makes or ends
+/// detours. The scheduler acts within some ten milliseconds on what it knows by then, and each change takes a process.
 fn by_urgency(
     changes: BTreeMap<Attribute, (Value, Duration)>,
 ) -> impl Iterator<Item = (Attribute, (Value, Duration))> {
@@ -207,10 +209,10 @@ fn change(attribute: &Attribute, value: &Value, dampening: Duration) -> io::Resu
     }
 }
 
-/// Of what is on record: this node's own, and where the other nodes are.
+/// Of the attributes in the CIB: those of this node, and those with the nodes' addresses.
 fn of_interest(all: transient::Values, own: &str) -> transient::Values {
     let reduced = all.into_iter().filter_map(|(name, mut values)| {
-        // What the other nodes' addresses are is wanted as well.
+        // The addresses of the other nodes are needed, too.
         let of_all = matches!(Attribute::parse(&name)?, Attribute::Addr(_));
         values.retain(|node, _| node == own || of_all);
         (!values.is_empty()).then_some((name, values))

@@ -1,19 +1,19 @@
-//! How much of a node fits into a message.
+//! Cuts a node's state down to the size of a message.
 //!
-//! All that a node is likely to have does. What does not comes from elsewhere, such as other nodes' attributes, and
-//! shall keep nobody from being answered.
+//! All that a node is likely to have fits. What does not fit comes from outside, such as other nodes' attributes, and
+//! must not keep the daemon from answering.
 
 use std::collections::BTreeMap;
 
 use super::{NodeState, RoleState};
 use crate::runtime::channel::MESSAGE_LIMIT;
 
-/// Bytes of a state: what is around it in a message has room too.
+/// The most bytes of a state; the rest of a message is for what is around it.
 const ROOM: usize = MESSAGE_LIMIT / 2;
-/// Bytes of a text.
+/// The most bytes of one text in a state.
 const TEXT: usize = 1024;
 
-/// Shortens a text, which shows that it was.
+/// Shortens a text to [`TEXT`] bytes and marks that something is missing.
 fn shorten(text: &mut String) {
     if text.len() > TEXT {
         let end = (0..=TEXT).rev().find(|at| text.is_char_boundary(*at));
@@ -22,21 +22,21 @@ fn shorten(text: &mut String) {
     }
 }
 
-/// Leaves `limit` entries of a list; returns how many others there were.
+/// Keeps the first `limit` entries of a list; returns how many were dropped.
 fn cut_list<T>(list: &mut Vec<T>, limit: usize) -> usize {
     let others = list.len().saturating_sub(limit);
     list.truncate(limit);
     others
 }
 
-/// The same of a map.
+/// Keeps the first `limit` entries of a map; returns how many were dropped.
 fn cut_map<K: Ord + Clone, V>(map: &mut BTreeMap<K, V>, limit: usize) -> usize {
     let first = map.keys().nth(limit).cloned();
     first.map_or(0, |first| map.split_off(&first).len())
 }
 
 impl NodeState {
-    /// The same, as far as it fits into a message: of lists that are too long the first entries.
+    /// The state as far as it fits into a message: of lists that are too long only the first entries.
     pub(crate) fn bounded(mut self) -> Self {
         self.shorten_texts();
         let mut limit = self.longest();
@@ -47,9 +47,9 @@ impl NodeState {
         self
     }
 
-    /// Its bytes in a message.
+    /// The size of the state in a message, in bytes.
     fn size(&self) -> usize {
-        // One that can't be written is not sent either, which is told then.
+        // A state that can't be serialised is not sent either, and the sender logs that.
         serde_json::to_vec(self).map_or(0, |text| text.len())
     }
 
@@ -69,7 +69,7 @@ impl NodeState {
             .for_each(shorten);
     }
 
-    /// The entries of its longest list.
+    /// How many entries the longest list has.
     fn longest(&self) -> usize {
         let targets = self.ports.values().map(|port| port.targets.len());
         let nets = self.subnets.values().map(|subnet| subnet.nets.len());
@@ -91,7 +91,7 @@ impl NodeState {
         all.max().unwrap_or(0)
     }
 
-    /// Leaves `limit` entries of each list; returns how many others there were.
+    /// Keeps the first `limit` entries of each list; returns how many were dropped.
     fn cut(&mut self, limit: usize) -> usize {
         let detours = &mut self.detours;
         let mut others = cut_map(&mut self.ports, limit)

@@ -1,4 +1,4 @@
-//! What follows from the state of the ports: for VIPs, for the cluster, for people.
+//! The conclusions from the ports' state: which ports VIPs may use, what is published, and what is logged.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use crate::sys::netlink::Link;
 use crate::types::BitRate;
 
 impl Watch {
-    /// Draws the conclusions; says whether there are any new ones.
+    /// Draws the conclusions. Returns whether there are any new ones.
     pub(crate) fn judge(&mut self, now: Instant) -> bool {
         let mut changed = !std::mem::replace(&mut self.judged, true);
         for (name, port) in &mut self.ports {
@@ -28,7 +28,7 @@ impl Watch {
                 (port.standing, port.state) = (standing, state);
             }
             let fault = self.subnets.get(&port.subnet).map(|s| s.witness.fault());
-            // As long as it is not known whose fault the silence is, nothing is said of it.
+            // Silence is not logged before it is known whose fault it is.
             if fault != Some(Fault::Unknown) || state != State::Failed(Cause::Silent) {
                 port.good = standing < Standing::Held;
             }
@@ -76,7 +76,7 @@ impl Watch {
         &self.view
     }
 
-    /// Whether each port has proved that it forwards, or had its time to.
+    /// Whether each port has proved that it forwards, or has had the time to.
     pub(crate) fn is_known(&self, now: Instant) -> bool {
         let time = self.settings.interval * (self.settings.fail_after + 1);
         let proved = |port: &WatchedPort| {
@@ -87,7 +87,7 @@ impl Watch {
         now.saturating_duration_since(self.begun) >= time || self.ports.values().all(proved)
     }
 
-    /// Takes note of what VIPs move through each port; says whether that is news.
+    /// Notes the traffic of the VIPs at each port. Returns whether that changes the report.
     pub(crate) fn set_loads(&mut self, loads: &BTreeMap<&str, BitRate>) -> bool {
         let mut changed = false;
         for port in &self.view.ports {
@@ -101,12 +101,12 @@ impl Watch {
         changed
     }
 
-    /// Has the next judgement draw all conclusions anew.
+    /// Makes the next judgement count as new, whatever has changed.
     pub(crate) fn judge_anew(&mut self) {
         self.judged = false;
     }
 
-    /// What the cluster shall know; `None`: the attribute has no value.
+    /// The attributes to publish; `None`: the attribute is deleted.
     pub(crate) fn attributes(&self) -> Vec<(Attribute, Option<String>)> {
         let ports = self.ports.values().filter(|p| p.good).count();
         let mut attributes = vec![(Attribute::Ports, Some(ports.to_string()))];
@@ -129,8 +129,8 @@ impl Watch {
         attributes
     }
 
-    /// What the other nodes shall know when nobody listens here any more: that this node hears no target,
-    /// for it can't bear witness.
+    /// What is published when the daemon ends: that no target replies to this node. Nobody listens here any more, so
+    /// this node can't bear witness for others.
     pub(crate) fn final_values(&self) -> impl Iterator<Item = (Attribute, Option<String>)> {
         let subnets = self.subnets.keys().cloned();
         subnets.map(|name| (Attribute::Heard(name), Some("0".to_owned())))
@@ -148,7 +148,7 @@ impl Watch {
             let own = all.iter().map(|(_, ip)| *ip);
             own.filter(|ip| ip.is_ipv4() == ipv4 && inside(*ip)).min()
         };
-        // Every port has an address of its own by which neighbours can reach it in IPv6.
+        // Every port has a link-local address by which neighbours can reach it in IPv6.
         let local = || {
             let own = all.iter().filter(|(_, ip)| is_local(*ip));
             own.min().map(|(_, ip)| *ip)

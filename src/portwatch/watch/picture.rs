@@ -1,4 +1,4 @@
-//! The ports and the subnets, as whoever asks is told of them.
+//! The ports and the subnets as [`NodeState`](crate::portwatch::state::NodeState) shows them.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use crate::portwatch::state::{Condition, Failure, Hearing, PortState, SubnetStat
 use crate::types::{BitRate, Milliseconds};
 
 impl Watch {
-    /// The ports, as the last judgement has them, with what VIPs move through them.
+    /// The ports as the last judgement has them, with the traffic of VIPs at each.
     pub(crate) fn port_states(
         &self,
         loads: &BTreeMap<&str, BitRate>,
@@ -34,7 +34,7 @@ impl Watch {
         self.ports.iter().map(state).collect()
     }
 
-    /// The subnets, likewise.
+    /// The subnets as the last judgement has them.
     pub(crate) fn subnet_states(&self, now: Instant) -> BTreeMap<String, SubnetState> {
         let subnets = self.subnets.iter().map(|(name, subnet)| {
             let state = SubnetState {
