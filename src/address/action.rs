@@ -39,11 +39,11 @@ pub struct Started {
 pub(crate) struct Change {
     /// What the VIP needs.
     desired: Desired,
-    /// What is there, where no step was due.
+    /// The state of the kernel, if no step was due.
     unchanged: Option<Observed>,
 }
 
-/// What the steps of a start have led to.
+/// The result of the steps of a start.
 struct Applied {
     state: State,
     desired: Desired,

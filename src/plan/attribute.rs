@@ -1,4 +1,4 @@
-//! The node attributes of berth: what nodes tell each other, and what the cluster's rules go by.
+//! The node attributes of berth: by them nodes inform each other, and the cluster's rules decide.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,36 +6,36 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How long the cluster waits for changes on other nodes that follow closely: a loss that all nodes see, one after
-/// another, must not look for a moment as if it were the fault of the first.
+/// How long the cluster waits for the same change on other nodes: a loss that all nodes see, one after another, must
+/// not look for a moment like the first one's alone.
 const DAMPENING: Duration = Duration::from_secs(1);
 
 /// The values of an attribute, by the nodes that give them.
 pub(crate) type Values = BTreeMap<String, String>;
 
-/// A node attribute of berth: a name, and who reads the values that nodes give it.
+/// A node attribute of berth.
 ///
 /// The order is that of the names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub(crate) enum Attribute {
-    /// The node's addresses on this subnet, by commas: one of each family.
+    /// The node's addresses on this subnet, separated by commas: one of each family.
     Addr(String),
-    /// Defined where this virtual server's cell is.
+    /// Defined on the node that has this virtual server's cell.
     Cell(String),
-    /// Whether the node hears targets on this subnet: 0 or 1.
+    /// Whether targets on this subnet reply to the node: 0 or 1.
     Heard(String),
-    /// The Ethernet addresses of the node's ports, by commas.
+    /// The Ethernet addresses of the node's ports, separated by commas.
     Macs,
     /// Whether the node has a good port on this subnet: 0 or 1.
     Net(String),
-    /// Defined where this virtual server can't be reached.
+    /// Defined on a node that can't reach this virtual server.
     NoPath(String),
-    /// Where this virtual server shall be: a score.
+    /// The score by which this virtual server prefers the node.
     Place(String),
     /// The number of the node's good ports.
     Ports,
-    /// The claims of what the node routes to this node.
+    /// The node's claims: the VIPs that it routes to the node of this name.
     Router(String),
     /// How much room the node has to route for others: 0 to 40.
     Spare,
@@ -46,14 +46,14 @@ pub(crate) enum Attribute {
 /// Who reads an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Audience {
-    /// The scheduler too: a change has it look anew at where resources should be.
+    /// The scheduler, too: a change makes it compute the placement of resources anew.
     Scheduler,
     /// Other nodes only: the attribute is private, and never written to the CIB.
     Nodes,
 }
 
 impl Attribute {
-    /// The name that the cluster knows it by.
+    /// The attribute's name in the cluster.
     pub(crate) fn name(&self) -> String {
         self.to_string()
     }
@@ -82,7 +82,7 @@ impl Attribute {
         }
     }
 
-    /// Who reads it.
+    /// Who reads the attribute.
     pub(crate) const fn audience(&self) -> Audience {
         match self {
             Self::Cell(_) | Self::Heard(_) | Self::Macs | Self::Router(_) => Audience::Nodes,
@@ -96,13 +96,13 @@ impl Attribute {
         }
     }
 
-    /// Whether it is not written to the CIB.
+    /// Whether the attribute is private: the cluster never writes it to the CIB.
     pub(crate) fn is_private(&self) -> bool {
         self.audience() == Audience::Nodes
     }
 
-    /// How long the cluster waits for others' changes when a value follows another one. The first value is never
-    /// waited with.
+    /// How long the cluster waits for other nodes' changes before it writes one. The first value of an attribute is
+    /// written at once.
     pub(crate) const fn dampening(&self) -> Duration {
         match self {
             Self::Ports | Self::Storage(_) => DAMPENING,

@@ -1,18 +1,18 @@
-//! Who has which part of the time that Pacemaker gives an action, above all a stop, which costs the whole node if
-//! it fails.
+//! How the time that Pacemaker gives an action is shared out, above all that of a stop: if a stop fails, the whole node
+//! is fenced.
 //!
-//! Each part is one of the whole, so that none is eaten by fractions of fractions. In 24ths, and for the 60 s of a
-//! stop:
+//! Each share is a fraction of the whole time, so none becomes too small as a fraction of a fraction. In 24ths, and for
+//! a stop of 60 s:
 //! ```text
-//!  0   a server is asked to end, or who uses a file system
-//!  8   who has not gone is killed                               20 s
+//!  0   servers, or users of a file system, are asked to end
+//!  8   those that still run are killed                          20 s
 //! 12   the cell's PID 1 is killed, and with it all in the cell  30 s
 //! 16   the keeper has answered                                  40 s
-//! 18   a keeper that has not is killed, and its cell with it    45 s
+//! 18   a keeper that has not answered is killed, with its cell  45 s
 //! 20   the kernel has proven that devices are free: the action
-//!      ends by itself, with the best of reasons                 50 s
-//! 22   the watchdog ends it, with the step that it was in       55 s
-//! 24   Pacemaker kills it, without any                          60 s
+//!      ends by itself, and its exit reason is the best          50 s
+//! 22   the watchdog ends the action, and names its step         55 s
+//! 24   Pacemaker kills the action, which gives no reason then   60 s
 //! ```
 
 use std::time::Duration;
@@ -26,32 +26,32 @@ const STARTED: u32 = 19;
 const END: u32 = 20;
 const WATCHDOG: u32 = 22;
 
-/// The time that an action may take, shared out. All times are counted from its beginning.
+/// The time that an action may take, shared out. All times are counted from the beginning of the action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Budget(Duration);
 
 impl Budget {
-    /// That of an action which Pacemaker kills after `timeout`.
+    /// The budget of an action that Pacemaker kills after `timeout`.
     pub(crate) const fn new(timeout: Duration) -> Self {
         Self(timeout)
     }
 
-    /// That of the stop whose keeper was told to answer within `limit`.
+    /// The budget of the stop whose keeper was told to answer within `limit`.
     pub(crate) fn of_keeper(limit: Duration) -> Self {
         Self(limit.saturating_mul(PARTS) / STOPPED)
     }
 
-    /// How long servers, and users of a file system, are given to go when they are asked to.
+    /// How long servers, and users of a file system, have to end when they are asked to.
     pub(crate) fn patience(self) -> Duration {
         self.part(PATIENCE)
     }
 
-    /// The same where some of the time is over, and `left` until the cell is killed.
+    /// As [`Self::patience`], where part of the time is over and the cell is killed after `left`.
     pub(crate) fn patience_within(left: Duration) -> Duration {
         left.saturating_mul(PATIENCE) / CELL_KILLED
     }
 
-    /// When a cell is killed in which a stop does not come to its end.
+    /// When the cell is killed if a stop inside it has not ended.
     pub(crate) fn cell_killed(self) -> Duration {
         self.part(CELL_KILLED)
     }
@@ -61,7 +61,7 @@ impl Budget {
         self.part(STOPPED)
     }
 
-    /// When a keeper is killed that has not answered a stop.
+    /// When the keeper is killed if it has not answered a stop.
     pub(crate) fn keeper_killed(self) -> Duration {
         self.part(KEEPER_KILLED)
     }
@@ -76,7 +76,7 @@ impl Budget {
         self.part(END)
     }
 
-    /// When the watchdog ends it.
+    /// When the watchdog ends the action.
     pub(crate) fn watchdog(self) -> Duration {
         self.part(WATCHDOG)
     }

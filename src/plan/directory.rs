@@ -1,4 +1,4 @@
-//! Where in a cell a file system may be attached.
+//! The directories of a cell at which a file system may be attached.
 
 use std::fmt;
 
@@ -15,7 +15,8 @@ const LENGTH_LIMIT: usize = 255;
 pub enum Refusal {
     /// It does not begin with `/`.
     Relative,
-    /// It has `.`, `..`, an empty part, a `/` or a blank at its end, or two blanks in a row; the text is how it should be written.
+    /// It has `.`, `..`, an empty part, a `/` or a blank at its end, or two blanks in a row; with the correct spelling,
+    /// if there is one.
     NotNormal(Option<String>),
     /// It is `/` itself.
     Root,
@@ -50,7 +51,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Says whether a file system may be attached at `directory`.
+/// Checks that a file system may be attached at `directory`.
 ///
 /// # Errors
 /// The first thing that is wrong with it; its text completes "directory … ".

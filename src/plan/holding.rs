@@ -1,5 +1,5 @@
-//! Whether a block device is free of a resource on this node, by what the kernel shows of it. Pure: what was
-//! seen comes in, the judgement comes out.
+//! Whether a resource has let go of its block device on this node, by what the kernel shows of the device. Pure: the
+//! observation comes in, the verdict comes out.
 //!
 //! | the device | seen on this node | ours | not ours |
 //! |---|---|---|---|
@@ -11,26 +11,26 @@
 //! | can't be opened | nothing | free | free |
 //! | does not answer, or can't be asked | | held | foreign |
 //!
-//! *Ours* is a device that the resource has attached since the node was booted, as far as anybody knows, and
-//! any device while the cell lives. A claim is exclusive: whoever has one of the third row leaves no room for
-//! a mount of ours.
+//! *Ours* is a device that the resource has attached since the node was booted, as far as is on record, and
+//! any device while the cell lives. A claim is exclusive: if another cell, swap or another device has claimed it, the
+//! resource can't have it mounted.
 
-/// What an exclusive open of a device came to.
+/// The result of an exclusive open of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
-    /// It can be claimed: nobody has it.
+    /// The device could be claimed: nobody else has claimed it.
     Free,
-    /// Somebody has claimed it.
+    /// Somebody has claimed the device.
     Busy,
-    /// It can't be opened, for this reason: it is gone, offline, without a medium, another node's.
+    /// The device can't be opened, for this reason: it is gone, offline, without a medium, or reserved by another node.
     Unusable(String),
-    /// The open has not come back.
+    /// The open has not returned in time.
     Silent,
-    /// It could not be asked, for this reason, which is this node's: there may be memory a moment later.
+    /// The open could not be tried, for this reason that lies in the node: there may be memory a moment later.
     Unasked(String),
 }
 
-/// What is seen of a device's use, in words. `None`: nothing of the kind.
+/// Who is seen to use a device, in words; `None` if nobody of that kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Use {
     /// Mounted in the cell of the resource's virtual server, or in one that nobody knows.
@@ -48,8 +48,8 @@ pub struct Use {
 }
 
 impl Use {
-    /// Whether it shows who has claimed the device. A mere opener may be beside a file system that the kernel
-    /// has not done with.
+    /// Whether this shows who has claimed the device. A process that only has it open shows nothing while the kernel
+    /// may still be writing back a file system on it.
     pub(crate) fn shows_who(&self) -> bool {
         let claims = [&self.cell, &self.other_cell, &self.mounted, &self.built_on];
         claims.into_iter().any(Option::is_some) || self.open.is_some() && !self.file_system
@@ -77,28 +77,27 @@ impl Use {
 /// Whether a device is free of a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Nobody has it, or nobody can.
+    /// Nobody has the device, or nobody can have it.
     Free,
-    /// Somebody else has it, who is not berth's on behalf of this resource: nothing of the resource is left.
+    /// Somebody else has the device, and not for this resource: nothing of the resource is left.
     Foreign(String),
-    /// The resource's file system may be mounted from it yet.
+    /// The resource's file system may still be mounted from the device.
     Held(String),
 }
 
-/// How well it is known that who has a device is somebody else, where the resource is not known to have had it.
+/// How certain it is that somebody else has a device, if the resource is not on record as having had it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Doubt {
-    /// It shows who has it.
+    /// It is seen who has the device.
     None,
-    /// Who has it does not show. A moment may clear that up.
+    /// It is not seen who has the device, which may change in a moment.
     Some,
-    /// Nor does it show that it is not the resource's own file system, which the kernel writes to its end after
-    /// its last mount, or what a repair that was killed has written, however long that takes; or nothing could be
-    /// asked.
+    /// The device may even be the resource's own: the kernel writes back a file system after its last unmount, and what
+    /// a killed repair has written, however long that takes. Or the device could not be examined.
     Grave,
 }
 
-/// How far to doubt that somebody else has a device.
+/// How far it is in doubt that somebody else has a device.
 pub(crate) fn doubt(claim: &Claim, seen: &Use) -> Doubt {
     match claim {
         _ if seen.shows_who() => Doubt::None,

@@ -282,7 +282,7 @@ impl Mover {
 enum Reach {
     /// The VIP is in the port's subnet: the port answers for the VIP.
     OwnSubnet,
-    /// The VIP is in another subnet: routers at this port know the route to the VIP.
+    /// The VIP is in another subnet: a routing daemon announces the route to the VIP at the port.
     OtherSubnet,
 }
 

@@ -5,13 +5,12 @@
 //! the kernel does that when it mounts. Everything beyond it is a repair, which needs a proof of damage
 //! ([`Proof`]):
 //!
-//! | | `preen` | `full`: also, when that did not do |
-//! |---|---|---|
-//! | ext4 | `e2fsck -p`: what is safe to mend without asking | `e2fsck -y` |
-//! | XFS | `xfs_repair`, which refuses while the log holds something | `xfs_repair -L`: the log is given up |
-//! | btrfs | `btrfs check`: mends nothing, but tells sound from broken | `btrfs check --repair`, or `btrfs rescue zero-log` where only the log is bad |
+//! | | `preen` | `full`: also, when that was not enough | |---|---|---| | ext4 | `e2fsck -p`: what is safe to mend
+//! without asking | `e2fsck -y` | | XFS | `xfs_repair`, which refuses while the log holds something | `xfs_repair -L`:
+//! the log is given up | | btrfs | `btrfs check`: mends nothing, but tells sound from broken | `btrfs check --repair`,
+//! or `btrfs rescue zero-log` where only the log is bad |
 //!
-//! A log is given up only where its replay is what fails: all that is in it was confirmed to somebody.
+//! A log is given up only if its replay is what fails: clients were told that all changes in it are written.
 
 use std::fmt;
 use std::str::FromStr;
@@ -45,7 +44,7 @@ impl FsKind {
     /// All kinds.
     pub const ALL: [Self; 3] = [Self::Ext4, Self::Xfs, Self::Btrfs];
 
-    /// The kernel's name for it, as `fsopen` takes it.
+    /// The kernel's name of the kind, as `fsopen` takes it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ext4 => "ext4",
@@ -74,7 +73,7 @@ impl FromStr for FsKind {
     }
 }
 
-/// How far a repair may go without a person.
+/// How far a repair may go without a person's consent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
@@ -83,7 +82,7 @@ pub enum Policy {
     /// Only what the file system's own tool calls safe.
     #[default]
     Preen,
-    /// All the tool can do, even if it costs the files that were damaged.
+    /// Everything that the tool can do, even if that loses damaged files.
     Full,
 }
 
@@ -115,12 +114,12 @@ impl FromStr for Policy {
     }
 }
 
-/// What the superblock tells of the file system's health.
+/// The health of a file system according to its superblock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Condition {
-    /// Its kind.
+    /// The kind of the file system.
     pub kind: FsKind,
-    /// Whether its journal has to be replayed; `None` where only a mount can tell (XFS).
+    /// Whether the journal has to be replayed; `None` if only a mount can tell (XFS).
     pub(crate) replay: Option<bool>,
     /// Damage that the file system itself has noted: ext4 "errors detected" or, without a journal, not
     /// cleanly unmounted; XFS "needs repair"; btrfs "error".
@@ -130,28 +129,28 @@ pub struct Condition {
 /// What to do next with a file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Mount it: the kernel replays its journal if need be.
+    /// Mount it: the kernel replays the journal if need be.
     Attach,
-    /// Run this stage of the repair, on this proof.
+    /// Run this stage of the repair, on this proof of damage.
     Run(Stage, Proof),
     /// Leave it blocked, for this reason: it is damaged, and another node could do no more.
     Block(String),
-    /// Let go of it, for this reason: another node may be able to serve it.
+    /// Give it up on this node, for this reason: another node may be able to serve it.
     Leave(String),
-    /// As [`Decision::Leave`]; where that is too late, try again after a while.
+    /// As [`Decision::Leave`]; if it can't be given up any more, try again after a while.
     Wait(String),
 }
 
-/// What shows that a file system is damaged: nothing is changed on a device without.
+/// The proof that a file system is damaged. Without one nothing is changed on its device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Proof {
-    /// It is noted in its superblock.
+    /// The superblock says so.
     Noted,
-    /// The kernel has found it when it was to be mounted.
+    /// The kernel has found damage when the file system was to be mounted.
     Found,
-    /// The kernel has found it when it replayed the log; all the rest can be mounted.
+    /// The kernel has found damage when it replayed the log; without the log the file system can be mounted.
     Log,
-    /// A check was cut off in the middle of its work.
+    /// A check was killed in the middle of its work.
     CutOff,
 }
 
@@ -168,15 +167,15 @@ pub(crate) fn before_attach(condition: Condition, policy: Policy) -> Decision {
     )
 }
 
-/// What it needs when its multiple-mount protection tells of a check that nobody is at any more, for certain
-/// ([`mark`]): `node` is where it ran.
+/// What a file system needs whose multiple-mount protection shows a check that certainly runs no more ([`mark`]).
+/// `node` is where the check ran.
 pub(crate) fn after_cut_off(policy: Policy, node: &str) -> Decision {
     let why = format!("its check on node {node} was cut off");
     first_stage(policy, Stage::Note, Proof::CutOff, &why)
 }
 
-/// What it needs after a mount failed. `after` is the last stage of repair that had ended before it was
-/// tried, `said` the kernel's reason.
+/// What a file system needs after a mount has failed. `after` is the last stage of the repair that ended before the
+/// mount, `said` the kernel's reason.
 pub(crate) fn after_failed_attach(
     kind: FsKind,
     policy: Policy,
@@ -218,7 +217,7 @@ pub(crate) fn after_failed_attach(
             &format!("it cannot be mounted: {said}"),
         ),
         (Some(Stage::Preen), FsKind::Ext4, _) => if_full(policy, Stage::Full, proof, again()),
-        // The trees are sound, so it is the replay of the log that fails: if that is what failed.
+        // The check has found the trees sound, so only the replay of the log can have failed, as the proof says.
         (Some(Stage::Preen), FsKind::Xfs | FsKind::Btrfs, Proof::Log) => {
             if_full(policy, Stage::DropLog, proof, again() + LOG_IS_LOST)
         }
@@ -226,10 +225,10 @@ pub(crate) fn after_failed_attach(
     }
 }
 
-/// What giving up a log costs, in messages.
+/// What giving up a log costs, for messages.
 const LOG_IS_LOST: &str = "; the last changes are lost with its log";
 
-/// Why a file system is refused whose UUID is that of another one that is mounted.
+/// Why a file system is refused that has the UUID of another one that is mounted.
 fn twin(kind: FsKind, device: &str) -> String {
     let has = format!("it has the UUID of {device}, which is mounted on this node");
     match kind {
@@ -255,7 +254,7 @@ fn if_full(policy: Policy, stage: Stage, proof: Proof, why: String) -> Decision 
     }
 }
 
-/// What follows `stage`, which was run on this proof and ended with `verdict`.
+/// What follows a stage that was run on this proof and ended with `verdict`.
 pub(crate) fn after_stage(
     kind: FsKind,
     policy: Policy,
@@ -265,9 +264,9 @@ pub(crate) fn after_stage(
 ) -> Decision {
     let name = program::name(kind);
     match (stage, verdict) {
-        // The image is a precaution: that it cannot be had is no reason to leave the data blocked.
+        // The image is a precaution: without it the repair goes on, rather than leave the data blocked.
         (Stage::Preserve, _) => Decision::Run(Stage::Preen, proof),
-        // Without the note the check is as good; only that it was begun could be forgotten.
+        // The note only serves a check that is killed: without it the check goes on all the same.
         (Stage::Note, _) => Decision::Run(Stage::Release, proof),
         (Stage::Release, Verdict::Sound) => Decision::Run(Stage::Preen, proof),
         (Stage::Release, Verdict::Hindered(why)) => Decision::Wait(format!(
@@ -277,7 +276,7 @@ pub(crate) fn after_stage(
             "its mark of a check that was cut off cannot be cleared: {verdict:?}"
         )),
         (_, Verdict::Sound | Verdict::Mended) => Decision::Attach,
-        // It can't even be opened with a log that can't be read.
+        // btrfs check can't even open a file system whose log can't be read.
         (Stage::Preen, Verdict::MoreNeeded) if (kind, proof) == (FsKind::Btrfs, Proof::Log) => {
             if_full(
                 policy,
@@ -298,7 +297,7 @@ pub(crate) fn after_stage(
             proof,
             format!("{name} will not touch it while its log cannot be replayed{LOG_IS_LOST}"),
         ),
-        // Nothing shows that the log is what is bad, and what is in it was acknowledged.
+        // Nothing proves that the log is bad, and clients were told that the changes in it are written.
         (Stage::Preen, Verdict::LogHolds) => Decision::Block(format!(
             "{name} will not touch it while its log holds changes, and the kernel does not get to \
              replay them"
@@ -311,8 +310,8 @@ pub(crate) fn after_stage(
     }
 }
 
-/// How long to wait before the storage of a file system is tried again, `tries` times after the first;
-/// `None`: that was enough, another node may have it.
+/// How long to wait before the storage of a file system is tried again after `tries` further tries; `None`: there were
+/// enough, and another node may try.
 pub(crate) fn pause(tries: u32) -> Option<Duration> {
     const FIRST: Duration = Duration::from_secs(5);
     const LAST: u32 = 6;

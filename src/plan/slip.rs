@@ -1,6 +1,6 @@
-//! What a word was probably meant to be that is none of those known.
+//! Suggestions for a misspelt word: which of the known words was probably meant.
 
-/// The candidate that `word` is most likely a slip for: at most a third of its letters differ.
+/// The candidate nearest to `word`, if at most a third of the letters differ.
 pub(crate) fn nearest<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str>,

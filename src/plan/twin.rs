@@ -1,27 +1,27 @@
 //! Whether a file system may be mounted beside another one with the same UUID. Pure.
 //!
-//! Of one disk that is seen by two paths the two mounts destroy each other: never. A copy (a clone, a snapshot)
-//! is another matter, and last night's snapshot, mounted for the backup, must not keep a server down:
+//! Two mounts of one disk, seen by two paths, would destroy the file system: that is never allowed. A copy (a clone, a
+//! snapshot) is another matter: last night's snapshot, mounted for the backup, must not keep a server down.
 //!
-//! - ext4 does not care;
-//! - XFS refuses a second one of the same UUID unless one of the two is mounted with `nouuid`;
-//! - btrfs puts the devices of a file system together by its UUID, and takes a copy for one of them;
-//! - a server that has both in one cell takes them for one: NFS handles are made of the UUID.
+//! - ext4 allows any number of copies.
+//! - XFS refuses a second file system of the same UUID unless one of the two is mounted with `nouuid`.
+//! - btrfs assembles the devices of a file system by its UUID, and takes a copy for one of them.
+//! - A server with both in one cell can't tell them apart: NFS handles are made from the UUID.
 
 use super::repair::FsKind;
 
-/// How the other file system stands beside the one that is to be mounted.
+/// The other file system, in relation to the one that is to be mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Beside {
-    /// The kernel knows that it is other storage: a copy, not another path.
+    /// Whether the kernel shows that it is on other storage: a copy, not another path.
     pub distinct: bool,
-    /// It is in the same cell.
+    /// Whether it is mounted in the same cell.
     pub(crate) same_cell: bool,
-    /// It is mounted with `nouuid`.
+    /// Whether it is mounted with `nouuid`.
     pub(crate) no_uuid: bool,
 }
 
-/// Whether both may be mounted. `no_uuid`: the one that is to be mounted gets that option.
+/// Whether both may be mounted at once. `no_uuid`: the new mount has that option.
 pub(crate) fn may_be_beside(kind: FsKind, no_uuid: bool, other: Beside) -> bool {
     let kernel = match kind {
         FsKind::Ext4 => true,

@@ -25,13 +25,13 @@ use crate::types::BitRate;
 #[cfg(test)]
 mod tests;
 
-/// A VIP that was moved stays for so many holds.
+/// For how many holds a VIP that was moved stays where it is.
 const REST: u32 = 10;
-/// A clear improvement is the threshold divided by this.
+/// An improvement counts as clear from the threshold divided by this on.
 const CLEAR: u128 = 4;
-/// Utilisation is counted in parts per million of the speed;
+/// Utilisation is counted in parts per million of a port's speed.
 const MILLION: u32 = 1_000_000;
-/// so much is one percent.
+/// One percent in these parts.
 const PERCENT: u128 = MILLION as u128 / 100;
 
 /// Watches the load of the ports and moves VIPs when it stays uneven.
@@ -39,24 +39,24 @@ const PERCENT: u128 = MILLION as u128 / 100;
 pub(crate) struct Balancer {
     threshold: u128,
     hold: Duration,
-    /// By subnet.
+    /// The course of each subnet that is out of balance, by its name.
     courses: BTreeMap<String, Course>,
-    /// When a VIP was last moved, while it rests.
+    /// The VIPs that have to stay, and when each was moved.
     moved: BTreeMap<IpAddr, Instant>,
 }
 
 /// The moves by which a subnet comes into balance.
 #[derive(Debug, Clone, Default)]
 struct Course {
-    /// Since when it has been uneven, or else of the last move.
+    /// Since when the subnet has been uneven, counted anew from each move.
     since: Option<Instant>,
     /// How full the fullest port was at the last move.
     fullest: u128,
-    /// Which VIP has left which port.
+    /// The ports that VIPs have left in this course, to which they don't return.
     left: BTreeSet<(IpAddr, String)>,
 }
 
-/// A good port, and what of it is used.
+/// A good port and its utilisation.
 #[derive(Debug, Clone, Copy)]
 struct Gauge<'a> {
     name: &'a str,
@@ -83,8 +83,8 @@ struct Candidate<'a> {
 }
 
 impl Balancer {
-    /// One that lets ports of a subnet differ by `threshold_percent` of their speeds, and by more for
-    /// as long as `hold`. With a threshold of 0 it never moves anything.
+    /// A balancer that lets ports of a subnet differ by `threshold_percent` of their speeds, and by more for as long as
+    /// `hold`. With a threshold of 0 it never moves anything.
     pub(crate) fn new(threshold_percent: u32, hold: Duration) -> Self {
         Self {
             threshold: u128::from(threshold_percent) * PERCENT,
@@ -94,7 +94,7 @@ impl Balancer {
         }
     }
 
-    /// Takes note of the loads, and says which VIP is to be moved now, if any: the caller moves it.
+    /// Notes the loads. Returns the move that is due now, if any, which the caller makes.
     pub(crate) fn observe(&mut self, vips: &[Vip], ports: &[Port], now: Instant) -> Option<Move> {
         if self.threshold == 0 {
             return None;
@@ -107,7 +107,7 @@ impl Balancer {
             .retain(|name, _| subnets.contains_key(name.as_str()));
         let mut best = None;
         for (name, gauges) in subnets {
-            // Each is looked at, though one move is enough: the time of all of them counts.
+            // One move is enough, but each subnet is observed: the hold of each goes on.
             let due = self.is_due(name, &gauges, now);
             if due && best.is_none() {
                 best = self.best(name, &gauges, vips);

@@ -1,4 +1,4 @@
-//! Through which port each VIP is to be served.
+//! The choice of the port that each VIP is served through.
 //!
 //! A VIP stays where it is as long as it is served there: every move costs its clients a stall. It
 //! moves when its port has failed, is gone or not allowed any more, or to come home from a port of
@@ -19,7 +19,7 @@ use crate::types::BitRate;
 #[cfg(test)]
 mod tests;
 
-/// What a port counts as if no speed is known of any.
+/// The speed that ports are taken to have if none of them has a known one.
 const USUAL_SPEED: BitRate = BitRate::megabits(1000);
 
 /// A port.
@@ -29,16 +29,16 @@ pub(crate) struct Port {
     pub(crate) name: String,
     /// The subnet it is on.
     pub(crate) subnet: String,
-    /// How far it can be relied on.
+    /// How far the port can be relied on.
     pub(crate) standing: Standing,
-    /// What it can carry, if that is known.
+    /// The port's speed, if it is known.
     pub(crate) speed: Option<BitRate>,
-    /// What VIPs move through it.
+    /// The traffic of all VIPs at the port.
     pub(crate) load: BitRate,
 }
 
 impl Port {
-    /// The speed to count with, which is never nothing.
+    /// The port's speed, or `assumed` if it is not known; never zero.
     pub(crate) fn speed_or(&self, assumed: BitRate) -> BitRate {
         self.known_speed().unwrap_or(assumed)
     }
@@ -59,7 +59,7 @@ pub(crate) struct Vip {
     pub(crate) ports: Vec<String>,
     /// The ports of other subnets that it may use, because a routing daemon announces the way to it.
     pub(crate) elsewhere: Vec<String>,
-    /// What it moves.
+    /// The VIP's traffic.
     pub(crate) load: BitRate,
 }
 
@@ -68,13 +68,13 @@ pub(crate) struct Vip {
 pub(crate) struct Move {
     /// The VIP.
     pub(crate) vip: IpAddr,
-    /// The port it leaves.
+    /// The port that it leaves, if it was at one.
     pub(crate) from: Option<String>,
-    /// The port it comes to.
+    /// The port that it moves to.
     pub(crate) to: String,
 }
 
-/// As it is told.
+/// As the log has it.
 impl fmt::Display for Move {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { vip, from, to } = self;
@@ -83,9 +83,9 @@ impl fmt::Display for Move {
     }
 }
 
-/// The moves that VIPs need, those of the busiest first: its clients wait for nobody.
+/// The moves that VIPs need, the VIP with the most traffic first, so that most clients wait least.
 ///
-/// A VIP that no usable port is there for stays where it is.
+/// A VIP for which there is no usable port stays where it is.
 pub(crate) fn place(vips: &[Vip], ports: &[Port]) -> Vec<Move> {
     let mut board = Board::new(vips, ports);
     let mut waiting: Vec<&Vip> = vips.iter().filter(|vip| !board.stays(vip)).collect();
@@ -102,14 +102,14 @@ pub(crate) fn place(vips: &[Vip], ports: &[Port]) -> Vec<Move> {
     moves.collect()
 }
 
-/// The speed to take for a port whose own is not known: that of the fastest, for to underrate a fast
-/// port would crowd the others.
+/// The speed that a port without a known one is taken to have: that of the fastest port. To underrate a fast port would
+/// crowd the others.
 pub(crate) fn assumed_speed(ports: &[Port]) -> BitRate {
     let fastest = ports.iter().filter_map(Port::known_speed).max();
     fastest.unwrap_or(USUAL_SPEED)
 }
 
-/// What a port is to the VIPs that look for one.
+/// A port as a target for VIPs.
 struct Candidate<'a> {
     port: &'a Port,
     speed: BitRate,
@@ -173,7 +173,7 @@ impl<'a> Board<'a> {
         let Some(present) = &vip.port else {
             return false;
         };
-        // What is held is not home yet: the VIP would move there and perhaps back.
+        // A held port is not yet worth a move home: the VIP might have to move back.
         let home = || vip.ports.iter().any(|p| self.standing(p) < Standing::Held);
         self.standing(present) < Standing::Failed
             && (vip.ports.contains(present) || (vip.elsewhere.contains(present) && !home()))

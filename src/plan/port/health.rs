@@ -1,4 +1,4 @@
-//! How one port is: a state machine over its carrier, the answers heard through it, and time.
+//! The health of one port: a state machine over its carrier, the replies that come in through it, and time.
 //!
 //! ```text
 //!                   1.5 intervals of silence
@@ -23,11 +23,11 @@
 //!  at start      └────────────────────┘
 //! ```
 //!
-//! When no answers can be expected any more, because there are no targets or because the targets
-//! themselves are at fault, silence says nothing about the port: Suspect, and what failed only by
+//! When no replies can be expected any more, because there are no targets or because the targets
+//! themselves are at fault, silence says nothing about the port: a port that is Suspect, or has failed only by
 //! silence, is Good at once, and that failure is not counted. From then on the carrier alone decides.
 //!
-//! Time passes in [`Health::tick`] only. So one who was kept waiting can first tell of what happened
+//! Time passes in [`Health::tick`] only. So a caller that was delayed can first report the replies that came in
 //! meanwhile, and a port doesn't fail by a silence that was broken.
 
 use std::collections::VecDeque;
@@ -36,18 +36,18 @@ use std::time::{Duration, Instant};
 #[cfg(test)]
 mod tests;
 
-/// So many failures within [`FLAP_WINDOW`] make a port [`Standing::Degraded`].
+/// How many failures within [`FLAP_WINDOW`] make a port [`Standing::Degraded`].
 pub(crate) const FLAPS: usize = 5;
 /// How long a failure is held against a port.
 pub(crate) const FLAP_WINDOW: Duration = Duration::from_secs(600);
 
-/// The times that decide.
+/// The time limits by which a port is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// From probe to probe.
+    /// The time from one probe to the next.
     pub(crate) interval: Duration,
-    /// So many silent intervals after its switch has died, a port has failed. Less than 2 is taken
-    /// as 2: between two answers there is one interval of silence anyway.
+    /// How many intervals after its switch has died a port has failed. Less than 2 is taken as 2: there is an interval
+    /// of silence between two replies anyway.
     pub(crate) fail_after: u32,
     /// How long a port must work before it is good again.
     pub(crate) recover_after: Duration,
@@ -58,7 +58,8 @@ impl Limits {
         self.interval.saturating_mul(3) / 2
     }
 
-    /// Counts from the last answer, and leaves a quarter of an interval for the move of the VIPs.
+    /// After how long a silence, counted from the last reply, a port has failed. A quarter of an interval is left for
+    /// the move of the VIPs.
     pub(crate) fn silent_after(&self) -> Duration {
         let whole = self.interval.saturating_mul(self.fail_after.max(2));
         whole.saturating_sub(self.interval / 4)
@@ -68,26 +69,26 @@ impl Limits {
 /// Why a port has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// It has no carrier.
+    /// The port has no carrier.
     Carrier,
-    /// It has carrier, but no target answers through it.
+    /// The port has carrier, but no target replies through it.
     Silent,
 }
 
-/// What a port does.
+/// The state of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     /// It works.
     Good,
-    /// An answer is overdue.
+    /// A reply is overdue.
     Suspect,
     /// It doesn't work.
     Failed(Cause),
-    /// It works again, and has yet to show that it goes on doing so.
+    /// It works again, and must go on working for a while before it is good.
     Held,
 }
 
-/// How far a port can be relied on; the better, the smaller.
+/// How far a port can be relied on; the better standing is the smaller one.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
@@ -96,9 +97,9 @@ pub(crate) enum Standing {
     Good,
     /// It works, but has failed often of late.
     Degraded,
-    /// It may have failed: it keeps what it serves, and is no place to go to.
+    /// It may have failed: VIPs stay on it, but none moves to it.
     Suspect,
-    /// It works again, but not long enough.
+    /// It works again, but not for long enough yet.
     Held,
     /// It doesn't work.
     Failed,
@@ -113,17 +114,17 @@ pub(crate) struct Health {
     state: State,
     /// When the state was entered.
     since: Instant,
-    /// The silence counts from here: the last answer, or when one could first be expected.
+    /// From when on silence is counted: the last reply, or when one could first be expected.
     heard: Instant,
-    /// Whether it has lost its carrier since it was last good: such a failure is its own.
+    /// Whether the port has lost its carrier since it was last good: that failure can't be the targets' fault.
     lost_carrier: bool,
-    /// The latest failures, one more than count, for one of them may be taken back.
+    /// The times of the latest failures. One more is kept than counts, as one of them may be taken back.
     flaps: VecDeque<Instant>,
 }
 
 impl Health {
-    /// The health of a port that is found at the start: there is no reason yet to mistrust one that
-    /// has carrier. Answers are not expected before [`Self::listen`] says so.
+    /// The health of a port that was just found: good if it has carrier. Replies are not expected before
+    /// [`Self::listen`] says so.
     pub(crate) fn new(limits: Limits, carrier: bool, now: Instant) -> Self {
         Self {
             limits,
@@ -140,7 +141,7 @@ impl Health {
         }
     }
 
-    /// What the kernel says of its carrier, whether that is news or not.
+    /// Notes the carrier as the kernel reports it, whether it has changed or not.
     pub(crate) fn link(&mut self, carrier: bool, now: Instant) {
         if carrier == self.carrier {
             return;
@@ -153,9 +154,9 @@ impl Health {
         }
     }
 
-    /// A target has answered through this port.
+    /// Notes that a target has replied through this port.
     pub(crate) fn on_reply(&mut self, now: Instant) {
-        // What is still read after the carrier went has come before.
+        // A reply that is read after the carrier was lost came in before.
         if !self.carrier {
             return;
         }
@@ -167,8 +168,8 @@ impl Health {
         }
     }
 
-    /// Whether answers can be expected at all: not without targets, nor while every node has lost
-    /// them, which makes it their fault.
+    /// Sets whether replies can be expected: not without targets, nor while all nodes have lost them, since then the
+    /// targets are at fault.
     pub(crate) fn listen(&mut self, expects: bool, now: Instant) {
         if expects == self.expects {
             return;
@@ -189,9 +190,9 @@ impl Health {
         }
     }
 
-    /// A port of its subnet is heard again, after all had been silent from `since` on and before it was
-    /// known whose fault that was: if this one has failed by silence meanwhile, it has not, but must be
-    /// heard from now on.
+    /// Notes that a target has replied through some port of the subnet, after all ports had been silent from `since` on
+    /// and before it was known whose fault that was. If this port has failed by silence meanwhile, that failure is
+    /// taken back, and its silence counts from now on.
     pub(crate) fn absolve(&mut self, since: Instant, now: Instant) {
         let silent = self.state == State::Failed(Cause::Silent) && !self.lost_carrier;
         if silent && self.since > since {
@@ -201,21 +202,21 @@ impl Health {
         }
     }
 
-    /// Nobody has probed up to now, because this process or the whole machine stood still: the
-    /// silence says nothing, and counts from now on.
+    /// Notes that no probe was sent up to now, because this process or the whole machine stood still: silence counts
+    /// from now on.
     pub(crate) fn resumed(&mut self, now: Instant) {
         self.heard = now;
     }
 
-    /// Lets time pass.
+    /// Takes all transitions that time alone brings up to `now`.
     pub(crate) fn tick(&mut self, now: Instant) {
-        // One step after the other: a long wait ends where many short ones do.
+        // One transition after the other, each at its own time: one long wait has the same result as many short ones.
         while let Some(at) = self.next().filter(|at| *at <= now) {
             self.step(at);
         }
     }
 
-    /// When time alone will change something.
+    /// When the next transition is due by time alone.
     pub(crate) fn next(&self) -> Option<Instant> {
         [self.silence_at(), self.held_until(), self.forgiven_at()]
             .into_iter()
@@ -223,12 +224,12 @@ impl Health {
             .min()
     }
 
-    /// What it does.
+    /// The state of the port.
     pub(crate) fn state(&self) -> State {
         self.state
     }
 
-    /// How far it can be relied on.
+    /// How far the port can be relied on.
     pub(crate) fn standing(&self, now: Instant) -> Standing {
         match self.state {
             State::Good if self.forgiven_at().is_some_and(|at| now < at) => Standing::Degraded,
@@ -239,8 +240,8 @@ impl Health {
         }
     }
 
-    /// What comes at `at`, as [`Self::next`] has it. Silence goes before the end of a hold-down: a
-    /// port that is silent at that moment has not recovered.
+    /// Takes the transition that is due at `at`, as [`Self::next`] has it. Silence goes before the end of a hold-down:
+    /// a port that is silent at that moment has not recovered.
     fn step(&mut self, at: Instant) {
         if self.silence_at() == Some(at) {
             match self.state {

@@ -1,9 +1,9 @@
 //! Which ports of a node are good, and which VIPs are served through which.
 //!
-//! [`Health`] makes one port's carrier and answers into a [`Standing`]. [`place`] moves VIPs off
+//! [`Health`] derives a [`Standing`] from one port's carrier and replies. [`place`] moves VIPs off
 //! ports that can't serve them, at once. [`Balancer`] evens out the load of good ports, with patience.
-//! [`Witness`] finds out whose fault the silence of a whole subnet is. [`Spare`] tells the other nodes
-//! what room there is.
+//! [`Witness`] finds out whose fault the silence of a whole subnet is. [`Spare`] computes how much room the
+//! node has to route for others.
 
 mod balance;
 mod choice;

@@ -1,9 +1,9 @@
-//! How much room a node has to route for others, as the cluster is told.
+//! How much room a node has to route for others, as it publishes it.
 //!
-//! The room is what is not used of the node, in five steps. What is used is measured now and then, and
-//! smoothed. Every change of the step costs the cluster a transition, so that a step is left only when
-//! the room has been beyond the middle of the next one for the whole of a hold, without a break; then
-//! for the last one whose middle it is beyond. So there is one change in a hold at the most, and while
+//! The room is the unused part of the node, in five steps. The used part is measured regularly and
+//! smoothed. Each change of the step costs the cluster a transition. So a step is left only when
+//! the room has been beyond the middle of the next one for the whole of a hold, without a break; the new step is
+//! the last one whose middle the room is beyond. So there is at most one change in a hold, and while
 //! the room varies by less than a step no value comes back.
 //!
 //! ```text
@@ -21,11 +21,11 @@ use crate::types::BitRate;
 #[cfg(test)]
 mod tests;
 
-/// A step is left when there has been less room for so long,
+/// How long there must be less room before a step is left.
 const LESS_AFTER: Duration = Duration::from_secs(30);
-/// or more for so long: a load that comes and goes every minute is there.
+/// How long there must be more room before a step is left: a load that comes and goes every minute counts as there.
 const MORE_AFTER: Duration = Duration::from_secs(120);
-/// What was used this long ago still counts about a third.
+/// The time constant of the smoothing: after this long a measurement still counts for about a third.
 const MEMORY: Duration = Duration::from_secs(10);
 
 /// Shares are counted in parts of this.
@@ -34,7 +34,7 @@ const WHOLE: u32 = 1_000_000;
 const STEP: u32 = WHOLE / 5;
 /// The last step: that of an idle node.
 const LAST: u32 = 4;
-/// From step to step.
+/// The difference in value from one step to the next.
 const VALUE: u32 = 10;
 
 /// How much of a thing is used, no more than all of it.
@@ -52,8 +52,8 @@ impl Share {
         Self(share.map_or(0, |s| u32::try_from(s).map_or(WHOLE, |s| s.min(WHOLE))))
     }
 
-    /// What `load` is of all that the usable ports can carry. Where none is usable the
-    /// load says nothing: other attributes tell that nobody is to come here.
+    /// `load` as a part of the speed of all usable ports; nothing if no port is usable: other attributes keep VIPs away
+    /// then.
     pub(crate) fn of_ports(load: BitRate, ports: &[Port]) -> Self {
         let assumed = assumed_speed(ports);
         let usable = ports.iter().filter(|p| p.standing < Standing::Held);
@@ -63,19 +63,19 @@ impl Share {
     }
 }
 
-/// Follows what is used of a node.
+/// Follows how much of a node is used.
 #[derive(Debug, Clone)]
 pub(crate) struct Spare {
     /// 0: no room, 4: idle.
     step: u32,
     used: u32,
     at: Instant,
-    /// To which side the room has been beyond the middle of the next step, and since when.
+    /// The side (true: more room) on which the room has been beyond the middle of the next step, and since when.
     beyond: Option<(bool, Instant)>,
 }
 
 impl Spare {
-    /// That of a node of which so much is used.
+    /// The room of a node of which this much is used.
     pub(crate) fn new(used: Share, now: Instant) -> Self {
         Self {
             step: ((WHOLE - used.0) / STEP).min(LAST),
@@ -85,7 +85,7 @@ impl Spare {
         }
     }
 
-    /// Takes note of what was used since the last time; says whether the value has changed.
+    /// Notes how much was used since the last call. Returns whether the value has changed.
     pub(crate) fn observe(&mut self, used: Share, now: Instant) -> bool {
         self.used = smooth(self.used, used.0, now.saturating_duration_since(self.at));
         self.at = now;
@@ -106,12 +106,13 @@ impl Spare {
         due
     }
 
-    /// What the cluster is to know: 0 for a node without room to 40 for an idle one.
+    /// The value to publish: from 0 for a node without room to 40 for an idle one.
     pub(crate) fn value(&self) -> u32 {
         self.step * VALUE
     }
 
-    /// The last step whose middle the room is beyond; this one if it is not beyond that of the next.
+    /// The last step whose middle the room is beyond; the present step if the room is not beyond the middle of the
+    /// next.
     fn target(&self) -> u32 {
         let over_first = (WHOLE - self.used).saturating_sub(STEP / 2);
         let reached = (over_first / STEP).min(LAST);
@@ -120,7 +121,7 @@ impl Spare {
     }
 }
 
-/// The mean of what was used before and what was used since then, for that long.
+/// The used part as smoothed: `before`, followed by `used` for the time `since`.
 fn smooth(before: u32, used: u32, since: Duration) -> u32 {
     let (memory, since) = (MEMORY.as_millis(), since.as_millis());
     let sum = u128::from(before) * memory + u128::from(used).saturating_mul(since);

@@ -1,24 +1,24 @@
-//! Whose fault it is when nothing answers any more in a whole subnet.
+//! Whose fault it is when no target replies any more in a whole subnet.
 //!
-//! One port that hears nothing while another hears is at fault itself. When all ports of a node hear
-//! nothing, it may be the node's side of the network, or the targets: then the other nodes are asked.
-//! If one of them hears its targets, this node's ports are at fault; if none does, the targets are.
+//! A port that gets no reply while another port of the node does is at fault itself. When no port of a node gets a
+//! reply, the node's side of the network may be at fault, or the targets: then the other nodes' attributes are queried.
+//! If targets reply to one of them, this node's ports are at fault; if to none, the targets are.
 //!
-//! Their word is of worth only when they have had the time to notice what was noticed here: if all lose
-//! their targets at once, the last one's answers end up to an interval after the first one's, and it
-//! takes a while until the others know. So a node tells early that it hears nothing, and asks late:
-//! with an interval of 200 ms and a port that has failed after 3 of them, this long after the last answer
+//! The other nodes' values count only when those nodes have had the time to notice the same: if all nodes lose
+//! their targets at once, the last one's replies end up to an interval after the first one's, and it
+//! takes a while until an attribute arrives. So a node publishes early that no target replies, and queries late:
+//! with an interval of 200 ms and a port that has failed after 3 of them, this long after the last reply
 //!
 //! ```text
-//!     200 ms   a question stays without an answer
-//!     250 ms   all targets are asked at once: one lost packet, or one dead target, ends here
-//!     300 ms   suspicion: it is told that nothing is heard here
+//!     200 ms   a probe stays without a reply
+//!     250 ms   all targets are probed at once: if only a packet was lost or one target is dead, that ends it
+//!     300 ms   suspicion: the node publishes that no target replies
 //!     550 ms   each port by itself has failed
-//!     600 ms   the others are asked, and all targets once more
+//!     600 ms   the others' attributes are queried, and all targets are probed once more
 //! ```
 //!
-//! and a verdict as soon as they have answered. It is no more than what holds at the moment: while
-//! nothing answers, they are asked again, soon at first, since one that was kept waiting may tell late.
+//! and a verdict as soon as the query is answered. The verdict holds for the moment only: while no target
+//! replies, the attributes are queried again, soon at first, since a node that was kept waiting may publish late.
 
 use std::time::{Duration, Instant};
 
@@ -27,21 +27,21 @@ use super::Limits;
 #[cfg(test)]
 mod tests;
 
-/// What a node has noticed, all know after so long: it starts a program, and the cluster carries it.
+/// How long it takes until all nodes know what one publishes: it starts a program, and the cluster passes the value on.
 const NEWS: Duration = Duration::from_millis(100);
-/// How often the others are asked again in the end while nothing answers.
+/// How often the others' attributes are queried in the end, while no target replies.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 
 /// What is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Targets answer.
+    /// Nobody's: targets reply.
     Nobody,
-    /// Nothing answers, and the others have not been heard on it yet.
+    /// No target replies, and it is not known yet whether any replies to another node.
     Unknown,
-    /// Nothing answers here, but at another node.
+    /// The ports': no target replies here, but one replies to another node.
     Ports,
-    /// Nothing answers at any node.
+    /// The targets': none replies to any node.
     Targets,
 }
 
@@ -49,29 +49,29 @@ pub(crate) enum Fault {
 #[derive(Debug, Clone)]
 pub(crate) struct Witness {
     limits: Limits,
-    /// The silence counts from here.
+    /// From when on silence is counted.
     heard: Instant,
     stage: Stage,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Stage {
-    /// Targets answer. If none has until then, all are asked at once.
+    /// Targets reply. If none has replied by `until`, all are probed at once.
     Hears { until: Instant },
-    /// All have been asked, and may answer until then.
+    /// All targets have been probed, and may reply until `until`.
     Tries { until: Instant },
-    /// Nothing answers.
+    /// No target replies.
     Deaf {
         fault: Fault,
-        /// When the others are to be asked.
+        /// When the others' attributes are to be queried.
         ask_at: Instant,
-        /// How long it was from the last time to this one; `None` if they have not been asked yet.
+        /// The time between the last query and the next one; `None` if there was no query yet.
         pause: Option<Duration>,
     },
 }
 
 impl Witness {
-    /// Nothing is known yet: until somebody answers, here or there, silence means nothing.
+    /// A witness that knows nothing yet: before a target has replied, here or to another node, silence means nothing.
     pub(crate) fn new(limits: Limits, now: Instant) -> Self {
         let mut witness = Self {
             limits,
@@ -86,15 +86,15 @@ impl Witness {
         witness
     }
 
-    /// A target has answered through one of this node's ports.
+    /// Notes that a target has replied through one of this node's ports.
     pub(crate) fn on_reply(&mut self, now: Instant) {
         self.heard = now;
         let until = now + self.suspect_after().saturating_sub(self.try_time());
         self.stage = Stage::Hears { until };
     }
 
-    /// Nobody has been asked up to now: the silence says nothing, and counts from now on. But whoever
-    /// was heard before may be gone since, so that all are asked at once.
+    /// Notes that no probe was sent up to now: silence counts from now on. The target that replied last may have gone
+    /// meanwhile, so all targets are probed at once.
     pub(crate) fn resumed(&mut self, now: Instant) {
         self.heard = now;
         let asks = now + self.suspect_after() + self.patience();
@@ -109,7 +109,7 @@ impl Witness {
         }
     }
 
-    /// Lets time pass. Says whether all targets are to be asked at once.
+    /// Notes the time. Returns whether all targets are to be probed at once.
     #[must_use]
     pub(crate) fn tick(&mut self, now: Instant) -> bool {
         match self.stage {
@@ -131,8 +131,8 @@ impl Witness {
         }
     }
 
-    /// Whether the others are to be asked now, and all targets once more: one that has just come back
-    /// may have been heard by the others only. Once asked, not again before they had time to answer.
+    /// Whether the others' attributes are to be queried now, and all targets to be probed once more: one that has just
+    /// come back may have replied to other nodes only. After a query it is false until the others had time to publish.
     pub(crate) fn query_due(&mut self, now: Instant) -> bool {
         let first = self.patience();
         match &mut self.stage {
@@ -146,7 +146,7 @@ impl Witness {
         }
     }
 
-    /// When time alone changes something.
+    /// When anything is due by time alone.
     pub(crate) fn next(&self) -> Instant {
         match self.stage {
             Stage::Hears { until } | Stage::Tries { until } => until,
@@ -154,7 +154,7 @@ impl Witness {
         }
     }
 
-    /// The answer of the others, who were asked: whether a target answers at one of them.
+    /// Notes the others' answer to the query: whether a target replies to one of them.
     pub(crate) fn on_others(&mut self, others_hear: bool) {
         if let Stage::Deaf {
             fault,
@@ -177,30 +177,30 @@ impl Witness {
         }
     }
 
-    /// Since when nothing has been heard, as long as it is not known whose fault that is.
+    /// Since when no target has replied, as long as it is not known whose fault that is.
     pub(crate) fn in_doubt_since(&self) -> Option<Instant> {
         (self.fault() == Fault::Unknown).then_some(self.heard)
     }
 
-    /// Whether silence of a port is its own fault.
+    /// Whether a port that gets no reply is at fault: replies can be expected.
     pub(crate) fn expects(&self) -> bool {
         self.fault() != Fault::Targets
     }
 
-    /// How long after the last answer it is suspected that none will come: not before a second
-    /// question, and not sooner than it takes to have a verdict when a port fails.
+    /// How long after the last reply the node suspects that none will come: after a second probe at the earliest, and
+    /// no sooner than needed for a verdict by the time that a port fails.
     fn suspect_after(&self) -> Duration {
         let silent = self.limits.silent_after();
         let at_once = self.limits.suspect_after();
         silent.saturating_sub(self.patience()).max(at_once)
     }
 
-    /// How long after a suspicion all others that have reason to share it have told of it.
+    /// How long after the suspicion the other nodes that have reason to share it have published it.
     fn patience(&self) -> Duration {
         self.limits.interval.saturating_add(NEWS)
     }
 
-    /// How long before a suspicion all targets are asked.
+    /// How long before the suspicion all targets are probed.
     fn try_time(&self) -> Duration {
         self.limits.interval / 4
     }

@@ -1,4 +1,4 @@
-//! What a mount that failed proves.
+//! What a failed mount proves.
 //!
 //! A kernel refuses a mount for many reasons that are no damage: an option, a feature that it lacks, a copy
 //! of the same file system that is mounted already, storage that can't be read. A repair of a sound file
@@ -9,67 +9,67 @@ use serde::{Deserialize, Serialize};
 
 use super::FsKind;
 
-/// How a mount on trial ended.
+/// The result of a mount that was only a trial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It could be mounted.
+    /// The file system could be mounted.
     Mounted,
-    /// It could not.
+    /// The file system could not be mounted.
     Failed(Failed),
 }
 
 /// A mount that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failed {
-    /// Its error number.
+    /// The error number.
     pub(crate) errno: i32,
-    /// What the kernel said about it.
+    /// The kernel's messages about the mount.
     pub(crate) words: Vec<String>,
 }
 
 impl Failed {
-    /// Whether it says nothing of the file system: what is busy may be free the next moment.
+    /// Whether the failure says nothing of the file system: a device that is busy may be free the next moment.
     pub(crate) const fn is_busy(&self) -> bool {
         self.errno == EBUSY
     }
 
-    /// Whether a mount without options shows more: there are some that it may have failed by, or it was EIO, which
-    /// need not be so the next moment.
+    /// Whether a mount without options would show more: the failure may be due to one of the options, or was EIO, which
+    /// may be over the next moment.
     pub(crate) const fn is_to_be_tried_plain(&self, has_options: bool) -> bool {
         has_options || self.errno == EIO
     }
 }
 
-/// What is known of a mount that failed.
+/// What is known of a failed mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Evidence {
-    /// The mount as it was asked for.
+    /// The failure of the mount as it was asked for.
     pub(crate) asked: Failed,
-    /// What the device answers since.
+    /// Whether the device can be read since.
     pub(crate) storage: Storage,
     /// Another device of this node that has the same UUID and is mounted.
     pub(crate) twin: Option<String>,
-    /// The mount again, without options: see [`Failed::is_to_be_tried_plain`].
+    /// The result of a mount without options: see [`Failed::is_to_be_tried_plain`].
     pub(crate) plain: Option<Outcome>,
-    /// Of the options, the one that fails alone where a mount without any does not.
+    /// The option that makes a mount fail by itself, if a mount without any succeeds.
     pub(crate) culprit: Option<String>,
-    /// The mount read-only, without options and without a replay of the log.
+    /// The result of a read-only mount without options and without a replay of the log.
     pub(crate) unreplayed: Option<Outcome>,
 }
 
-/// What a device answers.
+/// Whether a device can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Storage {
     /// Its superblock can be read.
     Readable,
-    /// It can't be read.
+    /// The device is there, but can't be read.
     Unreadable,
-    /// It is not there any more.
+    /// The device is no longer there.
     Gone,
 }
 
 impl Storage {
-    /// What a device is whose superblock could not be read, with this error number if there was one.
+    /// The state of a device whose superblock could not be read, by the error number, if there was one.
     pub(crate) const fn of_unread(errno: Option<i32>) -> Self {
         match errno {
             Some(ENOENT | ENXIO | ENODEV | ENOMEDIUM) => Self::Gone,
@@ -78,7 +78,7 @@ impl Storage {
     }
 }
 
-/// What that proves.
+/// What a failed mount proves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Finding {
     /// The device has gone, or can't be read.
@@ -87,18 +87,18 @@ pub enum Finding {
     Twin(String),
     /// This node's kernel lacks a feature of the file system, or its device is too small here.
     Feature,
-    /// One of its options: which, if that shows.
+    /// One of the options makes the mount fail; which, if it is known.
     Option(Option<String>),
     /// The file system is damaged.
     Damage {
-        /// It is the replay of its log that fails: without, it can be mounted.
+        /// Only the replay of the log fails: without it the file system can be mounted.
         log: bool,
     },
-    /// Nothing that would justify a change on the device.
+    /// Nothing is proven that would justify a change on the device.
     Unclear,
 }
 
-/// What is proven by a mount that failed.
+/// Concludes from the evidence why a mount has failed.
 pub(crate) fn diagnose(kind: FsKind, evidence: &Evidence) -> Finding {
     let Evidence {
         asked,
@@ -124,7 +124,7 @@ pub(crate) fn diagnose(kind: FsKind, evidence: &Evidence) -> Finding {
     if *storage != Storage::Readable {
         return Finding::Storage(*storage);
     }
-    // While reads fail, nothing that was read wrongly is a proof.
+    // While reads from the device fail, other errors prove nothing: they may follow from that.
     if said(is_of_storage) {
         return Finding::Storage(Storage::Unreadable);
     }
@@ -134,7 +134,7 @@ pub(crate) fn diagnose(kind: FsKind, evidence: &Evidence) -> Finding {
     if said(is_of_twin) {
         return Finding::Twin("another device".to_owned());
     }
-    // What fails without any option.
+    // The failure of a mount without any option.
     let bare = match plain {
         Some(Outcome::Mounted) if asked.errno == EIO && culprit.is_none() => {
             return Finding::Storage(Storage::Unreadable);
@@ -146,7 +146,7 @@ pub(crate) fn diagnose(kind: FsKind, evidence: &Evidence) -> Finding {
     if said(is_of_feature) {
         return Finding::Feature;
     }
-    // XFS has words of its own for what it reads and can't believe.
+    // XFS has other error numbers for corrupt data: with it EIO is a failed read.
     if kind == FsKind::Xfs && bare.errno == EIO {
         return Finding::Storage(Storage::Unreadable);
     }
@@ -174,9 +174,9 @@ const ESTALE: i32 = 116;
 const EUCLEAN: i32 = 117;
 const ENOMEDIUM: i32 = 123;
 
-/// EUCLEAN and EBADMSG are the kernel's EFSCORRUPTED and EFSBADCRC. EIO is btrfs's word for what it reads and
-/// can't believe, and everybody's for what can't be read. EINVAL can be a superblock that makes no sense, ENOENT
-/// and ESTALE trees of btrfs that are not there, or a dozen other things.
+/// EUCLEAN and EBADMSG are the kernel's EFSCORRUPTED and EFSBADCRC. EIO is btrfs's error for corrupt data, and that of
+/// all file systems for a failed read. EINVAL can be a superblock that makes no sense, ENOENT and ESTALE missing trees
+/// of btrfs, or a dozen other things.
 fn shows_damage(kind: FsKind, failed: &Failed) -> bool {
     match failed.errno {
         EUCLEAN | EBADMSG => true,
@@ -224,7 +224,7 @@ fn is_of_feature(_: FsKind, word: &str) -> bool {
 }
 
 fn is_of_damage(_: FsKind, word: &str) -> bool {
-    // btrfs counts what a device once did under this heading, even where it is nothing.
+    // btrfs lists a device's error counters in such a line, even if they are all zero.
     let counts = word.contains(" errs: wr ");
     let phrases = [
         "corrupt",
@@ -234,7 +234,7 @@ fn is_of_damage(_: FsKind, word: &str) -> bool {
         "run e2fsck",
         "parent transid verify failed",
         "bad tree block",
-        // What btrfs reads is not the block that it looked for (`btrfs_verify_level_key`, `check_tree_block_fsid`).
+        // btrfs has read another block than it looked for (`btrfs_verify_level_key`, `check_tree_block_fsid`).
         "level verify failed",
         "level mismatch",
         "key mismatch",

@@ -1,31 +1,30 @@
-//! The mark that e2fsck leaves on an ext4 with multiple-mount protection while it is at work, and for ever
-//! where it is cut off.
+//! The mark that e2fsck leaves on an ext4 with multiple-mount protection while it runs, and for ever if it is killed.
 //!
-//! Nothing on the device tells the one from the other: a check writes the mark anew once a minute at the most,
-//! at some places of its work, and not at all while it waits for an answer. The kernel and e2fsprogs never go
-//! beyond it, so it takes the certainty that its node is not at it.
+//! Nothing on the device shows whether the check still runs: it renews the mark once a minute at the most, at some
+//! places of its work, and not at all while it waits for an answer. The kernel and e2fsprogs never override the mark,
+//! so berth has to be certain that the check's node does not run it any more.
 
-/// Where the node stands whose name is in a mark.
+/// What is known of the node whose name is in a mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Checker {
-    /// It is this node: who has a device here is known.
+    /// It is this node, where it can be seen who uses the device.
     Here,
-    /// The cluster has fenced it, or stopped it in good order.
+    /// The cluster has fenced the node, or it was shut down in order.
     Down,
-    /// Anywhere else.
+    /// Neither: a check may run there.
     Unknown,
 }
 
 /// A node of the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Peer<'a> {
-    /// Its name in the cluster, which need not be that of its host.
+    /// The node's name in the cluster, which need not be its host name.
     pub(crate) name: &'a str,
-    /// Whether it is known to be down.
+    /// Whether the node is known to be down.
     pub(crate) down: bool,
 }
 
-/// Where the node stands that calls itself `node`: `here` is what this one calls itself.
+/// What is known of the node with the host name `node`; `here` is this node's own.
 pub(crate) fn checker<'a>(
     node: &str,
     here: &str,
@@ -41,20 +40,20 @@ pub(crate) fn checker<'a>(
         .into_iter()
         .filter(|peer| is_same_host(node, peer.name))
         .peekable();
-    // Of two that may be meant, the living one may be at it.
+    // If two nodes may be meant, the one that is up may be running the check.
     match meant.peek().is_some() && meant.all(|peer| peer.down) {
         true => Checker::Down,
         false => Checker::Unknown,
     }
 }
 
-/// Whether nobody's host has this name for itself: it was never given one.
+/// Whether this is a default host name, which any host may have that was never given one.
 fn is_anybody(node: &str) -> bool {
     let first = node.split('.').next().unwrap_or_default();
     ["", "(none)", "localhost"].contains(&first.to_ascii_lowercase().as_str())
 }
 
-/// Whether two names may be one host's: one of them in full, the other in short.
+/// Whether two names may be those of one host, in full and in short.
 fn is_same_host(one: &str, other: &str) -> bool {
     let short = |name: &str, full: &str| {
         let first = full.split('.').next().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The programs that look after file systems: how each stage of a repair is called, and what its exit
-//! code means.
+//! The programs that check and repair file systems: the command of each stage of a repair, and what its exit code
+//! means.
 
 use std::path::Path;
 
@@ -7,23 +7,23 @@ use serde::{Deserialize, Serialize};
 
 use super::FsKind;
 
-/// The image's name in the directory of what is kept.
+/// The name of the metadata image's file.
 pub(crate) const IMAGE: &str = "metadata.image";
 
 /// A stage of a repair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
-    /// Note in the superblock that it has to be checked, before the mark of a check that was cut off is cleared:
-    /// nothing else would tell so, if this one were cut off too.
+    /// Note in the superblock that the file system has to be checked, before the mark of a killed check is cleared:
+    /// nothing else would show it if this check were killed, too.
     Note,
-    /// Clear that mark, which keeps everybody out.
+    /// Clear the mark of the killed check, which keeps everybody from using the file system.
     Release,
     /// Keep an image of the metadata as it is, so that the repair can be understood and taken back.
     Preserve,
-    /// Mend what is safe to mend.
+    /// Repair what is safe to repair.
     Preen,
-    /// Mend all, and give up what cannot be mended.
+    /// Repair everything, and give up what can't be repaired.
     Full,
     /// Give up the log: the last changes before the failure are lost with it.
     DropLog,
@@ -45,30 +45,30 @@ impl Stage {
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// With this exit code.
+    /// It has exited with this code.
     Code(i32),
-    /// By this signal.
+    /// It was killed by this signal.
     Signal(i32),
 }
 
 /// What the end of a stage means for the file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// There was nothing to mend.
+    /// There was nothing to repair.
     Sound,
-    /// Damage was found and mended.
+    /// Damage was found and repaired.
     Mended,
-    /// There is damage that this stage does not mend.
+    /// There is damage that this stage does not repair.
     MoreNeeded,
     /// Nothing was done because the log holds changes that only a mount can replay.
     LogHolds,
-    /// The program could not begin, which may be otherwise the next moment: why.
+    /// The program could not begin, for this reason, which may be over the next moment.
     Hindered(String),
-    /// The program could not do its work: why.
+    /// The program could not do its work, for this reason.
     Failed(String),
 }
 
-/// What a program's words say of why it ended as it did, where its exit code does not.
+/// What a program's output says of the reason for its exit code.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Said {
     busy: Option<String>,
@@ -76,11 +76,11 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    /// Takes note of a line of it.
+    /// Notes a line of the output.
     pub(crate) fn add(&mut self, line: &str) {
-        // Others say that they can't open the device; e2fsck looks before it tries.
+        // Other programs say that they can't open the device; e2fsck checks whether it is mounted first.
         const BUSY: [&str; 3] = ["Device or resource busy", " is in use.", " is mounted."];
-        // Of libext2fs, when it opens a file system.
+        // Messages of libext2fs when it opens a file system.
         const SUPERBLOCK: [&str; 5] = [
             "Bad magic number in super-block",
             "checksum does not match superblock",
@@ -95,8 +95,8 @@ impl Said {
         self.superblock |= has(&SUPERBLOCK);
     }
 
-    /// Whether e2fsck has to use a backup of the superblock. While it keeps what it overwrites (`-z`) it finds
-    /// each backup as bad as the first one (seen with e2fsprogs 1.47.0).
+    /// Whether e2fsck has to use a backup of the superblock. With an undo file (`-z`) it finds each backup as bad as
+    /// the first (seen with e2fsprogs 1.47.0).
     pub(crate) const fn needs_backup(&self) -> bool {
         self.superblock
     }
@@ -118,13 +118,13 @@ pub(crate) struct Subject<'a> {
     pub(crate) device: &'a Path,
     /// The directory where the image, or what `e2undo` needs, is kept.
     pub(crate) keep: &'a Path,
-    /// Whether there is room to keep them.
+    /// Whether there is room to keep that.
     pub(crate) room: bool,
-    /// The descriptor on which e2fsck tells its progress.
+    /// The descriptor to which e2fsck writes its progress.
     pub(crate) progress: i32,
 }
 
-/// The program that repairs this kind, for messages.
+/// The name of the program that repairs this kind, for messages.
 pub(crate) const fn name(kind: FsKind) -> &'static str {
     match kind {
         FsKind::Ext4 => "e2fsck",
@@ -133,13 +133,13 @@ pub(crate) const fn name(kind: FsKind) -> &'static str {
     }
 }
 
-/// The call for `stage`; `None` where this kind has nothing to do in it.
+/// The command for `stage`; `None` if this kind of file system has no such stage.
 ///
 /// ext4 needs no image: e2fsck saves each block before it overwrites it (`-z`), which costs the size of
 /// the damage, while an image costs a pass over all the metadata before the repair may begin.
 ///
-/// XFS's is made by `xfs_db` and not by `xfs_metadump`, a shell script that could be killed without what
-/// it runs.
+/// The image of an XFS is made by `xfs_db` and not by `xfs_metadump`: that is a shell script, and what it runs could
+/// outlive it when it is killed.
 pub(crate) fn program(kind: FsKind, stage: Stage, subject: Subject) -> Option<Program> {
     let device = subject.device.display().to_string();
     let kept = |name: &str| subject.keep.join(name).display().to_string();
@@ -151,7 +151,7 @@ pub(crate) fn program(kind: FsKind, stage: Stage, subject: Subject) -> Option<Pr
         (FsKind::Ext4, Stage::Preserve | Stage::DropLog)
         | (FsKind::Xfs, Stage::Release | Stage::Note | Stage::Full)
         | (FsKind::Btrfs, Stage::Release | Stage::Note) => return None,
-        // -f: without a look at the mark and who has set it; that was done before.
+        // -f: whatever the mark is and whoever has set it, which was looked at before.
         (FsKind::Ext4, Stage::Note) => ("tune2fs", vec!["-f", "-E", "force_fsck", &device]),
         (FsKind::Ext4, Stage::Release) => ("tune2fs", vec!["-f", "-E", "clear_mmp", &device]),
         (FsKind::Ext4, Stage::Preen | Stage::Full) => {
@@ -164,15 +164,15 @@ pub(crate) fn program(kind: FsKind, stage: Stage, subject: Subject) -> Option<Pr
             ("e2fsck", args)
         }
         (FsKind::Xfs | FsKind::Btrfs, Stage::Preserve) if !subject.room => return None,
-        // -o: real names, or the image could not be put back. -g: shows that it is at work.
+        // -o: real names, or the image could not be restored. -g: shows progress.
         (FsKind::Xfs, Stage::Preserve) => (
             "xfs_db",
             vec!["-r", "-p", "xfs_metadump", "-c", &dump, &device],
         ),
-        // -e tells by the exit code whether damage was found.
+        // -e: the exit code shows whether damage was found.
         (FsKind::Xfs, Stage::Preen) => ("xfs_repair", vec!["-e", &device]),
         (FsKind::Xfs, Stage::DropLog) => ("xfs_repair", vec!["-e", "-L", &device]),
-        // -w: the extent tree may be what is broken.
+        // -w: walks all trees, as the extent tree may be broken.
         (FsKind::Btrfs, Stage::Preserve) => ("btrfs-image", vec!["-c", "1", "-w", &device, &image]),
         (FsKind::Btrfs, Stage::Preen) => ("btrfs", vec!["check", "--readonly", &device]),
         (FsKind::Btrfs, Stage::Full) => ("btrfs", vec!["check", "--repair", &device]),
@@ -193,7 +193,7 @@ pub(crate) const fn undo(kind: FsKind, stage: Stage) -> Option<&'static str> {
     }
 }
 
-/// The name of the file in which `stage` keeps what was there before, if its program keeps anything.
+/// The name of the file in which `stage` keeps what was on the device before, if it keeps anything.
 pub(crate) const fn kept(kind: FsKind, stage: Stage) -> Option<&'static str> {
     match (kind, stage) {
         (FsKind::Xfs | FsKind::Btrfs, Stage::Preserve) => Some(IMAGE),
@@ -201,7 +201,7 @@ pub(crate) const fn kept(kind: FsKind, stage: Stage) -> Option<&'static str> {
     }
 }
 
-/// What it means that `stage` ended so, with these words.
+/// What it means for the file system that `stage` ended like this, with this output.
 pub(crate) fn verdict(kind: FsKind, stage: Stage, exit: Exit, said: &Said) -> Verdict {
     let code = match exit {
         Exit::Code(code) => code,
@@ -219,14 +219,14 @@ pub(crate) fn verdict(kind: FsKind, stage: Stage, exit: Exit, said: &Said) -> Ve
         (FsKind::Btrfs, _) => match code {
             0 if stage == Stage::Full => Verdict::Mended,
             0 => Verdict::Sound,
-            // For whatever is wrong, somebody's open of a moment included.
+            // btrfs exits with 1 for anything that is wrong, even if somebody had the device open for a moment.
             1 if said.busy.is_none() => Verdict::MoreNeeded,
             code => failed(code, said),
         },
     }
 }
 
-/// The end of a program that is no word about the file system.
+/// The verdict on a program whose end says nothing of the file system.
 fn failed(code: i32, said: &Said) -> Verdict {
     match &said.busy {
         Some(why) => Verdict::Hindered(why.clone()),
@@ -244,9 +244,9 @@ fn e2fsck(code: i32, said: &Said) -> Verdict {
     match rest {
         0 if code == 0 => Verdict::Sound,
         0 => Verdict::Mended,
-        // A superblock beyond what -p will mend ends it with 8; -y goes on with a backup of it.
+        // With a superblock that -p does not repair e2fsck exits with 8; -y goes on with a backup of the superblock.
         OPERATIONAL if said.superblock => Verdict::MoreNeeded,
-        // And so do a device in somebody's hands, memory that is short, storage that is not there.
+        // It exits with 8, too, if somebody uses the device, memory is short, or the storage is gone.
         OPERATIONAL => {
             let why = said.busy.clone();
             Verdict::Hindered(why.unwrap_or_else(|| format!("exit code {code}")))

@@ -1,7 +1,7 @@
-//! How far a repair is, from what its program says.
+//! The progress of a repair, from its program's output.
 
-/// From a line of `e2fsck -C`: pass, position and end in it, in percent of the whole. Weights of the
-/// passes as in e2fsck's own progress bar.
+/// The progress in percent, from a line of `e2fsck -C` with pass, position and end. The passes have the same weights as
+/// in e2fsck's own progress bar.
 pub(crate) fn e2fsck(line: &str) -> Option<u8> {
     const ENDS: [u64; 6] = [0, 70, 90, 92, 95, 100];
     let mut numbers = line.split_whitespace().map(str::parse::<u64>);
@@ -13,7 +13,7 @@ pub(crate) fn e2fsck(line: &str) -> Option<u8> {
     u8::try_from(from + share).ok()
 }
 
-/// From a line of xfs_repair (`Phase 3 - ...`, of 7) or btrfs check (`[3/7] ...`).
+/// The progress in percent, from a line of xfs_repair (`Phase 3 - ...`, of 7) or btrfs check (`[3/7] ...`).
 pub(crate) fn phases(line: &str) -> Option<u8> {
     let number = line
         .strip_prefix("Phase ")

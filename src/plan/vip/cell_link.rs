@@ -1,31 +1,31 @@
-//! The node's end of a cell's interface: what it is called, and how it is told from somebody else's
-//! interface whose name happens to begin the same way.
+//! The host end of a cell's veth: its name and its Ethernet address, which tells it from somebody else's interface with
+//! such a name.
 
 use crate::hash::fnv32;
 use crate::types::Mac;
 
-/// How the names of the node's ends begin.
+/// The prefix of the host ends' names.
 pub const CELL_LINK_PREFIX: &str = "b-";
 
-/// The name of the node's end of `vserver`'s interface.
+/// The name of the host end of the veth of `vserver`'s cell.
 pub fn cell_link(vserver: &str) -> String {
     format!("{CELL_LINK_PREFIX}{vserver}")
 }
 
-/// The Ethernet address of both its ends, fixed by the name: locally administered, unicast. Nobody but the
+/// The Ethernet address of both ends of the veth, derived from the name: locally administered, unicast. Nobody but the
 /// two ends sees it.
 pub fn cell_mac(vserver: &str) -> Mac {
     let [a, b, c, d] = fnv32(vserver).to_be_bytes();
     Mac([0x02, 0xbe, a, b, c, d])
 }
 
-/// The virtual server whose cell's interface would be called `link`.
+/// The virtual server whose cell's veth would have the host end `link`.
 pub fn vserver_of(link: &str) -> Option<&str> {
     link.strip_prefix(CELL_LINK_PREFIX)
 }
 
-/// Whether the interface called `link`, with this Ethernet address, is berth's own: the node's end of a
-/// cell's interface. Any other one is the administrator's, whatever its name.
+/// Whether the interface called `link`, with this Ethernet address, is the host end of a cell's veth. Any other
+/// interface is the administrator's, whatever its name.
 pub fn is_cell_link(link: &str, mac: Option<Mac>) -> bool {
     vserver_of(link).is_some_and(|vserver| mac == Some(cell_mac(vserver)))
 }

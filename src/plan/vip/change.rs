@@ -1,4 +1,4 @@
-//! The steps from one state to another, and what a step does to a state.
+//! The steps from the kernel's present state to the desired one, and the effect of a step on a state.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,18 +10,18 @@ use super::{
 };
 use crate::types::Family;
 
-/// The steps that bring a VIP into service, or repair it. What is missing is made first, so that
-/// packets have a way at any moment; then what was left of an earlier place is taken away.
+/// The steps that bring a VIP into service, or make again what is missing of it. New objects are made first, so that
+/// packets have a route at any moment; then those of an earlier port are removed.
 pub(crate) fn start(desired: &Desired, seen: &Observed) -> Vec<Step> {
     start_all(std::slice::from_ref(desired), seen)
 }
 
-/// As [`start`], for several VIPs: in the order given, but the new is made for all of them before the
-/// old of any is taken away.
+/// As [`start`], for several VIPs, in the order given. The new objects of all VIPs are made before old objects of any
+/// are removed.
 pub(crate) fn start_all(all: &[Desired], seen: &Observed) -> Vec<Step> {
     let mut state = seen.clone();
     if state.outdated {
-        // To be made anew, elements apart; until then nothing is wrong with them.
+        // The tables are made anew, but for the sets' elements; until then they work as they are.
         state.objects.remove(&Object::Tables);
     }
     let mut steps = Vec::new();
@@ -46,7 +46,7 @@ pub(crate) fn start_all(all: &[Desired], seen: &Observed) -> Vec<Step> {
     for desired in all {
         let wanted: BTreeSet<&Object> = desired.objects().collect();
         for object in in_stop_order(desired.vip, &state) {
-            // A source may be another VIP's in the end; the clean-up sees to that.
+            // A source may have become another VIP's; the clean-up removes it if nobody needs it.
             if !wanted.contains(&object)
                 && !matches!(object, Object::Element(Element::Source { .. }))
             {
@@ -58,7 +58,7 @@ pub(crate) fn start_all(all: &[Desired], seen: &Observed) -> Vec<Step> {
     steps
 }
 
-/// The steps that take a VIP away with all that no other VIP needs; none if nothing of it is there.
+/// The steps that remove a VIP with all that no other VIP needs; none if the kernel has nothing of it.
 pub(crate) fn stop(vip: IpAddr, seen: &Observed) -> Vec<Step> {
     let mut state = seen.clone();
     let mut steps = Vec::new();
@@ -76,7 +76,7 @@ pub(crate) fn stop(vip: IpAddr, seen: &Observed) -> Vec<Step> {
     steps
 }
 
-/// What takes the place of a source that went: that of another VIP which may leave by the port.
+/// The source that takes the place of a removed one: that of another VIP whose packets may leave by the port.
 fn heir(gone: &Object, state: &Observed) -> Option<Object> {
     let Object::Element(Element::Source { port, subnet, vip }) = gone else {
         return None;
@@ -101,7 +101,7 @@ fn heir(gone: &Object, state: &Observed) -> Option<Object> {
     })
 }
 
-/// What is to be taken away before `object` can be added: a map has one value a key.
+/// The element to remove before `object` can be added: a map has one value for each key.
 fn rival(object: &Object, state: &Observed) -> Option<Object> {
     let Object::Element(Element::Source { port, subnet, .. }) = object else {
         return None;
@@ -110,7 +110,7 @@ fn rival(object: &Object, state: &Observed) -> Option<Object> {
     state.objects.iter().find(same).cloned()
 }
 
-/// The VIP's own objects: what draws packets first.
+/// The VIP's own objects in the order of their removal: those that draw packets first.
 fn in_stop_order(vip: IpAddr, state: &Observed) -> Vec<Object> {
     let rank = |object: &Object| match object {
         Object::Proxy(..) => 0,
@@ -131,7 +131,7 @@ fn in_stop_order(vip: IpAddr, state: &Observed) -> Vec<Object> {
     own
 }
 
-/// What a step does to a state.
+/// Applies a step to a state, as the kernel would.
 pub(crate) fn apply(state: &mut Observed, step: &Step) {
     match step {
         Step::Add(Object::Tables) => {
@@ -146,7 +146,7 @@ pub(crate) fn apply(state: &mut Observed, step: &Step) {
         }
         Step::Add(object) => {
             if let Object::Route(new) = object {
-                // One destination has one route of a metric in a table.
+                // A table has one route for each destination and metric.
                 let same = |o: &Object| matches!(o, Object::Route(r) if (r.table, r.to, r.metric) == (new.table, new.to, new.metric));
                 state.objects.retain(|o| !same(o));
             }
@@ -169,17 +169,17 @@ pub(crate) fn apply(state: &mut Observed, step: &Step) {
     }
 }
 
-/// What is needed by the VIPs that are there.
+/// What the VIPs of a state need in common.
 struct Needs {
     /// Families with a VIP.
     families: BTreeSet<Family>,
-    /// Interfaces that a way out leads by, that answer for a VIP, or that lead to another node's cell.
+    /// Interfaces by which VIPs' packets leave, that answer for a VIP, or that lead to the node with a VIP's cell.
     ports: BTreeSet<(Family, String)>,
     /// Interfaces of cells with a VIP.
     cells: BTreeSet<(Family, String)>,
-    /// The routes of the ways out that a rule leads to.
+    /// The routes in tables that a VIP's rule leads to.
     ways: BTreeSet<Route>,
-    /// Interfaces whose rules are their keepers' affair.
+    /// Interfaces of cells whose rules stay even without a VIP: a keeper makes and removes them.
     kept: BTreeSet<String>,
 }
 
@@ -289,7 +289,7 @@ impl Needs {
     }
 }
 
-/// The interfaces whose rules stay without a VIP: those of cells that live, or are being made at this moment.
+/// The cells' interfaces whose rules stay even without a VIP: of cells that live, or are being made at this moment.
 fn kept(state: &Observed) -> BTreeSet<String> {
     let served = |link: &String| {
         let cell = Object::Element(Element::Cell(link.clone()));
@@ -297,7 +297,7 @@ fn kept(state: &Observed) -> BTreeSet<String> {
     };
     let stays = |link: &String| match state.link(link) {
         Some(link) => !link.eligible,
-        // One that has had a VIP is dead.
+        // An interface that does not exist and has served a VIP belonged to a cell that is dead.
         None => vserver_of(link).is_some() && !served(link),
     };
     let incoming = state.rules().filter_map(|rule| match &rule.incoming {
@@ -307,7 +307,7 @@ fn kept(state: &Observed) -> BTreeSet<String> {
     incoming.filter(|link| stays(link)).cloned().collect()
 }
 
-/// The ports that an announced VIP of `family` may be reached through.
+/// The ports by which a VIP of `family` with an announced route may be reached.
 fn watched_ports(family: Family, state: &Observed) -> impl Iterator<Item = &str> {
     let of_family = move |watched: &Watched| {
         let mut nets = watched.nets.iter();
@@ -319,7 +319,7 @@ fn watched_ports(family: Family, state: &Observed) -> impl Iterator<Item = &str>
         .map(|(name, _)| name.as_str())
 }
 
-/// Takes away what the VIPs of `state` don't need.
+/// Removes what the VIPs of `state` don't need.
 fn clean_up(state: &mut Observed, steps: &mut Vec<Step>) {
     let needs = Needs::of(state);
     let mut take = |state: &mut Observed, step: Step| {
@@ -333,19 +333,19 @@ fn clean_up(state: &mut Observed, steps: &mut Vec<Step>) {
         .filter(|o| !needs.object(o))
         .cloned()
         .collect();
-    // Elements and rules that drop go only when nothing is forwarded there any more.
+    // Elements and rules that drop packets are removed only when nothing is forwarded there any more.
     let (drops, others): (Vec<Object>, Vec<Object>) = idle.into_iter().partition(Object::drops);
     for object in others {
         take(state, Step::Remove(object));
     }
-    // Forwarding goes before the acceptance of router advertisements, as the names have it.
+    // In the reverse order of their names, forwarding is restored before the acceptance of router advertisements.
     let keys: Vec<String> = state.before.keys().rev().cloned().collect();
     for key in keys.into_iter().filter(|key| !needs.setting(key)) {
         take(state, Step::Restore(key));
     }
     let (elements, rules): (Vec<Object>, Vec<Object>) =
         drops.into_iter().partition(Object::is_element);
-    // By their preferences, the last one first.
+    // The rule with the last preference is removed first.
     for rule in rules.into_iter().rev() {
         take(state, Step::Remove(rule));
     }

@@ -25,7 +25,7 @@ pub(crate) enum Item {
     Setting(String, i64),
 }
 
-/// All that a VIP needs on a node.
+/// Everything that a VIP needs on a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Desired {
     /// The VIP.
@@ -34,13 +34,14 @@ pub(crate) struct Desired {
     pub(crate) subnet: IpNetwork,
     /// The port it is served through; `None` if none is up.
     pub(crate) port: Option<String>,
-    /// Whether that is a port of another subnet, where nothing answers for it.
+    /// Whether that is a port of another subnet, which does not answer for the VIP.
     pub(crate) elsewhere: bool,
-    /// All ports of its subnet that it might be served through.
+    /// All ports of its subnet that the VIP might be served through.
     pub(crate) candidates: Vec<String>,
-    /// Why clients may not be where it is served.
+    /// Why clients may not reach the VIP at these ports.
     pub(crate) doubt: Option<String>,
-    /// What it needs, in the order in which it is made, and whether it is served without it.
+    /// What the VIP needs, in the order in which it is made, and whether each item is essential: without it the VIP is
+    /// not served.
     pub(crate) items: Vec<(Item, bool)>,
 }
 
@@ -48,11 +49,11 @@ impl Desired {
     /// Chooses the VIP's subnet and port, and lists what it needs.
     ///
     /// # Errors
-    /// If it can't be on this node: it fits no subnet, or it is somebody else's there.
+    /// If the VIP can't be on this node: it fits no subnet, or another user has it there.
     pub(crate) fn new(request: &Request, seen: &Observed) -> Result<Self, Problem> {
         check_free(request, seen)?;
         let (subnet, candidates) = match &request.detour {
-            // A node that others route for need not have a port on the VIP's subnet at all.
+            // With a detour this node need not have a port on the VIP's subnet at all.
             Some(_) => (IpNetwork::from(request.vip), Vec::new()),
             None => {
                 check_ports(request, seen)?;
@@ -67,7 +68,7 @@ impl Desired {
         egresses.retain(|egress| egress.link.up);
         let mut others = Vec::new();
         if let [first, ..] = egresses[..] {
-            // Only ports of one subnet can take over from each other without a decision.
+            // Only ports of one subnet can be backup routes of each other: another subnet's port takes a decision.
             (egresses, others) = egresses
                 .into_iter()
                 .partition(|egress| egress.subnet == first.subnet);
@@ -98,7 +99,7 @@ impl Desired {
         })
     }
 
-    /// The objects it needs, those it can't be served without and the others.
+    /// The objects that the VIP needs, essential or not.
     pub(crate) fn objects(&self) -> impl Iterator<Item = &Object> {
         self.items.iter().filter_map(|(item, _)| match item {
             Item::Object(object) => Some(object),
@@ -134,15 +135,15 @@ pub(crate) fn setting_keys(family: Family, link: &str) -> Vec<String> {
     keys
 }
 
-/// The number of an interface-and-gateway pair or the like, from its description: the same at every
-/// call and on every node. Two of a node's few dozens have the same with a chance of one in a million.
+/// A number below `below` for something described, such as an interface with its gateway: the same at each call and on
+/// each node. That two of a node's few dozens get the same number has a chance of one in a million.
 fn number(description: &str, below: u32) -> u32 {
     // Less than `below`, so it fits.
     (fnv64(description) % u64::from(below)) as u32
 }
 
-/// What the numbers of routes and tables are made of: it never changes, or an upgrade would number anew what
-/// is in running kernels.
+/// The description from which the numbers of routes and tables are made. It must never change, or an upgrade would give
+/// other numbers to what running kernels have.
 fn described(out: &RouteTarget) -> String {
     match out {
         RouteTarget::Link(port) => format!("Link({port:?})"),
@@ -151,16 +152,16 @@ fn described(out: &RouteTarget) -> String {
     }
 }
 
-/// What a VIP needs, as far as it has been listed.
+/// Lists what a VIP needs.
 struct Builder<'a> {
     seen: &'a Observed,
     request: &'a Request,
     candidates: &'a [String],
     family: Family,
-    /// Those that are up, the chosen one first.
+    /// The ways out by ports that are up, the chosen one first.
     egresses: Vec<Egress<'a>>,
-    /// The ports of other subnets. Packets may come in by any that the VIP's route is announced by,
-    /// and go on doing so until routers have heard that it is served through another one.
+    /// The ports of other subnets. Packets may come in by any of them that the VIP's route is announced at, until
+    /// routers have learned that the VIP is served through another one.
     others: Vec<Egress<'a>>,
     items: Vec<(Item, bool)>,
 }
@@ -182,7 +183,7 @@ impl Builder<'_> {
             .collect();
         let crossings: Vec<String> = match &behind {
             Behind::Cell(_) => Vec::new(),
-            // What that node sends may come in by any port of the subnet.
+            // Packets of the node with the cell may come in by any port of the subnet.
             Behind::Node(hop) => [&hop.link]
                 .into_iter()
                 .chain(beside(&hop.link, self.seen))
@@ -223,7 +224,7 @@ impl Builder<'_> {
                 self.inward(RouteTarget::Link(veth.clone()));
             }
             Behind::Node(hop) => {
-                // First what keeps packets from going round.
+                // What keeps packets from going in circles is made first.
                 for port in self.not_its_own() {
                     self.require(Object::Element(Element::NotFrom(port, vip)));
                 }
@@ -245,15 +246,15 @@ impl Builder<'_> {
         }
     }
 
-    /// The ports at which no client of the VIP can be, unless through another router: those of other
-    /// subnets, which other nodes may be reached by.
+    /// The ports at which no client of the VIP can be but behind another router: those of other subnets, by which other
+    /// nodes may be reached.
     fn not_its_own(&self) -> Vec<String> {
         let own = |name: &String| self.candidates.contains(name);
         let watched = self.seen.watched.keys();
         watched.filter(|name| !own(name)).cloned().collect()
     }
 
-    /// The node's own addresses, by which its own traffic is told from VIPs'.
+    /// Requires the node's own addresses as elements: they tell the node's own traffic from that of VIPs.
     fn hosts(&mut self) {
         let addresses = self.seen.links.iter().flat_map(|l| &l.addresses);
         let hosts: Vec<IpAddr> = addresses
@@ -265,7 +266,7 @@ impl Builder<'_> {
         }
     }
 
-    /// A setting, if this kernel has it.
+    /// Adds a setting, if this kernel has it.
     fn set(&mut self, key: String, value: i64, essential: bool) {
         if self.seen.settings.contains_key(&key) {
             self.items.push((Item::Setting(key, value), essential));
@@ -278,7 +279,7 @@ impl Builder<'_> {
         let now = |key: &str| self.seen.settings.get(key).copied();
         match self.family {
             Family::V4 => {
-                // Otherwise it would answer for the other ports' addresses.
+                // Otherwise the port would answer for the other ports' addresses.
                 let arp_ignore = now(&conf("arp_ignore")).map_or(1, |v| v.max(1));
                 self.set(conf("rp_filter"), 2, chosen);
                 self.set(conf("arp_ignore"), arp_ignore, chosen);
@@ -291,7 +292,8 @@ impl Builder<'_> {
                 }
             }
             Family::V6 => {
-                // Before it forwards, or its routes from router advertisements go at once.
+                // Set before the port forwards: otherwise the kernel drops its routes from router advertisements at
+                // once.
                 if matches!(now(&conf("accept_ra")), Some(1 | 2)) {
                     self.set(conf("accept_ra"), 2, false);
                 }
@@ -299,12 +301,12 @@ impl Builder<'_> {
             }
         }
         self.set(conf("ignore_routes_with_linkdown"), 1, false);
-        // A proxied answer waits for a random part of this, in hundredths of a second.
+        // The kernel delays a proxied reply by a random part of this time, in hundredths of a second.
         self.set(format!("{family}/neigh/{port}/proxy_delay"), 0, chosen);
         self.opening(port, chosen);
     }
 
-    /// Forwarding, on one interface; on kernels before 6.17 IPv6 has it for all or none.
+    /// Adds forwarding on one interface. Kernels before 6.17 forward IPv6 on all interfaces or on none.
     fn opening(&mut self, link: &str, essential: bool) {
         let family = self.family.directory();
         self.set(format!("{family}/conf/{link}/forwarding"), 1, essential);
@@ -317,7 +319,7 @@ impl Builder<'_> {
         }
     }
 
-    /// The way to the cell.
+    /// Adds the route to the cell.
     fn inward(&mut self, out: RouteTarget) {
         let to = IpNetwork::from(self.request.vip);
         for (out, metric) in [
@@ -353,7 +355,7 @@ impl Builder<'_> {
         self.add(Object::Route(route), essential);
     }
 
-    /// The way out, and what makes the port answer.
+    /// Adds the way out, and the proxy entry that makes the port answer.
     fn outward(&mut self) {
         let vip = self.request.vip;
         let egresses = self.egresses.clone();
@@ -385,8 +387,9 @@ impl Builder<'_> {
         let is_general = rule.incoming == Incoming::Any;
         self.require(Object::Rule(rule));
         if !is_general {
-            // A firewall's reverse path filter (nft's `fib saddr`, xt_rpfilter) asks for the way to the client as
-            // if the node sent from the VIP. Nothing that is forwarded comes in by the loopback interface.
+            // A firewall's reverse path filter (nft's `fib saddr`, xt_rpfilter) looks up the route to the client as if
+            // the node sent from the VIP, which is a look-up for the loopback interface. No forwarded packet comes in
+            // by that.
             self.add(Object::Rule(asked), false);
         }
         if chosen.own {
@@ -397,7 +400,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Where a port leads: to its subnet, and to what is behind the gateway.
+    /// The destinations that a port leads to: its subnet, and what is behind the gateway.
     fn destinations(&self, egress: &Egress<'_>) -> Vec<(IpNetwork, RouteTarget)> {
         let port = &egress.link.name;
         let mut destinations = Vec::new();
@@ -411,8 +414,8 @@ impl Builder<'_> {
         destinations
     }
 
-    /// The table of the way out by the first of `egresses`, the others of its subnet taking over in
-    /// their order.
+    /// Adds the table of the way out by the first of `egresses`, and returns its number. The others of its subnet are
+    /// backups in their order.
     fn way(&mut self, egresses: &[Egress<'_>]) -> u32 {
         let Egress {
             link,
@@ -439,8 +442,8 @@ impl Builder<'_> {
         table
     }
 
-    /// On a port without an address in the subnet, some VIP to ask in the name of: this one, unless
-    /// another does already.
+    /// On a port without an address in the subnet, adds a VIP in whose name the port sends ARP requests: this one,
+    /// unless another VIP is that already.
     fn source(&mut self, egress: &Egress<'_>, chosen: bool) {
         let (IpNetwork::V4(subnet), IpAddr::V4(vip)) = (egress.subnet, self.request.vip) else {
             return;

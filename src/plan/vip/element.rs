@@ -1,4 +1,4 @@
-//! The elements of the nftables tables' sets: what the rules apply to.
+//! The elements of the sets in berth's nftables tables.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -12,9 +12,9 @@ use crate::types::{Family, Mac};
 pub(crate) enum Element {
     /// A port that VIPs are served through.
     Port(String),
-    /// A port that forwarded nothing of this family before.
+    /// A port that forwarded nothing of this family before berth.
     ClosedPort(Family, String),
-    /// The node's end of a cell's interface.
+    /// The host end of a cell's veth.
     Cell(String),
     /// An address of the node.
     Host(IpAddr),
@@ -22,15 +22,14 @@ pub(crate) enum Element {
     Vip(IpAddr),
     /// The cell's interface that a VIP's packets come from.
     CellSource(String, IpAddr),
-    /// The interface that packets to a VIP go to: the cell's, or the port that the node with the cell is
-    /// reached by.
+    /// The interface that packets to a VIP leave by: the cell's, or the port by which the node with the cell is
+    /// reached.
     VipTarget(IpAddr, String),
-    /// A port at which packets to a VIP are not taken, for they can't be its clients'.
+    /// A port at which packets to a VIP are dropped, since none of its clients can be there.
     NotFrom(String, IpAddr),
-    /// The port that a VIP's packets come in by from the node with its cell, and that node's Ethernet
-    /// address.
+    /// The port by which a VIP's packets come in from the node with its cell, and that node's Ethernet address.
     RemoteSource(String, IpAddr, Mac),
-    /// The VIP in whose name a port without an address asks in a subnet.
+    /// The VIP in whose name a port without an address sends ARP requests in a subnet.
     Source {
         /// The port.
         port: String,
@@ -42,7 +41,7 @@ pub(crate) enum Element {
 }
 
 impl Element {
-    /// The VIP that it belongs to alone.
+    /// The VIP that the element belongs to; `None` if VIPs share it.
     pub(crate) fn vip(&self) -> Option<IpAddr> {
         match self {
             Self::Vip(vip)

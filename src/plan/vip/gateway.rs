@@ -41,12 +41,11 @@ impl fmt::Display for GatewayFault {
     }
 }
 
-/// Whether `gateway` can lead out of `subnet`, for the address `vip` if that is known. A router of IPv6
-/// has a link-local address on every link, and that is the one it advertises (RFC 4861, 6.1.2): it fits
-/// every subnet of its family.
+/// Checks that `gateway` can lead out of `subnet`, for the address `vip` if that is known. An IPv6 router has a
+/// link-local address on each link, and advertises that one (RFC 4861, 6.1.2): it fits every subnet of its family.
 ///
 /// # Errors
-/// Why not.
+/// Why it can't.
 pub(crate) fn gateway_fits(
     gateway: IpAddr,
     subnet: IpNetwork,

@@ -1,4 +1,4 @@
-//! What a state means for a VIP.
+//! Judges a VIP by the kernel's state.
 
 use std::net::IpAddr;
 
@@ -6,16 +6,16 @@ use super::desired::Item;
 use super::place::present_port;
 use super::{Desired, Incoming, Object, Observed, Rule};
 
-/// How a VIP is.
+/// The judgement on a VIP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Nothing of it is there.
+    /// The kernel has nothing of it.
     Stopped,
     /// In service.
     Running,
-    /// All is there, but this keeps clients from reaching it, and no other port would be better.
+    /// Nothing is missing, but this keeps clients from reaching it, and a restart would not help.
     Degraded(String),
-    /// This is missing or too much, and a restart would mend it.
+    /// This is missing or surplus, and a restart would mend it.
     Failed(String),
 }
 
@@ -29,7 +29,7 @@ pub(crate) fn judge(desired: &Desired, seen: &Observed) -> Verdict {
     if let (Some(failed), Some(better)) = (failed, better) {
         return match seen.watched.is_empty() {
             true => Verdict::Failed(format!("port {failed} has no carrier, but {better} has")),
-            // portwatch is about to move it: a restart would only be in its way.
+            // portwatch is about to move the VIP: a restart would only get in the way.
             false => Verdict::Degraded(format!("port {failed} has failed, {better} takes over")),
         };
     }
@@ -61,7 +61,7 @@ pub(crate) fn judge(desired: &Desired, seen: &Observed) -> Verdict {
     }
 }
 
-/// Judges a VIP that, for this reason, could not be started here now.
+/// Judges a VIP that could not be started here now, for this reason.
 pub(crate) fn judge_without_plan(vip: IpAddr, reason: &str, seen: &Observed) -> Verdict {
     match is_there(vip, seen) {
         true => Verdict::Failed(reason.to_owned()),
@@ -87,7 +87,7 @@ fn missing<'a>(desired: &'a Desired, seen: &'a Observed) -> impl Iterator<Item =
         Item::Object(Object::Tables) if seen.damaged => {
             Some("nftables table berth lacks rules".to_owned())
         }
-        // Kernels before 6.15 drop it with the carrier: what is wrong is the carrier.
+        // Kernels before 6.15 drop proxy entries with the carrier: it is the carrier that is missing.
         Item::Object(Object::Proxy(port, _)) if !has_carrier(port, seen) => None,
         Item::Object(object) => (!is_met(object, seen)).then(|| format!("{object} is missing")),
         Item::Setting(key, value) => {
@@ -97,13 +97,13 @@ fn missing<'a>(desired: &'a Desired, seen: &'a Observed) -> impl Iterator<Item =
     })
 }
 
-/// Whether an object is there, or one that another version has made in its stead.
+/// Whether an object is there, or one that another version has made in its place.
 fn is_met(object: &Object, seen: &Observed) -> bool {
     seen.objects.contains(object) || seen.objects.iter().any(|there| meets(there, object))
 }
 
-/// Whether `there` does for the VIP what `wanted` does: a rule that another version has made, for the VIP's packets
-/// from wherever they come.
+/// Whether `there` serves the VIP as well as `wanted`: another version makes the same rule, but for the VIP's packets
+/// from any interface.
 fn meets(there: &Object, wanted: &Object) -> bool {
     match (there, wanted) {
         (Object::Rule(there), Object::Rule(wanted)) => {
@@ -117,7 +117,7 @@ fn meets(there: &Object, wanted: &Object) -> bool {
     }
 }
 
-/// What would draw packets elsewhere.
+/// The VIP's objects beyond the desired ones that would lead packets elsewhere.
 fn surplus<'a>(desired: &'a Desired, seen: &'a Observed) -> impl Iterator<Item = String> + 'a {
     let own = seen.objects.iter().filter(|o| o.vip() == Some(desired.vip));
     own.filter(|o| matches!(o, Object::Proxy(..) | Object::Rule(_)))

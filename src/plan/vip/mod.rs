@@ -1,8 +1,8 @@
-//! Which port a VIP is served through, and the steps from what the kernel has to what it should have.
+//! Which port a VIP is served through, and the steps from the kernel's present state to the desired one.
 //!
-//! The state of a node is a set of [`Object`]s and of kernel settings. [`Desired`] lists, in the order
-//! in which they are made, those that one VIP needs; [`start`] and [`stop`] are differences of sets.
-//! What several VIPs share is never counted: it is needed as long as some VIP's rule leads to it.
+//! The state of a node is a set of [`Object`]s and of kernel settings. [`Desired`] lists those that one VIP needs, in
+//! the order in which they are made; [`start`] and [`stop`] are differences of sets. There is no count of the users of
+//! a shared object: it is needed as long as some VIP's rule leads to it.
 
 mod cell_link;
 pub(crate) mod change;
@@ -38,22 +38,22 @@ pub(crate) use place::{
 };
 pub(crate) use rule::{Action, Incoming, LOOPBACK, Rule};
 
-/// The maker of all that berth makes: `rtm_protocol` and its likes.
+/// The protocol number (`rtm_protocol` and its likes) of everything that berth makes, by which that is recognised.
 pub(crate) const PROTOCOL: u8 = 190;
-/// The maker of the routes that a routing daemon may announce.
+/// The protocol number of the routes that a routing daemon may announce.
 pub(crate) const ANNOUNCED_PROTOCOL: u8 = 191;
 
-/// How soon portwatch, which waits for nothing, tries the lock of the addresses' agents again: whoever has it changes
-/// something in the kernel.
+/// After how long portwatch, which never waits for a lock, tries the lock of the addresses' agents again. It is held
+/// while something is changed in the kernel.
 pub(crate) const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// The table of the routes to this node's VIPs.
 pub(crate) const TO_TABLE: u32 = 190;
-/// The table asked last: the subnets and gateways of the ports.
+/// The table that is looked up last: the subnets and gateways of the ports.
 pub(crate) const LAST_TABLE: u32 = 191;
 /// The kernel's table of the node's own addresses: `RT_TABLE_LOCAL`, rtnetlink(7).
 pub(crate) const LOCAL_TABLE: u32 = 255;
-/// Ways out have tables from here on, each by its own number.
+/// The tables of the ways out, each with a number of its own.
 pub(crate) const WAY_TABLES: std::ops::Range<u32> = 0x4000_0000..0x8000_0000;
 
 /// Preference of the rule for [`TO_TABLE`]: before any that leads a VIP's packets out.
@@ -73,17 +73,17 @@ pub(crate) const GO_ON_RULE: u32 = 500;
 /// Preference of the rule for [`LAST_TABLE`]: after the node's own tables.
 pub(crate) const LAST_RULE: u32 = 33_000;
 
-/// Metric of what is used while it works.
+/// Metric of the route by the chosen port.
 pub(crate) const FIRST_METRIC: u32 = 1000;
-/// Metric of the first of the ports that take over.
+/// Metric of the route by the first backup port.
 pub(crate) const BACKUP_METRIC: u32 = 2000;
 /// Metric of a VIP's route into its cell.
 pub(crate) const CELL_METRIC: u32 = 10;
 /// Metric of the route that is left when all others are gone.
 pub(crate) const UNREACHABLE_METRIC: u32 = 4_278_198_272;
 
-/// What a port without an IPv4 address gets in its stead: only so is reverse path filtering as loose
-/// as it is set to.
+/// The address that a port without any IPv4 address gets: without one the kernel's reverse path filter is strict,
+/// whatever it is set to.
 pub(crate) const PLACEHOLDER: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 1);
 
 /// The network of all addresses of a family, the destination of a default route.
@@ -139,8 +139,8 @@ impl Route {
     }
 }
 
-/// Something in the kernel that berth makes. Interfaces go by their names, for elements of nftables
-/// sets stay when an interface goes.
+/// Something in the kernel that berth makes. Interfaces are known by their names, since elements of nftables sets
+/// outlive an interface.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Object {
     /// The nftables tables with all their rules.
@@ -162,7 +162,7 @@ pub(crate) enum Object {
 }
 
 impl Object {
-    /// The VIP that it belongs to alone.
+    /// The VIP that the object belongs to; `None` if VIPs share it.
     pub(crate) fn vip(&self) -> Option<IpAddr> {
         match self {
             Self::Address(vip) | Self::Proxy(_, vip) => Some(*vip),
@@ -173,11 +173,11 @@ impl Object {
         }
     }
 
-    /// Whether packets are dropped for its sake.
+    /// Whether packets are dropped because of this object.
     fn drops(&self) -> bool {
         match self {
             Self::Element(_) => true,
-            // Those of the node's own traffic stay as long as the rest is dropped.
+            // The rules for the node's own traffic stay as long as those that drop the rest.
             Self::Rule(rule) => matches!(rule.preference, HOST_RULE | SHUT_RULE),
             _ => false,
         }
@@ -221,13 +221,13 @@ impl fmt::Display for Route {
 /// One change to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Make it.
+    /// Make this object.
     Add(Object),
-    /// Take it away.
+    /// Remove this object.
     Remove(Object),
-    /// Change a kernel setting, and record what it was.
+    /// Change a kernel setting, and record its former value.
     Set(String, i64),
-    /// Put this setting back to what was recorded.
+    /// Restore the recorded value of this setting.
     Restore(String),
 }
 
@@ -260,28 +260,28 @@ pub(crate) struct Link {
 /// What portwatch knows of a port.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Watched {
-    /// How far it can be relied on.
+    /// How far the port can be relied on.
     pub(crate) standing: Standing,
-    /// What VIPs move through it, in thousandths of its speed.
+    /// The traffic of all VIPs at the port, in thousandths of its speed.
     pub(crate) load: u32,
-    /// The subnets it is on, each with the gateway out of it.
+    /// The networks that the port is on, each with the gateway out of it.
     pub(crate) nets: Vec<(IpNetwork, Option<IpAddr>)>,
 }
 
-/// What is true of a node, as far as it concerns VIPs.
+/// The state of a node, as far as it concerns VIPs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Observed {
     /// Its interfaces.
     pub(crate) links: Vec<Link>,
-    /// What portwatch says of some of them; nothing where it does not run.
+    /// What portwatch reports of its ports; empty if it does not run.
     pub(crate) watched: BTreeMap<String, Watched>,
-    /// Berth's objects, of all VIPs; of the cells' insides only the VIP in question.
+    /// berth's objects, of all VIPs; of those inside cells only the ones of the VIP in question.
     pub(crate) objects: BTreeSet<Object>,
-    /// Whether parts of the nftables tables are there without the rest.
+    /// Whether the nftables tables are there in part only.
     pub(crate) damaged: bool,
     /// Whether the rules of the nftables tables are those of another version of berth, which serve as well.
     pub(crate) outdated: bool,
-    /// Whether VRFs are looked up by a rule (`l3mdev`), which comes after those that drop.
+    /// Whether a rule (`l3mdev`) looks up VRFs' tables; it comes after the rules that drop.
     pub(crate) has_vrfs: bool,
     /// Whether the kernel has no IPv6.
     pub(crate) no_ipv6: bool,
@@ -289,7 +289,7 @@ pub(crate) struct Observed {
     pub(crate) without_ipv6: BTreeSet<String>,
     /// The kernel settings that exist, by their names under /proc/sys/net.
     pub(crate) settings: BTreeMap<String, i64>,
-    /// What the settings that berth changed were before.
+    /// The former values of the settings that berth has changed.
     pub(crate) before: BTreeMap<String, i64>,
 }
 
@@ -299,13 +299,13 @@ impl Observed {
         self.links.iter().find(|l| l.name == name)
     }
 
-    /// Whether packets get through a port, as far as is known.
+    /// Whether a port forwards packets, as far as is known.
     pub(crate) fn is_usable(&self, link: &Link) -> bool {
         let failed = |w: &Watched| w.standing == Standing::Failed;
         link.carrier && !self.watched.get(&link.name).is_some_and(failed)
     }
 
-    /// What `key` is without berth: as recorded, or as it is.
+    /// The value of `key` without berth: the recorded one, or else the present one.
     fn originally(&self, key: &str) -> Option<i64> {
         self.before
             .get(key)
@@ -327,7 +327,7 @@ impl Observed {
         })
     }
 
-    /// The rule that leads what `vip` sends to its way out: the one for forwarded packets.
+    /// The rule that leads the packets of `vip` to its way out: the one for forwarded packets.
     fn way_rule(&self, vip: IpAddr) -> Option<&Rule> {
         let mut rules = self.rules().filter(|rule| rule.is_way());
         rules.find(|rule| rule.from == Some(vip))

@@ -1,4 +1,4 @@
-//! What is asked for, and where on a node it can be: its subnet and its ports.
+//! Where on a node a VIP can be: its subnet and its ports.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,32 +14,32 @@ use super::{
 };
 use crate::types::{Family, Mac};
 
-/// What is asked for.
+/// What a VIP is to have on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Request {
     /// The VIP.
     pub(crate) vip: IpAddr,
-    /// Where its packets go.
+    /// Where packets to the VIP go.
     pub(crate) behind: Behind,
-    /// The subnet; that of a port's address around the VIP if `None`.
+    /// The subnet; `None`: that of a port's address which contains the VIP.
     pub(crate) subnet: Option<IpNetwork>,
     /// The gateway out of the subnet; without one, the node's own routes lead there.
     pub(crate) gateway: Option<IpAddr>,
-    /// The ports it may be served through; those on the subnet if `None`: with an address in it, or
-    /// as portwatch has it.
+    /// The ports that the VIP may be served through; `None`: those on the subnet, by an address in it or by portwatch's
+    /// report.
     pub(crate) ports: Option<Vec<String>>,
-    /// Whether a routing daemon announces its route: then ports of other subnets can serve it too.
+    /// Whether a routing daemon announces the VIP's route: then ports of other subnets can serve it, too.
     pub(crate) routed: bool,
-    /// The port that it shall be served through, by a decision that was made already.
+    /// The port that the VIP is to be served through, if that is decided already.
     pub(crate) prefer: Option<String>,
-    /// The node that routes for it: nothing answers for it here then, and all that it sends goes there.
+    /// The node that routes for the VIP: no port answers here then, and all that the VIP sends goes to that node.
     pub(crate) detour: Option<Detour>,
 }
 
 /// Where packets to a VIP go on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Behind {
-    /// To the cell: the node's end of its interface.
+    /// To the cell, by the host end of its veth.
     Cell(String),
     /// To another node, which has the cell.
     Node(NextHop),
@@ -58,22 +58,22 @@ impl Behind {
 /// Another node on a subnet of this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NextHop {
-    /// The port that it is reached by.
+    /// This node's port by which it is reached.
     pub(crate) link: String,
-    /// Its address there.
+    /// Its address on that subnet.
     pub(crate) address: IpAddr,
-    /// Its Ethernet addresses there.
+    /// Its Ethernet addresses on that subnet.
     pub(crate) macs: Vec<Mac>,
 }
 
-/// The way to the node that routes for a VIP.
+/// How the node that routes for a VIP is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Detour {
-    /// The ports that it is reached by.
+    /// This node's ports by which it is reached.
     pub(crate) ports: Vec<String>,
-    /// The subnet they are on.
+    /// The subnet that these ports are on.
     pub(crate) subnet: IpNetwork,
-    /// Its address there.
+    /// The other node's address on that subnet.
     pub(crate) router: IpAddr,
 }
 
@@ -84,21 +84,21 @@ pub(crate) struct Egress<'a> {
     pub(crate) link: &'a Link,
     /// The subnet that it leads to.
     pub(crate) subnet: IpNetwork,
-    /// The gateway out of that.
+    /// The gateway out of that subnet.
     pub(crate) gateway: Option<IpAddr>,
     /// Whether that is the VIP's own subnet, where the port answers for it.
     pub(crate) own: bool,
-    /// Whether everything goes to the gateway, even what is for the subnet itself: it is a node that
-    /// routes for the VIP, and what comes one way goes back the same.
+    /// Whether all packets go to the gateway, even those for the subnet itself: the gateway is the node that routes for
+    /// the VIP, and packets must go back the way they came.
     pub(crate) detour: bool,
 }
 
 /// Why a VIP can't be on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Problem {
-    /// Nor on any other.
+    /// It can't be on any node.
     Config(String),
-    /// For a reason that lies in this node.
+    /// The reason lies in this node.
     Host(String),
 }
 
@@ -111,7 +111,7 @@ impl fmt::Display for Problem {
 }
 
 impl Request {
-    /// Whether the parts agree with each other, whatever the node.
+    /// Checks that the parts agree with each other, on whatever node.
     ///
     /// # Errors
     /// The first contradiction.
@@ -122,12 +122,12 @@ impl Request {
                 self.vip
             ))),
             Some(subnet) => check_subnet(self, subnet),
-            // Which it will be is for the node to say: any of the family may be meant.
+            // The subnet depends on the node: any of the family may be meant.
             None => check_gateway(self, anywhere(Family::of(&self.vip))),
         }
     }
 
-    /// The interfaces whose settings count: the one that the VIP is behind, and the ports.
+    /// The interfaces whose settings matter: the one that the VIP is behind, and the ports.
     pub(crate) fn links(&self, seen: &Observed) -> Vec<String> {
         let egresses = match &self.detour {
             Some(_) => egresses(self, IpNetwork::from(self.vip), seen),
@@ -143,7 +143,7 @@ impl Request {
     }
 }
 
-/// The other ports of a port's subnet, as portwatch has it.
+/// The other ports of a port's subnet, by portwatch's report.
 pub(crate) fn beside<'a>(port: &'a str, seen: &'a Observed) -> impl Iterator<Item = &'a String> {
     let nets = seen.watched.get(port).map(|w| &w.nets);
     let same = move |(name, w): &(&String, &Watched)| *name != port && Some(&w.nets) == nets;
@@ -180,8 +180,8 @@ pub(crate) fn check_free(request: &Request, seen: &Observed) -> Result<(), Probl
     }
 }
 
-/// The interface of the cell that has a VIP on this node. A cell without its interface is dead, and
-/// what is left of it in nobody's way; so is what leads to another node's cell.
+/// The host end of the veth of the cell that has a VIP on this node. A cell without its interface is dead, and what is
+/// left of it does not count; nor does a route to another node's cell.
 pub(crate) fn holder(vip: IpAddr, seen: &Observed) -> Option<&str> {
     let links = seen.objects.iter().filter_map(|object| match object {
         Object::Element(Element::VipTarget(ip, link))
@@ -261,8 +261,8 @@ fn network_of(address: &IpNetwork) -> IpNetwork {
     IpNetwork::new(address.network(), address.prefix()).unwrap_or(*address)
 }
 
-/// Whether no host of `subnet` may have the address: an IPv4 subnet's first and last, and the first of
-/// IPv6, which is the routers' anycast address. A /31 (RFC 3021) and a /127 have none to spare.
+/// Whether no host of `subnet` may have the address: the first and last of an IPv4 subnet, and the first of an IPv6
+/// one, which is the routers' anycast address. A /31 (RFC 3021) and a /127 reserve none.
 pub(crate) fn is_reserved(address: IpAddr, subnet: IpNetwork) -> bool {
     match subnet {
         IpNetwork::V4(net) => {
@@ -272,7 +272,7 @@ pub(crate) fn is_reserved(address: IpAddr, subnet: IpNetwork) -> bool {
     }
 }
 
-/// Whether VIP and gateway can be in the subnet.
+/// Checks that VIP and gateway can be in the subnet.
 pub(crate) fn check_subnet(request: &Request, subnet: IpNetwork) -> Result<(), Problem> {
     if is_reserved(request.vip, subnet) {
         return Err(Problem::Config(format!(
@@ -288,8 +288,8 @@ fn check_gateway(request: &Request, subnet: IpNetwork) -> Result<(), Problem> {
         return Ok(());
     };
     match gateway_fits(gateway, subnet, Some(request.vip)) {
-        // The first of IPv6 is all routers' (RFC 4291, 2.6.1): where a file is written it is taken for a mistake, but
-        // it leads out.
+        // The first address of an IPv6 subnet is that of all its routers (RFC 4291, 2.6.1), and leads out. In
+        // berth.toml it is taken for a mistake.
         Ok(()) | Err(GatewayFault::Reserved(IpNetwork::V6(_))) => Ok(()),
         Err(fault) => Err(Problem::Config(format!(
             "parameter gateway: {gateway} {fault}"
@@ -297,8 +297,8 @@ fn check_gateway(request: &Request, subnet: IpNetwork) -> Result<(), Problem> {
     }
 }
 
-/// Whether a port is on other subnets than the VIP's, by portwatch's parameters. These name one subnet of a family
-/// for each port; one that has an address beside the VIP is there, too.
+/// Whether a port is on other subnets than the VIP's, by portwatch's parameters. These name one subnet of a family for
+/// each port; a port with an address in the VIP's subnet is on that, too.
 fn is_astray(request: &Request, link: &Link, seen: &Observed) -> bool {
     let vip = request.vip;
     let beside = |address: &IpNetwork| {
@@ -316,12 +316,12 @@ fn is_astray(request: &Request, link: &Link, seen: &Observed) -> bool {
     nets.peek().is_some() && !nets.any(|(net, _)| net.contains(vip))
 }
 
-/// Whether a port can't carry the VIP, as IPv6 is switched off on it.
+/// Whether a port can't serve the VIP because IPv6 is switched off on it.
 fn is_mute(vip: IpAddr, link: &Link, seen: &Observed) -> bool {
     vip.is_ipv6() && seen.without_ipv6.contains(&link.name)
 }
 
-/// The first of the VIP's ports that can't carry it, as a problem.
+/// The first of the VIP's named ports that can't serve it, as a problem.
 fn mute(request: &Request, seen: &Observed) -> Option<Problem> {
     let mut links = request.ports.iter().flatten().filter_map(|p| seen.link(p));
     let link = links.find(|link| is_mute(request.vip, link, seen))?;
@@ -331,7 +331,7 @@ fn mute(request: &Request, seen: &Observed) -> Option<Problem> {
     )))
 }
 
-/// The first of the VIP's ports that is on another subnet, as a problem.
+/// The first of the VIP's named ports that is on another subnet, as a problem.
 fn astray(request: &Request, seen: &Observed) -> Option<Problem> {
     let mut links = request.ports.iter().flatten().filter_map(|p| seen.link(p));
     let link = links.find(|link| is_astray(request, link, seen))?;
@@ -348,19 +348,19 @@ fn astray(request: &Request, seen: &Observed) -> Option<Problem> {
     )))
 }
 
-/// Why clients may not reach the VIP by `candidates`: all of its ports were named, and are on other subnets as
-/// portwatch has it.
+/// Why clients may not reach the VIP by `candidates`: all of its ports were named, and by portwatch's report they are
+/// on other subnets.
 pub(crate) fn doubt(request: &Request, candidates: &[&Link], seen: &Observed) -> Option<String> {
     let named = request.ports.is_some() && !candidates.is_empty();
     let all = named && candidates.iter().all(|l| is_astray(request, l, seen));
     Some(astray(request, seen).filter(|_| all)?.to_string())
 }
 
-/// Whether all of the VIP's ports that the node has are on its subnet, as far as portwatch knows; a start
-/// does with those that are, or else with all.
+/// Checks that all of the VIP's named ports that the node has are on its subnet, as far as portwatch knows. A start
+/// uses those that are, or else all of them.
 ///
 /// # Errors
-/// The first that is not.
+/// The first port that is not.
 pub(crate) fn check_places(request: &Request, seen: &Observed) -> Result<(), Problem> {
     match astray(request, seen).filter(|_| !request.routed) {
         Some(problem) => Err(problem),
@@ -379,7 +379,7 @@ pub(crate) fn candidates<'a>(
         let able = links.filter(|link| !is_mute(vip, link, seen));
         let (strays, found): (Vec<&Link>, Vec<&Link>) =
             able.partition(|link| is_astray(request, link, seen));
-        // By a route that is announced it is reached through other subnets' ports, as such.
+        // With an announced route the VIP may be served through ports of other subnets, which are no candidates.
         if !found.is_empty() || request.routed {
             return Ok(found);
         }
@@ -389,8 +389,8 @@ pub(crate) fn candidates<'a>(
             None => Ok(strays),
         };
     }
-    // What portwatch knows to be on the subnet is, with or without an address. And without portwatch
-    // a VIP stays where that has put it.
+    // A port that portwatch reports on the subnet counts, with or without an address. Without portwatch a VIP
+    // stays where portwatch has put it.
     let watched = |link: &Link| {
         let nets = seen.watched.get(&link.name).map(|w| &w.nets);
         nets.is_some_and(|nets| nets.iter().any(|(net, _)| net.contains(vip)))
@@ -412,9 +412,9 @@ pub(crate) fn candidates<'a>(
     }
 }
 
-/// The VIP's ways out, in the order in which they take over: the port that was decided on, then those
-/// that work; of these the present one, where portwatch has put it or nothing is better, before those
-/// of the VIP's own subnet, and these by standing and load.
+/// The VIP's ways out, in the order in which they take over: the port that is decided on; then those that work. Of
+/// these the present one comes first, if portwatch has put the VIP there or nothing is better; then those of the VIP's
+/// own subnet, by standing and load.
 pub(crate) fn egresses<'a>(
     request: &Request,
     own: IpNetwork,
@@ -442,7 +442,7 @@ pub(crate) fn egresses<'a>(
     let taken = taken(request.vip, seen);
     let vips = |name: &str| taken.get(name).copied().unwrap_or(0);
     if request.detour.is_some() {
-        // The router knows this node by one port, the first.
+        // The router knows this node by one port, which comes first.
         egresses.sort_by_key(|egress| (!seen.is_usable(egress.link), !egress.link.up));
         return Ok(egresses);
     }
@@ -463,11 +463,11 @@ pub(crate) fn egresses<'a>(
     Ok(egresses)
 }
 
-/// Whether none of the VIP's own ports works here, as far as is known.
+/// Whether none of the ports on the VIP's own subnet works here, as far as is known.
 pub(crate) fn is_lost(request: &Request, seen: &Observed) -> bool {
     let own = subnet(request, seen).and_then(|subnet| candidates(request, subnet, seen));
     let links = own.unwrap_or_default();
-    // The cluster counts on a port again only when it has worked for a while.
+    // As for the cluster, a port counts again only when it has worked for a while.
     let counts = |link: &Link| {
         let watched = seen.watched.get(&link.name);
         seen.is_usable(link) && watched.is_none_or(|w| w.standing < Standing::Held)
@@ -475,8 +475,8 @@ pub(crate) fn is_lost(request: &Request, seen: &Observed) -> bool {
     !links.into_iter().any(counts)
 }
 
-/// How many other VIPs each port serves, or is about to: those that are being started at the same
-/// time have only a rule yet.
+/// How many other VIPs each port serves or is about to serve: a VIP that is being started at the same time may only
+/// have a rule yet.
 fn taken(vip: IpAddr, seen: &Observed) -> BTreeMap<&str, usize> {
     let mut ports: BTreeMap<IpAddr, &str> = BTreeMap::new();
     let first = seen.routes().filter(|r| r.metric == FIRST_METRIC);
@@ -496,7 +496,7 @@ fn taken(vip: IpAddr, seen: &Observed) -> BTreeMap<&str, usize> {
     taken
 }
 
-/// The ports by which the node that routes is reached.
+/// The ways out by the ports at which the node that routes is reached.
 fn to_router<'a>(detour: &Detour, seen: &'a Observed) -> impl Iterator<Item = Egress<'a>> {
     let links = detour.ports.iter().filter_map(|name| seen.link(name));
     let (subnet, router) = (detour.subnet, detour.router);
@@ -509,8 +509,8 @@ fn to_router<'a>(detour: &Detour, seen: &'a Observed) -> impl Iterator<Item = Eg
     })
 }
 
-/// Ports of other subnets, by which packets get out if the way to the VIP is announced there. Known
-/// where portwatch runs.
+/// The ways out by ports of other subnets, for a VIP whose route is announced there. They are known only where
+/// portwatch runs.
 fn elsewhere<'a>(request: &Request, own: IpNetwork, seen: &'a Observed) -> Vec<Egress<'a>> {
     let family = Family::of(&request.vip);
     let of_family = |net: &&(IpNetwork, Option<IpAddr>)| Family::of(&net.0.ip()) == family;
@@ -535,7 +535,7 @@ fn elsewhere<'a>(request: &Request, own: IpNetwork, seen: &'a Observed) -> Vec<E
     egresses
 }
 
-/// The port that the VIP is served through now: where its proxy entry is, or else its way out.
+/// The port that the VIP is served through now: the one with its proxy entry, or else its way out.
 pub(crate) fn present_port(vip: IpAddr, seen: &Observed) -> Option<String> {
     if let Some((port, _)) = seen.proxies().find(|(_, ip)| *ip == vip) {
         return Some(port.to_owned());

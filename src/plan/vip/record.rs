@@ -1,4 +1,4 @@
-//! What a node has on record of a VIP: what it was asked for, and what the node does for it.
+//! The record that a node keeps of a VIP: its parameters, and what the node does for it.
 
 use std::net::IpAddr;
 
@@ -15,21 +15,21 @@ pub struct VipSpec {
     pub vserver: String,
     /// The VIP.
     pub vip: IpAddr,
-    /// Its subnet.
+    /// The VIP's subnet, if it is given.
     pub subnet: Option<IpNetwork>,
-    /// The gateway out of it.
+    /// The gateway out of the subnet.
     pub gateway: Option<IpAddr>,
-    /// The ports it may be served through.
+    /// The ports that the VIP may be served through.
     pub ports: Option<Vec<String>>,
-    /// Whether a routing daemon announces its route.
+    /// Whether a routing daemon announces the VIP's route.
     pub routed: bool,
-    /// Whether another node may route for it.
+    /// Whether another node may route for the VIP.
     #[serde(default)]
     pub reroute: bool,
 }
 
 impl VipSpec {
-    /// What the plan is asked for where the VIP's cell is on this node.
+    /// The request to the plan if the VIP's cell is on this node.
     pub(crate) fn request(&self) -> Request {
         Request {
             vip: self.vip,
@@ -55,8 +55,8 @@ pub struct TransitPath {
     pub(crate) port: String,
     /// The other node's address on it.
     pub(crate) address: IpAddr,
-    /// The Ethernet addresses that answer for it: a node with several ports on the subnet may answer by
-    /// all of them.
+    /// The Ethernet addresses that reply for that address: a node with several ports on the subnet may reply by all of
+    /// them.
     pub(crate) macs: Vec<Mac>,
     /// This node's own address on it.
     pub(crate) own: IpAddr,
@@ -84,36 +84,36 @@ pub(crate) enum Role {
     Home,
     /// It routes to the node with the cell.
     Router(TransitPath),
-    /// It should, but can't, for this reason.
+    /// It should route, but can't, for this reason.
     Stranded(String),
-    /// It routed up to now, and passes on what is still coming.
+    /// It has routed, and forwards what still arrives.
     Ending(TransitPath),
-    /// It has the cell, and another node routes, or is about to if none is named. Such a record is
-    /// portwatch's: the resource runs on that node.
+    /// It has the cell, and another node routes, or is about to if none is named. portwatch keeps such a record: the
+    /// resource runs on that other node.
     Detour(Option<RouterHop>),
 }
 
 /// A VIP's record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
-    /// What it was started with.
+    /// The parameters that the VIP was started with.
     #[serde(rename = "wish")]
     pub(crate) spec: VipSpec,
-    /// Whether it has been started: up to then, and from a stop on, its ports are not to be touched
-    /// but by its own agent.
+    /// Whether the VIP has been started. Before that, and once a stop has begun, only the VIP's own agent may change
+    /// it.
     pub(crate) serving: bool,
-    /// Whether the cluster was told that it is degraded.
+    /// Whether the VIP was reported to the cluster as degraded.
     #[serde(default)]
     pub(crate) degraded: bool,
     /// What this node does for it.
     #[serde(default)]
     pub(crate) role: Role,
-    /// The Ethernet address of somebody who claimed it too when it was started, or was looked at last.
+    /// The Ethernet address of another claimant of the VIP, as of its start or the last look for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) claimed: Option<Mac>,
 }
 
-/// What the record of a VIP that another node routes for is called, in place of a resource.
+/// The name of the record of a VIP that another node routes for: it is no resource of this node.
 pub(crate) fn detour_name(vip: IpAddr) -> String {
     format!("@{vip}")
 }
@@ -124,7 +124,7 @@ pub(crate) fn is_resource(name: &str) -> bool {
 }
 
 impl Record {
-    /// The VIP's record in this role, before anything was done for it.
+    /// The VIP's record in this role, before anything is done for it.
     pub(crate) fn new(spec: &VipSpec, role: Role) -> Self {
         Self {
             spec: spec.clone(),
@@ -135,7 +135,7 @@ impl Record {
         }
     }
 
-    /// What the plan is asked for.
+    /// The request to the plan, by what this node does for the VIP.
     pub(crate) fn request(&self) -> Request {
         let mut request = self.spec.request();
         match &self.role {
@@ -145,7 +145,7 @@ impl Record {
                     address: path.address,
                     macs: path.macs.clone(),
                 });
-                // What came in by another subnet's port would not be passed on.
+                // Packets that come in by another subnet's port would not be forwarded.
                 request.routed = false;
             }
             Role::Detour(Some(hop)) => {

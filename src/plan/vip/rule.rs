@@ -1,4 +1,4 @@
-//! Policy rules: which table is asked for whose packets, and whose are not forwarded at all.
+//! Policy rules: which table is looked up for whose packets, and whose packets are not forwarded at all.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,13 +6,13 @@ use std::net::IpAddr;
 use super::{FROM_RULE, HOST_RULE, LOCAL_TABLE, SHUT_RULE};
 use crate::types::Family;
 
-/// What the node's own packets come in by, as rules have it.
+/// The interface that the node's own packets come in by, for policy rules.
 pub(crate) const LOOPBACK: &str = "lo";
 
-/// Which packets a rule is for, by where they come from.
+/// Which packets a rule is for, by the interface that they come in by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Incoming {
-    /// Wherever.
+    /// Packets from any interface.
     Any,
     /// Those that come in by this interface.
     By(String),
@@ -23,13 +23,13 @@ pub(crate) enum Incoming {
 /// What a rule does with packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Action {
-    /// Has this table looked up.
+    /// Looks up this table.
     Lookup(u32),
-    /// Drops them, and tells nobody, as a node does that forwards nothing.
+    /// Drops them without a notice to the sender, like a node that forwards nothing.
     Blackhole,
-    /// Goes on with the rule of this preference.
+    /// Continues with the rule of this preference.
     Goto(u32),
-    /// Nothing: it is there to be gone on with.
+    /// Nothing: the rule is the target of a [`Self::Goto`].
     Nothing,
 }
 
@@ -60,7 +60,7 @@ impl Rule {
         }
     }
 
-    /// The rule by which nothing is forwarded that comes in so, unless an earlier one has sent it on its way.
+    /// The rule that drops forwarded packets that come in like this, unless an earlier rule has led them out.
     pub(crate) const fn shut(family: Family, incoming: Incoming) -> Self {
         Self {
             family,
@@ -71,7 +71,7 @@ impl Rule {
         }
     }
 
-    /// The rule by which the node goes on to be reached itself by what comes in so.
+    /// The rule by which packets that come in like this still reach the node itself.
     pub(crate) const fn host(family: Family, incoming: Incoming) -> Self {
         Self {
             family,
@@ -82,13 +82,13 @@ impl Rule {
         }
     }
 
-    /// Whether it leads a VIP's packets to its way out, and is not only asked where they would come from.
+    /// Whether the rule leads a VIP's packets to its way out. The rule for reverse path filters does not.
     pub(crate) fn is_way(&self) -> bool {
         let asked = matches!(&self.incoming, Incoming::By(link) if link == LOOPBACK);
         self.preference == FROM_RULE && !asked
     }
 
-    /// The table that it has looked up.
+    /// The table that the rule looks up, if it does.
     pub(crate) const fn table(&self) -> Option<u32> {
         match self.action {
             Action::Lookup(table) => Some(table),

@@ -1,20 +1,20 @@
-//! The rules by which a node routes for VIPs only, whatever becomes of its nftables tables: anybody may flush those,
-//! and `systemctl reload nftables` begins with it.
+//! The policy rules by which a node routes for VIPs only, even without its nftables tables: an administrator may flush
+//! those, and `systemctl reload nftables` does.
 //!
-//! They come after all rules that lead VIPs' packets, so no packet of a VIP is compared with them but one that its
-//! way out knows no route for.
+//! They come after all rules that lead VIPs' packets out, so a packet of a VIP reaches them only if its way out has no
+//! route for it.
 
 use super::super::{Action, GO_ON_RULE, Incoming, Object, PASS_RULE, Rule};
 use super::{Behind, Builder};
 use crate::types::Family;
 
 impl Builder<'_> {
-    /// Has nothing forwarded that comes from the cell or in by `ports`, but VIPs' packets. To be made before
-    /// anything is forwarded there.
+    /// Adds rules that drop forwarded packets from the cell and from `ports`, but for VIPs' packets. They are made
+    /// before forwarding is switched on there.
     pub(crate) fn shut<'p>(&mut self, ports: impl Iterator<Item = &'p str>) {
         self.pass();
         let shut: Vec<&str> = ports.filter(|port| !self.is_open(port)).collect();
-        // What comes in by a VRF's ports has its own table looked up later, and may be for the node itself.
+        // Packets from a VRF's ports are looked up in its own table later, and may be for the node itself.
         let as_a_whole = self.is_all_or_none() && !self.seen.has_vrfs;
         let mut incoming: Vec<Incoming> = match as_a_whole && !shut.is_empty() {
             true => vec![Incoming::Forwarded],
@@ -29,13 +29,13 @@ impl Builder<'_> {
             incoming.push(Incoming::By(veth.clone()));
         }
         for incoming in incoming {
-            // What runs was made without it by another version, and is served all the same.
+            // Not essential: a VIP that another version has started is served without the rule.
             self.add(Object::Rule(Rule::shut(self.family, incoming)), false);
         }
     }
 
-    /// Where a VIP's own packets come in: from its cell. Those of another node's may come in by any port of the
-    /// subnet between the two.
+    /// Where the VIP's own packets come in: from its cell, or, if another node has the cell, by any port of the subnet
+    /// between the two.
     pub(crate) fn sender(&self) -> Incoming {
         match &self.request.behind {
             Behind::Cell(veth) => Incoming::By(veth.clone()),
@@ -43,8 +43,8 @@ impl Builder<'_> {
         }
     }
 
-    /// A VIP without a gateway reaches other subnets by the node's own tables: it gets past the rules that drop
-    /// the rest.
+    /// Adds the rules that lead the packets of a VIP without a gateway past those that drop: it reaches other subnets
+    /// by the node's own tables.
     fn pass(&mut self) {
         if self
             .egresses
@@ -67,7 +67,7 @@ impl Builder<'_> {
             action: Action::Goto(GO_ON_RULE),
             ..target.clone()
         };
-        // Nothing is dropped on a node that another version has brought into service.
+        // Essential only if there are rules that drop: another version may have started VIPs without any.
         let drops = self
             .seen
             .rules()
