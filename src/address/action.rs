@@ -20,7 +20,7 @@ use crate::plan::vip::record::{Role, VipSpec};
 use crate::plan::vip::{self, Desired, Object, Observed, Request, Step, judge, judge_without_plan};
 use crate::sys::announce::Wire;
 use crate::sys::lock::Lock;
-use crate::types::Family;
+use crate::types::{Family, VserverName};
 
 /// How long a monitor waits for portwatch to make again what is missing, and how often it looks meanwhile.
 const MENDING: Duration = Duration::from_secs(3);
@@ -216,7 +216,7 @@ impl Service<'_> {
     /// If something is left that should not be, or the kernel's state can't be read.
     pub fn stop(
         &self,
-        vserver: &str,
+        vserver: &VserverName,
         vip: IpAddr,
         cell: Option<BorrowedFd<'_>>,
     ) -> Result<State, Error> {
@@ -236,7 +236,7 @@ impl Service<'_> {
     /// If something is left, or the kernel's state can't be read.
     pub(crate) fn clear(
         &self,
-        vserver: &str,
+        vserver: &VserverName,
         vip: IpAddr,
         cell: Option<BorrowedFd<'_>>,
     ) -> Result<State, Error> {
@@ -254,7 +254,7 @@ impl Service<'_> {
     /// [`Kernel::close_aside`] once the lock is released.
     pub(crate) fn clear_locked(
         &self,
-        (vserver, vip): (&str, IpAddr),
+        (vserver, vip): (&VserverName, IpAddr),
         cell: Option<BorrowedFd<'_>>,
     ) -> Result<Option<Kernel>, Error> {
         let mut kernel = self.kernel(cell)?;

@@ -7,6 +7,7 @@ use crate::log;
 use crate::ocf::{Error, State};
 use crate::plan::vip::record::Record;
 use crate::plan::vip::record::{Role, VipSpec};
+use crate::types::VserverName;
 
 /// Whether a VIP in service was put on record; if not, why.
 #[derive(Debug)]
@@ -104,7 +105,7 @@ impl Service<'_> {
     }
 
     /// The vserver and VIP that this resource was started with.
-    pub(crate) fn recorded(&self) -> Option<(String, IpAddr)> {
+    pub(crate) fn recorded(&self) -> Option<(VserverName, IpAddr)> {
         let Record { spec, .. } = Record::read(&self.runtime, self.instance)?;
         Some((spec.vserver, spec.vip))
     }

@@ -22,9 +22,10 @@ use crate::portwatch::client::{mend, seek_way};
 use crate::runtime::paths::RUNTIME;
 use crate::spec::vip as declared;
 use crate::sys::announce::Wire;
-use crate::types::name;
+use crate::types::VserverName;
+use crate::types::name::{self, Refusal};
 
-static VSERVER: Param<String> = Param::new(declared::VSERVER, member::vserver);
+static VSERVER: Param<VserverName> = Param::new(declared::VSERVER, vserver);
 static IP: Param<IpAddr> = Param::new(declared::IP, ip);
 static SUBNET: Optional<IpNetwork> = Optional::new(declared::SUBNET, subnet);
 static GATEWAY: Optional<IpAddr> = Optional::new(declared::GATEWAY, gateway);
@@ -79,6 +80,10 @@ pub static AGENT: Agent = Agent {
         ActionDecl::once(Action::ReloadAgent, 20, reload),
     ],
 };
+
+fn vserver(name: &str) -> Result<VserverName, String> {
+    name.parse().map_err(|why: Refusal| why.to_string())
+}
 
 fn ip(text: &str) -> Result<IpAddr, String> {
     let address: IpAddr = text.parse().map_err(

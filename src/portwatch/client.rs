@@ -14,6 +14,7 @@ use crate::plan::vip::record::TransitPath;
 use crate::runtime::channel::Channel;
 use crate::runtime::daemon::connect;
 use crate::runtime::paths::RUNTIME;
+use crate::types::VserverName;
 
 /// How long an agent waits for the daemon that follows one that has ended, and how often it tries to connect.
 const REPLACED: Duration = Duration::from_secs(3);
@@ -64,7 +65,7 @@ pub(crate) fn mend(deadline: Instant) {
 
 /// A request to the daemon, not yet answered, for the path to the node with a virtual server.
 pub(crate) struct WaySought {
-    vserver: String,
+    vserver: VserverName,
     vip: IpAddr,
     /// `None` if there is no daemon.
     channel: Option<Channel>,
@@ -74,9 +75,9 @@ pub(crate) struct WaySought {
 ///
 /// # Errors
 /// If the daemon can't be asked.
-pub(crate) fn seek_way(vserver: &str, vip: IpAddr) -> Result<WaySought, Error> {
+pub(crate) fn seek_way(vserver: &VserverName, vip: IpAddr) -> Result<WaySought, Error> {
     let mut sought = WaySought {
-        vserver: vserver.to_owned(),
+        vserver: vserver.clone(),
         vip,
         channel: None,
     };

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::settings::Settings;
 use super::state::NodeState;
 use crate::plan::vip::record::TransitPath;
+use crate::types::VserverName;
 
 /// The name of the daemon's process.
 pub(crate) const DAEMON: &str = "berth-portwatch";
@@ -33,7 +34,7 @@ pub(crate) enum Request {
     #[serde(rename = "Way")]
     FindPath {
         /// The virtual server.
-        vserver: String,
+        vserver: VserverName,
         /// The VIP.
         vip: IpAddr,
     },

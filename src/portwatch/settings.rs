@@ -11,8 +11,7 @@ use crate::ocf::param::{network, words};
 use crate::ocf::{Env, Error, Optional, Param};
 use crate::plan::port::Limits;
 use crate::spec::portwatch as declared;
-use crate::types::Family;
-use crate::types::name;
+use crate::types::{Family, name};
 
 pub(crate) static PORTS: Optional<BTreeMap<String, String>> = Optional::new(declared::PORTS, ports);
 pub(crate) static SUBNETS: Optional<Vec<Subnet>> = Optional::new(declared::SUBNETS, subnets);

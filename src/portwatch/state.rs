@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::plan::detour::Overview;
 use crate::plan::mover::Mover;
 use crate::plan::vip::record::{Record, Role, RouterHop, TransitPath};
-use crate::types::{BitRate, Mac, Milliseconds};
+use crate::types::{BitRate, Mac, Milliseconds, VserverName};
 
 /// The node at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,7 +146,7 @@ pub(crate) struct VipState {
     /// The VIP.
     pub(crate) address: IpAddr,
     /// The name of its virtual server.
-    pub(crate) vserver: String,
+    pub(crate) vserver: VserverName,
     /// What this node does for the VIP.
     pub(crate) role: RoleState,
     /// Whether the VIP has been started, and no stop of it has begun.

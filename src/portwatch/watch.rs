@@ -23,7 +23,7 @@ use crate::plan::port::{Fault, Health, Standing, State, Witness};
 use crate::plan::vip::vserver_of;
 use crate::sys::ethtool;
 use crate::sys::netlink::{Address, Link};
-use crate::types::{BitRate, Family, Mac};
+use crate::types::{BitRate, Family, Mac, VserverName};
 
 /// A port.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ pub(crate) struct Watch {
     ports: BTreeMap<String, WatchedPort>,
     subnets: BTreeMap<String, Subnet>,
     /// The host ends of cells' veths: their interface indices, and the virtual servers' names.
-    cells: BTreeMap<u32, String>,
+    cells: BTreeMap<u32, VserverName>,
     view: View,
     /// When probes are due.
     ask_at: Instant,
@@ -101,8 +101,8 @@ impl Watch {
     /// Notes the node's interfaces and addresses. Returns whether any of a port or a cell has changed.
     pub(crate) fn look(&mut self, links: Vec<Link>, addresses: &[Address], now: Instant) -> bool {
         let own = links.iter().filter(|link| is_own(link));
-        let cell = |l: &Link| Some((l.index, vserver_of(&l.name)?.to_owned()));
-        let cells: BTreeMap<u32, String> = own.filter_map(cell).collect();
+        let cell = |l: &Link| Some((l.index, vserver_of(&l.name)?.parse().ok()?));
+        let cells: BTreeMap<u32, VserverName> = own.filter_map(cell).collect();
         let mut changed = cells != self.cells;
         self.cells = cells;
         let of = |link: &Link| -> Vec<IpNetwork> {

@@ -126,6 +126,14 @@ macro_rules! names {
             }
         }
 
+        /// Tests have names that are known to pass.
+        #[cfg(test)]
+        impl From<&str> for $name {
+            fn from(name: &str) -> Self {
+                name.to_owned().try_into().unwrap()
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.fmt(f)

@@ -71,7 +71,7 @@ fn stop(net: &Network, cell: &Cell, spec: &VipSpec, runtime: &Path) {
     setns(&net.node, CloneFlags::CLONE_NEWNET).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     let service = Service::new("killed", deadline).in_directory(runtime);
-    let _ = service.stop(cell.vserver, spec.vip, Some(cell.namespace.as_fd()));
+    let _ = service.stop(&cell.vserver, spec.vip, Some(cell.namespace.as_fd()));
 }
 
 #[test]

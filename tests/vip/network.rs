@@ -13,7 +13,7 @@ use berth::ocf::{Error, State};
 use berth::plan::vip::record::VipSpec;
 use berth::plan::vip::{cell_link, cell_mac};
 use berth::sys::netlink::{LinkChange, Socket, Veth};
-use berth::types::Mac;
+use berth::types::{Mac, VserverName};
 use lab::{holds, wait_for};
 use tempfile::TempDir;
 
@@ -37,7 +37,7 @@ pub struct Network {
 
 /// A cell's namespace, made as the keeper makes it.
 pub struct Cell {
-    pub vserver: &'static str,
+    pub vserver: VserverName,
     pub namespace: Namespace,
 }
 
@@ -129,7 +129,7 @@ impl Network {
         }
     }
 
-    pub fn cell(&self, vserver: &'static str) -> Cell {
+    pub fn cell(&self, vserver: &str) -> Cell {
         let namespace = Namespace::new();
         let name = cell_link(vserver);
         let mut host = Socket::in_netns(&self.node).unwrap();
@@ -153,7 +153,10 @@ impl Network {
         inner.change_link("eth0", &change).unwrap();
         namespace.ip("route add default via 169.254.1.1 dev eth0 onlink rto_min 20ms");
         namespace.ip("-6 route add default via fe80::1 dev eth0");
-        Cell { vserver, namespace }
+        Cell {
+            vserver: vserver.parse().unwrap(),
+            namespace,
+        }
     }
 
     /// Runs `work` with the service of the resource for `vip`, on the node.
@@ -184,7 +187,7 @@ impl Network {
     pub fn stop(&self, cell: &Cell, spec: &VipSpec) -> State {
         let namespace = Some(cell.namespace.as_fd());
         self.service(&spec.vip.to_string(), |s| {
-            s.stop(cell.vserver, spec.vip, namespace)
+            s.stop(&cell.vserver, spec.vip, namespace)
         })
         .unwrap()
     }
@@ -211,7 +214,7 @@ impl Network {
 impl Cell {
     pub fn spec(&self, vip: &str) -> VipSpec {
         VipSpec {
-            vserver: self.vserver.into(),
+            vserver: self.vserver.clone(),
             vip: vip.parse().unwrap(),
             subnet: None,
             gateway: None,
@@ -270,9 +273,10 @@ pub fn differences(seen: &str, wanted: &str) -> (Vec<String>, Vec<String>) {
 }
 
 /// A server in `server` that says its name once to each of `calls` callers.
-pub fn serve(server: &Namespace, at: &str, port: u16, name: &'static str, calls: usize) {
+pub fn serve(server: &Namespace, at: &str, port: u16, name: &str, calls: usize) {
     let at = SocketAddr::new(at.parse().unwrap(), port);
     let listener = server.inside(|| TcpListener::bind(at).unwrap());
+    let name = name.to_owned();
     std::thread::spawn(move || {
         for _ in 0..calls {
             let Ok((mut stream, _)) = listener.accept() else {

@@ -17,10 +17,10 @@ const NONE: (Vec<String>, Vec<String>) = (vec![], vec![]);
 /// A server in the cell is reached at `vip` by the client of subnet A.
 #[track_caller]
 fn assert_served(net: &Network, cell: &Cell, vip: &str) {
-    serve(&cell.namespace, vip, 2049, cell.vserver, 1);
+    serve(&cell.namespace, vip, 2049, &cell.vserver, 1);
     assert_eq!(
         call(&net.client_a, vip, 2049).as_deref(),
-        Some(cell.vserver),
+        Some(cell.vserver.as_str()),
         "{vip}"
     );
 }

@@ -10,7 +10,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use crate::types::name;
+use crate::types::{VserverName, name};
 
 /// More VIPs than a node can have.
 const CLAIMS: usize = 4096;
@@ -19,7 +19,7 @@ const CLAIMS: usize = 4096;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Claim {
     /// The VIP's vserver.
-    pub(crate) vserver: String,
+    pub(crate) vserver: VserverName,
     /// The VIP.
     pub(crate) vip: IpAddr,
     /// The subnet over which replies are to be sent to the router.
@@ -48,10 +48,7 @@ impl Claim {
     fn parse(word: &str) -> Option<Self> {
         let mut parts = word.split('/');
         let claim = Self {
-            vserver: parts
-                .next()
-                .filter(|v| name::vserver(v).is_ok())?
-                .to_owned(),
+            vserver: parts.next()?.parse().ok()?,
             vip: parts.next()?.parse().ok()?,
             subnet: parts.next().filter(|s| name::label(s).is_ok())?.to_owned(),
             router: parts.next()?.parse().ok()?,

@@ -11,7 +11,7 @@ use super::view::{NodeView, TransitPort};
 use crate::plan::attribute::Values;
 use crate::plan::vip::LOCK_PAUSE;
 use crate::plan::vip::record::{Record, Role, RouterHop, VipSpec, detour_name};
-use crate::types::Milliseconds;
+use crate::types::{Milliseconds, VserverName};
 
 /// How long after something has happened that a router may follow the routers' claims are queried every
 /// [`EAGER_PAUSE`], if a subnet is lost or there is a detour.
@@ -57,12 +57,12 @@ pub(crate) struct Home {
     /// Since when a VIP on a detour has no router.
     alone: BTreeMap<IpAddr, Instant>,
     /// The virtual servers with a cell here, and the VIPs served here that may be routed, at the last [`Self::review`].
-    cells: BTreeSet<String>,
+    cells: BTreeSet<VserverName>,
     served: BTreeSet<IpAddr>,
     /// The VIPs whose claims can't be followed; why, which is logged once; and when that was last found.
     refused: BTreeMap<IpAddr, (String, Instant)>,
     /// The cells that are being looked for (`None`), and the results of earlier searches.
-    found: BTreeMap<String, Option<Result<(), String>>>,
+    found: BTreeMap<VserverName, Option<Result<(), String>>>,
     /// The changes whose outcome is awaited, by their records' names.
     pending: BTreeMap<String, Step>,
     /// When what could not be done for want of the lock is tried again.
@@ -139,7 +139,7 @@ impl Home {
     /// Goes on with what needed a virtual server's cell.
     pub(crate) fn on_cell_found(
         &mut self,
-        vserver: String,
+        vserver: VserverName,
         found: Result<(), String>,
         (records, view, now): Now<'_>,
         effects: &mut Vec<Effect>,
@@ -248,12 +248,16 @@ impl Home {
     }
 
     /// Whether the virtual server's cell was found, or why it can't be entered; `None` while it is being looked for.
-    fn cell(&mut self, vserver: &str, effects: &mut Vec<Effect>) -> Option<Result<(), String>> {
+    fn cell(
+        &mut self,
+        vserver: &VserverName,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Result<(), String>> {
         match self.found.get(vserver) {
             Some(found) => found.clone(),
             None => {
-                self.found.insert(vserver.to_owned(), None);
-                effects.push(Effect::FindCell(vserver.to_owned()));
+                self.found.insert(vserver.clone(), None);
+                effects.push(Effect::FindCell(vserver.clone()));
                 None
             }
         }

@@ -33,6 +33,7 @@ use self::router::Router;
 use self::search::Search;
 use super::attribute::{Attribute, Values};
 use super::vip::record::{Record, Role, is_resource};
+use crate::types::VserverName;
 
 pub(crate) use crate::plan::detour::overview::Overview;
 pub(crate) use step::{Asker, Change, Effect, Event, Level, Outcome, Reconcile, Saved};
@@ -168,7 +169,7 @@ impl Detours {
                 self.router.on_cell(vserver, values, &self.records, now);
                 let waiting = self.waiting.iter_mut();
                 waiting
-                    .filter(|waiting| waiting.search.vserver == *vserver)
+                    .filter(|waiting| waiting.search.vserver == vserver.as_str())
                     .for_each(|waiting| waiting.search.on_cell(values, now));
             }
             Attribute::Router(node) if self.view.node.as_ref() == Some(node) => {
@@ -186,7 +187,7 @@ impl Detours {
     fn on_path_wanted(
         &mut self,
         asker: Asker,
-        vserver: &str,
+        vserver: &VserverName,
         vip: IpAddr,
         now: Instant,
         effects: &mut Vec<Effect>,
@@ -270,10 +271,10 @@ impl Detours {
         }
         let mut values = self.router.claims(&self.records);
         for vserver in &self.view.cells {
-            values.insert(Attribute::Cell(vserver.clone()), "1".to_owned());
+            values.insert(Attribute::Cell(vserver.to_string()), "1".to_owned());
         }
         for vserver in self.router.unreached().keys() {
-            values.insert(Attribute::NoPath(vserver.clone()), "1".to_owned());
+            values.insert(Attribute::NoPath(vserver.to_string()), "1".to_owned());
         }
         let saved = Saved {
             attributes: values.keys().cloned().collect(),

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::Detours;
-use crate::types::Milliseconds;
+use crate::types::{Milliseconds, VserverName};
 
 /// What this node knows of detours beside its records.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub(crate) struct Overview {
     /// What the other nodes claim to route for this one.
     pub(crate) claims: Vec<ForeignClaim>,
     /// The virtual servers that this node can't reach, and the node that each is on.
-    pub(crate) unreached: BTreeMap<String, String>,
+    pub(crate) unreached: BTreeMap<VserverName, String>,
     /// The resources of this node that another one routes for too.
     pub(crate) rivalries: BTreeMap<String, Rivalry>,
 }
@@ -28,7 +28,7 @@ pub(crate) struct OngoingSearch {
     /// Who waits for it.
     pub(crate) seeker: Seeker,
     /// The virtual server.
-    pub(crate) vserver: String,
+    pub(crate) vserver: VserverName,
     /// The VIP that is to be routed.
     pub(crate) vip: IpAddr,
     /// The node with the virtual server; `None` until that is known.
@@ -61,7 +61,7 @@ pub(crate) struct ForeignClaim {
     /// The node that claims it.
     pub(crate) node: String,
     /// The VIP's vserver.
-    pub(crate) vserver: String,
+    pub(crate) vserver: VserverName,
     /// The VIP.
     pub(crate) vip: IpAddr,
     /// The subnet over which replies are to be sent to that node.

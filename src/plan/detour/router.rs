@@ -21,7 +21,7 @@ use crate::plan::attribute::{Attribute, Values};
 use crate::plan::neighbour::{Probe, Reply};
 use crate::plan::vip::LOCK_PAUSE;
 use crate::plan::vip::record::{Record, Role, TransitPath};
-use crate::types::Mac;
+use crate::types::{Mac, VserverName};
 
 /// How long after a search without a path the next one begins.
 pub(crate) const AGAIN: Duration = Duration::from_secs(2);
@@ -64,7 +64,7 @@ pub(crate) struct Router {
     query_at: Instant,
     /// When the next virtual server's cell is to be queried, and which virtual server's turn was last.
     cell_at: Instant,
-    cell: Option<String>,
+    cell: Option<VserverName>,
     /// This node's resources whose VIP another node routes too.
     disputes: BTreeMap<String, Dispute>,
     /// Resources that route to a node which no longer has the cell while another one has, and the former node.
@@ -236,15 +236,22 @@ impl Router {
             queries.extend(nodes.map(Attribute::Router));
         }
         if self.cell_at <= now {
-            queries.extend(self.next_cell(records, now).map(Attribute::Cell));
+            queries.extend(
+                self.next_cell(records, now)
+                    .map(|v| Attribute::Cell(v.into())),
+            );
         }
         queries
     }
 
     /// The virtual server whose cell is to be queried next. One is queried at a time: an urgent query would have to
     /// wait behind many.
-    fn next_cell(&mut self, records: &BTreeMap<String, Record>, now: Instant) -> Option<String> {
-        let vservers: BTreeSet<&String> =
+    fn next_cell(
+        &mut self,
+        records: &BTreeMap<String, Record>,
+        now: Instant,
+    ) -> Option<VserverName> {
+        let vservers: BTreeSet<&VserverName> =
             routed(records).map(|(_, r, _)| &r.spec.vserver).collect();
         let count = u32::try_from(vservers.len()).unwrap_or(u32::MAX);
         self.cell_at = now + (RIVALS / count.max(1)).max(CELL_PAUSE);

@@ -16,7 +16,7 @@ use crate::plan::detour::overview::{OngoingSearch, Seeker};
 use crate::plan::detour::view::{NodeView, ReachableSubnet, TransitPort};
 use crate::plan::neighbour::{Probe, Reply};
 use crate::plan::vip::record::TransitPath;
-use crate::types::{Mac, Milliseconds};
+use crate::types::{Mac, Milliseconds, VserverName};
 
 /// How long the cluster may take to say which node it is: a server may have just been started there.
 const LOCATING_LIMIT: Duration = Duration::from_secs(3);
@@ -56,7 +56,7 @@ impl NoPath {
 /// A search that goes on.
 #[derive(Debug)]
 pub(crate) struct Search {
-    pub(crate) vserver: String,
+    pub(crate) vserver: VserverName,
     pub(crate) vip: IpAddr,
     begun: Instant,
     /// When the cluster is queried for the virtual server's node; `None` once that is known.
@@ -110,9 +110,9 @@ fn probe((_, port, target): &Candidate<'_>) -> Probe {
 }
 
 impl Search {
-    pub(crate) fn new(vserver: &str, vip: IpAddr, now: Instant) -> Self {
+    pub(crate) fn new(vserver: &VserverName, vip: IpAddr, now: Instant) -> Self {
         Self {
-            vserver: vserver.to_owned(),
+            vserver: vserver.clone(),
             vip,
             begun: now,
             locate_at: Some(now),
@@ -127,7 +127,7 @@ impl Search {
     }
 
     /// A search that no agent waits for: the cluster is queried less often.
-    pub(crate) fn patient(vserver: &str, vip: IpAddr, now: Instant) -> Self {
+    pub(crate) fn patient(vserver: &VserverName, vip: IpAddr, now: Instant) -> Self {
         Self {
             pause: LOCATING_PAUSE_PATIENT,
             ..Self::new(vserver, vip, now)
@@ -138,7 +138,7 @@ impl Search {
     pub(crate) fn queries_due(&mut self, view: &NodeView, now: Instant) -> Vec<Attribute> {
         if self.locate_at.is_some_and(|at| at <= now) {
             self.locate_at = Some(now + self.pause);
-            return vec![Attribute::Cell(self.vserver.clone())];
+            return vec![Attribute::Cell(self.vserver.to_string())];
         }
         // No address of the node is known: it may have joined the cluster a moment ago.
         match &self.node {

@@ -9,12 +9,13 @@ use super::view::NodeView;
 use crate::plan::attribute::{Attribute, Values};
 use crate::plan::neighbour::{Probe, Reply};
 use crate::plan::vip::record::{Record, RouterHop, TransitPath, VipSpec};
+use crate::types::VserverName;
 
 /// An agent that waits for a path, by a number that the core's caller has given it.
 pub(crate) type Asker = u64;
 
 /// Virtual servers that this node can't reach: the node that each is on, and the VIP that a path was sought for.
-pub(crate) type Unreached = BTreeMap<String, (String, IpAddr)>;
+pub(crate) type Unreached = BTreeMap<VserverName, (String, IpAddr)>;
 
 /// Something that has happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,7 +33,7 @@ pub(crate) enum Event {
     /// forgotten it.
     Attribute(Attribute, Values),
     /// A virtual server's cell was found, or can't be entered for this reason.
-    CellFound(String, Result<(), String>),
+    CellFound(VserverName, Result<(), String>),
     /// An [`Effect::Reconcile`] was carried out, or was not.
     Reconciled {
         /// The record's name.
@@ -54,7 +55,7 @@ pub(crate) enum Event {
         /// The agent.
         asker: Asker,
         /// The virtual server.
-        vserver: String,
+        vserver: VserverName,
         /// The VIP that is to be routed.
         vip: IpAddr,
     },
@@ -82,9 +83,9 @@ pub(crate) enum Effect {
     /// Change a record and what the kernel has for it: [`Event::Reconciled`] follows.
     Reconcile(Box<Reconcile>),
     /// Find a virtual server's cell on this node: [`Event::CellFound`] follows. It stays open until it is released.
-    FindCell(String),
+    FindCell(VserverName),
     /// Close this virtual server's cell, which was found: no change needs it any more.
-    ReleaseCell(String),
+    ReleaseCell(VserverName),
     /// Ask the cluster for the nodes that a resource is started on: [`Event::Located`] follows.
     Locate(String),
     /// Read the VIPs' counters: [`Event::Traffic`] follows if they can be read.

@@ -44,7 +44,7 @@ fn view(node: &str, cells: &[&str]) -> NodeView {
     let peers = NODES.iter().filter(|other| **other != node);
     NodeView {
         node: Some(node.to_owned()),
-        cells: cells.iter().map(|&cell| cell.to_owned()).collect(),
+        cells: cells.iter().map(|&cell| cell.into()).collect(),
         subnets: vec![ReachableSubnet {
             name: "lab".into(),
             nets: vec!["10.2.0.0/24".parse().unwrap()],

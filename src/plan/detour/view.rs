@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::types::Mac;
 use ipnetwork::IpNetwork;
+
+use crate::types::{Mac, VserverName};
 
 /// The state of this node as far as detours depend on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub(crate) struct NodeView {
     /// This node's name in the cluster; `None` while it is not known.
     pub(crate) node: Option<String>,
     /// The virtual servers that have a cell on this node.
-    pub(crate) cells: BTreeSet<String>,
+    pub(crate) cells: BTreeSet<VserverName>,
     /// The subnets by which other nodes can be reached.
     pub(crate) subnets: Vec<ReachableSubnet>,
     /// Whether no port of some subnet works.

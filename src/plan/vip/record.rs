@@ -6,13 +6,13 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::{Behind, Detour, NextHop, Request, cell_link};
-use crate::types::Mac;
+use crate::types::{Mac, VserverName};
 
 /// What a VIP's parameters ask for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VipSpec {
     /// The vserver.
-    pub vserver: String,
+    pub vserver: VserverName,
     /// The VIP.
     pub vip: IpAddr,
     /// The VIP's subnet, if it is given.

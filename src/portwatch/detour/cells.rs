@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 
 use crate::cell::client;
 use crate::runtime::job::{self, Job};
+use crate::types::VserverName;
 
 /// How long a keeper may take to answer.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -21,15 +22,15 @@ type Found = Result<OwnedFd, String>;
 /// The cells that keepers are being asked for, and those that were found.
 #[derive(Debug, Default)]
 pub(crate) struct Cells {
-    asked: BTreeMap<String, Job<Result<(), String>>>,
-    found: BTreeMap<String, Found>,
+    asked: BTreeMap<VserverName, Job<Result<(), String>>>,
+    found: BTreeMap<VserverName, Found>,
     leftover: Vec<Pid>,
 }
 
 impl Cells {
     /// Has a child look for a virtual server's cell, unless that is done already. If no child can be started, that is
     /// the result, at once.
-    pub(crate) fn find(&mut self, vserver: &str) {
+    pub(crate) fn find(&mut self, vserver: &VserverName) {
         if !self.found.contains_key(vserver) && !self.asked.contains_key(vserver) {
             self.ask(vserver);
         }
@@ -41,16 +42,16 @@ impl Cells {
         Some(found.as_ref().map(AsFd::as_fd).map_err(String::as_str))
     }
 
-    fn ask(&mut self, vserver: &str) {
-        let name = vserver.to_owned();
+    fn ask(&mut self, vserver: &VserverName) {
+        let name = vserver.clone();
         let find = move || match client::find_within(&name, Instant::now() + LIMIT) {
             Ok(Some(cell)) => (Ok(()), Some(cell.netns)),
             Ok(None) => (Err(format!("{name}'s cell has ended")), None),
             Err(e) => (Err(e.to_string()), None),
         };
         match Job::spawn(c"berth-find", find) {
-            Ok(job) => drop(self.asked.insert(vserver.to_owned(), job)),
-            Err(e) => drop(self.found.insert(vserver.to_owned(), Err(e.to_string()))),
+            Ok(job) => drop(self.asked.insert(vserver.clone(), job)),
+            Err(e) => drop(self.found.insert(vserver.clone(), Err(e.to_string()))),
         }
     }
 
@@ -60,7 +61,7 @@ impl Cells {
     }
 
     /// Takes the children's results. Returns the virtual servers whose result has come in since the last call.
-    pub(crate) fn advance(&mut self) -> Vec<String> {
+    pub(crate) fn advance(&mut self) -> Vec<VserverName> {
         self.leftover.retain(|pid| !job::reap(*pid));
         let mut over = Vec::new();
         let (found, leftover) = (&mut self.found, &mut self.leftover);
@@ -113,10 +114,10 @@ mod tests {
         let directory = protocol::directory(VSERVER);
         daemon::private_directory(&directory).unwrap();
         let listener = daemon::listen(&protocol::socket(VSERVER)).unwrap();
-        let mut cells = Cells::default();
+        let (mut cells, vserver) = (Cells::default(), VSERVER.into());
         // It has not even taken the connection.
-        cells.find(VSERVER);
-        cells.find(VSERVER);
+        cells.find(&vserver);
+        cells.find(&vserver);
         assert!(cells.network(VSERVER).is_none());
         assert!(cells.advance().is_empty());
         let soon = Instant::now() + Duration::from_secs(10);

@@ -30,6 +30,7 @@ use crate::runtime::channel::Channel;
 use crate::sys::announce::NeighbourProber;
 use crate::sys::lock::Lock;
 use crate::sys::state;
+use crate::types::VserverName;
 
 /// A node has a few hundred virtual servers at the most.
 const LIMIT: u64 = 1 << 20;
@@ -111,7 +112,7 @@ impl Detours {
         over.into_iter().filter_map(|v| self.found(v)).collect()
     }
 
-    fn found(&self, vserver: String) -> Option<Event> {
+    fn found(&self, vserver: VserverName) -> Option<Event> {
         let found = self.cells.network(&vserver)?;
         let found = found.map(drop).map_err(str::to_owned);
         Some(Event::CellFound(vserver, found))

@@ -280,6 +280,7 @@ fn a_vip_is_told_with_its_role_its_port_and_what_it_moves() {
 /// `count` of everything, with names as long as they can be and texts that are longer.
 fn excessive(count: usize) -> NodeState {
     let name = |n: usize| format!("{n:0>255}");
+    let vserver = |n: usize| VserverName::from(format!("v{n:0>12}").as_str());
     let address: IpAddr = "2001:db8:1111:2222:3333:4444:5555:6666".parse().unwrap();
     // A byte of it takes the most in a message.
     let text = || "\u{1}".repeat(5000);
@@ -303,14 +304,14 @@ fn excessive(count: usize) -> NodeState {
     };
     let search = OngoingSearch {
         seeker: Seeker::Resource { name: name(1) },
-        vserver: name(1),
+        vserver: vserver(1),
         vip: address,
         node: Some(name(1)),
         age_ms,
     };
     let claim = ForeignClaim {
         node: name(1),
-        vserver: name(1),
+        vserver: vserver(1),
         vip: address,
         subnet: name(1),
         router: address,
@@ -331,7 +332,7 @@ fn excessive(count: usize) -> NodeState {
         detours: Overview {
             searches: vec![search; count],
             claims: vec![claim; count],
-            unreached: all().map(|n| (n, name(1))).collect(),
+            unreached: (0..count).map(|n| (vserver(n), name(1))).collect(),
             rivalries: all().map(|n| (n, Rivalry::Suspected)).collect(),
         },
         attributes: all().map(|name| (name, attribute.clone())).collect(),

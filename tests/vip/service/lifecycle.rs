@@ -109,7 +109,7 @@ fn a_vip_of_another_vserver_is_neither_taken_nor_stopped() {
     let (resource, cell) = ("10.1.0.50 of beta", Some(beta.namespace.as_fd()));
     let monitored = net.service(resource, |s| s.monitor(&second, cell, &|_| ()));
     assert_eq!(monitored.unwrap(), State::Stopped);
-    let stopped = net.service(resource, |s| s.stop("beta", second.vip, cell));
+    let stopped = net.service(resource, |s| s.stop(&second.vserver, second.vip, cell));
     assert_eq!(stopped.unwrap(), State::Stopped);
     assert_eq!(net.monitor(&alpha, &first), State::Running);
     let error = net.start(&beta, &beta.spec("10.1.0.1")).unwrap_err();
@@ -142,7 +142,7 @@ fn stop_cleans_up_after_a_cell_that_is_gone() {
     let reason = "vserver alpha's cell does not run on this node".to_owned();
     assert_eq!(state, State::Failed(reason));
     let state = net
-        .service("x", |s| s.stop("alpha", spec.vip, None))
+        .service("x", |s| s.stop(&spec.vserver, spec.vip, None))
         .unwrap();
     assert_eq!(state, State::Stopped);
     let state = net

@@ -10,6 +10,7 @@ use crate::plan::detour::search::{NoPath, Search};
 use crate::plan::detour::step::{Change, Effect, Outcome};
 use crate::plan::detour::view::{NodeView, TransitPort};
 use crate::plan::vip::record::{Record, Role, TransitPath};
+use crate::types::VserverName;
 
 /// What a path is looked for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,7 +19,7 @@ pub(crate) enum Need {
     Resource(String),
     /// For no resource: this node has published that it can't reach this virtual server, and deletes that attribute
     /// once there is a path.
-    Vserver(String),
+    Vserver(VserverName),
 }
 
 /// Whether a resource is to have a path. While its agent starts it, and after a stop, the router leaves it alone.
@@ -158,14 +159,13 @@ impl Router {
     /// Notes whether a virtual server can be reached: that is published as an attribute.
     pub(crate) fn note(
         &mut self,
-        vserver: &str,
+        vserver: &VserverName,
         vip: IpAddr,
         outcome: &Result<TransitPath, NoPath>,
     ) {
         match outcome {
             Err(NoPath::Unreached(node, _)) => {
-                self.unreached
-                    .insert(vserver.to_owned(), (node.clone(), vip));
+                self.unreached.insert(vserver.clone(), (node.clone(), vip));
             }
             // That one VIP's path works says nothing of the VIP for which there was none.
             Ok(_) | Err(NoPath::Nowhere(_)) => {

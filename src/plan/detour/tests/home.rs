@@ -181,7 +181,7 @@ fn a_cell_that_is_still_to_be_told_of_is_not_released_with_another_one() {
         Effect::ReleaseCell(vserver) => Some(vserver.clone()),
         _ => None,
     };
-    let first: Vec<String> = node.take().iter().filter_map(released).collect();
+    let first: Vec<VserverName> = node.take().iter().filter_map(released).collect();
     assert_eq!(first, ["alpha"]);
     node.on(Event::CellFound("beta".into(), Ok(())));
     let changes = node.changes();

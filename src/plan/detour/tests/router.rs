@@ -235,7 +235,7 @@ fn a_resource_that_is_being_started_anew_is_its_agent_s() {
 fn the_search_of_a_resource_that_leaves_goes_on_for_what_the_cluster_was_told() {
     let saved = Saved {
         attributes: [Attribute::NoPath("alpha".into())].into(),
-        unreached: [("alpha".to_owned(), ("n1".to_owned(), vip()))].into(),
+        unreached: [("alpha".into(), ("n1".to_owned(), vip()))].into(),
         left: BTreeSet::new(),
     };
     let mut node = Node::new("n2", &[]);
@@ -328,7 +328,7 @@ fn cells_are_looked_at_in_turn_however_many_are_routed_to() {
     let mut node = Node::new("n2", &[]);
     for n in 0..40 {
         let mut routed = record(Role::Router(path("n2", "n1")));
-        routed.spec.vserver = format!("v{n}");
+        routed.spec.vserver = format!("v{n}").as_str().into();
         node.records.insert(format!("v{n}-ip1"), routed);
     }
     node.look();

@@ -61,7 +61,7 @@ fn an_interface_of_the_administrators_is_no_cells_whatever_its_name() {
     let bridge = named(8, "b-rs2", Mac([2, 0, 0, 0, 0, 8]));
     node.links.extend([cell, bridge]);
     node.look();
-    assert_eq!(node.watch.node_view().cells, ["alpha".to_owned()].into());
+    assert_eq!(node.watch.node_view().cells, ["alpha".into()].into());
     assert!(node.watch.concerns(7) && !node.watch.concerns(8));
 }
 
