@@ -159,7 +159,7 @@ impl Service<'_> {
         })
     }
 
-    /// Carries out those steps of a start that `choose` picks, under the lock of the addresses' agents.
+    /// Carries out the steps of a start that are due, under the lock of the addresses' agents.
     fn apply(&self, kernel: &mut Kernel, request: &Request) -> Result<Applied, Error> {
         let _lock = self.lock_for_steps()?;
         let Change { desired, unchanged } = self.change_locked(kernel, request, |steps| steps)?;
@@ -180,7 +180,7 @@ impl Service<'_> {
         self.lock()
     }
 
-    /// As [`Self::apply`], for a caller that holds the lock.
+    /// Carries out those of the due steps of a start that `choose` picks. The caller holds the lock.
     pub(crate) fn change_locked(
         &self,
         kernel: &mut Kernel,

@@ -1,4 +1,4 @@
-//! The keeper's hold on its cell: PID 1, the orders given to it, and its network namespace.
+//! The keeper's handle on its cell: PID 1, the orders given to it, and the cell's network namespace.
 
 use std::fs::File;
 use std::io;
@@ -19,22 +19,23 @@ use crate::sys::nft::CellFilter;
 /// A cell, from the fork of its PID 1 on.
 #[derive(Debug)]
 pub(crate) struct Cell {
-    /// Its PID 1, as the host numbers it.
+    /// The process id of PID 1 on the host.
     pub(crate) pid: Pid,
     process: OwnedFd,
     channel: Channel,
     network: Option<OwnedFd>,
-    /// What it may send to the node itself, from before its interface is there until that is gone.
+    /// The filter on what the cell may send to the node itself: there before the cell's interface, and as long as it
+    /// is.
     filter: Option<CellFilter>,
-    /// An order was not taken: none is given any more.
+    /// Whether PID 1 has not taken an order: none is given any more.
     stuck: bool,
-    /// What everything in it is in.
+    /// The control group of all processes in the cell.
     group: Option<Group>,
 }
 
 impl Cell {
-    /// Starts PID 1 in `group`, which is a new one or not, and in a PID namespace of its own; it builds the rest of
-    /// the cell itself.
+    /// Starts PID 1 in `group`, which no cell has been in yet if `is_new`, and in a PID namespace of its own. PID 1
+    /// builds the rest of the cell.
     ///
     /// # Errors
     /// Whatever the kernel refuses.
@@ -45,7 +46,7 @@ impl Cell {
         let inside = inside.and_then(|group| group.open().ok());
         let run = |group: Option<&Group>| {
             if let Some(Err(e)) = group.map(|group| group.entrance()?.enter()) {
-                // A cell without limits is better than none. PID 1 has no other way to the log.
+                // A cell without limits is better than none. PID 1 can log only by way of the keeper.
                 let said = Event::Said {
                     server: "PID 1".to_owned(),
                     line: format!("limits of {vserver} are not in force: {e}"),
@@ -55,7 +56,7 @@ impl Cell {
             init::run(vserver, &there)
         };
         let name = c"berth-init";
-        // This is about children only: this process stays in its own PID namespace.
+        // This affects children only: this process stays in its own PID namespace.
         unshare(CloneFlags::CLONE_NEWPID)?;
         let born =
             inside.map(|inside| job::fork_into(Some(&inside), name, &[&there], || run(None)));
@@ -64,7 +65,7 @@ impl Cell {
             _ => job::fork(name, &[&there], || run(group.as_ref())),
         };
         if setns(&home, CloneFlags::CLONE_NEWPID).is_err() {
-            // Every later child would be born into the cell.
+            // Otherwise every later child would be born into the cell.
             std::process::abort();
         }
         let pid = pid?;
@@ -95,7 +96,7 @@ impl Cell {
         namespace::is_alive(self.process.as_fd())
     }
 
-    /// Its network namespace, once it is connected.
+    /// The cell's network namespace, once it is connected.
     pub(crate) fn network(&self) -> Option<BorrowedFd<'_>> {
         self.network.as_ref().map(AsFd::as_fd)
     }
@@ -116,10 +117,10 @@ impl Cell {
         Ok(())
     }
 
-    /// Gives an order, after which no other one is given if this one was not taken.
+    /// Gives PID 1 an order. If PID 1 does not take it, no other order is given any more.
     ///
     /// # Errors
-    /// If PID 1 does not take it: it is dead or stuck.
+    /// If PID 1 does not take the order: it is dead or stuck.
     pub(crate) fn give(
         &mut self,
         number: u64,
@@ -134,10 +135,10 @@ impl Cell {
         given
     }
 
-    /// Gives an order that nothing depends on.
+    /// Gives PID 1 an order that nothing depends on.
     ///
     /// # Errors
-    /// If PID 1 does not take it.
+    /// If PID 1 does not take the order.
     pub(crate) fn offer(
         &self,
         number: u64,
@@ -149,23 +150,23 @@ impl Cell {
             .map_err(|e| crate::sys::message(e, "give an order to the cell's PID 1"))
     }
 
-    /// The next report.
+    /// The next report of PID 1; `None` if there is none.
     ///
     /// # Errors
     /// As [`Channel::receive`].
     pub(crate) fn next_report(&self) -> io::Result<Option<Event>> {
         Ok(match self.channel.receive()? {
             Received::Message(event, _) => Some(event),
-            // Its end shows at the process.
+            // The end of PID 1 is noticed by its pidfd.
             Received::Nothing | Received::Closed => None,
         })
     }
 
     /// Ends everything in the cell.
     pub(crate) fn kill(&self) {
-        // Already dead is just as good.
+        // A failure means that PID 1 is dead already.
         let _ = nix::sys::signal::kill(self.pid, nix::sys::signal::Signal::SIGKILL);
-        // Whoever has joined the cell from outside is in none of its namespaces that end with PID 1.
+        // A process that has joined the cell from outside is not in its PID namespace, and does not end with PID 1.
         if let Some(Err(e)) = self.group.as_ref().map(Group::kill) {
             log::warn(e);
         }

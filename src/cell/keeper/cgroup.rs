@@ -1,5 +1,5 @@
-//! The control groups of the keeper's cell, made by children while it goes about its work: systemd and the kernel take
-//! some milliseconds each.
+//! The control groups of the keeper's cell. Children make them while the keeper does other work: systemd and the kernel
+//! take some milliseconds each.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -24,16 +24,16 @@ type Done<T> = Result<T, String>;
 /// The groups and where they stand.
 pub(crate) struct Cgroup {
     vserver: String,
-    /// None: there are no groups.
+    /// The groups; `None` if they can't be made.
     place: Option<Groups>,
     phase: Phase,
-    /// Where the keeper was before.
+    /// The group that the keeper was in before.
     origin: PathBuf,
-    /// What the cell is to be kept within.
+    /// The limits that the cell is to have.
     limits: Limits,
     /// Whether no cell has been in its group yet.
     is_new: bool,
-    /// Whether the keeper has moved, and it is known what can be watched.
+    /// Whether limits have been in force once: the keeper has moved into its group, and shortages are watched for.
     is_watched: bool,
     watched: Vec<Watched>,
     /// Why the limits are not in force, or not all of them.
@@ -49,19 +49,19 @@ enum Phase {
     Settled(Limits),
 }
 
-/// What a cell can have too little of.
+/// A resource that a cell can run short of.
 #[derive(Debug, Clone, Copy)]
 enum Shortage {
     Memory,
     Processes,
 }
 
-/// A shortage that is watched for.
+/// A resource that is watched for shortages.
 struct Watched {
     shortage: Shortage,
     events: Events,
     quiet_until: Instant,
-    /// How often by now, where that has not been said yet.
+    /// How often there was a shortage, if that is still to be logged.
     unsaid: Option<u64>,
 }
 
@@ -131,14 +131,14 @@ impl Cgroup {
         self.phase = Phase::Settled(self.limits);
     }
 
-    /// The limits are not in force, for this reason.
+    /// Notes and logs that the limits are not in force, for this reason.
     fn miss(&mut self, why: &str) {
         let vserver = &self.vserver;
         log::warn(format_args!("limits of {vserver} are not in force: {why}"));
         self.missing = Some(why.to_owned());
     }
 
-    /// From now on the cell is to be kept within these limits.
+    /// Sets the limits that the cell is to have from now on.
     pub(crate) fn limit(&mut self, limits: Limits) {
         self.limits = limits;
         for line in limits.beyond_node().unwrap_or_default() {
@@ -146,7 +146,7 @@ impl Cgroup {
         }
     }
 
-    /// Whether a cell can be begun: its group is there, or will never be.
+    /// Whether a cell can be started: its group is there, or can't be made.
     pub(crate) fn is_made(&self) -> bool {
         !matches!(self.phase, Phase::Making(_))
     }
@@ -231,7 +231,7 @@ impl Cgroup {
             Ok(job) => self.phase = Phase::Settling(job, limits),
             Err(e) => {
                 self.miss(&format!("start a child: {e}"));
-                // The groups are there, and are to be removed at the end. The next change of limits tries again.
+                // The groups exist, and are removed at the end. The next change of limits tries again.
                 self.phase = Phase::Settled(limits);
             }
         }
@@ -253,7 +253,7 @@ impl Cgroup {
         }
         let Some(cell) = self.cell() else { return };
         for shortage in [Shortage::Memory, Shortage::Processes] {
-            // Without its controller there is nothing to watch.
+            // Without the controller of this resource there is nothing to watch.
             if let Ok(events) = shortage.watch(&cell) {
                 self.watched.push(Watched {
                     shortage,
@@ -265,7 +265,7 @@ impl Cgroup {
         }
     }
 
-    /// Logs what the cell has too little of.
+    /// Logs the cell's shortages, at most once in [`PAUSE`] each.
     fn log_shortages(&mut self, now: Instant) {
         for watched in &mut self.watched {
             watched.unsaid = watched.events.news(now).or(watched.unsaid);
@@ -280,7 +280,7 @@ impl Cgroup {
         }
     }
 
-    /// The group of the cell.
+    /// The group of the cell, if there is one.
     pub(crate) fn cell(&self) -> Option<Group> {
         self.place.as_ref().map(Groups::cell)
     }
@@ -290,7 +290,7 @@ impl Cgroup {
         self.is_new
     }
 
-    /// Logs what a cell has used that has ended.
+    /// Logs what a cell that has ended has used.
     pub(crate) fn sum_up(&mut self) {
         self.is_new = false;
         let used = self.cell().and_then(|cell| Usage::of(&cell).ok());
@@ -299,7 +299,7 @@ impl Cgroup {
         }
     }
 
-    /// Removes the groups: this process is about to end.
+    /// Removes the groups, and leaves this process in its former one: it is about to end.
     pub(crate) fn leave(&self) {
         if let Some(place) = &self.place {
             place.leave(&self.origin);
@@ -308,7 +308,7 @@ impl Cgroup {
 }
 
 impl Keeper {
-    /// Goes on with the groups, and tells what the cell lacks.
+    /// Goes on with the groups, logs shortages, and passes the state of the limits to the core.
     pub(crate) fn arrange_cgroup(&mut self) {
         let sentinel = self.sentinel.as_ref().map(|sentinel| sentinel.pid);
         self.leftover.extend(self.cgroup.advance(sentinel));
@@ -321,7 +321,7 @@ impl Keeper {
     }
 }
 
-/// What a child has come to, once it has.
+/// The result of a child, once it has ended.
 fn flat<T: serde::Serialize + serde::de::DeserializeOwned>(job: &Job<Done<T>>) -> Option<Done<T>> {
     let outcome = job.outcome()?;
     Some(outcome.map_or_else(|e| Err(format!("a child {e}")), |(result, _)| result))

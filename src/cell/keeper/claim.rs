@@ -1,5 +1,5 @@
-//! A device is taken for a mount: it is a device of its own, nobody else on this node has it or what lies on
-//! it, and it is on record. Blocks, so it runs in the child that mounts.
+//! Claims a device for a mount. Nobody else on this node has the device or the file system on it, and the device is put
+//! on record. This blocks, so it runs in the child that mounts.
 
 use std::time::{Duration, Instant};
 
@@ -14,35 +14,35 @@ use crate::plan::twin::{Beside, may_be_beside};
 use crate::sys::device::{Device, DeviceSpec, Pause, Unresolved};
 use crate::sys::mounted::{self, Namespace};
 
-/// How long a device may take to show what lies on it.
+/// How long a device may take to show the file system on it.
 const READ_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a device that was given up a moment ago may stay claimed: a cell that was killed is
-/// cleared away by the kernel after its processes are gone.
+/// How long a device may stay claimed after a cell was killed: the kernel unmounts its file systems only after its
+/// processes are gone.
 const SETTLE_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long another keeper may take to answer for its resource.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
-/// Who takes a device.
+/// The resource that claims a device.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Taker<'a> {
     /// The virtual server.
     pub(crate) vserver: &'a str,
     /// The resource.
     pub(crate) member: &'a Member,
-    /// What it wants.
+    /// The file system to be mounted.
     pub(crate) volume: &'a VolumeSpec,
 }
 
-/// A device that is kept from everybody else on this node until the kernel has a file system on it, when this
-/// may be dropped.
+/// A claim that keeps berth's other processes on this node from the device. It may be dropped once the kernel has the
+/// file system mounted.
 #[derive(Debug)]
 pub(crate) struct Claimed {
     _locks: Option<Locks>,
 }
 
-/// Why a device can't be had, and whose fault that is.
+/// Why a device can't be claimed, and whose fault that is.
 #[derive(Debug)]
 pub(crate) struct Refusal(pub(crate) Cause, pub(crate) String);
 
@@ -54,11 +54,11 @@ fn failed(why: impl std::fmt::Display) -> Refusal {
     refused(Cause::Failed, why)
 }
 
-/// Finds the device that is meant.
+/// Finds the device that the parameter names.
 pub(crate) fn find(spec: &DeviceSpec) -> Result<Device, Refusal> {
     spec.resolve(Instant::now() + READ_LIMIT).map_err(|e| {
         let cause = match e {
-            // What another node may see otherwise, and this one a moment later.
+            // Another node may find the device, and so may this one a moment later.
             Unresolved::Ambiguous(_) | Unresolved::Silent(_) => Cause::Failed,
             _ => Cause::Node,
         };
@@ -67,13 +67,13 @@ pub(crate) fn find(spec: &DeviceSpec) -> Result<Device, Refusal> {
 }
 
 impl Taker<'_> {
-    /// Takes the device.
+    /// Claims the device and puts it on record.
     pub(crate) fn claim(self, device: &Device) -> Result<Claimed, Refusal> {
         let path = device.path.display();
         let limit = Instant::now() + READ_LIMIT;
         let locks = match Locks::open(attachment::runtime(), limit) {
             Ok(locks) => Some(locks),
-            // A start is better than none: the exclusive open below is left.
+            // Better a start without the lock than none: there is still the exclusive open below.
             Err(e) => {
                 log::warn(format_args!("{path} is attached without a lock: {e}"));
                 None
@@ -82,7 +82,7 @@ impl Taker<'_> {
         if let Some(locks) = &locks {
             self.lock(locks, device)?;
         }
-        // Who has it is said by the record, if there is one: it knows the resource's name.
+        // If another resource has the device on record, the refusal names that resource.
         await_free(device).or_else(|e| self.compare_records(device, &[]).and(Err(e)))?;
         let namespaces = mounted::namespaces().map_err(failed)?;
         for why in namespaces.iter().filter_map(|n| n.unread.as_ref()) {
@@ -107,7 +107,7 @@ impl Taker<'_> {
         Ok(Claimed { _locks: locks })
     }
 
-    /// Locks the device against everybody else who is about to mount it.
+    /// Locks the device against berth's other processes that are about to mount it.
     fn lock(self, locks: &Locks, device: &Device) -> Result<(), Refusal> {
         let path = device.path.display();
         let process = match locks.take(device.number) {
@@ -137,7 +137,7 @@ impl Taker<'_> {
         superblock.is_none_or(|sb| may_be_beside(sb.condition.kind, no_uuid, other))
     }
 
-    /// Makes sure that the same file system is not mounted on this node by another device.
+    /// Checks that the same file system is not mounted on this node from another device.
     fn compare_mounts(self, device: &Device, namespaces: &[Namespace]) -> Result<(), Refusal> {
         let known = Attachment::read_all(attachment::runtime())
             .into_iter()
@@ -153,9 +153,8 @@ impl Taker<'_> {
         }
     }
 
-    /// Makes sure that no other resource of this node has the device, or the same file system by another
-    /// device, as far as it is mounted in none of `namespaces`: one that is about to be, is repaired or is
-    /// blocked.
+    /// Checks that no other resource of this node has the device, or the same file system on another device, without
+    /// having it mounted in any of `namespaces`: it is about to mount it, repairs it, or has it blocked.
     fn compare_records(self, device: &Device, namespaces: &[Namespace]) -> Result<(), Refusal> {
         let uuid = device.superblock.as_ref().map(|sb| sb.uuid);
         for (resource, record) in Attachment::read_all(attachment::runtime()) {
@@ -190,7 +189,7 @@ impl Taker<'_> {
     }
 }
 
-/// The refusal of a device whose file system is there already, by another device.
+/// The refusal of a device whose file system is in use already, from another device.
 fn has_twin(device: &Device, place: &str) -> Refusal {
     let hint = match device.superblock.as_ref().map(|sb| sb.condition.kind) {
         Some(FsKind::Xfs) => "options = nouuid, or xfs_admin -U generate",
@@ -203,14 +202,14 @@ fn has_twin(device: &Device, place: &str) -> Refusal {
     ))
 }
 
-/// Whether the keeper of a record's virtual server has the resource, attached or on the way. One that does not
-/// answer is not known to have let go of it.
+/// Whether the keeper of the record's virtual server has the resource, attached or about to be. If the keeper does not
+/// answer, it may have the resource.
 fn is_kept(resource: &str, record: &Attachment) -> bool {
     let client = match Client::connect(&record.vserver) {
         Ok(Some(client)) => client,
-        // Nobody keeps it: the device itself was asked before.
+        // There is no keeper, and the device was found free before.
         Ok(None) => return false,
-        // Somebody may: a keeper that hangs takes no more connections once its queue is full.
+        // There may be a keeper that hangs: it takes no more connections once its queue is full.
         Err(e) => {
             log::warn(e);
             return true;
@@ -228,14 +227,14 @@ fn is_kept(resource: &str, record: &Attachment) -> bool {
     }
 }
 
-/// Waits until nobody on this node claims the device.
+/// Waits until nobody on this node claims the device, for [`SETTLE_LIMIT`].
 fn await_free(device: &Device) -> Result<(), Refusal> {
     device
         .wait_free(Instant::now() + SETTLE_LIMIT, &owner::vserver_of)
         .map_err(failed)
 }
 
-/// Waits until nobody on this node has the device open for writing. Returns the last mount tables.
+/// Waits until nobody on this node has the device open for writing. Returns the mount tables as last read.
 fn await_writers(
     device: &Device,
     mut namespaces: Vec<Namespace>,
@@ -243,7 +242,7 @@ fn await_writers(
     let limit = Instant::now() + SETTLE_LIMIT;
     let mut pause = Pause::default();
     while let Some(writer) = device.writer(&namespaces) {
-        // A tool that registers for fencing is gone in a moment, a virtual machine is not.
+        // A tool that registers with the device for fencing ends in a moment; a virtual machine does not.
         if !pause.until(limit) {
             let path = device.path.display();
             return Err(failed(format_args!(
@@ -255,8 +254,8 @@ fn await_writers(
     Ok(namespaces)
 }
 
-/// Waits for the turn to compare the records and to write one: of two that start the same file system at the
-/// same time, one sees the other's record.
+/// Waits for the lock under which records are compared and written: of two resources that start the same file system at
+/// the same time, one sees the other's record.
 fn take_turn(locks: &Locks) -> Result<(), Refusal> {
     let limit = Instant::now() + READ_LIMIT;
     let mut pause = Pause::default();

@@ -1,4 +1,4 @@
-//! What was decided is done.
+//! Carries out what the core has decided.
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,12 +24,12 @@ use crate::cluster::complaint::Member;
 use crate::log;
 use crate::sys::announce::Wire;
 
-/// Where the records of repairs are kept, a directory for each resource: on the node, since the file
-/// system itself is what is being repaired.
+/// Where the records of repairs are kept, in a directory for each resource. They are on the node, since the file system
+/// itself is being repaired.
 const RECORDS: &str = "/var/lib/berth/repair";
 
 impl Keeper {
-    /// Does these, and what comes of them. Says whether anything has come of them.
+    /// Carries out these effects, and those that follow from them. Returns whether any event has followed.
     pub(crate) fn carry_out(&mut self, effects: Effects) -> bool {
         let mut left: VecDeque<Effect> = effects.into_iter().collect();
         let mut told = false;
@@ -44,7 +44,7 @@ impl Keeper {
         told
     }
 
-    /// Does one; what has come of it at once.
+    /// Carries out one effect. Returns the event that follows at once, if any.
     fn execute(&mut self, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Mount {
@@ -209,7 +209,7 @@ impl Keeper {
             log::warn(format_args!(
                 "{resource}: repair ended ({record}): {ended:?}"
             ));
-            // Where it broke off, its program may still run.
+            // If this failed in the middle of a stage, its program may still run.
             leftover.extend(repair.cut_off());
             events.push(Event::RepairEnded {
                 resource: resource.clone(),
@@ -240,7 +240,7 @@ impl Keeper {
         let descriptor = mount.and_then(|mount| self.mounts.get(&mount));
         match cell.give(number, order, descriptor.map(AsFd::as_fd)) {
             Ok(()) => {
-                // PID 1 has it now.
+                // PID 1 has the mount now.
                 mount.and_then(|mount| self.mounts.remove(&mount));
                 None
             }
@@ -251,11 +251,11 @@ impl Keeper {
         }
     }
 
-    /// PID 1 is dead, and with it everything in the cell.
+    /// Clears away a cell whose PID 1 is dead.
     fn bury_cell(&mut self) {
         let cell = self.cell.take();
         if let Some(cell) = &cell {
-            // Whoever has joined it from outside does not end with its PID 1.
+            // A process that has joined the cell from outside does not end with PID 1.
             cell.kill();
             self.cgroup.sum_up();
             self.leftover.push(cell.pid);
@@ -267,7 +267,7 @@ impl Keeper {
         if let Err(e) = network::disconnect(&self.vserver) {
             log::warn(e);
         }
-        // Its filter ends after its interface.
+        // The cell's filter goes after its interface.
         drop(cell);
     }
 

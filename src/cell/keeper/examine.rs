@@ -1,5 +1,5 @@
-//! What a mount that failed proves: the device is asked, and the mount is tried without what may be to blame.
-//! In the child that mounts, since all of it may block.
+//! Finds out why a mount has failed: reads the device, and tries the mount without what may be to blame. This may
+//! block, so it runs in the child that mounts.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::sys::twin;
 /// How long a device may take to show that it can be read.
 const READ_LIMIT: Duration = Duration::from_secs(10);
 
-/// How many options are tried one by one.
+/// How many options are tried one by one at the most.
 const OPTIONS_TRIED: usize = 16;
 
 /// Finds out why the file system on `device` could not be mounted. Nothing is attached, and nothing is
@@ -59,8 +59,8 @@ pub(crate) fn examine(
     }
 }
 
-/// Another device that has the same UUID and is mounted on this node: it may be the same storage, of which
-/// nobody else may change anything, or a copy that the kernel takes for the same.
+/// Another device with the same UUID that is mounted on this node. It may be the same storage, which nobody else may
+/// change then, or a copy that the kernel can't tell from this device.
 pub(crate) fn twin_of(device: &Device, options: &Options) -> Option<String> {
     let twin = twin::mounted(device, soon()).filter(|_| !options.allows_twin());
     twin.map(|path| path.display().to_string())
@@ -73,7 +73,7 @@ fn failed(failure: &Failure) -> Failed {
     }
 }
 
-/// What the device answers now. One without a medium, or behind which nothing is any more, has no size.
+/// Whether the device can be read now. A device without a medium, or without anything behind it, has no size.
 pub(crate) fn storage(device: &Device) -> Storage {
     let (major, minor) = (libc::major(device.number), libc::minor(device.number));
     let size = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/size"));

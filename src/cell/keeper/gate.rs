@@ -1,4 +1,4 @@
-//! The keeper's work on what the cell's network lets in: one run of `nft` in a child for each change.
+//! Puts the rules for connections to the cell in force: one run of `nft` in a child for each change.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::sys::{namespace, program};
 /// How long a change may take; some 10 ms are usual.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Begins to put these rules in force in the network of the cell with this PID 1, where those of before are.
+/// Begins to replace the rules `before` by these in the network of the cell with this PID 1.
 ///
 /// # Errors
 /// If no child can be started.
@@ -25,12 +25,12 @@ pub(crate) fn begin(
     rules: &Rules,
     before: Option<&Rules>,
 ) -> io::Result<Job<Admission>> {
-    // The number stays this cell's as long as the keeper has not reaped it.
+    // The process id is not given to another process as long as the keeper has not reaped this one.
     let init = init.as_raw();
     Job::spawn(c"berth-gate", move || (enforce(init, rules, before), None))
 }
 
-/// How a change has ended, once it has, and the child that is to be reaped.
+/// The result of a change, once its child has ended, and that child, which is to be reaped.
 pub(crate) fn admission(job: &Job<Admission>) -> Option<(Pid, Admission)> {
     let admission = match job.outcome()? {
         Ok((admission, _)) => admission,
@@ -39,7 +39,7 @@ pub(crate) fn admission(job: &Job<Admission>) -> Option<(Pid, Admission)> {
     Some((job.pid(), admission))
 }
 
-/// Puts the rules in force in the network of the cell with this PID 1, where those of before are.
+/// Replaces the rules `before` by these in the network of the cell with this PID 1.
 fn enforce(pid: i32, rules: &Rules, before: Option<&Rules>) -> Admission {
     let failed = |e: io::Error| match e.kind() {
         io::ErrorKind::NotFound => Admission::Failed(Cause::Missing, e.to_string()),
@@ -49,7 +49,7 @@ fn enforce(pid: i32, rules: &Rules, before: Option<&Rules>) -> Admission {
     let apply = || {
         let refused = match run(&rules.script(before))? {
             Ok(()) => None,
-            // A kernel without what counts connections still keeps out who is not to come in.
+            // A kernel that can't count connections can still keep out those who have no access.
             Err(why) if before.is_none() => {
                 run(&rules.script_without_limits())?.map_err(|_| io::Error::other(why.clone()))?;
                 Some(why)
@@ -70,7 +70,7 @@ fn enforce(pid: i32, rules: &Rules, before: Option<&Rules>) -> Admission {
     }
 }
 
-/// Has `nft` do this in the network that it is in; why it refuses, if it does.
+/// Runs `nft` with this script in the network namespace of this process. The inner error is why `nft` refuses it.
 fn run(script: &str) -> io::Result<Result<(), String>> {
     let mut nft = program::command("nft")?;
     nft.args(["-f", "-"]);

@@ -1,8 +1,8 @@
-//! The keeper: the one host-side process of a cell. It is told what is wanted, and brings it about as
-//! soon as it is possible.
+//! The keeper: the one host-side process of a cell. Agents tell it what they want, and it brings that about as soon as
+//! possible.
 //!
-//! One thread and one poll loop, which never waits for anything else: what may block is done by
-//! children. What is to be done is decided by [`core`]; here is what that takes: descriptors, children, and the clock.
+//! One thread and one poll loop, which never waits for anything else: children do what may block. [`core`] decides
+//! what is to be done; this module has what that takes: descriptors, children, and the clock.
 
 mod cell;
 mod cgroup;
@@ -43,13 +43,13 @@ use cgroup::Cgroup;
 use names::Names;
 pub(crate) use start::main;
 
-/// How often children that were killed are looked after.
+/// How often the keeper tries to reap children that were killed.
 const LEFTOVER_PAUSE: Duration = Duration::from_millis(50);
 
 /// An agent's connection.
 struct Client {
     channel: Channel,
-    /// What came with what it asks for, until that is heeded.
+    /// The descriptor that came with the agent's request, until the request is carried out.
     brought: Option<OwnedFd>,
 }
 
@@ -58,30 +58,30 @@ struct Keeper {
     core: Core,
     listener: Option<Listener>,
     signals: SignalFd,
-    /// `None` where another one has died and there is none to be had yet.
+    /// The sentinel; `None` if one has died and no other one could be started yet.
     sentinel: Option<Sentinel>,
     clients: BTreeMap<ClientId, Client>,
     /// The number of the last client.
     last_client: u64,
-    /// Children that mount, until it is known what they have come to.
+    /// Children that mount, until their result is known.
     mounting: BTreeMap<MounterId, Job<Mounted>>,
-    /// What they have mounted and is in no mount table yet.
+    /// Mounts that these children have made and that are not attached anywhere yet.
     mounts: BTreeMap<MounterId, OwnedFd>,
-    /// Those that mounted, until they are dead.
+    /// Children whose result is known, until they are dead.
     mounters: Vec<(MounterId, Pid)>,
     /// Repairs, by their resources.
     repairs: BTreeMap<String, Repair>,
     cell: Option<Cell>,
     cgroup: Cgroup,
-    /// The child that changes what the cell's network lets in.
+    /// The child that changes the rules for connections to the cell.
     admission: Option<Job<Admission>>,
-    /// What the cell was shown of the node's name services.
+    /// The node's name services that the cell was shown.
     names: Names,
     /// VIPs to be announced again.
     announcing: Announcing,
     /// Failure reports on their way to Pacemaker.
     reports: Vec<Job<()>>,
-    /// Children that have nothing more to say.
+    /// Children that are only to be reaped.
     leftover: Vec<Pid>,
 }
 
@@ -107,14 +107,14 @@ impl Keeper {
         }
     }
 
-    /// Has something decided and does what is to be done for it. Says whether something has come of that at once.
+    /// Has the core decide something, and carries out the effects. Returns whether an event has followed at once.
     fn act(&mut self, decide: impl FnOnce(&mut Core, Instant, &mut Effects)) -> bool {
         let mut effects = Effects::default();
         decide(&mut self.core, Instant::now(), &mut effects);
         self.carry_out(effects)
     }
 
-    /// Tells what has happened, and does what is to be done for it.
+    /// Passes an event to the core, and carries out the effects.
     fn tell(&mut self, event: Event) {
         self.act(|core, now, effects| core.on(event, now, effects));
     }
@@ -133,7 +133,7 @@ impl Keeper {
         }
         poller.read((), self.clients.values().map(|c| c.channel.as_fd()));
         poller.read((), self.reports.iter().map(AsFd::as_fd));
-        // Where it goes on from that takes the groups.
+        // What follows a mount needs the control groups.
         if self.cgroup.is_made() {
             poller.read((), self.mounting.values().map(AsFd::as_fd));
         }
@@ -150,17 +150,17 @@ impl Keeper {
         poller.until(self.core.due());
         poller.until(self.announcing.next());
         if !(self.leftover.is_empty() && self.mounters.is_empty()) {
-            // Children that were killed are looked after now and then.
+            // Children that were killed are reaped by and by.
             poller.until([now + LEFTOVER_PAUSE]);
         }
         poller.wait().map(drop)
     }
 
-    /// A signal to end means the node is going down.
+    /// Reads signals. One to end means that the node is going down.
     fn handle_signals(&mut self) {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             let ends = [libc::SIGTERM, libc::SIGINT].map(|s| s as u32);
-            // A child's end is only a reason to look around; a terminal's is none for anything.
+            // SIGCHLD has only to wake the loop, which reaps children elsewhere. SIGHUP is ignored.
             if !ends.contains(&signal.ssi_signo) {
                 continue;
             }
@@ -191,7 +191,7 @@ impl Keeper {
         }
     }
 
-    /// Goes on from what children have come to.
+    /// Takes the results of children that have ended.
     fn finish_jobs(&mut self) {
         if let Some((pid, admission)) = self.admission.as_ref().and_then(gate::admission) {
             self.admission = None;

@@ -1,5 +1,5 @@
-//! The work on one file system that may block: finding its device, claiming it, mounting it, and learning why it
-//! can't be mounted. In children of the keeper.
+//! The work on one file system that may block, in children of the keeper: finding its device, claiming it, mounting it,
+//! and finding out why it can't be mounted.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -23,7 +23,7 @@ use crate::sys::superblock::{Mmp, MmpState};
 /// How long a device may take to show its superblock.
 const READ_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long the cluster may take to tell how its nodes are.
+/// How long the cluster may take to say which nodes are down.
 const CLUSTER_LIMIT: Duration = Duration::from_secs(10);
 
 impl From<Refusal> for Mounted {
@@ -32,7 +32,7 @@ impl From<Refusal> for Mounted {
     }
 }
 
-/// Has a child do this with a file system.
+/// Starts a child that does this with a file system.
 ///
 /// # Errors
 /// If no child can be started.
@@ -43,7 +43,7 @@ pub(crate) fn send(taker: Taker<'_>, errand: Errand) -> io::Result<Job<Mounted>>
     })
 }
 
-/// What a child has come to once it has, or why to nothing, and what it has mounted.
+/// The result of a child once it has one, or why it has none; and the mount that it has made.
 pub(crate) fn outcome(job: &Job<Mounted>) -> Option<(Result<Mounted, String>, Option<OwnedFd>)> {
     Some(match job.outcome()? {
         Ok((Mounted::Done(_), None)) => (Err("the mount got lost".to_owned()), None),
@@ -69,7 +69,7 @@ fn run(taker: Taker<'_>, errand: Errand) -> Result<(Found, OwnedFd), Mounted> {
     }
 }
 
-/// Mounts a file system, without attaching it. Blocks, so it runs in a child.
+/// Mounts a file system without attaching it to any directory. Blocks, so it runs in a child.
 fn try_mount(
     taker: Taker<'_>,
     device: &Device,
@@ -95,7 +95,7 @@ fn try_mount(
     }
     let mount = mount::create(kind, device, options).map_err(|failure| match failure.step {
         Step::Kernel => Mounted::Refused(Cause::Node, failure.to_string()),
-        // What no kernel takes can't be told from what this one does not.
+        // An option that no kernel knows can't be told from one that only this kernel lacks.
         Step::Option => Mounted::Refused(Cause::Node, format!("parameter options: {failure}")),
         Step::Mount => match mmp_holder(device).filter(|_| failure.errno == libc::EBUSY) {
             Some(who) => Mounted::Elsewhere(format!("{}: {who}", device.path.display())),
@@ -121,7 +121,7 @@ fn try_mount(
     ))
 }
 
-/// Damage that was noted on a device that nobody else on this node has to do with.
+/// The result for a file system with damage on record, on a device that nobody else on this node uses.
 fn noted(device: &Device, kind: FsKind, options: &Options, defect: Defect) -> Mounted {
     let beside = twin_of(device, options).map(|twin| {
         Defect::Unmountable(Examined {
@@ -158,7 +158,7 @@ fn kind_of(volume: &VolumeSpec, device: &Device) -> Result<FsKind, Mounted> {
             Cause::Node,
             format!("parameter device: nothing is behind {place} any more"),
         )),
-        // Its superblock is damaged, or it was never formatted: nothing may be done to it unasked.
+        // The superblock is damaged, or the device was never formatted: nothing may be done to it without being asked.
         (None, _) => Err(Mounted::Refused(
             Cause::Failed,
             format!("parameter device: {place} has no ext4, XFS or btrfs file system on it"),
@@ -170,7 +170,7 @@ fn read_mmp(device: &Device) -> Option<Mmp> {
     device.read_mmp(Instant::now() + READ_LIMIT).ok()?
 }
 
-/// Who else has an ext4 with multiple-mount protection mounted, if somebody does.
+/// Who has this ext4 with multiple-mount protection mounted, if somebody does.
 fn mmp_holder(device: &Device) -> Option<String> {
     match read_mmp(device)?.state {
         MmpState::Clean => None,
@@ -179,7 +179,7 @@ fn mmp_holder(device: &Device) -> Option<String> {
     }
 }
 
-/// What is known of a file system that bears the mark of a check, and what a person can do about it.
+/// The message about a file system with the mark of a check, and what a person can do about it.
 fn being_checked(node: &str) -> String {
     format!("e2fsck on node {node} has it; if none runs there: tune2fs -f -E clear_mmp, e2fsck -f")
 }
@@ -189,7 +189,7 @@ fn marked(device: &Device, node: &str) -> Mounted {
     Mounted::Elsewhere(format!("{path}: {why}"))
 }
 
-/// Where the node stands that a check's mark names.
+/// What is known of the node that is named by the mark of a check.
 fn find_checker(node: &str) -> Checker {
     let here = nix::unistd::gethostname().unwrap_or_default();
     let here = here.to_string_lossy();
@@ -208,21 +208,21 @@ fn find_checker(node: &str) -> Checker {
     checker(node, &here, peers)
 }
 
-/// Watches the mark of a check whose node can't be at it, as far as that is known: one that is at work all the
-/// same shows itself. One that was cut off has left the file system as it was in that moment.
+/// Watches the mark of a check whose node seems to be down: if the mark is renewed, the check runs all the same. If
+/// not, the check was killed, and has left the file system as it was at that moment.
 fn watch_check(taker: Taker<'_>, device: &Device) -> Result<(), Mounted> {
     let Some(before) = read_mmp(device) else {
         return Ok(());
     };
     std::thread::sleep(match &before.state {
         MmpState::Fsck(node) if find_checker(node) == Checker::Down => before.watch_check(),
-        // Nobody has it open here: a namesake elsewhere is all that there could be.
+        // Nobody on this node has the device open: at most a node of the same name elsewhere runs the check.
         _ => before.watch(),
     });
     let after = read_mmp(device);
     let is_alive = after.as_ref().is_some_and(|after| before.is_alive(after));
     match after.map(|mmp| mmp.state) {
-        // The node may have come back meanwhile.
+        // The check's node may have come back meanwhile.
         Some(MmpState::Fsck(node)) if is_alive || find_checker(&node) == Checker::Unknown => {
             Err(marked(device, &node))
         }
@@ -232,7 +232,7 @@ fn watch_check(taker: Taker<'_>, device: &Device) -> Result<(), Mounted> {
             let options = taker.volume.options.options();
             Err(noted(device, kind, options, Defect::CutOff(node)))
         }
-        // It is over, or it is mounted, of which the kernel takes care itself.
+        // The check is over, or somebody has the file system mounted: the kernel itself refuses another mount then.
         Some(MmpState::Clean | MmpState::Mounted(_)) | None => Ok(()),
     }
 }

@@ -1,5 +1,5 @@
-//! The node's name services in the keeper's care: shown to the cell before its servers start, and again when
-//! their directories or sockets are new.
+//! Shows the cell the node's name services: before its servers start, and again when their directories or sockets are
+//! replaced.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,20 +13,20 @@ use crate::cell::init::protocol::Order;
 use crate::cell::names::{self, Identity};
 use crate::log;
 
-/// How old what is known of the node's directories may become while somebody asks for the cell.
+/// How often the node's directories are looked at while agents ask for the cell.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// What the cell was shown.
+/// The name services that the cell was shown.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
-    /// What, at which place.
+    /// The file that the cell was shown at each path.
     shown: BTreeMap<PathBuf, Identity>,
-    /// Tells of new sockets, for which nobody would wait until somebody asks. Where the kernel gives none, they are
-    /// found when somebody does.
+    /// Reports new sockets, which can't wait until an agent asks for the cell. If the kernel has no inotify to spare,
+    /// they are found when one asks.
     changes: Option<Inotify>,
-    /// When it was last looked whether these are still the ones.
+    /// When the node's directories were last looked at.
     looked: Option<Instant>,
-    /// The orders to show some.
+    /// The numbers of orders to PID 1 to show something.
     orders: Vec<u64>,
 }
 
@@ -36,25 +36,25 @@ impl Names {
         self.changes.as_ref().map(AsFd::as_fd)
     }
 
-    /// Watches the directories of sockets that are there. One that is watched already is watched once.
+    /// Watches the directories of sockets, as far as they exist. The kernel watches each directory once.
     fn watch(&mut self) {
         let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
         if self.changes.is_none() {
             self.changes = Inotify::init(flags).ok();
         }
-        // One that was just bound is opened to everybody a moment later.
+        // A socket that was just bound gets its permissions a moment later.
         let flags = AddWatchFlags::IN_CREATE
             | AddWatchFlags::IN_MOVED_TO
             | AddWatchFlags::IN_ATTRIB
             | AddWatchFlags::IN_ONLYDIR;
         let Some(changes) = &self.changes else { return };
         for directory in names::directories() {
-            // It may not be there, and then has no sockets.
+            // If the directory does not exist, it has no sockets.
             let _ = changes.add_watch(directory, flags);
         }
     }
 
-    /// An order was carried out; says whether it was one of these.
+    /// Notes that an order was carried out. Returns whether it was one of these.
     pub(crate) fn done<T>(&mut self, number: u64, result: &Result<T, String>) -> bool {
         let Some(at) = self.orders.iter().position(|order| *order == number) else {
             return false;
@@ -68,17 +68,17 @@ impl Names {
 }
 
 impl Keeper {
-    /// Shows new sockets, if there may be some.
+    /// Shows the cell new sockets, if inotify reports any.
     pub(crate) fn handle_names(&mut self) {
         let changes = self.names.changes.as_ref();
-        // What it is that has changed, a look tells.
+        // The events need not be told apart: all directories are looked at.
         if changes.is_some_and(|changes| changes.read_events().is_ok()) {
             self.names.looked = None;
             self.show_names();
         }
     }
 
-    /// Shows the cell what it has not seen yet of the node's name services, unless that was looked for lately.
+    /// Shows the cell the node's name services that it was not shown yet, unless they were looked at lately.
     pub(crate) fn show_names(&mut self) {
         let now = Instant::now();
         let Some(cell) = self.cell.as_ref().filter(|_| self.core.takes_orders()) else {
@@ -89,7 +89,7 @@ impl Keeper {
             return;
         }
         self.names.looked = Some(now);
-        // First: what comes after the look is told.
+        // Watched first: inotify reports what comes after the look.
         self.names.watch();
         for answer in names::answers() {
             if self.names.shown.get(&answer.path) == Some(&answer.identity) {

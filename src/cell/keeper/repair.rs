@@ -25,27 +25,26 @@ mod confined;
 mod lines;
 mod record;
 
-/// An image of the metadata may take no more time than this: access is blocked meanwhile, and the image is
-/// only a precaution. Where a count in an XFS header is garbage, xfs_db can loop for ever over what
-/// xfs_repair mends at once.
+/// The most time for an image of the metadata: access is blocked meanwhile, and the image is only a precaution. If a
+/// count in an XFS header is garbage, xfs_db can loop for ever over what xfs_repair repairs at once.
 const IMAGE_TIME: Duration = Duration::from_secs(20);
 
-/// What is to be repaired.
+/// A file system to be repaired.
 #[derive(Debug, Clone)]
 pub struct Patient {
-    /// Its kind.
+    /// The kind of the file system.
     pub kind: FsKind,
     /// How far the repair may go.
     pub policy: Policy,
-    /// What shows that it needs one.
+    /// The proof that the file system is damaged.
     pub proof: Proof,
-    /// Its block device, which nothing else holds.
+    /// The block device, which nobody else uses.
     pub device: PathBuf,
-    /// Whether it has multiple-mount protection (ext4).
+    /// Whether the file system has multiple-mount protection (ext4).
     pub mmp: bool,
-    /// Where the records of its repairs are kept, one directory each.
+    /// Where the records of its repairs are kept, one directory for each.
     pub records: PathBuf,
-    /// The control group that it is repaired in, if there are any.
+    /// The control group for the programs, if there are control groups.
     pub group: Option<Group>,
 }
 
@@ -60,7 +59,7 @@ pub struct Repair {
     over: Option<Decision>,
 }
 
-/// A stage's program.
+/// The program of a stage, as it runs.
 #[derive(Debug)]
 struct Running {
     child: Confined,
@@ -75,12 +74,11 @@ impl Repair {
     /// Starts a repair with this stage.
     ///
     /// # Errors
-    /// If the program can't be started: the repair is not under way then. `NotFound` if it is not
-    /// installed.
+    /// If the program can't be started: the repair is not under way then. `NotFound` if the program is not installed.
     pub fn start(patient: Patient, stage: Stage) -> io::Result<Self> {
         let mut record = Record::new(&patient.records);
         if patient.mmp {
-            // It opens such a file system twice, and takes its own undo file for a broken one
+            // e2fsck opens such a file system twice, and takes its own undo file for a broken one
             // (e2fsprogs 1.47.0: "Undo file corrupt").
             record.write("# e2fsck keeps nothing of a file system with multiple-mount protection");
             record.give_up_keeping();
@@ -113,11 +111,11 @@ impl Repair {
         self.running.as_ref().and_then(|r| r.deadline)
     }
 
-    /// Does what can be done without waiting. Once it is over: what to do with the file system, which is
-    /// never to run another stage.
+    /// Does what can be done without waiting. Once the repair is over, returns what to do with the file system, which
+    /// is never [`Decision::Run`].
     ///
     /// # Errors
-    /// If a program can't be started or its end not be learned. The repair is over then too.
+    /// If a program can't be started, or can't be waited for. The repair is over then, too.
     pub fn advance(&mut self, now: Instant) -> io::Result<Option<Decision>> {
         let Some(running) = &mut self.running else {
             return Ok(self.over.clone());
@@ -131,7 +129,7 @@ impl Repair {
             self.record.write(&line);
         }
         if let Some(status) = running.child.try_wait()? {
-            // Its last words may have come since.
+            // The program may have written more before it ended.
             for line in running.words.read()? {
                 running.said.add(&line);
                 self.record.write(&line);
@@ -149,22 +147,22 @@ impl Repair {
         Ok(None)
     }
 
-    /// How far it is.
+    /// The progress of the repair.
     pub fn progress(&self) -> RepairProgress {
         RepairProgress::new(self.stage, self.percent)
     }
 
-    /// The stage it is in, or that was its last.
+    /// The present stage of the repair, or its last.
     pub(crate) fn stage(&self) -> Stage {
         self.stage
     }
 
-    /// The directory with its log and what was kept of the damage.
+    /// The directory with the log of the repair and what was kept of the damage.
     pub fn record(&self) -> &Path {
         self.record.directory()
     }
 
-    /// Starts `stage`, or goes on to the next if there is nothing to do in it.
+    /// Starts `stage`, or the next one if this kind of file system has no such stage.
     fn begin(&mut self, stage: Stage) -> io::Result<()> {
         let Patient {
             kind,
@@ -205,7 +203,8 @@ impl Repair {
         Ok(())
     }
 
-    /// Makes the file in which a stage's program keeps what was there before: its path, and how long it may become.
+    /// Makes the file in which a stage's program keeps what was on the device before. Returns its path and the limit of
+    /// its size, in bytes.
     fn keep(&mut self, stage: Stage) -> Option<(PathBuf, u64)> {
         let name = kept(self.patient.kind, stage)?;
         let room = self.record.room();
@@ -233,13 +232,13 @@ impl Repair {
             ..
         } = self.patient;
         if let Some(name) = kept(kind, self.stage) {
-            // Half an image is none.
+            // Half an image is of no use.
             let is_half = self.stage == Stage::Preserve && exit != Exit::Code(0);
             self.record.settle_file(name, is_half);
         }
         if let (Some(kept), Exit::Signal(libc::SIGXFSZ)) = (undo(kind, self.stage), exit) {
-            // What it overwrites has become more than there is room for. It mends what it finds: begun
-            // again, it finds the rest.
+            // What the program overwrites has become more than there is room to keep. It repairs what it finds: begun
+            // again without keeping anything, it finds the rest.
             self.record
                 .write("# no room for what is overwritten: again, and it can't be taken back");
             self.record.drop_file(kept);
@@ -264,12 +263,12 @@ impl Repair {
 }
 
 impl Repair {
-    /// Ends the program, if one runs, and gives the child that is left to be reaped. The device is free when
+    /// Kills the program, if one runs. Returns the child that is to be reaped. The device is free when
     /// [`crate::sys::device::Device::wait_free`] says so.
     pub(crate) fn cut_off(&mut self) -> Option<Pid> {
         let mut running = self.running.take()?;
         self.record.write("# ended by berth");
-        // It fails only if it has ended by itself.
+        // This fails only if the program has ended by itself.
         let _ = running.child.kill();
         running.child.pid()
     }
@@ -295,7 +294,7 @@ impl Running {
         command.stdout(said.try_clone()?).stderr(said);
         if let Some(group) = group {
             let enter = move || {
-                // It protects the others; without it, it is repaired all the same.
+                // The group only protects others: without it the repair goes on all the same.
                 let _ = group.enter();
                 Ok(())
             };

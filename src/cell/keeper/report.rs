@@ -1,4 +1,4 @@
-//! What the keeper tells Pacemaker: in children, since its tools may be slow.
+//! The keeper's reports to Pacemaker: by children, since Pacemaker's tools may be slow.
 
 use super::Keeper;
 use crate::cluster::complaint::{self, Member};
@@ -6,7 +6,7 @@ use crate::log;
 use crate::runtime::job::Job;
 
 impl Keeper {
-    /// Reports failures to Pacemaker, in a child.
+    /// Reports these members to Pacemaker as failed, in a child.
     pub(crate) fn report(&mut self, members: Vec<Member>, why: &'static str) {
         self.in_child(move || {
             for member in &members {
@@ -15,7 +15,7 @@ impl Keeper {
         });
     }
 
-    /// Tells Pacemaker something, in a child.
+    /// Does this work in a child.
     pub(crate) fn in_child(&mut self, work: impl FnOnce()) {
         let work = || {
             work();
@@ -27,7 +27,7 @@ impl Keeper {
         }
     }
 
-    /// Has Pacemaker forget, in a while, that this one was degraded, which has left.
+    /// Has Pacemaker forget, after a while, that this member was degraded, which has left.
     pub(crate) fn clean_up_later(&mut self, member: Member) {
         match complaint::clean_up_later(member) {
             Ok(pid) => self.leftover.push(pid),

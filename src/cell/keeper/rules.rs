@@ -1,13 +1,15 @@
-//! What the cell's network lets in: an nftables table within it, which the cell's servers have no rights to change.
+//! The rules for connections to the cell: an nftables table in its network namespace, which the cell's servers have no
+//! rights to change.
 //!
-//! Only connections that begin count, and only those to the ports of berth's own servers that come in by the cell's
-//! one link: what the cell says to itself passes, as does all that is established. Who may not in is told so by a TCP
-//! reset. NFS is let in from the exports' clients, as far as they all want it only from ports that take root's rights
-//! there: an NFS server keeps a record of anybody who says a word to it, on the home file system. Of what is let in,
-//! the number is bounded, and how fast it grows, for each source and in all: each connection costs Samba a process.
+//! The rules apply to new connections that come in by the cell's one link to the ports of berth's own servers; packets
+//! within the cell and of established connections pass. A client without access gets a TCP reset. NFS is open to the
+//! exports' clients; if all exports require privileged ports, from those only. That matters because an NFS server keeps
+//! a record of every client that speaks to it, on the home file system. The number of connections, and the rate of new
+//! ones, are limited for each source and in all: each connection costs Samba a process.
 //!
 //! Connections are counted by the kernel's connection tracking, which is this network's own and tracks nothing else.
-//! One that has not come about is forgotten soon ([`SETTINGS`]), lest forged first packets count for long.
+//! One that does not become established is forgotten soon ([`SETTINGS`]), so that forged first packets don't count for
+//! long.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -25,36 +27,36 @@ const TABLE: &str = "berth";
 /// Ports that only root may send from (`IPPORT_RESERVED` of netinet/in.h).
 const PRIVILEGED: &str = "0-1023";
 
-/// How many sources are kept count of; of more, only the sum.
+/// How many sources are counted at the most; of further ones only the sum is.
 const SOURCES: u32 = 65_535;
 
-/// New connections from one source, in a second; as many as it may have at all may come at once.
+/// New connections from one source in a second; in a burst, as many as a source may have at all.
 const RATE_PER_CLIENT: u32 = 50;
 
-/// Settings of the cell's network, below /proc/sys/net, that go with the table (nf_conntrack-sysctl.rst): how many
-/// seconds a connection that has not come about is counted for, and that one is picked up only at its first packet.
+/// Settings of the cell's network, below /proc/sys/net, that go with the table (nf_conntrack-sysctl.rst): for how many
+/// seconds a connection counts that is not established, and that connections are tracked only from their first packet.
 pub(crate) const SETTINGS: [(&str, &str); 3] = [
     ("netfilter/nf_conntrack_tcp_timeout_syn_recv", "1"),
     ("netfilter/nf_conntrack_tcp_timeout_syn_sent", "1"),
     ("netfilter/nf_conntrack_tcp_loose", "0"),
 ];
 
-/// What is let in.
+/// The rules for connections to a cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rules {
     limits: Limits,
-    /// Ports of berth's servers, and those of them that anybody is let in at.
+    /// The ports of berth's servers, and those of them that are open to anybody.
     guarded: BTreeSet<u16>,
     open: BTreeSet<u16>,
-    /// Where NFS clients are, no network within another.
+    /// The networks of NFS clients, none within another.
     clients: Vec<IpNetwork>,
-    /// Whether all exports want them to come from privileged ports.
+    /// Whether all exports require privileged source ports.
     privileged: bool,
 }
 
 impl Rules {
-    /// What is to be let in for servers that have these exports, and maybe others of the admin's: whom those are for is
-    /// between the admin and the server, so anybody is let in to it.
+    /// The rules for servers with these exports. If the admin's own configuration may have others, the server is open
+    /// to anybody: berth does not know whom they are for.
     pub(crate) fn of<'a>(
         spec: &ServerSpec,
         own: Own,
@@ -89,8 +91,8 @@ impl Rules {
         }
     }
 
-    /// The input for `nft` that puts this in force in one step, where `before` is. Counts of connections stay unless
-    /// the limits change, which takes other servers.
+    /// The input for `nft` that replaces the rules `before` by these in one transaction. Counts of connections stay
+    /// unless the limits change, for which the servers are restarted anyway.
     pub(crate) fn script(&self, before: Option<&Self>) -> String {
         if before.is_none_or(|before| before.limits != self.limits) {
             return table(self.limits) + &self.elements();
@@ -98,8 +100,8 @@ impl Rules {
         self.elements()
     }
 
-    /// Likewise without a bound on the number of connections, where nothing is: for a kernel that has no more of
-    /// nftables than sets. Who is not let in is told nothing.
+    /// As [`Self::script`], for a first start, without limits of connections: for a kernel that has only sets of
+    /// nftables. A client without access gets no reset.
     pub(crate) fn script_without_limits(&self) -> String {
         table_without_limits() + &self.elements()
     }
@@ -147,13 +149,13 @@ fn networks(client: &Client) -> Vec<IpNetwork> {
     }
 }
 
-/// Those of them that lie within no other one: a set of nftables takes none that do.
+/// The networks that lie within no other one: a set of nftables refuses networks that overlap.
 fn outermost(networks: &BTreeSet<IpNetwork>) -> Vec<IpNetwork> {
     let within = |inner: &IpNetwork, outer: &IpNetwork| {
         inner != outer && outer.prefix() <= inner.prefix() && outer.contains(inner.ip())
     };
     let mut networks: Vec<IpNetwork> = networks.iter().copied().collect();
-    // The widest first: those that are kept are all that can contain one which comes later.
+    // The widest come first, so only one that is kept already can contain a later one.
     networks.sort_by_key(|network| network.prefix());
     let mut kept: Vec<IpNetwork> = Vec::new();
     for network in networks {
@@ -164,7 +166,7 @@ fn outermost(networks: &BTreeSet<IpNetwork>) -> Vec<IpNetwork> {
     kept
 }
 
-/// The beginning of the table, whichever one: what is in force goes, and the sets of who is let in.
+/// The beginning of both tables: it deletes the present table, and declares the sets of those who have access.
 fn head() -> String {
     format!(
         "table inet {TABLE} {{ }}
@@ -200,19 +202,19 @@ fn table_without_limits() -> String {
     format!("{}add rule inet {TABLE} refuse drop\n", head())
 }
 
-/// The table without elements. A source of IPv6 is a network of 64 bits: one host may have all its addresses.
+/// The table without elements. An IPv6 source is a network of 64 bits, since one host may have all its addresses.
 ///
-/// How fast connections come is looked at when the client answers the server's first packet, which who forges its
-/// address can't: connection tracking knows the numbers in it. Those that come too fast are dropped and come again. How
-/// many there are must be looked at with the first packet: some kernels count a connection only then
-/// (`__nf_conncount_add` passes over what is confirmed). A forged one counts until the host whose address it has resets
-/// it, or for [`SETTINGS`]' second; an answer that comes later would be one to a connection that is not counted.
+/// The rate of new connections is checked when the client answers the server's first packet, which a host with a forged
+/// address can't: connection tracking knows the numbers in it. Connections that come too fast are dropped, and clients
+/// try again. The number of connections must be checked at the first packet, since some kernels count a connection only
+/// then (`__nf_conncount_add` passes over what is confirmed). A forged one counts until the host with its address
+/// resets it, or for the second of [`SETTINGS`]; a later answer would belong to a connection that is not counted.
 fn table(limits: Limits) -> String {
     let Limits {
         connections,
         per_client,
     } = limits;
-    // After a failover they all come back at once.
+    // After a failover all connections of a client come back at once.
     let burst = per_client.max(RATE_PER_CLIENT);
     let sources = [
         ("4", "ip saddr"),

@@ -13,13 +13,13 @@ use crate::sys::poll::wait_readable;
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Notice {
-    /// These are to be reported if the keeper dies.
+    /// These members are to be reported if the keeper dies.
     Watch(Vec<Member>),
     /// The keeper ends in good order.
     Goodbye,
 }
 
-/// The keeper's side.
+/// The keeper's handle on its sentinel.
 #[derive(Debug)]
 pub(crate) struct Sentinel {
     /// Closed if the sentinel has died.
@@ -29,7 +29,7 @@ pub(crate) struct Sentinel {
 }
 
 impl Sentinel {
-    /// Starts it.
+    /// Starts a sentinel.
     ///
     /// # Errors
     /// Whatever the kernel refuses.
@@ -39,19 +39,19 @@ impl Sentinel {
         Ok(Self { channel: here, pid })
     }
 
-    /// Tells whom to report from now on. One that is gone is noticed elsewhere.
+    /// Sets the members to report from now on. If the sentinel has died, that is noticed by its channel.
     pub(crate) fn watch(&self, members: Vec<Member>) {
         let _ = self.channel.send(&Notice::Watch(members), None);
     }
 
-    /// Ends it.
+    /// Ends the sentinel.
     pub(crate) fn dismiss(&self) {
         let _ = self.channel.send(&Notice::Goodbye, None);
     }
 }
 
 fn watch(channel: &Channel) -> i32 {
-    // It outlives the keeper, and what is sent to the keeper's session.
+    // The sentinel outlives the keeper, and must not get signals to the keeper's session.
     let _ = nix::sys::prctl::set_pdeathsig(None);
     let _ = rustix::process::setsid();
     let mut watched = Vec::new();

@@ -1,4 +1,4 @@
-//! How a keeper comes to life: a process of its own, one per cell, behind a socket.
+//! The start of a keeper: a process of its own, one per cell, behind a socket.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,16 +13,17 @@ use crate::runtime::listener::Listener;
 use crate::sys::announce::repeat::Announcing;
 use crate::sys::lock::Lock;
 
-/// How long a keeper waits for the one before it to end.
+/// How long a keeper waits for its predecessor's lock.
 const PREDECESSOR_LIMIT: Duration = Duration::from_secs(20);
 
 /// How many agents may be connected at a time: a virtual server has a few hundred resources at the most, each
 /// with one action at a time.
 const CLIENTS: usize = 512;
 
-/// The whole life of the process `berth-keeper VSERVER`; its result is its exit code.
+/// The whole life of the process `berth-keeper VSERVER`; returns its exit code.
 ///
-/// Its standard output is a pipe: `ok` is written when agents may connect, or else the reason why not.
+/// Its standard output is a pipe from the agent that has started it: `ok` is written when agents may connect, or else
+/// the reason why they can't.
 pub(crate) fn main(vserver: &str) -> i32 {
     let (mut keeper, _lock) = match begin(vserver) {
         Ok(both) => both,

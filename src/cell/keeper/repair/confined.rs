@@ -1,10 +1,10 @@
-//! A program of a repair, confined: it reads what somebody else may have put on a disk, so it is as little to be
-//! trusted as that.
+//! A program of a repair, confined. What it reads from the disk may have been written by an attacker, who may have
+//! taken over the program that way.
 //!
-//! It has namespaces of its own for mounts, processes, network, IPC and names, no capability, a limit of memory, and
-//! of the machine its device, the file that it keeps things in, and programs and libraries to read. Its PID 1 is a
-//! process of berth's that waits for it: a program that is itself PID 1 is spared the signals that it should die of
-//! (pid_namespaces(7)).
+//! The program has namespaces of its own for mounts, processes, network, IPC and names, no capability, and a limit of
+//! memory. Of the machine it has its device, the file that it keeps things in, and programs and libraries to read. PID
+//! 1 of its namespace is a process of berth's that waits for it: the kernel spares a PID 1 signals that a program
+//! should die of (pid_namespaces(7)).
 
 use std::ffi::CStr;
 use std::fs;
@@ -31,14 +31,14 @@ use room::Room;
 mod filter;
 mod room;
 
-/// How the kernel's out-of-memory killer likes it: before all that serves. A repair can be done again.
+/// The program's rank for the kernel's out-of-memory killer: before all that serves, since a repair can be done again.
 const OOM_SCORE: &CStr = c"300";
 
-/// Its address space is at most three quarters of the machine's memory, but never less than this, in bytes.
-/// xfs_repair plans with four fifths of the limit (xfsprogs, repair/xfs_repair.c).
+/// The least limit of the program's address space, in bytes; it is three quarters of the machine's memory if that is
+/// more. xfs_repair plans with four fifths of the limit (xfsprogs, repair/xfs_repair.c).
 const LEAST_MEMORY: u64 = 512 << 20;
 
-/// What a program may have of the host's.
+/// What a program is given of the host.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Given<'a> {
     /// The block device, to read and write.
@@ -52,9 +52,9 @@ pub(crate) struct Given<'a> {
 /// A program that runs confined.
 #[derive(Debug)]
 pub(crate) struct Confined {
-    /// Its PID 1: everything in there ends with it.
+    /// PID 1 of the program's namespace: everything in there ends with it.
     child: Child,
-    /// How the program has ended.
+    /// The pipe by which PID 1 reports how the program has ended.
     end: fs::File,
 }
 
@@ -62,7 +62,7 @@ impl Confined {
     /// Starts `command`, whose standard output and error are pipes.
     ///
     /// # Errors
-    /// If it can't be started, or not be confined: it does not run then.
+    /// If the program can't be started, or can't be confined: it does not run then.
     pub(crate) fn start(mut command: Command, given: Given<'_>) -> io::Result<Self> {
         let (end, told) = pipe()?;
         let (why, said) = pipe()?;
@@ -78,16 +78,17 @@ impl Confined {
             told,
         };
         let confine = move || {
-            // SAFETY: this is between fork and exec. What is inherited is the caller's, who waits for the exec.
+            // SAFETY: this is between fork and exec. The inherited descriptor is the caller's, who waits for the exec.
             unsafe { confinement.confine() }.inspect_err(|e| {
-                // All that comes through to the parent otherwise is an error number.
+                // Otherwise only an error number gets through to the parent.
                 let _ = rustix::io::write(&said, e.to_string().as_bytes());
             })
         };
-        // SAFETY: as of `process::fork`: it takes no lock but the allocator's, and owns the descriptor that it writes to.
+        // SAFETY: as of `process::fork`: it takes no lock but the allocator's, and owns the descriptor that it writes
+        // to.
         unsafe { command.pre_exec(confine) };
         let child = in_new_processes(|| command.spawn());
-        // With it go the writing ends of both pipes.
+        // This closes the writing ends of both pipes.
         drop(command);
         let child = child.map_err(|e| {
             let mut words = String::new();
@@ -104,7 +105,7 @@ impl Confined {
         })
     }
 
-    /// A descriptor that is readable when it has ended.
+    /// A pidfd that is readable when the program has ended.
     ///
     /// # Errors
     /// Whatever the kernel refuses.
@@ -113,24 +114,24 @@ impl Confined {
         Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
     }
 
-    /// The child that is to be reaped, if it was not.
+    /// The child, if it is still to be reaped.
     pub(crate) fn pid(&mut self) -> Option<Pid> {
-        // One that has ended by now is reaped by this.
+        // A child that has ended by now is reaped by this.
         let left = self.child.try_wait().is_ok_and(|status| status.is_none());
         let pid = i32::try_from(self.child.id()).ok()?;
         left.then_some(Pid::from_raw(pid))
     }
 
-    /// How it has ended, once it has, and all that it has started.
+    /// How the program has ended, once it has ended with all that it has started.
     ///
     /// # Errors
-    /// If its device could not take what was written.
+    /// If what was written could not be flushed to the device.
     pub(crate) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         let Some(of_first) = self.child.try_wait()? else {
             return Ok(None);
         };
         let mut told = [0; 8];
-        // Nothing is told where PID 1 was killed.
+        // If PID 1 was killed, it has reported nothing.
         if self.end.read(&mut told).unwrap_or(0) < told.len() {
             return Ok(Some(of_first));
         }
@@ -144,16 +145,16 @@ impl Confined {
         }
     }
 
-    /// Ends it, and all that it has started.
+    /// Kills the program and all that it has started.
     ///
     /// # Errors
-    /// If it has ended by itself.
+    /// If the program has ended by itself.
     pub(crate) fn kill(&mut self) -> io::Result<()> {
         self.child.kill()
     }
 }
 
-/// The number of a device's node, if it is there: where it is not, the program says so itself.
+/// The path and number of a device's node, if it exists; if not, the program reports that itself.
 fn node(device: &Path) -> Option<(PathBuf, u64)> {
     let found = fs::metadata(device).ok()?;
     let is_device = found.file_type().is_block_device();
@@ -163,11 +164,11 @@ fn node(device: &Path) -> Option<(PathBuf, u64)> {
 /// Runs `work` with children of this thread born into a PID namespace of their own.
 fn in_new_processes<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let home = fs::File::open("/proc/thread-self/ns/pid")?;
-    // This is about children only: this process stays in its own PID namespace.
+    // This affects children only: this process stays in its own PID namespace.
     unshare(CloneFlags::CLONE_NEWPID)?;
     let result = work();
     if setns(&home, CloneFlags::CLONE_NEWPID).is_err() {
-        // Every later child would be born into a namespace that has ended.
+        // Otherwise every later child would be born into a namespace that has ended.
         std::process::abort();
     }
     result
@@ -184,8 +185,8 @@ struct Confinement {
 }
 
 impl Confinement {
-    /// Gives up whatever the program has no use for. In PID 1, this does not return; it does in its child, which
-    /// is to execute the program.
+    /// Gives up whatever the program has no use for, and forks. In the parent, which is PID 1, this does not return; in
+    /// the child it does, which is to execute the program.
     ///
     /// # Safety
     /// The calling process has just been forked, and executes a program if this returns: as of `attend`, nothing else
@@ -200,7 +201,7 @@ impl Confinement {
         unshare(apart)?;
         self.room.build()?;
         restrict(CapabilitySet::empty())?;
-        // For PID 1 too: it has no more rights than the program, which can make it do what it likes.
+        // For PID 1, too: the program could take it over, so it must have no more rights.
         self.filter.enforce()?;
         rustix::thread::set_name(c"berth-repair")?;
         // SAFETY: this process is the only thread of a fork, so no lock is another one's.
@@ -219,15 +220,15 @@ impl Confinement {
         }
     }
 
-    /// Sets how much it may have of what the machine has.
+    /// Limits how much the program may use of the machine.
     fn limit(&self) -> io::Result<()> {
-        // Before the capabilities are given up: what root has set, only root lowers.
+        // Before the capabilities are given up: this value can be lowered only with them.
         set_oom_score(OOM_SCORE).map_err(|e| crate::sys::message(e, "write oom_score_adj"))?;
         let memory = memory::physical().map(|all| (all / 4 * 3).max(LEAST_MEMORY));
         let limits = [
             (Resource::As, memory),
-            // It counts for files alone, not for the device. Who goes beyond it is ended by a signal, which is to
-            // leave no core file in its turn. xfs_repair insists on having no limit.
+            // This limits files, not the device. Beyond it a signal kills the program, which must leave no core file
+            // either. xfs_repair insists on having no limit.
             (Resource::Fsize, self.longest),
             (Resource::Core, Some(0)),
         ];
@@ -242,14 +243,14 @@ impl Confinement {
         Ok(())
     }
 
-    /// Waits for the program, has its device take what was written, and tells how it has ended. What it has left
-    /// behind ends with this process.
+    /// Waits for the program, flushes its device, and reports how the program has ended. Processes that it has left
+    /// behind end with this one.
     ///
     /// # Safety
     /// As of [`process::close_all_but`]: this process has been forked to attend to the program and for nothing else.
     unsafe fn attend(&self, program: Pid) -> ! {
-        // The end of the pipe on which the parent waits for an exec is among them: it would wait for this process.
-        // SAFETY: the caller's promise.
+        // Among these descriptors is the pipe on which the parent waits for the exec: it must not wait for this
+        // process. SAFETY: the caller's promise.
         unsafe { process::close_all_but(&mut [self.told.as_raw_fd()]) };
         let status = loop {
             match waitpid(None, None) {

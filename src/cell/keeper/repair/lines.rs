@@ -22,7 +22,7 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// What has no end after this is a line all the same.
+    /// The most bytes of a line: a longer one is cut into several.
     const LONGEST: usize = 4096;
 
     pub(crate) fn new(pipe: OwnedFd) -> Self {
@@ -32,12 +32,12 @@ impl Lines {
         }
     }
 
-    /// What to wait at, until its end has come.
+    /// The descriptor to poll for input; `None` once the pipe has come to its end.
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.pipe.as_ref().map(AsFd::as_fd)
     }
 
-    /// The lines that came since; at most some 64 KiB at a time.
+    /// The lines that came since the last call; at most some 64 KiB at a time.
     pub(crate) fn read(&mut self) -> io::Result<Vec<String>> {
         let mut buffer = [0; 4096];
         for _ in 0..16 {

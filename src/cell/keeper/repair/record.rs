@@ -1,6 +1,5 @@
-//! What is kept of a repair: a directory with the log, and what the damage was. It lies on the node, since
-//! the file system itself is what is being repaired, and beside what the cluster keeps of itself: it must
-//! never fill that place.
+//! The record of a repair: a directory with the log, and what was on the device before. It is on the node, since the
+//! file system itself is being repaired, and next to the cluster's own state: it must never fill that file system.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -13,10 +12,10 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::log;
 use crate::text::plain;
 
-/// The name of the log in a record. While the repair is under way it is locked.
+/// The name of the log in a record. It is locked while the repair is under way.
 const LOG: &str = "log";
 
-/// How many repairs' records are kept of a file system.
+/// How many records are kept of one file system.
 const RECORDS: usize = 4;
 
 /// How much the older records of a file system may hold together, in bytes.
@@ -25,10 +24,10 @@ const OLDER_SIZE: u64 = 1 << 30;
 /// How much the records of all file systems of the node may hold together when another one is begun, in bytes.
 const ALL_SIZE: u64 = 4 << 30;
 
-/// A file in which something is kept of the damage becomes no longer than this, in bytes.
+/// The most bytes of a file that keeps what was on the device.
 const KEPT_SIZE: u64 = 1 << 30;
 
-/// With less room than this, in bytes, nothing is kept of the damage.
+/// With less free space than this, in bytes, nothing of the device is kept.
 const LEAST_ROOM: u64 = 64 << 20;
 
 /// What is kept of the programs' words, in bytes, where there is room for more and where there is not.
@@ -45,8 +44,8 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Makes the directory for this repair's record, named by the time, and drops older ones. Where that
-    /// can't be done the repair is done without: nobody's files wait for a full disk of the node.
+    /// Makes the directory for this repair's record, named by the time, and drops older ones. If that fails, the repair
+    /// goes on without a record: clients must not wait because a disk of the node is full.
     pub(crate) fn new(records: &Path) -> Self {
         let (directory, log) = match make(records) {
             Ok((directory, log)) => (directory, Some(log)),
@@ -74,12 +73,12 @@ impl Record {
         record
     }
 
-    /// Where it is.
+    /// The directory of the record.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// How large one more file may become in which something is kept of the damage, in bytes; 0: there is no room.
+    /// How large one more file that keeps what was on the device may become, in bytes; 0: there is no room.
     pub(crate) fn room(&self) -> u64 {
         match &self.log {
             Some(_) if self.keeps => room(&self.directory),
@@ -87,13 +86,13 @@ impl Record {
         }
     }
 
-    /// Nothing more is kept in this repair.
+    /// Keeps nothing more of the device in this repair.
     pub(crate) fn give_up_keeping(&mut self) {
         self.keeps = false;
     }
 
-    /// Adds a line, up to a limit: it comes from a program that may be in somebody's hands, and is read on a
-    /// terminal. A log that can't be written must not end a repair that can be done.
+    /// Adds a line to the log, up to a limit. It is made harmless for a terminal, as it comes from a program that an
+    /// attacker may have taken over. A failure is ignored: it must not end the repair.
     pub(crate) fn write(&mut self, line: &str) {
         let line = plain(line);
         let Some(left) = self.left.checked_sub(line.len() + 1) else {
@@ -108,7 +107,7 @@ impl Record {
         }
     }
 
-    /// Makes an empty file, for root alone, in the place of one that may be there.
+    /// Makes an empty file for root alone, and replaces one that may be there.
     ///
     /// # Errors
     /// If it can't be made.
@@ -124,7 +123,7 @@ impl Record {
         Ok(path)
     }
 
-    /// Drops a file that nothing came to be kept in, or `anyhow`.
+    /// Drops a file if it is empty, or `anyhow`.
     pub(crate) fn settle_file(&self, name: &str, anyhow: bool) {
         let is_empty = || fs::metadata(self.directory.join(name)).is_ok_and(|file| file.len() == 0);
         if anyhow || is_empty() {
@@ -132,9 +131,9 @@ impl Record {
         }
     }
 
-    /// Drops a file that is worth nothing by itself.
+    /// Drops a file of the record.
     pub(crate) fn drop_file(&self, name: &str) {
-        // It may never have been made.
+        // The file may never have been made.
         let _ = fs::remove_file(self.directory.join(name));
     }
 }
@@ -163,9 +162,8 @@ fn make(records: &Path) -> io::Result<(PathBuf, Flock<File>)> {
     Ok((record, log))
 }
 
-/// Drops the oldest records of whatever file systems until all of them hold no more than [`ALL_SIZE`], and those of
-/// resources that are no more with them. One that is being written stays. What can't be dropped is for the next
-/// time.
+/// Drops the oldest records of all file systems until the rest hold no more than [`ALL_SIZE`]; that includes resources
+/// that no longer exist. The record of a repair that is under way stays. A failure is left to the next time.
 fn limit(all: &Path) {
     let of_each = entries(all).unwrap_or_default();
     let records = of_each
@@ -176,7 +174,7 @@ fn limit(all: &Path) {
         held += size(&record);
         if held > ALL_SIZE && !in_use(&record) {
             let _ = fs::remove_dir_all(&record);
-            // It was the last one: else it is not empty.
+            // This succeeds only if that was the last record of its resource.
             let _ = record.parent().map(fs::remove_dir);
         }
     }
@@ -187,13 +185,13 @@ fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(entries.filter_map(|e| Some(e.ok()?.path())).collect())
 }
 
-/// They are named by their time.
+/// The records, newest first: they are named by their time.
 fn newest_first(mut records: Vec<PathBuf>) -> Vec<PathBuf> {
     records.sort_by(|a, b| b.file_name().cmp(&a.file_name()));
     records
 }
 
-/// Whether a repair is under way that this is the record of.
+/// Whether the repair of this record is under way.
 fn in_use(record: &Path) -> bool {
     let Ok(log) = File::open(record.join(LOG)) else {
         return false;
@@ -201,7 +199,7 @@ fn in_use(record: &Path) -> bool {
     Flock::lock(log, FlockArg::LockSharedNonblock).is_err()
 }
 
-/// What a record holds, in bytes; it has no directories in it.
+/// The size of a record, in bytes; it has no directories in it.
 fn size(record: &Path) -> u64 {
     let files = fs::read_dir(record).into_iter().flatten().flatten();
     files
@@ -209,8 +207,8 @@ fn size(record: &Path) -> u64 {
         .sum()
 }
 
-/// How large a file may be here: half of what is free beyond a tenth of the whole, which is left to others; half of
-/// that for each other repair under way, which may take as much.
+/// How large a file may become here, in bytes. A tenth of the file system is left to others; half of what is free
+/// beyond that may be used, and half as much for each other repair under way, which may use as much.
 fn room(directory: &Path) -> u64 {
     let Ok(place) = rustix::fs::statvfs(directory) else {
         return 0;

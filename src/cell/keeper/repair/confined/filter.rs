@@ -1,21 +1,21 @@
-//! What the kernel answers a program of a repair: a filter of system calls (seccomp(2)).
+//! The filter of system calls (seccomp(2)) for a program of a repair.
 //!
-//! No capability is left to the program, so this is about what needs none: namespaces of users, in which it would
-//! have all of them again, sockets, keys, and memory that no limit counts.
+//! The program has no capability left, so this refuses what needs none: user namespaces, in which it would have all
+//! capabilities again, sockets, keys, and memory that no limit counts.
 
 use std::io;
 
 use libc::c_long;
 use seccompiler::sock_filter;
 
-/// The architecture whose calls are let through (linux/audit.h): another one's numbers mean other calls.
+/// The architecture whose calls are allowed (linux/audit.h): on another one the same numbers mean other calls.
 #[cfg(target_arch = "x86_64")]
 const ARCHITECTURE: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: u32 = 0xc000_00b7;
 
-/// Places in `struct seccomp_data` (linux/seccomp.h): the call, the architecture, and the lower halves of the first
-/// two arguments, on machines that begin with it.
+/// Offsets in `struct seccomp_data` (linux/seccomp.h): the call, the architecture, and the lower halves of the first
+/// two arguments on little-endian machines.
 const NUMBER: u32 = 0;
 const WHOSE: u32 = 4;
 const FIRST: u32 = 16;
@@ -30,18 +30,18 @@ const NAMESPACES: u32 = (libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP) as u32;
 
-/// Requests of ioctl(2) that take CAP_SYS_ADMIN (linux/fs.h): to flush the device's cache, which is done in the
-/// program's stead when it has ended, and to set the size of its blocks, which is about speed. xfs_repair gives up
-/// where it is refused either.
+/// Requests of ioctl(2) that take CAP_SYS_ADMIN (linux/fs.h): to flush the device's cache, which PID 1 does when the
+/// program has ended, and to set the size of its blocks, which only affects speed. xfs_repair gives up if either fails,
+/// so both are answered with success.
 const FLUSH: u32 = 0x1261;
 const SET_BLOCK_SIZE: u32 = 0x4008_1271;
 
-/// The request that puts words into a terminal (asm-generic/ioctls.h).
+/// The request that inserts input into a terminal (asm-generic/ioctls.h).
 const STUFF: u32 = 0x5412;
 
-/// Calls that no program of a repair has a use for.
+/// System calls that no program of a repair needs.
 const REFUSED: [c_long; 56] = [
-    // The tree of files.
+    // Mounts.
     libc::SYS_mount,
     libc::SYS_umount2,
     libc::SYS_pivot_root,
@@ -71,7 +71,7 @@ const REFUSED: [c_long; 56] = [
     libc::SYS_pidfd_getfd,
     libc::SYS_kcmp,
     libc::SYS_perf_event_open,
-    // Other machines, and other processes of this one.
+    // Communication with other machines, and with other processes of this one.
     libc::SYS_socket,
     libc::SYS_socketpair,
     libc::SYS_mq_open,
@@ -81,10 +81,10 @@ const REFUSED: [c_long; 56] = [
     libc::SYS_add_key,
     libc::SYS_request_key,
     libc::SYS_keyctl,
-    // Memory beside the address space. Not memfd_create: xfs_repair puts what it rebuilds into such files.
+    // Memory outside the address space. memfd_create is allowed: xfs_repair puts what it rebuilds into such files.
     libc::SYS_memfd_secret,
     libc::SYS_shmget,
-    // The kernel itself, and parts of it that are known for their holes.
+    // The kernel itself, and parts of it that are known for vulnerabilities.
     libc::SYS_bpf,
     libc::SYS_userfaultfd,
     libc::SYS_io_uring_setup,
@@ -110,11 +110,11 @@ const REFUSED: [c_long; 56] = [
 pub(crate) struct Filter(Vec<sock_filter>);
 
 impl Filter {
-    /// The one for a program of a repair.
+    /// The filter for a program of a repair.
     pub(crate) fn new() -> Self {
         let refuse = answer(libc::EPERM);
         let mut steps = vec![load(WHOSE)];
-        // Its own goes on, over the answer to all others.
+        // The machine's own architecture skips the refusal, which all others get.
         steps.extend([
             jump(libc::BPF_JEQ, ARCHITECTURE, 1, 0),
             give(libc::SECCOMP_RET_KILL_PROCESS),
@@ -123,7 +123,7 @@ impl Filter {
         // The numbers of x32, a second set of the same architecture (asm/unistd.h).
         #[cfg(target_arch = "x86_64")]
         steps.extend(on(libc::BPF_JGE, 0x4000_0000, refuse));
-        // Its flags lie in memory, where no filter sees them; the C library makes do with clone.
+        // clone3 has its flags in memory, where no filter sees them; the C library falls back to clone.
         steps.extend(on(
             libc::BPF_JEQ,
             number(libc::SYS_clone3),
@@ -144,7 +144,7 @@ impl Filter {
         Self(steps)
     }
 
-    /// Puts it into force, for this process and all that come of it, which get no new rights any more.
+    /// Puts the filter in force for this process and its descendants, which can't gain privileges any more.
     ///
     /// # Errors
     /// If the kernel has no such filters.
@@ -156,12 +156,12 @@ impl Filter {
     }
 }
 
-/// Of the numbers that the C library knows none is negative or beyond 32 bits.
+/// The number of a system call: none that the C library knows is negative or beyond 32 bits.
 const fn number(call: c_long) -> u32 {
     call as u32
 }
 
-/// The answer with this error number, or 0 for a call that is taken for done.
+/// The answer with this error number; 0 answers success without making the call.
 const fn answer(errno: i32) -> u32 {
     libc::SECCOMP_RET_ERRNO | errno.unsigned_abs()
 }
@@ -183,17 +183,17 @@ const fn give(answer: u32) -> sock_filter {
     step(libc::BPF_RET | libc::BPF_K, answer, 0, 0)
 }
 
-/// Goes over `yes` steps if the test is true of what was loaded, else over `no`.
+/// Skips `yes` steps if the test is true of the loaded value, else `no` steps.
 const fn jump(test: u32, value: u32, yes: u8, no: u8) -> sock_filter {
     step(libc::BPF_JMP | libc::BPF_K | test, value, yes, no)
 }
 
-/// Answers where the test is true of what was loaded.
+/// Gives the answer if the test is true of the loaded value.
 const fn on(test: u32, value: u32, answer: u32) -> [sock_filter; 2] {
     [jump(test, value, 0, 1), give(answer)]
 }
 
-/// For this call alone: tests of an argument, then leave.
+/// Tests of an argument of this call alone; if none answers, the call is allowed.
 fn within(call: c_long, argument: u32, tests: &[[sock_filter; 2]]) -> Vec<sock_filter> {
     let mut body = vec![load(argument)];
     body.extend(tests.concat());

@@ -1,5 +1,5 @@
-//! What a program of a repair sees of the machine: a tree of files of its own, in which nothing can be written but
-//! its device and the one file in which it keeps what it overwrites.
+//! The file tree of a program of a repair: a root of its own, in which it can write nothing but its device and the one
+//! file in which it keeps what it overwrites.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 use crate::cell::tree::{MERGED, enter, make_directory, relative};
 use crate::sys::mount;
 
-/// What the programs read of /etc: their own settings, and where libraries are.
+/// The files that the programs read in /etc: their own settings, and where libraries are.
 const SETTINGS: [&str; 3] = ["/etc/e2fsck.conf", "/etc/mke2fs.conf", "/etc/ld.so.cache"];
 
 /// Room for directories, links and nodes.
@@ -21,7 +21,7 @@ const SKELETON: mount::Room = mount::Room {
     inodes: 256,
 };
 
-/// What there is in it beside programs and libraries.
+/// What the tree has beside programs and libraries.
 #[derive(Debug)]
 pub(crate) struct Room {
     /// The device's node and its number, if it is there.
@@ -31,8 +31,8 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Builds the tree and makes it this process's root. Everything has the path that it has on the host, for the
-    /// program's words.
+    /// Builds the tree and makes it this process's root. Everything has the same path as on the host, so that the
+    /// program's messages are right.
     ///
     /// # Errors
     /// The step that failed.
@@ -42,7 +42,7 @@ impl Room {
             MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
         )?;
         let top = mount::create_device_directory(SKELETON)?;
-        // Taken first: what is attached hides what is below.
+        // Cloned first: what is attached later hides what is below.
         let kept = self.kept.as_deref();
         let kept = kept.map(|path| Ok::<_, io::Error>((mount::clone_tree(CWD, path)?, path)));
         let kept = kept.transpose()?;
@@ -55,7 +55,7 @@ impl Room {
                 views.push((mount::view(path)?, path.to_owned()));
             }
         }
-        // Mounts can be attached only to an attached tree. What is hidden by it is so in this namespace alone.
+        // Mounts can be attached only to an attached tree. It hides /proc in this namespace alone.
         mount::attach(&top, CWD, "/proc")?;
         for (view, path) in &views {
             match SETTINGS.map(Path::new).contains(&path.as_path()) {
@@ -92,7 +92,7 @@ impl Room {
     }
 }
 
-/// A view of a directory of the host, or the link that stands for it there.
+/// Shows a directory of the host in the tree: a read-only view of it, or the same symbolic link as on the host.
 fn show(top: &OwnedFd, root: &Path, name: &str) -> io::Result<Option<(OwnedFd, PathBuf)>> {
     let host = root.join(name);
     match fs::symlink_metadata(&host) {
