@@ -83,8 +83,7 @@ impl World {
 
     pub(crate) fn act(&mut self, act: Act) {
         match act {
-            // Nobody but another router would tell the one that was started by hand.
-            Act::Move(n) if self.by_hand.is_none() || n != self.server => self.place(n),
+            Act::Move(n) => self.place(n),
             Act::MoveServer(n, stays) if self.by_hand.is_none() => {
                 let placed = self.placed;
                 if n != self.server {
@@ -98,8 +97,7 @@ impl World {
                 }
             }
             Act::StartByHand(n) => {
-                let routes = self.placed != self.server && self.by_hand.is_none();
-                if routes && n != self.placed && n != self.server {
+                if self.by_hand.is_none() && n != self.placed && n != self.server {
                     self.by_hand = Some(n);
                     self.start(n);
                 }
@@ -117,7 +115,7 @@ impl World {
                 self.members[n].view.lost_subnet = lost;
                 self.look(n);
             }
-            Act::Move(_) | Act::MoveServer(..) | Act::Fence(_) => {}
+            Act::MoveServer(..) | Act::Fence(_) => {}
         }
     }
 
