@@ -18,7 +18,7 @@ use crate::spec::fscheck as declared;
 use crate::sys::device::{Device, DeviceSpec, Unresolved};
 use crate::sys::mount::WrittenOptions;
 use crate::sys::mountinfo::{self, Entry};
-use crate::types::name;
+use crate::types::{VserverName, name};
 
 mod proof;
 mod record;
@@ -28,7 +28,7 @@ use proof::Known;
 /// How long a monitor gives a device to become free whose cell may have died a moment ago.
 const DYING_LIMIT: Duration = Duration::from_millis(500);
 
-const VSERVER: Param<String> = Param::new(declared::VSERVER, member::vserver);
+const VSERVER: Param<VserverName> = Param::new(declared::VSERVER, member::vserver);
 const DEVICE: Param<DeviceSpec> = Param::new(declared::DEVICE, str::parse);
 const DIRECTORY: Param<PathBuf> = Param::new(declared::DIRECTORY, member::directory);
 const FSTYPE: Optional<FsKind> = Optional::select(declared::FSTYPE, str::parse);

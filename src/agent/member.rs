@@ -16,7 +16,8 @@ use crate::plan::directory;
 use crate::runtime::daemon;
 use crate::runtime::paths::RUNTIME;
 use crate::sys::netlink::Socket;
-use crate::types::name;
+use crate::types::VserverName;
+use crate::types::name::Refusal;
 
 /// How long after a keeper has ended another one is looked for.
 const NEXT_PAUSE: Duration = Duration::from_millis(10);
@@ -27,10 +28,8 @@ const DYING_LIMIT: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn vserver(value: &str) -> Result<String, String> {
-    name::vserver(value)
-        .map(|()| value.to_owned())
-        .map_err(|why| why.to_string())
+pub(crate) fn vserver(value: &str) -> Result<VserverName, String> {
+    value.parse().map_err(|why: Refusal| why.to_string())
 }
 
 /// Parser of a directory in a cell.
@@ -97,7 +96,7 @@ pub(crate) fn state(condition: Condition) -> State {
 /// If there is no answer before the deadline.
 pub(crate) fn ask_or_start(
     cx: &Context<'_>,
-    vserver: &str,
+    vserver: &VserverName,
     request: &Request,
 ) -> Result<Reply, Error> {
     loop {
@@ -114,7 +113,7 @@ pub(crate) fn ask_or_start(
 
 /// Connects to the keeper of `vserver`; `None` if there is none. Somebody else in its place is not
 /// asked, and not in the way either where the kernel shows no cell.
-fn connect(vserver: &str) -> Result<Option<Client>, Error> {
+fn connect(vserver: &VserverName) -> Result<Option<Client>, Error> {
     match Client::connect(vserver) {
         Err(e) if !network::is_connected(&mut Socket::new()?, vserver)? => {
             log::warn(e);
@@ -128,7 +127,7 @@ fn connect(vserver: &str) -> Result<Option<Client>, Error> {
 ///
 /// # Errors
 /// If the keeper does not answer.
-pub(crate) fn ask_status(cx: &Context<'_>, vserver: &str) -> Result<Option<Reply>, Error> {
+pub(crate) fn ask_status(cx: &Context<'_>, vserver: &VserverName) -> Result<Option<Reply>, Error> {
     let request = Request::Status {
         resource: cx.env.instance().to_owned(),
     };
@@ -141,7 +140,7 @@ pub(crate) fn ask_status(cx: &Context<'_>, vserver: &str) -> Result<Option<Reply
 /// # Errors
 /// If the keeper does not answer.
 pub(crate) fn ask(
-    vserver: &str,
+    vserver: &VserverName,
     request: &Request,
     deadline: Instant,
 ) -> Result<Option<Reply>, Error> {
@@ -156,7 +155,7 @@ pub(crate) fn ask(
 }
 
 /// Whether the keeper of `vserver` runs a program that has been replaced since, as by an upgrade.
-pub(crate) fn is_served_by_a_former_program(vserver: &str) -> bool {
+pub(crate) fn is_served_by_a_former_program(vserver: &VserverName) -> bool {
     // One that can't be asked is found out by whoever needs it.
     let keeper = Client::connect(vserver).ok().flatten();
     keeper.is_some_and(|keeper| daemon::was_replaced(keeper.keeper()))
@@ -166,7 +165,10 @@ pub(crate) fn is_served_by_a_former_program(vserver: &str) -> bool {
 /// whichever on this node knows it, as the parameter may have been changed since the start. If none does, the first
 /// of `likely` that does not answer, else the first. A keeper is ended where it does not answer a stop: one that has
 /// only been named since must not pay for that while another one has the resource.
-pub(crate) fn owner(cx: &Context<'_>, likely: &[String]) -> Option<(String, Option<Reply>)> {
+pub(crate) fn owner(
+    cx: &Context<'_>,
+    likely: &[VserverName],
+) -> Option<(VserverName, Option<Reply>)> {
     let (mut silent, mut first) = (None, None);
     for vserver in likely {
         let reply = ask_status(cx, vserver);
@@ -187,23 +189,23 @@ pub(crate) fn owner(cx: &Context<'_>, likely: &[String]) -> Option<(String, Opti
 
 /// Where else than in the cell of `vserver` this resource runs on this node, if its parameter was changed while it
 /// ran.
-pub(crate) fn elsewhere(cx: &Context<'_>, vserver: &str) -> Option<String> {
-    let (other, reply) = recall(cx, &[vserver.to_owned()])?;
+pub(crate) fn elsewhere(cx: &Context<'_>, vserver: &VserverName) -> Option<VserverName> {
+    let (other, reply) = recall(cx, std::slice::from_ref(vserver))?;
     matches!(reply, Some(Reply::Member { .. })).then_some(other)
 }
 
 /// Which keeper on this node, other than those asked before, has this resource. All are asked at the same time:
 /// one that hangs is no reason to wait for the next one as long again.
-fn recall(cx: &Context<'_>, asked: &[String]) -> Option<(String, Option<Reply>)> {
+fn recall(cx: &Context<'_>, asked: &[VserverName]) -> Option<(VserverName, Option<Reply>)> {
     let request = Request::Status {
         resource: cx.env.instance().to_owned(),
     };
     let names = fs::read_dir(RUNTIME).ok()?;
-    let keepers: Vec<(String, Client)> = names
+    let keepers: Vec<(VserverName, Client)> = names
         .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
         // Other things of berth's lie there, too.
-        .filter(|name| name::vserver(name).is_ok() && !asked.contains(name))
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|vserver| !asked.contains(vserver))
         .filter_map(|vserver| {
             let client = connect(&vserver).ok()??;
             client.send(&request, None).ok()?;
@@ -229,7 +231,7 @@ fn is_member(reply: &Reply) -> bool {
 /// If what listens there is no keeper.
 pub(crate) fn leave(
     cx: &Context<'_>,
-    vserver: &str,
+    vserver: &VserverName,
     request: impl Fn(Duration) -> Request,
 ) -> Result<Option<Reply>, Error> {
     let Some(client) = connect(vserver)? else {
@@ -262,7 +264,7 @@ const LOCK_LIMIT: Duration = Duration::from_millis(500);
 
 /// Clears something away that a keeper left that has died, unless another keeper is there, or comes. The dead one's lock
 /// is waited for up to `deadline`, and tried once in any case.
-fn unless_kept(vserver: &str, deadline: Instant, clear: impl FnOnce()) {
+fn unless_kept(vserver: &VserverName, deadline: Instant, clear: impl FnOnce()) {
     // A keeper has this lock before it has anything else. One that lives keeps it.
     if let Ok(_lock) = client::lock_keeper(vserver, deadline.min(Instant::now() + LOCK_LIMIT)) {
         clear();
@@ -275,7 +277,7 @@ fn unless_kept(vserver: &str, deadline: Instant, clear: impl FnOnce()) {
 ///
 /// # Errors
 /// If the kernel can't be asked.
-pub(crate) fn await_end(cx: &Context<'_>, vserver: &str) -> Result<(), Error> {
+pub(crate) fn await_end(cx: &Context<'_>, vserver: &VserverName) -> Result<(), Error> {
     step("waiting for the end of the cell");
     let limit = DYING_LIMIT.min(cx.remaining() / 2);
     let (name, deadline) = (network::outside(vserver), Instant::now() + limit);

@@ -22,10 +22,9 @@ use crate::portwatch::client::{mend, seek_way};
 use crate::runtime::paths::RUNTIME;
 use crate::spec::vip as declared;
 use crate::sys::announce::Wire;
-use crate::types::VserverName;
-use crate::types::name::{self, Refusal};
+use crate::types::{VserverName, name};
 
-static VSERVER: Param<VserverName> = Param::new(declared::VSERVER, vserver);
+static VSERVER: Param<VserverName> = Param::new(declared::VSERVER, member::vserver);
 static IP: Param<IpAddr> = Param::new(declared::IP, ip);
 static SUBNET: Optional<IpNetwork> = Optional::new(declared::SUBNET, subnet);
 static GATEWAY: Optional<IpAddr> = Optional::new(declared::GATEWAY, gateway);
@@ -80,10 +79,6 @@ pub static AGENT: Agent = Agent {
         ActionDecl::once(Action::ReloadAgent, 20, reload),
     ],
 };
-
-fn vserver(name: &str) -> Result<VserverName, String> {
-    name.parse().map_err(|why: Refusal| why.to_string())
-}
 
 fn ip(text: &str) -> Result<IpAddr, String> {
     let address: IpAddr = text.parse().map_err(
@@ -236,7 +231,11 @@ fn monitor(context: &Context<'_>) -> Result<State, Error> {
 }
 
 /// Has the keeper do something that this agent can't wait for.
-fn ask_keeper(vserver: &str, request: &Request, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+fn ask_keeper(
+    vserver: &VserverName,
+    request: &Request,
+    fd: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
     let keeper = Client::connect(vserver)?;
     let keeper = keeper.ok_or_else(|| io::Error::other("it has ended"))?;
     keeper.ask_with(request, fd, Instant::now() + PROMPT)?;
@@ -244,7 +243,7 @@ fn ask_keeper(vserver: &str, request: &Request, fd: Option<BorrowedFd<'_>>) -> i
 }
 
 /// The cell, if it can be found: a keeper that does not answer is not this agent's to report.
-fn cell_if_any(vserver: &str) -> Option<CellInfo> {
+fn cell_if_any(vserver: &VserverName) -> Option<CellInfo> {
     client::find(vserver).unwrap_or_else(|e| {
         log::warn(format_args!("find the cell of vserver {vserver}: {e}"));
         None

@@ -16,6 +16,7 @@ use crate::ocf::{Action, ActionDecl, Agent, Context, Env, Error, Optional, Param
 use crate::spec::vserver as declared;
 use crate::spec::vserver::{NFS, NONE, SMB};
 use crate::sys::program;
+use crate::types::VserverName;
 use monitor::{monitor, monitor_protocols};
 
 mod monitor;
@@ -27,7 +28,7 @@ struct Services {
     smb: bool,
 }
 
-const NAME: Param<String> = Param::new(declared::NAME, member::vserver);
+const NAME: Param<VserverName> = Param::new(declared::NAME, member::vserver);
 const SERVICES: Param<Services> = Param::new(declared::SERVICES, services);
 const COMMAND: Optional<String> = Optional::new(declared::COMMAND, text);
 const HOME: Optional<PathBuf> = Optional::new(declared::HOME, member::directory);
@@ -247,7 +248,7 @@ fn reload(cx: &Context<'_>) -> Result<State, Error> {
 }
 
 fn stop(cx: &Context<'_>) -> Result<State, Error> {
-    let named: Vec<String> = NAME.try_get(cx.env).into_iter().collect();
+    let named: Vec<VserverName> = NAME.try_get(cx.env).into_iter().collect();
     let Some((vserver, _)) = member::owner(cx, &named) else {
         return Ok(State::Stopped);
     };

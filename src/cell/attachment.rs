@@ -20,6 +20,7 @@ use crate::sys::device::{Device, Pause, sysfs};
 use crate::sys::mounted::{Block, Namespace};
 use crate::sys::superblock::Uuid;
 use crate::sys::{message, state};
+use crate::types::VserverName;
 
 /// The directory of the records and of the lock; no virtual server has such a name.
 const DIRECTORY: &str = "device.d";
@@ -46,7 +47,7 @@ pub(crate) enum Whereabouts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Attachment {
     /// The virtual server in whose cell it is.
-    pub(crate) vserver: String,
+    pub(crate) vserver: VserverName,
     /// The device's number (`st_rdev`).
     pub(crate) number: u64,
     /// What tells it from another device that has the number later on.
@@ -75,9 +76,9 @@ pub(crate) fn runtime() -> &'static Path {
 
 impl Attachment {
     /// The record of a device that is about to be attached in a cell.
-    pub(crate) fn new(vserver: &str, device: &Device) -> Self {
+    pub(crate) fn new(vserver: &VserverName, device: &Device) -> Self {
         Self {
-            vserver: vserver.to_owned(),
+            vserver: vserver.clone(),
             number: device.number,
             sequence: sysfs::sequence(Path::new("/sys"), device.number),
             path: device.path.clone(),
@@ -287,7 +288,7 @@ mod tests {
 
     fn record(vserver: &str) -> Attachment {
         Attachment {
-            vserver: vserver.to_owned(),
+            vserver: vserver.into(),
             number: libc::makedev(240, 77),
             sequence: None,
             path: PathBuf::from("/dev/none-such"),

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::log;
 use crate::sys::cgroup::{self, Entrance, Group};
+use crate::types::VserverName;
 
 pub(crate) mod limits;
 mod systemd;
@@ -57,12 +58,12 @@ impl Groups {
     ///
     /// # Errors
     /// `NotFound` if this node has no control groups of version 2.
-    pub(crate) fn of(vserver: &str) -> io::Result<Self> {
+    pub(crate) fn of(vserver: &VserverName) -> io::Result<Self> {
         let root = Group::at(cgroup::mounted()?);
         let scope = systemd::is_running().then(|| systemd::scope(vserver));
         let (parent, name) = match &scope {
             Some(scope) => (systemd::SLICE, scope.as_str()),
-            None => ("berth", vserver),
+            None => ("berth", vserver.as_str()),
         };
         let parent = root.child(parent);
         let base = parent.child(name);
@@ -94,7 +95,7 @@ impl Groups {
     ///
     /// # Errors
     /// What keeps the cell from having groups, in one line.
-    pub(crate) fn make(&self, vserver: &str, keeper: i32) -> io::Result<bool> {
+    pub(crate) fn make(&self, vserver: &VserverName, keeper: i32) -> io::Result<bool> {
         if let Err(e) = self.end() {
             // It waits in the kernel: it is no reason to do without the group, nor to wait for ever.
             log::warn(e);
@@ -115,7 +116,7 @@ impl Groups {
 
     /// Has systemd make a scope for the keeper, or take it into the one that is there: whoever tidies up after a former
     /// keeper keeps that one's for some seconds.
-    fn enter_scope(&self, scope: &str, vserver: &str, keeper: i32) -> io::Result<()> {
+    fn enter_scope(&self, scope: &str, vserver: &VserverName, keeper: i32) -> io::Result<()> {
         let deadline = Instant::now() + SCOPE_LIMIT;
         loop {
             if self.base.exists() {
@@ -259,7 +260,7 @@ impl Groups {
 
 /// Ends what is left in the groups of a cell whose keeper has died, and removes them. To be called only by whoever
 /// has the keeper's lock.
-pub(crate) fn clear(vserver: &str) {
+pub(crate) fn clear(vserver: &VserverName) {
     let Ok(place) = Groups::of(vserver) else {
         // Without control groups there is nothing in them.
         return;
@@ -276,7 +277,7 @@ pub(crate) fn clear(vserver: &str) {
 }
 
 /// A way into the group of the cell of `vserver`; `None` if that is in none, as far as this process sees.
-pub(crate) fn entrance(vserver: &str) -> Option<Entrance> {
+pub(crate) fn entrance(vserver: &VserverName) -> Option<Entrance> {
     Groups::of(vserver).ok()?.cell().entrance().ok()
 }
 
@@ -293,7 +294,7 @@ pub(crate) struct Processes {
 
 impl Processes {
     /// Those of the cell of `vserver`; `None` where that is in no group.
-    pub(crate) fn of(vserver: &str) -> Option<Self> {
+    pub(crate) fn of(vserver: &VserverName) -> Option<Self> {
         Some(Self::within(Groups::of(vserver).ok()?.cell()))
     }
 

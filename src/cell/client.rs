@@ -13,6 +13,7 @@ use crate::runtime::paths::RUNTIME;
 use crate::sys::lock::{self, Lock};
 use crate::sys::poll::wait_readable;
 use crate::sys::{message, namespace};
+use crate::types::VserverName;
 
 /// How long a keeper may take to answer what it can answer at once.
 pub(crate) const PROMPT: Duration = Duration::from_secs(5);
@@ -35,7 +36,7 @@ pub struct CellInfo {
 ///
 /// # Errors
 /// If there is a keeper, or something in its place, that does not answer as it should.
-pub fn find(vserver: &str) -> io::Result<Option<CellInfo>> {
+pub fn find(vserver: &VserverName) -> io::Result<Option<CellInfo>> {
     find_within(vserver, Instant::now() + PROMPT * 2)
 }
 
@@ -43,7 +44,10 @@ pub fn find(vserver: &str) -> io::Result<Option<CellInfo>> {
 ///
 /// # Errors
 /// As [`find`].
-pub(crate) fn find_within(vserver: &str, deadline: Instant) -> io::Result<Option<CellInfo>> {
+pub(crate) fn find_within(
+    vserver: &VserverName,
+    deadline: Instant,
+) -> io::Result<Option<CellInfo>> {
     let Some(client) = Client::connect(vserver)? else {
         return Ok(None);
     };
@@ -67,7 +71,11 @@ pub(crate) fn find_within(vserver: &str, deadline: Instant) -> io::Result<Option
 ///
 /// # Errors
 /// As [`find`].
-pub fn state(vserver: &str, members: &[&str], deadline: Instant) -> io::Result<Option<CellState>> {
+pub fn state(
+    vserver: &VserverName,
+    members: &[&str],
+    deadline: Instant,
+) -> io::Result<Option<CellState>> {
     let ask = |request: &Request| {
         let Some(client) = Client::connect(vserver)? else {
             return Ok(None);
@@ -84,7 +92,7 @@ pub fn state(vserver: &str, members: &[&str], deadline: Instant) -> io::Result<O
 /// As [`state`], by who answers nothing if there is no keeper.
 fn state_by(
     ask: impl Fn(&Request) -> io::Result<Option<Reply>>,
-    vserver: &str,
+    vserver: &VserverName,
     members: &[&str],
 ) -> io::Result<Option<CellState>> {
     match ask(&Request::State) {
@@ -99,7 +107,7 @@ fn state_by(
         Err(e) => return Err(e),
     }
     let mut state = CellState {
-        vserver: vserver.to_owned(),
+        vserver: vserver.to_string(),
         ..CellState::default()
     };
     for member in members {
@@ -135,7 +143,7 @@ fn not_this(reply: Reply) -> io::Error {
 pub struct Client {
     channel: Channel,
     keeper: i32,
-    vserver: String,
+    vserver: VserverName,
 }
 
 impl Client {
@@ -143,7 +151,7 @@ impl Client {
     ///
     /// # Errors
     /// If what listens there is not berth's keeper.
-    pub fn connect(vserver: &str) -> io::Result<Option<Self>> {
+    pub fn connect(vserver: &VserverName) -> io::Result<Option<Self>> {
         let path = protocol::socket(vserver);
         let Some((channel, keeper)) = daemon::connect(&path, KEEPER, "keeper")? else {
             return Ok(None);
@@ -151,7 +159,7 @@ impl Client {
         Ok(Some(Self {
             channel,
             keeper,
-            vserver: vserver.to_owned(),
+            vserver: vserver.clone(),
         }))
     }
 
@@ -159,7 +167,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::connect`], and whatever keeps a keeper from starting.
-    pub(crate) fn connect_or_start(vserver: &str, deadline: Instant) -> io::Result<Self> {
+    pub(crate) fn connect_or_start(vserver: &VserverName, deadline: Instant) -> io::Result<Self> {
         if let Some(client) = Self::connect(vserver)? {
             return Ok(client);
         }
@@ -285,20 +293,20 @@ impl Client {
 ///
 /// # Errors
 /// As [`daemon::lock`].
-pub(crate) fn lock_keeper(vserver: &str, deadline: Instant) -> io::Result<Lock> {
+pub(crate) fn lock_keeper(vserver: &VserverName, deadline: Instant) -> io::Result<Lock> {
     let path = protocol::directory(vserver).join("keeper.lock");
     daemon::lock(&path, &format!("keeper of {vserver}"), deadline)
 }
 
 /// The directory of all keepers, and that of this one. What is not root's own is not used.
-fn make_directory(vserver: &str) -> io::Result<PathBuf> {
+fn make_directory(vserver: &VserverName) -> io::Result<PathBuf> {
     let directory = protocol::directory(vserver);
     daemon::private_directory(Path::new(RUNTIME))?;
     daemon::private_directory(&directory)?;
     Ok(directory)
 }
 
-fn lock(vserver: &str, deadline: Instant) -> io::Result<Lock> {
+fn lock(vserver: &VserverName, deadline: Instant) -> io::Result<Lock> {
     let path = make_directory(vserver)?.join("lock");
     Lock::take(lock::open(&path)?, deadline)
         .map_err(|e| message(e, format_args!("lock {}", path.display())))
@@ -337,7 +345,7 @@ mod tests {
         let hangs_up = || Err(io::ErrorKind::Unsupported.into());
         let ways: [fn() -> io::Result<Option<Reply>>; 2] = [refuses, hangs_up];
         for says in ways {
-            let state = state_by(former(says), "alpha", &["alpha-data", "other"]);
+            let state = state_by(former(says), &"alpha".into(), &["alpha-data", "other"]);
             let state = state.unwrap().unwrap();
             assert_eq!(state.init, Some(12));
             let degraded = Condition::Degraded("repairing 43 %, access blocked".to_owned());
@@ -350,13 +358,13 @@ mod tests {
     #[test]
     fn a_keeper_that_refuses_or_has_ended_is_not_asked_again() {
         let refuses = || Ok(Some(Reply::refused(Cause::Failed, "on purpose")));
-        let error = state_by(former(refuses), "alpha", &["alpha-data"]).unwrap_err();
+        let error = state_by(former(refuses), &"alpha".into(), &["alpha-data"]).unwrap_err();
         assert_eq!(error.to_string(), "on purpose");
         let is_gone = || Ok(None);
-        let state = state_by(former(is_gone), "alpha", &["alpha-data"]);
+        let state = state_by(former(is_gone), &"alpha".into(), &["alpha-data"]);
         assert_eq!(state.unwrap(), None);
         let hangs = || Err(io::ErrorKind::TimedOut.into());
-        let error = state_by(former(hangs), "alpha", &["alpha-data"]).unwrap_err();
+        let error = state_by(former(hangs), &"alpha".into(), &["alpha-data"]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
@@ -368,7 +376,7 @@ mod tests {
             ..CellState::default()
         };
         let says = || Ok(Some(Reply::State(Box::new(told.clone()))));
-        let state = state_by(former(says), "alpha", &["alpha-data"]);
+        let state = state_by(former(says), &"alpha".into(), &["alpha-data"]);
         assert_eq!(state.unwrap(), Some(told.clone()));
     }
 }

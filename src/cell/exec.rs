@@ -24,6 +24,7 @@ use crate::sys::cgroup::{Entrance, set_oom_score};
 use crate::sys::command::command;
 use crate::sys::poll::poll;
 use crate::sys::{keyring, message, namespace, process};
+use crate::types::VserverName;
 use streams::Streams;
 use terminal::Terminal;
 
@@ -54,7 +55,7 @@ const ENDING: [Signal; 4] = [
 /// `NotFound` if there is no such cell; what came between the program and a file of the caller's; whatever the kernel
 /// refuses.
 pub(crate) fn exec(
-    vserver: &str,
+    vserver: &VserverName,
     argv: &[String],
     rights: Rights,
     mut refused: impl FnMut(&str),
@@ -112,7 +113,7 @@ pub(crate) fn exec(
 
 /// A pidfd of the PID 1 of `vserver`'s cell. Its keeper, which alone can reap it, names the same one before it is
 /// opened and after: so its number has not come to mean another process.
-fn open_init(vserver: &str) -> io::Result<OwnedFd> {
+fn open_init(vserver: &VserverName) -> io::Result<OwnedFd> {
     let none = || {
         let text = format!("{vserver} has no cell on this node");
         io::Error::new(io::ErrorKind::NotFound, text)

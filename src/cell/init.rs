@@ -28,6 +28,7 @@ use crate::runtime::channel::{Channel, Received};
 use crate::runtime::job::Job;
 use crate::runtime::poller::Poller;
 use crate::sys::{cgroup, keyring, message};
+use crate::types::VserverName;
 use detaching::Detaching;
 use report::{report, report_panics};
 use running::Server;
@@ -44,7 +45,7 @@ const OOM_SCORE: &CStr = c"-500";
 const STRAY_PAUSE: Duration = Duration::from_millis(5);
 
 /// The whole life of a cell's PID 1; its result is its exit code.
-pub(crate) fn run(vserver: &str, channel: &Channel) -> i32 {
+pub(crate) fn run(vserver: &VserverName, channel: &Channel) -> i32 {
     report_panics(channel);
     if let Err(e) = cgroup::set_oom_score(OOM_SCORE) {
         // It keeps the keeper's, which the keeper could not set either.
@@ -64,7 +65,7 @@ pub(crate) fn run(vserver: &str, channel: &Channel) -> i32 {
     }
 }
 
-fn build(vserver: &str, channel: &Channel) -> io::Result<Root> {
+fn build(vserver: &VserverName, channel: &Channel) -> io::Result<Root> {
     keyring::leave().map_err(|e| message(e, "join a new session keyring"))?;
     let flags = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWNET
@@ -72,7 +73,7 @@ fn build(vserver: &str, channel: &Channel) -> io::Result<Root> {
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWCGROUP;
     unshare(flags)?;
-    nix::unistd::sethostname(vserver)?;
+    nix::unistd::sethostname(vserver.as_str())?;
     network::harden()?;
     ipc::limit()?;
     channel.send(&Event::Separate, None)?;

@@ -14,6 +14,7 @@ use crate::sys::namespace;
 use crate::sys::netlink::{Action, Incoming, Link, LinkChange, Route, Rule, Socket, Veth, Via};
 use crate::sys::nft::CellFilter;
 use crate::types::Family;
+use crate::types::VserverName;
 
 /// The cell's end of the veth.
 pub(crate) const INSIDE: &str = "eth0";
@@ -29,7 +30,7 @@ const RTO_MIN: Duration = Duration::from_millis(20);
 const SMALLEST_MTU: u32 = 1500;
 
 /// Name of the host's end of `vserver`'s veth.
-pub fn outside(vserver: &str) -> String {
+pub fn outside(vserver: &VserverName) -> String {
     cell_link(vserver)
 }
 
@@ -54,7 +55,7 @@ pub(crate) fn mtu(links: &[Link]) -> u32 {
 ///
 /// # Errors
 /// The step that failed.
-pub(crate) fn connect(vserver: &str, namespace: &OwnedFd) -> io::Result<CellFilter> {
+pub(crate) fn connect(vserver: &VserverName, namespace: &OwnedFd) -> io::Result<CellFilter> {
     let name = outside(vserver);
     let mut host = Socket::new()?;
     // That of a cell which died a moment ago may not have been cleared away yet.
@@ -107,7 +108,7 @@ pub(crate) fn connect(vserver: &str, namespace: &OwnedFd) -> io::Result<CellFilt
 ///
 /// # Errors
 /// If the kernel refuses.
-pub fn bar(host: &mut Socket, vserver: &str) -> io::Result<()> {
+pub fn bar(host: &mut Socket, vserver: &VserverName) -> io::Result<()> {
     for rule in bars(vserver) {
         let _ = host.add_rule(&rule)?;
     }
@@ -115,7 +116,7 @@ pub fn bar(host: &mut Socket, vserver: &str) -> io::Result<()> {
 }
 
 /// The rules of [`bar`].
-fn bars(vserver: &str) -> impl Iterator<Item = Rule> {
+fn bars(vserver: &VserverName) -> impl Iterator<Item = Rule> {
     let families = Family::BOTH.into_iter();
     families
         .filter(|family| *family == Family::V4 || has_ipv6())
@@ -161,7 +162,7 @@ pub(crate) fn default_route(link: u32, ipv6: bool) -> Route {
 ///
 /// # Errors
 /// If the kernel can't be asked.
-pub(crate) fn is_connected(host: &mut Socket, vserver: &str) -> io::Result<bool> {
+pub(crate) fn is_connected(host: &mut Socket, vserver: &VserverName) -> io::Result<bool> {
     Ok(host
         .link(&outside(vserver))?
         .is_some_and(|link| is_own(&link)))
@@ -171,7 +172,7 @@ pub(crate) fn is_connected(host: &mut Socket, vserver: &str) -> io::Result<bool>
 ///
 /// # Errors
 /// If the kernel refuses, or the interface is somebody else's; not if there is none.
-pub(crate) fn disconnect(vserver: &str) -> io::Result<()> {
+pub(crate) fn disconnect(vserver: &VserverName) -> io::Result<()> {
     let mut host = Socket::new()?;
     remove(&mut host, &outside(vserver))?;
     for rule in bars(vserver) {

@@ -9,13 +9,13 @@ use super::protocol::KEEPER;
 use crate::runtime::paths::RUNTIME_IN_CELL;
 use crate::sys::message;
 use crate::sys::mounted::Namespace;
-use crate::types::name;
+use crate::types::VserverName;
 
 /// A cell, by its mount namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cell {
     /// Whose it is. Unknown where its PID 1 has ended and was of a version that left no name behind.
-    pub(crate) vserver: Option<String>,
+    pub(crate) vserver: Option<VserverName>,
     /// Whether its PID 1 has ended: whoever is in it came from outside.
     pub(crate) ended: bool,
 }
@@ -33,10 +33,10 @@ fn name_file() -> PathBuf {
 ///
 /// # Errors
 /// If it can't be written.
-pub(crate) fn leave_name(vserver: &str) -> io::Result<()> {
+pub(crate) fn leave_name(vserver: &VserverName) -> io::Result<()> {
     let path = name_file();
     fs::create_dir_all(RUNTIME_IN_CELL)
-        .and_then(|()| fs::write(&path, vserver))
+        .and_then(|()| fs::write(&path, vserver.as_str()))
         .map_err(|e| message(e, format_args!("write {}", path.display())))
 }
 
@@ -64,7 +64,7 @@ pub(crate) fn cell_of(namespace: &Namespace) -> Cell {
 
 /// The name that a cell's PID 1 has left in this file. Whoever was in the cell may have put something else in its
 /// place, which must not keep the reader waiting.
-fn name_in(path: &Path) -> Option<String> {
+fn name_in(path: &Path) -> Option<VserverName> {
     let mut options = OpenOptions::new();
     let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY;
     let file = options.read(true).custom_flags(flags).open(path).ok()?;
@@ -73,16 +73,16 @@ fn name_in(path: &Path) -> Option<String> {
     }
     let mut text = String::new();
     file.take(NAME_LIMIT).read_to_string(&mut text).ok()?;
-    name::vserver(&text).is_ok().then_some(text)
+    text.parse().ok()
 }
 
-/// The virtual server whose cell a mount namespace is that is one, if it is known.
+/// The name of the virtual server whose cell a mount namespace is that is one, if it is known.
 pub(crate) fn vserver_of(namespace: &Namespace) -> Option<String> {
-    cell_of(namespace).vserver
+    cell_of(namespace).vserver.map(String::from)
 }
 
 /// The virtual server that a process works for: a keeper, a cell's PID 1, or a child of one of them.
-pub(crate) fn vserver_by(process: i32) -> Option<String> {
+pub(crate) fn vserver_by(process: i32) -> Option<VserverName> {
     // The arguments lie in the process's memory, which can't be read of one that is stuck in a certain way;
     // the name can.
     let name = fs::read_to_string(format!("/proc/{process}/comm")).ok()?;
@@ -93,7 +93,7 @@ pub(crate) fn vserver_by(process: i32) -> Option<String> {
     let mut words = line.split(|byte| *byte == 0);
     (words.next()? == KEEPER.as_bytes())
         .then(|| words.next())?
-        .and_then(|name| String::from_utf8(name.to_owned()).ok())
+        .and_then(|name| std::str::from_utf8(name).ok()?.parse().ok())
 }
 
 #[cfg(test)]
@@ -105,7 +105,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         fs::write(path("good"), "alpha").unwrap();
-        assert_eq!(name_in(&path("good")), Some("alpha".to_owned()));
+        assert_eq!(name_in(&path("good")), Some("alpha".into()));
         std::os::unix::fs::symlink(path("good"), path("link")).unwrap();
         nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         fs::write(path("long"), "a".repeat(1 << 20)).unwrap();

@@ -14,6 +14,7 @@ use crate::plan::repair::{FsKind, Policy};
 use crate::runtime::paths::RUNTIME;
 use crate::sys::device::DeviceSpec;
 use crate::sys::mount::WrittenOptions;
+use crate::types::VserverName;
 
 pub(crate) use super::state::{Cause, Condition};
 
@@ -21,12 +22,12 @@ pub(crate) use super::state::{Cause, Condition};
 pub(crate) const KEEPER: &str = "berth-keeper";
 
 /// The directory of `vserver`'s keeper.
-pub fn directory(vserver: &str) -> PathBuf {
-    Path::new(RUNTIME).join(vserver)
+pub fn directory(vserver: &VserverName) -> PathBuf {
+    Path::new(RUNTIME).join(vserver.as_str())
 }
 
 /// The socket that `vserver`'s keeper listens on.
-pub fn socket(vserver: &str) -> PathBuf {
+pub fn socket(vserver: &VserverName) -> PathBuf {
     directory(vserver).join("keeper.sock")
 }
 

@@ -34,6 +34,7 @@ use super::probe::Protocol;
 use crate::plan;
 use crate::runtime::paths::RUNTIME_IN_CELL;
 use crate::sys::superblock::Uuid;
+use crate::types::VserverName;
 
 mod handle;
 mod limits;
@@ -58,7 +59,7 @@ const CONFIG: &str = RUNTIME_IN_CELL;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerSpec {
     /// The vserver's name: host name, NFSv4 server scope, SMB server name.
-    pub name: String,
+    pub name: VserverName,
     /// Whether it serves NFS.
     pub nfs: bool,
     /// Whether it serves SMB.

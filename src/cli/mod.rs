@@ -14,6 +14,7 @@ use crate::cluster::cib::Cib;
 use crate::cluster::release;
 use crate::config::{self, Config, Problems};
 use crate::sys::stderr;
+use crate::types::VserverName;
 
 mod apply;
 mod here;
@@ -82,7 +83,7 @@ enum Command {
         #[arg(long)]
         privileged: bool,
         /// The virtual server
-        vserver: String,
+        vserver: VserverName,
         /// The program and its arguments
         #[arg(last = true, required = true)]
         command: Vec<String>,

@@ -1,5 +1,6 @@
 //! What a server that was taken over may try is refused at its first step, and said.
 
+use berth::types::VserverName;
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::Instant;
@@ -93,7 +94,7 @@ fn put_script() {
 
 /// What came of the attempts, once they are all made.
 #[track_caller]
-fn outcome(vserver: &str, path: &str) -> BTreeMap<String, String> {
+fn outcome(vserver: &VserverName, path: &str) -> BTreeMap<String, String> {
     let read = || inside(vserver, &format!("cat {path}"));
     eventually("the attempts are made", || read().1.ends_with("done\n"));
     let text = read().1;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use berth::cell::client;
 use berth::cell::probe::{self, Protocol};
 use berth::sys::namespace;
+use berth::types::VserverName;
 use lab::nfs4::Peer;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
@@ -27,7 +28,7 @@ pub const VIPS: [&str; 2] = ["192.0.2.50", "2001:db8:50::50"];
 /// fd09::/32 is one.
 pub struct Scene {
     pub node: Node,
-    vserver: String,
+    vserver: VserverName,
     device: String,
     pub fs: AgentCall,
     pub servers: AgentCall,
@@ -344,7 +345,7 @@ fn a_client_that_invents_clients_leaves_few_records() {
 }
 
 /// As many connections from within the cell as can be had, up to this many.
-fn hold_within(vserver: &str, count: u32, port: u16) -> Vec<TcpStream> {
+fn hold_within(vserver: &VserverName, count: u32, port: u16) -> Vec<TcpStream> {
     let cell = client::find(vserver).expect("an answer").expect("a cell");
     let process = namespace::open_process(cell.init_pid).expect("its PID 1");
     let made = namespace::inside(process, || {

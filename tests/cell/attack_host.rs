@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use berth::sys::mount::gives_handles;
+use berth::types::VserverName;
 
 use crate::common::AgentCall;
 use crate::device::refused;
@@ -102,7 +103,7 @@ fn a_socket_of_a_name_service_leads_to_nothing_else() {
     let secret = Handle::of(Path::new("/run/nscd/secret")).expect("a handle");
     let fs = node.fs(&vserver, &device, "/data");
     fs.run("start").expect(0);
-    let connect = |vserver: &str| {
+    let connect = |vserver: &VserverName| {
         as_server(vserver, || {
             std::os::unix::net::UnixStream::connect("/run/nscd/socket").is_ok()
         })

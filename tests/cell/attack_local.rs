@@ -61,7 +61,12 @@ fn a_local_user_reaches_neither_a_cell_nor_its_keeper() {
         true => group.path().display().to_string(),
         false => String::new(),
     };
-    let arguments = [keeper.to_string(), init.to_string(), vserver.clone(), group];
+    let arguments = [
+        keeper.to_string(),
+        init.to_string(),
+        vserver.to_string(),
+        group,
+    ];
     let came_off = |user: &str| {
         let mut python = command::command("/usr/bin/setpriv");
         python.args(["--reuid", user, "--regid", user, "--clear-groups"]);

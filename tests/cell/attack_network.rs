@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use berth::cell::client;
+use berth::types::VserverName;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{
@@ -53,7 +54,7 @@ const TARGETS: [Target; 2] = [
 const PATIENCE: Duration = Duration::from_millis(400);
 
 /// Runs `work` in the cell's network.
-fn inside<T: Send>(vserver: &str, work: impl FnOnce() -> T + Send) -> T {
+fn inside<T: Send>(vserver: &VserverName, work: impl FnOnce() -> T + Send) -> T {
     let cell = client::find(vserver).expect("an answer").expect("a cell");
     let network = File::open(format!("/proc/{}/ns/net", cell.init_pid)).expect("its network");
     std::thread::scope(|scope| {
@@ -92,14 +93,14 @@ fn forging(from: IpAddr, kind: SockType, protocol: SockProtocol) -> OwnedFd {
 }
 
 /// Whether what the cell sends from `from` arrives at the node's UDP port.
-fn arrives(vserver: &str, from: &str, at: &str) -> bool {
+fn arrives(vserver: &VserverName, from: &str, at: &str) -> bool {
     let listener = UdpSocket::bind((ip(at), 0)).expect("a port");
     listener.set_read_timeout(Some(PATIENCE)).expect("a limit");
     send(vserver, from, listener.local_addr().expect("its address"));
     listener.recv_from(&mut [0; 8]).is_ok()
 }
 
-fn send(vserver: &str, from: &str, to: SocketAddr) {
+fn send(vserver: &VserverName, from: &str, to: SocketAddr) {
     inside(vserver, || {
         let fd = forging(ip(from), SockType::Datagram, SockProtocol::Udp);
         for _ in 0..3 {
@@ -111,7 +112,7 @@ fn send(vserver: &str, from: &str, to: SocketAddr) {
 }
 
 /// Whether the cell gets through to the node's TCP port.
-fn connects(vserver: &str, at: &str) -> bool {
+fn connects(vserver: &VserverName, at: &str) -> bool {
     let listener = TcpListener::bind((ip(at), 0)).expect("a port");
     let to = listener.local_addr().expect("its address");
     inside(vserver, || {
@@ -140,7 +141,7 @@ fn replies(at: IpAddr) -> u64 {
 }
 
 /// Sends the node an answer to an echo request that it has not sent; says whether it was taken.
-fn answers(vserver: &str, from: &str, at: &str) -> bool {
+fn answers(vserver: &VserverName, from: &str, at: &str) -> bool {
     let (from, at) = (ip(from), ip(at));
     let before = replies(at);
     let (kind, protocol) = match at {
@@ -168,7 +169,7 @@ fn answers(vserver: &str, from: &str, at: &str) -> bool {
 }
 
 /// All that a cell may not do, with an address of its own or without.
-fn assert_closed(vserver: &str, when: &str) {
+fn assert_closed(vserver: &VserverName, when: &str) {
     for target in &TARGETS {
         let at = target.node;
         for from in [target.forged, target.vip, at] {
@@ -193,7 +194,7 @@ fn addresses() {
     }
 }
 
-fn give_vips(vserver: &str) {
+fn give_vips(vserver: &VserverName) {
     for target in &TARGETS {
         let (option, vip, length) = (target.option, target.vip, target.length);
         let (good, text) = in_network(

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 use berth::cell::init::owners::RESERVED;
+use berth::types::VserverName;
 use lab::nfs4::{Answer, Attempt, Identity, Peer};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 
@@ -47,7 +48,7 @@ fn tried(handle: &[u8], what: Attempt<'_>) -> u32 {
 }
 
 /// A virtual server with its only file system as home, to all of whose clients root is root.
-fn serve(node: &Node, vserver: &str, device: &str) -> [AgentCall; 2] {
+fn serve(node: &Node, vserver: &VserverName, device: &str) -> [AgentCall; 2] {
     let fs = node
         .fs(vserver, device, "/data")
         .parameter("nfs_clients", "*")
@@ -65,7 +66,7 @@ fn serve(node: &Node, vserver: &str, device: &str) -> [AgentCall; 2] {
     [servers, fs]
 }
 
-fn stop(node: &Node, vserver: &str, device: &str, [servers, fs]: &[AgentCall; 2]) {
+fn stop(node: &Node, vserver: &VserverName, device: &str, [servers, fs]: &[AgentCall; 2]) {
     servers.run("stop").expect(0);
     fs.run("stop").expect(0);
     node.assert_gone(vserver, &[device]);

@@ -31,7 +31,7 @@ fn the_keeper_that_has_a_resource_is_asked_whatever_its_parameter_says_now() {
     let changed = servers.clone().parameter("name", &other);
     // A probe that says that it does not run has it started on another node.
     let outcome = changed.run("monitor").expect(1);
-    assert!(outcome.stderr.contains(&vserver), "{outcome}");
+    assert!(outcome.stderr.contains(vserver.as_str()), "{outcome}");
     changed.run("stop").expect(0);
     servers.run("monitor").expect(7);
     changed.run("monitor").expect(7);

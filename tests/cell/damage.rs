@@ -544,7 +544,11 @@ fn a_repair_does_without_its_record_where_there_is_no_room() {
     eventually("it is repaired", || {
         monitor(&fs).run("monitor").code == Some(0)
     });
-    assert!(!Path::new("/var/lib/berth/repair").join(&vserver).exists());
+    assert!(
+        !Path::new("/var/lib/berth/repair")
+            .join(vserver.as_str())
+            .exists()
+    );
     assert!(node.logged().contains("can't be taken back"));
     fs.run("stop").expect(0);
     node.assert_gone(&vserver, &[&device]);

@@ -5,6 +5,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use berth::cell::protocol::socket;
+use berth::types::VserverName;
 use nix::sys::signal::Signal;
 
 use crate::common::Outcome;
@@ -29,7 +30,7 @@ pub fn uuid_of(device: &str) -> String {
 
 /// A mount in a cell's namespace that outlives the cell: somebody has gone in from outside. Returns the
 /// process.
-pub fn intruder(node: &Node, vserver: &str) -> i32 {
+pub fn intruder(node: &Node, vserver: &VserverName) -> i32 {
     let init = node.process(vserver, "berth-init");
     let script = format!("nsenter -t {init} -m sleep 1000 >/dev/null 2>&1 & echo $!");
     let pid = sh(&script).trim().parse().expect("a process");

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use berth::cell::{confine, service};
 use berth::sys::command::command;
+use berth::types::VserverName;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::pty::OpenptFlags;
 use rustix::termios::{self, Winsize};
@@ -254,7 +255,7 @@ fn a_terminal_that_a_pipe_leads_to_stays_as_it_is() {
 
 /// Opens, as a server could that is taken over, what the processes of a cell have open as standard streams, in every
 /// way, and gives it away. Says what of it is on the file system `device`.
-fn reach_for_streams(vserver: &str, device: u64) -> Vec<String> {
+fn reach_for_streams(vserver: &VserverName, device: u64) -> Vec<String> {
     in_cell(vserver, || {
         // Those of a `command`, and so of a program of `berth exec`.
         confine::restrict(service::CAPABILITIES).expect("fewer rights");

@@ -1,9 +1,10 @@
 //! A home file system without a byte or an inode left.
 
 use crate::node::{Node, eventually, in_network, inside};
+use berth::types::VserverName;
 
 /// Fills the file system at this place of a cell to its last byte and its last inode.
-fn fill(vserver: &str, directory: &str) {
+fn fill(vserver: &VserverName, directory: &str) {
     let script = format!(
         "cd {directory} && mkdir -p fill && cd fill
          cat /dev/zero >bytes-$$

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use berth::sys::cgroup::{self, Group};
+use berth::types::VserverName;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 /// Where it is mounted.
@@ -30,13 +31,13 @@ impl Groups {
     }
 
     /// The group that the three of a virtual server are in.
-    pub fn of(vserver: &str) -> Group {
+    pub fn of(vserver: &VserverName) -> Group {
         Group::at(MOUNT).child("berth").child(vserver)
     }
 
     /// Whether nothing is left of a virtual server's groups. Where controllers are passed on, the root takes no process,
     /// and a keeper whose former group is not seen here has nowhere to go: its own stays, without anybody in it.
-    pub fn are_gone(vserver: &str) -> bool {
+    pub fn are_gone(vserver: &VserverName) -> bool {
         let all = Self::of(vserver);
         let passes = Group::at(MOUNT).read("cgroup.subtree_control");
         let passes = passes.is_ok_and(|on| !on.trim().is_empty());

@@ -33,7 +33,7 @@ fn a_cell_shows_nothing_of_the_host_s_or_another_cell_s() {
     assert!(!shows("ip address").contains("192.0.2.7"));
     let processes = shows("ps -e -o args=");
     assert!(
-        !processes.contains(&beta) && processes.lines().count() <= 4,
+        !processes.contains(beta.as_str()) && processes.lines().count() <= 4,
         "{processes}"
     );
     assert_eq!(
@@ -74,7 +74,7 @@ fn a_cell_shows_nothing_of_the_host_s_or_another_cell_s() {
         assert!(!good, "{closed} can be written");
     }
     let (_, name) = inside(&alpha, "hostname");
-    assert_eq!(name.trim(), alpha);
+    assert_eq!(alpha, name.trim());
     for call in &calls {
         call.run("stop").expect(0);
     }

@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use berth::cell::network;
+use berth::types::VserverName;
 use nix::sys::signal::Signal;
 
 use crate::node::{Node, eventually, sh, signal};
 
 /// The policy rules, of both families, that name the interface of the cell.
-fn rules_of(vserver: &str) -> Vec<String> {
+fn rules_of(vserver: &VserverName) -> Vec<String> {
     let link = format!(" iif {} ", network::outside(vserver));
     let rules = sh("ip rule; ip -6 rule");
     let own = rules.lines().filter(|rule| rule.contains(&link));

@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Child;
 
 use berth::sys::cgroup::Group;
+use berth::types::VserverName;
 use nix::sys::signal::Signal;
 
 use crate::common::AgentCall;
@@ -274,7 +275,7 @@ fn who_is_let_into_a_cell_is_within_its_limits() {
 
 /// Panics unless the log says once that the controllers which are missing here are.
 #[track_caller]
-fn assert_missing(node: &Node, vserver: &str, controller: &str) {
+fn assert_missing(node: &Node, vserver: &VserverName, controller: &str) {
     let line = format!("limits of {vserver} are not in force: this node's ");
     let log = node.logged();
     let mut lines = log.lines().filter(|l| l.contains(&line));

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use berth::cell::client;
 use berth::cell::state::{CellState, VolumePhase, VolumeState};
 use berth::sys::command;
+use berth::types::VserverName;
 use lab::loop_device::LoopDevice;
 use lab::{holds, wait_for};
 use nix::mount::{MsFlags, mount};
@@ -77,8 +78,9 @@ impl Node {
     }
 
     /// A virtual server's name that no other test has: `which` is one letter.
-    pub fn vserver(&self, which: char) -> String {
-        format!("{}{which}", self.tag)
+    pub fn vserver(&self, which: char) -> VserverName {
+        let name = format!("{}{which}", self.tag);
+        name.parse().expect("a good name")
     }
 
     /// A device with a new file system of this type.
@@ -195,7 +197,7 @@ impl Node {
     }
 
     /// A file system's resource.
-    pub fn fs(&self, vserver: &str, device: &str, directory: &str) -> AgentCall {
+    pub fn fs(&self, vserver: &VserverName, device: &str, directory: &str) -> AgentCall {
         let name = directory.replace('/', "-");
         self.pacemaker(
             AgentCall::new(env!("CARGO_BIN_EXE_fscheck")),
@@ -207,14 +209,14 @@ impl Node {
     }
 
     /// The resource of a virtual server's servers.
-    pub fn servers(&self, vserver: &str, services: &str) -> AgentCall {
+    pub fn servers(&self, vserver: &VserverName, services: &str) -> AgentCall {
         self.pacemaker(AgentCall::new(env!("CARGO_BIN_EXE_vserver")), vserver)
             .parameter("name", vserver)
             .parameter("services", services)
     }
 
     /// The resource of an address.
-    pub fn vip(&self, vserver: &str, ip: &str) -> AgentCall {
+    pub fn vip(&self, vserver: &VserverName, ip: &str) -> AgentCall {
         self.pacemaker(
             AgentCall::new(env!("CARGO_BIN_EXE_vip")),
             &format!("{vserver}-ip"),
@@ -255,7 +257,7 @@ impl Node {
 
     /// How a cell stands, by its keeper.
     #[track_caller]
-    pub fn state(&self, vserver: &str) -> CellState {
+    pub fn state(&self, vserver: &VserverName) -> CellState {
         let state = client::state(vserver, &[], Instant::now() + LIMIT);
         state.expect("an answer").expect("a keeper")
     }
@@ -264,7 +266,7 @@ impl Node {
     #[track_caller]
     pub fn await_phase(
         &self,
-        vserver: &str,
+        vserver: &VserverName,
         directory: &str,
         is_it: impl Fn(&VolumePhase) -> bool,
     ) -> VolumeState {
@@ -281,7 +283,7 @@ impl Node {
     }
 
     /// The keeper, PID 1 and guard of a cell, or what of them is alive.
-    pub fn processes(&self, vserver: &str) -> Vec<(i32, String)> {
+    pub fn processes(&self, vserver: &VserverName) -> Vec<(i32, String)> {
         let wanted = format!("berth-keeper\0{vserver}\0");
         let entries = fs::read_dir("/proc").expect("/proc").flatten();
         entries
@@ -296,7 +298,7 @@ impl Node {
     }
 
     /// The process of this name in a cell's upkeep.
-    pub fn process(&self, vserver: &str, name: &str) -> i32 {
+    pub fn process(&self, vserver: &VserverName, name: &str) -> i32 {
         let all = self.processes(vserver);
         let found = all.iter().find(|(_, comm)| comm == name);
         found.unwrap_or_else(|| panic!("no {name} among {all:?}")).0
@@ -304,7 +306,7 @@ impl Node {
 
     /// Panics unless nothing is left of a cell: no process, no interface, no claim on a device.
     #[track_caller]
-    pub fn assert_gone(&self, vserver: &str, devices: &[&str]) {
+    pub fn assert_gone(&self, vserver: &VserverName, devices: &[&str]) {
         for device in devices {
             let mut options = fs::OpenOptions::new();
             let claim = options.read(true).custom_flags(libc::O_EXCL).open(device);
@@ -391,7 +393,7 @@ fn run(shell: Command) -> (bool, String) {
 
 /// Runs a shell line in a cell, with its mounts, network and processes: whether it succeeded, and
 /// what it wrote.
-pub fn inside(vserver: &str, line: &str) -> (bool, String) {
+pub fn inside(vserver: &VserverName, line: &str) -> (bool, String) {
     let cell = client::find(vserver).expect("an answer").expect("a cell");
     let mut enter = command::command("/usr/bin/nsenter");
     enter.args([
@@ -410,7 +412,7 @@ pub fn inside(vserver: &str, line: &str) -> (bool, String) {
 }
 
 /// Runs a shell line of the host in a cell's network alone.
-pub fn in_network(vserver: &str, line: &str) -> (bool, String) {
+pub fn in_network(vserver: &VserverName, line: &str) -> (bool, String) {
     let cell = client::find(vserver).expect("an answer").expect("a cell");
     let mut enter = command::command("/usr/bin/nsenter");
     enter.args([

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use berth::cell::attachment::{Locked, Locks};
+use berth::types::VserverName;
 use nix::sys::signal::Signal;
 
 use crate::damage::monitor;
@@ -13,14 +14,14 @@ use crate::device::{intruder, lives, records, refused, uuid_of};
 use crate::node::{LIMIT, Node, eventually, inside, sh, signal, try_sh};
 
 /// The number of the device that a virtual server's only file system has on record.
-fn number_on_record(vserver: &str) -> serde_json::Value {
+fn number_on_record(vserver: &VserverName) -> serde_json::Value {
     let text = sh(&format!("cat /run/berth/device.d/{vserver}-data"));
     let record: serde_json::Value = serde_json::from_str(&text).expect("a record");
     record["number"].clone()
 }
 
 /// A device on an image whose own file system can be frozen: what is to be written to it waits then.
-fn freezable(node: &Node, vserver: &str) -> (String, String) {
+fn freezable(node: &Node, vserver: &VserverName) -> (String, String) {
     let base = format!("/run/{vserver}-base");
     let below = node.disk_of("ext4", 256);
     sh(&format!("mkdir {base} && mount {below} {base}"));

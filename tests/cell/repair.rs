@@ -110,7 +110,7 @@ fn a_program_that_a_file_system_has_taken_over_reaches_nothing_but_its_device() 
     first.run("start").expect(0);
     let keeper = node.process(&vserver, "berth-keeper");
     let tcp = TcpListener::bind("127.0.0.1:0").expect("a listener");
-    let name = SocketAddr::from_abstract_name(&vserver).expect("a name");
+    let name = SocketAddr::from_abstract_name(vserver.as_str()).expect("a name");
     let _abstract = UnixListener::bind_addr(&name).expect("a listener");
     fs::write("/run/secret", "secret").expect("a secret");
     let number = sh(&format!("stat -c '%Hr %Lr' {other}"));
@@ -123,7 +123,7 @@ fn a_program_that_a_file_system_has_taken_over_reaches_nothing_but_its_device() 
         ("@SECRET@", "/run/secret".to_owned()),
         ("@NUMBER@", format!("os.makedev({major}, {minor})")),
         ("@DISK@", other.clone()),
-        ("@NAME@", vserver.clone()),
+        ("@NAME@", vserver.to_string()),
         ("@MEMORY@", memory.trim().to_owned()),
         ("@CLONE@", libc::SYS_clone.to_string()),
         ("@KEYCTL@", libc::SYS_keyctl.to_string()),

@@ -348,7 +348,7 @@ fn what_a_slow_server_does_not_answer_for_counts_as_it_was_before() {
         let keeper = Client::connect(&vserver).expect("an answer");
         let keeper = keeper.expect("a keeper");
         let request = Request::Inspect {
-            resource: vserver.clone(),
+            resource: vserver.to_string(),
             budget: LIMIT,
         };
         let answer = keeper.ask(&request, Instant::now() + LIMIT);
@@ -514,7 +514,8 @@ fn what_was_degraded_when_it_left_is_cleaned_up_and_nothing_waits_for_that() {
     });
     let mut reports = node.reports();
     reports.sort();
-    let wanted = [&vserver, &format!("{vserver}-data")].map(|r| format!("--cleanup -r {r} -N n1"));
+    let wanted =
+        [vserver.to_string(), format!("{vserver}-data")].map(|r| format!("--cleanup -r {r} -N n1"));
     assert_eq!(reports, wanted);
     eventually("nothing is left", || node.processes(&vserver).is_empty());
     node.assert_gone(&vserver, &[&device]);

@@ -8,12 +8,13 @@ use std::path::Path;
 use berth::cell::client;
 use berth::cell::confine;
 use berth::cell::service::{self, ServerSpec};
+use berth::types::VserverName;
 use nix::sched::{CloneFlags, setns, unshare};
 
 /// Does something in a cell as its NFS server could.
-pub fn as_server<T: Send>(vserver: &str, work: impl FnOnce() -> T + Send) -> T {
+pub fn as_server<T: Send>(vserver: &VserverName, work: impl FnOnce() -> T + Send) -> T {
     let spec = ServerSpec {
-        name: vserver.to_owned(),
+        name: vserver.clone(),
         nfs: true,
         smb: false,
         commands: vec![],
@@ -33,7 +34,7 @@ pub fn as_server<T: Send>(vserver: &str, work: impl FnOnce() -> T + Send) -> T {
 }
 
 /// Does something in a cell with root's full rights, as the host's root may.
-pub fn in_cell<T: Send>(vserver: &str, work: impl FnOnce() -> T + Send) -> T {
+pub fn in_cell<T: Send>(vserver: &VserverName, work: impl FnOnce() -> T + Send) -> T {
     let cell = client::find(vserver).expect("an answer").expect("a cell");
     let open = |kind: &str| {
         let path = format!("/proc/{}/ns/{kind}", cell.init_pid);

@@ -269,7 +269,7 @@ impl Drop for Cell {
 /// What a vserver with one file system is.
 pub fn spec(nfs: bool, smb: bool) -> ServerSpec {
     ServerSpec {
-        name: "alpha".to_owned(),
+        name: "alpha".parse().unwrap(),
         nfs,
         smb,
         commands: vec![],

@@ -130,18 +130,19 @@ impl Network {
     }
 
     pub fn cell(&self, vserver: &str) -> Cell {
+        let vserver: VserverName = vserver.parse().unwrap();
         let namespace = Namespace::new();
-        let name = cell_link(vserver);
+        let name = cell_link(&vserver);
         let mut host = Socket::in_netns(&self.node).unwrap();
         let veth = Veth {
             name: &name,
             peer: "eth0",
             peer_namespace: Some(namespace.as_fd()),
-            mac: cell_mac(vserver),
+            mac: cell_mac(&vserver),
             mtu: None,
         };
         let _ = host.create_veth(&veth).unwrap();
-        bar(&mut host, vserver).unwrap();
+        bar(&mut host, &vserver).unwrap();
         let change = LinkChange {
             up: Some(true),
             arp: Some(false),
@@ -153,10 +154,7 @@ impl Network {
         inner.change_link("eth0", &change).unwrap();
         namespace.ip("route add default via 169.254.1.1 dev eth0 onlink rto_min 20ms");
         namespace.ip("-6 route add default via fe80::1 dev eth0");
-        Cell {
-            vserver: vserver.parse().unwrap(),
-            namespace,
-        }
+        Cell { vserver, namespace }
     }
 
     /// Runs `work` with the service of the resource for `vip`, on the node.

@@ -18,6 +18,7 @@ use crate::plan::holding::{self, Claim, Doubt, Use, Verdict};
 use crate::plan::repair::FsKind;
 use crate::sys::device::{Device, DeviceSpec, Pause, Search, describe};
 use crate::sys::mounted::{self, Namespace};
+use crate::types::VserverName;
 
 /// How long a device may take to be opened that the resource has not had, or where nobody waits for it.
 const OPEN_LIMIT: Duration = Duration::from_secs(5);
@@ -33,7 +34,7 @@ pub(crate) struct Known {
     /// Its record.
     record: io::Result<Option<Attachment>>,
     /// The virtual servers in whose cell it may be.
-    vservers: Vec<String>,
+    vservers: Vec<VserverName>,
     /// Where the keeper says that its device is.
     told: Option<PathBuf>,
     /// Whether the keeper, asked for the resource, knows nothing of it.
@@ -66,13 +67,13 @@ struct Target {
 
 impl Known {
     /// What is on record of the resource. A record that can't be read is no proof of anything.
-    pub(crate) fn new(cx: &Context<'_>, vserver: Option<String>) -> Self {
+    pub(crate) fn new(cx: &Context<'_>, vserver: Option<VserverName>) -> Self {
         let record = Attachment::read(attachment::runtime(), cx.env.instance());
         if let Err(e) = &record {
             log::warn(e);
         }
         let recorded = record.iter().flatten().map(|r| r.vserver.clone());
-        let mut vservers: Vec<String> = recorded.chain(vserver).collect();
+        let mut vservers: Vec<VserverName> = recorded.chain(vserver).collect();
         vservers.dedup();
         Self {
             record,
@@ -85,12 +86,12 @@ impl Known {
     }
 
     /// The virtual servers in whose cell it may be, the likeliest first.
-    pub(crate) fn vservers(&self) -> &[String] {
+    pub(crate) fn vservers(&self) -> &[VserverName] {
         &self.vservers
     }
 
     /// Takes account of what a keeper says of the resource.
-    pub(crate) fn consider(&mut self, vserver: &str, reply: &Reply) {
+    pub(crate) fn consider(&mut self, vserver: &VserverName, reply: &Reply) {
         match reply {
             Reply::Member {
                 condition: Condition::Absent,
@@ -100,7 +101,7 @@ impl Known {
             Reply::Member { device, .. } => {
                 self.told = device.clone();
                 if !self.vservers.iter().any(|v| v == vserver) {
-                    self.vservers.push(vserver.to_owned());
+                    self.vservers.push(vserver.clone());
                 }
             }
             _ => {}
@@ -316,7 +317,7 @@ impl Known {
                 log::warn(format_args!("a mount table can't be read: {why}"));
             }
         }
-        let own: Vec<&str> = self.vservers.iter().map(String::as_str).collect();
+        let own: Vec<&str> = self.vservers.iter().map(VserverName::as_str).collect();
         let seen = target.device.seen_in(&namespaces, &own, &owner::vserver_of);
         if ending {
             self.end_leftovers(&namespaces, &target.device);

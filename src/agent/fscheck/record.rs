@@ -8,11 +8,17 @@ use crate::cell::attachment::{self, Attachment};
 use crate::log;
 use crate::ocf::Context;
 use crate::sys::device::Device;
+use crate::types::VserverName;
 
 /// Puts on record what a keeper says that it has attached, unless something is. `path` is the device as the keeper
 /// found it, and `mounted` its number by the mount table, where there is one: the path may lead elsewhere by now.
 /// What can't be put on record now is tried anew by the next monitor.
-pub(crate) fn make_up(cx: &Context<'_>, vserver: &str, path: &Path, mounted: Option<(u32, u32)>) {
+pub(crate) fn make_up(
+    cx: &Context<'_>,
+    vserver: &VserverName,
+    path: &Path,
+    mounted: Option<(u32, u32)>,
+) {
     let (runtime, resource) = (attachment::runtime(), cx.env.instance());
     if !matches!(Attachment::read(runtime, resource), Ok(None)) {
         return;

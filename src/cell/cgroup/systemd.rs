@@ -10,6 +10,7 @@ use super::Limits;
 use crate::sys::cgroup;
 use crate::sys::command::run;
 use crate::sys::program;
+use crate::types::VserverName;
 
 /// The slice of all cells: beside system.slice, where the cluster's own services are.
 pub(crate) const SLICE: &str = "berth.slice";
@@ -23,7 +24,7 @@ pub(crate) fn is_running() -> bool {
 }
 
 /// What the scope of a virtual server is called.
-pub(crate) fn scope(vserver: &str) -> String {
+pub(crate) fn scope(vserver: &VserverName) -> String {
     format!("berth-{vserver}.scope")
 }
 
@@ -33,7 +34,7 @@ pub(crate) fn scope(vserver: &str) -> String {
 /// `NotFound` without busctl(1); what systemd says; `TimedOut` at `deadline`.
 pub(crate) fn make_scope(
     scope: &str,
-    vserver: &str,
+    vserver: &VserverName,
     process: i32,
     deadline: Instant,
 ) -> io::Result<()> {

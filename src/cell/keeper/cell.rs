@@ -15,6 +15,7 @@ use crate::runtime::job;
 use crate::sys::cgroup::Group;
 use crate::sys::namespace;
 use crate::sys::nft::CellFilter;
+use crate::types::VserverName;
 
 /// A cell, from the fork of its PID 1 on.
 #[derive(Debug)]
@@ -39,7 +40,11 @@ impl Cell {
     ///
     /// # Errors
     /// Whatever the kernel refuses.
-    pub(crate) fn spawn(vserver: &str, group: Option<Group>, is_new: bool) -> io::Result<Self> {
+    pub(crate) fn spawn(
+        vserver: &VserverName,
+        group: Option<Group>,
+        is_new: bool,
+    ) -> io::Result<Self> {
         let (here, there) = Channel::pair()?;
         let home = File::open("/proc/self/ns/pid")?;
         let inside = group.as_ref().filter(|_| is_new);
@@ -105,7 +110,7 @@ impl Cell {
     ///
     /// # Errors
     /// The step that failed.
-    pub(crate) fn connect(&mut self, vserver: &str) -> io::Result<()> {
+    pub(crate) fn connect(&mut self, vserver: &VserverName) -> io::Result<()> {
         let network = namespace::open_network_of(self.pid.as_raw(), self.process.as_fd())?;
         let filter = network::connect(vserver, &network)?;
         if !filter.is_owned() {

@@ -13,6 +13,7 @@ use crate::cell::cgroup::{self, Groups, Limits};
 use crate::log;
 use crate::runtime::job::Job;
 use crate::sys::cgroup::{self as kernel, Events, Group, Usage};
+use crate::types::VserverName;
 
 /// How long after a line about what the cell lacks the next one comes at the earliest: an attacker may have it lack
 /// that all the time.
@@ -23,7 +24,7 @@ type Done<T> = Result<T, String>;
 
 /// The groups and where they stand.
 pub(crate) struct Cgroup {
-    vserver: String,
+    vserver: VserverName,
     /// The groups; `None` if they can't be made.
     place: Option<Groups>,
     phase: Phase,
@@ -91,9 +92,9 @@ impl Shortage {
 
 impl Cgroup {
     /// Begins to make the groups for this process, the keeper of `vserver`.
-    pub(crate) fn begin(vserver: &str) -> Self {
+    pub(crate) fn begin(vserver: VserverName) -> Self {
         let mut cgroup = Self {
-            vserver: vserver.to_owned(),
+            vserver,
             place: None,
             phase: Phase::Settled(Limits::default()),
             origin: PathBuf::from("/"),
@@ -333,12 +334,12 @@ mod tests {
 
     #[test]
     fn groups_in_which_nothing_could_be_settled_are_still_known_at_the_end() {
-        let Ok(place) = Groups::of("test") else {
+        let Ok(place) = Groups::of(&"test".into()) else {
             // This node has no control groups.
             return;
         };
         let mut cgroup = Cgroup {
-            vserver: "test".to_owned(),
+            vserver: "test".into(),
             place: Some(place.clone()),
             phase: Phase::Settled(Limits::default()),
             origin: PathBuf::from("/"),

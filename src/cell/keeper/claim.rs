@@ -13,6 +13,7 @@ use crate::plan::repair::FsKind;
 use crate::plan::twin::{Beside, may_be_beside};
 use crate::sys::device::{Device, DeviceSpec, Pause, Unresolved};
 use crate::sys::mounted::{self, Namespace};
+use crate::types::VserverName;
 
 /// How long a device may take to show the file system on it.
 const READ_LIMIT: Duration = Duration::from_secs(10);
@@ -28,7 +29,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Taker<'a> {
     /// The virtual server.
-    pub(crate) vserver: &'a str,
+    pub(crate) vserver: &'a VserverName,
     /// The resource.
     pub(crate) member: &'a Member,
     /// The file system to be mounted.
@@ -124,7 +125,7 @@ impl Taker<'_> {
         };
         let who = match (records.iter().find(has_it), owner::vserver_by(process)) {
             (Some((resource, record)), _) => format!("{resource} of {}", record.vserver),
-            (None, Some(vserver)) => vserver,
+            (None, Some(vserver)) => vserver.into(),
             (None, None) => format!("process {process}"),
         };
         Err(failed(format_args!("{path} is being attached by {who}")))
@@ -162,7 +163,7 @@ impl Taker<'_> {
             let is_twin = || {
                 let beside = Beside {
                     distinct: device.is_distinct_from(record.number),
-                    same_cell: record.vserver == self.vserver,
+                    same_cell: record.vserver == *self.vserver,
                     no_uuid: false,
                 };
                 uuid.is_some()

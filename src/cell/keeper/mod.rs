@@ -38,6 +38,7 @@ use crate::runtime::job::{self, Job};
 use crate::runtime::listener::Listener;
 use crate::runtime::poller::Poller;
 use crate::sys::announce::repeat::Announcing;
+use crate::types::VserverName;
 use cell::Cell;
 use cgroup::Cgroup;
 use names::Names;
@@ -54,7 +55,7 @@ struct Client {
 }
 
 struct Keeper {
-    vserver: String,
+    vserver: VserverName,
     core: Core,
     listener: Option<Listener>,
     signals: SignalFd,

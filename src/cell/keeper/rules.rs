@@ -279,7 +279,7 @@ mod tests {
 
     fn spec(nfs: bool, smb: bool) -> ServerSpec {
         ServerSpec {
-            name: "alpha".to_owned(),
+            name: "alpha".into(),
             nfs,
             smb,
             commands: vec![],

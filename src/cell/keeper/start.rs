@@ -12,6 +12,7 @@ use crate::runtime::daemon;
 use crate::runtime::listener::Listener;
 use crate::sys::announce::repeat::Announcing;
 use crate::sys::lock::Lock;
+use crate::types::VserverName;
 
 /// How long a keeper waits for its predecessor's lock.
 const PREDECESSOR_LIMIT: Duration = Duration::from_secs(20);
@@ -24,8 +25,8 @@ const CLIENTS: usize = 512;
 ///
 /// Its standard output is a pipe from the agent that has started it: `ok` is written when agents may connect, or else
 /// the reason why they can't.
-pub(crate) fn main(vserver: &str) -> i32 {
-    let (mut keeper, _lock) = match begin(vserver) {
+pub(crate) fn main(name: &str) -> i32 {
+    let (mut keeper, _lock) = match begin(name) {
         Ok(both) => both,
         Err(e) => {
             log::error(&e);
@@ -39,24 +40,26 @@ pub(crate) fn main(vserver: &str) -> i32 {
     match served {
         Ok(()) => 0,
         Err(e) => {
-            log::critical(format_args!("keeper of {vserver}: {e}"));
+            log::critical(format_args!("keeper of {name}: {e}"));
             1
         }
     }
 }
 
-fn begin(vserver: &str) -> io::Result<(Keeper, Lock)> {
+fn begin(name: &str) -> io::Result<(Keeper, Lock)> {
+    let vserver: VserverName = name
+        .parse()
+        .map_err(|why| io::Error::other(format!("the virtual server's name {name:?} {why}")))?;
     // SAFETY: this process has just been executed, and nothing before this line opens anything for good.
     unsafe { daemon::detach(c"berth-keeper")? };
     daemon::protect();
-    let lock = client::lock_keeper(vserver, Instant::now() + PREDECESSOR_LIMIT)?;
+    let lock = client::lock_keeper(&vserver, Instant::now() + PREDECESSOR_LIMIT)?;
     let signals = daemon::block_signals()?;
     let sentinel = Sentinel::spawn()?;
-    let listener = daemon::listen(&protocol::socket(vserver))?;
+    let listener = daemon::listen(&protocol::socket(&vserver))?;
     let keeper = Keeper {
-        vserver: vserver.to_owned(),
         listener: Some(Listener::new(listener, CLIENTS)),
-        core: Core::new(vserver, Instant::now()),
+        core: Core::new(vserver.clone(), Instant::now()),
         signals,
         sentinel: Some(sentinel),
         clients: BTreeMap::new(),
@@ -66,18 +69,19 @@ fn begin(vserver: &str) -> io::Result<(Keeper, Lock)> {
         mounters: Vec::new(),
         repairs: BTreeMap::new(),
         cell: None,
-        cgroup: Cgroup::begin(vserver),
+        cgroup: Cgroup::begin(vserver.clone()),
         admission: None,
         names: super::Names::default(),
         announcing: Announcing::default(),
         reports: Vec::new(),
         leftover: Vec::new(),
+        vserver,
     };
     Ok((keeper, lock))
 }
 
 /// Removes the socket's name.
-pub(crate) fn forget_socket(vserver: &str) {
+pub(crate) fn forget_socket(vserver: &VserverName) {
     if let Err(e) = daemon::forget_socket(&protocol::socket(vserver)) {
         log::warn(e);
     }

@@ -5,7 +5,7 @@ use super::*;
 
 fn spec() -> ServerSpec {
     ServerSpec {
-        name: "alpha".to_owned(),
+        name: "alpha".into(),
         nfs: true,
         smb: true,
         commands: vec!["sleep 1".to_owned()],

@@ -111,10 +111,10 @@ mod tests {
         rustix::thread::set_name(c"berth-keeper").unwrap();
         assert_eq!(KEEPER, "berth-keeper");
         daemon::private_directory(RUNTIME.as_ref()).unwrap();
-        let directory = protocol::directory(VSERVER);
-        daemon::private_directory(&directory).unwrap();
-        let listener = daemon::listen(&protocol::socket(VSERVER)).unwrap();
         let (mut cells, vserver) = (Cells::default(), VSERVER.into());
+        let directory = protocol::directory(&vserver);
+        daemon::private_directory(&directory).unwrap();
+        let listener = daemon::listen(&protocol::socket(&vserver)).unwrap();
         // It has not even taken the connection.
         cells.find(&vserver);
         cells.find(&vserver);

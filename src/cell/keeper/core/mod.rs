@@ -33,6 +33,7 @@ use std::time::{Duration, Instant};
 
 use crate::cell::protocol::{Cause, Reply};
 use crate::cluster::complaint::Member;
+use crate::types::VserverName;
 use cell::Cell;
 pub(crate) use effect::{Effect, Effects, Level, Treatment};
 pub(crate) use event::Event;
@@ -67,7 +68,7 @@ struct Groups {
 /// What a keeper knows, and what it is asked for.
 #[derive(Debug)]
 pub(crate) struct Core {
-    vserver: String,
+    vserver: VserverName,
     /// Agents that wait for an answer: for what, and until when.
     waiting: BTreeMap<ClientId, (Until, Instant)>,
     volumes: BTreeMap<String, Volume>,
@@ -94,9 +95,9 @@ pub(crate) struct Core {
 
 impl Core {
     /// The keeper of `vserver`, which nobody has asked for anything yet.
-    pub(crate) fn new(vserver: &str, now: Instant) -> Self {
+    pub(crate) fn new(vserver: VserverName, now: Instant) -> Self {
         Self {
-            vserver: vserver.to_owned(),
+            vserver,
             waiting: BTreeMap::new(),
             volumes: BTreeMap::new(),
             mounters: Mounters::default(),

@@ -20,7 +20,7 @@ impl Core {
         let of_servers = servers.iter().map(|s| (&s.resource, s.condition()));
         let members = of_volumes.chain(of_servers);
         CellState {
-            vserver: self.vserver.clone(),
+            vserver: self.vserver.to_string(),
             phase: self.phase(),
             init: self.cell.as_ref().and_then(|cell| cell.init),
             members: members

@@ -20,7 +20,7 @@ fn running(exports: &[Export]) -> Servers {
         node: None,
     };
     let spec = ServerSpec {
-        name: "alpha".to_owned(),
+        name: "alpha".into(),
         nfs: false,
         smb: true,
         commands: vec![],

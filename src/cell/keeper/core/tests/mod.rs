@@ -88,7 +88,7 @@ fn status(resource: &str) -> Request {
 
 fn spec() -> ServerSpec {
     ServerSpec {
-        name: "alpha".to_owned(),
+        name: "alpha".into(),
         nfs: false,
         smb: true,
         commands: vec![],

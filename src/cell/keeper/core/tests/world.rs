@@ -78,7 +78,7 @@ impl World {
     pub(crate) fn new() -> Self {
         let now = Instant::now();
         Self {
-            core: Core::new("alpha", now),
+            core: Core::new("alpha".into(), now),
             now,
             agents: BTreeMap::new(),
             mounters: BTreeMap::new(),
