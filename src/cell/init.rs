@@ -1,7 +1,7 @@
 //! PID 1 of a cell: attaches and detaches file systems, starts servers and reaps them.
 //!
-//! Forked by the keeper, and ended by the kernel when the keeper ends. Whatever may block is done in
-//! children, so that an order is always heard; when PID 1 is killed, the kernel ends everything here.
+//! The keeper forks it, and the kernel kills it when the keeper ends. Children do whatever may block, so that PID 1 can
+//! always take an order. When PID 1 is killed, the kernel ends everything in the cell.
 
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -37,18 +37,18 @@ mod detaching;
 mod report;
 mod running;
 
-/// Its end is that of one virtual server, so it comes after that of any server; but before the keeper's, which would
-/// have to find out.
+/// The rank of PID 1 for the kernel's out-of-memory killer. Its end is that of the whole virtual server, so it comes
+/// after any server process, but before the keeper, which has to report that end.
 const OOM_SCORE: &CStr = c"-500";
 
-/// How often strays are looked for when servers are to end.
+/// How often PID 1 looks for strays while servers are being ended.
 const STRAY_PAUSE: Duration = Duration::from_millis(5);
 
-/// The whole life of a cell's PID 1; its result is its exit code.
+/// The whole life of a cell's PID 1; returns its exit code.
 pub(crate) fn run(vserver: &VserverName, channel: &Channel) -> i32 {
     report_panics(channel);
     if let Err(e) = cgroup::set_oom_score(OOM_SCORE) {
-        // It keeps the keeper's, which the keeper could not set either.
+        // PID 1 keeps the keeper's value then, which the keeper could not set either.
         log::debug(format_args!("PID 1: write oom_score_adj: {e}"));
     }
     match build(vserver, channel).and_then(|root| {
@@ -58,7 +58,7 @@ pub(crate) fn run(vserver: &VserverName, channel: &Channel) -> i32 {
     }) {
         Ok(()) => 0,
         Err(e) => {
-            // The keeper may be gone; then nobody is left to be told.
+            // A failure means that the keeper is gone, and there is nobody to report to.
             let _ = channel.send(&Event::Broken(e.to_string()), None);
             1
         }
@@ -79,18 +79,18 @@ fn build(vserver: &VserverName, channel: &Channel) -> io::Result<Root> {
     channel.send(&Event::Separate, None)?;
     let root = Root::build()?;
     owner::leave_name(vserver)?;
-    // Its memory and descriptors are nobody's business in the cell, whatever rights a program has there.
+    // No process in the cell may read the memory and descriptors of PID 1, whatever its rights.
     nix::sys::prctl::set_dumpable(false)?;
     Ok(root)
 }
 
-/// Work in a child, and the order that it is for.
+/// A child at work, and the number of its order.
 struct Task {
     number: u64,
     job: Job<Result<Outcome, String>>,
 }
 
-/// What is not served, and what there is to be warned of.
+/// The result of a child: what the servers do not serve, and a warning, if there is one.
 type Outcome = (Vec<Refused>, Option<String>);
 
 /// Servers being ended: the order, when it came, and the longest patience with one of them.
@@ -108,9 +108,9 @@ struct Init<'a> {
     null: OwnedFd,
     servers: Vec<Server>,
     tasks: Vec<Task>,
-    /// Directories being detached, by order.
+    /// Directories that are being detached, by the numbers of the orders.
     detaching: HashMap<u64, PathBuf>,
-    /// Those for which no child could be born yet.
+    /// Directories to be detached for which no child could be forked yet.
     unborn: Vec<Detaching>,
     halting: Option<Halting>,
 }
@@ -176,7 +176,7 @@ impl<'a> Init<'a> {
         }
         poller.until(self.unborn.iter().map(Detaching::due));
         if self.halting.is_some() {
-            // Strays are nobody's children, so their end is told to nobody.
+            // The end of a stray that is not PID 1's child is not signalled.
             poller.until([now + STRAY_PAUSE]);
         }
         poller.wait().map(drop)
@@ -280,7 +280,7 @@ impl<'a> Init<'a> {
             Ok(started) => {
                 let ready = launch.ready;
                 self.servers.push(Server::new(launch, started, number));
-                // The keeper has the deadline: it ends the wait by an order to halt.
+                // The keeper has the deadline: it ends the wait with an order to halt.
                 self.task(number, move || task::await_ready(ready))
             }
             Err(e) => self.done(number, Err(e.to_string())),
@@ -360,14 +360,14 @@ impl<'a> Init<'a> {
         }
     }
 
-    /// Tells of a server's end whoever has to know.
+    /// Reports the end of a server: to the order that waits for it, or else as an event.
     fn report_exit(&mut self, server: Server, how: String) -> io::Result<()> {
         let how = server.why(how);
         if let Some(number) = server.rereads_for() {
             self.done(number, Err(format!("{} ended: {how}", server.launch.name)))?;
         }
         if let Some(number) = server.starting {
-            // Nobody will answer: the wait for it is over.
+            // The server will never answer: the child that waits for it is killed.
             if let Some(at) = self.tasks.iter().position(|t| t.number == number) {
                 self.tasks.swap_remove(at).job.kill();
             }
@@ -382,7 +382,7 @@ impl<'a> Init<'a> {
         }
     }
 
-    /// While servers are being ended: kills whose time is up, and sees whether all are gone.
+    /// While servers are being ended: kills those whose time is up, and reports when all are gone.
     fn press_halt(&mut self) -> io::Result<()> {
         let Some(Halting {
             number,
@@ -403,7 +403,7 @@ impl<'a> Init<'a> {
                 let _ = kill(server.pid, Signal::SIGKILL);
             }
         }
-        // What the servers left behind has no one left to ask it to go.
+        // Nobody is left who could ask the processes that servers have left behind to end: they are killed.
         if self.servers.is_empty() {
             for pid in strays {
                 let _ = kill(pid, Signal::SIGKILL);

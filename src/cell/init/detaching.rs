@@ -1,6 +1,6 @@
-//! Detaching file systems where no process can be born: the servers may have all that the cell may have. PID 1, which
-//! is in the same control group, tries again then. To give up would be the end of the cell, as the keeper has no other
-//! way to have the device free; it is when the time is up, which the keeper sees to.
+//! Detaching file systems when no child can be forked: servers may have used up all processes that the cell's control
+//! group, which PID 1 is in, may have. PID 1 then tries again. To give up would mean the end of the cell, since the
+//! keeper has no other way to free the device. The keeper does that when the time is up.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use super::{Event, Init, Task};
 use crate::cell::init::task;
 use crate::runtime::job::Job;
 
-/// Between two tries.
+/// The time between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A file system to be detached.
@@ -21,12 +21,12 @@ pub(crate) struct Detaching {
     directory: PathBuf,
     patience: Duration,
     since: Instant,
-    /// When it was tried last.
+    /// When a child was last tried to fork.
     tried: Option<Instant>,
 }
 
 impl Detaching {
-    /// What this order asks for, now.
+    /// The work of an order that has come now.
     pub(crate) fn new(number: u64, directory: PathBuf, patience: Duration) -> Self {
         Self {
             number,
@@ -37,7 +37,7 @@ impl Detaching {
         }
     }
 
-    /// When it is to be tried again.
+    /// When the next try is due.
     pub(crate) fn due(&self) -> Instant {
         self.tried.map_or(self.since, |tried| tried + PAUSE)
     }
@@ -48,7 +48,7 @@ impl Init<'_> {
     pub(crate) fn detach(&mut self, mut detaching: Detaching) -> io::Result<()> {
         let servers: Vec<Pid> = self.servers.iter().map(|s| s.pid).collect();
         let (number, directory) = (detaching.number, detaching.directory.clone());
-        // What was waited for is gone from it.
+        // The time until now counts as part of the patience.
         let patience = detaching.patience.saturating_sub(detaching.since.elapsed());
         let begun = Job::spawn(c"berth-task", move || {
             let detached = task::detach(&directory, patience, &servers);
@@ -81,7 +81,7 @@ impl Init<'_> {
         }
     }
 
-    /// Tries again what could not be begun.
+    /// Tries again to detach what no child could be forked for.
     pub(crate) fn detach_unborn(&mut self) -> io::Result<()> {
         let now = Instant::now();
         let all = std::mem::take(&mut self.unborn);

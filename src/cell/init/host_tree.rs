@@ -1,9 +1,9 @@
-//! Directory trees of the host, as a cell sees them: read-only, and so that nobody in the cell reaches by them what is
-//! not everybody's.
+//! Directory trees of the host as a cell sees them: read-only, and such that nobody in the cell can read files through
+//! them that are not readable by everybody.
 //!
-//! Some servers have root's rights over files, and may open files by handle (CAP_DAC_READ_SEARCH): NFS needs it. A
-//! handle leads to any file of the file system, also beyond the tree that is shown. So files are shown as nobody's,
-//! where root's rights do not reach them. Where that can't be done, a file system must at least give no handles.
+//! Some servers have root's rights over files, and may open files by handle (CAP_DAC_READ_SEARCH), which NFS needs. A
+//! handle leads to any file of the file system, even outside the tree that is shown. So files are shown as owned by
+//! nobody, and root's rights do not reach them. If that can't be done, the file system must at least give no handles.
 
 use std::fmt::Display;
 use std::io;
@@ -19,15 +19,15 @@ use crate::sys::{message, mount};
 /// How a tree can be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shown {
-    /// As nobody's: what not everybody may read stays closed, within it and beyond.
+    /// With all files owned by nobody: files that not everybody may read stay closed, inside the tree and outside.
     Nobodys,
-    /// As it is: nothing is reached beyond it, but in it root's rights hold.
+    /// As it is: files outside the tree can't be reached, but inside it root's rights hold.
     AsIs,
-    /// Not at all: everything on its file system could be reached by it.
+    /// Not at all: every file on its file system could be reached through it.
     Never,
 }
 
-/// Decides how: whether its owners could be hidden, and whether its file system gives handles.
+/// Decides how a tree is shown, by whether its owners could be hidden and whether its file system gives handles.
 const fn decide(hidden: bool, gives_handles: bool) -> Shown {
     match (hidden, gives_handles) {
         (true, _) => Shown::Nobodys,
@@ -40,13 +40,13 @@ const fn decide(hidden: bool, gives_handles: bool) -> Shown {
 #[derive(Debug)]
 pub(crate) struct HostTrees<'a> {
     nobodies: Result<&'a OwnedFd, &'a io::Error>,
-    /// Those that are shown as they are, and why the first of them is.
+    /// The trees that are shown as they are, and why the first of them is.
     as_is: Vec<String>,
     why: Option<String>,
 }
 
 impl<'a> HostTrees<'a> {
-    /// None yet. `nobodies` is the namespace of [`Owners::Hidden`](super::owners::Owners::Hidden), or why there is
+    /// No trees yet. `nobodies` is the namespace of [`Owners::Hidden`](super::owners::Owners::Hidden), or why there is
     /// none.
     pub(crate) fn new(nobodies: Result<&'a OwnedFd, &'a io::Error>) -> Self {
         Self {
@@ -58,8 +58,8 @@ impl<'a> HostTrees<'a> {
 
     /// A view of the host's directory `path`, without what is mounted below it.
     ///
-    /// # Errors
-    /// If it can't be shown without showing more; what else the kernel refuses. Names the directory.
+    /// # Errors If the directory can't be shown without showing more than it; or whatever the kernel refuses. Names the
+    /// directory.
     pub(crate) fn view(&mut self, path: &Path) -> io::Result<OwnedFd> {
         let view = mount::clone_tree(CWD, path)?;
         let hidden = self
@@ -85,7 +85,7 @@ impl<'a> HostTrees<'a> {
         Ok(view)
     }
 
-    /// Says of which trees the owners could not be hidden, in one line.
+    /// Logs, in one line, the trees whose owners could not be hidden.
     pub(crate) fn warn(&self) {
         let Some(why) = &self.why else { return };
         log::warn(format_args!(
@@ -95,7 +95,7 @@ impl<'a> HostTrees<'a> {
     }
 }
 
-/// Short enough to be an action's whole reason.
+/// Why a directory can't be shown: short enough for an exit reason.
 fn refusal(path: &Path, fstype: &str, why: impl Display) -> String {
     format!(
         "{} ({fstype}) can't be shown, as file handles lead out of it: {why}",
@@ -103,7 +103,7 @@ fn refusal(path: &Path, fstype: &str, why: impl Display) -> String {
     )
 }
 
-/// The type of the file system that `path` is on, as the mount table has it.
+/// The type of the file system that `path` is on, by the mount table.
 fn type_at(path: &Path) -> String {
     let find = || -> io::Result<Option<String>> {
         let id = mountinfo::id_of(path)?;

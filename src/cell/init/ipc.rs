@@ -1,5 +1,5 @@
-//! What the processes of a cell may keep in the kernel's memory by System V IPC and POSIX message queues. That counts
-//! against no file system's size, and outlives who made it until the cell ends.
+//! Limits of the kernel's memory that processes of a cell may use through System V IPC and POSIX message queues. Such
+//! memory counts against no file system's size, and outlives its makers until the cell ends.
 
 use std::fs;
 use std::io;
@@ -27,7 +27,8 @@ const LIMITS: [(&str, &str); 8] = [
 /// Limits the calling process's IPC namespace, while its settings can still be reached.
 ///
 /// # Errors
-/// Whatever the kernel refuses, with the setting. One that it does not know limits nothing that it has.
+/// Whatever the kernel refuses, with the setting. A setting that the kernel does not know is skipped: it has nothing to
+/// limit then.
 pub(crate) fn limit() -> io::Result<()> {
     for (name, value) in LIMITS {
         match fs::write(format!("/proc/sys/{name}"), value) {

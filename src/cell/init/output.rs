@@ -1,4 +1,4 @@
-//! Lines from a server's output, bounded in length and in number, and harmless to whoever reads them.
+//! Lines from a server's output, limited in length and number, and harmless to a terminal.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -12,24 +12,25 @@ const LENGTH_LIMIT: usize = 1000;
 /// Lines for the log in one [`PERIOD`]; the rest is counted.
 const RATE_LIMIT: u32 = 200;
 const PERIOD: Duration = Duration::from_secs(10);
-/// Beyond that in a period, lines that tell of trouble.
+/// How many further lines in a period may pass if they are about trouble.
 const TROUBLE: u32 = 50;
 
-/// Lines, and bytes, for the log at a time and once more in a day: twice as much on any one day.
+/// How many lines, and bytes, may go to the log at once. As much comes back in a day, so at most twice as much passes
+/// on any one day.
 const DAILY_LINES: u64 = 10_000;
 const DAILY_BYTES: u64 = 5 << 20;
 const DAY: Duration = Duration::from_secs(86_400);
-/// This part of either is for lines that tell of trouble.
+/// One part in so many of each is reserved for lines about trouble.
 const RESERVE: u64 = 4;
 
-/// What came of a server's output.
+/// What has come from a server's output.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Heard<'a> {
     /// A line for the log.
     Line(&'a str),
-    /// A line that is one too many for the log.
+    /// A line beyond the limits: it does not go to the log.
     Beyond(&'a str),
-    /// How many of these there were before the line that follows.
+    /// How many lines were beyond the limits before the line that follows.
     Missing(u64),
 }
 
@@ -45,7 +46,7 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Reads what there is and hands on each complete line; false at the end of the output.
+    /// Reads what there is and passes each complete line to `to`. Returns false at the end of the output.
     pub(crate) fn read(&mut self, from: impl AsFd, mut to: impl FnMut(Heard<'_>)) -> bool {
         let mut buffer = [0; 4096];
         // Bounded, so that a server that never stops writing doesn't stop everything else.
@@ -106,7 +107,7 @@ impl Lines {
         }
         let matters = tells_of_trouble(text);
         let most = RATE_LIMIT + if matters { TROUBLE } else { 0 };
-        // With it comes the line that says how many are missing.
+        // The line that says how many are missing counts, too.
         let lines = 1 + u64::from(self.missing > 0);
         let length = text.len() as u64;
         let has_room = self.passed < most
@@ -121,11 +122,11 @@ impl Lines {
     }
 }
 
-/// What is allowed still, of at most `DAILY`, which comes back in a day.
+/// An allowance of at most `DAILY`, which comes back steadily over a day.
 #[derive(Debug)]
 struct Allowance<const DAILY: u64> {
     left: u64,
-    /// Until when what came back is counted.
+    /// Up to when what has come back is counted.
     since: Option<Instant>,
 }
 
@@ -139,7 +140,7 @@ impl<const DAILY: u64> Default for Allowance<DAILY> {
 }
 
 impl<const DAILY: u64> Allowance<DAILY> {
-    /// Whether so much is left, but for what is reserved for what matters.
+    /// Whether `wanted` is left. The reserve counts only if it `matters`.
     fn has(&mut self, wanted: u64, matters: bool, now: Instant) -> bool {
         let since = *self.since.get_or_insert(now);
         let elapsed = now.duration_since(since).min(DAY).as_micros();
@@ -147,7 +148,7 @@ impl<const DAILY: u64> Allowance<DAILY> {
         let back = u64::try_from(elapsed * u128::from(DAILY) / day).unwrap_or(DAILY);
         if back > 0 {
             self.left = DAILY.min(self.left.saturating_add(back));
-            // Not to now: a part of one may have come back beside.
+            // Not up to now: beyond the whole units, part of another one may have come back.
             let counted = u128::from(back) * day / u128::from(DAILY);
             let counted = u64::try_from(counted).map_or(DAY, Duration::from_micros);
             self.since = Some(since + counted.min(now.duration_since(since)));

@@ -1,9 +1,9 @@
-//! Whose the files are that a cell sees: views of file systems in which owners count as somebody else, or as nobody.
+//! The owners of files as a cell sees them: mounts in which owners are shown as other users, or as nobody.
 //!
 //! The kernel does this for a mount by the maps of a user namespace (mount_setattr(2), "ID-mapped mounts"). An owner
-//! whom the maps leave out is nobody there, and root's capabilities do not reach his files, neither by path nor by
-//! handle (`capable_wrt_inode_uidgid` in kernel/capability.c): what counts is what everybody may do, and writing is
-//! refused in any case. Nothing that is made in such a view can get such an owner.
+//! that the maps leave out is shown as nobody, and root's capabilities do not reach its files, neither by path nor by
+//! handle (`capable_wrt_inode_uidgid` in kernel/capability.c): the permissions for everybody apply, and writing is
+//! refused in any case. No file that is made through such a mount can get such an owner.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -18,35 +18,35 @@ use rustix::fs::{CWD, Mode, OFlags};
 use crate::runtime::channel::Channel;
 use crate::runtime::job;
 
-/// The first of the user and group IDs that the servers' state has on disk. Nobody else has them: they lie above
-/// those that systemd, sssd and containers give away (systemd.io/UIDS-GIDS), and are none of the last two, which stand
-/// for "no user" and for NFS's anonymous one.
+/// The first of the user and group IDs that own the servers' state on disk. Nobody else has these: they are above
+/// those that systemd, sssd and containers assign (systemd.io/UIDS-GIDS), and below the last two, which stand for "no
+/// user" and for NFS's anonymous user.
 pub const RESERVED: u32 = 0xF0BE_0000;
 
-/// How many of them there are: what servers see as 0 to 65535 in their state is these.
+/// How many reserved IDs there are: servers see them as 0 to 65535 in their state.
 pub(crate) const RESERVED_COUNT: u32 = 1 << 16;
 
-/// One that nobody at all has, behind those. A map can't be empty.
+/// An ID behind the reserved ones that no file has, since a map can't be empty.
 const NOBODY: u32 = RESERVED + RESERVED_COUNT;
 
-/// What comes behind the last ID: (uid_t) -1 is none.
+/// The end of the IDs: (uid_t) -1 is no ID.
 const END: u32 = u32::MAX;
 
 /// How long a child may take to make a namespace, which takes a millisecond.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// How owners are shown.
+/// How the owners of files are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owners {
-    /// All of them as nobody.
+    /// All owners as nobody.
     Hidden,
-    /// Those of the servers' state as nobody, all others as they are.
+    /// The reserved IDs as nobody, all others as they are.
     WithoutState,
-    /// Those of the servers' state as the users that they stand for, all others as nobody.
+    /// The reserved IDs as the users that they stand for, all others as nobody.
     State,
 }
 
-/// A line of a map: `count` IDs from `stored` on, which are on disk, are seen as those from `seen` on.
+/// A line of a map: `count` IDs on disk, from `stored` on, are shown as those from `seen` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Extent {
     stored: u32,
@@ -72,18 +72,18 @@ impl Owners {
         }
     }
 
-    /// As a process writes it to `/proc/PID/uid_map` of a namespace below its own: user_namespaces(7).
+    /// The map as it is written to `/proc/PID/uid_map` of a child namespace: user_namespaces(7).
     fn map(self) -> String {
         let extents = self.extents().into_iter();
         let lines = extents.map(|e| format!("{} {} {}\n", e.stored, e.seen, e.count));
         lines.collect()
     }
 
-    /// Makes a user namespace with these maps, to be given to [`set_owners`](crate::sys::mount::set_owners). Nobody
-    /// lives in it. Works in a process with one thread alone.
+    /// Makes a user namespace with these maps for [`set_owners`](crate::sys::mount::set_owners). No process stays in
+    /// it. This works only in a process with a single thread.
     ///
     /// # Errors
-    /// Whatever the kernel refuses; `TimedOut` if the child does not come to it.
+    /// Whatever the kernel refuses; `TimedOut` if the child does not make the namespace in time.
     pub(crate) fn namespace(self) -> io::Result<OwnedFd> {
         self.make().map_err(|e| {
             let what = match e.raw_os_error() {
@@ -108,7 +108,7 @@ impl Owners {
             {
                 return 1;
             }
-            // The namespace is there as long as this process, until the other one has it open: its end tells.
+            // The namespace lives as long as this process until the parent has it open, which then closes its end.
             let _ = there.wait::<()>(deadline);
             0
         };
@@ -121,27 +121,27 @@ impl Owners {
                 self.fill(&process)
             });
         drop(here);
-        // It may hang in the kernel no longer than this waits for it.
+        // The child is killed and reaped: this waits for as long as the kernel takes to end it.
         let _ = kill(pid, Signal::SIGKILL);
         while waitpid(pid, None) == Err(nix::errno::Errno::EINTR) {}
         made
     }
 
-    /// Writes the maps, which takes rights in the namespace above, and opens the namespace.
+    /// Writes the maps, which takes capabilities in the parent namespace, and opens the namespace.
     fn fill(self, process: &OwnedFd) -> io::Result<OwnedFd> {
         let open = |name: &str, flags: OFlags| {
             rustix::fs::openat(process, name, flags | OFlags::CLOEXEC, Mode::empty())
         };
         for name in ["uid_map", "gid_map"] {
-            // In one piece: a map can be written once.
+            // In one write: a map can be written only once.
             File::from(open(name, OFlags::WRONLY)?).write_all(self.map().as_bytes())?;
         }
         Ok(open("ns/user", OFlags::RDONLY)?)
     }
 }
 
-/// Enters a new user namespace. Gives this process's directory in /proc, which may count processes otherwise than
-/// the one who asked for this does.
+/// Enters a new user namespace. Returns a descriptor of this process's directory in /proc: there its process id may be
+/// another one than the parent knows.
 fn enter() -> io::Result<OwnedFd> {
     unshare(CloneFlags::CLONE_NEWUSER)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -1,5 +1,5 @@
-//! What the servers need in the cell before they start: their state directory and their configuration.
-//! Runs in children of PID 1.
+//! Prepares the cell for the servers before they start: their state directory and their configuration.
+//! This runs in children of PID 1.
 
 use std::fmt::Display;
 use std::fs;
@@ -27,24 +27,24 @@ const NODES_ROOM: Room = Room {
     inodes: 1024,
 };
 
-/// What clients see at the place where the state directory lies: an empty directory in it, mounted over it.
+/// The name of the empty directory in the state directory that is mounted over it: what clients see there.
 ///
-/// It is one of the same file system. Since nfs-ganesha 5.3 no tmpfs is known to it
+/// It must be on the same file system. nfs-ganesha since 5.3 does not know any tmpfs
 /// (`populate_posix_file_systems` in `FSAL/localfs.c`), and its READDIR of a directory with a mount
 /// point of a file system that it does not know fails as a whole, with NFS4ERR_XDEV.
 const COVER: &str = "empty";
 
-/// Shows the state directory of the home file system where the servers look for it, and keeps clients who may use
-/// the file system from it at the place where it lies.
+/// Shows the state directory of the home file system where the servers look for it, and hides it from clients at its
+/// own place in the file system.
 ///
-/// The state belongs to IDs of its own: see [`super::state_directory`]. The servers see it through a mount that shows
-/// those as root and other users. Over the mount of the file system itself comes another one, in which they are
-/// nobody: that is the one that is exported, and the one below can't be reached any more.
+/// The state belongs to reserved IDs: see [`super::state_directory`]. The servers see it through a mount that shows
+/// these IDs as root and other users. The mount of the file system itself is covered by another one, which shows them
+/// as nobody: that one is exported, and the one below can't be reached any more.
 ///
-/// Where this kernel can't map owners on this file system, the state belongs to root, and nothing but the cover is over
-/// it, which a handle leads past: see [`withheld`].
+/// If this kernel can't map owners on this file system, the state belongs to root, and only the empty directory covers
+/// it. A handle leads past that: see [`withheld`].
 ///
-/// Gives what there is to be warned of, in one line.
+/// Returns a warning in one line, if there is one.
 pub(crate) fn prepare(home: &Path) -> Result<Option<String>, String> {
     let state = home.join(state_directory::NAME);
     let about = |what: &dyn Display| format!("state directory {}: {what}", state.display());
@@ -69,7 +69,7 @@ fn prepare_at(home: &Path, state: &Path) -> io::Result<Option<String>> {
     }
     let root = mount::open_directory(home)?;
     let directory = state_directory::open(&root)?;
-    // First: unmounting begins with what was cloned last.
+    // Cloned first: unmounting begins with the last clone.
     let top = mount::clone_tree(&root, "")?;
     let hidden = hide(&top).ok();
     let keeping = match &hidden {
@@ -90,9 +90,9 @@ fn prepare_at(home: &Path, state: &Path) -> io::Result<Option<String>> {
     }
     match (cover, &hidden) {
         (Some(cover), _) => mount::attach(cover, CWD, state)?,
-        // Nobody gets in without it.
+        // Nobody reaches the state even without the cover.
         (None, Some(_)) => {}
-        // Only that the root can't be listed with a newer Ganesha until there is room again at a start.
+        // This only means that a newer Ganesha can't list the root until a start finds room again.
         (None, None) => {
             let cover = mount::create_tmpfs(COVER_ROOM, 0o555)?;
             mount::set_read_only(&cover)?;
@@ -103,16 +103,16 @@ fn prepare_at(home: &Path, state: &Path) -> io::Result<Option<String>> {
     Ok(warning)
 }
 
-/// Shows the owners of the state as nobody, in a detached mount of the home file system. Gives the namespace by which
-/// it does.
+/// Shows the owners of the state as nobody in a detached mount of the home file system. Returns the user namespace with
+/// the maps for that.
 fn hide(top: &OwnedFd) -> io::Result<OwnedFd> {
     let hidden = Owners::WithoutState.namespace()?;
     mount::set_owners(top, &hidden)?;
     Ok(hidden)
 }
 
-/// Makes the directory that covers the state. A server that was there before, on a file system that has become full,
-/// goes on without: then it is `false`.
+/// Makes the directory that covers the state. Returns false if there is no room for it on a file system that has become
+/// full: servers with a state are started without it.
 fn make_cover(directory: &OwnedFd) -> io::Result<bool> {
     match mkdirat(directory, COVER, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => Ok(true),
@@ -121,9 +121,9 @@ fn make_cover(directory: &OwnedFd) -> io::Result<bool> {
     }
 }
 
-/// A view of it, open to everybody.
+/// A mount of the covering directory that everybody may read.
 fn show_cover(directory: &OwnedFd, hidden: Option<&OwnedFd>) -> io::Result<OwnedFd> {
-    // A link that a client has put there once is not followed.
+    // A symbolic link that a client may once have put there is not followed.
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let cover = openat(directory, COVER, flags, Mode::empty())
         .map_err(|e| crate::sys::message(e.into(), COVER))?;
@@ -136,7 +136,7 @@ fn show_cover(directory: &OwnedFd, hidden: Option<&OwnedFd>) -> io::Result<Owned
     Ok(cover)
 }
 
-/// Whether all is done. What is there of another home, or was cut off in the middle, is undone.
+/// Whether everything is prepared already. What is there for another home, or was left half done, is undone.
 fn is_settled(home: &Path, state: &Path) -> io::Result<bool> {
     let table = mountinfo::read_table(Path::new(TABLE))?;
     let at = |path: &Path| table.iter().rev().find(|entry| entry.target == path);
@@ -160,8 +160,8 @@ fn is_settled(home: &Path, state: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// The export that clients would have root's rights on and by that reach the servers' state, and why they would: such
-/// an export is not served. It is asked of the kernel how the state is kept.
+/// The export on which clients would have root's rights and so could reach the servers' state, and why they could: such
+/// an export is not served. Whether they could depends on how the kernel shows the state.
 ///
 /// # Errors
 /// If the mount table can't be read.
@@ -190,7 +190,7 @@ pub(crate) fn withheld<'a>(
     Ok(Some((export, text)))
 }
 
-/// The exports that are served.
+/// The exports without the one that is withheld.
 ///
 /// # Errors
 /// As [`withheld`].
@@ -204,7 +204,7 @@ pub(crate) fn served(spec: &ServerSpec, exports: &[Export]) -> io::Result<Vec<Ex
     Ok(served)
 }
 
-/// Puts everything in place that the servers need before they start, or after their exports changed.
+/// Writes all files that the servers need before they start, or after their exports have changed.
 pub(crate) fn configure(spec: &ServerSpec, exports: &[Export]) -> Result<(), String> {
     let served = served(spec, exports).map_err(|e| e.to_string())?;
     let found = Surroundings::look(spec, &served).map_err(|e| e.to_string())?;
@@ -222,7 +222,7 @@ pub(crate) fn configure(spec: &ServerSpec, exports: &[Export]) -> Result<(), Str
 fn put(entry: &Entry) -> io::Result<()> {
     match entry {
         Entry::Directory { path, mode } => make_directory(path, *mode),
-        // /etc itself is read-only; there it is a link.
+        // /etc itself is read-only: the entry there is a link.
         Entry::File {
             path,
             content,
@@ -246,13 +246,13 @@ fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
         .mode(mode)
         .create(path)?;
     match fs::set_permissions(path, fs::Permissions::from_mode(mode)) {
-        // It is part of the root, which is read-only, and was made as it should be.
+        // The directory is part of the read-only root, which was built with it.
         Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
         other => other,
     }
 }
 
-/// Writes a file so that whoever reads it sees either all of the old or all of the new content.
+/// Replaces a file, so that readers see either all of the old or all of the new content.
 fn write(path: &Path, content: &str, mode: u32) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");

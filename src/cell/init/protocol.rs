@@ -1,4 +1,4 @@
-//! What a keeper and the PID 1 of its cell say to each other.
+//! The protocol between a keeper and the PID 1 of its cell.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cell::refused::Refused;
 use crate::cell::service::{Export, ServerSpec};
 
-/// An order from the keeper. Each is answered by one [`Event::Done`] with its number.
+/// An order from the keeper. Each order is answered by one [`Event::Done`] with its number.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Numbered {
     /// Chosen by the keeper, never used twice.
@@ -22,19 +22,20 @@ pub(crate) struct Numbered {
 pub(crate) enum Order {
     /// Attach the mount whose descriptor comes along.
     Attach {
-        /// Where.
+        /// Where to attach it.
         directory: PathBuf,
     },
-    /// Show where a name service of the node answers, a view of which comes along: see [`crate::cell::names`].
+    /// Show a directory of the node in which a name service answers; a mount of it comes along: see
+    /// [`crate::cell::names`].
     Show {
-        /// Where.
+        /// Where to attach it.
         directory: PathBuf,
     },
-    /// Unmount everything of the file system at this directory; end who still uses it.
+    /// Unmount everything of the file system at this directory, and end the processes that still use it.
     Detach {
         /// Where it is attached.
         directory: PathBuf,
-        /// How long its users are given to go by themselves, and then again after they were killed.
+        /// How long its users have to end by themselves, and then again after they were killed.
         patience: Duration,
     },
     /// Show the directory `.berth` of the home file system at
@@ -50,47 +51,47 @@ pub(crate) enum Order {
         /// What they export.
         exports: Vec<Export>,
     },
-    /// Start a server; done when it answers.
+    /// Start a server; done when the server answers.
     Launch {
         /// The servers.
         spec: ServerSpec,
         /// Which of them.
         server: String,
     },
-    /// Have a server read its configuration again, by a signal; done when it says that it has, as far as it is
-    /// known to say so, and says it soon.
+    /// Have a server read its configuration again, by a signal. Done when the server's output says that it has, or
+    /// after a few seconds if it does not say so.
     Reload {
         /// The server's name.
         server: String,
         /// The signal's number.
         signal: i32,
     },
-    /// Ask the servers for all that they are to serve.
+    /// Ask the servers for each export, to find out which they do not serve.
     Inspect {
         /// The servers.
         spec: ServerSpec,
         /// What they export.
         exports: Vec<Export>,
-        /// How long they are given to take up what they have just been told of.
+        /// How long they have to take up exports that are new to them.
         patience: Duration,
     },
     /// Run a program to its end, with a server's rights.
     Run {
         /// The server's name.
         server: String,
-        /// The program, by its name, and its arguments.
+        /// The program's name and its arguments.
         argv: Vec<String>,
-        /// It is killed after this time.
+        /// The program is killed after this time.
         limit: Duration,
     },
-    /// End all servers and what they left running.
+    /// End all servers and the processes that they have left behind.
     Halt {
         /// Each server is killed after its own patience, and after this time at the latest.
         patience: Duration,
     },
 }
 
-/// What PID 1 reports.
+/// A report of PID 1.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Event {
     /// The namespaces are there: the network can be connected.
@@ -103,7 +104,8 @@ pub(crate) enum Event {
     Done {
         /// Its number.
         number: u64,
-        /// What is not served, where that was asked for; why not, in one line.
+        /// What is not served, if the order was to find that out; or, in one line, why the order could not be carried
+        /// out.
         result: Result<Vec<Refused>, String>,
     },
     /// A server has ended without being told to.
@@ -117,7 +119,7 @@ pub(crate) enum Event {
     Refused {
         /// Its name.
         server: String,
-        /// Which, and by which process.
+        /// The system call and the process that made it.
         what: String,
     },
     /// Something that needs attention and hinders nothing, in one line.

@@ -1,4 +1,4 @@
-//! What PID 1 tells its keeper.
+//! How PID 1 reports to its keeper.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -11,15 +11,15 @@ use crate::log;
 use crate::runtime::channel::Channel;
 use crate::sys::poll::poll;
 
-/// The logs of the host are out of reach in a cell, so the keeper is told. (It hears of the end of a child whose
-/// work was not done, and of what that was.)
+/// Has panics of PID 1 reported to the keeper: the host's logs can't be reached from a cell. (A panic of a child shows
+/// as an order that has failed.)
 pub(crate) fn report_panics(channel: &Channel) {
     let own = std::process::id();
     let Ok(channel) = channel.try_clone() else {
         return;
     };
     std::panic::set_hook(Box::new(move |info| {
-        // Children have this hook too, but not the channel.
+        // Children inherit this hook, but not the channel.
         if std::process::id() == own {
             let why = format!("{}: {info}", log::MISTAKE).replace('\n', " ");
             let _ = channel.send(&Event::Broken(why), None);
@@ -27,10 +27,11 @@ pub(crate) fn report_panics(channel: &Channel) {
     }));
 }
 
-/// How long PID 1 waits for the keeper at a time.
+/// How long PID 1 waits before it tries again to send.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Reports what the keeper has to know. It reads quickly; should it not, PID 1 waits for it.
+/// Reports an event that the keeper must not miss. If the keeper does not read quickly enough, PID 1 waits for it, for
+/// up to 5 s.
 ///
 /// # Errors
 /// Whatever the kernel refuses, such as when the keeper has gone.

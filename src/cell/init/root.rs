@@ -24,23 +24,23 @@ use crate::runtime::paths::RUNTIME_IN_CELL;
 use crate::sys::mount::{self, Room};
 use crate::sys::poll::wait_readable;
 
-/// Where the cell's state directory, which lies on its home file system, is seen inside.
+/// Where the state directory, which is on the home file system, is shown in the cell.
 pub(crate) const STATE_DIRECTORY: &str = "/var/lib/berth";
 
 /// Directories of the host that the cell sees, read-only and without what is mounted below them.
 const SHARED: [&str; 2] = ["opt", "usr"];
 
-/// The one of them that is left empty where it can't be shown: no server comes from there.
+/// The shared directory that may stay empty if it can't be shown: no server is installed there.
 const SPARED: &str = "opt";
 
-/// Where the host's /etc is seen. The cell's own /etc consists of links into it, as deep below the root
-/// as /etc itself, so that relative links in it lead where they should.
+/// Where the host's /etc is shown. The cell's own /etc consists of links into it. It is as deep below the root as /etc
+/// itself, so that relative links in it lead where they should.
 const HOST_ETC: &str = ".etc";
 
-/// Files of /etc that the cell has versions of its own of.
+/// Files of /etc of which the cell has its own versions.
 const OWN: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
 
-/// What of /etc the servers have no business with: secrets of the host, and the cluster's own settings.
+/// Files and directories of /etc that are hidden from the cell: secrets of the host, and the cluster's settings.
 const MASKED: [&str; 14] = [
     "shadow",
     "shadow-",
@@ -58,18 +58,18 @@ const MASKED: [&str; 14] = [
     "ssl/private",
 ];
 
-/// What the tmpfs mounts that servers write to hold: state and logs, never so much as to fill the host's memory. In
+/// The size of the tmpfs mounts that servers write state and logs to, small enough not to fill the host's memory. In
 /// /run Samba has some 1,200 bytes for each file that a client has open, and a file for each client.
 const ROOM: Room = Room {
     bytes: 256 << 20,
     inodes: 16 << 10,
 };
-/// The root itself, in which there is a link for each entry of the host's /etc.
+/// The size of the root itself, which has a link for each entry of the host's /etc.
 const SKELETON_ROOM: Room = Room {
     bytes: 1 << 20,
     inodes: 16 << 10,
 };
-/// /dev, which nobody writes to, and `shm` in it, for servers.
+/// The sizes of /dev, which nobody writes to, and of /dev/shm, for servers.
 const DEVICES_ROOM: Room = Room {
     bytes: 1 << 16,
     inodes: 64,
@@ -78,18 +78,18 @@ const SHARED_MEMORY_ROOM: Room = Room {
     bytes: 16 << 20,
     inodes: 1 << 10,
 };
-/// What covers something: an empty directory.
+/// The size of an empty directory that covers something.
 pub(crate) const COVER_ROOM: Room = Room {
     bytes: 4096,
     inodes: 1,
 };
 
-/// Where the cell's own versions of files in /etc lie.
+/// The directory of the cell's own versions of files in /etc.
 pub(crate) fn own_etc() -> PathBuf {
     Path::new(RUNTIME_IN_CELL).join("etc")
 }
 
-/// The finished root. What runs in the cell can't write to it; this handle can.
+/// The finished root. Processes in the cell can't write to it; PID 1 can, by this handle.
 #[derive(Debug)]
 pub(crate) struct Root {
     /// A detached copy of the root's mount that is still writable.
@@ -124,7 +124,7 @@ impl Root {
         make_devices(&top)?;
         make_directories(&top)?;
         show_etc(&top, &mut trees)?;
-        // Behind this the host's log is out of reach.
+        // The host's log can't be reached after this.
         trees.warn();
         enter(&top)?;
         let skeleton = mount::clone_tree(&top, "")?;
@@ -133,8 +133,8 @@ impl Root {
         Ok(Self { skeleton, nobodies })
     }
 
-    /// The namespace of [`Owners::Hidden`], if the kernel could make one. Seen through it, the host's files are
-    /// readable as far as everybody may read them: not even root in the cell can open what only its owner may.
+    /// The namespace of [`Owners::Hidden`], if the kernel could make one. With it the cell can read those of the host's
+    /// files that everybody may read: not even root in the cell can open a file that only its owner may.
     pub(crate) fn nobodies(&self) -> Option<&OwnedFd> {
         self.nobodies.as_ref()
     }
@@ -152,7 +152,7 @@ impl Root {
     pub(crate) fn forget(&self, target: &Path) {
         let target = relative(target);
         for directory in target.ancestors().filter(|d| !d.as_os_str().is_empty()) {
-            // One that is in use stays, and so do those above it.
+            // A directory that is in use stays, and so do those above it.
             if rustix::fs::unlinkat(&self.skeleton, directory, AtFlags::REMOVEDIR).is_err() {
                 return;
             }
@@ -160,7 +160,7 @@ impl Root {
     }
 }
 
-/// Whether this node is one on which a cell can be shown its programs and settings. Looks in a child.
+/// Checks, in a child, that this node's programs and settings can be shown to a cell.
 ///
 /// # Errors
 /// What can't be shown, in one line; `TimedOut` at `deadline`.
@@ -170,7 +170,7 @@ pub(crate) fn check_host(deadline: Instant) -> io::Result<()> {
     })?;
     let ready = wait_readable(&job, deadline);
     job.kill();
-    // One that hangs in the kernel is not waited for.
+    // A child that hangs in the kernel is not waited for.
     ready.map_err(|e| crate::sys::message(e, "look what a cell could be shown"))?;
     let outcome = job.outcome();
     let _ = waitpid(job.pid(), None);
@@ -178,7 +178,7 @@ pub(crate) fn check_host(deadline: Instant) -> io::Result<()> {
     shown.map_err(io::Error::other)
 }
 
-/// Takes the views of the host's that no cell can do without. They are attached nowhere.
+/// Makes the views of the host that no cell can do without, and attaches them nowhere.
 fn view_needed() -> io::Result<()> {
     let nobodies = Owners::Hidden.namespace();
     let mut trees = HostTrees::new(nobodies.as_ref());
@@ -250,7 +250,7 @@ fn make_devices(top: &OwnedFd) -> io::Result<()> {
         &dev,
         "shm",
     )?;
-    // A server that put something else in the place of /dev/null could keep PID 1 and others waiting.
+    // A server that could replace /dev/null could make PID 1 and others wait.
     mount::freeze(&dev)
 }
 
@@ -279,9 +279,9 @@ fn make_directories(top: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes /etc: links to what the host has there, except for what is hidden and what is the cell's own.
+/// Makes /etc: links to the entries of the host's /etc, but for those that are hidden or the cell's own.
 ///
-/// Links, because programs replace files there by renaming: a mount would go on showing the old one.
+/// Links, because programs replace files in /etc by renaming: a mount of a file would go on showing the old one.
 fn show_etc(top: &OwnedFd, trees: &mut HostTrees<'_>) -> io::Result<()> {
     make_directory(top, Path::new(HOST_ETC))?;
     mount::attach(trees.view(Path::new("/etc"))?, top, HOST_ETC)?;
@@ -300,7 +300,7 @@ fn show_etc(top: &OwnedFd, trees: &mut HostTrees<'_>) -> io::Result<()> {
         let target = own_etc().join(name);
         rustix::fs::symlinkat(&target, top, Path::new("etc").join(name))?;
     }
-    // Not to /proc/mounts, as on some hosts: that is hidden with `subset=pid`.
+    // Not to /proc/mounts, as on some hosts: `subset=pid` hides that.
     rustix::fs::symlinkat("/proc/self/mounts", top, "etc/mtab")?;
     Ok(())
 }
@@ -317,7 +317,7 @@ fn mask(top: &OwnedFd) -> io::Result<()> {
         let cover = match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
             rustix::fs::FileType::Directory => mount::create_tmpfs(COVER_ROOM, 0o555)?,
             rustix::fs::FileType::RegularFile => mount::clone_tree(top, "dev/null")?,
-            // What a link points to is another name, hidden or not on its own account.
+            // A link needs no cover: its target is hidden or not under its own name.
             _ => continue,
         };
         mount::set_read_only(&cover)?;

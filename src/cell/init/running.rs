@@ -1,5 +1,5 @@
-//! A server that PID 1 has started: what it writes, and what became of a configuration that it was told to
-//! read again.
+//! A server that PID 1 has started: its output, and whether it has accepted a configuration that it was told to read
+//! again.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -18,17 +18,17 @@ use crate::cell::service::{self, Launch};
 use crate::runtime::channel::Channel;
 use crate::sys::state;
 
-/// How long a server may take to say what became of the configuration that it was told to read again. One whose
-/// admin has it say less never does.
+/// How long PID 1 waits for a server to say whether it has accepted the configuration that it was told to read again. A
+/// server whose log level the admin has lowered never says so.
 const REREAD_LIMIT: Duration = Duration::from_secs(3);
 
-/// Why a configuration was refused follows that it was, at once.
+/// How long after a server has said that it refuses a configuration PID 1 waits for the reason, which follows at once.
 const REASON_LIMIT: Duration = Duration::from_millis(100);
 
-/// No configuration that berth writes is as long.
+/// The most bytes read of a server's configuration: berth writes none as long.
 const CONFIG_LIMIT: u64 = 4 << 20;
 
-/// No security module has longer labels (a page: proc_pid_attr(5)).
+/// The most bytes of a security label: a page (proc_pid_attr(5)).
 const LABEL_LIMIT: u64 = 4096;
 
 /// A server that was started.
@@ -37,26 +37,26 @@ pub(crate) struct Server {
     pub(crate) launch: Launch,
     /// Its process.
     pub(crate) pid: Pid,
-    /// What it writes, until it closes that.
+    /// Its standard output and error, until it closes them.
     pub(crate) output: Option<OwnedFd>,
-    /// The system calls that it is refused, where the kernel tells of them.
+    /// The system calls that it is refused, if the kernel can report them.
     pub(crate) refusals: Option<Refusals>,
     lines: Lines,
-    /// What it said last that mattered: mostly the reason for its end.
+    /// Its last lines that matter: mostly they give the reason for its end.
     last: LastWords,
-    /// The AppArmor profile that it is confined by, as far as it has lived to tell.
+    /// The AppArmor profile that it is confined by, read when its first line came.
     profile: Option<String>,
     has_spoken: bool,
-    /// What it has complained of since it last began to read its configuration.
+    /// Its complaints since it last began to read its configuration.
     complaints: Complaints,
-    /// The order to start it, until it answers.
+    /// The number of the order to start it, until it answers.
     pub(crate) starting: Option<u64>,
-    /// While it reads its configuration again.
+    /// Set while it reads its configuration again.
     rereading: Option<Rereading>,
 }
 
-/// A server reads its configuration again: the order to do so, until when that is waited for, and whether it
-/// has said that it could not.
+/// A server reads its configuration again: the order's number, until when its answer is waited for, and whether it has
+/// refused the configuration.
 struct Rereading {
     number: u64,
     until: Instant,
@@ -82,7 +82,7 @@ impl Server {
         }
     }
 
-    /// Has it read its configuration again, by order `number`.
+    /// Signals the server to read its configuration again, for order `number`.
     ///
     /// # Errors
     /// Why the signal can't be sent.
@@ -99,17 +99,17 @@ impl Server {
         Ok(())
     }
 
-    /// The order by which it reads its configuration again, if it does.
+    /// The number of the order by which the server is reading its configuration again, if it is.
     pub(crate) fn rereads_for(&self) -> Option<u64> {
         Some(self.rereading.as_ref()?.number)
     }
 
-    /// Until when that is waited for.
+    /// Until when the server's answer to that is waited for.
     pub(crate) fn rereads_until(&self) -> Option<Instant> {
         Some(self.rereading.as_ref()?.until)
     }
 
-    /// What became of the configuration, once that is over: the order, and why it was refused.
+    /// Once the wait is over: the order's number, and whether the configuration was accepted or why it was refused.
     pub(crate) fn reread(&mut self, now: Instant) -> Option<(u64, Result<(), String>)> {
         let rereading = self.rereading.take_if(|r| now >= r.until)?;
         let why = self.complaints.of_configuration().unwrap_or("no reason");
@@ -120,23 +120,23 @@ impl Server {
         Some((rereading.number, result))
     }
 
-    /// Why it has ended in this way, as far as it is known.
+    /// Adds to `how` the server has ended why it has, as far as that is known.
     pub(crate) fn why(&self, mut how: String) -> String {
         if let Some(words) = self.last.get(Instant::now()) {
             how = format!("{how}: {words}");
         }
-        // Such a profile goes with the program's path, which is the same in a cell, and knows its usual
-        // directories alone. What it denies shows as any lack of rights does.
+        // A profile applies to a program's path, which is the same in a cell, and allows only the usual directories.
+        // What it denies looks like any other lack of rights.
         if let Some(profile) = &self.profile {
             how = format!("{how} (confined by AppArmor's profile {profile})");
         }
         how
     }
 
-    /// Adds what it said of something that it does not serve.
+    /// Adds what the server has complained of to something that it does not serve.
     pub(crate) fn explain(&self, refused: &mut Refused) {
         let block = match refused.protocol {
-            // The servers may write there too.
+            // Not trusted: the servers can write this file, too.
             Protocol::Nfs => state::read_plain(service::nfs_config().as_ref(), CONFIG_LIMIT)
                 .ok()
                 .and_then(|config| {
@@ -150,13 +150,13 @@ impl Server {
         }
     }
 
-    /// Refuses the system calls that wait for it, and passes on which.
+    /// Refuses the system calls that wait for an answer, and reports them to the keeper.
     pub(crate) fn refuse(&mut self, channel: &Channel, now: Instant) {
         let Some(refusals) = &mut self.refusals else {
             return;
         };
         let in_use = refusals.answer(now, |refusal| {
-            // As with its lines: what a busy keeper has no room for is lost.
+            // As with its lines, a report that a busy keeper has no room for is lost.
             let refused = Event::Refused {
                 server: self.launch.name.clone(),
                 what: refusal.to_string(),
@@ -168,7 +168,7 @@ impl Server {
         }
     }
 
-    /// Passes on what it has written.
+    /// Reports the lines that the server has written to the keeper.
     pub(crate) fn forward_output(&mut self, channel: &Channel) {
         let Some(output) = &self.output else { return };
         let open = self.lines.read(output, |heard| {
@@ -177,7 +177,7 @@ impl Server {
                 Heard::Beyond(line) => (Some(line), None),
                 Heard::Missing(number) => (None, Some(format!("({number} more lines)"))),
             };
-            // Before its first line it may not have been executed yet.
+            // Not read before the first line: the program may not have been executed yet.
             if !std::mem::replace(&mut self.has_spoken, true) {
                 self.profile = profile_of(self.pid);
             }
@@ -192,7 +192,7 @@ impl Server {
             }
             if let Some(line) = said {
                 let server = self.launch.name.clone();
-                // Lines that a busy keeper has no room for are lost rather than waited with.
+                // A line that a busy keeper has no room for is lost: PID 1 does not wait for it.
                 let _ = channel.send(&Event::Said { server, line }, None);
             }
         });
@@ -202,15 +202,15 @@ impl Server {
     }
 }
 
-/// The AppArmor profile that a process is confined by.
+/// The AppArmor profile that a process is confined by, if there is one that denies anything.
 fn profile_of(pid: Pid) -> Option<String> {
     let path = format!("/proc/{pid}/attr/current");
     let label = state::read(path.as_ref(), LABEL_LIMIT).ok()?;
     confinement(&String::from_utf8_lossy(&label)).map(str::to_owned)
 }
 
-/// The profile that a label names, if it is one of AppArmor's that denies anything: `smbd (enforce)`. Others have
-/// labels without a mode, or none.
+/// The profile in a label of AppArmor's, if it is one that denies anything: `smbd (enforce)`. Other security modules
+/// have labels without a mode.
 pub(crate) fn confinement(label: &str) -> Option<&str> {
     label
         .trim_end_matches(['\n', '\0'])

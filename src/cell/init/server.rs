@@ -1,4 +1,4 @@
-//! How a server is started in a cell: with fewer rights, its own session, its output in the log.
+//! The start of a server in a cell: with fewer rights, a session of its own, and its output on a pipe.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -17,14 +17,14 @@ pub(crate) struct Started {
     pub(crate) child: Child,
     /// Its standard output and error, which never block.
     pub(crate) output: OwnedFd,
-    /// The system calls that it is refused, where the kernel can tell of them.
+    /// The system calls that it is refused, if the kernel can report them.
     pub(crate) refusals: Option<Refusals>,
 }
 
 /// Starts a server with its standard output and error on a pipe and `input` as its standard input.
 ///
 /// # Errors
-/// `NotFound` if the program is not installed; what else the kernel refuses. Names the program.
+/// `NotFound` if the program is not installed; or whatever the kernel refuses. Names the program.
 pub(crate) fn spawn(launch: &Launch, input: OwnedFd) -> io::Result<Started> {
     let (output, written) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let flags = rustix::fs::fcntl_getfl(&output)?;

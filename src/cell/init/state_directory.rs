@@ -1,9 +1,9 @@
-//! The servers' state directory on disk, `.berth` on the home file system: made, and given to whom it is to belong.
+//! The servers' state directory on disk, `.berth` on the home file system: makes it and sets its owners.
 //!
-//! Clients of the file system may have root's rights on it, and a handle that is made up leads past every directory
-//! and every mount that lies over one. So the state belongs to IDs that nobody else has ([`super::owners`]), and
-//! where clients come in, those count as nobody. A state directory that an older version has made belongs to root: it
-//! is given to those IDs at the next start. Whatever is cut off in the middle of that is gone through again.
+//! Clients of the file system may have root's rights on it, and with a forged handle they get past any directory and
+//! any mount over one. So the state belongs to IDs that nobody else has ([`super::owners`]), and the exported mount
+//! shows those as nobody. A state directory that an older version has made belongs to root; the next start changes its
+//! owners. If that is interrupted, the start after it goes through all files again.
 
 use std::fs::Permissions;
 use std::io;
@@ -19,42 +19,43 @@ use rustix::io::Errno;
 
 use super::owners::{RESERVED, RESERVED_COUNT};
 
-/// Its name on the home file system.
+/// The name of the state directory on the home file system.
 pub(crate) const NAME: &str = ".berth";
 
-/// How many files are gone through: Ganesha has one for each client, Samba some dozens.
+/// How many files are gone through at the most: Ganesha has one for each client, Samba some dozens.
 const FILES: usize = 1 << 18;
 
-/// How many directories lie within each other. Ganesha's records of a client take a few.
+/// How many levels of directories are gone through at the most. Ganesha's records of a client take a few.
 const DEPTH: usize = 32;
 
-/// Everybody but the owner: of those there is none.
+/// The permissions of everybody but the owner, which are all taken away.
 const OTHERS: RawMode = 0o077;
 
-/// What new files in a directory may be, whatever a server asks for: their owner's alone. A default access list in the
-/// kernel's form (linux/posix_acl_xattr.h): version 2, then tag, permissions and no ID of owner, group and others.
+/// The default access list that makes new files in a directory accessible to their owner alone, whatever a server asks
+/// for. In the kernel's format (linux/posix_acl_xattr.h): version 2, then tag, permissions and no ID of owner, group
+/// and others.
 const DEFAULT_ACCESS: [u8; 28] = [
     2, 0, 0, 0, 1, 0, 7, 0, 255, 255, 255, 255, 4, 0, 0, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255,
     255, 255, 255,
 ];
 const DEFAULT_ACCESS_NAME: &str = "system.posix_acl_default";
 
-/// Whom the files are to belong to.
+/// The owners that the files of the state are to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Keeping {
     /// The reserved IDs.
     Apart,
-    /// Root and others by their own IDs: for a file system whose owners this kernel can't map.
+    /// Root and other users by their usual IDs: for a file system whose owners this kernel can't map.
     Common,
 }
 
 impl Keeping {
-    /// Which ID on disk a file's should be; `None` if it is right.
+    /// The ID that a file is to have on disk in place of `id`; `None` if `id` is right.
     fn instead_of(self, id: u32) -> Option<u32> {
         let at = id.checked_sub(RESERVED).filter(|at| *at < RESERVED_COUNT);
         match (self, at) {
             (Self::Apart, Some(_)) | (Self::Common, None) => None,
-            // One that the servers would not see at all counts as root.
+            // An ID that the servers could not see at all becomes root's.
             (Self::Apart, None) if id < RESERVED_COUNT => Some(RESERVED + id),
             (Self::Apart, None) => Some(RESERVED),
             (Self::Common, Some(at)) => Some(at),
@@ -62,11 +63,10 @@ impl Keeping {
     }
 }
 
-/// Opens the directory in the root `home` of a file system, and makes it if it is not there.
+/// Opens the state directory in the root `home` of a file system, and makes it if it is not there.
 ///
-/// # Errors
-/// If there is something else, a link for instance, which a client could have put there, or a directory that is
-/// somebody's; whatever the kernel refuses.
+/// # Errors If something else has that name, such as a symbolic link that a client could have put there, or a directory
+/// of another user; or whatever the kernel refuses.
 pub(crate) fn open(home: &OwnedFd) -> io::Result<OwnedFd> {
     match mkdirat(home, NAME, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => {}
@@ -92,13 +92,13 @@ const DIRECTORY: OFlags = OFlags::DIRECTORY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// Gives the directory and all that is in it to whom it is to belong, and takes everybody else's rights away.
+/// Sets the owners of the directory and of everything in it, and takes away everybody else's permissions.
 ///
-/// Files are changed by descriptor, and links are not followed: what lies elsewhere is not touched. Another name that a
-/// file has elsewhere leads to it as before, and finds it closed.
+/// Files are changed by descriptor, and symbolic links are not followed: nothing outside the directory is changed. A
+/// hard link elsewhere still leads to its file, and finds it closed.
 ///
-/// A server can make more than is gone through. That must not keep the others from their state: the rest stays as it
-/// is, and it is said which that is. What this version's servers make has the right owners anyway.
+/// A server can make more files than are gone through. That must not keep the other servers from their state: the rest
+/// stays as it is, and the returned text says which. What this version's servers make has the right owners anyway.
 ///
 /// # Errors
 /// Whatever the kernel refuses.
@@ -121,17 +121,17 @@ pub(crate) fn give(directory: &OwnedFd, keeping: Keeping) -> io::Result<Option<S
     )))
 }
 
-/// What is still gone through.
+/// A walk through the state directory.
 struct Walk {
     keeping: Keeping,
-    /// How many files.
+    /// How many files are still to be gone through at the most.
     files: usize,
-    /// Whether a directory was left out, being too deep.
+    /// Whether a directory was left out because it is too deep.
     too_deep: bool,
 }
 
 impl Walk {
-    /// Breaks off when there are too many files.
+    /// Goes through everything below a directory. Breaks off when there are too many files.
     fn give_below(&mut self, directory: OwnedFd, depth: usize) -> io::Result<ControlFlow<()>> {
         limit_access(&directory)?;
         for entry in Dir::read_from(&directory)? {
@@ -176,15 +176,15 @@ fn set(file: &OwnedFd, stat: &Stat, keeping: Keeping) -> io::Result<()> {
     }
     let kind = FileType::from_raw_mode(stat.st_mode);
     if kind != FileType::Symlink && stat.st_mode & OTHERS != 0 {
-        // By way of /proc, as older kernels change no permissions by a descriptor that opens nothing.
+        // By way of /proc: older kernels can't change permissions by an O_PATH descriptor.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         std::fs::set_permissions(path, Permissions::from_mode(stat.st_mode & 0o700))?;
     }
     Ok(())
 }
 
-/// Sees to it that new files in a directory are their owner's alone. A file system may have no access lists, or have
-/// become so full that there is no room for one: then what a server has opened to all is closed at the next start.
+/// Gives a directory the default access list by which new files are their owner's alone. If the file system has no
+/// access lists, or no room for one, permissions that a server gives to others are taken away at the next start.
 fn limit_access(directory: impl AsFd) -> io::Result<()> {
     let mut now = [0; DEFAULT_ACCESS.len() + 1];
     let found = fgetxattr(&directory, DEFAULT_ACCESS_NAME, &mut now);

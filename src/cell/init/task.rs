@@ -1,4 +1,4 @@
-//! What PID 1's children do: the work that may block.
+//! The work of PID 1's children: what may block.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,24 +20,24 @@ use crate::sys::mount;
 use crate::sys::mountinfo;
 use crate::sys::mountinfo::Entry;
 
-/// Between two looks at something that tells nobody when it changes.
+/// The time between two looks at something that gives no notice of changes.
 const INTERVAL: Duration = Duration::from_millis(5);
 
-/// How long a server that was just started may take to answer one question, before it is asked again.
+/// How long a server may take to answer one request before it is asked again.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long servers may take to say what they serve; each answer takes a millisecond or some more.
 const INSPECTION_LIMIT: Duration = Duration::from_secs(10);
 
-/// How many questions a server may leave unanswered before it is not asked any more for now: it may be waiting for
-/// the node's name services, and each try costs it a process.
+/// How many requests a server may leave unanswered before it is not asked any more for now: it may be waiting for the
+/// node's name services, and each request costs it a process.
 const UNANSWERED_LIMIT: u32 = 3;
 
-/// How long a program that answers nothing must live to count as started: one that is not installed, or
-/// does not like its arguments, ends at once.
+/// How long a program that answers no requests must run to count as started: one that rejects its arguments ends at
+/// once.
 const STARTED: Duration = Duration::from_millis(100);
 
-/// Unmounts all of the file system attached at `directory`. Who uses it is asked to go, then killed;
+/// Unmounts everything of the file system attached at `directory`. Processes that use it are asked to end, then killed;
 /// `servers` are spared until only they are left.
 pub(crate) fn detach(directory: &Path, patience: Duration, servers: &[Pid]) -> Result<(), String> {
     let begun = Instant::now();
@@ -58,7 +58,7 @@ pub(crate) fn detach(directory: &Path, patience: Duration, servers: &[Pid]) -> R
             return Err(error.to_string());
         }
         for pid in users(&of_it) {
-            // A quarter of the patience to go unasked, the rest of it to go when asked.
+            // Users have a quarter of the patience to end unasked, and the rest of it to end when asked.
             let signal = match (servers.contains(&pid), waited) {
                 (true, waited) if waited < patience => continue,
                 (_, waited) if waited < patience / 4 => continue,
@@ -71,9 +71,9 @@ pub(crate) fn detach(directory: &Path, patience: Duration, servers: &[Pid]) -> R
     }
 }
 
-/// Unmounts the mounts `of_it`, which are all of one file system, and what is mounted on them.
+/// Unmounts the mounts `of_it`, which all are of one file system, and everything mounted on them.
 fn unmount_all(table: &[Entry], of_it: &[&Entry]) -> io::Result<()> {
-    // The last mounted first: the state directory lies on the home file system.
+    // The last mount first: the state directory is mounted on the home file system.
     for entry in table.iter().rev() {
         if of_it.iter().any(|e| entry.target.starts_with(&e.target)) {
             mount::detach(&entry.target)?;
@@ -84,8 +84,8 @@ fn unmount_all(table: &[Entry], of_it: &[&Entry]) -> io::Result<()> {
 
 /// The processes that have something open in one of these mounts.
 ///
-/// A mount is known by its number: the device number that `stat` shows is not the file system's on btrfs,
-/// where each subvolume has one of its own.
+/// Mounts are compared by their ids: on btrfs the device number that `stat` shows is not the file system's, since each
+/// subvolume has one of its own.
 fn users(mounts: &[&Entry]) -> Vec<Pid> {
     let lies_there = |path: &Path| mountinfo::id_of(path).is_ok_and(|id| has(mounts, id));
     processes()
@@ -108,7 +108,7 @@ fn has(mounts: &[&Entry], id: u64) -> bool {
 }
 
 fn any_entry(directory: &Path, test: impl Fn(&Path) -> bool) -> bool {
-    // A process that has just ended has no entries any more.
+    // The directory of a process that has just ended has no entries any more.
     fs::read_dir(directory).is_ok_and(|entries| entries.flatten().any(|entry| test(&entry.path())))
 }
 
@@ -123,8 +123,8 @@ fn processes() -> io::Result<Vec<Pid>> {
     Ok(pids)
 }
 
-/// The living processes of the cell that are neither PID 1 nor among `tasks`, nor came in from
-/// outside: those have a parent that is not seen here.
+/// The living processes of the cell that are neither PID 1 nor among `tasks`, nor have joined from outside: the parent
+/// of such a process can't be seen here.
 ///
 /// # Errors
 /// If /proc can't be read.
@@ -143,7 +143,7 @@ pub(crate) fn strays(tasks: &[Pid]) -> io::Result<Vec<Pid>> {
         .collect())
 }
 
-/// From `/proc/PID/stat`: `12 (name) S 1 …`; the name may contain anything, even `)`.
+/// State and parent from `/proc/PID/stat`, `12 (name) S 1 …`; the name may contain anything, even `)`.
 fn state_and_parent(stat: &str) -> Option<(char, i32)> {
     let (_, rest) = stat.rsplit_once(") ")?;
     let mut words = rest.split(' ');
@@ -159,8 +159,8 @@ pub(crate) fn run(argv: &[String], like: &Launch, limit: Duration) -> Result<(),
         .map_err(|e| e.to_string())
 }
 
-/// Asks the servers for all that they are to serve, each thing until it is there or the patience is over, and
-/// says what is not, and what they do not answer for.
+/// Asks the servers for all that they are to serve, for each export until they serve it or the patience is over.
+/// Returns what they do not serve, and what they give no answer about.
 pub(crate) fn inspect(spec: &ServerSpec, exports: &[Export], patience: Duration) -> Vec<Refused> {
     let end = Instant::now() + patience;
     let mut inspection = Inspection {
@@ -179,7 +179,7 @@ pub(crate) fn inspect(spec: &ServerSpec, exports: &[Export], patience: Duration)
         }));
         prepare::served(spec, exports)
     });
-    // Without a mount table nothing is known of it: then the servers are asked.
+    // If the mount table can't be read, it is not known what is withheld: the servers are asked for everything.
     let served = served.unwrap_or_else(|_| exports.to_vec());
     for export in &served {
         for (protocol, name) in export.served(spec) {
@@ -195,19 +195,19 @@ pub(crate) fn inspect(spec: &ServerSpec, exports: &[Export], patience: Duration)
     refused
 }
 
-/// The servers being asked for what they serve.
+/// The requests to the servers for what they serve.
 struct Inspection {
-    /// Until then they are asked again.
+    /// Until when a server that says no is asked again.
     end: Instant,
-    /// Until then they are asked at all.
+    /// Until when servers are asked at all.
     limit: Instant,
     inquiries: BTreeMap<Protocol, Inquiry>,
-    /// How many questions they left unanswered.
+    /// How many requests each server has left unanswered.
     unanswered: BTreeMap<Protocol, u32>,
 }
 
 impl Inspection {
-    /// Asks for one thing, until it is there or the patience is over.
+    /// Asks for one export or share, until the server has it or the patience is over.
     ///
     /// # Errors
     /// As [`Inquiry::find`]; `TimedOut` if there was no time to ask.
@@ -228,13 +228,14 @@ impl Inspection {
                 }
                 return Err(error);
             }
-            // A process of Samba that serves this connection may be the last one to read what is new.
+            // Asked again on a new connection: Samba's process for the old one may be late to read the new
+            // configuration.
             self.inquiries.remove(&protocol);
             pause(INTERVAL);
         }
     }
 
-    /// Asks once. The connection serves on if the server has answered, whatever it said.
+    /// Asks once. The connection is used again if the server has answered, whatever it said.
     fn ask(&mut self, protocol: Protocol, name: &str) -> io::Result<()> {
         let deadline = self.limit.min(Instant::now() + ANSWER_LIMIT);
         let mut inquiry = match self.inquiries.remove(&protocol) {
@@ -255,10 +256,10 @@ impl Inspection {
     }
 }
 
-/// Waits until a server that was just started answers. Ended from outside if it never does.
+/// Waits until a server that was just started answers. If it never does, PID 1 kills this child.
 pub(crate) fn await_ready(ready: Ready) -> Result<(), String> {
     let Ready::Answers(protocol) = ready else {
-        // Its end in this time ends the wait too, and fails the start.
+        // If the program ends within this time, PID 1 kills this child, and the start fails.
         pause(STARTED);
         return Ok(());
     };
@@ -270,7 +271,7 @@ pub(crate) fn await_ready(ready: Ready) -> Result<(), String> {
 }
 
 fn pause(time: Duration) {
-    // Woken early by a signal it merely looks once more.
+    // If a signal ends the sleep early, that only means one more look.
     std::thread::sleep(time);
 }
 

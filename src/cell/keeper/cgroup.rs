@@ -15,14 +15,13 @@ use crate::runtime::job::Job;
 use crate::sys::cgroup::{self as kernel, Events, Group, Usage};
 use crate::types::VserverName;
 
-/// How long after a line about what the cell lacks the next one comes at the earliest: an attacker may have it lack
-/// that all the time.
+/// The least time between two log lines about a shortage: an attacker in the cell may cause one all the time.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// What keeps the keeper from groups: it has none then, and the cell no limits.
+/// The result of a child; with an error the cell has no limits.
 type Done<T> = Result<T, String>;
 
-/// The groups and where they stand.
+/// The control groups, and how far their making has come.
 pub(crate) struct Cgroup {
     vserver: VserverName,
     /// The groups; `None` if they can't be made.
@@ -181,8 +180,8 @@ impl Cgroup {
         self.watched.iter().filter_map(due).min()
     }
 
-    /// Goes on from what the children have come to; gives one that is left to be reaped. `sentinel` belongs to the
-    /// keeper.
+    /// Takes the child's result, if it has ended, and starts the next one if there is more to do. Returns a child that
+    /// is to be reaped. The sentinel goes into the keeper's group with it.
     fn advance(&mut self, sentinel: Option<Pid>) -> Option<Pid> {
         let over = match &self.phase {
             Phase::Making(job) => {

@@ -274,7 +274,7 @@ impl Keeper {
         }
     }
 
-    /// Reaps what has ended.
+    /// Reaps children that have ended.
     fn tidy(&mut self) {
         let leftover = &mut self.leftover;
         self.reports.retain(|job| match job.outcome() {

@@ -1,4 +1,4 @@
-//! How members are, and when agents are told.
+//! The condition of members, and when agents are answered.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use super::requests::Until;
 use super::volume::{self, Phase, Volume};
 use crate::cell::protocol::{Cause, Condition, Reply};
 
-/// How long what is left of servers that could not be started may take to end.
+/// How long servers that could not be started may take to end.
 const REFUSED_LIMIT: Duration = Duration::from_secs(5);
 
 impl Core {
@@ -23,7 +23,7 @@ impl Core {
         }
     }
 
-    /// Answers those for whom it is time.
+    /// Answers the agents whose answer is there or whose time is up.
     pub(crate) fn answer(&mut self, now: Instant, out: &mut Effects) {
         for (client, (until, deadline)) in std::mem::take(&mut self.waiting) {
             if matches!(until, Until::Hangup) {
@@ -46,7 +46,7 @@ impl Core {
         }
     }
 
-    /// What to tell who waits for this, once there is something.
+    /// The answer to an agent that waits for this; `None` while there is none.
     fn reply(&self, until: &Until) -> Option<Reply> {
         let reply = match until {
             Until::Now(reply) => reply.clone(),
@@ -74,7 +74,7 @@ impl Core {
             },
             Until::Limited(_) if !self.groups.settled => return None,
             Until::Limited(resource) => self.member(resource),
-            // The last one is told when the cell is gone too.
+            // The last member's agent is answered when the cell is gone, too.
             Until::Gone(resource) => {
                 let is_member = self.condition(resource) != Condition::Absent;
                 let ends = self.is_empty() && self.cell.is_some();
@@ -89,7 +89,8 @@ impl Core {
         Some(reply)
     }
 
-    /// Whether more will be known of a file system that is in service: servers that run are told of it.
+    /// Whether it is too early to answer for a file system that is in service: the servers that run are about to export
+    /// it.
     fn is_early(&self, until: &Until) -> bool {
         let Until::Attached(resource) = until else {
             return false;
@@ -112,7 +113,7 @@ impl Core {
 
     fn too_late(&self, until: &Until) -> Reply {
         let state = match until {
-            // It is in service; only what all the servers make of it is not known yet.
+            // The file system is in service; only whether all servers export it is not known yet.
             Until::Attached(resource)
                 if matches!(
                     self.condition(resource),
@@ -134,7 +135,7 @@ impl Core {
         Reply::refused(Cause::Failed, format!("{state}, and time is up"))
     }
 
-    /// What was refused at its start is no member.
+    /// Forgets what was refused at its start: it is no member.
     fn forget_refused(&mut self, until: &Until, now: Instant, out: &mut Effects) {
         match until {
             Until::Attached(resource) => {

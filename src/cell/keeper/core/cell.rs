@@ -1,4 +1,4 @@
-//! The cell, as far as it is known, and what its PID 1 reports.
+//! What the keeper knows of the cell, and what the cell's PID 1 reports.
 
 use super::effect::{Effect, Effects};
 use super::{Core, Phase};
@@ -7,16 +7,16 @@ use crate::cell::protocol::Cause;
 use crate::cell::refused::Refused;
 use crate::cluster::complaint::Member;
 
-/// A cell, from the start of its PID 1 until that is dead.
+/// A cell, from the start of its PID 1 until PID 1 is dead.
 #[derive(Debug, Default)]
 pub(crate) struct Cell {
-    /// Its PID 1, as the host numbers it.
+    /// The process id of PID 1 on the host.
     pub(crate) init: Option<i32>,
     /// Whether it has a network.
     pub(crate) connected: bool,
     /// Whether it takes orders.
     pub(crate) ready: bool,
-    /// Whether it was told to end: what is left to do, the kernel does.
+    /// Whether it is being killed: the kernel does the rest.
     pub(crate) killed: bool,
 }
 
@@ -56,7 +56,7 @@ impl Core {
         }
     }
 
-    /// The cell can't be used: it is ended, and all that was to live in it has failed.
+    /// Kills a cell that can't be used, and fails everything in it.
     pub(crate) fn break_cell(&mut self, why: &str, out: &mut Effects) {
         out.error(why);
         for held in self.volumes.values_mut() {
@@ -68,7 +68,7 @@ impl Core {
         self.kill_cell(out);
     }
 
-    /// A server has ended by itself: Pacemaker is told at once, and restarts them all.
+    /// Notes that a server has ended by itself. That is reported to Pacemaker at once, which restarts all servers.
     fn lose_server(&mut self, server: &str, how: &str, out: &mut Effects) {
         let Some(servers) = self.servers.as_mut().filter(|s| s.leaving.is_none()) else {
             return;
@@ -101,7 +101,7 @@ impl Core {
                 (Phase::Detaching(n), Ok(_)) if *n == number => {
                     held.phase = Phase::Failed(Cause::Failed, "detached".to_owned());
                 }
-                // It can only be had free by ending everything: better than to fail the stop, for
+                // The device can be freed only by killing the cell. That is better than to fail the stop, for
                 // which the whole node would be fenced.
                 (Phase::Detaching(n), Err(e)) if *n == number => kill = Some(e),
                 _ => {}
@@ -113,7 +113,7 @@ impl Core {
         }
     }
 
-    /// PID 1 does not take an order: it is dead or stuck. What was to be done stands as it did before.
+    /// Notes that PID 1 has not taken an order: it is dead or stuck. Nothing has been done for the order.
     pub(crate) fn not_ordered(&mut self, number: u64, why: &str, out: &mut Effects) {
         let mut line = why.to_owned();
         let servers = self.servers.as_mut();
@@ -133,7 +133,7 @@ impl Core {
         }
     }
 
-    /// PID 1 is dead, and with it everything in the cell.
+    /// Notes that PID 1 is dead, and with it everything in the cell.
     pub(crate) fn lose_cell(&mut self, why: &str, out: &mut Effects) {
         if self.cell.take().is_none() {
             return;

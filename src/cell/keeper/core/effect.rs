@@ -1,4 +1,4 @@
-//! What a keeper has to do for what has been decided.
+//! The effects that the core of a keeper asks for.
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -22,22 +22,22 @@ pub(crate) enum Effect {
     Mount {
         /// The child's number.
         mounter: MounterId,
-        /// Its resource.
+        /// The file system's resource.
         member: Member,
-        /// What is wanted.
+        /// The file system to be mounted.
         volume: Box<VolumeSpec>,
         /// What to do.
         errand: Errand,
     },
-    /// Kill this child that mounts. What it comes to is told all the same.
+    /// Kill this child that mounts. Its events follow all the same.
     KillMounter(MounterId),
-    /// Close what this child has mounted, which is in no mount table.
+    /// Close the mount that this child has made, which is attached nowhere.
     DropMount(MounterId),
     /// Start a repair. Answered by [`Event::NoRepair`](super::Event::NoRepair), or by
     /// [`Event::RepairGoesOn`](super::Event::RepairGoesOn) until
     /// [`Event::RepairEnded`](super::Event::RepairEnded).
     Repair(Box<Treatment>),
-    /// End the repair of the file system of this resource. It is not heard of any more.
+    /// End the repair of the file system of this resource. No event follows.
     CutOff(String),
     /// Start the cell's PID 1. Answered by [`Event::CellSpawned`](super::Event::CellSpawned) or
     /// [`Event::NoCell`](super::Event::NoCell).
@@ -45,38 +45,38 @@ pub(crate) enum Effect {
     /// Connect the cell's network. Answered by [`Event::CellConnected`](super::Event::CellConnected) or
     /// [`Event::NotConnected`](super::Event::NotConnected).
     Connect,
-    /// Give PID 1 this order. Where that fails it is answered by [`Event::NotOrdered`](super::Event::NotOrdered).
+    /// Give PID 1 this order. If PID 1 does not take it, [`Event::NotOrdered`](super::Event::NotOrdered) follows.
     Order {
         /// Its number.
         number: u64,
         /// What to do.
         order: Order,
-        /// What this child has mounted goes along: closed here when PID 1 has it, and kept when not.
+        /// The mount that this child has made goes along. The keeper closes it once PID 1 has it, and keeps it if PID 1
+        /// does not take the order.
         mount: Option<MounterId>,
     },
     /// End everything in the cell.
     KillCell,
-    /// PID 1 is dead: undo what was made for its cell, and stop what is being done in it.
+    /// PID 1 is dead: clear away what was made for its cell, and stop what is being done in it.
     BuryCell,
-    /// Show the cell what it has not seen yet of the node's name services; anew, if it is another cell.
+    /// Show the cell the node's name services that it was not shown yet.
     ShowNames {
         /// Whether this cell has been shown nothing yet.
         anew: bool,
     },
-    /// Have the cell's network let these in, where those of before are. Answered by
-    /// [`Event::Admitted`](super::Event::Admitted).
+    /// Replace the rules for connections to the cell. Answered by [`Event::Admitted`](super::Event::Admitted).
     Admit {
-        /// What is wanted.
+        /// The new rules.
         rules: Box<Rules>,
-        /// What is in force.
+        /// The rules in force, if there are any.
         before: Option<Box<Rules>>,
     },
-    /// Look what the admin's own configuration for these servers serves. Answered by
+    /// Find out what the admin's own configuration for these servers exports. Answered by
     /// [`Event::Own`](super::Event::Own).
     Look(Box<ServerSpec>),
     /// Keep the cell within these limits from now on.
     Limit(Limits),
-    /// Announce a VIP some times more, through the socket that this client has sent along.
+    /// Repeat the announcement of a VIP, through the socket that this client has sent.
     Announce {
         /// The client.
         client: ClientId,
@@ -85,20 +85,20 @@ pub(crate) enum Effect {
         /// The port.
         port: String,
     },
-    /// Answer an agent; where the cell is, its network goes along.
+    /// Answer an agent. A reply that the cell is found takes its network namespace along.
     Reply(ClientId, Reply),
     /// Hang up on an agent, which tells it to start the next keeper.
     HangUp(ClientId),
     /// Report failures to Pacemaker.
     Report {
-        /// Of these.
+        /// The members that have failed.
         members: Vec<Member>,
-        /// In one line.
+        /// The reason, in one line.
         why: &'static str,
     },
-    /// Have Pacemaker forget that this one was degraded.
+    /// Have Pacemaker forget that this member was degraded.
     CleanUp(Member),
-    /// The same in a while, for one that has left; whether this keeper is still there then or not.
+    /// As [`Effect::CleanUp`], after a while, for a member that has left: even if this keeper has ended by then.
     CleanUpLater(Member),
     /// Start another sentinel. Where that fails it is answered by
     /// [`Event::NoSentinel`](super::Event::NoSentinel).
@@ -107,7 +107,7 @@ pub(crate) enum Effect {
     Watch(Vec<Member>),
     /// Take no more agents, so that the next one starts a new keeper, and dismiss the sentinel.
     Retire,
-    /// Say this in the log.
+    /// Write a line to the log.
     Log(Level, String),
 }
 
@@ -116,30 +116,30 @@ pub(crate) enum Effect {
 pub(crate) struct Treatment {
     /// The file system's resource.
     pub(crate) resource: String,
-    /// Where to begin.
+    /// The first stage.
     pub(crate) stage: Stage,
-    /// What shows that it is needed.
+    /// The proof that the file system is damaged.
     pub(crate) proof: Proof,
-    /// How far it may go.
+    /// How far the repair may go.
     pub(crate) policy: Policy,
-    /// The file system's kind.
+    /// The kind of the file system.
     pub(crate) kind: FsKind,
-    /// Its block device.
+    /// The block device.
     pub(crate) device: PathBuf,
-    /// Whether it has multiple-mount protection.
+    /// Whether the file system has multiple-mount protection.
     pub(crate) mmp: bool,
 }
 
-/// How much a line in the log matters.
+/// The severity of a line in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Level {
-    /// It is nothing to be done about.
+    /// Nothing needs to be done about it.
     Info,
-    /// It needs attention and hinders nothing.
+    /// It needs attention, but hinders nothing.
     Warning,
     /// Something does not work.
     Error,
-    /// Nothing does.
+    /// Nothing works any more.
     Critical,
 }
 
@@ -148,7 +148,7 @@ pub(crate) enum Level {
 pub(crate) struct Effects(Vec<Effect>);
 
 impl Effects {
-    /// Adds one.
+    /// Adds an effect.
     pub(crate) fn push(&mut self, effect: Effect) {
         self.0.push(effect);
     }

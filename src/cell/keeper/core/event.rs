@@ -1,4 +1,4 @@
-//! What happens to a keeper: all that its decisions are made from.
+//! The events from which the core of a keeper decides.
 
 use super::terms::{Admission, ClientId, Mounted, MounterId};
 use crate::cell::init::protocol;
@@ -12,18 +12,18 @@ use crate::plan::repair::{Decision, Stage};
 pub(crate) enum Event {
     /// An agent asks for something.
     Request(ClientId, Box<Request>),
-    /// An agent has hung up. What it began goes on without it.
+    /// An agent has hung up. What it has asked for goes on.
     ClientGone(ClientId),
     /// The node is going down.
     Shutdown,
-    /// How the cell's control groups stand. To be told again before
-    /// [`Core::reconcile`](super::Core::reconcile) whenever that may have changed.
+    /// The state of the cell's control groups. To be passed again before [`Core::reconcile`](super::Core::reconcile)
+    /// whenever it may have changed.
     Groups {
-        /// Whether a cell can be begun.
+        /// Whether a cell can be started.
         made: bool,
-        /// Whether the limits that were asked for last are in force, as far as they can be.
+        /// Whether the limits that were last asked for are in force, as far as they can be.
         settled: bool,
-        /// Why they are not in force, or not all of them.
+        /// Why the limits are not in force, or not all of them.
         missing: Option<String>,
     },
     /// This child that was to mount could not be started.
@@ -33,12 +33,12 @@ pub(crate) enum Event {
         /// Why not.
         why: String,
     },
-    /// A child that mounts has come to this, or to nothing, for this reason. It is still to be waited for: see
+    /// A child that mounts has a result, or has failed for this reason. The child may still hold its device until
     /// [`Event::MounterDead`].
     MountEnded {
         /// The child.
         mounter: MounterId,
-        /// What it has come to. A mount that comes along is kept, under its number.
+        /// The child's result. A mount that it has made is kept under the child's number.
         outcome: Result<Mounted, String>,
     },
     /// A child that mounted is dead.
@@ -56,19 +56,19 @@ pub(crate) enum Event {
     RepairGoesOn {
         /// The resource.
         resource: String,
-        /// How far it is.
+        /// The progress of the repair.
         progress: RepairProgress,
     },
     /// A repair has ended.
     RepairEnded {
         /// The resource.
         resource: String,
-        /// Its last stage.
+        /// The last stage of the repair.
         stage: Stage,
-        /// What to do with the file system, or why the repair broke off and whose fault that is.
+        /// What to do with the file system, or why the repair was broken off and whose fault that is.
         outcome: Result<Decision, (Cause, String)>,
     },
-    /// The cell's PID 1 has been started; this is its number on the host.
+    /// The cell's PID 1 has been started; with its process id on the host.
     CellSpawned(i32),
     /// The cell's PID 1 could not be started.
     NoCell(String),
@@ -78,9 +78,9 @@ pub(crate) enum Event {
     NotConnected(String),
     /// The cell's PID 1 has reported something.
     Cell(protocol::Event),
-    /// The cell's PID 1 has said what nobody understands.
+    /// The cell's PID 1 has sent something that is no report.
     CellGarbled(String),
-    /// The cell's PID 1 is dead, and everything that it has reported is told.
+    /// The cell's PID 1 is dead, and all its reports have been passed on.
     CellDead,
     /// PID 1 has not taken the order of this number.
     NotOrdered {
@@ -89,9 +89,9 @@ pub(crate) enum Event {
         /// Why not.
         why: String,
     },
-    /// A change of what the cell's network lets in has come to an end.
+    /// A change of the rules for connections to the cell has ended.
     Admitted(Admission),
-    /// This is what the admin's own configuration serves.
+    /// What the admin's own configuration exports.
     Own(Own),
     /// The sentinel is dead, although nobody has dismissed it.
     SentinelDead,

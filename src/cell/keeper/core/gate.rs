@@ -1,4 +1,4 @@
-//! What the cell's network lets in, as far as it is known: one change at a time.
+//! The rules for connections to the cell: which are in force, and which are being put in force, one change at a time.
 
 use std::time::{Duration, Instant};
 
@@ -8,41 +8,41 @@ use crate::cell::keeper::rules::Rules;
 use crate::cell::protocol::Cause;
 use crate::cell::service::{Own, ServerSpec};
 
-/// After this long, what did not work is tried again.
+/// After how long rules that could not be put in force are tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// What the cell lets in, and is going to.
+/// The rules for connections to the cell, and how far their changes have come.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
-    /// What is in force.
+    /// The rules in force.
     rules: Option<Rules>,
-    /// It is without limits.
+    /// Whether these are in force without limits of connections.
     unlimited: bool,
-    /// What the admin's own configuration serves.
+    /// What the admin's own configuration exports.
     own: Own,
-    /// Why what is being put in force was not in time.
+    /// Why the last attempt to put rules in force was not in time.
     late: Option<String>,
-    /// What is being put in force.
+    /// The rules that are being put in force.
     coming: Option<Rules>,
-    /// What could not be, since when, and why not: until it is.
+    /// The rules that could not be put in force, when, and why not.
     failed: Option<(Rules, Instant, (Cause, String))>,
-    /// It is to be tried again.
+    /// Whether the failed rules are to be tried again.
     again: bool,
 }
 
-/// Whether it lets in what is wanted.
+/// Whether the wanted rules are in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// It does.
+    /// They are in force.
     Open,
-    /// It is going to.
+    /// They are going to be.
     Pending,
-    /// It can't.
+    /// They can't be put in force.
     Broken(Cause, String),
 }
 
 impl Gate {
-    /// Begins what leads to these rules, unless something is going on already.
+    /// Begins to put these rules in force, unless a change is going on already.
     pub(crate) fn advance(&mut self, wanted: &Rules, out: &mut Effects) {
         let known = self.failed.as_ref().is_some_and(|(of, ..)| of == wanted);
         if self.is_busy() || (known && !self.again) || self.rules.as_ref() == Some(wanted) {
@@ -56,7 +56,7 @@ impl Gate {
         });
     }
 
-    /// Takes note of what has ended.
+    /// Notes the result of a change.
     pub(crate) fn finish(&mut self, admission: Admission, now: Instant, out: &mut Effects) {
         let Some(rules) = self.coming.take() else {
             return;
@@ -68,7 +68,7 @@ impl Gate {
                 self.succeed(rules);
                 self.unlimited = true;
             }
-            // Tried again at once: a start waits for it as long as it may.
+            // Tried again at once: the start of the servers waits for it until its own deadline.
             Admission::Late(why) => {
                 out.warn(format_args!("{why}; trying again"));
                 self.failed = None;
@@ -88,13 +88,14 @@ impl Gate {
         self.late = None;
     }
 
-    /// Has what did not work tried again if that was a while ago: what was in the way may be gone.
+    /// Has rules that could not be put in force tried again after [`RETRY`]: what was in the way may be gone.
     pub(crate) fn retry(&mut self, now: Instant) {
         let failed = self.failed.as_ref();
         self.again |= failed.is_some_and(|(_, since, _)| now.duration_since(*since) >= RETRY);
     }
 
-    /// Has it tried again at once, for these servers, which are yet to be started. So are limits that could not be.
+    /// Prepares for servers that are yet to be started: failed rules are tried again at once, and so are limits of
+    /// connections.
     pub(crate) fn begin(&mut self, spec: &ServerSpec, out: &mut Effects) {
         self.failed = None;
         if std::mem::take(&mut self.unlimited) {
@@ -103,22 +104,22 @@ impl Gate {
         out.push(Effect::Look(Box::new(spec.clone())));
     }
 
-    /// Takes note of what the admin's own configuration serves now.
+    /// Notes what the admin's own configuration exports now.
     pub(crate) fn see(&mut self, own: Own) {
         self.own = own;
     }
 
-    /// What it served when that was looked at last.
+    /// What the admin's own configuration exported when it was last looked at.
     pub(crate) fn own(&self) -> Own {
         self.own
     }
 
-    /// Whether something is going on.
+    /// Whether a change is going on.
     pub(crate) fn is_busy(&self) -> bool {
         self.coming.is_some()
     }
 
-    /// How it stands to these rules.
+    /// Whether these rules are in force.
     pub(crate) fn standing(&self, wanted: &Rules) -> Standing {
         match &self.failed {
             _ if self.rules.as_ref() == Some(wanted) => Standing::Open,
@@ -129,13 +130,13 @@ impl Gate {
         }
     }
 
-    /// Why what is let in is not what should be.
+    /// Why the rules in force are not the wanted ones.
     pub(crate) fn fault(&self) -> Option<&str> {
         let failed = self.failed.as_ref().map(|(_, _, (_, why))| why);
         failed.or(self.late.as_ref()).map(String::as_str)
     }
 
-    /// The cell has gone, and with it what it let in and whatever was going on.
+    /// Notes that the cell is gone, and with it the rules and any change that was going on.
     pub(crate) fn lose(&mut self) {
         *self = Self {
             own: self.own,

@@ -1,15 +1,15 @@
-//! What a keeper decides. It owns no descriptor, no child, no clock and no log: it is told what happens, and says what
-//! is to be done.
+//! What a keeper decides. The core owns no descriptor, no child, no clock and no log: it takes events and returns
+//! effects.
 //!
 //! A turn of the keeper's loop goes like this:
 //! ```text
-//! on(event)…   what has happened is taken note of
-//! reconcile()  what is, is brought nearer to what is wanted
-//! answer()     agents are told, for whom it is time
+//! on(event)…   notes what has happened
+//! reconcile()  brings the present state nearer to the wanted one
+//! answer()     answers the agents whose answer is there
 //! ```
-//! The effects of each call are carried out, in their order, before the next call: an agent is told of nothing that is
-//! yet to be done. What comes of an effect at once, such as a child that can't be started, is an event like any other,
-//! after which there is to be another [`Core::reconcile`].
+//! The effects of each call are carried out, in their order, before the next call, so an agent is never told of something
+//! that is yet to be done. What follows from an effect at once, such as that a child can't be started, is an event like
+//! any other, and calls for another [`Core::reconcile`].
 
 mod answers;
 mod cell;
@@ -48,24 +48,24 @@ use volume::{Phase, Volume};
 /// How long a keeper without a member waits for the first one.
 const FIRST_MEMBER_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long the servers may take to end when the node is shut down, and then the file systems.
+/// How long the servers may take to end when the node is shut down, and after them the file systems.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 
 /// After this long it is tried again to start a sentinel: what was lacking may be there.
 const SENTINEL_PAUSE: Duration = Duration::from_secs(5);
 
-/// How the cell's control groups stand.
+/// The state of the cell's control groups.
 #[derive(Debug, Default)]
 struct Groups {
-    /// A cell can be begun.
+    /// Whether a cell can be started.
     made: bool,
-    /// The limits that are wanted are in force, as far as they can be.
+    /// Whether the wanted limits are in force, as far as they can be.
     settled: bool,
-    /// Why they are not, or not all of them.
+    /// Why the limits are not in force, or not all of them.
     missing: Option<String>,
 }
 
-/// What a keeper knows, and what it is asked for.
+/// What a keeper knows, and what agents have asked it for.
 #[derive(Debug)]
 pub(crate) struct Core {
     vserver: VserverName,
@@ -74,12 +74,12 @@ pub(crate) struct Core {
     volumes: BTreeMap<String, Volume>,
     mounters: Mounters,
     servers: Option<Servers>,
-    /// Where the home of the servers was the last time it was found.
+    /// Where the servers' home was attached when it was last found.
     last_home: Option<PathBuf>,
     cell: Option<Cell>,
     orders: Orders,
     groups: Groups,
-    /// What the cell's network lets in.
+    /// The rules for connections to the cell.
     gate: Gate,
     /// When the cell that is being built must be ready.
     build_until: Option<Instant>,
@@ -94,7 +94,7 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// The keeper of `vserver`, which nobody has asked for anything yet.
+    /// The core of the keeper of `vserver`, before any agent has asked for anything.
     pub(crate) fn new(vserver: VserverName, now: Instant) -> Self {
         Self {
             vserver,
@@ -115,7 +115,7 @@ impl Core {
         }
     }
 
-    /// Takes note of what has happened.
+    /// Takes an event that has happened at `now`, and adds what is to be done at once.
     pub(crate) fn on(&mut self, event: Event, now: Instant, out: &mut Effects) {
         match event {
             Event::Request(client, request) => {
@@ -204,9 +204,9 @@ impl Core {
     /// When [`Core::reconcile`] and [`Core::answer`] are due by time alone.
     pub(crate) fn due(&self) -> Option<Instant> {
         let clients = self.waiting.values().map(|(_, until)| *until);
-        // What a killed cell has is gone as soon as its PID 1 is.
+        // A killed cell needs no time limits: everything in it ends with PID 1.
         let killed = self.cell.as_ref().is_some_and(|cell| cell.killed);
-        // One that is not in the cell yet is let go of as soon as its child is gone.
+        // A file system that is not in the cell yet is given up as soon as its child is gone.
         let in_cell = self.volumes.values().filter(|h| h.is_in_cell() && !killed);
         let servers = self.servers.as_ref().filter(|_| !killed);
         clients
@@ -219,23 +219,23 @@ impl Core {
             .min()
     }
 
-    /// Whether it is on its way out: nothing new is begun.
+    /// Whether the keeper is ending: nothing new is begun.
     pub(crate) fn is_ending(&self) -> bool {
         self.ending
     }
 
-    /// Whether there is nothing left to do. What is on its way to Pacemaker is to arrive all the same.
+    /// Whether there is nothing left to do but to let reports to Pacemaker finish.
     pub(crate) fn is_over(&self) -> bool {
         let is_told = self.mounters.is_empty() || self.waiting.is_empty();
         self.ending && self.cell.is_none() && is_told
     }
 
-    /// The number of an order that is given to PID 1 beside those of [`Effect::Order`].
+    /// A number for an order that is given to PID 1 without an [`Effect::Order`].
     pub(crate) fn order_number(&mut self) -> u64 {
         self.orders.number()
     }
 
-    /// Those who are to be reported if the keeper dies: who is being stopped is not.
+    /// The members that are to be reported if the keeper dies: all but those that are being stopped.
     pub(crate) fn watched(&self) -> Vec<Member> {
         let volumes = self.volumes.values().filter(|h| h.leaving.is_none());
         let servers = self.servers.iter().filter(|s| s.leaving.is_none());
@@ -253,7 +253,7 @@ impl Core {
         self.tell_sentinel(out);
     }
 
-    /// The cell ends in good order, nothing is reported.
+    /// Ends the cell in order, and reports nothing: the node is going down.
     fn shut_down(&mut self, now: Instant, out: &mut Effects) {
         for held in self.volumes.values_mut() {
             held.leaving.get_or_insert(now + SHUTDOWN_LIMIT * 2);
@@ -278,10 +278,10 @@ impl Core {
                 held.mounted(mounter, outcome, now, (&mut self.mounters, out));
                 return;
             }
-            // The child was killed, and was faster: nothing is begun any more.
+            // The child had its result before it was killed: nothing new is begun.
             held.phase = Phase::Failed(Cause::Failed, "stopped".to_owned());
         }
-        // Nobody waits for it any more.
+        // Nobody waits for this mount any more.
         if matches!(outcome, Ok(Mounted::Done(_))) {
             out.push(Effect::DropMount(mounter));
         }
@@ -298,7 +298,7 @@ impl Core {
             held.phase = Phase::Failed(Cause::Failed, why);
             return;
         }
-        // Nothing was begun, so it has not become a member.
+        // Nothing was begun, so the resource has not become a member.
         let resource = held.member.resource.clone();
         self.volumes.remove(&resource);
         for (until, _) in self.waiting.values_mut() {

@@ -14,17 +14,17 @@ struct Mounter {
     killed: bool,
 }
 
-/// The children that mount, until they are dead: one that was killed is known to have ended before it has let its
-/// device go.
+/// The children that mount, until they are dead. A killed child may hold its device until then, although its result is
+/// known.
 #[derive(Debug, Default)]
 pub(crate) struct Mounters {
     last: u64,
-    /// Those that are not known to be dead.
+    /// The children that are not known to be dead.
     alive: BTreeMap<MounterId, Mounter>,
 }
 
 impl Mounters {
-    /// Sends a child on this errand.
+    /// Starts a child with this task.
     pub(crate) fn send(
         &mut self,
         member: &Member,
@@ -46,7 +46,7 @@ impl Mounters {
         mounter
     }
 
-    /// Kills this one, if it was not before.
+    /// Kills this child, unless it was killed before.
     pub(crate) fn kill(&mut self, mounter: MounterId, out: &mut Effects) {
         let alive = self.alive.get_mut(&mounter);
         if let Some(child) = alive.filter(|child| !child.killed) {
@@ -55,17 +55,17 @@ impl Mounters {
         }
     }
 
-    /// This one is dead, or never came to life.
+    /// Notes that this child is dead, or could not be started.
     pub(crate) fn forget(&mut self, mounter: MounterId) {
         self.alive.remove(&mounter);
     }
 
-    /// Whether one may still have the device of this resource.
+    /// Whether a child may still hold the device of this resource.
     pub(crate) fn may_hold(&self, resource: &str) -> bool {
         self.alive.values().any(|child| child.resource == resource)
     }
 
-    /// Whether there are none.
+    /// Whether all children are dead.
     pub(crate) fn is_empty(&self) -> bool {
         self.alive.is_empty()
     }

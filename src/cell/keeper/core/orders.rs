@@ -4,7 +4,7 @@ use super::effect::{Effect, Effects};
 use super::terms::MounterId;
 use crate::cell::init::protocol::Order;
 
-/// Counts the orders: no number is used twice, in whichever cell.
+/// Numbers the orders: no number is used twice, not even in another cell.
 #[derive(Debug, Default)]
 pub(crate) struct Orders {
     last: u64,
@@ -22,7 +22,7 @@ impl Orders {
         self.send(order, None, out)
     }
 
-    /// Gives an order with what this child has mounted, and returns its number.
+    /// Gives an order along with the mount that this child has made, and returns the order's number.
     pub(crate) fn give_mount(&mut self, order: Order, mount: MounterId, out: &mut Effects) -> u64 {
         self.send(order, Some(mount), out)
     }

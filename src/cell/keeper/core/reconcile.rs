@@ -1,4 +1,4 @@
-//! From what is wanted to the next orders and children.
+//! The next orders and children that bring the present state nearer to the wanted one.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::plan::budget::Budget;
 const BUILD_LIMIT: Duration = Duration::from_secs(20);
 
 impl Core {
-    /// Brings what is nearer to what is wanted, as far as it goes without waiting.
+    /// Brings the present state nearer to the wanted one, as far as that is possible without waiting.
     pub(crate) fn reconcile(&mut self, now: Instant, out: &mut Effects) {
         if !self.is_empty() {
             self.idle_until = None;
@@ -49,7 +49,7 @@ impl Core {
         self.move_volumes(now, out);
     }
 
-    /// Starts a cell, if there is none and something is there to live in it.
+    /// Starts a cell, if there is none and there is a mount or anything else that needs one.
     fn begin_cell(&mut self, now: Instant, out: &mut Effects) {
         let mut volumes = self.volumes.values();
         if self.cell.is_none() && volumes.any(|h| matches!(h.phase, Phase::Unattached(_))) {
@@ -59,8 +59,8 @@ impl Core {
         }
     }
 
-    /// What the cell's network is to let in, now that the servers have these exports or are to have them: one that
-    /// comes is open before they have it, one that goes is shut when they have it no more.
+    /// The wanted rules for connections to the cell, from the exports that the servers have or are to have. A new
+    /// export is open before the servers have it; one that goes is closed when they no longer have it.
     fn wanted_rules(&self) -> Option<Rules> {
         let servers = self.servers.as_ref()?;
         let exports = self.exports();
@@ -85,14 +85,14 @@ impl Core {
         if let Home::At(directory) = &home {
             self.last_home = Some(directory.clone());
         }
-        // Nothing of them starts before its limits are in force. What is to end does not wait for that.
+        // Servers do not start before the limits are in force. Servers that are to end do not wait for that.
         let settled = self.groups.settled || servers.leaving.is_some();
         match (&self.cell, &home) {
             (Some(cell), _) if cell.killed => return,
             (Some(cell), _) if cell.ready && settled => {
                 servers.advance(&mut self.orders, (&home, &exports, &gate), now, out);
             }
-            // Nothing of them can be left where nothing is.
+            // Without a cell nothing of the servers can be left.
             (None, _) if servers.leaving.is_some() => servers.lose(""),
             (None, Home::None(cause, why)) => servers.fail(*cause, why.clone(), out),
             _ => {}
@@ -104,14 +104,14 @@ impl Core {
         }
     }
 
-    /// What is to be exported now.
+    /// The exports that the servers are to have now.
     pub(crate) fn exports(&self) -> Vec<Export> {
         let mut exports: Vec<Export> = self.volumes.values().filter_map(Volume::export).collect();
         exports.sort_by(|a, b| a.directory.cmp(&b.directory));
         exports
     }
 
-    /// Where the servers' home is. What they do not serve as they should is their home all the same.
+    /// The state of the servers' home file system. What they do not serve as they should is their home all the same.
     pub(crate) fn home(&self) -> Home {
         let Some(servers) = &self.servers else {
             return Home::None(Cause::Failed, "there are no servers".to_owned());
@@ -153,7 +153,7 @@ impl Core {
         }
     }
 
-    /// Forgets what is leaving and has nothing in the cell any more.
+    /// Removes the members that are being stopped and have nothing left in the cell.
     fn drop_leavers(&mut self, out: &mut Effects) {
         let mut left: Vec<Member> = Vec::new();
         let mounters = &mut self.mounters;
@@ -178,7 +178,8 @@ impl Core {
         }
     }
 
-    /// These have left. Where one was degraded, Pacemaker would go on showing that.
+    /// Has Pacemaker forget, for each of these members that have left, that it was degraded: otherwise it would go on
+    /// showing that.
     fn clean_up_after(&mut self, left: Vec<Member>, out: &mut Effects) {
         for member in left {
             if self.degraded.remove(&member.resource) {
@@ -231,14 +232,14 @@ impl Core {
         self.volumes.is_empty() && self.servers.is_none()
     }
 
-    /// The last member has left.
+    /// Ends the keeper, since the last member has left.
     fn end(&mut self, out: &mut Effects) {
         if self.ending {
             return;
         }
         self.ending = true;
         (self.idle_until, self.build_until, self.sentinel_at) = (None, None, None);
-        // From here on an agent that comes starts a new keeper, which waits for this one's end.
+        // From now on an agent that connects starts a new keeper, which waits until this one has ended.
         out.push(Effect::Retire);
         self.kill_cell(out);
     }

@@ -1,4 +1,4 @@
-//! What agents ask for, and what they wait for then.
+//! The requests of agents, and what an agent waits for after its request.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -14,26 +14,26 @@ use crate::cell::service::ServerSpec;
 use crate::cluster::complaint::Member;
 use crate::plan::budget::Budget;
 
-/// What a client waits for.
+/// The event that the answer to a client waits for.
 #[derive(Debug)]
 pub(crate) enum Until {
-    /// Nothing: it can be told now.
+    /// Nothing: this is the answer.
     Now(Reply),
-    /// The file system of this resource is in service, or kept from it.
+    /// The file system of this resource is in service, or is kept from service.
     Attached(String),
-    /// This resource is no member any more.
+    /// This resource is no longer a member.
     Gone(String),
-    /// The servers answer, or wait for their home.
+    /// The servers of this resource answer, or wait for their home.
     Served(String),
-    /// The servers have taken up what is to be exported, or not, and have been asked for it.
+    /// The servers have taken up a change of exports, or refused it, and have been asked for what they serve.
     Exported(String),
-    /// The limits of the cell of these servers are in force.
+    /// The limits of the cell are in force; with the servers' resource.
     Limited(String),
-    /// The servers have been asked for what they are to serve.
+    /// The servers of this resource have been asked for what they serve.
     Inspected(String),
     /// The cell is built.
     Found,
-    /// Nothing: it came too late, and is to start the next keeper.
+    /// Nothing: the client came too late, and is hung up on, so that it starts the next keeper.
     Hangup,
 }
 
@@ -41,7 +41,7 @@ pub(crate) enum Until {
 const FIND_LIMIT: Duration = Duration::from_secs(5);
 
 impl Core {
-    /// Begins what is asked for. Says what the client waits for, and until when.
+    /// Begins what a client asks for. Returns what its answer waits for, and until when.
     pub(crate) fn on_request(
         &mut self,
         client: ClientId,
@@ -102,7 +102,7 @@ impl Core {
         }
     }
 
-    /// What was not taken is tried again for whoever looks.
+    /// Looks at a member for its monitor. What the servers have not taken up is tried again.
     fn look(&mut self, resource: String, now: Instant, out: &mut Effects) -> Until {
         if self.takes_orders() {
             out.push(Effect::ShowNames { anew: false });
@@ -117,8 +117,8 @@ impl Core {
         Until::Now(self.member(&resource))
     }
 
-    /// Pacemaker is being told how this member is: what it was told of its degradation is cleaned up
-    /// when that is over.
+    /// Notes that this condition of a member is being reported to Pacemaker. When a degradation is over, Pacemaker is
+    /// made to forget it.
     fn note_condition(&mut self, resource: &str, condition: &Condition, out: &mut Effects) {
         match condition {
             Condition::Degraded(_) => {
@@ -157,9 +157,9 @@ impl Core {
         Until::Limited(resource)
     }
 
-    /// From now on the cell is to be kept within these limits.
+    /// Sets the limits of the cell.
     fn keep_within(&mut self, limits: Limits, out: &mut Effects) {
-        // Until it is told how they stand.
+        // Until an event says that they are in force.
         self.groups.settled = false;
         out.push(Effect::Limit(limits));
     }
@@ -240,7 +240,7 @@ impl Core {
         }
         if let Some(held) = self.volumes.get(&resource).filter(|h| h.leaving.is_none()) {
             if matches!(held.phase, Phase::Failed(..)) {
-                // What is left of it is dropped below, and it is tried anew.
+                // What is left of the failed file system is dropped below, and it is mounted anew.
             } else if held.volume.device == volume.device
                 && held.volume.directory == volume.directory
             {
@@ -291,7 +291,7 @@ impl Core {
     }
 }
 
-/// Why `wanted` can't be beside a file system that is there already.
+/// Why `wanted` can't be attached beside a file system that is there already.
 fn conflict(other: &Volume, wanted: &VolumeSpec) -> Option<Reply> {
     let has = &other.volume;
     if volume::nested(&has.directory, &wanted.directory) {

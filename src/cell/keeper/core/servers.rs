@@ -1,5 +1,4 @@
-//! The servers in the keeper's care: started when their home file system is attached, told when what
-//! they export changes, ended.
+//! The servers of a cell: started when their home file system is attached, told of changes of their exports, and ended.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -18,77 +17,77 @@ use notes::Notes;
 mod notes;
 mod state;
 
-/// How long a command that tells a server of a change may take.
+/// How long a program that tells a server of a change may run.
 const CHANGE_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long servers that run are given to take up what they were told of before it counts as refused: Samba does
-/// not say when it has.
+/// How long running servers have to take up a change before it counts as refused: Samba does not say when it has.
 const TAKE_UP_LIMIT: Duration = Duration::from_secs(2);
 
-/// After this long, what is not served is tried and looked at again.
+/// After how long exports that are not served are tried and looked at again.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// How long servers that failed to start are given to end.
+/// How long servers that have failed to start have to end before they are killed.
 const FAILED_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Where the home file system is.
+/// The state of the servers' home file system.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Home {
-    /// Attached here.
+    /// It is attached at this directory.
     At(PathBuf),
-    /// On its way, or kept from service: why, and whether that may last.
+    /// It is being mounted, or kept from service: why, and whether that may last.
     Later(String, bool),
-    /// There is none.
+    /// There is none, for this reason.
     None(Cause, String),
 }
 
-/// The servers and where they stand.
+/// The servers of a cell and their state.
 #[derive(Debug)]
 pub(crate) struct Servers {
-    /// Their resource.
+    /// The servers' resource.
     pub(crate) member: Member,
-    /// What they are.
+    /// The specification of the servers.
     pub(crate) spec: ServerSpec,
     /// The directory of their home, if it was named.
     pub(crate) home: Option<PathBuf>,
-    /// Their resource is being stopped: how patiently, and when PID 1 is killed for it.
+    /// Set while their resource is being stopped: how long they have to end, and when PID 1 is killed if they have not.
     pub(crate) leaving: Option<(Duration, Instant)>,
-    /// Their resource counts as started since before they could be: their home was kept from service.
+    /// Whether the start of their resource was answered before they could be started, as their home was kept from
+    /// service.
     late: bool,
     phase: Phase,
-    /// Why they have failed.
+    /// Why the servers have failed.
     fault: Option<(Cause, String)>,
     /// Why the last change of exports was not made, and the directories that it was about.
     trouble: Option<String>,
     changed: BTreeSet<String>,
-    /// What is not served as it should be.
+    /// What is known of exports that are not served as they should be.
     notes: Notes,
-    /// The order to look what is served, and when it was given last.
+    /// The number of the order to ask the servers for their exports, and when such an order was last given.
     inspection: Option<u64>,
     inspected: Option<Instant>,
-    /// All that they may have exported since the last change that they took.
+    /// All exports that the servers may have had since the last change that they took.
     former: Vec<Export>,
-    /// What is exported now, and what will be when `steps` are done.
+    /// The exports that the servers have now, and those that they will have when `steps` are done.
     applied: Vec<Export>,
     target: Vec<Export>,
-    /// What is to be done, one after the other, and within a step side by side.
+    /// The orders to give, step after step; those of a step are carried out at the same time.
     steps: VecDeque<Vec<Order>>,
     /// The orders that PID 1 is carrying out.
     orders: Vec<u64>,
-    /// Those of them that start a server: which.
+    /// Of these, the orders that start a server, with its name.
     launching: BTreeMap<u64, String>,
-    /// Servers that could not be started or have ended by themselves: why.
+    /// The servers that could not be started or have ended by themselves, and why.
     failed: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Until their home is attached.
+    /// The servers wait until their home is attached.
     Waiting,
     Starting,
     Running,
     Halting,
-    /// Nothing of them is left in the cell.
+    /// Nothing of the servers is left in the cell.
     Halted,
 }
 
@@ -125,28 +124,28 @@ impl Servers {
             .filter(|_| self.phase == Phase::Running && self.leaving.is_none())
     }
 
-    /// Why they have failed.
+    /// Why the servers have failed.
     pub(crate) fn fault(&self) -> Option<&(Cause, String)> {
         self.fault.as_ref()
     }
 
-    /// Takes note of how their home is before they are started.
+    /// Notes the state of their home before the servers are started.
     pub(crate) fn expect(&mut self, home: &Home) {
         let kept_from_service = matches!(home, Home::Later(_, true));
         self.late |= self.phase == Phase::Waiting && kept_from_service;
     }
 
-    /// Whether they failed when nobody waited for their start any more.
+    /// Whether the servers have failed after the start of their resource had been answered.
     pub(crate) fn has_failed_late(&self) -> bool {
         self.late && self.phase == Phase::Starting && self.fault.is_some()
     }
 
-    /// Whether nothing of them is in the cell.
+    /// Whether nothing of the servers is in the cell.
     pub(crate) fn is_halted(&self) -> bool {
         matches!(self.phase, Phase::Waiting | Phase::Halted)
     }
 
-    /// Whether what they export is what is wanted, as far as it ever will be.
+    /// Whether the servers have the wanted exports, as far as they ever will.
     pub(crate) fn has_settled(&self, exports: &[Export]) -> bool {
         match self.phase {
             Phase::Running => {
@@ -157,19 +156,19 @@ impl Servers {
         }
     }
 
-    /// Whether they run, and are on their way to export what is wanted.
+    /// Whether the servers run, and are being changed to the wanted exports.
     pub(crate) fn are_changing(&self, exports: &[Export]) -> bool {
         self.phase == Phase::Running && self.leaving.is_none() && !self.has_settled(exports)
     }
 
-    /// Has them asked for all that they are to serve.
+    /// Has the servers asked for all their exports.
     pub(crate) fn inspect(&mut self) {
         if self.is_idle() {
             self.look(Duration::ZERO);
         }
     }
 
-    /// Tries again what they did not take, if that was a while ago: what was in the way may be gone.
+    /// Tries again what the servers did not take, after [`RETRY`]: what was in the way may be gone.
     pub(crate) fn retry(&mut self, now: Instant) {
         let lately = |since: Instant| now.duration_since(since) < RETRY;
         if !self.is_idle() || self.inspected.is_some_and(lately) {
@@ -186,7 +185,7 @@ impl Servers {
         self.phase == Phase::Running && self.orders.is_empty() && self.steps.is_empty()
     }
 
-    /// Adds the step that looks what is served.
+    /// Adds the step that asks the servers for their exports.
     fn look(&mut self, patience: Duration) {
         self.steps.push_back(vec![Order::Inspect {
             spec: self.spec.clone(),
@@ -202,20 +201,20 @@ impl Servers {
         !self.is_halted() && exported.any(|e| Path::new(&e.directory) == directory)
     }
 
-    /// They have failed, and are ended.
+    /// Notes that the servers have failed: all of them are to be ended.
     pub(crate) fn fail(&mut self, cause: Cause, why: String, out: &mut Effects) {
         out.error(format_args!("{}: {why}", self.member.resource));
         self.fault.get_or_insert((cause, why));
     }
 
-    /// One of them has ended by itself.
+    /// Notes that one of the servers has ended by itself.
     pub(crate) fn lose_one(&mut self, server: &str, how: &str, out: &mut Effects) {
         self.failed.insert(server.to_owned(), how.to_owned());
         let why = format!("server {server} has ended: {how}");
         self.fail(Cause::Failed, why, out);
     }
 
-    /// The cell has gone, and they with it.
+    /// Notes that the cell is gone, and the servers with it.
     pub(crate) fn lose(&mut self, why: &str) {
         self.phase = Phase::Halted;
         self.orders.clear();
@@ -226,7 +225,7 @@ impl Servers {
         }
     }
 
-    /// PID 1 has carried out an order; says whether it was one of theirs.
+    /// Notes that PID 1 has carried out an order. Returns whether the order was for the servers.
     pub(crate) fn done(
         &mut self,
         number: u64,
@@ -265,7 +264,7 @@ impl Servers {
         true
     }
 
-    /// All that they export, or are going to.
+    /// All exports that the servers have or are going to have.
     pub(crate) fn exported(&self) -> impl Iterator<Item = &Export> {
         self.applied.iter().chain(&self.target)
     }
@@ -276,7 +275,8 @@ impl Servers {
         self.orders.is_empty() && self.steps.front().is_some_and(launches)
     }
 
-    /// PID 1 has not taken an order; says whether it was one of theirs. The cell is ended for that.
+    /// Notes that PID 1 has not taken an order, for which the cell is killed. Returns whether the order was for the
+    /// servers.
     pub(crate) fn not_ordered(&mut self, number: u64) -> bool {
         let before = self.orders.len();
         self.orders.retain(|order| *order != number);
@@ -284,7 +284,7 @@ impl Servers {
         self.orders.len() != before
     }
 
-    /// Does the next step towards what is wanted. Clients are let in before there is anything for them.
+    /// Does the next step towards the wanted exports. Clients get access before there is anything for them.
     pub(crate) fn advance(
         &mut self,
         orders: &mut Orders,
@@ -296,7 +296,7 @@ impl Servers {
             self.fail(*cause, why.clone(), out);
         }
         if self.phase != Phase::Halting && self.wants_end() && !self.is_halted() {
-            // Whatever PID 1 is doing for them: the end is told to it at once.
+            // The order to end goes to PID 1 at once, whatever else it is doing for the servers.
             let patience = self
                 .leaving
                 .map_or(FAILED_PATIENCE, |(patience, _)| patience);
@@ -314,7 +314,8 @@ impl Servers {
         match (self.phase, home) {
             (Phase::Waiting, Home::At(directory)) => self.begin(directory, exports),
             (Phase::Waiting, Home::None(cause, why)) => self.fail(*cause, why.clone(), out),
-            // Where they can't be let in the servers have them all the same: it is said of the file systems.
+            // If clients can't be given access, the servers get the exports all the same: the file systems show as
+            // degraded.
             (Phase::Running, _)
                 if self.steps.is_empty()
                     && self.target != exports
@@ -364,7 +365,7 @@ impl Servers {
                 exports: exports.to_vec(),
             }],
         ]);
-        // File servers need not wait for each other; what else is run may need them.
+        // File servers start at the same time; further commands may need them, and start after them.
         let (servers, others): (Vec<Launch>, Vec<Launch>) = service::launches(spec)
             .into_iter()
             .partition(|l| matches!(l.ready, Ready::Answers(_)));
@@ -387,7 +388,7 @@ impl Servers {
 
     fn change(&mut self, exports: &[Export]) {
         let spec = self.spec.clone();
-        // Of a change that they did not take nobody knows how much was made.
+        // If the servers did not take a change, it is not known how much of it was made.
         let missed = self.trouble.take().is_some();
         if !missed {
             self.former.clear();

@@ -1,4 +1,4 @@
-//! What is told of the cell and all that the keeper has in its care.
+//! The state of the cell and of all members, for agents and people.
 
 use super::Core;
 use super::volume::Volume;
@@ -7,7 +7,7 @@ use crate::cell::state::{CellPhase, CellState, LimitsState, MemberState, VolumeS
 use crate::runtime::channel::MESSAGE_LIMIT;
 
 impl Core {
-    /// The cell and all that is in the keeper's care.
+    /// The state of the cell and of all members.
     pub(crate) fn state(&self) -> CellState {
         let volumes: Vec<VolumeState> = self
             .volumes
@@ -40,12 +40,12 @@ impl Core {
         }
     }
 
-    /// The answer to who asks for that: as much as there is room for.
+    /// The reply with that state, as much of it as fits into a message.
     pub(crate) fn state_reply(&self) -> Reply {
         Reply::State(Box::new(self.state().within(MESSAGE_LIMIT / 2)))
     }
 
-    /// How this resource is.
+    /// The condition of this resource.
     pub(crate) fn condition(&self, resource: &str) -> Condition {
         if let Some(held) = self.volumes.get(resource) {
             return held.condition(self.refusal(held));
@@ -67,8 +67,8 @@ impl Core {
         }
     }
 
-    /// Why the servers do not serve a file system as they should. What is not served as it should be is served by no
-    /// other node either: nothing is moved for it.
+    /// Why the servers do not serve a file system as they should. That is a degradation only: no other node would serve
+    /// it better, so nothing is moved.
     fn refusal(&self, held: &Volume) -> Option<&str> {
         let servers = self.servers.as_ref()?;
         let shut = self.gate.fault().filter(|_| held.export().is_some());

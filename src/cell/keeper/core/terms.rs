@@ -1,4 +1,4 @@
-//! What events and effects speak of.
+//! The terms of events and effects.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::cell::service::XfsIdentity;
 use crate::cell::state::Defect;
 use crate::plan::repair::FsKind;
 
-/// An agent's connection: never used for another one.
+/// The number of an agent's connection, never used for another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ClientId(pub(crate) u64);
 
@@ -18,11 +18,11 @@ pub(crate) struct ClientId(pub(crate) u64);
 pub(crate) enum Errand {
     /// Mount it.
     Mount,
-    /// Mount it after a repair: what its superblock says of damage was before.
+    /// Mount it after a repair: damage that its superblock shows is from before.
     MountRepaired,
-    /// See whether anybody is at the check that its multiple-mount protection tells of, then mount it.
+    /// Find out whether the check that its multiple-mount protection shows still runs, then mount it.
     Watch,
-    /// See whether its device can be read: its repair has failed, for this reason.
+    /// Find out whether its device can be read: its repair has failed, for this reason.
     Look(String),
 }
 
@@ -33,16 +33,16 @@ pub(crate) struct Found {
     pub(crate) path: PathBuf,
     /// The file system's type.
     pub(crate) kind: FsKind,
-    /// For XFS, what its handles are made of.
+    /// For XFS, what its file handles are made of.
     pub(crate) xfs: Option<XfsIdentity>,
 }
 
-/// What a child that mounts has come to.
+/// The result of a child that mounts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Mounted {
-    /// The mount of this block device comes along.
+    /// The file system on this device is mounted; the mount comes along.
     Done(Found),
-    /// It is not sound, or at least can't be mounted.
+    /// The file system is damaged, or at least can't be mounted.
     Unsound {
         /// The device's node.
         path: PathBuf,
@@ -53,14 +53,14 @@ pub(crate) enum Mounted {
         /// What is wrong.
         defect: Defect,
     },
-    /// Its multiple-mount protection says that it is being checked, on a node that can't be at it: that takes a
-    /// while to verify.
+    /// Its multiple-mount protection shows a check on the node of this name, which is down: to verify that the check
+    /// has ended takes a while.
     BeingChecked(String),
-    /// It stays as its repair has left it, for this reason: its device can be read, or can't.
+    /// It stays as its repair has left it, for this reason; and whether its device can be read.
     Unmended(String, bool),
-    /// Another node has it.
+    /// Another node has it mounted or checks it.
     Elsewhere(String),
-    /// It can't be attached at all.
+    /// It can't be attached, for this reason.
     Refused(Cause, String),
 }
 
@@ -68,15 +68,15 @@ pub(crate) enum Mounted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct MounterId(pub(crate) u64);
 
-/// How a change of what the cell lets in has ended.
+/// The result of a change of the rules for connections to the cell.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Admission {
-    /// It is in force.
+    /// The rules are in force.
     Done,
-    /// It is, but connections are not limited: why not.
+    /// The rules are in force, but without limits of connections, for this reason.
     Unlimited(String),
-    /// `nft` did not end in time, which says nothing of what it would have done.
+    /// `nft` did not end in time: it is not known what it has done.
     Late(String),
-    /// It can't be.
+    /// The rules can't be put in force, for this reason.
     Failed(Cause, String),
 }

@@ -1,5 +1,4 @@
-//! One file system in the keeper's care: mounted by a child, attached by PID 1, detached again; repaired
-//! where it has to be.
+//! One file system of a cell: a child mounts it, PID 1 attaches it and detaches it again; it is repaired if need be.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -13,40 +12,40 @@ use crate::cell::state::{Defect, Examined, RepairProgress, VolumePhase, VolumeSt
 use crate::cluster::complaint::Member;
 use crate::plan::repair::{self, Decision, FsKind, Stage};
 
-/// A file system and where it stands.
+/// A file system and its state.
 #[derive(Debug)]
 pub(crate) struct Volume {
-    /// Its resource.
+    /// The file system's resource.
     pub(crate) member: Member,
-    /// What is wanted.
+    /// The parameters of the file system.
     pub(crate) volume: VolumeSpec,
-    /// Where it stands.
+    /// The phase that the file system is in.
     pub(crate) phase: Phase,
-    /// The last stage of the repair that it has behind it.
+    /// The last stage of a repair that has ended.
     repaired: Option<Stage>,
-    /// What keeps it from service while a child works on it, once its start has been answered: from then on
-    /// nobody waits for it, and nobody but the monitor tells how it is.
+    /// What keeps the file system from service although its start has been answered, while a child works on it. Nobody
+    /// waits for it then, and only its monitor reports its condition.
     kept: Option<String>,
     /// How often its storage has been tried again.
     tries: u32,
     /// What the child of the phase is to do.
     work: Work,
-    /// What was found to be wrong with it, until it is mounted.
+    /// What was found to be wrong with the file system, until it is mounted.
     unsound: Option<Unsound>,
-    /// The block device, once it is mounted.
+    /// The block device, once the file system is mounted.
     pub(crate) found: Option<Found>,
-    /// Since its resource is being stopped: when PID 1 is killed for it.
+    /// Set while its resource is being stopped: when PID 1 is killed if it is not detached by then.
     pub(crate) leaving: Option<Instant>,
 }
 
-/// What a child is doing that is to mount a file system in the end.
+/// What the child that is to mount a file system in the end is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Work {
     /// It mounts it.
     Mount,
-    /// It watches a check that began on the node of this name.
+    /// It watches a check that was started on the node of this name.
     Watch(String),
-    /// It looks at what a repair has left.
+    /// It finds out whether the device can be read after a repair that has failed.
     Look,
 }
 
@@ -58,31 +57,31 @@ struct Unsound {
     defect: Defect,
 }
 
-/// Where a file system stands.
+/// The phase of a file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// This child mounts it.
     Mounting(MounterId),
-    /// This child has mounted it, in no mount table yet.
+    /// This child has mounted it, but the mount is attached nowhere yet.
     Unattached(MounterId),
-    /// PID 1 attaches what this child has mounted: the order's number.
+    /// PID 1 attaches, by the order of this number, the mount that this child has made.
     Attaching(u64, MounterId),
-    /// A program repairs it, and is so far.
+    /// A program repairs it, with this progress.
     Repairing(RepairProgress),
     /// It is in service.
     Attached,
-    /// PID 1 detaches it: the order's number.
+    /// PID 1 detaches it by the order of this number.
     Detaching(u64),
-    /// Kept from service until somebody does something about it.
+    /// It is kept from service for this reason, until a person does something about it.
     Blocked(String),
-    /// Kept from service until its storage is tried again: when.
+    /// It is kept from service for this reason, until its storage is tried again at this time.
     Waiting(String, Instant),
     /// It could not be attached, or was lost with its cell.
     Failed(Cause, String),
 }
 
 impl Volume {
-    /// Takes a file system into care and begins to mount it.
+    /// Begins to mount a file system.
     pub(crate) fn new(
         member: Member,
         volume: VolumeSpec,
@@ -110,7 +109,7 @@ impl Volume {
         phase.condition(self.leaving.is_some(), self.restriction(refusal))
     }
 
-    /// Where it stands, in service or not as it should be for this reason.
+    /// The state of the file system; `refusal` is why the servers do not serve it as they should.
     pub(crate) fn state(&self, refusal: Option<&str>) -> VolumeState {
         let (found, unsound) = (self.found.as_ref(), self.unsound.as_ref());
         let kind = unsound.map(|unsound| unsound.kind);
@@ -154,7 +153,7 @@ impl Volume {
         }
     }
 
-    /// What keeps it from full service where its phase does not say so.
+    /// What keeps the file system from full service, if its phase does not say so.
     fn restriction<'a>(&'a self, refusal: Option<&'a str>) -> Option<&'a str> {
         match self.phase {
             Phase::Mounting(_) | Phase::Unattached(_) | Phase::Attaching(..) => {
@@ -165,8 +164,7 @@ impl Volume {
         }
     }
 
-    /// Whether its start can be answered: it is in service, or somebody has to wait for longer than a start
-    /// may take.
+    /// Whether its start can be answered: it is in service, or will take longer than a start may.
     pub(crate) fn is_settled(&self) -> bool {
         match self.phase {
             Phase::Attached | Phase::Repairing(_) | Phase::Blocked(_) | Phase::Waiting(..) => true,
@@ -183,12 +181,12 @@ impl Volume {
         }
     }
 
-    /// Whether its start has not been answered, so that it is no member yet if nothing can be begun.
+    /// Whether its start has not been answered yet: if nothing can be begun then, it has not become a member.
     pub(crate) fn is_unanswered(&self) -> bool {
         self.kept.is_none()
     }
 
-    /// Goes on from what the child that mounts has come to.
+    /// Goes on from the result of the child that mounts.
     pub(crate) fn mounted(
         &mut self,
         mounter: MounterId,
@@ -220,8 +218,8 @@ impl Volume {
                 self.wait(format!("its storage cannot be read: {why}"), now)
             }
             Ok(Mounted::Elsewhere(why)) => Phase::Failed(Cause::Failed, why),
-            // What is lacking here, or in somebody's hands for a moment, may be back before long, once nobody
-            // waits for it any more.
+            // What this node lacks, or somebody else uses, may be back before long. It is tried again only if
+            // the start has been answered: otherwise another node is to have it.
             Ok(Mounted::Refused(Cause::Node | Cause::Failed, why)) if self.kept.is_some() => {
                 self.wait(why, now)
             }
@@ -230,7 +228,7 @@ impl Volume {
         };
     }
 
-    /// What to do with a file system that is not sound.
+    /// Decides what to do with a file system that is damaged or can't be mounted.
     fn judge(
         &mut self,
         (device, kind, mmp): (PathBuf, FsKind, bool),
@@ -281,8 +279,8 @@ impl Volume {
         }
     }
 
-    /// Its storage fails it on this node. While its start waits for the answer another node is to have it;
-    /// after that it is tried again, ever less often and not for ever.
+    /// The next phase when its storage fails on this node. While the start is unanswered, it fails, so that another
+    /// node gets it; after that the storage is tried again, ever less often and not for ever.
     fn wait(&mut self, why: String, now: Instant) -> Phase {
         if self.kept.is_none() {
             return Phase::Failed(Cause::Node, why);
@@ -296,7 +294,7 @@ impl Volume {
         }
     }
 
-    /// Fails it, for this reason: nothing goes on with it.
+    /// Fails the file system for this reason, and ends whatever works on it.
     pub(crate) fn fail(
         &mut self,
         cause: Cause,
@@ -308,7 +306,7 @@ impl Volume {
         self.phase = Phase::Failed(cause, why);
     }
 
-    /// Ends whatever works on it outside of the cell, and closes its mount, if that is in no mount table.
+    /// Ends whatever works on the file system outside of the cell, and closes its mount, if that is attached nowhere.
     pub(crate) fn let_go(&self, mounters: &mut Mounters, out: &mut Effects) {
         match &self.phase {
             Phase::Mounting(mounter) => mounters.kill(*mounter, out),
@@ -327,26 +325,26 @@ impl Volume {
             return;
         }
         let why = format!("access blocked, being tried again: {why}");
-        // Whatever was mended: the storage has been away since.
+        // An earlier repair no longer counts: the storage has been away since.
         self.repaired = None;
         self.phase = self.begin(why, Errand::Mount, mounters, out);
     }
 
-    /// Its repair could not be started.
+    /// Notes that its repair could not be started.
     pub(crate) fn have_no_repair(&mut self, cause: Cause, why: String) {
         if matches!(self.phase, Phase::Repairing(_)) {
             self.phase = Phase::Failed(cause, why);
         }
     }
 
-    /// Its repair has gone on, and is so far.
+    /// Notes the progress of its repair.
     pub(crate) fn repair_goes_on(&mut self, progress: RepairProgress) {
         if let Phase::Repairing(before) = &mut self.phase {
             *before = progress;
         }
     }
 
-    /// Goes on from what its repair has come to after this stage.
+    /// Goes on from the result of its repair, whose last stage was this one.
     pub(crate) fn repair_ended(
         &mut self,
         stage: Stage,
@@ -359,7 +357,7 @@ impl Volume {
         }
         self.repaired = Some(stage);
         self.phase = match outcome {
-            // Nothing is begun any more.
+            // The resource is being stopped: nothing new is begun.
             _ if self.leaving.is_some() => Phase::Failed(Cause::Failed, "stopped".to_owned()),
             Ok(Decision::Attach | Decision::Run(..)) => self.mount_repaired(mounters, out),
             Ok(Decision::Wait(why)) => self.wait(why, now),
@@ -378,7 +376,7 @@ impl Volume {
         self.begin(why, Errand::MountRepaired, mounters, out)
     }
 
-    /// Has a child do this, with the start answered: `why` it is not in service meanwhile.
+    /// Starts a child with this task. The start counts as answered, and `why` is reported meanwhile.
     fn begin(
         &mut self,
         why: String,
@@ -391,7 +389,7 @@ impl Volume {
         Phase::Mounting(mounters.send(&self.member, &self.volume, errand, out))
     }
 
-    /// What is to be exported of it now.
+    /// The export of the file system, if it is in service.
     pub(crate) fn export(&self) -> Option<Export> {
         let Exported { nfs, smb } = &self.volume.export;
         let serves = self.leaving.is_none() && matches!(self.phase, Phase::Attached);
@@ -403,7 +401,7 @@ impl Volume {
         })
     }
 
-    /// Whether PID 1 has it, or is about to.
+    /// Whether PID 1 has the file system in the cell, or is about to.
     pub(crate) fn is_in_cell(&self) -> bool {
         matches!(
             self.phase,
@@ -412,12 +410,12 @@ impl Volume {
     }
 }
 
-/// Whether one of two directories lies in the other.
+/// Whether one of two directories is, or lies in, the other.
 pub(crate) fn nested(one: &Path, other: &Path) -> bool {
     one.starts_with(other) || other.starts_with(one)
 }
 
-/// Where file systems are attached.
+/// The directories of the file systems that are attached.
 pub(crate) fn directories<'a>(held: impl Iterator<Item = &'a Volume>) -> Vec<PathBuf> {
     held.filter(|h| matches!(h.phase, Phase::Attached))
         .map(|h| h.volume.directory.clone())

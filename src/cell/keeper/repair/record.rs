@@ -30,7 +30,7 @@ const KEPT_SIZE: u64 = 1 << 30;
 /// With less free space than this, in bytes, nothing of the device is kept.
 const LEAST_ROOM: u64 = 64 << 20;
 
-/// What is kept of the programs' words, in bytes, where there is room for more and where there is not.
+/// The most bytes of the log, where there is free space and where there is little.
 const LOG_SIZE: usize = 16 << 20;
 const SHORT_LOG_SIZE: usize = 1 << 20;
 

@@ -1,4 +1,4 @@
-//! What is known of what the servers do not serve as they should.
+//! What is known of exports that the servers do not serve as they should.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,14 +6,14 @@ use crate::cell::keeper::core::effect::Effects;
 use crate::cell::probe::Protocol;
 use crate::cell::refused::Refused;
 
-/// What was said when the servers were asked last.
+/// What the servers have answered when they were last asked.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
-    /// What they have said that they do not serve, and not taken back since.
+    /// The exports that the servers have denied to serve and not confirmed since, and why.
     unserved: BTreeMap<(String, Protocol), String>,
-    /// What is wrong, by directory.
+    /// What is wrong with each export, by its directory.
     wrong: BTreeMap<String, String>,
-    /// Whether they left something unanswered.
+    /// Whether the servers have left requests unanswered.
     silent: bool,
 }
 
@@ -23,7 +23,7 @@ impl Notes {
         self.wrong.get(directory).map(String::as_str)
     }
 
-    /// All that is wrong: where, and why.
+    /// Everything that is wrong: the directory, and why.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &str)> {
         let all = self.wrong.iter();
         all.map(|(directory, why)| (directory.as_str(), why.as_str()))
@@ -34,14 +34,14 @@ impl Notes {
         self.wrong.is_empty()
     }
 
-    /// These directories are to be exported in another way: what was said of them as they were says nothing any more.
+    /// Forgets earlier answers about these directories, since their exports are changed.
     pub(crate) fn forget(&mut self, changed: &BTreeSet<String>) {
         self.unserved
             .retain(|(directory, _), _| !changed.contains(directory));
     }
 
-    /// Takes note of what they said: of what they do not answer for, what they said last holds. `trouble` is why the
-    /// last change of exports was not made, and the directories that it was about.
+    /// Notes the servers' answers. For an export that they gave no answer about, the last answer still holds. `trouble`
+    /// is why the last change of exports was not made, and the directories that it was about.
     pub(crate) fn take(
         &mut self,
         refused: &[Refused],
@@ -78,7 +78,7 @@ impl Notes {
         }
     }
 
-    /// Says once that they leave something unanswered, until they answer for everything.
+    /// Logs once that the servers leave requests unanswered, until they have answered all of them again.
     fn mark_silence(&mut self, refused: &[Refused], out: &mut Effects) {
         let unanswered: Vec<&Refused> = refused.iter().filter(|thing| !thing.definite).collect();
         if let Some(first) = unanswered.first().filter(|_| !self.silent) {

@@ -1,4 +1,4 @@
-//! What is told of the servers.
+//! The state of the servers, for agents and people.
 
 use std::collections::BTreeSet;
 
@@ -33,7 +33,8 @@ impl From<Phase> for ServersPhase {
 }
 
 impl Servers {
-    /// How they stand; `home` as it is now, and why what the cell's network lets in is not what it should be.
+    /// The state of the servers. `home` is the present state of their home, `shut` why the rules for connections to the
+    /// cell are not the wanted ones.
     pub(crate) fn state(&self, home: Home, shut: Option<&str>) -> ServersState {
         let offered: BTreeSet<(&str, &str, &str)> = self
             .exported()
@@ -88,7 +89,7 @@ impl Servers {
         }
     }
 
-    /// How each of them stands.
+    /// The state of each server.
     fn each(&self) -> Vec<ServerState> {
         let is_to_come = |name: &str| {
             let mut steps = self.steps.iter().flatten();
