@@ -27,6 +27,7 @@ pub mod protocol;
 mod rootfs;
 pub mod scene;
 pub mod smb;
+pub mod stage;
 pub mod status;
 pub mod system;
 mod wait;

@@ -1,14 +1,12 @@
 //! `berth apply` on a real cluster. The agents are stand-ins that only write down what they are told.
 #![allow(clippy::unwrap_used)] // a test may panic
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use lab::{Lab, Output};
+use lab::{Lab, Output, stage};
 
 const EXAMPLE: &str = include_str!("../../../examples/berth.toml");
 const AGENT: &str = include_str!("../../fixtures/recording-agent.sh");
@@ -27,9 +25,9 @@ impl Cluster {
             fs::write(&path, AGENT).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         }
-        let berth = Path::new(common::PROGRAM).with_file_name("berth");
+        let berth = Path::new(env!("CARGO_BIN_EXE_lab")).with_file_name("berth");
         fs::copy(berth, agents.path().join("berth")).unwrap();
-        let mut options = common::bare("apply");
+        let mut options = stage::options("apply");
         options.plan.agents = Some(agents.path().to_owned());
         let lab = Lab::up(&options).unwrap();
         Self {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::pinging::Pinging;
 use common::run;
 use lab::protocol::Cable;
-use lab::{Lab, holds, ports, scene, wait_for};
+use lab::{Lab, holds, ports, scene, stage, wait_for};
 
 const VIPS: [&str; 2] = ["10.1.0.50", "10.1.0.51"];
 /// Both are more than the threshold of one percent of a virtual cable's 10 Gbit/s, on any machine.
@@ -23,7 +23,7 @@ const PACE: Duration = Duration::from_millis(2);
 #[test]
 #[ignore = "needs root"]
 fn one_of_two_busy_addresses_on_one_port_moves_to_the_other_and_loses_no_packet() {
-    let lab = common::up_with("balance", 2);
+    let lab = stage::up("balance", 2).unwrap();
     let settings = "[portwatch]\nrecover_after = 2\nbalance = 1\n";
     let alpha = scene::ALPHA.replace("\"10.2.0.50\"", "\"10.1.0.51\"");
     let node = scene::serve(&lab, &[settings, &alpha]).unwrap();

@@ -14,6 +14,7 @@ use common::detour::{
 use common::{assert_unharmed, inside, processes, run};
 use lab::flow::{Echo, Stream};
 use lab::protocol::Cable;
+use lab::stage::{self, Spent};
 use lab::worker::{Worker, at_work, counts, wait_for_work};
 use lab::{Lab, holds, ports, scene, wait_for, wire};
 
@@ -27,45 +28,61 @@ const ENOUGH: u64 = 5;
 /// A smaller MTU.
 const NARROW: u32 = 1400;
 
-#[test]
-#[ignore = "needs root"]
-fn a_lost_subnet_costs_no_connection_and_no_server() {
-    let lab = common::up("detour");
-    let alpha = common::alpha();
-    let node = scene::serve(&lab, &[PORTWATCH, &alpha]).unwrap();
-    gather(&lab, &node, &VIPS);
-    let before = States::all(&lab);
-    let servers = processes(&lab, &node, "alpha");
-    let echoes = Echoes::start(&lab, &node);
-    for state in [Cable::Pulled, Cable::Dead] {
-        clients_carry_on(&lab, &node, &echoes, state);
-        before.wait_for(&lab);
-        wait_for_degraded(&lab, &node, &[]);
-        assert_eq!(
-            processes(&lab, &node, "alpha"),
-            servers,
-            "alpha was touched"
-        );
+lab::scenes! {
+    Stage:
+    clients_carry_on_when_cables_are_pulled,
+    clients_carry_on_when_switches_are_dead,
+    the_other_subnet_is_lost,
+    a_narrower_subnet_between_the_nodes,
+    nothing_else_passes_the_router,
+    the_next_node_takes_over_from_a_router_without_power,
+}
+
+/// alpha, with an echo at each of its addresses, and all of its VIPs of the office at one port.
+struct Stage {
+    lab: Lab,
+    node: String,
+    before: States,
+    servers: Vec<(String, u32)>,
+    echoes: Echoes,
+}
+
+impl stage::Stage for Stage {
+    fn build() -> Self {
+        let lab = stage::up("detour", 3).unwrap();
+        let alpha = common::alpha();
+        let node = scene::serve(&lab, &[PORTWATCH, &alpha]).unwrap();
+        gather(&lab, &node, &VIPS);
+        Self {
+            before: States::all(&lab),
+            servers: processes(&lab, &node, "alpha"),
+            echoes: Echoes::start(&lab, &node),
+            lab,
+            node,
+        }
     }
-    the_other_subnet_is_lost(&lab, &node, &echoes);
-    before.wait_for(&lab);
-    assert_eq!(
-        processes(&lab, &node, "alpha"),
-        servers,
-        "alpha was touched"
-    );
-    a_narrower_subnet_between_the_nodes(&lab, &node, &echoes);
-    before.wait_for(&lab);
-    nothing_else_passes_the_router(&lab, &node);
-    before.wait_for(&lab);
-    the_next_node_takes_over_from_a_router_without_power(&lab, &node, &echoes);
-    assert_eq!(
-        processes(&lab, &node, "alpha"),
-        servers,
-        "alpha was touched"
-    );
-    drop(echoes);
-    lab.down().unwrap();
+
+    fn check(&self) {
+        self.before.wait_for(&self.lab);
+        self.assert_untouched();
+    }
+
+    fn clear(self) {
+        drop(self.echoes);
+        self.lab.down().unwrap();
+    }
+}
+
+impl Stage {
+    #[track_caller]
+    fn assert_untouched(&self) {
+        let now = processes(&self.lab, &self.node, "alpha");
+        assert_eq!(now, self.servers, "alpha was touched");
+    }
+
+    fn streams(&self) -> Vec<Stream> {
+        self.echoes.streams(&self.lab)
+    }
 }
 
 /// One at each of alpha's addresses.
@@ -106,14 +123,23 @@ fn whole(streams: &[Stream]) {
     }
 }
 
-fn clients_carry_on(lab: &Lab, node: &str, echoes: &Echoes, state: Cable) {
+fn clients_carry_on_when_cables_are_pulled(stage: &Stage) {
+    clients_carry_on(stage, Cable::Pulled);
+}
+
+fn clients_carry_on_when_switches_are_dead(stage: &Stage) {
+    clients_carry_on(stage, Cable::Dead);
+}
+
+fn clients_carry_on(stage: &Stage, state: Cable) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
     let workers = [
         Worker::nfs("c1", VIPS[0], "/data").unwrap(),
         Worker::nfs("c1", VIPS[1], "/home").unwrap(),
         Worker::smb("c1", VIPS[0], "data").unwrap(),
         Worker::nfs("c2", OTHER, "/data").unwrap(),
     ];
-    let streams = echoes.streams(lab);
+    let streams = stage.streams();
     let copy = Copy::begin(lab);
     let ((), reports) = at_work(lab, &workers, || {
         let work = || {
@@ -145,6 +171,7 @@ fn clients_carry_on(lab: &Lab, node: &str, echoes: &Echoes, state: Cable) {
     .unwrap();
     copy.end(lab, node);
     assert_unharmed(lab, &workers, &reports);
+    wait_for_degraded(lab, node, &[]);
 }
 
 /// One file copied over SMB, for as long as it is let.
@@ -172,8 +199,9 @@ impl Copy {
     }
 }
 
-fn the_other_subnet_is_lost(lab: &Lab, node: &str, echoes: &Echoes) {
-    let streams = echoes.streams(lab);
+fn the_other_subnet_is_lost(stage: &Stage) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
+    let streams = stage.streams();
     lab.set_cable(node, "eth3", Cable::Pulled).unwrap();
     let routers = routers(lab, node, &[OTHER]);
     move_on(&streams);
@@ -189,7 +217,8 @@ fn the_other_subnet_is_lost(lab: &Lab, node: &str, echoes: &Echoes) {
 }
 
 /// Packets of the size that the clients' own subnet allows don't fit the one between the nodes.
-fn a_narrower_subnet_between_the_nodes(lab: &Lab, node: &str, echoes: &Echoes) {
+fn a_narrower_subnet_between_the_nodes(stage: &Stage) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
     // On all of it, as its own clients would have it.
     let set = |mtu| {
         for node in lab.plan().node_names() {
@@ -204,13 +233,13 @@ fn a_narrower_subnet_between_the_nodes(lab: &Lab, node: &str, echoes: &Echoes) {
         inside(lab, node, "alpha", script).1
     };
     set(NARROW);
-    let streams = echoes.streams(lab);
+    let streams = stage.streams();
     move_on(&streams);
     lose(lab, node, Cable::Pulled);
     routers(lab, node, &VIPS);
     move_on(&streams);
     // A connection that begins now too.
-    let later = echoes.streams(lab);
+    let later = stage.streams();
     move_on(&later);
     let during = learned();
     mend(lab, node, &VIPS);
@@ -225,7 +254,8 @@ fn a_narrower_subnet_between_the_nodes(lab: &Lab, node: &str, echoes: &Echoes) {
 
 /// Clients of the lost subnet reach the VIP through the router, and nobody else; others don't get anything
 /// through it in the name of the VIP.
-fn nothing_else_passes_the_router(lab: &Lab, node: &str) {
+fn nothing_else_passes_the_router(stage: &Stage) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
     lose(lab, node, Cable::Pulled);
     for (vip, router) in VIPS.iter().zip(routers(lab, node, &VIPS)) {
         nobody_else_is_reached(lab, (vip, &router), node);
@@ -309,8 +339,9 @@ fn nobody_sends_in_its_name(lab: &Lab, (vip, router): (&str, &str), node: &str) 
     assert_eq!((&buffer[..length], from), (&b"genuine"[..], ends.0));
 }
 
-fn the_next_node_takes_over_from_a_router_without_power(lab: &Lab, node: &str, echoes: &Echoes) {
-    let streams = echoes.streams(lab);
+fn the_next_node_takes_over_from_a_router_without_power(stage: &Stage) -> Spent {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
+    let streams = stage.streams();
     lose(lab, node, Cable::Pulled);
     let dead = routers(lab, node, &VIPS).remove(0);
     move_on(&streams);
@@ -326,4 +357,6 @@ fn the_next_node_takes_over_from_a_router_without_power(lab: &Lab, node: &str, e
     mend(lab, node, &VIPS);
     move_on(&streams);
     whole(&streams);
+    stage.assert_untouched();
+    Spent
 }

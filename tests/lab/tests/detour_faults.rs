@@ -17,7 +17,7 @@ use common::{difference, processes, run};
 use lab::flow::{Echo, Prober, Stream};
 use lab::portwatch::{self, NodeState};
 use lab::protocol::Cable;
-use lab::{Error, Lab, holds, ports, scene, status, wait_for, wire};
+use lab::{Error, Lab, holds, ports, scene, stage, status, wait_for, wire};
 
 /// alpha's address on the subnet that is lost, and its resource.
 const VIP: &str = "10.1.0.50";
@@ -34,7 +34,7 @@ fn server() -> String {
 #[test]
 #[ignore = "needs root"]
 fn whatever_goes_wrong_with_a_detour_it_ends_and_leaves_nothing_behind() {
-    let lab = common::up("faults");
+    let lab = stage::up("faults", 3).unwrap();
     filter_strictly(&lab);
     let pristine = States::all(&lab);
     lab.mkfs("d1", "ext4").unwrap();

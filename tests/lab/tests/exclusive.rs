@@ -11,31 +11,46 @@ use std::time::Duration;
 
 use common::{inside, loop_number, run};
 use lab::nfs4::Client;
-use lab::{Lab, scene};
+use lab::{Lab, scene, stage};
 
 /// How long a connection may take that must come about, on a machine with other things to do.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 /// How long one must not come about.
 const SILENCE: Duration = Duration::from_secs(1);
 
-#[test]
-#[ignore = "needs root"]
-fn two_virtual_servers_on_one_node_neither_see_each_other_nor_open_the_node() {
-    let lab = common::up("exclusive");
-    let servers = [&*common::alpha(), &common::beta_with_share()];
-    let node = scene::serve(&lab, &servers).unwrap();
-    for server in ["alpha", "beta"] {
-        assert_eq!(scene::node_of(&lab, &node, server).unwrap(), node);
-    }
-    the_cell_shows_nothing_of_another_one(&lab, &node);
-    the_node_does_not_show_what_is_in_the_cells(&lab, &node);
-    the_same_path_and_share_are_two(&lab);
-    the_cell_reaches_no_port_of_the_node(&lab, &node);
-    the_node_is_no_router(&lab, &node);
-    lab.down().unwrap();
+lab::scenes! {
+    Stage:
+    the_cell_shows_nothing_of_another_one,
+    the_node_does_not_show_what_is_in_the_cells,
+    the_same_path_and_share_are_two,
+    the_cell_reaches_no_port_of_the_node,
+    the_node_is_no_router,
 }
 
-fn the_cell_shows_nothing_of_another_one(lab: &Lab, node: &str) {
+/// Two virtual servers on one node.
+struct Stage {
+    lab: Lab,
+    node: String,
+}
+
+impl stage::Stage for Stage {
+    fn build() -> Self {
+        let lab = stage::up("exclusive", 3).unwrap();
+        let servers = [&*common::alpha(), &common::beta_with_share()];
+        let node = scene::serve(&lab, &servers).unwrap();
+        for server in ["alpha", "beta"] {
+            assert_eq!(scene::node_of(&lab, &node, server).unwrap(), node);
+        }
+        Self { lab, node }
+    }
+
+    fn clear(self) {
+        self.lab.down().unwrap();
+    }
+}
+
+fn the_cell_shows_nothing_of_another_one(stage: &Stage) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
     let shows = |script: &str| inside(lab, node, "alpha", script).1;
     let addresses = shows("ip -oneline address");
     for (address, own) in [
@@ -109,7 +124,8 @@ fn no_device_can_be_made(lab: &Lab, node: &str) {
     }
 }
 
-fn the_node_does_not_show_what_is_in_the_cells(lab: &Lab, node: &str) {
+fn the_node_does_not_show_what_is_in_the_cells(stage: &Stage) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
     let table = run(lab, node, "cat /proc/self/mountinfo");
     assert!(table.contains(" / / "), "{table}");
     for disk in ["d1", "d2", "d3"] {
@@ -124,7 +140,8 @@ fn the_node_does_not_show_what_is_in_the_cells(lab: &Lab, node: &str) {
 }
 
 /// Both export /data and share "data".
-fn the_same_path_and_share_are_two(lab: &Lab) {
+fn the_same_path_and_share_are_two(stage: &Stage) {
+    let lab = &stage.lab;
     let put = |vip: &str, name: &str| {
         let line = format!("echo x | smbclient -N //{vip}/data -c 'put /dev/stdin {name}'");
         run(lab, "c1", &line);
@@ -154,7 +171,8 @@ fn the_same_path_and_share_are_two(lab: &Lab) {
     }
 }
 
-fn the_cell_reaches_no_port_of_the_node(lab: &Lab, node: &str) {
+fn the_cell_reaches_no_port_of_the_node(stage: &Stage) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
     let listener = lab.on_network_of(node, || TcpListener::bind("[::]:7001"));
     let _listener = listener.unwrap().unwrap();
     let outside = lab.on_network_of("c1", || TcpListener::bind("[::]:7001"));
@@ -180,7 +198,8 @@ fn the_cell_reaches_no_port_of_the_node(lab: &Lab, node: &str) {
 }
 
 /// c1 sends what is for the other subnet by way of the node.
-fn the_node_is_no_router(lab: &Lab, node: &str) {
+fn the_node_is_no_router(stage: &Stage) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
     let listener = lab.on_network_of("c2", || TcpListener::bind("[::]:7002"));
     let _listener = listener.unwrap().unwrap();
     let others = ["10.2.0.101", "fd00:2::101"];

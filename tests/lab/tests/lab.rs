@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use lab::nfs4::{Ack, Client, Writer, verify};
 use lab::protocol::Cable;
-use lab::{Lab, Options, holds, wait_for};
+use lab::{Lab, Options, holds, stage, wait_for};
 
 const SOON: Duration = Duration::from_secs(40);
 
@@ -25,11 +25,9 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 fn options(suffix: &str, nodes: u8) -> Options {
-    let mut options = Options::new(&format!("t{}-{suffix}", std::process::id()));
+    let mut options = stage::options(suffix);
     options.plan.nodes = nodes;
     options.plan.disks.truncate(2);
-    options.program = Some(PathBuf::from(env!("CARGO_BIN_EXE_lab")));
-    options.quiet = true;
     options
 }
 

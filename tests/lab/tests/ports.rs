@@ -4,11 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
-#[path = "common/scenes.rs"]
-mod scenes;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::thread;
@@ -18,6 +15,7 @@ use common::run;
 use lab::flow::{Echo, Prober, Stream};
 use lab::portwatch::{self, Condition, Failure};
 use lab::protocol::Cable;
+use lab::stage::{self, Spent};
 use lab::wire;
 use lab::worker::{Worker, at_work, counts, wait_for_work};
 use lab::{Error, Lab, holds, ports, scene, status, wait_for};
@@ -33,20 +31,18 @@ const PORTS: [&str; 2] = ["eth1", "eth2"];
 /// Pulled cables, the ports in turns.
 const PULLED: usize = 6;
 
-fn main() -> ExitCode {
-    let all = scenes::scenes![
-        a_target_that_never_answers_condemns_nothing,
-        the_cluster_is_told_while_a_port_is_down_and_not_after,
-        connections_outlive_cables_pulled_in_turns,
-        a_dead_switch_is_found_though_its_links_are_up,
-        forged_answers_keep_no_dead_port_alive,
-        a_port_that_comes_back_as_another_interface_is_used_again,
-        one_node_with_a_wrong_port_stops_no_other,
-        a_port_that_flaps_moves_an_address_twice_at_the_most,
-        a_subnet_lost_on_all_nodes_stops_nothing,
-        a_subnet_lost_on_a_node_moves_its_server,
-    ];
-    scenes::play(Stage::build, Stage::clear, all)
+lab::scenes! {
+    Stage:
+    a_target_that_never_answers_condemns_nothing,
+    the_cluster_is_told_while_a_port_is_down_and_not_after,
+    connections_outlive_cables_pulled_in_turns,
+    a_dead_switch_is_found_though_its_links_are_up,
+    forged_answers_keep_no_dead_port_alive,
+    a_port_that_comes_back_as_another_interface_is_used_again,
+    one_node_with_a_wrong_port_stops_no_other,
+    a_port_that_flaps_moves_an_address_twice_at_the_most,
+    a_subnet_lost_on_all_nodes_stops_nothing,
+    a_subnet_lost_on_a_node_moves_its_server,
 }
 
 /// When a port that has come back is used again.
@@ -70,9 +66,9 @@ struct Stage {
     echo: OnceLock<Echo>,
 }
 
-impl Stage {
+impl stage::Stage for Stage {
     fn build() -> Self {
-        let lab = common::up("ports");
+        let lab = stage::up("ports", 3).unwrap();
         lab.mkfs("d1", "ext4").unwrap();
         scene::apply(&lab, &config(&lab, Recovery::Soon)).unwrap();
         let node = scene::node_of(&lab, "n1", "alpha").unwrap();
@@ -89,7 +85,9 @@ impl Stage {
         drop(self.echo);
         self.lab.down().unwrap();
     }
+}
 
+impl Stage {
     /// Has ports recover so from now on.
     fn recover(&self, recovery: Recovery) {
         let mut configured = self.recovery.lock().unwrap();
@@ -404,7 +402,7 @@ fn a_subnet_lost_on_all_nodes_stops_nothing(stage: &Stage) {
     stage.assert_untouched();
 }
 
-fn a_subnet_lost_on_a_node_moves_its_server(stage: &Stage) {
+fn a_subnet_lost_on_a_node_moves_its_server(stage: &Stage) -> Spent {
     let (lab, node) = (&stage.lab, stage.node.as_str());
     stage.recover(Recovery::Soon);
     let workers = [Worker::nfs("c1", VIP, "/data").unwrap()];
@@ -421,4 +419,5 @@ fn a_subnet_lost_on_a_node_moves_its_server(stage: &Stage) {
     assert_eq!(reports[0].error, None);
     assert_eq!(workers[0].lost(lab, &reports[0]).unwrap(), 0);
     set_all(lab, node, Cable::Good);
+    Spent
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use common::pinging::Pinging;
 use common::{STATE, difference, processes, run};
 use lab::protocol::Cable;
-use lab::{Error, Lab, holds, ports, scene, status, wait_for, wire};
+use lab::{Error, Lab, holds, ports, scene, stage, status, wait_for, wire};
 
 const VIPS: [&str; 2] = ["10.1.0.50", "fd00:1::50"];
 const LIMIT: Duration = Duration::from_secs(60);
@@ -26,28 +26,51 @@ const MEDDLING: [&str; 6] = [
      net.ipv6.conf.eth1.proxy_ndp=0 net.ipv6.conf.eth2.proxy_ndp=0",
 ];
 
-#[test]
-#[ignore = "needs root"]
-fn addresses_outlive_the_daemon_and_what_others_do_to_them_is_mended() {
-    let lab = common::up_with("killed", 2);
-    let alpha = common::alpha();
-    let node = scene::serve(&lab, &["[portwatch]\nrecover_after = 1\n", &alpha]).unwrap();
-    ports::wait_usable(&lab, &node, &["eth1", "eth2", "eth3"], true, LIMIT).unwrap();
-    let servers = processes(&lab, &node, "alpha");
-    killed(&lab, &node);
-    restarted_and_stopped(&lab, &node);
-    killed_while_a_port_fails(&lab, &node);
-    moved_while_an_agent_has_the_lock(&lab, &node);
-    meddled_with(&lab, &node);
-    flushed(&lab, &node);
-    stopped_while_degraded(&lab, &node);
-    degraded_when_maintenance_begins(&lab, &node);
-    assert_eq!(processes(&lab, &node, "alpha"), servers);
-    lab.down().unwrap();
+lab::scenes! {
+    Stage:
+    the_next_daemon_finds_all_as_it_should_be,
+    addresses_answer_while_it_is_restarted_and_stopped,
+    a_move_that_it_was_killed_in_is_ended_by_the_next,
+    addresses_move_while_an_agent_has_the_lock,
+    what_others_do_to_addresses_is_mended,
+    flushed_tables_are_made_again_and_no_packet_is_lost,
+    a_stopped_daemon_has_nothing_on_show,
+    a_degraded_one_is_monitored_again_after_maintenance,
+}
+
+/// alpha, on a node all of whose ports are good.
+struct Stage {
+    lab: Lab,
+    node: String,
+    servers: Vec<(String, u32)>,
+}
+
+impl stage::Stage for Stage {
+    fn build() -> Self {
+        let lab = stage::up("killed", 2).unwrap();
+        let alpha = common::alpha();
+        let node = scene::serve(&lab, &["[portwatch]\nrecover_after = 1\n", &alpha]).unwrap();
+        ports::wait_usable(&lab, &node, &["eth1", "eth2", "eth3"], true, LIMIT).unwrap();
+        Self {
+            servers: processes(&lab, &node, "alpha"),
+            lab,
+            node,
+        }
+    }
+
+    fn check(&self) {
+        let now = processes(&self.lab, &self.node, "alpha");
+        assert_eq!(now, self.servers);
+    }
+
+    fn clear(self) {
+        self.lab.down().unwrap();
+    }
 }
 
 /// Another one finds all as it should be, and touches nothing.
-fn killed(lab: &Lab, node: &str) {
+fn the_next_daemon_finds_all_as_it_should_be(stage: &Stage) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
     let state = run(lab, node, STATE);
     let pings = begin(lab);
     let heard = wire::arp_senders(lab, "n2", "eth1").unwrap();
@@ -75,7 +98,8 @@ fn killed(lab: &Lab, node: &str) {
     end(pings, "killed");
 }
 
-fn restarted_and_stopped(lab: &Lab, node: &str) {
+fn addresses_answer_while_it_is_restarted_and_stopped(stage: &Stage) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
     let state = run(lab, node, STATE);
     let pings = begin(lab);
     run(lab, node, "crm_resource --restart -r portwatch-clone");
@@ -102,7 +126,8 @@ fn restarted_and_stopped(lab: &Lab, node: &str) {
 }
 
 /// However far it has come with the move, the next one ends it.
-fn killed_while_a_port_fails(lab: &Lab, node: &str) {
+fn a_move_that_it_was_killed_in_is_ended_by_the_next(stage: &Stage) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
     for (delay, port) in ["0", "0.001", "0.002", "0.005"]
         .iter()
         .zip(["eth1", "eth2"].iter().cycle())
@@ -134,7 +159,8 @@ fn killed_while_a_port_fails(lab: &Lab, node: &str) {
 }
 
 /// Clients do not wait for an agent that is at work on other addresses, and all is made when it has done.
-fn moved_while_an_agent_has_the_lock(lab: &Lab, node: &str) {
+fn addresses_move_while_an_agent_has_the_lock(stage: &Stage) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
     let state = run(lab, node, STATE);
     for (port, other) in [("eth1", "eth2"), ("eth2", "eth1")] {
         let pings = begin(lab);
@@ -168,7 +194,8 @@ fn moved_while_an_agent_has_the_lock(lab: &Lab, node: &str) {
     .unwrap();
 }
 
-fn meddled_with(lab: &Lab, node: &str) {
+fn what_others_do_to_addresses_is_mended(stage: &Stage) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
     let stops = "grep -c 'stop operation for alpha' /var/log/pacemaker/pacemaker.log; true";
     let before = run(lab, node, stops);
     let state = run(lab, node, STATE);
@@ -202,7 +229,8 @@ fn meddled_with(lab: &Lab, node: &str) {
 }
 
 /// The tables are made again at once, and no packet of a VIP is lost meanwhile.
-fn flushed(lab: &Lab, node: &str) {
+fn flushed_tables_are_made_again_and_no_packet_is_lost(stage: &Stage) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
     let pings = begin(lab);
     let script = "begun=$(date +%s%N); nft flush ruleset; \
         until nft get element inet berth vip4 '{ 10.1.0.50 }' >/dev/null 2>&1; do :; done; \
@@ -221,7 +249,8 @@ fn flushed(lab: &Lab, node: &str) {
 }
 
 /// What it told the cluster of its ports does not stay on show when it watches them no more.
-fn stopped_while_degraded(lab: &Lab, node: &str) {
+fn a_stopped_daemon_has_nothing_on_show(stage: &Stage) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
     degrade(lab, node);
     let role = "crm_resource -r portwatch-clone --meta";
     run(lab, node, &format!("{role} -p target-role -v Stopped"));
@@ -245,7 +274,8 @@ fn stopped_while_degraded(lab: &Lab, node: &str) {
 }
 
 /// Pacemaker cancels its monitors, and does not begin those anew by itself that found something degraded.
-fn degraded_when_maintenance_begins(lab: &Lab, node: &str) {
+fn a_degraded_one_is_monitored_again_after_maintenance(stage: &Stage) {
+    let (lab, node) = (&stage.lab, stage.node.as_str());
     degrade(lab, node);
     let maintenance = |on: bool| {
         let script = format!("crm_attribute -n maintenance-mode -v {on}");

@@ -10,7 +10,7 @@ use std::time::Duration;
 use lab::bench::timeline::{self, Action};
 use lab::nfs4::{Client, File};
 use lab::worker::{Worker, at_work, counts, wait_for_work};
-use lab::{Lab, scene};
+use lab::{Lab, scene, stage};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Acknowledgements per client before the power fails, and after it.
@@ -19,7 +19,7 @@ const ENOUGH: u64 = 30;
 #[test]
 #[ignore = "needs root"]
 fn clients_go_on_with_their_handles_and_no_acknowledged_write_is_lost() {
-    let lab = common::up("power");
+    let lab = stage::up("power", 3).unwrap();
     // Nothing is opened anew before the end of the grace period.
     let short = "[vserver.alpha]\nnfs_lease = 5\nnfs_grace = 7\n";
     let alpha = common::alpha().replace("[vserver.alpha]\n", short);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::{loop_number, processes, run};
 use lab::worker::{Worker, at_work, counts, wait_for_work};
-use lab::{Error, Lab, Result, holds, scene, status, wait_for};
+use lab::{Error, Lab, Result, holds, scene, stage, status, wait_for};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -33,7 +33,7 @@ const STATE: &str = "\
 #[test]
 #[ignore = "needs root"]
 fn what_is_killed_comes_back_at_once_what_is_moved_is_whole_and_what_is_stopped_is_gone() {
-    let lab = common::up("recovery");
+    let lab = stage::up("recovery", 3).unwrap();
     let nodes = lab.plan().node_names();
     let states = |lab: &Lab| -> Vec<String> { nodes.iter().map(|n| run(lab, n, STATE)).collect() };
     let before = states(&lab);

@@ -20,7 +20,7 @@ use lab::bench::timeline;
 use lab::flow::{Echo, Stream};
 use lab::protocol::Cable;
 use lab::worker::{Worker, at_work, counts, wait_for_work};
-use lab::{Error, Lab, Output, holds, ports, scene, status, wait_for};
+use lab::{Error, Lab, Output, holds, ports, scene, stage, status, wait_for};
 
 const VIP: &str = "10.1.0.50";
 const OTHER: &str = "10.2.0.50";
@@ -54,7 +54,7 @@ fn package(directory: &str) -> PathBuf {
 /// A lab whose nodes have nothing of berth, but for the packages in files.
 fn up() -> Lab {
     let packages = [(BEFORE, package("before")), (NEW, package(""))];
-    let lab = Lab::up(&common::bare("upgrade")).unwrap();
+    let lab = Lab::up(&stage::options("upgrade")).unwrap();
     for node in lab.plan().node_names() {
         for (path, package) in &packages {
             lab.send(&node, package, path).unwrap();

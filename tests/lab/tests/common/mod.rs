@@ -1,18 +1,13 @@
-//! alpha and beta on a lab of their own, made by the real agents.
+//! alpha and beta, made by the real agents, and what is to be seen of them.
 
 #![allow(dead_code)] // not every test needs all of it
 
 pub mod detour;
 pub mod pinging;
 
-use std::path::{Path, PathBuf};
-
 use lab::nfs4::Report;
 use lab::worker::Worker;
-use lab::{Lab, Options, scene};
-
-/// The lab's program, which lies beside the agents that were built with it.
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_lab");
+use lab::{Lab, scene};
 
 /// Prints what a node has of VIPs.
 pub const STATE: &str = "ip rule | sort; ip -6 rule | sort; \
@@ -54,27 +49,6 @@ pub fn beta_with_share() -> String {
 
 fn with_vip(server: &str, vip: &str) -> String {
     server.replace("vips = [", &format!("vips = [\"{vip}\", "))
-}
-
-/// A lab whose nodes have the agents that were built beside it.
-pub fn up(suffix: &str) -> Lab {
-    up_with(suffix, 3)
-}
-
-/// As [`up`], with so many nodes.
-pub fn up_with(suffix: &str, nodes: u8) -> Lab {
-    let mut options = bare(suffix);
-    options.plan.agents = Path::new(PROGRAM).parent().map(Path::to_owned);
-    options.plan.nodes = nodes;
-    Lab::up(&options).unwrap()
-}
-
-/// Of a lab whose nodes have nothing of berth.
-pub fn bare(suffix: &str) -> Options {
-    let mut options = Options::new(&format!("t{}-{suffix}", std::process::id()));
-    options.program = Some(PathBuf::from(PROGRAM));
-    options.quiet = true;
-    options
 }
 
 /// These clients have noticed nothing but pauses: no error, no restart of a server, no loss.
