@@ -11,3 +11,6 @@ mod pacemaker;
 mod portwatch;
 mod render;
 mod simulation;
+
+/// The file that is delivered as an example.
+const EXAMPLE: &str = include_str!("../../examples/berth.toml");

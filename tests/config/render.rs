@@ -9,14 +9,8 @@ use berth::config::model::{self, Features, Kind, Model, Reward, Score};
 use berth::config::{self, render};
 use proptest::prelude::*;
 
-use crate::any_config;
-
-const EXAMPLE: &str = include_str!("../../examples/berth.toml");
-
-fn model_of(toml: &str, features: Features) -> Model {
-    let config = config::parse("berth.toml", toml).unwrap();
-    build::build(&config, features, &Known::new())
-}
+use crate::simulation::model_of;
+use crate::{EXAMPLE, any_config};
 
 /// The most that stickiness and rewards add up to for one resource on one node.
 fn highest_sum(model: &Model) -> u32 {
