@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use berth::cell::client;
@@ -39,7 +40,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Sets the calling thread, and all it starts, apart. `tag` is unique among the tests.
+    /// Sets the calling thread, and all it starts, apart. Names begin with `tag`, of at most six letters, and are no
+    /// other test's.
     pub fn new(tag: &str) -> Self {
         set_apart().expect("namespaces need root");
         sh("ip link set lo up");
@@ -67,7 +69,10 @@ impl Node {
             none,
         )
         .expect("a tmpfs over the machine's records");
-        let tag = format!("{tag}-{}", std::process::id() % 100_000);
+        // A virtual server's name has room for no more.
+        static NODES: AtomicU32 = AtomicU32::new(0);
+        let number = NODES.fetch_add(1, Ordering::Relaxed) % 0x100;
+        let tag = format!("{tag}-{:03x}{number:02x}", std::process::id() % 0x1000);
         let groups = Groups::new(&tag);
         Self {
             directory,
@@ -77,7 +82,7 @@ impl Node {
         }
     }
 
-    /// A virtual server's name that no other test has: `which` is one letter.
+    /// A virtual server's name that no other test has: `which` is one letter, from a to c.
     pub fn vserver(&self, which: char) -> VserverName {
         let name = format!("{}{which}", self.tag);
         name.parse().expect("a good name")

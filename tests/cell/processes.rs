@@ -60,7 +60,7 @@ const BOMB: &str = r#"/usr/bin/python3 -c 'exec("import os, time\nwhile True:\n 
 #[test]
 #[ignore = "needs root"]
 fn a_server_of_a_cell_that_has_all_its_processes_is_degraded_and_not_failed() {
-    let node = Node::new("allpids");
+    let node = Node::new("pids");
     let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
     let fs = node
         .fs(&vserver, &device, "/data")
