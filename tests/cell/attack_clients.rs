@@ -15,8 +15,7 @@ use nix::sys::socket::{
 };
 
 use crate::common::AgentCall;
-use crate::damage::monitor;
-use crate::node::{LIMIT, Node, eventually, in_network, inside, sh};
+use crate::node::{LIMIT, Node, eventually, in_network, inside, monitor, sh};
 
 pub const NFS: u16 = 2049;
 pub const SMB: u16 = 445;

@@ -9,6 +9,7 @@ use berth::types::VserverName;
 use nix::sys::signal::Signal;
 
 use crate::common::Outcome;
+use crate::disk::mark_damaged;
 use crate::node::{Node, eventually, sh, signal};
 
 /// The records of what resources have attached.
@@ -236,7 +237,7 @@ fn a_blocked_file_system_keeps_its_device() {
     let node = Node::new("kept");
     let (one, other) = (node.vserver('a'), node.vserver('b'));
     let device = node.disk("ext4");
-    sh(&format!("debugfs -w -R 'ssv state 2' {device}"));
+    mark_damaged(&device);
     let fs = node.fs(&one, &device, "/data").parameter("repair", "never");
     fs.run("start").expect(0);
     // Nobody has it open now.

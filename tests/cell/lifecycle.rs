@@ -2,6 +2,7 @@
 
 use berth::cell::state::{Defect, VolumePhase};
 
+use crate::disk::mark_damaged;
 use crate::node::{Node, host_mounts, inside, sh, try_sh};
 
 #[test]
@@ -167,7 +168,7 @@ fn a_file_system_with_noted_damage_is_repaired_beside_and_then_attached() {
     let node = Node::new("mend");
     let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
     // "errors detected": what the kernel notes in the superblock of a damaged ext4.
-    sh(&format!("debugfs -w -R 'ssv state 2' {device}"));
+    mark_damaged(&device);
     let fs = node.fs(&vserver, &device, "/data");
     fs.clone()
         .parameter("repair", "never")

@@ -8,6 +8,7 @@ use berth::types::VserverName;
 use nix::sys::signal::Signal;
 
 use crate::common::AgentCall;
+use crate::disk::mark_damaged;
 use crate::groups::Groups;
 use crate::node::{Node, eventually, sh, signal, try_sh};
 
@@ -402,7 +403,7 @@ fn limits_are_changed_without_a_restart() {
 fn a_repair_is_in_a_group_of_its_own_and_is_ended_before_all_others() {
     let node = Node::new("mendg");
     let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
-    sh(&format!("debugfs -w -R 'ssv state 2' {device}"));
+    mark_damaged(&device);
     node.slow_down("/usr/sbin/e2fsck", 3.0);
     let fs = node.fs(&vserver, &device, "/data");
     fs.run("start").expect(0);

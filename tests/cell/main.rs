@@ -15,6 +15,7 @@ mod attack_state;
 mod changed;
 mod damage;
 mod device;
+mod disk;
 mod exec;
 mod full;
 mod groups;

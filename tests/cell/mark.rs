@@ -8,8 +8,8 @@ use std::time::Instant;
 use berth::cell::state::{Defect, VolumePhase};
 use berth::sys::device::DeviceSpec;
 
-use crate::damage::{checksum, monitor, records};
-use crate::node::{LIMIT, Node, eventually, sh};
+use crate::disk::{checksum, records};
+use crate::node::{LIMIT, Node, eventually, monitor, sh};
 
 /// Makes an ext4 with multiple-mount protection.
 fn make_protected(disk: &str) {

@@ -371,6 +371,17 @@ pub fn eventually(what: &str, test: impl Fn() -> bool) {
     }
 }
 
+/// A monitor as the cluster calls it again and again.
+pub fn monitor(call: &AgentCall) -> AgentCall {
+    call.clone().parameter("CRM_meta_interval", "10000")
+}
+
+/// Waits until such a monitor finds nothing wrong.
+#[track_caller]
+pub fn await_good(what: &str, call: &AgentCall) {
+    eventually(what, || monitor(call).run("monitor").code == Some(0));
+}
+
 /// Runs a shell line that has to succeed, and gives what it wrote.
 #[track_caller]
 pub fn sh(line: &str) -> String {

@@ -4,9 +4,8 @@ use std::process::Stdio;
 
 use berth::sys::command::command;
 
-use crate::damage::monitor;
 use crate::groups::Groups;
-use crate::node::{Node, eventually, sh};
+use crate::node::{Node, eventually, monitor, sh};
 
 /// Holds all numbers that the cell's processes can have until its input ends: they are to be no more than 300, and each
 /// that ends is given only once to somebody else until the last one, which is given again and again.

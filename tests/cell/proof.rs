@@ -9,9 +9,9 @@ use berth::cell::attachment::{Locked, Locks};
 use berth::types::VserverName;
 use nix::sys::signal::Signal;
 
-use crate::damage::monitor;
 use crate::device::{intruder, lives, records, refused, uuid_of};
-use crate::node::{LIMIT, Node, eventually, inside, sh, signal, try_sh};
+use crate::disk::mark_damaged;
+use crate::node::{LIMIT, Node, eventually, inside, monitor, sh, signal, try_sh};
 
 /// The number of the device that a virtual server's only file system has on record.
 fn number_on_record(vserver: &VserverName) -> serde_json::Value {
@@ -113,7 +113,7 @@ fn without_a_record_a_monitor_makes_one_up_and_a_stop_waits_for_what_the_kernel_
 fn a_file_system_that_was_never_mounted_is_put_on_record_again_by_a_monitor() {
     let node = Node::new("unmet");
     let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
-    sh(&format!("debugfs -w -R 'ssv state 2' {device}"));
+    mark_damaged(&device);
     let fs = node
         .fs(&vserver, &device, "/data")
         .parameter("repair", "never");

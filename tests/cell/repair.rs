@@ -8,8 +8,8 @@ use std::path::Path;
 
 use berth::cell::state::VolumePhase;
 
-use crate::damage::monitor;
-use crate::node::{Node, eventually, sh};
+use crate::disk::mark_damaged;
+use crate::node::{Node, await_good, eventually, monitor, sh};
 
 /// What stands in for e2fsck: each attempt says a line of what came of it. Arguments: what it is to reach for.
 const ATTACKER: &str = r#"#!/usr/bin/python3
@@ -104,7 +104,7 @@ fn a_program_that_a_file_system_has_taken_over_reaches_nothing_but_its_device() 
     let node = Node::new("taken");
     let vserver = node.vserver('a');
     let (device, other) = (node.disk("ext4"), node.disk("ext4"));
-    sh(&format!("debugfs -w -R 'ssv state 2' {device}"));
+    mark_damaged(&device);
     // Somebody whose keeper there is already.
     let first = node.fs(&vserver, &other, "/first");
     first.run("start").expect(0);
@@ -136,9 +136,7 @@ fn a_program_that_a_file_system_has_taken_over_reaches_nothing_but_its_device() 
     node.put_in_place("/usr/sbin/e2fsck", &attacker);
     let fs = node.fs(&vserver, &device, "/data");
     fs.run("start").expect(0);
-    eventually("its repair has ended", || {
-        monitor(&fs).run("monitor").code == Some(0)
-    });
+    await_good("its repair has ended", &fs);
     let log = log();
     let mut attempts = 0;
     for line in log
@@ -198,7 +196,7 @@ fn nothing_is_left_of_a_repair_that_has_ended_or_is_ended() {
     let (vserver, device) = (node.vserver('a'), node.disk("ext4"));
     let fs = node.fs(&vserver, &device, "/data");
     for (rest, ends) in [("sys.exit(0)", true), ("time.sleep(600)", false)] {
-        sh(&format!("debugfs -w -R 'ssv state 2' {device}"));
+        mark_damaged(&device);
         node.put_in_place("/usr/sbin/e2fsck", &LEAVES_A_CHILD.replace("@REST@", rest));
         fs.run("start").expect(0);
         eventually("the child has the device", || {
@@ -206,9 +204,7 @@ fn nothing_is_left_of_a_repair_that_has_ended_or_is_ended() {
         });
         if ends {
             // The mount claims it, as the child did.
-            eventually("it is in service", || {
-                monitor(&fs).run("monitor").code == Some(0)
-            });
+            await_good("it is in service", &fs);
         }
         fs.run("stop").expect(0);
         node.assert_gone(&vserver, &[&device]);
@@ -230,7 +226,7 @@ fn a_repair_that_is_ended_leaves_no_child_of_the_keeper_s() {
     let node = Node::new("reap");
     let vserver = node.vserver('a');
     let (good, bad) = (node.disk("ext4"), node.disk("ext4"));
-    sh(&format!("debugfs -w -R 'ssv state 2' {bad}"));
+    mark_damaged(&bad);
     node.slow_down("/usr/sbin/e2fsck", 600.0);
     let (one, two) = (
         node.fs(&vserver, &good, "/data"),
