@@ -1,5 +1,5 @@
-//! ARP and neighbour discovery on the wire: announcements, the search for duplicate addresses, and
-//! duplicate_probes to targets that prove that a port forwards.
+//! ARP and neighbour discovery on the wire: announcements, the search for duplicate addresses, and probes of targets,
+//! whose replies prove that a port forwards.
 
 mod frame;
 
@@ -28,21 +28,21 @@ use crate::sys::message;
 use crate::sys::poll::poll;
 use crate::types::Mac;
 
-/// When probes are sent, counted from the start. Answers on a local network take a fraction of a
+/// When probes are sent, counted from the begin of the search. Replies on a local network take a fraction of a
 /// millisecond.
 const PROBES_AT: [Duration; 3] = [
     Duration::ZERO,
     Duration::from_millis(15),
     Duration::from_millis(30),
 ];
-/// How long after the last probe silence is taken for an answer.
+/// How long after the last probe the search ends without a reply: nobody has the address then.
 const SILENCE: Duration = Duration::from_millis(20);
-/// How many frames are looked at in one go: a flood of them must not hold up a start.
+/// How many frames are looked at in one go: a flood of frames must not delay a start.
 const FRAMES: usize = 1000;
-/// The longest frame that is read as a whole: neighbour discovery with all options that it can have.
+/// The longest frame that is read as a whole, in bytes: neighbour discovery with all its options.
 const FRAME: usize = 256;
 
-/// That an address is now reached through an interface.
+/// An announcement that an address is now reached through an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Announcement {
     /// Index of the interface.
@@ -53,7 +53,7 @@ pub(crate) struct Announcement {
     pub(crate) address: IpAddr,
 }
 
-/// A question whether anybody on an interface's network has an address.
+/// A probe whether anybody on an interface's network has an address.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DuplicateProbe<'a> {
     /// Index of the interface.
@@ -62,17 +62,17 @@ pub(crate) struct DuplicateProbe<'a> {
     pub(crate) mac: Mac,
     /// The address in question.
     pub(crate) address: IpAddr,
-    /// An address of the interface to ask in the name of, since other nodes' proxies don't answer
-    /// a question without one; if it has none in IPv4, one of the link-local ones is made up.
+    /// The interface's IPv4 address to send from, since other nodes' proxies don't answer a probe without a sender. If
+    /// it has none, a link-local address is made up.
     pub(crate) sender: Option<Ipv4Addr>,
-    /// Whose claims don't count: the node's own interfaces.
+    /// The Ethernet addresses whose claims don't count: those of the node's own interfaces.
     pub(crate) ignore: &'a [Mac],
 }
 
-/// A packet socket: what announcements and searches go through.
+/// A packet socket for announcements and searches.
 ///
-/// The kernel waits for all processors when one is closed, some 20 ms, so each is used for as much as
-/// possible and closed where nobody waits for it.
+/// When a packet socket is closed, the kernel waits for all processors, some 20 ms. So each one is used for as much as
+/// possible, and closed where nobody waits for it.
 #[derive(Debug)]
 pub(crate) struct Wire(OwnedFd);
 
@@ -80,7 +80,7 @@ impl Wire {
     /// A socket that receives nothing yet.
     ///
     /// # Errors
-    /// Without the right to have one (`CAP_NET_RAW`).
+    /// Without `CAP_NET_RAW`.
     pub(crate) fn open() -> io::Result<Self> {
         let (family, flags) = (AddressFamily::PACKET, SocketFlags::CLOEXEC);
         rustix::net::socket_with(family, SocketType::RAW, flags, None)
@@ -90,12 +90,11 @@ impl Wire {
 
     /// Announces addresses: all frames are built before the first one is sent.
     ///
-    /// For IPv4 a request and then a reply, since some clients obey only one of them; the reply names
-    /// its own sender as target, because Linux ignores others for a second. For IPv6 an unsolicited
-    /// advertisement.
+    /// For IPv4 a request and then a reply, since some clients heed only one of the two. The reply names its own sender
+    /// as target, because Linux ignores other replies for a second. For IPv6 an unsolicited advertisement.
     ///
     /// # Errors
-    /// The first that an interface reported; the others are announced all the same.
+    /// The first error of an interface; the other addresses are announced all the same.
     pub(crate) fn announce(&self, announcements: &[Announcement]) -> io::Result<()> {
         let frames: Vec<(u32, Vec<u8>)> = announcements
             .iter()
@@ -111,7 +110,7 @@ impl Wire {
     }
 }
 
-/// One that another process opened.
+/// A packet socket that another process has opened.
 impl From<OwnedFd> for Wire {
     fn from(socket: OwnedFd) -> Self {
         Self(socket)
@@ -124,8 +123,8 @@ impl AsFd for Wire {
     }
 }
 
-/// The search for somebody else who has an address, or is about to take it: three probes within 30 ms,
-/// and 50 ms of listening in all. It goes on while its owner does other things.
+/// The search for somebody else who has an address, or is about to take it: three probes within 30 ms, and 50 ms of
+/// listening in all. Replies are collected while the caller does other things.
 #[derive(Debug)]
 pub(crate) struct DuplicateSearch<'a> {
     probe: DuplicateProbe<'a>,
@@ -137,7 +136,7 @@ pub(crate) struct DuplicateSearch<'a> {
 }
 
 impl<'a> DuplicateSearch<'a> {
-    /// Asks for the first time.
+    /// Sends the first probe.
     ///
     /// # Errors
     /// If the interface can't be used.
@@ -156,7 +155,7 @@ impl<'a> DuplicateSearch<'a> {
         Ok(search)
     }
 
-    /// Listens for `time`, or until there is an answer: the Ethernet address that it came from.
+    /// Listens for `time`, or until somebody claims the address. Returns the claimant's Ethernet address.
     ///
     /// # Errors
     /// If the interface can't be used.
@@ -175,7 +174,8 @@ impl<'a> DuplicateSearch<'a> {
         Ok(None)
     }
 
-    /// Asks what has not been asked yet, and listens until silence says enough.
+    /// Sends the remaining probes, and listens until the search is over. Returns the claimant's Ethernet address, if
+    /// there is one.
     ///
     /// # Errors
     /// If the interface can't be used.
@@ -206,7 +206,7 @@ impl<'a> DuplicateSearch<'a> {
     }
 }
 
-/// The address of a packet socket: a link (0: all), and a protocol, with 0 to hear of none (packet(7)).
+/// The address of a packet socket: an interface (0: all), and a protocol (0: it receives nothing); packet(7).
 struct LinkAddress {
     link: u32,
     protocol: u16,
@@ -239,7 +239,7 @@ fn send(socket: &OwnedFd, link: u32, frame: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Has the socket receive what may be an answer.
+/// Makes the socket receive frames that may be a reply to the probe.
 fn listen(socket: &OwnedFd, probe: &DuplicateProbe<'_>) -> io::Result<()> {
     let (protocol, mut filter) = match probe.address {
         IpAddr::V4(_) => (ETH_P_IP_ARP, vec![op(END, 0, 0, u32::MAX)]),
@@ -275,8 +275,8 @@ fn op(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
     }
 }
 
-/// Has the socket receive from a link (0: from all) the frames of a protocol that the filter lets
-/// through. The filter comes first, so that no other traffic of a busy port is ever copied.
+/// Makes the socket receive, from an interface (0: from all), the frames of a protocol that the filter passes. The
+/// filter is attached first, so that no other traffic of a busy port is ever copied.
 fn attach(
     socket: &OwnedFd,
     (link, protocol): (u32, u16),
@@ -300,7 +300,7 @@ fn attach(
     Ok(())
 }
 
-/// The next frame within `wait`; a longer one is cut off, and believed by nobody.
+/// The next frame within `wait`. A frame longer than [`FRAME`] is cut off, and not believed then.
 fn receive(socket: &OwnedFd, wait: Duration) -> io::Result<Option<Vec<u8>>> {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
     if poll(&mut fds, Some(Instant::now() + wait))? == 0 {

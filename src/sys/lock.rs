@@ -1,4 +1,4 @@
-//! Locks of files (flock(2)) that are waited for up to a deadline. The kernel gives one back when its holder dies.
+//! Locks of files (flock(2)), waited for up to a deadline. The kernel releases a lock when its holder dies.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,7 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::{message, state};
 
-/// How long it is waited from one try to the next.
+/// The time between two tries.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// The exclusive lock of a file, held as long as this lives.
@@ -25,7 +25,7 @@ impl Lock {
     /// Takes the lock of an open file. It is tried once even if `deadline` has passed.
     ///
     /// # Errors
-    /// `WouldBlock` if somebody else still has it at `deadline`; at once whatever else the kernel refuses.
+    /// `WouldBlock` if somebody else still holds it at `deadline`; any other error at once.
     pub(crate) fn take(mut file: File, deadline: Instant) -> io::Result<Self> {
         loop {
             file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -50,21 +50,21 @@ impl Lock {
     }
 }
 
-/// Opens a file that is there only to be locked, and makes it if need be.
+/// Opens a file that is only there to be locked, and makes it if need be.
 ///
 /// # Errors
-/// If it can't be opened.
+/// If the file can't be opened or made.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     let opened = options.create(true).truncate(false).write(true).open(path);
     opened.map_err(|e| message(e, format_args!("open {}", path.display())))
 }
 
-/// A line a lock; a node has some hundreds.
+/// The most bytes read of the kernel's table, which has a line for each lock; a node has some hundreds.
 const LIMIT: u64 = 1 << 20;
 
-/// Who holds the exclusive lock of this file, as "process 71 (vip)"; `None` if nobody does, or nobody who can be seen
-/// from here.
+/// The holder of the exclusive lock of this file, as "process 71 (vip)"; `None` if nobody holds it, or a process that
+/// can't be seen from here.
 pub(crate) fn holder(path: &Path) -> Option<String> {
     let file = fs::metadata(path).ok()?;
     let table = state::read("/proc/locks".as_ref(), LIMIT).ok()?;
@@ -76,8 +76,8 @@ pub(crate) fn holder(path: &Path) -> Option<String> {
     })
 }
 
-/// The process in the kernel's table of locks (proc_locks(5)): `1: FLOCK ADVISORY WRITE 71 00:1a:1234 0 EOF`. One that
-/// waits for a lock has an arrow before its type.
+/// The holder's process id in the kernel's table of locks (proc_locks(5)): `1: FLOCK ADVISORY WRITE 71 00:1a:1234 0
+/// EOF`. The line of a process that waits for a lock has an arrow before the type.
 fn find(table: &str, device: u64, inode: u64) -> Option<u32> {
     let device = format!("{:02x}:{:02x}", libc::major(device), libc::minor(device));
     let wanted = format!("{device}:{inode}");
@@ -85,7 +85,7 @@ fn find(table: &str, device: u64, inode: u64) -> Option<u32> {
         let mut words = line.split_whitespace().skip(1);
         let is_it = words.next() == Some("FLOCK") && words.nth(1) == Some("WRITE");
         let process = words.next()?.parse().ok()?;
-        // Of another PID namespace: it has no number here.
+        // A holder in another PID namespace has no process id here.
         (is_it && process > 0 && words.next() == Some(&wanted)).then_some(process)
     })
 }

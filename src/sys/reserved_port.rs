@@ -1,5 +1,4 @@
-//! Connections from ports that only root may send from, which is what NFS servers tell a client's kernel from its
-//! users by.
+//! Connections from privileged ports, by which NFS servers tell a client's kernel from its users.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -13,10 +12,10 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::poll;
 
-/// Those that bindresvport(3) takes: below are services of other kinds.
+/// The ports that bindresvport(3) uses: those below belong to other services.
 const PORTS: RangeInclusive<u16> = 600..=1023;
 
-/// Connects from such a port; from any where there is none to be had, or this process has no right to any.
+/// Connects from such a port; from any other one if none is free, or this process has no right to use them.
 ///
 /// # Errors
 /// As [`TcpStream::connect_timeout`].
@@ -26,7 +25,7 @@ pub(crate) fn connect(address: SocketAddr, limit: Duration) -> io::Result<TcpStr
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    // Begun where others hardly begin, too, so that few are tried in vain.
+    // Begins at a port where other processes hardly begin, too, so that few ports are tried in vain.
     let count = PORTS.end() - PORTS.start() + 1;
     let first = u16::try_from(std::process::id() % u32::from(count)).unwrap_or(0);
     for at in 0..count {
@@ -34,7 +33,7 @@ pub(crate) fn connect(address: SocketAddr, limit: Duration) -> io::Result<TcpStr
         match attempt(SocketAddr::new(any, port), address, deadline) {
             Ok(stream) => return Ok(stream),
             Err(e) => match e.raw_os_error() {
-                // In use; or lately used for a connection to the same place.
+                // The port is in use, or was lately used for a connection to the same address.
                 Some(libc::EADDRINUSE | libc::EADDRNOTAVAIL) => {}
                 Some(libc::EACCES | libc::EPERM) => break,
                 _ => return Err(e),
@@ -55,7 +54,7 @@ fn attempt(own: SocketAddr, peer: SocketAddr, deadline: Instant) -> io::Result<T
     };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    // A port is not lost for a minute because a connection from it has been closed.
+    // Otherwise a port could not be used again for a minute after its connection was closed.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     rustix::net::bind(&socket, &own)?;
     match rustix::net::connect(&socket, &peer) {
@@ -74,7 +73,7 @@ fn await_connection(socket: &OwnedFd, deadline: Instant) -> io::Result<()> {
         deadline,
     );
     waited.map_err(|e| match e.kind() {
-        // Said as the kernel says it when its own limit is shorter.
+        // The same error as the kernel's, when its own limit is shorter.
         io::ErrorKind::TimedOut => Errno::TIMEDOUT.into(),
         _ => e,
     })?;

@@ -1,5 +1,5 @@
-//! Kernel settings under /proc/sys/net, of the calling thread's network namespace: what they were is
-//! recorded before they are changed, and they are put back by who changed them last.
+//! Kernel settings under /proc/sys/net, of the calling thread's network namespace. Their former values are recorded
+//! before they are changed, and are restored unless somebody else has changed them since.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -12,16 +12,16 @@ use crate::sys::{message, state};
 /// A record is a few entries an interface; a longer file is not one of berth's.
 const RECORD_LIMIT: u64 = 1 << 20;
 
-/// Whether IPv6 is forwarded at all.
+/// The setting whether IPv6 is forwarded at all.
 pub const FORWARD_ALL_IPV6: &str = "ipv6/conf/all/forwarding";
 
-/// The value of `key`, such as `ipv4/conf/eth1/forwarding`; `None` if there is no such setting, which
-/// may be for want of the interface, or of a kernel that has it.
+/// The value of `key`, such as `ipv4/conf/eth1/forwarding`; `None` if there is no such setting: there may be no such
+/// interface, or the kernel may not have the setting.
 ///
 /// # Errors
-/// If it can't be read or is not a whole number.
+/// If the setting can't be read or is not a whole number.
 pub fn read(key: &str) -> io::Result<Option<i64>> {
-    // A number is shorter, and the kernel gives all of it at once: a monitor reads many of them.
+    // Long enough for any number, which the kernel gives in one read: a monitor reads many settings.
     let mut bytes = [0; 32];
     let length = match File::open(file(key)).and_then(|mut file| file.read(&mut bytes)) {
         Ok(length) => length,
@@ -47,9 +47,9 @@ pub fn write(key: &str, value: i64) -> io::Result<()> {
     result.map_err(|e| message(e, format_args!("set {key} to {value}")))
 }
 
-/// Sets IPv6 forwarding as a whole, which alone counts on kernels before 6.17, and leaves each
-/// interface's own as it was: the kernel copies the value to all of them. An interface that forwards,
-/// if only for this moment, loses its routes from router advertisements unless `accept_ra` is 2.
+/// Sets IPv6 forwarding as a whole, which alone counts on kernels before 6.17, and restores each interface's own
+/// setting, to which the kernel copies the value. An interface that forwards, if only for this moment, loses its routes
+/// from router advertisements unless `accept_ra` is 2.
 fn write_for_all(value: i64) -> io::Result<()> {
     let mut before = Vec::new();
     for entry in fs::read_dir(file("ipv6/conf"))? {
@@ -59,7 +59,7 @@ fn write_for_all(value: i64) -> io::Result<()> {
         if forwarding == FORWARD_ALL_IPV6 {
             continue;
         }
-        // An interface may go at any moment, and then has no settings.
+        // An interface may be removed at any moment, and has no settings then.
         if let (Some(forwards), Some(accepts)) = (read(&forwarding)?, read(&accept_ra)?) {
             if accepts == 1 {
                 fs::write(file(&accept_ra), "2")?;
@@ -85,19 +85,19 @@ fn file(key: &str) -> PathBuf {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Change {
     key: String,
-    /// What it was before.
+    /// The former value.
     before: i64,
-    /// What it was set to.
+    /// The value that berth has set.
     since: i64,
 }
 
-/// What settings were before berth changed them, recorded in a file. Who changes it holds a lock
-/// meanwhile.
+/// The former values of the settings that berth has changed, recorded in a file. The caller holds a lock while it
+/// changes the record.
 #[derive(Debug)]
 pub struct Record {
     path: PathBuf,
     changes: Vec<Change>,
-    /// Why the file is not what this is.
+    /// Why the file does not have what this record has, if it does not.
     unsaved: Option<io::Error>,
 }
 
@@ -111,10 +111,10 @@ impl Record {
         }
     }
 
-    /// Reads what others have recorded since; without a file it is empty.
+    /// Reads what other processes have recorded since. Without a file the record is empty.
     ///
     /// # Errors
-    /// If the file can't be read or understood: then it counts as empty too.
+    /// If the file can't be read or understood: the record is empty then, too.
     pub(crate) fn reload(&mut self) -> io::Result<()> {
         self.changes.clear();
         self.changes = match state::read(&self.path, RECORD_LIMIT) {
@@ -126,12 +126,12 @@ impl Record {
         Ok(())
     }
 
-    /// The settings that berth changed, each with what it was before.
+    /// The settings that berth has changed, each with its former value.
     pub fn iter(&self) -> impl Iterator<Item = (&str, i64)> {
         self.changes.iter().map(|c| (c.key.as_str(), c.before))
     }
 
-    /// Takes `key` for one that berth changed, from `before` to what it is now, unless it is on record.
+    /// Records `key` as changed by berth from `before` to `now`, unless it is on record already.
     pub(crate) fn suppose(&mut self, key: &str, (before, now): (i64, i64)) {
         if !self.changes.iter().any(|c| c.key == key) {
             self.changes.push(Change {
@@ -142,14 +142,13 @@ impl Record {
         }
     }
 
-    /// Why what settings were could not be recorded, if it could not: for want of room, mostly. That is
-    /// asked for once.
+    /// Why the record could not be written, if it could not: mostly for want of room. The error is returned once.
     pub(crate) fn unsaved(&mut self) -> Option<io::Error> {
         self.unsaved.take()
     }
 
-    /// Sets `key` to `value`; what it was is recorded first, so that a crash in between loses nothing.
-    /// That it can't be recorded does not keep it from being set: see [`Record::unsaved`].
+    /// Sets `key` to `value`. The former value is recorded first, so that a crash in between loses nothing. If it can't
+    /// be recorded, the setting is changed all the same: see [`Record::unsaved`].
     ///
     /// # Errors
     /// If there is no such setting, or the kernel refuses.
@@ -166,8 +165,8 @@ impl Record {
         write(key, value)
     }
 
-    /// Puts `key` back, unless somebody else has changed it since, or it is gone. That it can't be taken
-    /// off the record does not keep it from being put back: see [`Record::unsaved`].
+    /// Restores `key`, unless somebody else has changed it since, or it no longer exists. If the record can't be
+    /// written, the setting is restored all the same: see [`Record::unsaved`].
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -188,7 +187,7 @@ impl Record {
         self.unsaved = self.write().err();
     }
 
-    /// Writes the record in one step; an empty one is no file.
+    /// Replaces the file; an empty record has none.
     fn write(&self) -> io::Result<()> {
         if !self.changes.is_empty() {
             return state::replace(&self.path, &serde_json::to_vec(&self.changes)?);

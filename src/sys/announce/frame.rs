@@ -1,4 +1,4 @@
-//! Frames of ARP (RFC 826) and neighbour discovery (RFC 4861): built, and read.
+//! Builds frames of ARP (RFC 826) and neighbour discovery (RFC 4861).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,7 +13,7 @@ pub(crate) const ARP_REPLY: u16 = 2;
 pub(crate) const ICMPV6: u8 = libc::IPPROTO_ICMPV6 as u8;
 pub(crate) const NEIGHBOUR_SOLICITATION: u8 = 135;
 pub(crate) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
-/// Override what the receiver knows; not an answer, not a router (RFC 4861, 4.4).
+/// The flags of an announcement: override what the receiver knows; not solicited, not a router (RFC 4861, 4.4).
 pub(crate) const NA_OVERRIDE: u8 = 0x20;
 pub(crate) const OPTION_SOURCE_ADDRESS: u8 = 1;
 const OPTION_TARGET_ADDRESS: u8 = 2;
@@ -38,8 +38,7 @@ pub(crate) fn frames(a: &Announcement) -> Vec<Vec<u8>> {
     }
 }
 
-/// The frames that ask for an address: as RFC 5227 and RFC 4862 have it, with no sender, and for IPv4
-/// also with one.
+/// The frames that probe for an address: without a sender, as in RFC 5227 and RFC 4862, and for IPv4 also with one.
 pub(crate) fn duplicate_probes(probe: &DuplicateProbe<'_>) -> Vec<Vec<u8>> {
     match probe.address {
         IpAddr::V4(ip) => {
@@ -60,8 +59,8 @@ pub(crate) fn duplicate_probes(probe: &DuplicateProbe<'_>) -> Vec<Vec<u8>> {
     }
 }
 
-/// What asks `target` whether it is there: an ARP request, without a sender's address if the port has
-/// none (RFC 5227), or a neighbour solicitation; `None` if no address of the port is of the family.
+/// The frame that probes a target: an ARP request, without a sender's address if the port has none (RFC 5227), or a
+/// neighbour solicitation; `None` for IPv6 if the port has no address of that family.
 pub(crate) fn request(q: &Probe) -> Option<Vec<u8>> {
     Some(match (q.target, q.source) {
         (IpAddr::V4(target), source) => {
@@ -80,7 +79,7 @@ pub(crate) fn request(q: &Probe) -> Option<Vec<u8>> {
             body.extend([OPTION_SOURCE_ADDRESS, 1]);
             body.extend(q.mac.0);
             match q.to {
-                // As the kernel itself asks whether a neighbour is still there.
+                // Unicast, as the kernel itself checks whether a neighbour is still there.
                 Some(to) => icmpv6((q.mac, to), source, target, body),
                 None => {
                     let group = solicited_node(target);
@@ -98,7 +97,7 @@ fn solicitation(target: Ipv6Addr) -> Vec<u8> {
     body
 }
 
-/// The group that the owner of an address listens to (RFC 4291, 2.7.1).
+/// The solicited-node multicast group of an address (RFC 4291, 2.7.1).
 pub(crate) fn solicited_node(ip: Ipv6Addr) -> Ipv6Addr {
     let [.., x, y, z] = ip.octets();
     Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, x, y, z])
@@ -140,7 +139,7 @@ fn icmpv6(
     body[2..4].copy_from_slice(&sum.to_be_bytes());
     frame.extend([0x60, 0, 0, 0]);
     frame.extend(length.to_be_bytes());
-    // Neighbour discovery is believed only with the hop limit that no router can have lowered.
+    // Receivers believe neighbour discovery only with the highest hop limit: no router can have passed it on then.
     frame.extend([ICMPV6, 255]);
     frame.extend(source.octets());
     frame.extend(target.octets());
@@ -148,7 +147,7 @@ fn icmpv6(
     frame
 }
 
-/// The checksum of an ICMPv6 message (RFC 4443, 2.3): zero, if its own is in its place.
+/// The checksum of an ICMPv6 message (RFC 4443, 2.3); zero if the message already contains the right one.
 pub(crate) fn checksum_of(source: Ipv6Addr, target: Ipv6Addr, body: &[u8]) -> u16 {
     let mut pseudo = [source.octets(), target.octets()].concat();
     // No frame is longer than its length field can say.

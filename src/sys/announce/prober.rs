@@ -16,7 +16,7 @@ use crate::sys::announce::{END, EQUAL, FRAME, LOAD_BYTE, LOAD_HALF, Wire, attach
 /// How many frames are read in one go.
 const FRAMES: usize = 256;
 
-/// Sends neighbour requests, and receives the replies of all ports. Nothing else of their traffic reaches it.
+/// Sends neighbour requests, and receives the replies that come in by any port. A filter keeps all other traffic away.
 #[derive(Debug)]
 pub(crate) struct NeighbourProber {
     arp: Wire,
@@ -24,10 +24,10 @@ pub(crate) struct NeighbourProber {
 }
 
 impl NeighbourProber {
-    /// Opens its sockets.
+    /// Opens the sockets.
     ///
     /// # Errors
-    /// Without the right to have packet sockets (`CAP_NET_RAW`).
+    /// Without `CAP_NET_RAW`.
     pub(crate) fn open() -> io::Result<Self> {
         let (arp, discovery) = (Wire::open()?, Wire::open()?);
         let mut replies = [
@@ -49,12 +49,12 @@ impl NeighbourProber {
         Ok(Self { arp, discovery })
     }
 
-    /// What to wait for.
+    /// The descriptors to poll for input: [`Self::replies`] has something to read then.
     pub(crate) fn fds(&self) -> [BorrowedFd<'_>; 2] {
         [self.arp.as_fd(), self.discovery.as_fd()]
     }
 
-    /// Sends a request. A port that can't ask in the target's family does not.
+    /// Sends a request. Nothing is sent if the port has no address that neighbour discovery could use.
     ///
     /// # Errors
     /// If the port can't send.
@@ -76,7 +76,7 @@ impl NeighbourProber {
                 match receive_from(&wire.0) {
                     Ok((frame, length, link)) => replies.extend(reply_in(&frame[..length], link)),
                     Err(Errno::EAGAIN) => break,
-                    // A link went down; what else is there to read comes next.
+                    // An interface went down; there may be more to read.
                     Err(Errno::EINTR | Errno::ENETDOWN) => {}
                     Err(e) => return Err(e.into()),
                 }
@@ -86,14 +86,15 @@ impl NeighbourProber {
     }
 }
 
-/// The next frame (a longer one is cut off, and believed by nobody), its length, and the index of the link it came in on.
+/// The next frame, its length, and the index of the interface that it came in by. A frame longer than [`FRAME`] is cut
+/// off, and not believed then.
 fn receive_from(socket: &OwnedFd) -> Result<([u8; FRAME], usize, u32), Errno> {
     let mut frame = [0; FRAME];
     let mut into = [IoSliceMut::new(&mut frame)];
     let (fd, flags) = (socket.as_raw_fd(), MsgFlags::MSG_DONTWAIT);
     let received = recvmsg::<LinkAddr>(fd, &mut into, None, flags)?;
     let (length, from) = (received.bytes, received.address);
-    // The kernel names a sender with every frame; 0 is no interface's number.
+    // The kernel gives an interface with every frame; no interface has the index 0.
     let link = from.map_or(0, |from| from.ifindex() as u32);
     Ok((frame, length, link))
 }

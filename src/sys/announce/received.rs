@@ -1,5 +1,5 @@
-//! What is heard of ARP and neighbour discovery: frames that anybody may have sent are judged as their
-//! standards have it before they count.
+//! Reads received frames of ARP and neighbour discovery. Anybody may have sent them, so they are checked as their
+//! standards demand before they count.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,16 +10,16 @@ use super::frame::{
 use crate::plan::neighbour::Reply;
 use crate::types::Mac;
 
-/// The advertisement answers a solicitation.
+/// The flag of an advertisement that answers a solicitation.
 const NA_SOLICITED: u8 = 0x40;
 
-/// Who answers a question in this frame, which came in on `link`.
+/// The reply in this frame, which came in by `link`, if it is one to a request.
 pub(crate) fn reply_in(frame: &[u8], link: u32) -> Option<Reply> {
     let (ip, from, to) = match protocol(frame)? {
         ETH_P_IP_ARP => {
             let arp = Arp::read(frame)?;
             let to = arp.target_mac;
-            // One that is broadcast answers nobody.
+            // A broadcast reply is an announcement, not an answer to a request.
             let answers = arp.operation == ARP_REPLY && mac(frame, 0)? == to;
             answers.then_some((arp.sender.into(), arp.sender_mac, to))?
         }
@@ -41,12 +41,12 @@ fn protocol(frame: &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes(*frame.get(12..)?.first_chunk()?))
 }
 
-/// Whether one interface can have the address: it is no group's, and not nobody's.
+/// Whether an interface can have the address: it is neither a group address nor zero.
 fn is_one(mac: Mac) -> bool {
     mac.0[0] & 1 == 0 && mac != NOBODY
 }
 
-/// An ARP message that the receivers of one may believe (RFC 826).
+/// An ARP message that is well-formed (RFC 826).
 struct Arp {
     operation: u16,
     sender_mac: Mac,
@@ -72,7 +72,7 @@ impl Arp {
     }
 }
 
-/// A neighbour solicitation or advertisement that passes RFC 4861's tests (7.1.1 and 7.1.2): one with a
+/// A neighbour solicitation or advertisement that passes the checks of RFC 4861 (7.1.1 and 7.1.2). A message with a
 /// smaller hop limit has passed a router, and may come from anywhere.
 struct Discovery {
     kind: u8,
@@ -90,7 +90,7 @@ impl Discovery {
         }
         let length = usize::from(u16::from_be_bytes(*frame.get(18..)?.first_chunk()?));
         let (source, to) = (ip(22)?, ip(38)?);
-        // Behind it there may be what fills up a short frame.
+        // The message may be followed by the padding of a short frame.
         let body = frame.get(54..54 + length)?;
         let (&kind, &code) = (body.first()?, body.get(1)?);
         let target = Ipv6Addr::from(*body.get(8..)?.first_chunk::<16>()?);
@@ -115,11 +115,11 @@ impl Discovery {
     }
 }
 
-/// The kinds of options there are; `None` if one has no length.
+/// The types of the options; `None` if one of them is malformed.
 fn options(mut rest: &[u8]) -> Option<Vec<u8>> {
     let mut kinds = Vec::new();
     while let [kind, eights, ..] = rest {
-        // A length of none would never end.
+        // With a length of zero this would never end.
         let length = usize::from(*eights) * 8;
         rest = rest.get(length..).filter(|_| length > 0)?;
         kinds.push(*kind);
@@ -127,7 +127,7 @@ fn options(mut rest: &[u8]) -> Option<Vec<u8>> {
     rest.is_empty().then_some(kinds)
 }
 
-/// Who says in this frame that `address` is theirs, or asks whether it is free to take.
+/// The Ethernet address of whoever claims `address` in this frame, or probes whether it is free.
 pub(crate) fn claimant(frame: &[u8], address: IpAddr) -> Option<Mac> {
     match (address, protocol(frame)?) {
         (IpAddr::V4(ip), ETH_P_IP_ARP) => {

@@ -1,6 +1,5 @@
-//! Announcements that follow the first one: a frame may be lost, a client or a switch may have been
-//! busy. The agent that started the VIP has ended by then, so the keeper sends them, or portwatch
-//! where that moved it.
+//! Repeated announcements: a frame of the first one may be lost, or a client or a switch may have been busy. The agent
+//! that started the VIP has ended by then, so the keeper sends them, or portwatch if it has moved the VIP.
 
 use std::io;
 use std::net::IpAddr;
@@ -11,14 +10,14 @@ use crate::sys::announce::{Announcement, Wire};
 use crate::sys::netlink::Socket;
 use crate::types::Family;
 
-/// When, counted from the first announcement.
+/// When announcements are repeated, counted from the first.
 const AGAIN_AFTER: [Duration; 3] = [
     Duration::from_millis(50),
     Duration::from_millis(200),
     Duration::from_secs(1),
 ];
 
-/// More than a vserver has VIPs: what goes beyond is not begun.
+/// More VIPs than a vserver can have: further ones are not announced again.
 const LIMIT: usize = 1024;
 
 #[derive(Debug)]
@@ -26,16 +25,16 @@ struct Due {
     at: Instant,
     vip: IpAddr,
     port: String,
-    /// The agent's socket, closed after the last announcement: not while it waits for the agent.
+    /// The agent's socket, closed after the last announcement, when no agent waits for that any more.
     wire: Rc<Wire>,
 }
 
-/// What is still to be announced.
+/// The announcements that are still to be sent.
 #[derive(Debug, Default)]
 pub(crate) struct Announcing(Vec<Due>);
 
 impl Announcing {
-    /// A VIP has been announced on a port at `now`, through `wire`.
+    /// Begins to repeat the announcement of a VIP that was announced on a port at `now`, through `wire`.
     pub(crate) fn begin(&mut self, vip: IpAddr, port: &str, now: Instant, wire: &Rc<Wire>) {
         self.0.retain(|due| due.vip != vip);
         if self.0.len() >= LIMIT {
@@ -49,16 +48,16 @@ impl Announcing {
         }));
     }
 
-    /// When the next one is due.
+    /// When the next announcement is due.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.0.iter().map(|due| due.at).min()
     }
 
-    /// Announces what is due by `now` and still true: a VIP that was stopped or moved meanwhile may
-    /// be another node's.
+    /// Sends the announcements that are due by `now` and still true: a VIP that was stopped or moved meanwhile may be
+    /// on another node.
     ///
     /// # Errors
-    /// If the kernel can't be asked, or an interface can't send.
+    /// If the kernel's state can't be read, or an interface can't send.
     pub(crate) fn send(&mut self, now: Instant) -> io::Result<()> {
         let (due, later) = self.0.drain(..).partition(|due| due.at <= now);
         self.0 = later;

@@ -34,9 +34,9 @@ pub struct Address {
     pub address: IpNetwork,
     /// How far it is valid.
     pub scope: Scope,
-    /// Who made it (Linux 5.18 and later; 0 before).
+    /// The number of its maker (`IFA_PROTO`; Linux 5.18 and later, 0 before).
     pub protocol: u8,
-    /// Not yet, or not successfully, checked for a duplicate (IPv6).
+    /// Whether its check for a duplicate has failed or goes on (IPv6).
     pub unusable: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What the kernel reports by itself: changes of links, addresses, routes, rules and settings.
+//! The kernel's notifications: changes of links, addresses, routes, rules, settings and nftables.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -39,10 +39,10 @@ const FRA_PROTOCOL: u16 = 21;
 /// `struct netconfmsg`, padded.
 const NETCONF_HEADER: usize = 4;
 const NETCONFA_IFINDEX: u16 = 1;
-/// Where `struct rtmsg` has the protocol.
+/// The offset of the protocol in `struct rtmsg`.
 const RTM_PROTOCOL: usize = 5;
 
-/// How many datagrams are read in one go: a flood of them must not keep anybody from his work.
+/// How many datagrams are read in one go: a flood of them must not keep the caller from other work.
 const DATAGRAMS: usize = 256;
 
 /// Something has changed.
@@ -52,7 +52,7 @@ pub(crate) enum Change {
     Link,
     /// An address of some interface.
     Address,
-    /// A route or rule of one of the makers asked for, or something of the nftables table, is gone.
+    /// A route or rule with one of the protocol numbers asked for, or something in the nftables table, is gone.
     Loss,
     /// The nftables table itself is gone.
     Table,
@@ -60,7 +60,7 @@ pub(crate) enum Change {
     Setting(Option<u32>),
 }
 
-/// Sockets that hear of changes in the network namespace they were opened in.
+/// Sockets that receive the notifications of the network namespace in which they were opened.
 pub(crate) struct Events {
     route: Socket,
     nftables: Socket,
@@ -69,8 +69,8 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    /// Begins to listen. Of routes and rules only the loss of those made by one of `protocols` counts,
-    /// of nftables only what is in tables called `table`.
+    /// Begins to listen. Of routes and rules only the removal of those with one of `protocols` counts, of nftables only
+    /// that of objects in tables called `table`.
     ///
     /// # Errors
     /// Whatever the kernel refuses.
@@ -84,12 +84,12 @@ impl Events {
         })
     }
 
-    /// What to wait for.
+    /// The descriptors to poll for input.
     pub(crate) fn fds(&self) -> [BorrowedFd<'_>; 2] {
         [&self.route, &self.nftables].map(AsFd::as_fd)
     }
 
-    /// What has changed since the last call. If the kernel could not keep up with telling, anything.
+    /// What has changed since the last call. If notifications were lost, everything counts as changed.
     ///
     /// # Errors
     /// If the sockets can't be read.
@@ -142,12 +142,12 @@ impl Events {
             libc::RTM_NEWNETCONF => {
                 let mut attributes = Attributes(payload.get(NETCONF_HEADER..)?);
                 let (_, index) = attributes.find(|(kind, _)| *kind == NETCONFA_IFINDEX)?;
-                // Negative ones stand for all interfaces, and for those to come.
+                // A negative index stands for all interfaces, or for those to come.
                 let index = i32::from_ne_bytes(index.try_into().ok()?);
                 Some(Change::Setting(u32::try_from(index).ok()))
             }
             kind if NFTABLES_DELETIONS.contains(&kind) => {
-                // The first attribute of all of them is the table's name.
+                // The first attribute of all these messages is the table's name.
                 let (_, table) =
                     Attributes(payload.get(NFGENMSG..)?).find(|(kind, _)| *kind == 1)?;
                 let change = match kind {

@@ -22,11 +22,11 @@ const HEADER: usize = 16;
 /// An interface as the kernel has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// Its number in its namespace.
+    /// Its index in its network namespace.
     pub index: u32,
     /// Its name.
     pub name: String,
-    /// Its address, if it is Ethernet.
+    /// Its Ethernet address; `None` if it is no Ethernet interface.
     pub mac: Option<Mac>,
     /// Its MTU in bytes.
     pub(crate) mtu: u32,
@@ -40,13 +40,13 @@ pub struct Link {
     pub arp: bool,
     /// Its driver family: `veth`, `bond`…; physical ones have none.
     pub kind: Option<String>,
-    /// The number of the interface that it is part of.
+    /// The index of the interface that it is part of.
     pub(crate) master: Option<u32>,
 }
 
 impl Link {
-    /// The interface of `all` that takes whatever comes in by this one: a bond, a bridge, a team. A VRF only has
-    /// tables of its own, and what is part of it is a port like any other.
+    /// The interface of `all` that takes all packets that come in by this one: a bond, a bridge, a team. A VRF only has
+    /// routing tables of its own, and an interface in it is a port like any other.
     pub fn taken_by<'l>(&self, all: &'l [Link]) -> Option<&'l Link> {
         let master = all.iter().find(|link| Some(link.index) == self.master)?;
         (master.kind.as_deref() != Some("vrf")).then_some(master)
@@ -68,7 +68,7 @@ pub struct Veth<'a> {
     pub mtu: Option<u32>,
 }
 
-/// What is to be changed about an interface; what is `None` stays.
+/// Changes to an interface; a field that is `None` stays as it is.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LinkChange {
     /// Up or down.
@@ -77,7 +77,7 @@ pub struct LinkChange {
     pub arp: Option<bool>,
     /// Its MTU in bytes.
     pub mtu: Option<u32>,
-    /// `false`: the kernel gives it no link-local IPv6 address (`addrgenmode none`).
+    /// Whether the kernel gives it a link-local IPv6 address (`false`: `addrgenmode none`).
     pub generated_address: Option<bool>,
 }
 
@@ -159,8 +159,8 @@ impl Socket {
     /// If it does not exist or the kernel refuses.
     pub fn change_link(&mut self, name: &str, change: &LinkChange) -> io::Result<()> {
         if let Some(generated) = change.generated_address {
-            // A message of its own: in a common one the kernel would set the link up first, and
-            // with that make the address.
+            // In a message of its own: in a common one the kernel would set the link up first, and make the address
+            // then.
             let mode = match generated {
                 true => In6AddrGenMode::Eui64,
                 false => In6AddrGenMode::None,
@@ -217,8 +217,8 @@ impl Socket {
     }
 }
 
-/// Reads the few attributes that count here. The rest differs from driver to driver and from kernel
-/// to kernel; nothing odd about some other interface may make the node's ports unreadable.
+/// Reads the few attributes that matter here. The others differ between drivers and kernels, and an oddity of some
+/// other interface must not make the node's ports unreadable.
 fn read(received: &Message) -> io::Result<Link> {
     let bytes = &received.payload;
     let word = |at: usize| {

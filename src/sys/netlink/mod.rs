@@ -1,8 +1,8 @@
-//! A synchronous route netlink socket with one verb for each thing berth does: links, addresses,
-//! routes, rules, proxy neighbour entries.
+//! A synchronous route netlink socket with one method for each thing that berth does with links, addresses,
+//! routes, rules and proxy neighbour entries.
 //!
-//! Every verb is idempotent and says whether it had anything to do; an error names the verb, the
-//! object, and the kernel's reason.
+//! Every method that changes something is idempotent, and returns whether it had anything to do. An error names the
+//! verb, the object, and the kernel's reason.
 
 mod address;
 mod event;
@@ -32,7 +32,7 @@ use crate::sys::{message, namespace};
 use crate::types::Family;
 use wire::{Message, Refusal, Request, Wire};
 
-/// What a verb found to do.
+/// Whether a change had to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Applied {
@@ -55,8 +55,8 @@ const NLM_F_REPLACE: u16 = libc::NLM_F_REPLACE as u16;
 const NLM_F_EXCL: u16 = libc::NLM_F_EXCL as u16;
 const NLM_F_CREATE: u16 = libc::NLM_F_CREATE as u16;
 
-/// What the kernel answers of a family that it does not have, as IPv6 under `ipv6.disable=1`: the first
-/// if rules or neighbours are meant, the second if addresses or routes.
+/// The kernel's answers about an address family that it does not have, such as IPv6 with `ipv6.disable=1`: the first
+/// about rules and neighbours, the second about addresses and routes.
 const NO_FAMILY: [Errno; 2] = [Errno::EAFNOSUPPORT, Errno::EOPNOTSUPP];
 
 /// A route netlink socket; it belongs to one network namespace for good.
@@ -68,7 +68,7 @@ impl Socket {
     /// Opens a socket in the calling thread's network namespace.
     ///
     /// # Errors
-    /// If the kernel has no route netlink, or no strict checks (Linux 4.20 and later have).
+    /// If the kernel has no route netlink, or no strict checks, which need Linux 4.20.
     pub(crate) fn new() -> io::Result<Self> {
         let wire = Wire::open(netlink_sys::protocols::NETLINK_ROUTE)?;
         wire.set_strict()?;
@@ -83,7 +83,7 @@ impl Socket {
         namespace::inside(namespace, Self::new)
     }
 
-    /// Makes a change; `already` are the kernel's answers that mean it was so before.
+    /// Makes a change; `already` are the errors that mean that it was made before.
     fn apply(
         &mut self,
         content: RouteNetlinkMessage,
@@ -99,7 +99,7 @@ impl Socket {
         }
     }
 
-    /// Takes something away: of a family that the kernel does not have, nothing is there.
+    /// Deletes something. If the kernel does not have the address family, there is nothing to delete.
     fn delete(
         &mut self,
         content: RouteNetlinkMessage,
@@ -109,8 +109,8 @@ impl Socket {
         self.apply(content, 0, &[gone, &NO_FAMILY].concat(), what)
     }
 
-    /// The payloads of a dump, each with its message type. Of a family that the kernel does not have, there
-    /// are none; it may then answer with those of another one.
+    /// The messages of a dump. If the kernel does not have the address family there are none; it may then answer with
+    /// those of another family, which are left out.
     fn dump(
         &mut self,
         content: RouteNetlinkMessage,

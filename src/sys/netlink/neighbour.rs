@@ -1,4 +1,4 @@
-//! Proxy neighbour entries: addresses an interface answers for although they are elsewhere.
+//! Proxy neighbour entries: addresses that an interface answers for although they are elsewhere.
 
 use std::fmt;
 use std::io;
@@ -21,7 +21,7 @@ pub struct Proxy {
     pub link: u32,
     /// The address it answers for.
     pub address: IpAddr,
-    /// Who made it: `NDA_PROTOCOL`.
+    /// The number of its maker: `NDA_PROTOCOL`.
     pub protocol: u8,
 }
 
@@ -48,7 +48,7 @@ impl Socket {
             .collect()
     }
 
-    /// Adds a proxy entry. The kernel does not tell whether it was there.
+    /// Adds a proxy entry. The kernel does not report whether it was there already.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -80,7 +80,7 @@ fn write(proxy: &Proxy) -> NeighbourMessage {
     content.header.family = Family::of(&proxy.address).into();
     content.header.ifindex = proxy.link;
     content.header.flags = NeighbourFlags::Proxy;
-    // Linux 6.15 and later leave it in place when the port loses its carrier; earlier ones don't.
+    // Linux 6.15 and later keep a permanent entry when the port loses its carrier; earlier kernels don't.
     content.header.state = NeighbourState::Permanent;
     content.attributes = vec![
         NeighbourAttribute::Destination(match proxy.address {

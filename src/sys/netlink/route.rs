@@ -47,7 +47,7 @@ pub struct Route {
     pub table: u32,
     /// Its metric, lower first. The kernel turns 0 into 1024 for IPv6.
     pub metric: u32,
-    /// Who made it: `rtm_protocol`.
+    /// The number of its maker: `rtm_protocol`.
     pub protocol: u8,
     /// The shortest retransmission time of TCP along it; the kernel's 200 ms if `None`.
     pub rto_min: Option<Duration>,
@@ -115,8 +115,8 @@ impl Socket {
         )
     }
 
-    /// Adds a route in place of the one with its destination, table and metric, if there is one; no
-    /// packet finds neither.
+    /// Adds a route, or replaces the one with its destination, table and metric. At any moment packets find one of the
+    /// two.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -183,7 +183,7 @@ fn write(route: &Route) -> RouteMessage {
     }
     if let Some(rto_min) = route.rto_min {
         let milliseconds = u32::try_from(rto_min.as_millis()).unwrap_or(u32::MAX);
-        // TCP heeds it only if it is locked.
+        // TCP heeds this metric only if it is locked.
         let metrics = vec![
             RouteMetric::Lock(1 << RTAX_RTO_MIN),
             RouteMetric::RtoMin(milliseconds),

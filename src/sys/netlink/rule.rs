@@ -1,4 +1,4 @@
-//! Policy rules: which routing table is asked, and when, and what is not routed at all.
+//! Policy rules: which routing table is looked up for which packets, and what is not routed at all.
 
 use std::fmt;
 use std::io;
@@ -12,30 +12,31 @@ use nix::errno::Errno;
 use super::{Applied, NLM_F_CREATE, NLM_F_EXCL, Socket, decode};
 use crate::types::Family;
 
-/// Which packets a rule is for, by where they come from.
+/// Which packets a rule is for, by the interface that they come in by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Incoming {
-    /// Wherever.
+    /// Packets from any interface.
     Any,
-    /// Those that come in by the interface of this name, which need not be there (`FRA_IIFNAME`).
+    /// Those that come in by the interface of this name, which need not exist (`FRA_IIFNAME`).
     By(String),
     /// All but those that this node sends itself (`not iif lo`).
     Forwarded,
 }
 
-/// The table of rules that have each VRF's own looked up (`FRA_L3MDEV`): `RT_TABLE_UNSPEC`, which no other rule has.
+/// The table number of a rule that looks up the table of the packet's VRF (`FRA_L3MDEV`): `RT_TABLE_UNSPEC`, which no
+/// other rule has.
 pub const OF_VRF: u32 = 0;
 
 /// What a rule does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
-    /// Has this table looked up; [`OF_VRF`] is that of the VRF which the packet belongs to.
+    /// Looks up this table; [`OF_VRF`] is that of the packet's VRF.
     Lookup(u32),
-    /// Drops the packet, and tells nobody.
+    /// Drops the packet without a notice to the sender.
     Blackhole,
-    /// Goes on with the rule of this preference, which is a later one.
+    /// Continues with the rule of this preference, which must be a later one.
     Goto(u32),
-    /// Nothing: it is there to be gone on with.
+    /// Nothing: the rule is the target of a [`Self::Goto`].
     Nothing,
 }
 
@@ -44,15 +45,15 @@ pub enum Action {
 pub struct Rule {
     /// The family it is for.
     pub family: Family,
-    /// Its preference: lower ones are asked first.
+    /// Its preference: rules with lower ones come first.
     pub preference: u32,
     /// Only packets from this address.
     pub from: Option<IpAddr>,
-    /// Only packets that come in so.
+    /// Only packets that come in like this.
     pub incoming: Incoming,
     /// What it does with them.
     pub action: Action,
-    /// Who made it: `FRA_PROTOCOL`.
+    /// The number of its maker: `FRA_PROTOCOL`.
     pub protocol: u8,
 }
 
@@ -88,7 +89,7 @@ impl fmt::Display for Rule {
 }
 
 impl Socket {
-    /// The rules of `family` that this type can express and no other selector restricts.
+    /// The rules of `family` that [`Rule`] can express; those with any other selector are left out.
     ///
     /// # Errors
     /// If the kernel can't be asked or isn't understood.
@@ -129,7 +130,7 @@ impl Socket {
     }
 }
 
-/// What packets that the node sends itself come in by, as rules have it.
+/// The interface that the node's own packets come in by, for policy rules.
 const LOOPBACK: &str = "lo";
 
 const fn full_length(ip: &IpAddr) -> u8 {

@@ -1,5 +1,5 @@
-//! Netlink as such: requests with their acknowledgements, dumps, and batches, over any of its
-//! protocols. What the messages mean is for others to know.
+//! The netlink transport: requests with their acknowledgements, dumps and batches, for any netlink protocol. It does
+//! not know what the messages mean.
 
 use std::fmt;
 use std::io;
@@ -13,7 +13,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use crate::sys::message;
 
 const HEADER: usize = 16;
-// As a header has them, in 16 bits.
+// A header has these in 16 bits.
 const NLMSG_ERROR: u16 = libc::NLMSG_ERROR as u16;
 const NLMSG_DONE: u16 = libc::NLMSG_DONE as u16;
 const NLM_F_REQUEST: u16 = libc::NLM_F_REQUEST as u16;
@@ -21,30 +21,31 @@ const NLM_F_ACK: u16 = libc::NLM_F_ACK as u16;
 const NLM_F_DUMP: u16 = libc::NLM_F_DUMP as u16;
 const NLM_F_DUMP_INTR: u16 = libc::NLM_F_DUMP_INTR as u16;
 const NLM_F_ACK_TLVS: u16 = libc::NLM_F_ACK_TLVS as u16;
-/// linux/netlink.h; libc has none of its name.
+/// From linux/netlink.h: libc does not have it.
 const NLMSGERR_ATTR_MSG: u16 = 1;
 
-/// The kernel answers while `send` runs, so this only guards against waiting for ever.
+/// How long an answer is waited for. The kernel answers while `send` runs, so this only guards against waiting for
+/// ever.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// No datagram is longer: the kernel makes those of a dump 32 KiB at most, and the others are answers
-/// about a single thing.
+/// The most bytes of a datagram: the kernel makes those of a dump 32 KiB at most, and others are answers about a single
+/// object.
 const DATAGRAM_LIMIT: usize = 64 << 10;
-/// How often a dump is repeated that changed while it was read.
+/// How often a dump is repeated if something has changed while it was read.
 const DUMP_ATTEMPTS: usize = 16;
-/// The most that is kept of one dump: far above what berth asks for, since it filters in the kernel.
+/// The most bytes that are kept of one dump: far more than berth asks for, since it filters in the kernel.
 const DUMP_LIMIT: usize = 64 << 20;
 
-/// The kernel's "no".
+/// The kernel's refusal of a request.
 #[derive(Debug)]
 pub(crate) struct Refusal {
-    /// Its error number.
+    /// The error number.
     pub(crate) errno: Errno,
-    /// Its reason in words, where it gave one.
+    /// The kernel's reason in words, if it gave one.
     reason: Option<String>,
 }
 
 impl Refusal {
-    /// As an error that names what was tried.
+    /// The refusal as an error that names what was tried.
     pub(crate) fn of(self, what: impl fmt::Display) -> io::Error {
         let error = io::Error::from(self.errno);
         let said = match self.reason {
@@ -55,7 +56,7 @@ impl Refusal {
     }
 }
 
-/// A message received: its type and what follows its header.
+/// A received message: its type and what follows its header.
 #[derive(Debug)]
 pub(crate) struct Message {
     /// `nlmsg_type`.
@@ -79,7 +80,7 @@ pub(crate) struct Request {
 pub(crate) struct Wire {
     socket: Socket,
     sequence: u32,
-    /// The datagram received last.
+    /// The datagram that was last received.
     datagram: Vec<u8>,
 }
 
@@ -109,14 +110,14 @@ impl Wire {
         })
     }
 
-    /// Has the kernel check requests for dumps strictly, and with that filter what it dumps.
+    /// Makes the kernel check requests for dumps strictly, which also makes it filter what it dumps.
     pub(crate) fn set_strict(&self) -> io::Result<()> {
         self.socket
             .set_netlink_get_strict_chk(true)
             .map_err(|e| message(e, "ask netlink for strict checks"))
     }
 
-    /// Sends one request and waits for the kernel's yes or no.
+    /// Sends one request and waits for the kernel's acknowledgement or refusal.
     pub(crate) fn request(&mut self, request: &Request) -> io::Result<Result<(), Refusal>> {
         let mut bytes = Vec::new();
         let sequence = self.append(&mut bytes, request, NLM_F_ACK);
@@ -124,8 +125,8 @@ impl Wire {
         self.answer(sequence, sequence)
     }
 
-    /// Sends `requests` as one datagram between `begin` and `end`, the frame that makes a
-    /// transaction of them; on a "no" to one of them none is done, and its position is told.
+    /// Sends `requests` as one datagram between `begin` and `end`, which makes a transaction of them: if the kernel
+    /// refuses one of them, it carries out none. The refusal comes with the position of the request.
     pub(crate) fn batch(
         &mut self,
         begin: &Request,
@@ -140,7 +141,7 @@ impl Wire {
         for request in others {
             self.append(&mut bytes, request, 0);
         }
-        // Refusals are always reported; one acknowledgement at the end marks the last of them.
+        // Refusals are always reported; the acknowledgement of `end` shows that all of them are here.
         let until = self.append(&mut bytes, last, NLM_F_ACK);
         self.append(&mut bytes, end, 0);
         self.send(&bytes)?;
@@ -151,15 +152,14 @@ impl Wire {
             if let Err(refusal) = result {
                 refused.get_or_insert((position, refusal));
             }
-            // A "no" to the frame itself: nothing was looked at, or all of it failed together.
+            // A refusal of `begin` or `end` itself: no request was looked at, or all failed together.
             if sequence == until || (sequence == first && refused.is_some()) {
                 return Ok(refused.map_or(Ok(()), Err));
             }
         }
     }
 
-    /// All messages the kernel has to say on `kind`, again from the start if something changed
-    /// while they were read.
+    /// The messages of a dump, which is repeated if something has changed while it was read.
     pub(crate) fn dump(
         &mut self,
         kind: u16,
@@ -185,14 +185,14 @@ impl Wire {
         )))
     }
 
-    /// The messages of one dump; `None` if it is not to be trusted.
+    /// The messages of one dump; `None` if something has changed meanwhile or messages were lost.
     fn dumped(&mut self, sequence: u32) -> io::Result<Result<Option<Vec<Message>>, Refusal>> {
         let mut messages = Vec::new();
         let (mut size, mut whole) = (0, true);
         loop {
             match self.receive() {
                 Ok(()) => {}
-                // Part of it did not fit into the socket's buffer; the rest still has to be read.
+                // Part of the dump did not fit into the socket's buffer; the rest still has to be read.
                 Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {
                     whole = false;
                     continue;
@@ -306,7 +306,7 @@ impl Wire {
             match self.socket.recv_from(&mut self.datagram, libc::MSG_TRUNC) {
                 // Any process may send to a netlink socket; only the kernel is asked here.
                 Ok((_, sender)) if sender.port_number() != 0 => {}
-                // The length is that of the whole, even of what did not fit.
+                // The length is that of the whole datagram, even if it did not fit.
                 Ok((length, _)) if length > self.datagram.len() => {
                     let error = format!("an answer of {length} bytes from netlink is too long");
                     return Err(io::Error::other(error));
@@ -326,7 +326,7 @@ impl Wire {
 /// The messages of a datagram.
 pub(crate) struct Parts<'a>(pub(crate) &'a [u8]);
 
-/// One of them.
+/// One message of a datagram.
 pub(crate) struct Part<'a> {
     pub(crate) kind: u16,
     flags: u16,
@@ -366,7 +366,7 @@ impl<'a> Part<'a> {
         })
     }
 
-    /// What `NLMSG_ERROR` or `NLMSG_DONE` says.
+    /// The verdict in a message `NLMSG_ERROR` or `NLMSG_DONE`.
     fn verdict(&self) -> io::Result<Result<(), Refusal>> {
         let Some(code) = self.payload.first_chunk() else {
             // NLMSG_DONE without a code is allowed.
@@ -391,8 +391,8 @@ impl<'a> Part<'a> {
     }
 }
 
-/// The attributes in a payload: their types, without the flags, and values. Ends at the first that
-/// is malformed.
+/// The attributes in a payload: their types, without the flags, and their values. Ends at the first malformed
+/// attribute.
 pub(crate) struct Attributes<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Iterator for Attributes<'a> {

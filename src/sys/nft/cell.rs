@@ -1,9 +1,10 @@
-//! The filter of one cell: an nftables table of its own that nobody but the process which made it can change, and
-//! that ends with it.
+//! The filter of one cell: an nftables table of its own, which nobody but the process that made it can change, and
+//! which goes when that process ends.
 //!
-//! Table `berth` belongs to all VIPs of the node, and anybody may flush it: without this one a cell would reach
-//! the node's own ports until it is mended, and always while the cell has no VIP. A table with the kernel's flag
-//! `owner` (since 5.12) belongs to the netlink socket that made it: `nft flush ruleset` passes it over.
+//! Table `berth` belongs to all VIPs of the node, and an administrator may flush it. Without this table a cell could
+//! then reach the node's own ports until table `berth` is made again, and always while the cell has no VIP. A table
+//! with the kernel's flag `owner` (since 5.12) belongs to the netlink socket that made it: `nft flush ruleset` leaves
+//! it alone.
 
 use std::fmt;
 use std::io;
@@ -22,7 +23,7 @@ use super::protocol::{
 };
 use crate::sys::netlink::wire::{Refusal, Request};
 
-/// What the names of cells' tables begin with.
+/// The prefix of the names of cells' tables.
 pub(crate) const CELL_TABLES: &str = "berth-cell-";
 
 const TABLE_OWNED: u32 = 2;
@@ -30,7 +31,8 @@ const NFTA_HOOK_PRIORITY: u16 = 2;
 const NLM_F_EXCL: u16 = libc::NLM_F_EXCL as u16;
 const NLM_F_APPEND: u16 = libc::NLM_F_APPEND as u16;
 const HOOK_INPUT: u32 = libc::NF_INET_LOCAL_IN as u32;
-/// Before those of firewalls, which mostly have 0: they need not count or log what is dropped here.
+/// The chain's priority: before the chains of firewalls, which mostly have 0, so that they need not count or log what
+/// is dropped here.
 const PRIORITY: i32 = -10;
 const POLICY_ACCEPT: u32 = libc::NF_ACCEPT as u32;
 const CHAIN: &str = "input";
@@ -38,7 +40,7 @@ const CHAIN: &str = "input";
 const TCP: u8 = libc::IPPROTO_TCP as u8;
 const ICMP: u8 = libc::IPPROTO_ICMP as u8;
 const ICMPV6: u8 = libc::IPPROTO_ICMPV6 as u8;
-/// Where a TCP header has its flags (RFC 9293), and two of these.
+/// The offset of the flags in a TCP header (RFC 9293), and two of the flags.
 const TCP_FLAGS: u32 = 13;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
@@ -47,8 +49,8 @@ const ICMP_ANSWERS: [u8; 4] = [0, 3, 11, 12];
 /// The same, and packet too big (RFC 4443).
 const ICMPV6_ANSWERS: [u8; 5] = [129, 1, 2, 3, 4];
 
-/// What a cell may send to the node itself: answers, from addresses that are reached by its interface. It holds
-/// for as long as this value lives, from before the interface is there.
+/// The filter on what a cell may send to the node itself: only answers, and only from addresses that are reached by the
+/// cell's interface. It is in force as long as this value lives, and is made before the interface.
 pub struct CellFilter {
     socket: Socket,
     table: String,
@@ -56,7 +58,7 @@ pub struct CellFilter {
 }
 
 impl CellFilter {
-    /// Makes the filter for the cell of `vserver` behind the node's interface `link`, in the calling thread's
+    /// Makes the filter for the cell of `vserver` behind the host end `link` of its veth, in the calling thread's
     /// network namespace.
     ///
     /// # Errors
@@ -67,7 +69,7 @@ impl CellFilter {
             table: format!("{CELL_TABLES}{vserver}"),
             owned: true,
         };
-        // The kernel may be older than the flag, or have no lookup of routes in this place.
+        // The kernel may be older than the flag `owner`, or can't look up routes in this chain.
         for (owned, forged) in [(true, true), (true, false), (false, true), (false, false)] {
             filter.owned = owned;
             match filter.make_anew(link, forged)? {
@@ -81,7 +83,7 @@ impl CellFilter {
         Err(io::Error::other(filter.what("create")))
     }
 
-    /// Whether nobody else can change it.
+    /// Whether the table has the flag `owner`: nobody else can change it.
     pub fn is_owned(&self) -> bool {
         self.owned
     }
@@ -100,16 +102,16 @@ impl CellFilter {
         Ok(done.map_err(|(_, no)| no))
     }
 
-    /// Makes the table, also where one is left of a keeper before. That is not asked for first: to take away a table
-    /// that is not there costs the kernel 10 ms.
+    /// Makes the table, and replaces one that an earlier keeper has left. That one is deleted only if making fails: to
+    /// delete a table that is not there costs the kernel 10 ms.
     fn make_anew(&mut self, link: &str, forged: bool) -> io::Result<Result<(), Refusal>> {
         match self.make(link, forged)? {
-            // One without an owner outlives whoever made it.
+            // A table without an owner outlives the process that made it.
             Err(no) if no.errno == Errno::EEXIST => match self.delete()? {
                 Err(no) if no.errno != Errno::ENOENT => return Err(no.of(self.what("delete"))),
                 _ => {}
             },
-            // Its owner is another process: the keeper before, which the kernel still clears away.
+            // The table's owner is another process: an earlier keeper that the kernel still clears away.
             Err(no) if no.errno == Errno::EPERM => {
                 self.table = format!("{}-{}", self.table, std::process::id());
             }
@@ -174,14 +176,14 @@ impl fmt::Debug for CellFilter {
 impl Drop for CellFilter {
     fn drop(&mut self) {
         if !self.owned {
-            // Without its cell it applies to nothing.
+            // If the table stays, it applies to nothing without its cell.
             let _ = self.delete();
         }
     }
 }
 
-/// The same as chain `input` of table `berth` has for all cells; and, if `forged`, nothing from an address that
-/// is not one of the cell's VIPs: only these have routes by its interface.
+/// The rules that chain `input` of table `berth` has for all cells; and, if `forged`, one that drops packets from an
+/// address that is none of the cell's VIPs: only these have routes by its interface.
 fn rules(link: &str, forged: bool) -> Vec<Expressions> {
     let rule = Expressions::default;
     let accept = |rule: Expressions| rule.verdict(Verdict::Accept);

@@ -1,4 +1,4 @@
-//! The elements of the tables' sets, and how nfnetlink writes them.
+//! The elements of the tables' sets, and their encoding in nfnetlink.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -34,9 +34,9 @@ const NFTA_SET_ELEM_KEY_END: u16 = 10;
 const NFTA_COUNTER_BYTES: u16 = 1;
 pub(crate) const NLA_F_NESTED: u16 = libc::NLA_F_NESTED as u16;
 pub(crate) const NLM_F_CREATE: u16 = libc::NLM_F_CREATE as u16;
-/// An interface's name in a key.
+/// The bytes of an interface's name in a key.
 const IFNAMSIZ: usize = libc::IFNAMSIZ;
-/// An Ethernet address in a key of several fields: filled up to whole words of 32 bits.
+/// The bytes of an Ethernet address in a key of several fields, padded to whole words of 32 bits.
 const ETHER: usize = 8;
 
 /// An element of one of the sets.
@@ -44,7 +44,7 @@ const ETHER: usize = 8;
 pub enum Element {
     /// A port that VIPs are served through.
     Port(String),
-    /// The node's end of a cell's interface.
+    /// The host end of a cell's veth.
     Cell(String),
     /// A port that forwarded nothing of this family before berth came.
     ClosedPort(Family, String),
@@ -52,16 +52,16 @@ pub enum Element {
     Host(IpAddr),
     /// A VIP.
     Vip(IpAddr),
-    /// A VIP and the interface its packets come from.
+    /// The cell's interface that a VIP's packets come from, and the VIP.
     CellSource(String, IpAddr),
-    /// A VIP and the interface its packets go to.
+    /// A VIP, and the interface that packets to it leave by.
     VipTarget(IpAddr, String),
-    /// A port, and the VIP that nothing may be passed on to which comes in there.
+    /// A port, and a VIP to which packets from that port are dropped.
     NotFrom(String, IpAddr),
-    /// A port, the VIP of another node's cell whose packets come in there, and that node's Ethernet
+    /// The port by which packets of a VIP come in from the node with its cell, the VIP, and that node's Ethernet
     /// address.
     RemoteSource(String, IpAddr, Mac),
-    /// The VIP in whose name a port asks for neighbours in a subnet.
+    /// The VIP in whose name a port sends ARP requests in a subnet.
     Source {
         /// The port.
         port: String,
@@ -87,7 +87,7 @@ impl fmt::Display for Element {
     }
 }
 
-/// The sets of those families and of none, with a specimen of the elements of each.
+/// A specimen element of each set of these families, and of each set that has no family.
 fn specimens(families: &[Family]) -> Vec<Element> {
     let link = String::new;
     let mut all = vec![
@@ -152,7 +152,7 @@ impl Element {
         }
     }
 
-    /// The key: one field after the other, as the sets' types name them.
+    /// The element's key: one field after the other, as the set's type names them.
     fn key(&self) -> Vec<u8> {
         match self {
             Self::Port(name) | Self::Cell(name) | Self::ClosedPort(_, name) => name_bytes(name),
@@ -172,7 +172,7 @@ impl Element {
         }
     }
 
-    /// The other end of an interval, and what a map maps it to.
+    /// For a map of intervals, the end of the element's interval and the value; `None` for other sets.
     fn rest(&self) -> Option<(Vec<u8>, Vec<u8>)> {
         let Self::Source { port, subnet, vip } = self else {
             return None;
@@ -181,7 +181,7 @@ impl Element {
         Some((end, ip_bytes(&(*vip).into())))
     }
 
-    /// The element that this key stands for in the set of `self`.
+    /// The element with this key in the set of `self`.
     fn with(&self, key: &[u8], end: Option<&[u8]>, data: Option<&[u8]>) -> Option<Self> {
         Some(match self {
             Self::Port(_) => Self::Port(text_of(key)),
@@ -254,7 +254,7 @@ impl Element {
 }
 
 impl Socket {
-    /// All elements of the sets of those families and of none; none if there is no table.
+    /// All elements of the sets of these families and of those without a family; none if there is no table.
     ///
     /// # Errors
     /// If the kernel can't be asked or isn't understood.
@@ -293,7 +293,7 @@ impl Socket {
         Ok(bytes)
     }
 
-    /// Every element of the set of `specimen`, as `read` has it.
+    /// Every element of the set of `specimen`, as `read` decodes it.
     fn list<T>(
         &mut self,
         specimen: &Element,
@@ -327,8 +327,8 @@ impl Socket {
         Ok(found)
     }
 
-    /// Deletes and adds elements, in this order, all of it or nothing. That one to delete is not
-    /// there, or one to add is, is as good.
+    /// Deletes and adds elements, in this order, in one transaction. It is no error if an element to delete is not
+    /// there, or one to add is.
     ///
     /// # Errors
     /// If the kernel refuses, such as for want of the table.
@@ -350,7 +350,7 @@ impl Socket {
                 };
                 return Err(no.of(format_args!("{verb} {element}")));
             }
-            // It is gone already, and the rest was not done because of it.
+            // This element is gone already, which has made the whole transaction fail: again without it.
             *deletions -= 1;
             requests = batch.into_iter().zip(elements).collect();
             requests.remove(at);
@@ -375,8 +375,7 @@ fn read(specimen: &Element, bytes: &[u8]) -> Option<Element> {
     specimen.with(key?, end, data)
 }
 
-/// The bytes that an element's counter has counted. Each packet of a VIP is looked up in these sets
-/// once, where it is accepted.
+/// The bytes that an element has counted. Each packet of a VIP is looked up in these sets once, where it is accepted.
 fn count(bytes: &[u8]) -> Option<u64> {
     let find = |bytes, wanted| Attributes(bytes).find(|(kind, _)| *kind == wanted);
     let (_, expression) = find(bytes, NFTA_SET_ELEM_EXPR)?;
@@ -411,9 +410,9 @@ pub(crate) fn payload(family: u8, attributes: &[(u16, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-/// An attribute as it is sent.
+/// An attribute, encoded.
 pub(crate) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    // Values made here are far shorter than the 64 KiB a length can tell.
+    // Values made here are far shorter than the 64 KiB that a length can express.
     let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
     bytes.extend_from_slice(&kind.to_ne_bytes());
     bytes.extend_from_slice(value);

@@ -1,10 +1,10 @@
-//! What rules are made of, as the kernel is told it: expressions that load something of a packet into a register,
-//! and compare it (linux/netfilter/nf_tables.h). Only those that the filter of a cell needs.
+//! The expressions of nftables rules, encoded: they load a part of a packet into a register and compare it
+//! (linux/netfilter/nf_tables.h). Only those that the filter of a cell needs.
 
 use super::elements::{NFTA_LIST_ELEM, attribute, name_bytes, nested};
 use super::protocol::{NFTA_DATA_VALUE, NFTA_EXPR_DATA, NFTA_EXPR_NAME};
 
-/// The register that all of it goes through: 16 bytes, as long as the name of an interface.
+/// The only register that is used: 16 bytes, as long as the name of an interface.
 const REGISTER: u32 = libc::NFT_REG_1 as u32;
 const VERDICT_REGISTER: u32 = libc::NFT_REG_VERDICT as u32;
 
@@ -41,7 +41,7 @@ const IMMEDIATE_DATA: u16 = 2;
 const DATA_VERDICT: u16 = 2;
 const VERDICT_CODE: u16 = 1;
 
-/// How what was loaded is compared: `NFT_CMP_EQ` and `NFT_CMP_NEQ`.
+/// How a loaded value is compared: `NFT_CMP_EQ` and `NFT_CMP_NEQ`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compare {
     Is = libc::NFT_CMP_EQ as isize,
@@ -55,12 +55,12 @@ pub(crate) enum Verdict {
     Accept = libc::NF_ACCEPT as isize,
 }
 
-/// A rule's expressions, as they are sent.
+/// The expressions of a rule, encoded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Expressions(Vec<u8>);
 
 impl Expressions {
-    /// The list, the value of a rule's attribute.
+    /// The encoded list: the value of a rule's attribute.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -75,13 +75,13 @@ impl Expressions {
         self.meta(META_NFPROTO).compare(Compare::Is, &[number])
     }
 
-    /// Only packets of this protocol above IP (RFC 5237), behind whatever extension headers.
+    /// Only packets of this protocol above IP (RFC 5237), after any extension headers.
     pub(crate) fn protocol(self, number: u8) -> Self {
         self.meta(META_L4PROTO).compare(Compare::Is, &[number])
     }
 
-    /// Only packets in which the byte `offset` of what is above IP, masked, compares so. A fragment other than
-    /// the first has none.
+    /// Only packets in which the byte at `offset` of the transport header, masked, compares like this. A fragment other
+    /// than the first has no such header, and does not match.
     pub(crate) fn byte(self, offset: u32, mask: u8, compare: Compare, value: u8) -> Self {
         let masked = match mask {
             u8::MAX => self.payload(offset),
@@ -97,11 +97,11 @@ impl Expressions {
             number(FIB_RESULT, FIB_RESULT_OIF),
             number(FIB_FLAGS, FIB_SADDR_AND_IIF),
         ];
-        // The number of no interface.
+        // The index of no interface.
         self.with("fib", &fib).compare(Compare::Is, &[0; 4])
     }
 
-    /// Decides.
+    /// Ends the rule with this verdict.
     pub(crate) fn verdict(self, verdict: Verdict) -> Self {
         let code = nested(DATA_VERDICT, &number(VERDICT_CODE, verdict as u32));
         let immediate = [
@@ -156,7 +156,7 @@ impl Expressions {
     }
 }
 
-/// An attribute that is a number; of more than one byte they are all big-endian.
+/// An attribute that is a 32-bit number, which nf_tables has in big-endian order.
 fn number(kind: u16, value: u32) -> Vec<u8> {
     attribute(kind, &value.to_be_bytes())
 }

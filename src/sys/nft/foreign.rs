@@ -1,9 +1,9 @@
-//! Other programs' chains that forwarded packets pass: a firewall's that drops VIPs' traffic makes an
-//! address unreachable that is served as it should be, and no rule of berth's can overrule it.
+//! Other programs' chains that forwarded packets pass. If a firewall's chain drops VIPs' traffic, an address can't be
+//! reached although it is served as it should be, and no rule of berth's can overrule that.
 //!
-//! Their rules are followed for what is known of the packets: by which interfaces they come and go, that
-//! they are TCP, and that their connection is not tracked. A rule that depends on anything else may let
-//! some through, and then nothing is said: only what is certain to be dropped is.
+//! The rules of these chains are followed for what is known of the packets: the interfaces that they come in and leave
+//! by, that they are TCP, and that their connection is not tracked. A rule that depends on anything else may let some
+//! packets pass, and then nothing is reported: only a chain that certainly drops them is.
 
 mod walk;
 
@@ -60,15 +60,15 @@ impl fmt::Display for Barrier {
     }
 }
 
-/// Two interfaces that packets of VIPs are forwarded between, by their names and numbers; a number may be 0
-/// for one that is still to be made.
+/// Two interfaces between which packets of VIPs are forwarded, by their names and indices; the index is 0 for an
+/// interface that is still to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Passage<'a> {
     /// The addresses' family.
     pub family: Family,
-    /// Where clients are.
+    /// The port at which clients are.
     pub port: (&'a str, u32),
-    /// Where the cell is, or the node that has it.
+    /// The interface that leads to the cell, or to the node that has it.
     pub inward: (&'a str, u32),
 }
 
@@ -90,8 +90,8 @@ impl Barrier {
 }
 
 impl Socket {
-    /// The chains of other programs that drop what is forwarded by one of `passages`, in either direction.
-    /// What is made by iptables in its old form (`iptables-legacy`) can't be seen.
+    /// The chains of other programs that drop packets on one of `passages`, in either direction. Rules of
+    /// `iptables-legacy` can't be seen.
     ///
     /// # Errors
     /// If the kernel can't be asked.
@@ -101,7 +101,7 @@ impl Socket {
     }
 
     pub(crate) fn chains(&mut self) -> io::Result<Vec<Message>> {
-        // Those of all families.
+        // The chains of all families.
         self.ask(GETCHAIN, payload(0, &[]), "list the chains of nftables")
     }
 
@@ -162,7 +162,7 @@ impl Socket {
         Ok(tables.iter().find_map(dormant).unwrap_or(false))
     }
 
-    /// What the kernel lists; nothing of what has gone meanwhile.
+    /// The messages that the kernel lists; none if the object has gone meanwhile.
     fn ask(&mut self, verb: u16, query: Vec<u8>, what: &str) -> io::Result<Vec<Message>> {
         let answer = self.wire.dump(message_type(verb), query);
         match answer.map_err(|e| message(e, what))? {
@@ -173,7 +173,7 @@ impl Socket {
     }
 }
 
-/// Those of the chains that are other programs' and on the way of forwarded packets.
+/// Of these chains, those of other programs that forwarded packets pass.
 pub(crate) fn foreign(chains: &[Message]) -> Vec<Barrier> {
     let read = |chain: &Message| {
         let family = match *chain.payload.first()? {
@@ -208,7 +208,7 @@ struct Table<'a> {
 }
 
 impl Table<'_> {
-    /// What asks for a set by its name.
+    /// The payload that asks for a set by its name.
     fn named(&self, set: &str) -> Vec<u8> {
         payload(
             self.proto,
@@ -230,7 +230,7 @@ impl Names for Table<'_> {
             ],
         );
         let found = self.socket.ask(GETRULE, query, "list rules of nftables")?;
-        // Older kernels list the whole table's.
+        // Older kernels list the rules of the whole table.
         let rule = |rule: &Message| {
             let rule = rule.payload.get(4..)?;
             let own = attribute(rule, NFTA_RULE_CHAIN).map(text_of)? == chain;

@@ -1,5 +1,5 @@
-//! The kernel's count of changes: as long as it is the same, nothing of any table of this network namespace has
-//! changed, and what was found once still holds.
+//! The kernel's generation counter of nftables: as long as it is the same, nothing has changed in any table of this
+//! network namespace, and what was found before still holds.
 
 use std::io;
 use std::mem;
@@ -17,9 +17,9 @@ const NFTA_GEN_ID: u16 = 1;
 const NFPROTO_UNSPEC: u8 = libc::NFPROTO_UNSPEC as u8;
 
 impl Socket {
-    /// A text that stays the same for as long as nothing has changed in nftables: what was found of the tables
-    /// after it was asked for is so while it is. It tells namespaces apart, and versions of berth by their rules.
-    /// `None` where the kernel doesn't tell namespaces apart (`SO_NETNS_COOKIE`, since 5.14).
+    /// A text that stays the same as long as nothing changes in nftables. What was found of the tables after this call
+    /// holds while the text is the same. It differs between network namespaces, and between versions of berth with
+    /// other rules. `None` if the kernel can't tell namespaces apart (`SO_NETNS_COOKIE`, since 5.14).
     ///
     /// # Errors
     /// If the kernel can't be asked.
@@ -42,7 +42,7 @@ impl Socket {
         Ok(number.map(|number| format!("{namespace} {number} {}", own_mark())))
     }
 
-    /// The number of the socket's network namespace, which no other one gets until the node boots anew.
+    /// The cookie of the socket's network namespace, which no other namespace gets until the node reboots.
     fn namespace(&self) -> Option<u64> {
         let mut cookie = 0u64;
         let mut length = mem::size_of_val(&cookie) as libc::socklen_t;

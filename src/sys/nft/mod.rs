@@ -1,7 +1,7 @@
 //! The nftables tables that let VIP traffic through a node and nothing else.
 //!
-//! The rules are fixed and made once, by `nft`; what they apply to are elements of sets, which are
-//! added, deleted and listed over nfnetlink directly.
+//! The rules are fixed, and made once by `nft`. They refer to sets, whose elements are added, deleted and listed over
+//! nfnetlink directly.
 
 mod cell;
 mod elements;
@@ -28,16 +28,16 @@ use crate::sys::namespace;
 use crate::sys::netlink::wire::{Refusal, Request, Wire};
 use crate::sys::process;
 
-/// How the tables are.
+/// The state of berth's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Not there.
+    /// There are none.
     Absent,
-    /// There, but not with all their rules.
+    /// They are there, but not with all their rules.
     Damaged,
-    /// There, with all the rules of another version of berth.
+    /// They are there with all the rules of another version of berth.
     Outdated,
-    /// As they should be.
+    /// They are as this version makes them.
     Whole,
 }
 
@@ -64,12 +64,12 @@ impl Socket {
         namespace::inside(namespace, Self::new)
     }
 
-    /// Closes the socket after something was deleted. The kernel makes whoever closes it last wait until all
-    /// processors have let go of that, some 20 ms: a process does it that nobody waits for and that is nobody's
-    /// child to reap, as the caller may live for long.
+    /// Closes the socket after something was deleted. The kernel makes the process that closes it last wait until all
+    /// processors have let go of what was deleted, some 20 ms. So another process closes it last: nobody waits for it,
+    /// and it is not a child that the caller, which may live for long, would have to reap.
     pub fn close_aside(self) {
         let release = hold_aside(self.wire.as_fd());
-        // Not the last one yet: the other side waits for the pipe to be closed after it.
+        // The other process still has the socket: it waits until the pipe is closed after this.
         drop(self);
         drop(release);
     }
@@ -83,11 +83,10 @@ impl Socket {
     }
 }
 
-/// Has a process that is nobody's child keep `socket` open, too, until what is returned is closed; `None` if there
-/// can't be one.
+/// Starts a process that keeps `socket` open until the returned descriptor is closed; `None` if none can be started.
 fn hold_aside(socket: BorrowedFd<'_>) -> Option<OwnedFd> {
     let (wait, release) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).ok()?;
-    // It only makes the one that holds the socket: that is the system's PID 1's to reap.
+    // This child only forks the process that holds the socket, which the system's PID 1 then reaps.
     let begin = || {
         // SAFETY: as below; that child ends after it has held the socket.
         i32::from(unsafe { process::fork(|| hold(socket, wait.as_fd())) }.is_err())
@@ -103,7 +102,7 @@ fn hold_aside(socket: BorrowedFd<'_>) -> Option<OwnedFd> {
 /// # Safety
 /// As of [`process::close_all_but`]: this is a child that ends afterwards.
 unsafe fn hold(socket: BorrowedFd<'_>, wait: BorrowedFd<'_>) -> i32 {
-    // Whoever started this process waits for the end of what it says, and locks are not this one's to hold.
+    // This process must keep neither the pipes that the caller's parent reads to their end, nor locks.
     // SAFETY: the caller's promise.
     unsafe { process::close_all_but(&mut [socket.as_raw_fd(), wait.as_raw_fd()]) };
     while rustix::io::read(wait, &mut [0]) == Err(rustix::io::Errno::INTR) {}

@@ -1,4 +1,4 @@
-//! What tables, seals and the look at other programs' chains share of nfnetlink (linux/netfilter/nf_tables.h).
+//! The parts of nfnetlink (linux/netfilter/nf_tables.h) that several modules use.
 
 use crate::sys::netlink::wire::Attributes;
 

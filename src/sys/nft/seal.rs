@@ -1,6 +1,6 @@
-//! The seal of the tables: a hash of the chains and rules that the kernel had right after they were made, kept as
-//! the name of an empty chain beside them. Rules that somebody has changed by hand are as many as before; by the
-//! seal they are told from those that berth made.
+//! The seal of the tables: a hash of the chains and rules as the kernel had them right after they were made. It is kept
+//! as the name of an empty chain beside them. Rules that somebody has changed by hand may be as many as before, but no
+//! longer match the seal.
 
 use std::io;
 
@@ -20,31 +20,30 @@ use crate::sys::netlink::wire::{Message, Request};
 
 pub(crate) const DELCHAIN: u16 = libc::NFT_MSG_DELCHAIN as u16;
 const NFTA_CHAIN_USE: u16 = 6;
-/// With it begins the name of the chain that is the seal.
+/// The prefix of the seal's name.
 const SEAL: &str = "seal_";
 
-/// What the kernel says of the chains of both tables.
+/// The chains of both tables, as the kernel lists them.
 #[derive(Debug, Default)]
 pub(crate) struct Own {
-    /// The uses of chains in `inet` and in `arp`: the rules, and those that lead to a chain once more. The kernel
-    /// tells that with far less ado than the rules themselves.
+    /// The use counts of all chains in `inet` and in `arp`: each rule counts once, and once more if it leads to a
+    /// chain. The kernel lists these at far less cost than the rules themselves.
     pub(crate) uses: (usize, usize),
-    /// Names of seals: more than one if somebody made another.
+    /// The names of seals; more than one if somebody has made another.
     pub(crate) seals: Vec<String>,
-    /// All others, by their families and their names as the kernel has them.
+    /// All other chains, by their families and names.
     pub(crate) chains: Vec<(u8, Vec<u8>)>,
-    /// A hash of each chain. The kernel lists a table that was made anew after the others, so their order tells
-    /// nothing.
+    /// A hash of each chain. Their order does not matter: the kernel lists a table that was made anew after the others.
     hashes: Vec<u64>,
 }
 
-/// A rule of one of the tables, as the kernel tells it.
+/// A rule of one of the tables, as the kernel lists it.
 pub(crate) struct OwnRule {
     pub(crate) family: u8,
     message: Message,
 }
 
-/// Those of the chains that are berth's.
+/// Of these chains, those of berth's tables.
 pub(crate) fn own(chains: &[Message]) -> Own {
     let mut own = Own::default();
     for chain in chains {
@@ -76,13 +75,13 @@ impl Socket {
                 Err(no) => return Err(no.of(what)),
             };
             let rules = rules.into_iter().map(|message| OwnRule { family, message });
-            // Older kernels list those of other tables, too.
+            // Older kernels list the rules of other tables, too.
             own.extend(rules.filter(OwnRule::is_own));
         }
         Ok(own)
     }
 
-    /// Seals the tables as the kernel has them, in place of any seal that is there.
+    /// Seals the tables as the kernel has them now, and deletes any other seal.
     ///
     /// # Errors
     /// If the kernel refuses or can't be asked.
@@ -121,7 +120,7 @@ impl OwnRule {
 }
 
 impl Own {
-    /// The name of the seal that the tables should have, by their chains and these rules of theirs.
+    /// The name of the seal that the tables should have, by their chains and these rules.
     pub(crate) fn due_seal(&self, rules: &[OwnRule]) -> String {
         let mut hash = Fnv64::default();
         let mut chains = self.hashes.clone();

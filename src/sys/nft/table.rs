@@ -1,4 +1,4 @@
-//! The tables themselves: their text, their creation, and whether they are still whole.
+//! The tables: the text of their rules, their creation, and the check whether they are still whole.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -22,10 +22,9 @@ const UDATA_COMMENT: u8 = 0;
 
 /// `{4}` stands for each family in turn: 4 and `ip`, 6 and `ip6`.
 ///
-/// The comments are for whoever reads `nft list table`. The names are short and stay as they are: a process of
-/// another version, such as a daemon that an upgrade has not replaced yet or one after a downgrade, finds the elements
-/// by them. Where it found none it would make the tables anew without, and stop the traffic of all VIPs until it has
-/// added them.
+/// The comments are for people who read `nft list table`. The names of sets must not change: a process of another
+/// version, such as a daemon that an upgrade has not replaced yet, finds the elements by them. If it found none, it
+/// would make the tables anew without elements, and stop the traffic of all VIPs until it has added them.
 const SETS: &str = "
     set ports {
         type ifname;
@@ -66,13 +65,13 @@ const FAMILY_SETS: &str = "
         comment \"VIPs of other nodes' cells: the port that they send by to this node, and the node that does\";
     }
 ";
-/// A packet meets the rules of its own family only.
+/// Sends a packet through the rules of its own family only.
 const BY_FAMILY: &str = "
         meta nfproto ipv4 goto {name}4
         meta nfproto ipv6 goto {name}6
 ";
-/// A cell sends from its own addresses only; VIP traffic needs no connection tracking, except the
-/// node's own. What another node's cell sends through this node comes in where requests to it must not.
+/// A cell may send only from its own addresses. VIP traffic is not tracked, but for connections of the node itself.
+/// Packets of another node's cell come in by a port at which requests to it would be dropped.
 const PRE: &str = "
         iifname @cells goto cell{4}
         {ip} daddr @vip{4} notrack accept
@@ -82,9 +81,9 @@ const CELL: &str = "
         iifname . {ip} saddr != @own{4} drop
         {ip} daddr != @host{4} notrack
 ";
-/// From a cell only by the ports, and to another cell only by its VIP. From the cell of another node
-/// likewise, if that node itself sent it: anybody can claim to be a VIP. Nothing else passes a cell, nor
-/// a port that forwarded nothing before berth came.
+/// Packets from a cell may leave only by the ports, and reach another cell only by its VIP. The same holds for the cell
+/// of another node, if that node itself has sent the packet: anybody can claim to be a VIP. Nothing else is forwarded
+/// to or from a cell, nor a port that forwarded nothing before berth.
 const FORWARD: &str = "
         {ip} daddr @vip{4} goto into{4}
         iifname . {ip} saddr @own{4} oifname @ports accept
@@ -96,39 +95,39 @@ const FORWARD: &str = "
 const STOP_IPV6: &str = "
         drop
 ";
-/// To a VIP only into its cell, or to the node that has that. What has come by another way than from the
-/// VIP's clients is not passed on: two nodes would pass it to each other for ever.
+/// Packets to a VIP may go only into its cell, or to the node that has the cell. Packets that have not come from the
+/// VIP's clients are dropped: otherwise two nodes could forward them to each other for ever.
 const INTO: &str = "
         iifname . {ip} daddr @back{4} drop
         {ip} daddr . oifname @to{4} accept
         drop
 ";
-/// A cell may answer the node, but not call on it.
+/// A cell may answer the node, but begin nothing with it.
 const INPUT: &str = "
         iifname @cells tcp flags & (syn | ack) != syn accept
         iifname @cells icmp type { echo-reply, destination-unreachable, time-exceeded, parameter-problem } accept
         iifname @cells icmpv6 type { echo-reply, destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept
         iifname @cells drop
 ";
-/// A port without an address in a subnet asks there in the name of a VIP: what the kernel would take
-/// otherwise is another port's address, which the client would then look for at this one.
+/// A port without an address in a subnet sends ARP requests there in the name of a VIP. Otherwise the kernel would use
+/// another port's address, which clients would then look for at this port.
 const ARP: &str = "
         arp operation request arp saddr ip set oifname . arp daddr ip map @source comment \"{mark}\"
 ";
 
-/// The rules of the tables `inet` and `arp` that are whole, and as much again for each that leads to a chain;
-/// one more in `inet` where IPv6 is stopped altogether.
+/// The use counts of the chains in the whole tables `inet` and `arp`: each rule counts once, and once more if it leads
+/// to a chain. There is one more in `inet` if IPv6 is stopped altogether.
 const RULES: (usize, usize) = (44, 1);
-/// The same of rules without a mark, which were made before there was one.
+/// The use counts of rules without a mark, which a version before the mark has made.
 const UNMARKED: (usize, usize) = (44, 1);
-/// The mark of a version's rules: with it begins the comment of the only rule in `arp`, and the number of the
-/// rules in both tables and a hash of their text follow.
+/// The prefix of a mark, by which a version knows its rules: it is the comment of the only rule in `arp`, and goes on
+/// with the numbers of rules in both tables and a hash of their text.
 const MARK: &str = "rules of berth";
-/// Where the mark is put in.
+/// The place of the mark in the text.
 const MARK_PLACE: &str = "{mark}";
 
-/// The mark of this version's rules. What runs now may have been made by another version: as long as all of
-/// that is there it serves as well, and is made anew when something is to be done anyway.
+/// The mark of this version's rules. The rules in force may be another version's: as long as all of them are there they
+/// serve as well, and are replaced when something has to be changed anyway.
 pub(crate) fn own_mark() -> String {
     let (inet, arp) = RULES;
     let hash = fnv64(&text_of_rules(false)) >> 32;
@@ -142,12 +141,12 @@ fn counts(mark: &str) -> Option<(usize, usize)> {
     Some((number()?, number()?))
 }
 
-/// The input for `nft` that makes both tables, or makes them whole again: elements stay.
+/// The input for `nft` that makes both tables, or makes them whole again; their elements stay.
 pub(crate) fn ruleset(stop_ipv6: bool) -> String {
     text_of_rules(stop_ipv6).replace(MARK_PLACE, &own_mark())
 }
 
-/// The same without the mark.
+/// As [`ruleset`], without the mark.
 fn text_of_rules(stop_ipv6: bool) -> String {
     let mut out = String::new();
     for family in ["inet", "arp"] {
@@ -165,7 +164,7 @@ fn text_of_rules(stop_ipv6: bool) -> String {
             ""
         };
         out.push_str(&of(FAMILY_SETS));
-        // A chain comes after those that it leads to.
+        // A chain comes after the chains that it leads to.
         for (name, rules) in [
             ("cell", of(CELL)),
             ("pre", of(PRE)),
@@ -223,7 +222,7 @@ fn chains_of_text() -> BTreeSet<(u8, Vec<u8>)> {
 }
 
 impl Socket {
-    /// Whether both tables are there with all their rules.
+    /// The state of the tables.
     ///
     /// # Errors
     /// If the kernel can't be asked.
@@ -231,7 +230,7 @@ impl Socket {
         Ok(self.survey()?.0)
     }
 
-    /// The same, and the chains of other programs that forwarded packets pass, whatever they do.
+    /// The state of the tables, and the chains of other programs that forwarded packets pass, whatever they do.
     ///
     /// # Errors
     /// If the kernel can't be asked.
@@ -245,7 +244,7 @@ impl Socket {
         let mark = mark(&rules);
         if mark == Some(own_mark()) {
             let standing = match &*own.seals {
-                // They were made, and whoever made them was ended before they were sealed.
+                // The process that made the tables was killed before it sealed them.
                 [] => Standing::Outdated,
                 [seal] if *seal == own.due_seal(&rules) => Standing::Whole,
                 _ => Standing::Damaged,
@@ -261,9 +260,9 @@ impl Socket {
         Ok((standing, others))
     }
 
-    /// Makes both tables in one transaction, or makes them whole again; their elements stay.
-    /// `stop_ipv6`: let no IPv6 pass but to and from VIPs, for kernels that forward it either on all
-    /// interfaces or on none, on a node that forwarded none.
+    /// Makes both tables in one transaction, or makes them whole again; their elements stay. `stop_ipv6`: forward IPv6
+    /// only to and from VIPs. This is for kernels that forward IPv6 on all interfaces or on none, on a node that
+    /// forwarded none before.
     ///
     /// # Errors
     /// `NotFound` if nft is not installed; if it refuses; `TimedOut` at `deadline`.
@@ -276,8 +275,8 @@ impl Socket {
         self.seal()
     }
 
-    /// Deletes the chains that are in the tables but not of the text: somebody's or another version's, which has
-    /// no rules any more but may drop what passes it all the same.
+    /// Deletes the chains in the tables that the text does not have: somebody's, or another version's. They have no
+    /// rules any more, but may drop packets by their policy.
     fn sweep(&mut self) -> io::Result<()> {
         let known = chains_of_text();
         let mut strays = own(&self.chains()?).chains;
@@ -292,7 +291,8 @@ impl Socket {
                 ),
             };
             match self.transaction(&[request])? {
-                // What somebody's map leads to stays, empty as it is: no packet enters it by itself.
+                // A chain that somebody's map leads to can't be deleted: it is empty, and no packet enters it
+                // otherwise.
                 Ok(()) => {}
                 Err((_, no)) if [Errno::ENOENT, Errno::EBUSY].contains(&no.errno) => {}
                 Err((_, no)) => {
@@ -307,7 +307,7 @@ impl Socket {
     /// Deletes both tables with all in them.
     ///
     /// # Errors
-    /// If the kernel refuses; that they are not there is none.
+    /// If the kernel refuses. It is no error if the tables are not there.
     pub fn delete(&mut self) -> io::Result<()> {
         for family in [NFPROTO_INET, NFPROTO_ARP] {
             let request = Request {
@@ -333,8 +333,8 @@ fn mark(rules: &[OwnRule]) -> Option<String> {
         .find(|comment| comment.starts_with(MARK))
 }
 
-/// A rule's comment, as nft writes it (libnftnl's udata.h): types and lengths in a byte each, type 0 is the
-/// comment, with a NUL at its end.
+/// A rule's comment, as nft encodes it (libnftnl's udata.h): type and length in a byte each; type 0 is the comment,
+/// with a NUL at its end.
 fn comment(rule: &[u8]) -> Option<String> {
     let mut data = attribute(rule, NFTA_RULE_USERDATA)?;
     while let [kind, length, rest @ ..] = data {

@@ -7,9 +7,9 @@
 //! reconcile()  brings the present state nearer to the wanted one
 //! answer()     answers the agents whose answer is there
 //! ```
-//! The effects of each call are carried out, in their order, before the next call, so an agent is never told of something
-//! that is yet to be done. What follows from an effect at once, such as that a child can't be started, is an event like
-//! any other, and calls for another [`Core::reconcile`].
+//! The effects of each call are carried out, in their order, before the next call, so an agent is never told of
+//! something that is yet to be done. What follows from an effect at once, such as that a child can't be started, is an
+//! event like any other, and calls for another [`Core::reconcile`].
 
 mod answers;
 mod cell;
@@ -83,7 +83,7 @@ pub(crate) struct Core {
     gate: Gate,
     /// When the cell that is being built must be ready.
     build_until: Option<Instant>,
-    /// Members of which Pacemaker was told that they are degraded.
+    /// Members that were reported to Pacemaker as degraded.
     degraded: BTreeSet<String>,
     /// No sentinel could be started: when that is tried again.
     sentinel_at: Option<Instant>,

@@ -103,7 +103,7 @@ impl Volume {
         }
     }
 
-    /// How its resource is, in service or not as it should be for this reason.
+    /// The condition of its resource; `refusal` is why the servers do not serve it as they should.
     pub(crate) fn condition(&self, refusal: Option<&str>) -> Condition {
         let phase = self.told_phase();
         phase.condition(self.leaving.is_some(), self.restriction(refusal))

@@ -1,5 +1,5 @@
-//! Following a chain's rules as far as a packet is known. The expressions are those of nfnetlink
-//! (`linux/netfilter/nf_tables.h`), and of iptables' matches in them.
+//! Follows a packet through the rules of a chain, as far as the packet is known. The expressions are those of nf_tables
+//! (`linux/netfilter/nf_tables.h`), and matches of iptables inside them.
 
 #[cfg(test)]
 mod tests;
@@ -14,15 +14,15 @@ use crate::types::Family;
 
 /// How deep chains may lead to chains: the kernel allows 16.
 const DEPTH: usize = 16;
-/// How many rules are looked at; where that is not enough, the packet may pass.
+/// How many rules are looked at; if a chain takes more, the packet may pass.
 const RULES: usize = 20_000;
-/// How many elements of a set are looked at; where that is not enough, any may be in it.
+/// How many elements of a set are looked at; if it has more, anything may be in it.
 const ELEMENTS: usize = 4096;
 /// The registers of a rule, in bytes.
 const REGISTERS: usize = 64;
-/// `NF_CT_STATE_UNTRACKED_BIT`: what berth's own chain makes of VIPs' packets.
+/// `NF_CT_STATE_UNTRACKED_BIT`: the state that berth's own chain gives VIPs' packets.
 const UNTRACKED: u32 = 1 << 6;
-/// `XT_CONNTRACK_STATE_UNTRACKED`, and that of the older match.
+/// `XT_CONNTRACK_STATE_UNTRACKED`, and its value in the older match `state`.
 const XT_UNTRACKED: u16 = 1 << 8;
 const XT_STATE_UNTRACKED: u32 = 1 << 6;
 /// `XT_CONNTRACK_STATE`: the match looks at the state.
@@ -48,14 +48,14 @@ pub(crate) struct Packet<'a> {
     pub(crate) oif: (&'a str, u32),
 }
 
-/// What becomes of it in a chain.
+/// What happens to a packet in a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// It is dropped, whatever else it is.
+    /// It is dropped, whatever else may be in it.
     Dropped,
     /// It is accepted, or may be.
     MayPass,
-    /// It leaves the chain by its end.
+    /// It reaches the end of the chain.
     Through,
 }
 
@@ -63,28 +63,28 @@ pub(crate) enum End {
 pub(crate) trait Names {
     /// A chain's rules, each as the list of its expressions.
     fn rules(&mut self, chain: &str) -> io::Result<Rc<Vec<Vec<u8>>>>;
-    /// What a set is like; `None` if that can't be told.
+    /// The shape of a set; `None` if it can't be read.
     fn shape(&mut self, set: &str) -> Option<Shape>;
-    /// A set's elements. Of what can't be read any may be in it.
+    /// A set's elements. If the set can't be read, anything may be in it.
     fn set(&mut self, name: &str) -> Rc<Set>;
 }
 
-/// What is known of a set without its elements, which may be very many, and change all the time.
+/// What is known of a set without reading its elements, which may be very many and change all the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
     /// The bytes of a key.
     pub(crate) key: usize,
-    /// Whether it is part of a rule, as it is written.
+    /// Whether the set is constant: an anonymous set written in a rule.
     pub(crate) constant: bool,
 }
 
-/// A set's elements, or a map's with what they stand for.
+/// The elements of a set, or of a map with their values.
 #[derive(Debug, Default)]
 pub(crate) struct Set {
     elements: Vec<(Vec<u8>, Option<Verdict>)>,
-    /// Whether there are intervals or the like, which a key need not be equal to.
+    /// Whether there are intervals or the like, so that a key may be in the set without being equal to an element.
     inexact: bool,
-    /// Whether there are more.
+    /// Whether there are more elements than were read.
     partial: bool,
 }
 
@@ -97,7 +97,7 @@ impl Set {
         }
     }
 
-    /// What its elements stand for.
+    /// The verdicts that the map's elements stand for.
     fn verdicts(&self) -> Vec<Verdict> {
         let known = self.elements.iter().filter_map(|(_, v)| v.clone());
         known
@@ -105,7 +105,7 @@ impl Set {
             .collect()
     }
 
-    /// Adds an element as nfnetlink has it.
+    /// Adds an element as nfnetlink encodes it.
     pub(crate) fn add(&mut self, element: &[u8]) {
         const KEY: u16 = 1;
         const DATA: u16 = 2;
@@ -132,7 +132,7 @@ enum Verdict {
     Jump(String),
     Goto(String),
     Return,
-    /// Such as queueing: who gets it may let it pass.
+    /// Any other one, such as queueing to a program, which may let the packet pass.
     Other,
 }
 
@@ -154,7 +154,7 @@ impl Verdict {
     }
 }
 
-/// Whether a packet is what a rule asks for.
+/// Whether a packet matches a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Match {
     No,
@@ -180,7 +180,7 @@ fn follow(
     let Some(deeper) = depth.checked_sub(1) else {
         return Ok(End::MayPass);
     };
-    // Whether it may have left the chain before.
+    // Whether the packet may have left the chain by an earlier rule.
     let mut left_it = false;
     for rule in names.rules(chain)?.iter() {
         let Some(fewer) = left.checked_sub(1) else {
@@ -195,7 +195,7 @@ fn follow(
             }
         }
         let sure = state.matched == Match::Yes;
-        // What a map stands for may be any of several.
+        // A map may lead to any of several verdicts.
         for verdict in state.verdicts() {
             let (end, leaves) = match verdict {
                 Verdict::Accept | Verdict::Other => return Ok(End::MayPass),
@@ -216,7 +216,8 @@ fn follow(
     Ok(End::Through)
 }
 
-/// It is dropped, unless it has left the chain and goes on behind it: that is followed as if it had.
+/// The end of a packet that a rule drops. If it may have left the chain before, that case is followed instead: it goes
+/// on after the chain.
 fn dropped(left_it: bool) -> End {
     match left_it {
         true => End::Through,
@@ -224,7 +225,7 @@ fn dropped(left_it: bool) -> End {
     }
 }
 
-/// A rule under way.
+/// The state of a rule's evaluation.
 struct State<'a> {
     packet: &'a Packet<'a>,
     registers: [Option<u8>; REGISTERS],
@@ -242,7 +243,7 @@ impl<'a> State<'a> {
         }
     }
 
-    /// The verdicts that the rule may have, if it matches at all; of several, none is sure.
+    /// The verdicts that the rule may lead to, if it matches; if there are several, none is certain.
     fn verdicts(self) -> Vec<Verdict> {
         match self.matched {
             Match::No => Vec::new(),
@@ -254,7 +255,7 @@ impl<'a> State<'a> {
         self.matched = self.matched.min(matched);
     }
 
-    /// Bytes of a register: 1 to 4 have 16, those from 8 on have 4 of the same.
+    /// The offset of a register in bytes: 1 to 4 have 16 bytes each; those from 8 on are 4-byte parts of the same.
     fn place(register: Option<u32>) -> Option<usize> {
         let register = usize::try_from(register?).ok()?;
         let at = match register {
@@ -270,7 +271,7 @@ impl<'a> State<'a> {
             return;
         };
         let room = &mut self.registers[at..];
-        // What is not known may be as long as an IPv6 address.
+        // An unknown value may be as long as an IPv6 address.
         let length = value.map_or(16, |value| value.len().next_multiple_of(4));
         for (n, byte) in room.iter_mut().take(length).enumerate() {
             *byte = value.map(|value| value.get(n).copied().unwrap_or(0));
@@ -308,13 +309,13 @@ impl<'a> State<'a> {
             "target" => match attribute(data, 1).map(text_of).as_deref() {
                 Some("REJECT" | "DROP") => self.verdicts.push(Verdict::Drop),
                 Some("LOG" | "NFLOG" | "MARK" | "CONNMARK" | "TRACE" | "TCPMSS" | "DSCP") => {}
-                // Who gets it may let it pass.
+                // The program that gets the packet may let it pass.
                 _ => self.verdicts.push(Verdict::Other),
             },
             "queue" | "synproxy" | "tproxy" => self.verdicts.push(Verdict::Other),
             "payload" if self.is_protocol(data) => self.store(word(1), Some(&[TCP])),
             "counter" | "log" | "notrack" | "last" => {}
-            // What loads a register that is not known, and what limits: it depends.
+            // These load a value that is not known, or limit a rate: the rule may match or not.
             "payload" | "exthdr" | "fib" | "rt" | "socket" | "osf" | "numgen" | "hash"
             | "byteorder" | "xfrm" | "tunnel" | "inner" => {
                 self.registers = [None; REGISTERS];
@@ -343,11 +344,11 @@ impl<'a> State<'a> {
             Some(16) => Some(vec![TCP]),
             _ => None,
         };
-        // Without a register it is set, not asked for.
+        // Without a register the expression sets the value instead of loading it.
         self.store(register, value.as_deref());
     }
 
-    /// Whether the field that is loaded says what the packet carries.
+    /// Whether the loaded field is the packet's transport protocol.
     fn is_protocol(&self, payload: &[u8]) -> bool {
         const NETWORK_HEADER: u32 = 1;
         let word = |kind: u16| attribute(payload, kind).and_then(number);
@@ -361,7 +362,7 @@ impl<'a> State<'a> {
     fn tracking(&mut self, register: Option<u32>, key: Option<u32>) {
         match (register, key) {
             (Some(_), Some(0)) => self.store(register, Some(&UNTRACKED.to_ne_bytes())),
-            // Of what is not tracked nothing else is known, and the rule ends there.
+            // For an untracked packet any other key ends the rule without a match.
             (Some(_), _) => self.matched = Match::No,
             (None, _) => {}
         }
@@ -409,7 +410,7 @@ impl<'a> State<'a> {
             false => Rc::new(Set::unread()),
         };
         let found = match key {
-            // An empty set has nothing in it, whatever is looked for.
+            // Nothing is in an empty set, whatever is looked up.
             _ if set.elements.is_empty() && !set.partial => None,
             Some(key) if !set.inexact && !set.partial => {
                 set.elements.iter().find(|(k, _)| *k == key)
@@ -430,7 +431,7 @@ impl<'a> State<'a> {
         }
     }
 
-    /// A match of iptables: what it says of connections' states is known, the rest is not.
+    /// A match of iptables: what it demands of connections' states is evaluated, anything else may match or not.
     fn iptables_match(&mut self, data: &[u8]) {
         let name = attribute(data, 1).map(text_of);
         let revision = attribute(data, 2).and_then(number).unwrap_or(0);
@@ -445,7 +446,7 @@ impl<'a> State<'a> {
             Some("conntrack") if revision >= 2 => match (half(146), half(148), half(150)) {
                 (Some(flags), Some(inverted), Some(states)) if flags & XT_STATE != 0 => {
                     let has = states & XT_UNTRACKED != 0;
-                    // It may ask for more.
+                    // The match may demand more than the state.
                     match has != (inverted & XT_STATE != 0) {
                         true if flags == XT_STATE => Match::Yes,
                         true => Match::Maybe,
