@@ -368,17 +368,18 @@ fn forgive_missing(written: io::Result<()>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use tempfile::TempDir;
+
     use super::*;
 
-    /// A directory that looks like a group with these files.
-    fn group(name: &str, files: &[(&str, &str)]) -> Group {
-        let directory = format!("berth-test-{name}-{}", std::process::id());
-        let directory = std::env::temp_dir().join(directory);
-        std::fs::create_dir_all(&directory).unwrap();
+    /// A directory that looks like a group with these files, as long as it is there.
+    fn group(files: &[(&str, &str)]) -> (TempDir, Group) {
+        let directory = tempfile::tempdir().unwrap();
         for (file, text) in files {
-            std::fs::write(directory.join(file), text).unwrap();
+            std::fs::write(directory.path().join(file), text).unwrap();
         }
-        Group::at(directory)
+        let group = Group::at(directory.path());
+        (directory, group)
     }
 
     #[test]
@@ -394,7 +395,7 @@ mod tests {
                 ("pids.max", max),
                 ("pids.events", "max 3\n"),
             ];
-            let cell = group("pids", &files);
+            let (_directory, cell) = group(&files);
             let processes = Processes::within(cell.clone());
             assert_eq!(processes.are_all(), full, "{current} of {max}");
             std::fs::write(cell.path().join("pids.events"), "max 4\n").unwrap();
@@ -406,10 +407,7 @@ mod tests {
 
     #[test]
     fn what_refuses_a_weight_leaves_the_limits_in_force() {
-        let root = group(
-            "weight",
-            &[("cgroup.procs", ""), ("cgroup.subtree_control", "")],
-        );
+        let (_directory, root) = group(&[("cgroup.procs", ""), ("cgroup.subtree_control", "")]);
         for group in ["cell", "repair"].map(|name| root.child(name)) {
             group.make().unwrap();
             for file in ["memory.max", "memory.swap.max"] {
