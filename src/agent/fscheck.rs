@@ -84,10 +84,7 @@ pub static AGENT: Agent = Agent {
         ActionDecl::monitor(20, 10, 0, monitor),
         ActionDecl::once(Action::ReloadAgent, 20, reload),
         ActionDecl::once(Action::ValidateAll, 20, validate),
-        ActionDecl {
-            depth: 10,
-            ..ActionDecl::once(Action::ValidateAll, 20, validate_host)
-        },
+        ActionDecl::once(Action::ValidateAll, 20, validate_host).at_depth(10),
     ],
 };
 

@@ -72,10 +72,7 @@ pub static AGENT: Agent = Agent {
         ActionDecl::once(Action::Stop, 20, stop),
         ActionDecl::monitor(20, 10, 0, monitor),
         ActionDecl::once(Action::ValidateAll, 20, validate),
-        ActionDecl {
-            depth: 10,
-            ..ActionDecl::once(Action::ValidateAll, 20, validate_here)
-        },
+        ActionDecl::once(Action::ValidateAll, 20, validate_here).at_depth(10),
         ActionDecl::once(Action::ReloadAgent, 20, reload),
     ],
 };

@@ -71,6 +71,11 @@ impl ActionDecl {
         }
     }
 
+    /// The same from the check level `depth` on.
+    pub(crate) const fn at_depth(self, depth: u32) -> Self {
+        Self { depth, ..self }
+    }
+
     /// A monitor of `depth` that runs every `interval` seconds, within `timeout` seconds.
     pub(crate) const fn monitor(timeout: u32, interval: u32, depth: u32, handler: Handler) -> Self {
         Self {
