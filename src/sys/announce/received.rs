@@ -173,6 +173,14 @@ mod tests {
         }
     }
 
+    /// Makes the checksum of a changed message of neighbour discovery right again.
+    fn mend_checksum(frame: &mut [u8]) {
+        frame[56..58].fill(0);
+        let [from, to] = [22, 38].map(|at| Ipv6Addr::from(*frame[at..].first_chunk().unwrap()));
+        let sum = checksum_of(from, to, &frame[54..]);
+        frame[56..58].copy_from_slice(&sum.to_be_bytes());
+    }
+
     #[test]
     fn an_announcement_is_a_claim_to_its_address_only() {
         for (address, other) in [("10.1.0.50", "10.1.0.51"), ("fd00::5", "fd00::6")] {
@@ -196,13 +204,7 @@ mod tests {
         assert_eq!(frame[..6], [0x33, 0x33, 0xff, 0, 0, 5]);
         assert_eq!(claimant(&frame, v6.address), Some(MAC));
         frame[22] = 0xfe;
-        frame[56..58].fill(0);
-        let sum = checksum_of(
-            Ipv6Addr::from(*frame[22..].first_chunk().unwrap()),
-            Ipv6Addr::from(*frame[38..].first_chunk().unwrap()),
-            &frame[54..],
-        );
-        frame[56..58].copy_from_slice(&sum.to_be_bytes());
+        mend_checksum(&mut frame);
         assert!(Discovery::read(&frame).is_some());
         assert_eq!(claimant(&frame, v6.address), None);
     }
@@ -266,11 +268,7 @@ mod tests {
             let mut frame = right.clone();
             frame[at] = value;
             if at >= 54 {
-                frame[56..58].fill(0);
-                let [from, to] =
-                    [22, 38].map(|at| Ipv6Addr::from(*frame[at..].first_chunk().unwrap()));
-                let sum = checksum_of(from, to, &frame[54..]);
-                frame[56..58].copy_from_slice(&sum.to_be_bytes());
+                mend_checksum(&mut frame);
             }
             frame
         };
