@@ -5,7 +5,7 @@
 //! Beside them there is a lock a device number. Who is about to mount a device has it until the kernel has a
 //! file system on the device: kernels before 6.6 let two who mount at the same time share one.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -121,11 +121,7 @@ impl Attachment {
     /// If it can't be written.
     pub(crate) fn write(&self, runtime: &Path, resource: &str) -> io::Result<()> {
         daemon::private_directory(&directory(runtime))?;
-        let path = file(runtime, resource);
-        state::replace(&path, &serde_json::to_vec(self)?).inspect_err(|_| {
-            // What there was no room for takes none.
-            let _ = fs::remove_file(path.with_extension("new"));
-        })
+        state::replace(&file(runtime, resource), &serde_json::to_vec(self)?)
     }
 
     /// That of a resource; `None` if it has none.
@@ -283,6 +279,8 @@ fn range(number: u64, kind: libc::c_int) -> io::Result<libc::flock> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::formats;
 
