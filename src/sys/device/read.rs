@@ -89,15 +89,17 @@ impl Inquiry {
 
     /// The data of a complete report, or the error that the child met.
     fn outcome(&self) -> io::Result<&[u8]> {
-        let (status, data) = self
-            .report
-            .split_first_chunk::<STATUS>()
-            .ok_or_else(|| io::Error::other("the child that asks the device died"))?;
+        let (status, data) = self.report.split_first_chunk::<STATUS>().ok_or_else(died)?;
         match i32::from_ne_bytes(*status) {
             0 => Ok(data),
             errno => Err(io::Error::from_raw_os_error(errno)),
         }
     }
+}
+
+/// The error of a report that is not complete.
+fn died() -> io::Error {
+    io::Error::other("the child that asks the device died")
 }
 
 impl Drop for Inquiry {
@@ -246,8 +248,14 @@ pub(crate) fn claim(path: &Path, deadline: Instant) -> io::Result<io::Result<()>
         io::ErrorKind::TimedOut => e,
         _ => message(e, "wait for the child that asks the device"),
     })?;
-    let flushed = inquiry.outcome()?.first_chunk().copied();
-    Ok(match i32::from_ne_bytes(flushed.unwrap_or_default()) {
+    flushed(&inquiry)
+}
+
+/// What the flush came to, by the report of a child that has opened the device.
+fn flushed(inquiry: &Inquiry) -> io::Result<io::Result<()>> {
+    // Where the child was killed before it said so, nobody knows.
+    let flushed = inquiry.outcome()?.first_chunk().ok_or_else(died)?;
+    Ok(match i32::from_ne_bytes(*flushed) {
         0 => Ok(()),
         errno => Err(io::Error::from_raw_os_error(errno)),
     })
@@ -315,6 +323,32 @@ mod tests {
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(10)
+    }
+
+    #[test]
+    fn a_report_of_a_flush_that_is_cut_off_is_none_of_success() {
+        let told = |report: &[i32]| {
+            let report: Vec<u8> = report.iter().flat_map(|n| n.to_ne_bytes()).collect();
+            // SAFETY: as `start` wants it, the child only writes what is there.
+            let mut inquiry = unsafe { Inquiry::start(|pipe| write_all(pipe, &report)) }.unwrap();
+            inquiry.wait(soon()).unwrap();
+            flushed(&inquiry)
+        };
+        assert!(matches!(told(&[0, 0]), Ok(Ok(()))));
+        let errno = |e: io::Error| e.raw_os_error();
+        assert_eq!(
+            told(&[0, libc::EIO]).unwrap().map_err(errno),
+            Err(Some(libc::EIO))
+        );
+        assert_eq!(
+            told(&[libc::EBUSY, 0]).map_err(errno).unwrap_err(),
+            Some(libc::EBUSY)
+        );
+        assert_eq!(
+            told(&[0]).map_err(errno).unwrap_err(),
+            None,
+            "killed in between"
+        );
     }
 
     #[test]
