@@ -7,6 +7,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::complaint::{Member, report};
+use crate::log;
 use crate::runtime::channel::{Channel, Received};
 use crate::runtime::job;
 use crate::sys::poll::wait_readable;
@@ -39,14 +40,25 @@ impl Sentinel {
         Ok(Self { channel: here, pid })
     }
 
-    /// Sets the members to report from now on. If the sentinel has died, that is noticed by its channel.
+    /// Sets the members to report from now on.
     pub(crate) fn watch(&self, members: Vec<Member>) {
-        let _ = self.channel.send(&Notice::Watch(members), None);
+        self.tell(&Notice::Watch(members));
     }
 
     /// Ends the sentinel.
     pub(crate) fn dismiss(&self) {
-        let _ = self.channel.send(&Notice::Goodbye, None);
+        self.tell(&Notice::Goodbye);
+    }
+
+    fn tell(&self, notice: &Notice) {
+        let Err(e) = self.channel.send(notice, None) else {
+            return;
+        };
+        // If the sentinel has died, that is noticed by its channel.
+        let has_died = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
+        if !has_died.contains(&e.kind()) {
+            log::warn(format_args!("tell the sentinel whom to report: {e}"));
+        }
     }
 }
 
