@@ -18,7 +18,7 @@ use crate::ocf::{Error, Explain, State, step};
 use crate::plan::vip::record::{Record, detour_name};
 use crate::plan::vip::record::{Role, VipSpec};
 use crate::plan::vip::{self, Desired, Object, Observed, Request, Step, judge, judge_without_plan};
-use crate::sys::announce::Wire;
+use crate::sys::announce::PacketSocket;
 use crate::sys::lock::Lock;
 use crate::types::{Family, VserverName};
 
@@ -32,7 +32,7 @@ pub struct Started {
     /// The state of the VIP.
     pub state: State,
     /// The port that the VIP was announced on, if it had to be announced, and the socket that was used.
-    pub(crate) announced: Option<(String, Wire)>,
+    pub(crate) announced: Option<(String, PacketSocket)>,
 }
 
 /// The steps of a start that were due.
@@ -74,7 +74,7 @@ impl Service<'_> {
                 announced: None,
             });
         }
-        let (wire, mut macs) = (Wire::open()?, kernel.macs());
+        let (wire, mut macs) = (PacketSocket::open()?, kernel.macs());
         if let Some(gateway) = spec.gateway.filter(|_| spec.routed) {
             macs.extend(rival::router(&kernel, &desired, &seen, (&wire, gateway))?);
         }
@@ -93,7 +93,7 @@ impl Service<'_> {
         kernel: &mut Kernel,
         mut record: Record,
         sought: Sought<'_>,
-        (desired, wire): (&Desired, &Wire),
+        (desired, wire): (&Desired, &PacketSocket),
         place: &CellLocation<'_>,
     ) -> Result<(State, Option<String>), Error> {
         let (request, spec) = (record.request(), record.spec.clone());

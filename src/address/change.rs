@@ -7,7 +7,7 @@ use crate::log;
 use crate::ocf::{Error, State};
 use crate::plan::vip::record::VipSpec;
 use crate::plan::vip::{Behind, Desired, Observed, Problem, Request, Verdict};
-use crate::sys::announce::Wire;
+use crate::sys::announce::PacketSocket;
 use crate::types::Family;
 
 /// How often a start tries again when somebody else removes what it makes, and a stop when somebody else makes it.
@@ -72,7 +72,7 @@ pub(crate) fn own(request: &Request) -> [Family; 1] {
 }
 
 /// Announces the VIP at its port at once. A failure to send is only logged: a monitor reports a port that is broken.
-pub(crate) fn announce(kernel: &Kernel, desired: &Desired, wire: &Wire) {
+pub(crate) fn announce(kernel: &Kernel, desired: &Desired, wire: &PacketSocket) {
     let Some(port) = &desired.port else { return };
     let announced = kernel
         .announcement(port, desired.vip)

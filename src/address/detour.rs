@@ -14,7 +14,7 @@ use crate::ocf::{Error, State, step};
 use crate::plan::vip::record::{Record, detour_name};
 use crate::plan::vip::record::{Role, TransitPath, VipSpec};
 use crate::plan::vip::{self, Desired, Object, Observed, Request, Step};
-use crate::sys::announce::Wire;
+use crate::sys::announce::PacketSocket;
 use crate::sys::lock::Lock;
 use crate::types::Family;
 
@@ -38,7 +38,7 @@ impl Service<'_> {
         };
         let seen = observe(&mut kernel, &request, &Family::BOTH)?;
         let desired = Desired::new(&request, &seen).map_err(error_of)?;
-        let (wire, macs) = (Wire::open()?, kernel.macs());
+        let (wire, macs) = (PacketSocket::open()?, kernel.macs());
         let sought = search(&kernel, &desired, &seen, (&wire, &macs))?;
         step("looking for a way to the virtual server's node");
         let place = match find()? {

@@ -26,7 +26,7 @@ use crate::ocf::{Error, State, step};
 use crate::plan::vip::record::Record;
 use crate::plan::vip::record::Role;
 use crate::plan::vip::{Desired, Object, Observed};
-use crate::sys::announce::{DuplicateProbe, DuplicateSearch, Wire};
+use crate::sys::announce::{DuplicateProbe, DuplicateSearch, PacketSocket};
 use crate::sys::state;
 use crate::types::Mac;
 
@@ -163,7 +163,7 @@ impl Service<'_> {
         let mut kernel = self.kernel(Some(cell))?;
         let seen = observe(&mut kernel, &request, &own(&request))?;
         let desired = Desired::new(&request, &seen).map_err(error_of)?;
-        let (wire, macs) = (Wire::open()?, kernel.macs());
+        let (wire, macs) = (PacketSocket::open()?, kernel.macs());
         let probe = probe(&kernel, &desired, &seen, (desired.vip, &macs))?;
         let Some(probe) = probe else {
             return Ok(None);
@@ -201,7 +201,7 @@ pub(crate) fn router(
     kernel: &Kernel,
     desired: &Desired,
     seen: &Observed,
-    (wire, gateway): (&Wire, IpAddr),
+    (wire, gateway): (&PacketSocket, IpAddr),
 ) -> Result<Option<Mac>, Error> {
     let probe = probe(kernel, desired, seen, (gateway, &[]))?;
     let Some(probe) = probe.filter(|_| !is_answered(desired, seen)) else {
@@ -219,7 +219,7 @@ pub(crate) fn search<'a>(
     kernel: &Kernel,
     desired: &Desired,
     seen: &Observed,
-    (wire, ignore): (&'a Wire, &'a [Mac]),
+    (wire, ignore): (&'a PacketSocket, &'a [Mac]),
 ) -> Result<Sought<'a>, Error> {
     let probe = probe(kernel, desired, seen, (desired.vip, ignore))?;
     let Some(probe) = probe.filter(|_| !is_answered(desired, seen)) else {

@@ -21,7 +21,7 @@ use crate::plan::vip::record::VipSpec;
 use crate::portwatch::client::{mend, seek_way};
 use crate::runtime::paths::RUNTIME;
 use crate::spec::vip as declared;
-use crate::sys::announce::Wire;
+use crate::sys::announce::PacketSocket;
 use crate::types::{VserverName, name};
 
 static VSERVER: Param<VserverName> = Param::new(declared::VSERVER, member::vserver);
@@ -167,7 +167,7 @@ fn reload(context: &Context<'_>) -> Result<State, Error> {
 
 /// Leaves further announcements to the keeper, and the socket with them: whoever closes it last has to
 /// wait, and here Pacemaker would wait too.
-fn announce_again(spec: &VipSpec, port: String, wire: &Wire) {
+fn announce_again(spec: &VipSpec, port: String, wire: &PacketSocket) {
     let request = Request::Announce {
         vip: spec.vip,
         port,

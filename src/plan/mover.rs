@@ -3,20 +3,20 @@
 //! A round has these parts. The caller carries out what one part has decided before it goes on to the next:
 //!
 //! ```text
-//! Mover::survey       proxy entries of dead cells are removed; VIPs that this node has begun to route are announced
-//! the caller's choice which of the VIPs in the survey move
-//! Haste::new          what clients wait for: the new port is announced and answers, the old port no longer answers
-//! Haste::taken_back   the records are read again: new proxy entries of VIPs stopped meanwhile are removed
-//! Mover::moved        what else the moves need is noted
-//! Mover::take_rest    under the lock of the addresses' agents: everything else that VIPs need
+//! Mover::survey        proxy entries of dead cells are removed; VIPs that this node has begun to route are announced
+//! the caller's choice  which of the VIPs in the survey move
+//! Cutover::new         what clients wait for: the new port is announced and answers, the old port no longer answers
+//! Cutover::taken_back  the records are read again: new proxy entries of VIPs stopped meanwhile are removed
+//! Mover::moved         what else the moves need is noted
+//! Mover::take_deferred under the lock of the addresses' agents: everything else that VIPs need
 //! ```
 //!
 //! A stop first puts on record that the VIP is not served, then looks in the kernel for what is to be removed. A move
 //! first makes the new proxy entry, then reads the record. Whichever comes second sees what the first has done, so no
 //! proxy entry is left behind.
 
+mod deferred;
 mod loads;
-mod rest;
 #[cfg(test)]
 mod tests;
 
@@ -28,8 +28,8 @@ use super::port::{Move, Port, Vip};
 use super::vip::{Behind, LOCK_PAUSE, Object, Observed, Request, Step, Watched, present_port};
 use crate::types::{BitRate, Family};
 
+pub(crate) use self::deferred::{Changes, Deferred};
 use self::loads::Loads;
-pub(crate) use self::rest::{Changes, Rest};
 
 /// How long an address's agent may hold the lock before that is logged: a start makes the nftables tables while it
 /// holds the lock.
@@ -131,7 +131,7 @@ pub(crate) struct Survey {
 pub(crate) struct Mover {
     loads: Loads,
     placed: BTreeMap<IpAddr, Option<String>>,
-    rest: Option<Rest>,
+    deferred: Option<Deferred>,
 }
 
 impl Mover {
@@ -163,7 +163,7 @@ impl Mover {
 
     /// When the lock of the addresses' agents is to be tried; `None` if nothing waits for it.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.rest.as_ref().map(|rest| rest.at)
+        self.deferred.as_ref().map(|deferred| deferred.at)
     }
 
     /// Decides from the state of the node: the records of its VIPs; what the kernel has of VIPs and cells, and what is
@@ -204,9 +204,9 @@ impl Mover {
         self.placed
             .extend(targets.clone().map(|(vip, port)| (vip, Some(port))));
         if extent == Extent::Everything || !moves.is_empty() {
-            let rest = self.rest.get_or_insert_with(|| Rest::new(now));
-            rest.everything |= extent == Extent::Everything;
-            rest.targets.extend(targets);
+            let deferred = self.deferred.get_or_insert_with(|| Deferred::new(now));
+            deferred.everything |= extent == Extent::Everything;
+            deferred.targets.extend(targets);
         }
     }
 
@@ -218,16 +218,16 @@ impl Mover {
     /// Notes that somebody else holds the lock, to be tried again after [`LOCK_PAUSE`]. Once the lock has been held for
     /// [`LOCK_LIMIT`], returns the text to log, one time.
     pub(crate) fn locked_out(&mut self, now: Instant) -> Option<&'static str> {
-        let rest = self.rest.as_mut()?;
-        rest.at = now + LOCK_PAUSE;
-        let tells = !rest.told && now.saturating_duration_since(rest.since) >= LOCK_LIMIT;
-        rest.told |= tells;
+        let deferred = self.deferred.as_mut()?;
+        deferred.at = now + LOCK_PAUSE;
+        let tells = !deferred.told && now.saturating_duration_since(deferred.since) >= LOCK_LIMIT;
+        deferred.told |= tells;
         tells.then_some(LOCKED_OUT)
     }
 
     /// Hands over the work that is left, if there is any, to a caller that holds the lock or gives the work up.
-    pub(crate) const fn take_rest(&mut self) -> Option<Rest> {
-        self.rest.take()
+    pub(crate) const fn take_deferred(&mut self) -> Option<Deferred> {
+        self.deferred.take()
     }
 
     /// The ports with their loads.
@@ -320,31 +320,31 @@ fn proxies_to_remove(dead: &[&Recorded], seen: &Observed) -> Vec<Step> {
 /// The part of a move that clients wait for: they are told of the new port, and it answers from then on. Replies can
 /// wait for the rest of the move: the routes of the old port are dead, or they still work.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Haste {
+pub(crate) struct Cutover {
     /// The VIPs at their new ports, to be announced before the steps are carried out.
     pub(crate) announce: Vec<Placement>,
     /// The changes of proxy entries.
     pub(crate) steps: Vec<Step>,
 }
 
-impl Haste {
+impl Cutover {
     /// For those of `moves` that lead to ports of the VIPs' own subnets. A port of another subnet needs no proxy entry,
-    /// so a move there is left to [`Rest`].
+    /// so a move there is left to [`Deferred`].
     pub(crate) fn new(moves: &[Move], vips: &[Vip], seen: &Observed) -> Self {
-        let mut haste = Self::default();
+        let mut cutover = Self::default();
         let is_hurried = |change: &&Move| {
             let mut vips = vips.iter();
             vips.any(|vip| vip.ip == change.vip && vip.ports.contains(&change.to))
         };
         for Move { vip, from, to } in moves.iter().filter(is_hurried) {
             let new = Placement::new(*vip, to);
-            haste.steps.push(Step::Add(new.proxy()));
+            cutover.steps.push(Step::Add(new.proxy()));
             let old = from.as_ref().map(|from| Placement::new(*vip, from).proxy());
             let old = old.filter(|proxy| seen.objects.contains(proxy));
-            haste.steps.extend(old.map(Step::Remove));
-            haste.announce.push(new);
+            cutover.steps.extend(old.map(Step::Remove));
+            cutover.announce.push(new);
         }
-        haste
+        cutover
     }
 
     /// The new proxy entries to remove again, by the records as they are after the steps were carried out: an agent may

@@ -21,12 +21,12 @@ use crate::address::lock;
 use crate::address::report::Report;
 use crate::log;
 pub(crate) use crate::plan::mover::Extent;
-use crate::plan::mover::{self, Changes, Haste, Placement, Rest};
+use crate::plan::mover::{self, Changes, Cutover, Deferred, Placement};
 use crate::plan::port::{Move, Port, Vip};
 use crate::plan::vip::Step;
 use crate::plan::vip::record::Record;
 use crate::sys::announce::repeat::Announcing;
-use crate::sys::announce::{Announcement, Wire};
+use crate::sys::announce::{Announcement, PacketSocket};
 use crate::sys::memory;
 use crate::types::{BitRate, Family};
 
@@ -47,7 +47,7 @@ pub(crate) struct Mover {
     runtime: PathBuf,
     records: Records,
     kernel: Kernel,
-    wire: Rc<Wire>,
+    wire: Rc<PacketSocket>,
     announcing: Announcing,
     decisions: mover::Mover,
 }
@@ -62,7 +62,7 @@ impl Mover {
             runtime: runtime.to_owned(),
             records: Records::open(runtime)?,
             kernel: Kernel::open(None, runtime)?,
-            wire: Rc::new(Wire::open()?),
+            wire: Rc::new(PacketSocket::open()?),
             announcing: Announcing::default(),
             decisions: mover::Mover::default(),
         })
@@ -153,7 +153,7 @@ impl Mover {
         self.apply(&survey.dead_proxies);
         self.begin_announcing(&survey.announce);
         let moves = choose(&survey.vips, &survey.ports);
-        self.apply_urgent(&Haste::new(&moves, &survey.vips, &seen));
+        self.apply_urgent(&Cutover::new(&moves, &survey.vips, &seen));
         self.decisions.moved(&moves, extent, Instant::now());
         self.finish(view, Instant::now())?;
         Ok(moves)
@@ -174,26 +174,26 @@ impl Mover {
             }
             return Ok(());
         }
-        let rest = self.decisions.take_rest();
+        let deferred = self.decisions.take_deferred();
         let _lock = lock?;
-        rest.map_or(Ok(()), |rest| self.complete(&rest, view))
+        deferred.map_or(Ok(()), |deferred| self.complete(&deferred, view))
     }
 
     /// Carries out the part of the moves that clients wait for.
-    fn apply_urgent(&mut self, haste: &Haste) {
-        self.announce(&haste.announce);
-        self.apply(&haste.steps);
+    fn apply_urgent(&mut self, cutover: &Cutover) {
+        self.announce(&cutover.announce);
+        self.apply(&cutover.steps);
         // An agent may have begun to stop one of the VIPs since the records were read.
-        let stopped = haste.taken_back(&self.records.views());
+        let stopped = cutover.taken_back(&self.records.views());
         self.apply(&stopped);
     }
 
     /// Makes what the VIPs need at the ports they have moved to or are at. The caller holds the lock.
-    fn complete(&mut self, rest: &Rest, view: &View) -> io::Result<()> {
+    fn complete(&mut self, deferred: &Deferred, view: &View) -> io::Result<()> {
         let records = self.records.views();
         let mut seen = self.kernel.observe(None, &Family::BOTH)?;
         seen.watched.clone_from(&view.report);
-        let work = rest.work(&records, &seen);
+        let work = deferred.work(&records, &seen);
         for (vip, links) in work.links(&seen) {
             self.kernel.observe_settings(vip, &links, &mut seen)?;
         }

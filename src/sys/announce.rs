@@ -74,9 +74,9 @@ pub(crate) struct DuplicateProbe<'a> {
 /// When a packet socket is closed, the kernel waits for all processors, some 20 ms. So each one is used for as much as
 /// possible, and closed where nobody waits for it.
 #[derive(Debug)]
-pub(crate) struct Wire(OwnedFd);
+pub(crate) struct PacketSocket(OwnedFd);
 
-impl Wire {
+impl PacketSocket {
     /// A socket that receives nothing yet.
     ///
     /// # Errors
@@ -111,13 +111,13 @@ impl Wire {
 }
 
 /// A packet socket that another process has opened.
-impl From<OwnedFd> for Wire {
+impl From<OwnedFd> for PacketSocket {
     fn from(socket: OwnedFd) -> Self {
         Self(socket)
     }
 }
 
-impl AsFd for Wire {
+impl AsFd for PacketSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -128,7 +128,7 @@ impl AsFd for Wire {
 #[derive(Debug)]
 pub(crate) struct DuplicateSearch<'a> {
     probe: DuplicateProbe<'a>,
-    wire: &'a Wire,
+    wire: &'a PacketSocket,
     duplicate_probes: Vec<Vec<u8>>,
     begun: Instant,
     sent: usize,
@@ -140,7 +140,7 @@ impl<'a> DuplicateSearch<'a> {
     ///
     /// # Errors
     /// If the interface can't be used.
-    pub(crate) fn begin(wire: &'a Wire, probe: DuplicateProbe<'a>) -> io::Result<Self> {
+    pub(crate) fn begin(wire: &'a PacketSocket, probe: DuplicateProbe<'a>) -> io::Result<Self> {
         listen(&wire.0, &probe)?;
         let begun = Instant::now();
         let mut search = Self {

@@ -3,7 +3,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use berth::cell::keeper::repair::{Patient, Repair};
+use berth::cell::keeper::repair::{Repair, RepairTarget};
 use berth::plan::repair::{Decision, FsKind, Policy, Proof, Stage};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -33,7 +33,7 @@ fn drive(mut repair: Repair) -> (Decision, String) {
 }
 
 fn repair(image: &Image, device: &Path, kind: FsKind, policy: Policy) -> (Decision, String) {
-    let patient = Patient {
+    let target = RepairTarget {
         group: None,
         kind,
         policy,
@@ -42,7 +42,7 @@ fn repair(image: &Image, device: &Path, kind: FsKind, policy: Policy) -> (Decisi
         mmp: false,
         records: image.beside("records"),
     };
-    drive(Repair::start(patient, Stage::Preserve).unwrap())
+    drive(Repair::start(target, Stage::Preserve).unwrap())
 }
 
 fn overwrite(device: &Path, offset: u64, len: usize) {
@@ -163,7 +163,7 @@ fn a_repair_that_overwrites_more_than_there_is_room_for_goes_on_without_keeping_
     }
     let place = Place::new(150 << 20);
     let records = place.0.path().join("records");
-    let patient = Patient {
+    let target = RepairTarget {
         group: None,
         kind: FsKind::Ext4,
         policy: Policy::Full,
@@ -172,7 +172,7 @@ fn a_repair_that_overwrites_more_than_there_is_room_for_goes_on_without_keeping_
         mmp: false,
         records: records.clone(),
     };
-    let (decision, log) = drive(Repair::start(patient, Stage::Full).unwrap());
+    let (decision, log) = drive(Repair::start(target, Stage::Full).unwrap());
     assert_eq!(decision, Decision::Attach, "{log}");
     assert!(log.contains("can't be taken back"), "{log}");
     let record = fs::read_dir(&records).unwrap().next().unwrap().unwrap();
@@ -297,7 +297,7 @@ fn a_check_that_was_cut_off_is_noted_before_its_mark_is_cleared() {
     file.write_all_at(&0xe24d_4d50_u32.to_le_bytes(), mark)
         .unwrap();
     file.sync_all().unwrap();
-    let patient = Patient {
+    let target = RepairTarget {
         group: None,
         kind: FsKind::Ext4,
         policy: Policy::Preen,
@@ -311,11 +311,11 @@ fn a_check_that_was_cut_off_is_noted_before_its_mark_is_cleared() {
         .custom_flags(libc::O_EXCL)
         .open(device.path())
         .unwrap();
-    let (decision, log) = drive(Repair::start(patient.clone(), Stage::Note).unwrap());
+    let (decision, log) = drive(Repair::start(target.clone(), Stage::Note).unwrap());
     assert!(matches!(decision, Decision::Wait(_)), "{decision:?}\n{log}");
     drop(hand);
     assert!(superblock().condition.damaged, "{log}");
-    let (decision, log) = drive(Repair::start(patient, Stage::Preen).unwrap());
+    let (decision, log) = drive(Repair::start(target, Stage::Preen).unwrap());
     assert_eq!(decision, Decision::Attach, "{log}");
     assert!(!superblock().condition.damaged, "{log}");
 }
@@ -325,7 +325,7 @@ fn a_check_that_was_cut_off_is_noted_before_its_mark_is_cleared() {
 fn a_repair_that_is_dropped_leaves_the_device() {
     let image = Image::new(FsKind::Ext4);
     let device = image.attach();
-    let patient = Patient {
+    let target = RepairTarget {
         group: None,
         kind: FsKind::Ext4,
         policy: Policy::Full,
@@ -334,7 +334,7 @@ fn a_repair_that_is_dropped_leaves_the_device() {
         mmp: false,
         records: image.beside("records"),
     };
-    drop(Repair::start(patient, Stage::Preserve).unwrap());
+    drop(Repair::start(target, Stage::Preserve).unwrap());
     berth::sys::device::DeviceSpec::Path(device.path().into())
         .resolve(crate::image::soon())
         .unwrap()
@@ -350,7 +350,7 @@ fn no_program_of_any_stage_misses_what_it_is_not_given() {
         for stage in [Stage::Preserve, Stage::Preen, Stage::Full, Stage::DropLog] {
             let image = Image::new(kind);
             let device = image.attach();
-            let patient = Patient {
+            let target = RepairTarget {
                 group: None,
                 kind,
                 policy: Policy::Full,
@@ -359,7 +359,7 @@ fn no_program_of_any_stage_misses_what_it_is_not_given() {
                 mmp: false,
                 records: image.beside("records"),
             };
-            let (decision, log) = drive(Repair::start(patient, stage).unwrap());
+            let (decision, log) = drive(Repair::start(target, stage).unwrap());
             assert_eq!(decision, Decision::Attach, "{kind} {stage:?}: {log}");
             let lower = log.to_lowercase();
             for complaint in [

@@ -9,12 +9,12 @@ use std::time::Instant;
 
 use super::claim::Taker;
 use super::core::{
-    Admission, ClientId, Effect, Effects, Errand, Event, Level, MounterId, Treatment,
+    Admission, ClientId, Effect, Effects, Event, Level, MountTask, MounterId, RepairSpec,
 };
 use super::{Cell, Keeper, gate, mounting, start};
 use crate::cell::cgroup::Groups;
 use crate::cell::init::protocol::Order;
-use crate::cell::keeper::repair::{Patient, Repair};
+use crate::cell::keeper::repair::{Repair, RepairTarget};
 use crate::cell::keeper::sentinel::Sentinel;
 use crate::cell::network;
 use crate::cell::protocol::{Cause, Reply, VolumeSpec};
@@ -22,7 +22,7 @@ use crate::cell::service::Own;
 use crate::cluster::complaint;
 use crate::cluster::complaint::Member;
 use crate::log;
-use crate::sys::announce::Wire;
+use crate::sys::announce::PacketSocket;
 
 /// Where the records of repairs are kept, in a directory for each resource. They are on the node, since the file system
 /// itself is being repaired.
@@ -51,15 +51,15 @@ impl Keeper {
                 mounter,
                 member,
                 volume,
-                errand,
-            } => return self.mount(mounter, &member, &volume, errand),
+                task,
+            } => return self.mount(mounter, &member, &volume, task),
             Effect::KillMounter(mounter) => {
                 if let Some(job) = self.mounting.get(&mounter) {
                     job.kill();
                 }
             }
             Effect::DropMount(mounter) => drop(self.mounts.remove(&mounter)),
-            Effect::Repair(treatment) => return Some(self.repair(*treatment)),
+            Effect::Repair(spec) => return Some(self.repair(*spec)),
             Effect::CutOff(resource) => {
                 let repair = self.repairs.remove(&resource);
                 self.leftover.extend(repair.and_then(|mut r| r.cut_off()));
@@ -104,7 +104,7 @@ impl Keeper {
             Effect::Announce { client, vip, port } => {
                 let client = self.clients.get_mut(&client);
                 if let Some(fd) = client.and_then(|client| client.brought.take()) {
-                    let wire = Rc::new(Wire::from(fd));
+                    let wire = Rc::new(PacketSocket::from(fd));
                     self.announcing.begin(vip, &port, Instant::now(), &wire);
                 }
             }
@@ -139,14 +139,14 @@ impl Keeper {
         mounter: MounterId,
         member: &Member,
         volume: &VolumeSpec,
-        errand: Errand,
+        task: MountTask,
     ) -> Option<Event> {
         let taker = Taker {
             vserver: &self.vserver,
             member,
             volume,
         };
-        match mounting::send(taker, errand) {
+        match mounting::send(taker, task) {
             Ok(job) => {
                 self.mounting.insert(mounter, job);
                 None
@@ -158,8 +158,8 @@ impl Keeper {
         }
     }
 
-    fn repair(&mut self, treatment: Treatment) -> Event {
-        let Treatment {
+    fn repair(&mut self, spec: RepairSpec) -> Event {
+        let RepairSpec {
             resource,
             stage,
             proof,
@@ -167,8 +167,8 @@ impl Keeper {
             kind,
             device,
             mmp,
-        } = treatment;
-        let patient = Patient {
+        } = spec;
+        let target = RepairTarget {
             kind,
             policy,
             proof,
@@ -177,7 +177,7 @@ impl Keeper {
             records: Path::new(RECORDS).join(&resource),
             group: Groups::of(&self.vserver).ok().map(|place| place.repair()),
         };
-        match Repair::start(patient, stage) {
+        match Repair::start(target, stage) {
             Ok(repair) => {
                 let progress = repair.progress();
                 self.repairs.insert(resource.clone(), repair);

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use super::claim::{Refusal, Taker, find};
-use crate::cell::keeper::core::{Errand, Found, Mounted};
+use crate::cell::keeper::core::{Found, MountTask, Mounted};
 use crate::cell::keeper::examine::{examine, storage, twin_of};
 use crate::cell::protocol::{Cause, VolumeSpec};
 use crate::cell::service::XfsIdentity;
@@ -36,8 +36,8 @@ impl From<Refusal> for Mounted {
 ///
 /// # Errors
 /// If no child can be started.
-pub(crate) fn send(taker: Taker<'_>, errand: Errand) -> io::Result<Job<Mounted>> {
-    Job::spawn(c"berth-mount", || match run(taker, errand) {
+pub(crate) fn send(taker: Taker<'_>, task: MountTask) -> io::Result<Job<Mounted>> {
+    Job::spawn(c"berth-mount", || match run(taker, task) {
         Ok((found, mount)) => (Mounted::Done(found), Some(mount)),
         Err(other) => (other, None),
     })
@@ -52,17 +52,17 @@ pub(crate) fn outcome(job: &Job<Mounted>) -> Option<(Result<Mounted, String>, Op
     })
 }
 
-fn run(taker: Taker<'_>, errand: Errand) -> Result<(Found, OwnedFd), Mounted> {
+fn run(taker: Taker<'_>, task: MountTask) -> Result<(Found, OwnedFd), Mounted> {
     let spec = &taker.volume.device;
-    match errand {
-        Errand::Mount => try_mount(taker, &find(spec)?, false),
-        Errand::MountRepaired => try_mount(taker, &find(spec)?, true),
-        Errand::Watch => {
+    match task {
+        MountTask::Mount => try_mount(taker, &find(spec)?, false),
+        MountTask::MountRepaired => try_mount(taker, &find(spec)?, true),
+        MountTask::Watch => {
             let device = find(spec)?;
             watch_check(taker, &device)?;
             try_mount(taker, &device, false)
         }
-        Errand::Look(why) => {
+        MountTask::Look(why) => {
             let readable = find(spec).is_ok_and(|d| storage(&d) == Storage::Readable);
             Err(Mounted::Unmended(why, readable))
         }

@@ -31,7 +31,7 @@ const IMAGE_TIME: Duration = Duration::from_secs(20);
 
 /// A file system to be repaired.
 #[derive(Debug, Clone)]
-pub struct Patient {
+pub struct RepairTarget {
     /// The kind of the file system.
     pub kind: FsKind,
     /// How far the repair may go.
@@ -51,7 +51,7 @@ pub struct Patient {
 /// A repair under way.
 #[derive(Debug)]
 pub struct Repair {
-    patient: Patient,
+    target: RepairTarget,
     record: Record,
     stage: Stage,
     percent: Option<u8>,
@@ -75,16 +75,16 @@ impl Repair {
     ///
     /// # Errors
     /// If the program can't be started: the repair is not under way then. `NotFound` if the program is not installed.
-    pub fn start(patient: Patient, stage: Stage) -> io::Result<Self> {
-        let mut record = Record::new(&patient.records);
-        if patient.mmp {
+    pub fn start(target: RepairTarget, stage: Stage) -> io::Result<Self> {
+        let mut record = Record::new(&target.records);
+        if target.mmp {
             // e2fsck opens such a file system twice, and takes its own undo file for a broken one
             // (e2fsprogs 1.47.0: "Undo file corrupt").
             record.write("# e2fsck keeps nothing of a file system with multiple-mount protection");
             record.give_up_keeping();
         }
         let mut repair = Self {
-            patient,
+            target,
             record,
             stage,
             percent: None,
@@ -164,19 +164,19 @@ impl Repair {
 
     /// Starts `stage`, or the next one if this kind of file system has no such stage.
     fn begin(&mut self, stage: Stage) -> io::Result<()> {
-        let Patient {
+        let RepairTarget {
             kind,
             policy,
             proof,
             ..
-        } = self.patient;
+        } = self.target;
         let mut next = Decision::Run(stage, proof);
         while let Decision::Run(stage, _) = next {
             (self.stage, self.percent) = (stage, None);
             let (progress, told) = pipe()?;
             let kept = self.keep(stage);
             let subject = Subject {
-                device: &self.patient.device,
+                device: &self.target.device,
                 keep: self.record.directory(),
                 room: kept.is_some(),
                 progress: told.as_raw_fd(),
@@ -185,11 +185,11 @@ impl Repair {
                 self.record
                     .write(&format!("$ {} {}", program.name, program.args.join(" ")));
                 let given = Given {
-                    device: &self.patient.device,
+                    device: &self.target.device,
                     kept: kept.as_ref().map(|(path, most)| (path.as_path(), *most)),
                     inherited: told.as_fd(),
                 };
-                let group = self.patient.group.as_ref();
+                let group = self.target.group.as_ref();
                 let group = group.and_then(|group| group.entrance().ok());
                 let running = Running::start(&program, stage, given, (progress, group))?;
                 self.running = Some(running);
@@ -206,7 +206,7 @@ impl Repair {
     /// Makes the file in which a stage's program keeps what was on the device before. Returns its path and the limit of
     /// its size, in bytes.
     fn keep(&mut self, stage: Stage) -> Option<(PathBuf, u64)> {
-        let name = kept(self.patient.kind, stage)?;
+        let name = kept(self.target.kind, stage)?;
         let room = self.record.room();
         match (room > 0).then(|| self.record.make_file(name))? {
             Ok(path) => Some((path, room)),
@@ -225,12 +225,12 @@ impl Repair {
             None => Exit::Code(status.code().unwrap_or(-1)),
         };
         self.record.write(&format!("# {status}"));
-        let Patient {
+        let RepairTarget {
             kind,
             policy,
             proof,
             ..
-        } = self.patient;
+        } = self.target;
         if let Some(name) = kept(kind, self.stage) {
             // Half an image is of no use.
             let is_half = self.stage == Stage::Preserve && exit != Exit::Code(0);

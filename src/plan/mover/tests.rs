@@ -285,20 +285,20 @@ fn the_new_port_is_announced_and_answers_before_the_old_one_is_silent() {
             to: "p2".into(),
         },
     ];
-    let haste = Haste::new(&moves, &vips, &seen);
+    let cutover = Cutover::new(&moves, &vips, &seen);
     let announced = [
         placement(vip(1), "p1"),
         placement(vip(2), "p1"),
         placement(vip(3), "p2"),
     ];
-    assert_eq!(haste.announce, announced);
+    assert_eq!(cutover.announce, announced);
     let steps = [
         Step::Add(proxy("p1", vip(1))),
         Step::Remove(proxy("p0", vip(1))),
         Step::Add(proxy("p1", vip(2))),
         Step::Add(proxy("p2", vip(3))),
     ];
-    assert_eq!(haste.steps, steps);
+    assert_eq!(cutover.steps, steps);
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn nothing_answers_at_another_subnets_port() {
     let vips = survey(&[record], &seen).vips;
     assert_eq!(vips[0].elsewhere, ["q0"]);
     let moves = [change(vip(1), "p0", "q0"), change(vip(9), "p0", "p1")];
-    assert_eq!(Haste::new(&moves, &vips, &seen), Haste::default());
+    assert_eq!(Cutover::new(&moves, &vips, &seen), Cutover::default());
 }
 
 #[test]
@@ -318,13 +318,13 @@ fn a_move_is_taken_back_if_the_vip_is_not_served_any_more() {
     let records: Vec<Recorded> = (1..5).map(|n| served(vip(n))).collect();
     let vips = survey(&records, &seen).vips;
     let moves: Vec<Move> = (1..5).map(|n| change(vip(n), "p0", "p1")).collect();
-    let haste = Haste::new(&moves, &vips, &seen);
-    assert_eq!(haste.taken_back(&records), []);
+    let cutover = Cutover::new(&moves, &vips, &seen);
+    assert_eq!(cutover.taken_back(&records), []);
     let mut now = vec![served(vip(1)), served(vip(2)), served(vip(3))];
     now[1].serving = false;
     now[2].duty = Duty::Detour { known: true };
     let taken_back = [2, 3, 4].map(|n| Step::Remove(proxy("p1", vip(n))));
-    assert_eq!(haste.taken_back(&now), taken_back);
+    assert_eq!(cutover.taken_back(&now), taken_back);
 }
 
 fn carry_out(steps: &[Step], seen: &mut Observed) {
@@ -393,20 +393,20 @@ proptest! {
         prop_assert!(before.objects.difference(&seen.objects).all(dead));
 
         let moves = place(&found.vips, &found.ports);
-        let haste = Haste::new(&moves, &found.vips, &seen);
+        let cutover = Cutover::new(&moves, &found.vips, &seen);
         let before = seen.clone();
-        carry_out(&haste.steps, &mut seen);
+        carry_out(&cutover.steps, &mut seen);
         for object in before.objects.symmetric_difference(&seen.objects) {
             let Object::Proxy(_, ip) = object else { panic!("{object}") };
             prop_assert!(is_movable(*ip));
         }
-        for new in &haste.announce {
+        for new in &cutover.announce {
             let at = seen.objects.iter().filter(|o| o.vip() == Some(new.vip));
             prop_assert_eq!(at.collect::<Vec<_>>(), [&new.proxy()]);
         }
-        prop_assert!(haste.taken_back(&records).is_empty());
-        carry_out(&haste.taken_back(&[]), &mut seen);
-        let moved = |ip: IpAddr| haste.announce.iter().any(|new| new.vip == ip);
+        prop_assert!(cutover.taken_back(&records).is_empty());
+        carry_out(&cutover.taken_back(&[]), &mut seen);
+        let moved = |ip: IpAddr| cutover.announce.iter().any(|new| new.vip == ip);
         prop_assert!(seen.objects.iter().all(|o| o.vip().is_none_or(|ip| !moved(ip))));
     }
 }

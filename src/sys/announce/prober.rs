@@ -11,7 +11,9 @@ use crate::sys::announce::frame::{
     ARP_REPLY, ETH_P_IP_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, request,
 };
 use crate::sys::announce::received::reply_in;
-use crate::sys::announce::{END, EQUAL, FRAME, LOAD_BYTE, LOAD_HALF, Wire, attach, op, send};
+use crate::sys::announce::{
+    END, EQUAL, FRAME, LOAD_BYTE, LOAD_HALF, PacketSocket, attach, op, send,
+};
 
 /// How many frames are read in one go.
 const FRAMES: usize = 256;
@@ -19,8 +21,8 @@ const FRAMES: usize = 256;
 /// Sends neighbour requests, and receives the replies that come in by any port. A filter keeps all other traffic away.
 #[derive(Debug)]
 pub(crate) struct NeighbourProber {
-    arp: Wire,
-    discovery: Wire,
+    arp: PacketSocket,
+    discovery: PacketSocket,
 }
 
 impl NeighbourProber {
@@ -29,7 +31,7 @@ impl NeighbourProber {
     /// # Errors
     /// Without `CAP_NET_RAW`.
     pub(crate) fn open() -> io::Result<Self> {
-        let (arp, discovery) = (Wire::open()?, Wire::open()?);
+        let (arp, discovery) = (PacketSocket::open()?, PacketSocket::open()?);
         let mut replies = [
             op(LOAD_HALF, 0, 0, 20),
             op(EQUAL, 0, 1, u32::from(ARP_REPLY)),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::sys::announce::{Announcement, Wire};
+use crate::sys::announce::{Announcement, PacketSocket};
 use crate::sys::netlink::Socket;
 use crate::types::Family;
 
@@ -26,7 +26,7 @@ struct Due {
     vip: IpAddr,
     port: String,
     /// The agent's socket, closed after the last announcement, when no agent waits for that any more.
-    wire: Rc<Wire>,
+    wire: Rc<PacketSocket>,
 }
 
 /// The announcements that are still to be sent.
@@ -35,7 +35,7 @@ pub(crate) struct Announcing(Vec<Due>);
 
 impl Announcing {
     /// Begins to repeat the announcement of a VIP that was announced on a port at `now`, through `wire`.
-    pub(crate) fn begin(&mut self, vip: IpAddr, port: &str, now: Instant, wire: &Rc<Wire>) {
+    pub(crate) fn begin(&mut self, vip: IpAddr, port: &str, now: Instant, wire: &Rc<PacketSocket>) {
         self.0.retain(|due| due.vip != vip);
         if self.0.len() >= LIMIT {
             return;
@@ -94,9 +94,9 @@ mod tests {
     use super::*;
 
     /// Not a packet socket, which takes rights that a test may not have: nothing is sent through it.
-    fn wire() -> Rc<Wire> {
+    fn wire() -> Rc<PacketSocket> {
         let (one, _) = std::os::unix::net::UnixDatagram::pair().unwrap();
-        Rc::new(Wire::from(std::os::fd::OwnedFd::from(one)))
+        Rc::new(PacketSocket::from(std::os::fd::OwnedFd::from(one)))
     }
 
     #[test]

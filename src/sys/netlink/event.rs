@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use netlink_sys::Socket;
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 
-use super::wire::{Attributes, Parts, text_of};
+use super::transport::{Attributes, Parts, text_of};
 use crate::sys::message;
 
 /// Multicast groups (linux/rtnetlink.h): links, IPv4 and IPv6 addresses, routes, rules, settings.

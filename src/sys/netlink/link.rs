@@ -11,7 +11,7 @@ use netlink_packet_route::link::{
 };
 use nix::errno::Errno;
 
-use super::wire::{Attributes, Message, malformed, text_of};
+use super::transport::{Attributes, Message, malformed, text_of};
 use super::{Applied, NLM_F_CREATE, NLM_F_EXCL, Socket, encode};
 use crate::sys::message;
 use crate::types::Mac;
@@ -107,7 +107,11 @@ impl Socket {
             LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]),
         ];
         let request = encode(&RouteNetlinkMessage::GetLink(query), 0);
-        match self.wire.query(&request).map_err(|e| message(e, what()))? {
+        match self
+            .transport
+            .query(&request)
+            .map_err(|e| message(e, what()))?
+        {
             Ok(Some(answer)) => read(&answer).map(Some),
             Ok(None) => Ok(None),
             // A name longer than the kernel allows is out of range, and nothing can have it.

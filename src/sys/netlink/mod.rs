@@ -10,7 +10,7 @@ mod link;
 mod neighbour;
 mod route;
 mod rule;
-pub(crate) mod wire;
+pub(crate) mod transport;
 
 use std::fmt;
 use std::io;
@@ -30,7 +30,7 @@ pub use rule::{Action, Incoming, OF_VRF, Rule};
 
 use crate::sys::{message, namespace};
 use crate::types::Family;
-use wire::{Message, Refusal, Request, Wire};
+use transport::{Message, Refusal, Request, Transport};
 
 /// Whether a change had to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,7 @@ const NO_FAMILY: [Errno; 2] = [Errno::EAFNOSUPPORT, Errno::EOPNOTSUPP];
 
 /// A route netlink socket; it belongs to one network namespace for good.
 pub struct Socket {
-    wire: Wire,
+    transport: Transport,
 }
 
 impl Socket {
@@ -70,9 +70,9 @@ impl Socket {
     /// # Errors
     /// If the kernel has no route netlink, or no strict checks, which need Linux 4.20.
     pub(crate) fn new() -> io::Result<Self> {
-        let wire = Wire::open(netlink_sys::protocols::NETLINK_ROUTE)?;
-        wire.set_strict()?;
-        Ok(Self { wire })
+        let transport = Transport::open(netlink_sys::protocols::NETLINK_ROUTE)?;
+        transport.set_strict()?;
+        Ok(Self { transport })
     }
 
     /// Opens a socket in the network namespace of `namespace`: a descriptor of it, or a pidfd.
@@ -92,7 +92,11 @@ impl Socket {
         what: impl fmt::Display,
     ) -> io::Result<Applied> {
         let request = encode(&content, flags);
-        match self.wire.request(&request).map_err(|e| message(e, &what))? {
+        match self
+            .transport
+            .request(&request)
+            .map_err(|e| message(e, &what))?
+        {
             Ok(()) => Ok(Applied::Changed),
             Err(refusal) if already.contains(&refusal.errno) => Ok(Applied::Already),
             Err(refusal) => Err(refusal.of(what)),
@@ -117,7 +121,7 @@ impl Socket {
         what: impl fmt::Display,
     ) -> io::Result<Vec<Message>> {
         let request = encode(&content, 0);
-        self.wire
+        self.transport
             .dump(request.kind, request.payload)
             .map_err(|e| message(e, &what))?
             .or_else(

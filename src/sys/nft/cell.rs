@@ -21,7 +21,7 @@ use super::protocol::{
     NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TABLE, NFTA_CHAIN_TYPE, NFTA_HOOK_HOOKNUM,
     NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_TABLE, NFTA_TABLE_FLAGS, NFTA_TABLE_NAME,
 };
-use crate::sys::netlink::wire::{Refusal, Request};
+use crate::sys::netlink::transport::{Refusal, Request};
 
 /// The prefix of the names of cells' tables.
 pub(crate) const CELL_TABLES: &str = "berth-cell-";

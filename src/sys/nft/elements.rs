@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use super::Socket;
 use super::protocol::{GETSETELEM, NFTA_DATA_VALUE, NFTA_EXPR_DATA};
 use crate::sys::message;
-use crate::sys::netlink::wire::{Attributes, Request, malformed, text_of};
+use crate::sys::netlink::transport::{Attributes, Request, malformed, text_of};
 use crate::types::{Family, Mac};
 
 /// The name of both tables, the one for IP and the one for ARP.
@@ -307,7 +307,7 @@ impl Socket {
                 (NFTA_SET_ELEM_LIST_SET, &text(specimen.set())),
             ],
         );
-        let answer = self.wire.dump(message_type(GETSETELEM), query);
+        let answer = self.transport.dump(message_type(GETSETELEM), query);
         let messages = match answer.map_err(|e| message(e, &what))? {
             Ok(messages) => messages,
             Err(no) if no.errno == Errno::ENOENT => return Ok(Vec::new()),

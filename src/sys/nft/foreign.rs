@@ -23,7 +23,7 @@ use super::protocol::{
     NFTA_RULE_TABLE, NFTA_TABLE_FLAGS, NFTA_TABLE_NAME, attribute,
 };
 use crate::sys::message;
-use crate::sys::netlink::wire::{Attributes, Message, Request, text_of};
+use crate::sys::netlink::transport::{Attributes, Message, Request, text_of};
 use crate::types::Family;
 
 const GETTABLE: u16 = libc::NFT_MSG_GETTABLE as u16;
@@ -164,7 +164,7 @@ impl Socket {
 
     /// The messages that the kernel lists; none if the object has gone meanwhile.
     fn ask(&mut self, verb: u16, query: Vec<u8>, what: &str) -> io::Result<Vec<Message>> {
-        let answer = self.wire.dump(message_type(verb), query);
+        let answer = self.transport.dump(message_type(verb), query);
         match answer.map_err(|e| message(e, what))? {
             Ok(found) => Ok(found),
             Err(no) if no.errno == Errno::ENOENT => Ok(Vec::new()),
@@ -254,7 +254,7 @@ impl Names for Table<'_> {
             flags: 0,
             payload: self.named(set),
         };
-        let answer = self.socket.wire.query(&request);
+        let answer = self.socket.transport.query(&request);
         let shape = answer.ok().and_then(Result::ok).flatten().and_then(|set| {
             let set = set.payload.get(4..)?;
             let word = |kind| attribute(set, kind).and_then(number);

@@ -10,7 +10,7 @@ use super::elements::{message_type, payload};
 use super::protocol::attribute;
 use super::table::own_mark;
 use crate::sys::message;
-use crate::sys::netlink::wire::Request;
+use crate::sys::netlink::transport::Request;
 
 const GETGEN: u16 = libc::NFT_MSG_GETGEN as u16;
 const NFTA_GEN_ID: u16 = 1;
@@ -33,7 +33,10 @@ impl Socket {
             flags: 0,
             payload: payload(NFPROTO_UNSPEC, &[]),
         };
-        let answer = self.wire.query(&request).map_err(|e| message(e, what))?;
+        let answer = self
+            .transport
+            .query(&request)
+            .map_err(|e| message(e, what))?;
         let answer = answer.map_err(|no| no.of(what))?;
         let number = answer.and_then(|answer| {
             let id = attribute(answer.payload.get(4..)?, NFTA_GEN_ID)?;
@@ -49,7 +52,7 @@ impl Socket {
         // SAFETY: the kernel writes at most `length` bytes to `cookie`, which has as many and may have any value.
         let done = unsafe {
             libc::getsockopt(
-                self.wire.as_fd().as_raw_fd(),
+                self.transport.as_fd().as_raw_fd(),
                 libc::SOL_SOCKET,
                 libc::SO_NETNS_COOKIE,
                 (&raw mut cookie).cast(),

@@ -25,7 +25,7 @@ use nix::sys::wait::waitpid;
 
 use crate::sys::message;
 use crate::sys::namespace;
-use crate::sys::netlink::wire::{Refusal, Request, Wire};
+use crate::sys::netlink::transport::{Refusal, Request, Transport};
 use crate::sys::process;
 
 /// The state of berth's tables.
@@ -43,7 +43,7 @@ pub enum Standing {
 
 /// An nftables socket; it belongs to one network namespace for good.
 pub struct Socket {
-    wire: Wire,
+    transport: Transport,
 }
 
 impl Socket {
@@ -52,8 +52,8 @@ impl Socket {
     /// # Errors
     /// If the kernel has no nftables.
     pub fn new() -> io::Result<Self> {
-        let wire = Wire::open(netlink_sys::protocols::NETLINK_NETFILTER)?;
-        Ok(Self { wire })
+        let transport = Transport::open(netlink_sys::protocols::NETLINK_NETFILTER)?;
+        Ok(Self { transport })
     }
 
     /// Opens a socket in the network namespace of `namespace`: a descriptor of it, or a pidfd.
@@ -68,7 +68,7 @@ impl Socket {
     /// processors have let go of what was deleted, some 20 ms. So another process closes it last: nobody waits for it,
     /// and it is not a child that the caller, which may live for long, would have to reap.
     pub fn close_aside(self) {
-        let release = hold_aside(self.wire.as_fd());
+        let release = hold_aside(self.transport.as_fd());
         // The other process still has the socket: it waits until the pipe is closed after this.
         drop(self);
         drop(release);
@@ -77,7 +77,7 @@ impl Socket {
     /// Has the kernel do all of `requests` or none.
     fn transaction(&mut self, requests: &[Request]) -> io::Result<Result<(), (usize, Refusal)>> {
         let (begin, end) = elements::frame();
-        self.wire
+        self.transport
             .batch(&begin, requests, &end)
             .map_err(|e| message(e, "change nftables table berth"))
     }

@@ -1,6 +1,6 @@
 //! The parts of nfnetlink (linux/netfilter/nf_tables.h) that several modules use.
 
-use crate::sys::netlink::wire::Attributes;
+use crate::sys::netlink::transport::Attributes;
 
 pub(crate) const NEWTABLE: u16 = libc::NFT_MSG_NEWTABLE as u16;
 pub(crate) const DELTABLE: u16 = libc::NFT_MSG_DELTABLE as u16;

@@ -16,7 +16,7 @@ use super::protocol::{
 };
 use crate::hash::Fnv64;
 use crate::sys::message;
-use crate::sys::netlink::wire::{Message, Request};
+use crate::sys::netlink::transport::{Message, Request};
 
 pub(crate) const DELCHAIN: u16 = libc::NFT_MSG_DELCHAIN as u16;
 const NFTA_CHAIN_USE: u16 = 6;
@@ -68,7 +68,7 @@ impl Socket {
         let mut own = Vec::new();
         for family in [NFPROTO_INET, NFPROTO_ARP] {
             let request = payload(family, &[(NFTA_RULE_TABLE, &text(TABLE))]);
-            let answer = self.wire.dump(message_type(GETRULE), request);
+            let answer = self.transport.dump(message_type(GETRULE), request);
             let rules = match answer.map_err(|e| message(e, what))? {
                 Ok(rules) => rules,
                 Err(no) if no.errno == Errno::ENOENT => continue,

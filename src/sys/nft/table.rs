@@ -14,7 +14,7 @@ use super::seal::{DELCHAIN, OwnRule, own};
 use super::{Socket, Standing};
 use crate::hash::fnv64;
 use crate::sys::command::run_with_input;
-use crate::sys::netlink::wire::{Request, text_of};
+use crate::sys::netlink::transport::{Request, text_of};
 use crate::sys::program::command;
 
 const NFTA_RULE_USERDATA: u16 = 7;

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::terms::{ClientId, Errand, MounterId};
+use super::terms::{ClientId, MountTask, MounterId};
 use crate::cell::cgroup::Limits;
 use crate::cell::init::protocol::Order;
 use crate::cell::keeper::rules::Rules;
@@ -27,7 +27,7 @@ pub(crate) enum Effect {
         /// The file system to be mounted.
         volume: Box<VolumeSpec>,
         /// What to do.
-        errand: Errand,
+        task: MountTask,
     },
     /// Kill this child that mounts. Its events follow all the same.
     KillMounter(MounterId),
@@ -36,7 +36,7 @@ pub(crate) enum Effect {
     /// Start a repair. Answered by [`Event::NoRepair`](super::Event::NoRepair), or by
     /// [`Event::RepairGoesOn`](super::Event::RepairGoesOn) until
     /// [`Event::RepairEnded`](super::Event::RepairEnded).
-    Repair(Box<Treatment>),
+    Repair(Box<RepairSpec>),
     /// End the repair of the file system of this resource. No event follows.
     CutOff(String),
     /// Start the cell's PID 1. Answered by [`Event::CellSpawned`](super::Event::CellSpawned) or
@@ -113,7 +113,7 @@ pub(crate) enum Effect {
 
 /// A repair to be started.
 #[derive(Debug)]
-pub(crate) struct Treatment {
+pub(crate) struct RepairSpec {
     /// The file system's resource.
     pub(crate) resource: String,
     /// The first stage.

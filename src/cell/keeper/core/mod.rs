@@ -35,14 +35,14 @@ use crate::cell::protocol::{Cause, Reply};
 use crate::cluster::complaint::Member;
 use crate::types::VserverName;
 use cell::Cell;
-pub(crate) use effect::{Effect, Effects, Level, Treatment};
+pub(crate) use effect::{Effect, Effects, Level, RepairSpec};
 pub(crate) use event::Event;
 use gate::Gate;
 use mount::Mounters;
 use orders::Orders;
 use requests::Until;
 use servers::Servers;
-pub(crate) use terms::{Admission, ClientId, Errand, Found, Mounted, MounterId};
+pub(crate) use terms::{Admission, ClientId, Found, MountTask, Mounted, MounterId};
 use volume::{Phase, Volume};
 
 /// How long a keeper without a member waits for the first one.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::effect::{Effect, Effects};
-use super::terms::{Errand, MounterId};
+use super::terms::{MountTask, MounterId};
 use crate::cell::protocol::VolumeSpec;
 use crate::cluster::complaint::Member;
 
@@ -29,7 +29,7 @@ impl Mounters {
         &mut self,
         member: &Member,
         volume: &VolumeSpec,
-        errand: Errand,
+        task: MountTask,
         out: &mut Effects,
     ) -> MounterId {
         self.last += 1;
@@ -41,7 +41,7 @@ impl Mounters {
             mounter,
             member: member.clone(),
             volume: Box::new(volume.clone()),
-            errand,
+            task,
         });
         mounter
     }

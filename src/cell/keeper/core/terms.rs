@@ -15,7 +15,7 @@ pub(crate) struct ClientId(pub(crate) u64);
 
 /// What a child is to do with a file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Errand {
+pub(crate) enum MountTask {
     /// Mount it.
     Mount,
     /// Mount it after a repair: damage that its superblock shows is from before.

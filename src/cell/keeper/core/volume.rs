@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::cell::keeper::core::effect::{Effect, Effects, Treatment};
+use crate::cell::keeper::core::effect::{Effect, Effects, RepairSpec};
 use crate::cell::keeper::core::mount::Mounters;
-use crate::cell::keeper::core::terms::{Errand, Found, Mounted, MounterId};
+use crate::cell::keeper::core::terms::{Found, MountTask, Mounted, MounterId};
 use crate::cell::protocol::{Cause, Condition, Exported, VolumeSpec};
 use crate::cell::service::Export;
 use crate::cell::state::{Defect, Examined, RepairProgress, VolumePhase, VolumeState};
@@ -88,7 +88,7 @@ impl Volume {
         mounters: &mut Mounters,
         out: &mut Effects,
     ) -> Self {
-        let mounter = mounters.send(&member, &volume, Errand::Mount, out);
+        let mounter = mounters.send(&member, &volume, MountTask::Mount, out);
         Self {
             member,
             volume,
@@ -209,7 +209,7 @@ impl Volume {
             }) => self.judge((path, kind, mmp), &defect, now, (mounters, out)),
             Ok(Mounted::BeingChecked(node)) => {
                 let why = format!("access blocked: a check on node {node} may be at work");
-                let phase = self.begin(why, Errand::Watch, mounters, out);
+                let phase = self.begin(why, MountTask::Watch, mounters, out);
                 self.work = Work::Watch(node);
                 phase
             }
@@ -264,7 +264,7 @@ impl Volume {
             Decision::Leave(why) => Phase::Failed(Cause::Node, why),
             Decision::Wait(why) => self.wait(why, now),
             Decision::Run(stage, proof) => {
-                out.push(Effect::Repair(Box::new(Treatment {
+                out.push(Effect::Repair(Box::new(RepairSpec {
                     resource: resource.clone(),
                     stage,
                     proof,
@@ -327,7 +327,7 @@ impl Volume {
         let why = format!("access blocked, being tried again: {why}");
         // An earlier repair no longer counts: the storage has been away since.
         self.repaired = None;
-        self.phase = self.begin(why, Errand::Mount, mounters, out);
+        self.phase = self.begin(why, MountTask::Mount, mounters, out);
     }
 
     /// Notes that its repair could not be started.
@@ -363,7 +363,7 @@ impl Volume {
             Ok(Decision::Wait(why)) => self.wait(why, now),
             Ok(Decision::Block(why) | Decision::Leave(why)) => {
                 let now = format!("access blocked: {why}");
-                let phase = self.begin(now, Errand::Look(why), mounters, out);
+                let phase = self.begin(now, MountTask::Look(why), mounters, out);
                 self.work = Work::Look;
                 phase
             }
@@ -373,20 +373,20 @@ impl Volume {
 
     fn mount_repaired(&mut self, mounters: &mut Mounters, out: &mut Effects) -> Phase {
         let why = "being attached after its repair".to_owned();
-        self.begin(why, Errand::MountRepaired, mounters, out)
+        self.begin(why, MountTask::MountRepaired, mounters, out)
     }
 
     /// Starts a child with this task. The start counts as answered, and `why` is reported meanwhile.
     fn begin(
         &mut self,
         why: String,
-        errand: Errand,
+        task: MountTask,
         mounters: &mut Mounters,
         out: &mut Effects,
     ) -> Phase {
         self.kept = Some(why);
         self.work = Work::Mount;
-        Phase::Mounting(mounters.send(&self.member, &self.volume, errand, out))
+        Phase::Mounting(mounters.send(&self.member, &self.volume, task, out))
     }
 
     /// The export of the file system, if it is in service.

@@ -27,7 +27,7 @@ enum Part {
     ReadAgain,
     TakeBack,
     /// All that is done under the lock: a stop waits for it, or it for a stop.
-    Rest,
+    Deferred,
     /// The same by the next daemon, which knows of no move.
     Mend,
 }
@@ -64,7 +64,7 @@ const MOVE: &[Part] = &[
     Part::Hurry,
     Part::ReadAgain,
     Part::TakeBack,
-    Part::Rest,
+    Part::Deferred,
 ];
 
 /// What both can see.
@@ -93,7 +93,10 @@ impl World {
     fn finish(&mut self, moves: &[Move], extent: Extent) {
         let (mut mover, now) = (Mover::default(), Instant::now());
         mover.moved(moves, extent, now);
-        let work = mover.take_rest().unwrap().work(&self.records, &self.seen);
+        let work = mover
+            .take_deferred()
+            .unwrap()
+            .work(&self.records, &self.seen);
         let changes = work.changes(self.seen.clone());
         carry_out(&changes.steps, &mut self.seen);
     }
@@ -108,7 +111,7 @@ struct Actor {
     /// What a stop has found to take away.
     found: Vec<Step>,
     records: Vec<Recorded>,
-    haste: Haste,
+    cutover: Cutover,
     /// After how many acts it is killed.
     acts: usize,
 }
@@ -127,7 +130,7 @@ impl Actor {
             steps: Vec::new(),
             found: Vec::new(),
             records: Vec::new(),
-            haste: Haste::default(),
+            cutover: Cutover::default(),
             acts: usize::MAX,
         }
     }
@@ -148,7 +151,7 @@ impl Actor {
         let [part, later @ ..] = self.parts else {
             return Progress::Over;
         };
-        if world.is_locked && matches!(part, Part::Lock | Part::Rest | Part::Mend) {
+        if world.is_locked && matches!(part, Part::Lock | Part::Deferred | Part::Mend) {
             return Progress::Waits;
         }
         self.act(*part, world);
@@ -189,11 +192,11 @@ impl Actor {
             Part::Read | Part::ReadAgain => self.records.clone_from(&world.records),
             Part::Observe => {
                 let found = survey(&self.records, &world.seen);
-                self.haste = Haste::new(&Self::moves(), &found.vips, &world.seen);
+                self.cutover = Cutover::new(&Self::moves(), &found.vips, &world.seen);
             }
-            Part::Hurry => self.steps = self.haste.steps.iter().cloned().rev().collect(),
-            Part::TakeBack => self.steps = self.haste.taken_back(&self.records),
-            Part::Rest => world.finish(&Self::moves(), Extent::Moves),
+            Part::Hurry => self.steps = self.cutover.steps.iter().cloned().rev().collect(),
+            Part::TakeBack => self.steps = self.cutover.taken_back(&self.records),
+            Part::Deferred => world.finish(&Self::moves(), Extent::Moves),
             Part::Mend => world.finish(&[], Extent::Everything),
         }
     }
@@ -311,7 +314,7 @@ fn who_looks_before_he_has_done_his_own_part_leaves_an_address_behind() {
         Part::ReadAgain,
         Part::Hurry,
         Part::TakeBack,
-        Part::Rest,
+        Part::Deferred,
     ];
     let (_, left) = orders(&Actor::new(LOOKS_FIRST), &Actor::new(MOVE));
     assert!(left > 0);

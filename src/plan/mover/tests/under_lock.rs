@@ -1,7 +1,7 @@
-//! The rest: when the lock is tried, and what is done under it.
+//! Deferred work: when the lock is tried, and what is done under it.
 
 use super::*;
-use crate::plan::mover::rest::Work;
+use crate::plan::mover::deferred::Work;
 use crate::plan::vip::Element;
 
 #[test]
@@ -35,7 +35,7 @@ fn a_port_that_has_failed_since_it_was_decided_on_is_no_target_any_more() {
     let targets: BTreeMap<IpAddr, String> = (0..5u8)
         .map(|n| ([10, 1, 0, n].into(), format!("p{n}")))
         .collect();
-    let left = rest::still_good(&targets, &seen);
+    let left = deferred::still_good(&targets, &seen);
     assert_eq!(left.into_values().collect::<Vec<_>>(), ["p0", "p3"]);
 }
 
@@ -43,12 +43,22 @@ fn a_port_that_has_failed_since_it_was_decided_on_is_no_target_any_more() {
 fn there_is_a_rest_after_a_move_or_when_everything_is_looked_for() {
     let (mut mover, now) = (Mover::default(), Instant::now());
     mover.moved(&[], Extent::Moves, now);
-    assert!(!mover.is_due(now) && mover.next().is_none() && mover.take_rest().is_none());
+    assert!(!mover.is_due(now) && mover.next().is_none() && mover.take_deferred().is_none());
     mover.moved(&[], Extent::Everything, now);
-    assert!(mover.is_due(now) && mover.take_rest().is_some_and(|rest| rest.everything));
+    assert!(
+        mover.is_due(now)
+            && mover
+                .take_deferred()
+                .is_some_and(|deferred| deferred.everything)
+    );
     assert!(!mover.is_due(now));
     mover.moved(&[change(vip(1), "p0", "p1")], Extent::Moves, now);
-    assert!(mover.is_due(now) && mover.take_rest().is_some_and(|rest| !rest.everything));
+    assert!(
+        mover.is_due(now)
+            && mover
+                .take_deferred()
+                .is_some_and(|deferred| !deferred.everything)
+    );
 }
 
 #[test]
@@ -65,10 +75,10 @@ fn what_is_added_to_a_rest_does_not_put_it_off() {
     mover.moved(&[change(vip(1), "p1", "p2")], Extent::Everything, now);
     mover.moved(&[], Extent::Moves, now);
     assert_eq!(mover.next(), Some(again));
-    let rest = mover.take_rest().unwrap();
-    assert!(rest.everything);
+    let deferred = mover.take_deferred().unwrap();
+    assert!(deferred.everything);
     let targets = [(vip(1), "p2".to_owned()), (vip(2), "p1".to_owned())];
-    assert_eq!(rest.targets, targets.into());
+    assert_eq!(deferred.targets, targets.into());
 }
 
 #[test]
@@ -89,7 +99,7 @@ fn it_is_told_once_when_the_lock_is_not_to_be_had() {
 fn work(moves: &[Move], extent: Extent, records: &[Recorded], seen: &Observed) -> Work {
     let (mut mover, now) = (Mover::default(), Instant::now());
     mover.moved(moves, extent, now);
-    mover.take_rest().unwrap().work(records, seen)
+    mover.take_deferred().unwrap().work(records, seen)
 }
 
 fn concerned(work: &Work, seen: &Observed) -> Vec<IpAddr> {

@@ -8,7 +8,7 @@ use std::io;
 use std::rc::Rc;
 
 use super::number;
-use crate::sys::netlink::wire::{Attributes, text_of};
+use crate::sys::netlink::transport::{Attributes, text_of};
 use crate::sys::nft::protocol::{NFTA_DATA_VALUE, NFTA_EXPR_DATA, attribute};
 use crate::types::Family;
 

@@ -30,8 +30,8 @@ impl World {
                 let mount = self.mounts.remove(&mounter);
                 assert!(mount.is_some(), "there is no such mount");
             }
-            Effect::Repair(treatment) => {
-                let resource = treatment.resource;
+            Effect::Repair(repair) => {
+                let resource = repair.resource;
                 if self.refuses {
                     let (cause, why) = (Cause::Missing, "not installed".to_owned());
                     return vec![Event::NoRepair {
@@ -40,11 +40,11 @@ impl World {
                         why,
                     }];
                 }
-                let before = self.repairs.insert(resource.clone(), treatment.stage);
+                let before = self.repairs.insert(resource.clone(), repair.stage);
                 assert!(before.is_none(), "two repairs of {resource}");
                 let progress = RepairProgress {
                     what: "saving".to_owned(),
-                    ..RepairProgress::new(treatment.stage, None)
+                    ..RepairProgress::new(repair.stage, None)
                 };
                 return vec![Event::RepairGoesOn { resource, progress }];
             }
@@ -145,10 +145,10 @@ impl World {
     /// Nothing is begun by a keeper that is on its way out.
     fn note(&mut self, effect: &Effect) {
         let word = match effect {
-            Effect::Mount { member, errand, .. } => format!("{errand:?} {}", member.resource),
+            Effect::Mount { member, task, .. } => format!("{task:?} {}", member.resource),
             Effect::KillMounter(_) => "kill mounter".to_owned(),
             Effect::DropMount(_) => "drop mount".to_owned(),
-            Effect::Repair(treatment) => format!("repair {}", treatment.resource),
+            Effect::Repair(repair) => format!("repair {}", repair.resource),
             Effect::CutOff(resource) => format!("cut off {resource}"),
             Effect::SpawnCell => "spawn cell".to_owned(),
             Effect::KillCell => "kill cell".to_owned(),
@@ -181,7 +181,7 @@ impl World {
         assert!(!(self.retired && begins), "{word}, on its way out");
         let resource = match effect {
             Effect::Mount { member, .. } => Some(&member.resource),
-            Effect::Repair(treatment) => Some(&treatment.resource),
+            Effect::Repair(repair) => Some(&repair.resource),
             _ => None,
         };
         let held = resource.and_then(|resource| self.core.volumes.get(resource));

@@ -77,20 +77,20 @@ pub(crate) struct Request {
 }
 
 /// A netlink socket.
-pub(crate) struct Wire {
+pub(crate) struct Transport {
     socket: Socket,
     sequence: u32,
     /// The datagram that was last received.
     datagram: Vec<u8>,
 }
 
-impl AsFd for Wire {
+impl AsFd for Transport {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-impl Wire {
+impl Transport {
     /// Opens a socket for `protocol` in the current network namespace.
     pub(crate) fn open(protocol: isize) -> io::Result<Self> {
         Self::prepare(protocol).map_err(|e| message(e, "open a netlink socket"))

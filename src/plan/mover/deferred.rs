@@ -11,7 +11,7 @@ use crate::types::Family;
 
 /// The work that waits for the lock.
 #[derive(Debug)]
-pub(crate) struct Rest {
+pub(crate) struct Deferred {
     /// The ports that VIPs have moved to.
     pub(crate) targets: BTreeMap<IpAddr, String>,
     /// Whether whatever is missing of any VIP is made again, not only what the moves need.
@@ -49,7 +49,7 @@ pub(crate) struct Changes {
     pub(crate) announce_again: Vec<Placement>,
 }
 
-impl Rest {
+impl Deferred {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             targets: BTreeMap::new(),
