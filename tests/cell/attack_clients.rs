@@ -15,7 +15,7 @@ use nix::sys::socket::{
 };
 
 use crate::common::AgentCall;
-use crate::node::{LIMIT, Node, eventually, in_network, inside, monitor, sh};
+use crate::node::{LIMIT, Node, await_good, eventually, in_network, inside, monitor, sh};
 
 pub const NFS: u16 = 2049;
 pub const SMB: u16 = 445;
@@ -374,9 +374,7 @@ fn where_the_kernel_refuses_to_let_clients_in_the_start_fails_softly_and_a_chang
     // Who was let in before can't do any harm: the server has its own list.
     assert_refused(call("10.9.4.1", 700, NFS));
     sh("umount /usr/sbin/nft");
-    eventually("it is tried again", || {
-        monitor(&scene.fs).run("monitor").code == Some(0)
-    });
+    await_good("it is tried again", &scene.fs);
     assert!(call("10.9.4.1", 700, NFS).is_ok());
     assert_refused(call("10.9.3.1", 700, NFS));
 

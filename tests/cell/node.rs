@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,6 +21,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::common::{AgentCall, set_apart};
+use crate::disk::add_partition;
 use crate::groups::Groups;
 
 /// Everything but a repair is done well within this time, even on a busy machine.
@@ -445,44 +445,4 @@ pub fn in_network(vserver: &VserverName, line: &str) -> (bool, String) {
 /// The mount table of the test's host.
 pub fn host_mounts() -> String {
     fs::read_to_string(Path::new("/proc/thread-self/mountinfo")).expect("a mount table")
-}
-
-/// Has the kernel take a part of a disk, in bytes, for its first partition. Not every system has addpart(8), nor
-/// every kernel an eye for tables of partitions (linux/blkpg.h).
-fn add_partition(disk: &str, start: u64, length: u64) -> std::io::Result<()> {
-    const BLKPG: libc::c_ulong = 0x1269;
-    const BLKPG_ADD_PARTITION: i32 = 1;
-    #[repr(C)]
-    struct Partition {
-        start: i64,
-        length: i64,
-        number: i32,
-        names: [u8; 128],
-    }
-    #[repr(C)]
-    struct Argument {
-        op: i32,
-        flags: i32,
-        length: i32,
-        partition: *mut Partition,
-    }
-    let number = |n: u64| i64::try_from(n).map_err(std::io::Error::other);
-    let mut partition = Partition {
-        start: number(start)?,
-        length: number(length)?,
-        number: 1,
-        names: [0; 128],
-    };
-    let argument = Argument {
-        op: BLKPG_ADD_PARTITION,
-        flags: 0,
-        length: i32::try_from(size_of::<Partition>()).map_err(std::io::Error::other)?,
-        partition: &raw mut partition,
-    };
-    let disk = fs::File::open(disk)?;
-    // SAFETY: the kernel reads both structures, which live through the call and are as it defines them.
-    match unsafe { libc::ioctl(disk.as_raw_fd(), BLKPG as _, &raw const argument) } {
-        0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error()),
-    }
 }
