@@ -1,9 +1,9 @@
-//! What is on record of the file systems that this node's resources have attached: which device each has, by
-//! its number. What names the device in the parameters may lead nowhere by the time of the stop, or elsewhere.
-//! The records lie under /run: they go with a reboot, as mounts do.
+//! The records of the file systems that this node's resources have attached: the number of each one's device. By the
+//! time of a stop, the name in the parameters may lead nowhere, or to another device. The records are under /run: a
+//! reboot deletes them along with the mounts.
 //!
-//! Beside them there is a lock a device number. Who is about to mount a device has it until the kernel has a
-//! file system on the device: kernels before 6.6 let two who mount at the same time share one.
+//! Beside them there is a lock for each device number. A process that is about to mount a device holds it until the
+//! kernel has the file system mounted: kernels before 6.6 let two that mount at the same time share one file system.
 
 use std::fs::File;
 use std::io;
@@ -31,15 +31,15 @@ const LIMIT: u64 = 1 << 16;
 /// More file systems than a node can have.
 const RECORDS: usize = 4096;
 
-/// Where the device of a record is.
+/// What has become of the device of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Whereabouts {
-    /// It can be asked.
+    /// It is there, and can be examined.
     There(Device),
-    /// Nothing leads to it any more. A file system may still be mounted from it; the path is only a name.
+    /// No device node leads to it any more. A file system may still be mounted from it; the path is only a name.
     Vanished(Device),
-    /// Another device has its number: this one. Drivers give a number away only when nobody has the device of
-    /// that number open any more.
+    /// This other device has its number now. Drivers reuse a number only when nobody has the former device open any
+    /// more.
     Replaced(Device),
 }
 
@@ -50,10 +50,10 @@ pub(crate) struct Attachment {
     pub(crate) vserver: VserverName,
     /// The device's number (`st_rdev`).
     pub(crate) number: u64,
-    /// What tells it from another device that has the number later on.
+    /// The kernel's sequence number, which tells it from another device that gets the same number later.
     #[serde(default)]
     pub(crate) sequence: Option<u64>,
-    /// Its node, as it was found.
+    /// The path of the device node, as it was found.
     pub(crate) path: PathBuf,
     /// The UUID of the file system on it.
     #[serde(default)]
@@ -86,7 +86,7 @@ impl Attachment {
         }
     }
 
-    /// Where the device is now. What lies on it is not asked.
+    /// What has become of the device. The file system on it is not read.
     pub(crate) fn find(&self) -> Whereabouts {
         let sys = Path::new("/sys");
         let device = |path: PathBuf| Device {
@@ -115,19 +115,19 @@ impl Attachment {
         namespace.mounts_of(&block).next().is_some()
     }
 
-    /// Writes it for a resource: readers see the old one or the new one.
+    /// Writes the record of a resource. The file is replaced: readers see the old record or the new one.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// If the file can't be written.
     pub(crate) fn write(&self, runtime: &Path, resource: &str) -> io::Result<()> {
         daemon::private_directory(&directory(runtime))?;
         state::replace(&file(runtime, resource), &serde_json::to_vec(self)?)
     }
 
-    /// That of a resource; `None` if it has none.
+    /// The record of a resource; `None` if it has none.
     ///
     /// # Errors
-    /// If it has one that can't be read.
+    /// If the record can't be read.
     pub(crate) fn read(runtime: &Path, resource: &str) -> io::Result<Option<Self>> {
         match read(&file(runtime, resource)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -135,15 +135,15 @@ impl Attachment {
         }
     }
 
-    /// Those of all resources, with their names; what can't be read is left out.
+    /// The records of all resources, with the resources' names. A record that can't be read is left out.
     pub(crate) fn read_all(runtime: &Path) -> Vec<(String, Self)> {
         state::read_all(&directory(runtime), RECORDS, read)
     }
 
-    /// Removes that of a resource, if there is one. Takes no room, and gives its own to the next one's.
+    /// Deletes the record of a resource, if there is one.
     ///
     /// # Errors
-    /// If it can't be removed.
+    /// If the file can't be removed.
     pub(crate) fn forget(runtime: &Path, resource: &str) -> io::Result<()> {
         let path = file(runtime, resource);
         match state::remove(&path) {
@@ -162,11 +162,11 @@ fn read(path: &Path) -> io::Result<Attachment> {
 
 /// The locks on device numbers. They are the process's, and end with it at the latest.
 ///
-/// Locks by record name who has them. They are all lost when any descriptor of their file is closed, so a
-/// process opens it once.
+/// These are record locks (fcntl(2)), for which the kernel knows the holder. A process loses all of them when it closes
+/// any descriptor of their file, so it opens the file once.
 ///
-/// Where there is no room for the file, the directory is locked as a whole. Who has locks by record shares the
-/// directory's meanwhile, so that the two ways keep each other out.
+/// If there is no room for the file, the directory is locked as a whole. A process with record locks holds the
+/// directory's lock shared meanwhile, so that the two ways exclude each other.
 #[derive(Debug)]
 pub struct Locks {
     _directory: Flock<File>,
@@ -174,12 +174,12 @@ pub struct Locks {
     file: Option<File>,
 }
 
-/// What a lock came to.
+/// The result of taking a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Locked {
-    /// It is had.
+    /// The lock is taken.
     Had,
-    /// This process has it.
+    /// The process with this id holds it.
     By(i32),
 }
 
@@ -187,10 +187,10 @@ impl Locks {
     /// The number of the lock under which records are compared and written; no device has it.
     pub(crate) const RECORDS: u64 = 0;
 
-    /// Opens the locks, and waits until `deadline` for somebody who has all of them for want of room.
+    /// Opens the locks. If a process has locked the whole directory for want of room, waits for it until `deadline`.
     ///
     /// # Errors
-    /// `TimedOut` if somebody still has them all; whatever the kernel refuses.
+    /// `TimedOut` if that process still holds the lock; or whatever the kernel refuses.
     pub fn open(runtime: &Path, deadline: Instant) -> io::Result<Self> {
         let path = directory(runtime).join(LOCK);
         let made = daemon::private_directory(&directory(runtime)).and_then(|()| {
@@ -240,14 +240,14 @@ impl Locks {
             }
             let mut lock = range(number, libc::F_WRLCK)?;
             fcntl(file, FcntlArg::F_GETLK(&mut lock))?;
-            // Without an owner it was given up in this moment.
+            // A lock without an owner was released at this moment.
             if libc::c_int::from(lock.l_type) != libc::F_UNLCK {
                 return Ok(Locked::By(lock.l_pid));
             }
         }
     }
 
-    /// Gives a lock up.
+    /// Releases a lock.
     ///
     /// # Errors
     /// Whatever the kernel refuses.

@@ -1,9 +1,9 @@
-//! The control groups of a cell, outside of that of the cluster's own service: `keeper` for the keeper and whoever
-//! speaks to the cluster for it, `cell` for all that runs in the cell, within its limits, and `repair` for what
-//! mends its file systems.
+//! The control groups of a cell, outside of the one of Pacemaker's service: `keeper` for the keeper and its children,
+//! `cell` for all processes in the cell, with its limits, and `repair` for programs that repair its file systems.
 //!
-//! Where systemd governs the node it makes the group that these three are in, a scope in a slice of berth's; elsewhere
-//! it lies directly below the root of the hierarchy. A group that passes controllers on has no process itself.
+//! On a node with systemd, systemd makes the group that these three are in, a scope in berth's slice; on others that
+//! group is directly below the root of the hierarchy. A group that passes controllers on must not have processes
+//! itself.
 
 use std::io;
 use std::path::Path;
@@ -19,10 +19,10 @@ mod systemd;
 
 pub(crate) use limits::Limits;
 
-/// What limits need.
+/// The controllers that the limits need.
 pub(crate) const CONTROLLERS: [&str; 4] = ["memory", "pids", "cpu", "io"];
 
-/// How long what is left of a former cell may take to die.
+/// How long the processes of a former cell may take to die.
 const LEFTOVER_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long systemd may take to make a scope. It takes some milliseconds, and more on a node that is busy because it
@@ -35,21 +35,21 @@ const SCOPE_PAUSE: Duration = Duration::from_millis(20);
 /// How many times processes are moved out of a group in which others may be born meanwhile.
 const MOVES: u32 = 16;
 
-/// How long groups may take to become empty, and how often that is tried: whoever is in the middle of his end is in
-/// one to the last moment.
+/// How long groups may take to become empty, and how often their removal is tried: a process that is ending stays in
+/// its group until it has ended.
 const REMOVE_LIMIT: Duration = Duration::from_millis(500);
 const REMOVE_PAUSE: Duration = Duration::from_millis(2);
 
-/// Where the groups of a cell are.
+/// The paths of a cell's groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Groups {
     /// The root of the hierarchy, as far as this process sees it.
     root: Group,
     /// The group of all cells.
     parent: Group,
-    /// What the three groups are in.
+    /// The group that the three groups are in.
     base: Group,
-    /// The scope that this is, if systemd makes it.
+    /// The name of the scope, if systemd makes that group.
     scope: Option<String>,
 }
 
@@ -90,14 +90,14 @@ impl Groups {
         self.base.child("repair")
     }
 
-    /// Makes the groups, for the keeper with this number; what a former cell has left in them is killed. Tells whether
-    /// that of the cell is a new one: see [`fork_into`](crate::sys::process::fork_into). Blocks.
+    /// Makes the groups for the keeper with this process id, and kills processes that a former cell has left in them.
+    /// Returns whether the cell's group is a new one: see [`fork_into`](crate::sys::process::fork_into). Blocks.
     ///
     /// # Errors
     /// What keeps the cell from having groups, in one line.
     pub(crate) fn make(&self, vserver: &VserverName, keeper: i32) -> io::Result<bool> {
         if let Err(e) = self.end() {
-            // It waits in the kernel: it is no reason to do without the group, nor to wait for ever.
+            // A process that hangs in the kernel is no reason to do without the group, nor to wait for ever.
             log::warn(e);
         }
         match &self.scope {
@@ -114,8 +114,8 @@ impl Groups {
         Ok(is_new)
     }
 
-    /// Has systemd make a scope for the keeper, or take it into the one that is there: whoever tidies up after a former
-    /// keeper keeps that one's for some seconds.
+    /// Has systemd make a scope for the keeper, or move the keeper into the scope that is there: a process that tidies
+    /// up after a former keeper keeps its scope for some seconds.
     fn enter_scope(&self, scope: &str, vserver: &VserverName, keeper: i32) -> io::Result<()> {
         let deadline = Instant::now() + SCOPE_LIMIT;
         loop {
@@ -142,8 +142,8 @@ impl Groups {
         }
     }
 
-    /// Moves the keeper's processes to their group and has the other two kept within their limits; gives the
-    /// controllers that can't be had. Blocks, as the kernel takes its time to move a process.
+    /// Moves the keeper's processes to their group and puts the limits of the other two in force. Returns the
+    /// controllers that this node lacks. Blocks, as the kernel takes its time to move a process.
     ///
     /// # Errors
     /// What the kernel refuses, in one line.
@@ -151,7 +151,7 @@ impl Groups {
         let keeper = self.keeper();
         for process in processes {
             match keeper.take(*process) {
-                // It has ended meanwhile.
+                // The process has ended meanwhile.
                 Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
                 other => other?,
             }
@@ -174,19 +174,18 @@ impl Groups {
             }
         }
         limits.apply(&self.cell())?;
-        // What a cell has too much of must not keep the node's own disk busy. A repair may: it is better slow than
-        // not done.
+        // A cell must not swap: that would keep the node's own disk busy. A repair may: better slow than not at all.
         forgive_missing(self.cell().write("memory.swap.max", "0"))?;
         Limits::default().apply(&self.repair())?;
-        // Its weight is the least of what protects the others: without it all the rest is in force.
+        // The weight protects others the least: without it the limits are in force all the same.
         if let Err(e) = self.weigh(limits) {
             log::warn(e);
         }
         Ok(missing)
     }
 
-    /// Gives the cell its weight among all cells, which is that of the group that the three are in: a group competes
-    /// with its siblings only. A scope's own weight is systemd's to set.
+    /// Sets the cell's weight among all cells. It is set on the group that the three groups are in, since groups
+    /// compete with their siblings only. The weight of a scope is set by systemd.
     fn weigh(&self, limits: &Limits) -> io::Result<()> {
         match &self.scope {
             None => limits.weigh(&self.base),
@@ -195,7 +194,7 @@ impl Groups {
         }
     }
 
-    /// Has a controller govern the three groups. systemd passes on to a scope what there is.
+    /// Enables a controller for the three groups. systemd has enabled all that there are for a scope.
     fn enable(&self, controller: &str) -> io::Result<()> {
         if self.scope.is_none() {
             self.root.enable(controller)?;
@@ -204,7 +203,7 @@ impl Groups {
         self.base.enable(controller)
     }
 
-    /// Kills what runs in the cell and what mends its file systems, and waits until it is dead.
+    /// Kills all processes of the cell and of its repairs, and waits until they are dead.
     fn end(&self) -> io::Result<()> {
         for group in [self.cell(), self.repair()] {
             group.end(LEFTOVER_LIMIT)?;
@@ -212,8 +211,8 @@ impl Groups {
         Ok(())
     }
 
-    /// Removes the groups, as far as they are empty. What systemd has made it removes itself; in what it has not,
-    /// `empty` empties the keeper's group before each try, and says whether another one makes sense.
+    /// Removes the groups, as far as they are empty. systemd removes a scope itself. Otherwise `empty` moves processes
+    /// out of the keeper's group before each try, and returns whether another try makes sense.
     fn remove(&self, mut empty: impl FnMut() -> bool) {
         let (cell, repair) = (self.cell(), self.repair());
         if self.scope.is_some() {
@@ -234,8 +233,8 @@ impl Groups {
         }
     }
 
-    /// Ends what is left in the groups and removes them when the keeper is about to end: it, and whoever tidies up after
-    /// it, goes back to where it came `from`, or to the root where that is not seen.
+    /// Kills what is left in the groups and removes them when the keeper is about to end. The keeper, and a process
+    /// that tidies up after it, go back to the group that it came `from`, or to the root if that can't be seen.
     pub(crate) fn leave(&self, from: &Path) {
         if let Err(e) = self.end() {
             log::warn(e);
@@ -258,8 +257,8 @@ impl Groups {
     }
 }
 
-/// Ends what is left in the groups of a cell whose keeper has died, and removes them. To be called only by whoever
-/// has the keeper's lock.
+/// Kills what is left in the groups of a cell whose keeper has died, and removes them. The caller must hold the
+/// keeper's lock.
 pub(crate) fn clear(vserver: &VserverName) {
     let Ok(place) = Groups::of(vserver) else {
         // Without control groups there is nothing in them.
@@ -276,24 +275,25 @@ pub(crate) fn clear(vserver: &VserverName) {
     place.remove(is_left);
 }
 
-/// A way into the group of the cell of `vserver`; `None` if that is in none, as far as this process sees.
+/// A descriptor by which processes can join the group of the cell of `vserver`; `None` if the cell has no group that
+/// this process can see.
 pub(crate) fn entrance(vserver: &VserverName) -> Option<Entrance> {
     Groups::of(vserver).ok()?.cell().entrance().ok()
 }
 
-/// How many processes short of its limit a cell counts as one that has all: servers have helpers that come and go.
+/// How many processes below its limit a cell already counts as full: servers have helpers that come and go.
 const SPARE: u64 = 8;
 
-/// The processes of a cell, beside what it may have. Taken before something is tried that may take a new one.
+/// The processes of a cell against its limit. To be taken before trying something that may need a new process.
 #[derive(Debug)]
 pub(crate) struct Processes {
     cell: Group,
-    /// How often the limit was in the way.
+    /// How often the limit had prevented a new process when this was taken.
     refused: Option<u64>,
 }
 
 impl Processes {
-    /// Those of the cell of `vserver`; `None` where that is in no group.
+    /// The processes of the cell of `vserver`; `None` if the cell has no group.
     pub(crate) fn of(vserver: &VserverName) -> Option<Self> {
         Some(Self::within(Groups::of(vserver).ok()?.cell()))
     }
@@ -303,7 +303,7 @@ impl Processes {
         Self { cell, refused }
     }
 
-    /// Whether the limit was in the way of a new one since then, or is about to be.
+    /// Whether the limit has prevented a new process since then, or is about to.
     pub(crate) fn are_all(&self) -> bool {
         let number = |file: &str| self.cell.read(file).ok()?.trim().parse::<u64>().ok();
         // Without a limit it says "max".
@@ -315,14 +315,14 @@ impl Processes {
     }
 }
 
-/// `max` of pids.events: how many times a process could not be born for the limit.
+/// `max` of pids.events: how often the limit has prevented a new process.
 fn refused_processes(cell: &Group) -> Option<u64> {
     let events = cell.read("pids.events").ok()?;
     let mut lines = events.lines();
     lines.find_map(|line| line.strip_prefix("max ")?.parse().ok())
 }
 
-/// Why not all limits are in force where these controllers can't be had, for people.
+/// The message that not all limits are in force because the node lacks these controllers.
 pub(crate) fn why_missing(controllers: &[String]) -> String {
     let names: Vec<&str> = controllers.iter().map(String::as_str).collect();
     let bound = cgroup::bound_to_version_1(&names).unwrap_or_default();
@@ -358,7 +358,7 @@ pub(crate) fn shortfall() -> Option<String> {
     }
 }
 
-/// A file of a controller that is not in force is not there.
+/// Ignores that a file does not exist, as the files of a controller that is not enabled.
 fn forgive_missing(written: io::Result<()>) -> io::Result<()> {
     match written {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -1,4 +1,4 @@
-//! The agents' way to the keeper of a cell: finding it, starting it, asking it.
+//! The agents' side of the conversation with a cell's keeper: finding it, starting it, asking it.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -15,7 +15,7 @@ use crate::sys::poll::wait_readable;
 use crate::sys::{message, namespace};
 use crate::types::VserverName;
 
-/// How long a keeper may take to answer what it can answer at once.
+/// How long a keeper may take for a reply that it can give at once.
 pub(crate) const PROMPT: Duration = Duration::from_secs(5);
 
 /// How long a keeper that was killed may take to die.
@@ -24,9 +24,9 @@ const DYING: Duration = Duration::from_millis(500);
 /// A cell of this node.
 #[derive(Debug)]
 pub struct CellInfo {
-    /// Its keeper.
+    /// The process id of its keeper.
     pub(crate) keeper_pid: i32,
-    /// Its PID 1, as the host numbers it.
+    /// The process id of its PID 1 on the host.
     pub init_pid: i32,
     /// Its network namespace.
     pub(crate) netns: OwnedFd,
@@ -40,7 +40,7 @@ pub fn find(vserver: &VserverName) -> io::Result<Option<CellInfo>> {
     find_within(vserver, Instant::now() + PROMPT * 2)
 }
 
-/// The same, for who can't wait as long: until `deadline`.
+/// As [`find`], but waits no longer than until `deadline`.
 ///
 /// # Errors
 /// As [`find`].
@@ -60,14 +60,14 @@ pub(crate) fn find_within(
         })),
         Ok((Reply::NoCell, _)) => Ok(None),
         Ok((reply, _)) => Err(not_this(reply)),
-        // It ended in good order in this moment.
+        // The keeper has ended in order at this moment.
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
         Err(e) => Err(e),
     }
 }
 
-/// How the cell of `vserver` stands, as its keeper tells it; `None` if there is no keeper. One of a version that does
-/// not know this question is asked how `members` are, and tells nothing else.
+/// The state of the cell of `vserver`, from its keeper; `None` if there is no keeper. A keeper of a version that does
+/// not know this request is asked for the condition of `members`, and the state has nothing else.
 ///
 /// # Errors
 /// As [`find`].
@@ -89,7 +89,7 @@ pub fn state(
     state_by(ask, vserver, members)
 }
 
-/// As [`state`], by who answers nothing if there is no keeper.
+/// As [`state`], by means of `ask`, which returns `None` if there is no keeper.
 fn state_by(
     ask: impl Fn(&Request) -> io::Result<Option<Reply>>,
     vserver: &VserverName,
@@ -130,7 +130,7 @@ fn state_by(
     Ok(Some(state))
 }
 
-/// The error of an answer that is none to what was asked.
+/// The error for a reply that does not fit the request.
 fn not_this(reply: Reply) -> io::Error {
     io::Error::other(match reply {
         Reply::Refused { message, .. } => message,
@@ -191,12 +191,12 @@ impl Client {
         })
     }
 
-    /// The keeper's process.
+    /// The keeper's process id.
     pub(crate) fn keeper(&self) -> i32 {
         self.keeper
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends a request, and waits for the reply.
     ///
     /// # Errors
     /// `TimedOut` at `deadline`; `UnexpectedEof` if the keeper ended without an answer; `Unsupported` if it hung up
@@ -209,7 +209,7 @@ impl Client {
         self.ask_with(request, None, deadline)
     }
 
-    /// As [`Client::ask`], handing over a copy of a descriptor.
+    /// As [`Client::ask`], with a descriptor, of which the keeper gets a copy.
     ///
     /// # Errors
     /// As [`Client::ask`].
@@ -223,7 +223,8 @@ impl Client {
         self.answer(deadline)
     }
 
-    /// Asks without waiting: [`Client::answer`] does. So several keepers can be asked at the same time.
+    /// Sends a request without waiting for the reply, which [`Client::answer`] does. So several keepers can be asked at
+    /// the same time.
     ///
     /// # Errors
     /// As [`Client::ask`].
@@ -237,7 +238,7 @@ impl Client {
         })
     }
 
-    /// Waits for the answer to what was sent. One that is there already is had after `deadline`, too.
+    /// Waits for the reply to what was sent. A reply that is there already is returned even after `deadline`.
     ///
     /// # Errors
     /// As [`Client::ask`].
@@ -249,7 +250,7 @@ impl Client {
     fn named(&self, e: io::Error) -> io::Error {
         let vserver = &self.vserver;
         match e.kind() {
-            // What it was asked would be taken for done with the cell, which is still there.
+            // `UnexpectedEof` would mean that the cell has ended, while it is still there.
             io::ErrorKind::UnexpectedEof if self.has_hung_up() => io::Error::new(
                 io::ErrorKind::Unsupported,
                 format!(
@@ -266,8 +267,8 @@ impl Client {
         }
     }
 
-    /// Whether the keeper has closed the connection and lives on. One that ends in good order has taken its
-    /// socket away before; one that was killed may need a moment to die.
+    /// Whether the keeper has closed the connection and lives on. A keeper that ends in order has removed its socket
+    /// before; a killed one may need a moment to die.
     fn has_hung_up(&self) -> bool {
         let listens = Self::connect(&self.vserver);
         if !listens.is_ok_and(|other| other.is_some_and(|o| o.keeper == self.keeper)) {
@@ -282,7 +283,7 @@ impl Client {
     /// Kills the keeper, and with it the cell, and waits until it has died: until then its socket
     /// takes connections as if it lived.
     pub(crate) fn kill(&self) {
-        // If it can't be opened it has died.
+        // If the process can't be opened it has died.
         if let Ok(process) = daemon::open_process(self.keeper, KEEPER) {
             daemon::kill(&process);
         }
@@ -298,7 +299,7 @@ pub(crate) fn lock_keeper(vserver: &VserverName, deadline: Instant) -> io::Resul
     daemon::lock(&path, &format!("keeper of {vserver}"), deadline)
 }
 
-/// The directory of all keepers, and that of this one. What is not root's own is not used.
+/// Makes the directory of all keepers and that of this one. A directory that does not belong to root is not used.
 fn make_directory(vserver: &VserverName) -> io::Result<PathBuf> {
     let directory = protocol::directory(vserver);
     daemon::private_directory(Path::new(RUNTIME))?;

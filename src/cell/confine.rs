@@ -1,4 +1,4 @@
-//! With fewer rights: a program that runs in a cell, and a process that joins it.
+//! Takes rights away from programs that run in a cell, and from processes that join it.
 
 use std::ffi::CStr;
 use std::io;
@@ -16,7 +16,7 @@ use crate::sys::program;
 /// Open files of a server: a Samba process and Ganesha hold one for each that a client has open.
 const FILES: u64 = 1 << 20;
 
-/// A server is ended for want of memory like any program.
+/// The rank of a server for the kernel's out-of-memory killer: that of any program.
 const OOM_SCORE: &CStr = c"0";
 
 /// A command that runs with these capabilities and system calls and no others, in a session of its own. It begins
@@ -32,7 +32,7 @@ pub(crate) fn restricted(
     prepared(argv, rights, Filter::new(calls)?, None)
 }
 
-/// The same, with the calls that it is refused told to somebody, if there is one to have them.
+/// As [`restricted`]; the calls that the program is refused are reported to the other end of `refusals_to`, if given.
 ///
 /// # Errors
 /// As [`restricted`].
@@ -48,24 +48,24 @@ pub(crate) fn prepared(
     unsafe {
         command.pre_exec(move || {
             rustix::process::setsid()?;
-            // Now, while this may set the least that it can ever have again: PID 1 and the keeper have a lower one. It
-            // is a protection for others, and no reason not to serve.
+            // Set while this process still has the rights for it: PID 1 and the keeper have a lower value. It only
+            // protects others, so a failure is no reason not to serve.
             let _ = cgroup::set_oom_score(OOM_SCORE);
             let files = Rlimit {
                 current: Some(FILES),
                 maximum: Some(FILES),
             };
-            // The host's own limit may be lower (fs.nr_open); then it is the server's too.
+            // The host's own limit (fs.nr_open) may be lower, and applies to the server then.
             let _ = rustix::process::setrlimit(Resource::Nofile, files);
             restrict(rights)?;
-            // Last, as a refused call would wait for an answer, and who gives it waits for the exec.
+            // Last: a refused call would wait for an answer from the parent, which waits for the exec.
             confine(&filter, refusals_to.as_ref())
         });
     }
     Ok(command)
 }
 
-/// Puts the filter on this process and hands its descriptor over, if there is one and somebody to have it.
+/// Puts the filter on this process, and hands over the filter's descriptor, if there is one and it is wanted.
 ///
 /// Makes system calls only, so it may be called between fork and exec.
 ///
@@ -86,7 +86,7 @@ pub(crate) fn confine(filter: &Filter, refusals_to: Option<&Sender>) -> io::Resu
 /// # Errors
 /// Whatever the kernel refuses.
 pub fn restrict(rights: CapabilitySet) -> io::Result<()> {
-    // Not all may be there: berth itself may run with fewer, as in a container.
+    // berth itself may run with fewer capabilities, as in a container.
     let rights = rights & rustix::thread::capabilities(None)?.permitted;
     // Bit by bit as capabilities(7) numbers them; the kernel answers EINVAL beyond its last one.
     for number in 0..64 {

@@ -1,13 +1,13 @@
-//! What a program in a cell may ask of the kernel: a filter of system calls (seccomp(2)), put on before the program is
-//! executed, which holds for all that it starts and can't be taken off.
+//! The filter of system calls (seccomp(2)) for programs in a cell. It is put on before the program is executed, applies
+//! to all processes that the program starts, and can't be taken off.
 //!
 //! Capabilities alone do not keep a server in: in a user namespace of its own, which takes no right to make, it
 //! has all of them again, and the kernel's keyrings and AF_VSOCK know nothing of cells.
 //!
-//! There are two programs, of which the stricter word counts. One lets through all calls that berth
-//! knows, and says of others, such as a newer kernel's, that they do not exist. The other lets through what may be
-//! called and has the rest refused by whoever holds the [`Refusals`], who can tell of it. For a call made by way of
-//! another architecture's table (i386 on x86-64) the kernel kills the process; numbers of x32 are unknown ones.
+//! There are two filter programs, of which the stricter verdict counts. One allows all calls that berth knows, and
+//! answers others, such as a newer kernel's, as if they did not exist. The other allows the calls that a server may
+//! make; the rest are refused by the process with the [`Refusals`], which can report them. For a call of another
+//! architecture (i386 on x86-64) the kernel kills the process; numbers of x32 count as unknown.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -80,7 +80,7 @@ impl Filter {
         })
     }
 
-    /// Puts it on this process. What it refuses fails with EPERM, and nobody is told.
+    /// Puts the filter on this process. A refused call fails with EPERM, and is not reported.
     ///
     /// Makes system calls only, so it may be called between fork and exec. `no_new_privs` has to be set.
     ///
@@ -88,13 +88,13 @@ impl Filter {
     /// Whatever the kernel refuses: `ENOSYS` or `EINVAL` if it knows no filters.
     pub(crate) fn install(&self) -> io::Result<()> {
         put_on(&self.silent, 0)?;
-        // Of two errors that of the program that was put on last is returned: what does not exist is not "refused".
+        // The error of the program that was put on last wins: an unknown call fails as one that does not exist.
         put_on(&self.known, 0).map(drop)
     }
 
-    /// The same; what it refuses is answered by the holder of the descriptor, of which [`Refusals`] are made.
-    /// `None` where the kernel has no such descriptors, or has one for this process already, as in some
-    /// containers: then as [`Filter::install`].
+    /// As [`Filter::install`], but refused calls wait for an answer by way of the returned descriptor, from which
+    /// [`Refusals`] are made. `None` if the kernel has no such descriptors, or has one for this process already, as in
+    /// some containers: then it is the same as [`Filter::install`].
     ///
     /// # Errors
     /// As [`Filter::install`].
@@ -135,8 +135,8 @@ pub(crate) fn check_kernel() -> io::Result<()> {
     Err(message(io::Error::last_os_error(), what))
 }
 
-/// A program that allows what the rules are for and does `otherwise` with the rest. A call without rules is allowed
-/// with any arguments.
+/// A filter program that allows calls by these rules, and does `otherwise` with the rest. A call with an empty list of
+/// rules is allowed with any arguments.
 fn compile(
     rules: BTreeMap<i64, Vec<SeccompRule>>,
     otherwise: SeccompAction,
@@ -163,7 +163,7 @@ fn unsupported(e: seccompiler::BackendError) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, text)
 }
 
-/// Puts a program on this process; the descriptor's number, with the flag that asks for one.
+/// Puts a filter program on this process. Returns the descriptor's number, if a flag asks for one.
 fn put_on(program: &BpfProgram, flags: libc::c_ulong) -> io::Result<i32> {
     let program = libc::sock_fprog {
         // The compiler refuses longer ones than the kernel's limit of 4096.

@@ -1,4 +1,4 @@
-//! What agents and the keeper of a cell say to each other: one request on a connection, one reply.
+//! The protocol between agents and the keeper of a cell: each request on a connection has one reply.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ pub struct VolumeSpec {
     pub(crate) directory: PathBuf,
     /// Its type; `None`: whatever the superblock says.
     pub(crate) fstype: Option<FsKind>,
-    /// Mount options; whoever reads them checks them.
+    /// Mount options, as text that is checked when it is read.
     pub(crate) options: WrittenOptions,
     /// How far it may be repaired without a person.
     pub(crate) repair: Policy,
@@ -57,7 +57,7 @@ pub struct Exported {
     pub(crate) smb: Option<SmbShare>,
 }
 
-/// What an agent asks of the keeper.
+/// A request of an agent to the keeper.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Request {
     /// Attach a file system. Answered when it is attached, or its repair has begun.
@@ -69,8 +69,7 @@ pub enum Request {
         /// How long the answer may take.
         budget: Duration,
     },
-    /// Detach the file system of a resource. Answered when that is done; the last member's leaving
-    /// ends the cell.
+    /// Detach the file system of a resource. Answered when that is done. The cell ends with its last member.
     Detach {
         /// The resource.
         resource: String,
@@ -97,7 +96,7 @@ pub enum Request {
         /// How long the answer may take.
         budget: Duration,
     },
-    /// Keep the cell of the servers within other limits. Answered when they are in force.
+    /// Change the limits of the servers' cell. Answered when they are in force.
     Limit {
         /// Their resource.
         resource: String,
@@ -115,32 +114,33 @@ pub enum Request {
         /// How long the answer may take.
         budget: Duration,
     },
-    /// How is a member?
+    /// What is the condition of a member?
     Status {
         /// Its resource.
         resource: String,
     },
-    /// How are the cell and all in it? Nothing is tried again for that, and the cluster is told nothing. Keepers of
-    /// before this was known refuse it by [`Cause::Version`]: [`Request::Status`] is left.
+    /// What is the state of the cell and of all members? Unlike [`Request::Status`], this has nothing tried again, and
+    /// notes no report to the cluster. Keepers of older versions refuse it by [`Cause::Version`], and know `Status`
+    /// only.
     State,
-    /// Do the servers serve all that they are to? Answered when they have been asked.
+    /// Do the servers serve all their exports? Answered when they have been asked.
     Inspect {
         /// Their resource.
         resource: String,
         /// How long the answer may take.
         budget: Duration,
     },
-    /// Where is the cell? Answered when it is built, with its network namespace.
+    /// Find the cell. Answered when it is built, with its network namespace.
     Find,
-    /// A VIP has just been announced on a port: announce it some times more. The packet socket that
-    /// was used comes along.
+    /// Repeat the announcement of a VIP that has just been announced on a port. The packet socket that was used comes
+    /// along.
     Announce {
         /// The VIP.
         vip: IpAddr,
         /// The port.
         port: String,
     },
-    /// A resource that was degraded is no more: have the cluster forget what it was told.
+    /// A resource is no longer degraded: have the cluster forget that it was.
     CleanUp {
         /// The resource.
         member: Member,
@@ -150,9 +150,9 @@ pub enum Request {
 /// The keeper's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
-    /// A member, or what was one.
+    /// A member, or a resource that was one.
     Member {
-        /// How it is now.
+        /// Its condition.
         condition: Condition,
         /// The block device of its file system, as it was found, to be mounted or to be repaired before; `None` if it
         /// has none (any more). Older keepers tell it once it is mounted.
@@ -163,11 +163,11 @@ pub enum Reply {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         inspects: bool,
     },
-    /// The cell and all in it.
+    /// The state of the cell and of all members.
     State(Box<CellState>),
     /// There is no cell.
     NoCell,
-    /// It will be done.
+    /// The request is accepted, and will be carried out.
     Noted,
     /// The cell; the network namespace's descriptor comes along.
     Cell {
@@ -176,9 +176,9 @@ pub enum Reply {
         /// Where its file systems are attached.
         directories: Vec<PathBuf>,
     },
-    /// It was not done.
+    /// The request is refused.
     Refused {
-        /// Whose fault.
+        /// Whose fault that is.
         cause: Cause,
         /// Why, in one line.
         message: String,

@@ -1,8 +1,8 @@
-//! What a server is to serve and does not, and what it said of that.
+//! Exports and shares that a server does not serve, and the server's complaints about them.
 //!
-//! NFS-Ganesha goes on with the exports that it likes, and names those that it does not only in its log: by
+//! NFS-Ganesha serves the exports that it accepts, and names the others only in its log: by
 //! their directory, or by the line of the configuration that is wrong (`config_errs_to_log` in
-//! src/config_parsing/config_parsing.c). Of a file that it can't read at all it says so, and takes nothing.
+//! src/config_parsing/config_parsing.c). If it can't read a file at all, it says so, and accepts nothing.
 
 use std::ops::RangeInclusive;
 
@@ -14,11 +14,11 @@ use super::probe::Protocol;
 /// Something that a server is to serve and does not, as far as is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Refused {
-    /// Where the file system is attached that it is about.
+    /// The directory at which the file system is attached.
     pub(crate) directory: String,
     /// The server's protocol.
     pub(crate) protocol: Protocol,
-    /// Whether the server said so. Else it did not answer, and nothing is known.
+    /// Whether the server said so. If not, it gave no answer, and nothing is known.
     pub(crate) definite: bool,
     /// What was seen, and what the server said.
     pub(crate) why: String,
@@ -41,7 +41,7 @@ struct Complaint {
 }
 
 impl Complaints {
-    /// Takes note of a line, if it is a complaint.
+    /// Notes a line of the server's output, if it is a complaint.
     pub(crate) fn note(&mut self, line: &str) {
         if self.lines.len() >= KEPT {
             return;
@@ -61,8 +61,8 @@ impl Complaints {
         self.lines.push(complaint);
     }
 
-    /// What was said of `name`, a directory or a share, whose settings are in these lines of the server's
-    /// configuration; else what was said of the configuration as a whole.
+    /// The complaint about `name`, a directory or a share whose settings are in these lines of the server's
+    /// configuration; or else one about the configuration as a whole.
     pub(crate) fn about(&self, name: &str, block: Option<RangeInclusive<usize>>) -> Option<&str> {
         let names = |c: &&Complaint| mentions(&c.text, name);
         let points = |c: &&Complaint| {
@@ -78,7 +78,7 @@ impl Complaints {
             .or_else(|| self.of_configuration())
     }
 
-    /// What was said of the configuration first, with its place if there is one.
+    /// The first complaint about the configuration, one with a line number if there is any.
     pub(crate) fn of_configuration(&self) -> Option<&str> {
         let placed = self.lines.iter().find(|c| line_number(&c.text).is_some());
         let found = placed.or_else(|| self.lines.iter().find(|c| c.config));
@@ -105,9 +105,9 @@ fn line_number(text: &str) -> Option<usize> {
     place.rsplit_once(':')?.1.parse().ok()
 }
 
-/// What a line says of a configuration that NFS-Ganesha was told to read again: that it has, or that it could
-/// not (`reread_config` in src/support/exports.c and src/MainNFSD/nfs_init.c). The first may be followed by
-/// complaints of single exports.
+/// Whether a line says that NFS-Ganesha has read its configuration again (true) or could not (false), as in
+/// `reread_config` in src/support/exports.c and src/MainNFSD/nfs_init.c. After the first one complaints about single
+/// exports may follow.
 pub(crate) fn reread(line: &str) -> Option<bool> {
     let text = Ganesha::parse(line)?.text;
     if text.starts_with("Reread exports complete") {

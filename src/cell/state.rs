@@ -1,4 +1,4 @@
-//! How a cell stands, as its keeper tells it: what the words of monitors, and whoever shows a cell, are made from.
+//! The state of a cell, from its keeper. The texts of monitors are made from it, and it is shown to people.
 //!
 //! An older version may read what a later one writes: what it does not know is left out or unknown then, and nothing
 //! else is lost.
@@ -17,18 +17,18 @@ pub(crate) use servers::{
 pub(crate) use volume::RepairProgress;
 pub use volume::{Defect, Examined, VolumePhase, VolumeState};
 
-/// How a member is.
+/// The condition of a member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Condition {
     /// Not a member.
     Absent,
-    /// On its way: up or down.
+    /// Being started or stopped.
     Changing(String),
     /// In service.
     Running,
-    /// Kept, but with this restriction.
+    /// A member, but with this restriction.
     Degraded(String),
-    /// Not in service, for this reason, and nothing is being done about it.
+    /// Not in service, for this reason, and nothing is being done about that.
     Failed(String),
 }
 
@@ -41,9 +41,9 @@ pub enum Cause {
     Node,
     /// A program is not installed.
     Missing,
-    /// It was tried and did not work.
+    /// It was tried, and has failed.
     Failed,
-    /// The keeper does not understand the request: it is of another version than the agent.
+    /// The keeper does not know the request: it is of another version than the agent.
     Version,
 }
 
@@ -66,18 +66,18 @@ impl From<(Cause, String)> for Fault {
     }
 }
 
-/// A cell and all that is in its keeper's care.
+/// The state of a cell and of all its members.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CellState {
     /// The virtual server.
     pub(crate) vserver: String,
-    /// Where the cell stands.
+    /// The phase that the cell is in.
     #[serde(default)]
     pub(crate) phase: CellPhase,
     /// The cell's PID 1, as the host numbers it; `None` if there is none.
     #[serde(default)]
     pub(crate) init: Option<i32>,
-    /// All resources, with the words that their monitors have for them.
+    /// All members, each with the condition that its monitor reports.
     #[serde(default)]
     pub(crate) members: Vec<MemberState>,
     /// The file systems, by their resources.
@@ -86,7 +86,7 @@ pub struct CellState {
     /// The servers, if there are any.
     #[serde(default)]
     pub(crate) servers: Option<ServersState>,
-    /// What the cell is kept within, if it has or had servers to say so.
+    /// The limits of the cell, if it has or had servers that set them.
     #[serde(default)]
     pub limits: Option<LimitsState>,
     /// How many entries of these lists are left out because a message has no room for them.
@@ -94,7 +94,7 @@ pub struct CellState {
     pub(crate) left_out: usize,
 }
 
-/// Where a cell stands.
+/// The phase of a cell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum CellPhase {
@@ -112,7 +112,7 @@ pub(crate) enum CellPhase {
     Unknown,
 }
 
-/// A resource that the keeper takes care of.
+/// A member of the cell: a resource.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MemberState {
     /// Its id.
@@ -122,16 +122,16 @@ pub(crate) struct MemberState {
     pub(crate) condition: Option<Condition>,
 }
 
-/// What a cell is kept within.
+/// The limits of a cell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitsState {
-    /// What is wanted; `None`: a later version's word.
+    /// The wanted limits; `None`: a later version's word.
     #[serde(default, deserialize_with = "known")]
     pub(crate) wanted: Option<Limits>,
-    /// Whether it is still being put in force.
+    /// Whether they are still being put in force.
     #[serde(default)]
     pub(crate) pending: bool,
-    /// Why it is not, or not all of it, in force.
+    /// Why they are not in force, or not all of them.
     #[serde(default)]
     pub missing: Option<String>,
 }
@@ -142,8 +142,8 @@ impl CellState {
         self.volumes.iter().find(|v| v.resource == resource)
     }
 
-    /// How this resource is, as its monitor is told; `None` if that is not told: a later version has a word of its own
-    /// for it, it is left out, or its keeper was asked for others alone.
+    /// The condition of this resource, as its monitor reports it; `None` if it is not known: a later version has a word
+    /// of its own for it, it was left out, or the keeper was asked for other resources only.
     pub fn condition(&self, resource: &str) -> Option<&Condition> {
         match self.members.iter().find(|m| m.resource == resource) {
             Some(member) => member.condition.as_ref(),
@@ -154,8 +154,8 @@ impl CellState {
         }
     }
 
-    /// Leaves out what its lists have too much of for a text of this many bytes, and counts that: of the members and of
-    /// the file systems first come first, then of the servers. What is not in a list is short.
+    /// The state as far as it fits into a text of this many bytes: lists are cut, and what is left out is counted.
+    /// Members come first, then file systems, then servers. What is not in a list is short.
     #[must_use]
     pub(crate) fn within(mut self, limit: usize) -> Self {
         let mut room = Room(limit);
@@ -183,16 +183,16 @@ impl CellState {
 struct Room(usize);
 
 impl Room {
-    /// Takes room for this, if there is enough; says whether there was.
+    /// Takes the room for this, if there is enough. Returns whether there was.
     fn take(&mut self, what: &impl Serialize) -> bool {
         let length = serde_json::to_vec(what).map_or(usize::MAX, |text| text.len());
-        // What separates it from the next one has a place, too.
+        // The separator to the next entry takes room, too.
         let left = self.0.checked_sub(length.saturating_add(1));
         self.0 = left.unwrap_or(self.0);
         left.is_some()
     }
 
-    /// Takes room for as many of these as it is enough for, and leaves out the others: how many.
+    /// Keeps as many entries as there is room for. Returns how many are left out.
     fn fill<T: Serialize>(&mut self, list: &mut Vec<T>) -> usize {
         let before = list.len();
         list.retain(|one| self.take(one));
@@ -200,7 +200,7 @@ impl Room {
     }
 }
 
-/// Reads what may be a later version's word: nothing then.
+/// Reads a value; `None` if it is a word that only a later version knows.
 fn known<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,

@@ -1,4 +1,4 @@
-//! How a tree of files is made that becomes a process's root: a cell's, and that of a repair's programs.
+//! Builds a file tree that becomes a process's root: that of a cell, and that of a repair's programs.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -1,4 +1,5 @@
-//! What a cell may use of its node. Each value is checked when it is made, also when it comes from another process.
+//! The limits of what a cell may use of its node. Each value is checked when it is made, also when it comes from
+//! another process.
 
 use std::fmt;
 use std::io;
@@ -11,10 +12,11 @@ use crate::spec::{Integer, Parameter};
 use crate::sys::cgroup::Group;
 use crate::sys::memory;
 
-/// No server starts with less, bytes.
+/// The least memory with which a server starts, in bytes.
 const LEAST_MEMORY: u64 = 128 << 20;
 
-/// What servers have beside a process for each connection: some 300 threads of NFS-Ganesha, and Samba's helpers.
+/// How many processes and threads servers have besides one for each connection: some 300 threads of NFS-Ganesha, and
+/// Samba's helpers.
 const SERVERS_OWN: u32 = 500;
 
 /// The most memory that the processes of a cell may have, together with what they have cached of files.
@@ -50,9 +52,9 @@ impl Unit {
 }
 
 impl Default for MemoryMax {
-    /// One cell alone must not take the node's last memory, which the cluster stack needs to live; and as a node may
-    /// have to carry all virtual servers of another one, and most of a file server's memory is cached files, which
-    /// make way, cells may together be allowed more than there is.
+    /// A single cell must not take the node's last memory, which the cluster stack needs. All cells together may be
+    /// allowed more than there is: a node may have to run another node's virtual servers, too, and most of a file
+    /// server's memory is cache that can be dropped.
     fn default() -> Self {
         Self::Percent(80)
     }
@@ -127,8 +129,7 @@ impl From<MemoryMax> for String {
 }
 
 impl MemoryMax {
-    /// The same in bytes, on a node with `total` bytes of memory. A small part of a small node is no less than a
-    /// server needs.
+    /// The limit in bytes, on a node with `total` bytes of memory; at least what a server needs.
     pub(crate) fn bytes(self, total: u64) -> u64 {
         match self {
             Self::Amount(count, unit) => {
@@ -226,16 +227,16 @@ impl Limits {
         *self == Self::default()
     }
 
-    /// Has the kernel keep a group within them, as far as it has the controllers for that. May have to wait while
-    /// the kernel takes memory away.
+    /// Sets these limits for a group, as far as the kernel has the controllers. This may have to wait while the kernel
+    /// reclaims memory.
     ///
     /// # Errors
     /// What the kernel refuses of it, in one line.
     pub(crate) fn apply(&self, group: &Group) -> io::Result<()> {
         let memory = self.memory_max.bytes(node_memory()?).to_string();
         let pids = self.pids_max.0.to_string();
-        // memory.high stays as it is: who is slowed down there instead of being killed answers nobody, without end.
-        // memory.oom.group does too: one process of Samba costs one client.
+        // memory.high is not set: a process that is slowed down by it instead of being killed may never answer again.
+        // Nor is memory.oom.group: to kill one process of Samba costs one client only.
         for (file, text) in [("memory.max", &memory), ("pids.max", &pids)] {
             super::forgive_missing(group.write(file, text))?;
         }
@@ -269,7 +270,7 @@ impl Limits {
         is("cpu.weight", self.cpu_weight.0) && is("io.weight", self.io_weight.0)
     }
 
-    /// What keeps that many SMB clients from connecting, in one line: Samba has a process for each connection.
+    /// Why so many SMB connections can't be served, in one line: Samba has a process for each.
     pub(crate) fn too_few_processes(&self, connections: u32) -> Option<String> {
         let wanted = connections.saturating_add(SERVERS_OWN);
         let has = self.pids_max.0;
@@ -281,7 +282,7 @@ impl Limits {
         })
     }
 
-    /// What of them goes beyond this node, each as one line.
+    /// The limits that exceed what this node has, each as one line.
     ///
     /// # Errors
     /// If the node's own limits can't be read.

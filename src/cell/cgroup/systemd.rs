@@ -15,7 +15,7 @@ use crate::types::VserverName;
 /// The slice of all cells: beside system.slice, where the cluster's own services are.
 pub(crate) const SLICE: &str = "berth.slice";
 
-/// Between two looks whether systemd has moved a process.
+/// The time between two looks whether systemd has moved a process.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Whether systemd governs this node: sd_booted(3).
@@ -23,7 +23,7 @@ pub(crate) fn is_running() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
-/// What the scope of a virtual server is called.
+/// The name of the scope of a virtual server.
 pub(crate) fn scope(vserver: &VserverName) -> String {
     format!("berth-{vserver}.scope")
 }
@@ -50,9 +50,9 @@ pub(crate) fn make_scope(
         // them is killed for want of memory.
         &["Delegate", "b", "true"],
         &["TasksMax", "t", "18446744073709551615"],
-        // A failed one would keep the name.
+        // Otherwise a failed scope would keep its name.
         &["CollectMode", "s", "inactive-or-failed"],
-        // What is stopped in the reverse order at a shutdown: first the cluster stops the virtual server.
+        // Units stop in the reverse order at a shutdown: Pacemaker, which stops the virtual server, ends first.
         &["Before", "as", "1", "pacemaker.service"],
     ];
     busctl.arg(properties.len().to_string());

@@ -1,4 +1,4 @@
-//! The way of a filter's descriptor from the process that has put it on to the one that answers it.
+//! Hands over a filter's descriptor from the process that has put the filter on to the one that answers refused calls.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;

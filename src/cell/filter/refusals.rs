@@ -1,4 +1,4 @@
-//! Answers the calls that a filter refuses, and tells of them.
+//! Answers the calls that a filter refuses, and reports them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +15,7 @@ const TURN_LIMIT: u32 = 64;
 const PERIOD_LIMIT: u32 = 1000;
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// A call by the same name is told of once in this time.
+/// How long after a report of a call the same call is not reported again.
 const TOLD_AGAIN: Duration = Duration::from_secs(60);
 
 /// A call that was refused.
@@ -23,7 +23,7 @@ const TOLD_AGAIN: Duration = Duration::from_secs(60);
 pub(crate) struct Refusal {
     /// Its name.
     pub(crate) call: &'static str,
-    /// Who made it, in the PID namespace of whoever answers; 0 if that one can't be seen there.
+    /// The process that made it, in the PID namespace of the process that answers; 0 if it can't be seen there.
     pub(crate) process: u32,
     /// Whether `allow_calls` may name it.
     pub(crate) is_open: bool,
@@ -42,17 +42,17 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// The calls that a filter refuses. Dropped, those that wait and all later ones fail with ENOSYS.
+/// The calls that a filter refuses. When this is dropped, calls that wait and all later ones fail with ENOSYS.
 #[derive(Debug)]
 pub(crate) struct Refusals {
     fd: OwnedFd,
     pace: Pace,
-    /// When each call was told of last, by its number. Only numbers of the table get here.
+    /// When each call was last reported, by its number. Only numbers in the table get here.
     told: BTreeMap<i64, Instant>,
 }
 
 impl Refusals {
-    /// Those that come by a filter's descriptor.
+    /// The refused calls that come by a filter's descriptor.
     pub(crate) fn new(fd: OwnedFd) -> Self {
         Self {
             fd,
@@ -61,7 +61,7 @@ impl Refusals {
         }
     }
 
-    /// Readable when one waits for its answer; `None` while they have to wait, until [`Refusals::waits_until`].
+    /// Readable when a call waits for its answer; `None` while calls have to wait, until [`Refusals::waits_until`].
     pub(crate) fn fd(&self, now: Instant) -> Option<BorrowedFd<'_>> {
         self.pace
             .waits_until(now)
@@ -69,16 +69,16 @@ impl Refusals {
             .then(|| self.fd.as_fd())
     }
 
-    /// Until when they have to wait, if they do.
+    /// Until when calls have to wait because there were too many, if they have to.
     pub(crate) fn waits_until(&self, now: Instant) -> Option<Instant> {
         self.pace.waits_until(now)
     }
 
-    /// Answers those that wait, and tells of what has not been told of lately. False when nobody has the filter on
-    /// any more.
+    /// Answers the calls that wait, and reports those that were not reported lately. Returns false when no process has
+    /// the filter any more.
     pub(crate) fn answer(&mut self, now: Instant, mut tell: impl FnMut(Refusal)) -> bool {
         while self.pace.has_room(now) {
-            // Asked before each: to receive where there is none would wait for the next one.
+            // Checked before each call: to receive would block if there is none.
             let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
             match poll(&mut fds, PollTimeout::ZERO) {
                 Ok(1..) => {}
@@ -109,7 +109,8 @@ impl Refusals {
         true
     }
 
-    /// Receives one call and has it fail: its number, and who made it. `None` if the caller has gone meanwhile.
+    /// Receives one call and makes it fail. Returns its number and the process that made it; `None` if that process has
+    /// gone meanwhile.
     fn refuse(&self) -> Option<(i64, u32)> {
         // SAFETY: all of its fields are numbers, for which 0 is a value.
         let mut call: libc::seccomp_notif = unsafe { std::mem::zeroed() };
@@ -131,7 +132,7 @@ impl Refusals {
     }
 }
 
-/// What a refused call fails with. For a socket it is what programs expect that try several kinds.
+/// The error of a refused call. For a socket it is the one that programs expect that try several families.
 fn errno(number: i64) -> i32 {
     match number {
         libc::SYS_socket | libc::SYS_socketpair => libc::EAFNOSUPPORT,
@@ -139,7 +140,7 @@ fn errno(number: i64) -> i32 {
     }
 }
 
-/// How many are answered when.
+/// Limits how many calls are answered in a turn and in a [`PERIOD`].
 #[derive(Debug, Default)]
 struct Pace {
     begun: Option<Instant>,

@@ -1,7 +1,7 @@
-//! With which arguments a program may make the calls that depend on them.
+//! The arguments with which a program may make calls that are allowed with some arguments only.
 //!
-//! A filter sees what is in the registers and no memory. Where the kernel takes 32 bits of an argument, so does the
-//! rule: what stands in the others would else be a way around it.
+//! A filter sees registers and no memory. If the kernel takes only 32 bits of an argument, so does the rule: otherwise
+//! the other bits would be a way around it.
 
 use libc::{AF_INET, AF_INET6, AF_NETLINK, AF_UNIX};
 use seccompiler::{BackendError, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
@@ -34,7 +34,7 @@ pub(crate) fn for_call(name: &str) -> Result<Vec<SeccompRule>, BackendError> {
     match name {
         "clone" => all([[flags_only(0, !NAMESPACES)?]]),
         "unshare" => all([[flags_only(0, UNSHARED)?]]),
-        // A listener of the program's own would be asked instead of berth's, and could let a call through.
+        // A program's own listener would be asked instead of berth's, and could allow a call.
         "seccomp" => all([[flags_only(1, !libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?]]),
         "ioctl" => {
             let other = |request| condition(1, SeccompCmpOp::Ne, request);
@@ -47,11 +47,11 @@ pub(crate) fn for_call(name: &str) -> Result<Vec<SeccompRule>, BackendError> {
             .into_iter()
             .map(|domain| SeccompRule::new(vec![equal(0, domain)?]))
             .collect(),
-        // Its own limits: PID 1 has the same user, and with a limit of time to compute it would be killed.
+        // Only its own limits: PID 1 has the same user, and a limit of CPU time would kill it.
         "prlimit64" => all([[equal(0, 0)?]]),
         "socketpair" => all([[family(AF_UNIX)?]]),
         "socket" => sockets(),
-        // Not in the table as one of these: nothing fits.
+        // The table has no other call with rules: nothing is allowed.
         _ => Ok(vec![]),
     }
 }

@@ -1,4 +1,4 @@
-//! How the servers stand.
+//! The state of the servers.
 
 use std::path::PathBuf;
 
@@ -6,42 +6,43 @@ use serde::{Deserialize, Serialize};
 
 use super::{Condition, Fault};
 
-/// The servers of a cell and where they stand.
+/// The servers of a cell and their state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ServersState {
     /// Their resource.
     pub(crate) resource: String,
-    /// Where they stand together.
+    /// The phase that they are in together.
     pub(crate) phase: ServersPhase,
-    /// Their resource is being stopped.
+    /// Whether their resource is being stopped.
     #[serde(default)]
     pub(crate) leaves: bool,
-    /// Their resource counts as started since before they could be: their home was kept from service.
+    /// Whether the start of their resource was answered before they could be started, as their home was kept from
+    /// service.
     #[serde(default)]
     pub(crate) late: bool,
-    /// Where the file system is that holds their state.
+    /// The file system that holds their state.
     pub(crate) home: HomeState,
-    /// Each of them.
+    /// The single servers.
     #[serde(default)]
     pub(crate) servers: Vec<ServerState>,
-    /// What they offer to clients, or are being told to.
+    /// The exports and shares that clients are offered, or are going to be.
     #[serde(default)]
     pub(crate) exports: Vec<ExportState>,
-    /// What they do not serve as they should.
+    /// The file systems that they do not serve as they should.
     #[serde(default)]
     pub(crate) unserved: Vec<Unserved>,
     /// Why they have failed.
     #[serde(default)]
     pub(crate) fault: Option<Fault>,
-    /// Why the last change of what they export was not made.
+    /// Why the last change of their exports was not made.
     #[serde(default)]
     pub(crate) unchanged: Option<String>,
-    /// Why what the cell's network lets in is not what it should.
+    /// Why the rules for connections to the cell are not the wanted ones.
     #[serde(default)]
     pub(crate) shut: Option<String>,
 }
 
-/// Where the servers stand together.
+/// The phase of the servers together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ServersPhase {
@@ -60,7 +61,7 @@ pub(crate) enum ServersPhase {
     Unknown,
 }
 
-/// Where the file system stands that holds the servers' state.
+/// The state of the file system that holds the servers' state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
 pub(crate) enum HomeState {
@@ -69,7 +70,7 @@ pub(crate) enum HomeState {
         /// Where.
         directory: PathBuf,
     },
-    /// It is on its way, or kept from service.
+    /// It is being mounted, or kept from service.
     Awaited {
         /// Why.
         why: String,
@@ -92,7 +93,7 @@ pub(crate) struct ServerState {
     pub(crate) phase: ServerPhase,
 }
 
-/// Where a server stands.
+/// The phase of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
 pub(crate) enum ServerPhase {
@@ -137,7 +138,7 @@ pub(crate) struct Unserved {
 }
 
 impl ServersState {
-    /// How their resource is, in the words of its monitor.
+    /// The condition of their resource, as its monitor reports it.
     pub(crate) fn condition(&self) -> Condition {
         if self.leaves {
             return match self.phase {
@@ -152,7 +153,7 @@ impl ServersState {
             (ServersPhase::Waiting, HomeState::Awaited { why, lasts: true }) => {
                 Condition::Degraded(format!("waiting for home: {why}"))
             }
-            // Their start is over: what goes on now is no failure of it.
+            // The start of their resource is over, and succeeded: this is no failure of it.
             (ServersPhase::Waiting | ServersPhase::Starting, _) if self.late => {
                 Condition::Degraded("being started, now that home is in service".to_owned())
             }
@@ -172,7 +173,7 @@ impl ServersState {
         }
     }
 
-    /// What is not as it should be of servers that run.
+    /// The restriction of servers that run, if there is one.
     fn restriction(&self) -> Option<String> {
         if let Some(why) = &self.unchanged {
             return Some(format!("exports not changed: {why}"));

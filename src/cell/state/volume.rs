@@ -1,4 +1,4 @@
-//! How a file system stands.
+//! The state of a file system.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Condition, Fault, known};
 use crate::plan::repair::{Finding, FsKind, Stage};
 
-/// A file system and where it stands.
+/// A file system and its state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeState {
     /// Its resource.
@@ -24,7 +24,7 @@ pub struct VolumeState {
     pub(crate) fstype: Option<FsKind>,
     /// Where it stands.
     pub phase: VolumePhase,
-    /// Its resource is being stopped.
+    /// Whether its resource is being stopped.
     #[serde(default)]
     pub(crate) leaves: bool,
     /// What keeps it from full service where its phase alone does not say so: while a child works on it after its
@@ -42,16 +42,16 @@ pub struct VolumeState {
 pub enum VolumePhase {
     /// It is being mounted.
     Mounting,
-    /// It is being watched whether somebody is at the check that its multiple-mount protection tells of.
+    /// The keeper finds out whether the check that its multiple-mount protection shows still runs.
     BeingChecked {
-        /// The node that the check began on.
+        /// The node on which the check was started.
         node: String,
     },
-    /// Its repair has failed: it is being seen whether its device can be read.
+    /// Its repair has failed, and the keeper finds out whether its device can be read.
     Examining,
     /// A program repairs it.
     Repairing(RepairProgress),
-    /// It is mounted, in no mount table yet.
+    /// It is mounted, but attached nowhere yet.
     Unattached,
     /// It is being attached in the cell.
     Attaching,
@@ -59,7 +59,7 @@ pub enum VolumePhase {
     Attached,
     /// It is being detached from the cell.
     Detaching,
-    /// It is kept from service until somebody does something about it.
+    /// It is kept from service until a person does something about it.
     Blocked {
         /// Why.
         why: String,
@@ -76,7 +76,7 @@ pub enum VolumePhase {
     Unknown,
 }
 
-/// How far a repair is.
+/// The progress of a repair.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepairProgress {
     /// The stage it is in; `None`: a later version's word.
@@ -84,13 +84,13 @@ pub struct RepairProgress {
     pub(crate) stage: Option<Stage>,
     /// What it is doing, in words.
     pub what: String,
-    /// How much of its stage is done, in percent, where its program tells.
+    /// How much of the stage is done, in percent, if the program says so.
     #[serde(default)]
     pub(crate) percent: Option<u8>,
 }
 
 impl RepairProgress {
-    /// A repair in this stage, of which its program tells so much.
+    /// The progress of a repair in this stage, with the program's percentage.
     pub(crate) fn new(stage: Stage, percent: Option<u8>) -> Self {
         let what = match (stage, percent) {
             (Stage::Preserve, _) => "saving its metadata before the repair".to_owned(),
@@ -113,13 +113,13 @@ impl RepairProgress {
 pub enum Defect {
     /// Its superblock says that it is damaged.
     Noted,
-    /// Its check was cut off, on the node of this name.
+    /// Its check was killed, on the node of this name.
     CutOff(String),
     /// It can't be mounted.
     Unmountable(Examined),
 }
 
-/// What a failed mount has come to.
+/// A failed mount, and what it proves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Examined {
     /// What it proves.
@@ -129,14 +129,15 @@ pub struct Examined {
 }
 
 impl VolumeState {
-    /// How its resource is, in the words of its monitor.
+    /// The condition of its resource, as its monitor reports it.
     pub(crate) fn condition(&self) -> Condition {
         self.phase.condition(self.leaves, self.degraded.as_deref())
     }
 }
 
 impl VolumePhase {
-    /// How the resource of a file system in this phase is, if it leaves, or is degraded for this reason.
+    /// The condition of the resource of a file system in this phase, which is being stopped or not, and degraded for
+    /// this reason or not.
     pub(crate) fn condition(&self, leaves: bool, degraded: Option<&str>) -> Condition {
         let degraded = degraded.map(|why| Condition::Degraded(why.to_owned()));
         match self {
