@@ -10,8 +10,8 @@
 //! address   → cell cluster log ocf plan runtime sys types
 //! config    → cell cluster plan spec sys text types
 //! cell      → cluster hash log plan runtime spec sys text types
-//! cluster   → log runtime sys
-//! ocf       → log plan spec sys text
+//! cluster   → log runtime sys types
+//! ocf       → log plan spec sys text types
 //! runtime   → log sys
 //! log       → sys text
 //! sys       → hash plan types

@@ -36,7 +36,7 @@ pub(crate) fn reported(cx: &Context<'_>, state: State) -> State {
 }
 
 fn is_first(cx: &Context<'_>, node: &str) -> bool {
-    let instance = cx.env.instance();
+    let instance = cx.env.instance().as_str();
     let monitor = history::Monitor {
         resource: instance.split(':').next().unwrap_or(instance),
         node,

@@ -198,7 +198,7 @@ fn reload(cx: &Context<'_>) -> Result<State, Error> {
     let vserver = VSERVER.get(cx.env)?;
     step("changing the exports");
     let request = Request::Export {
-        resource: cx.env.instance().to_owned(),
+        resource: cx.env.instance().clone(),
         export: exported(cx.env)?,
         budget: member::patience(cx),
     };
@@ -216,7 +216,7 @@ fn stop(cx: &Context<'_>) -> Result<State, Error> {
             known.consider(&vserver, reply);
         }
         step("detaching the file system");
-        let resource = cx.env.instance().to_owned();
+        let resource = cx.env.instance().clone();
         let request = |budget| Request::Detach {
             resource: resource.clone(),
             budget,

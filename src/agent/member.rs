@@ -16,8 +16,8 @@ use crate::plan::directory;
 use crate::runtime::daemon;
 use crate::runtime::paths::RUNTIME;
 use crate::sys::netlink::Socket;
-use crate::types::VserverName;
 use crate::types::name::Refusal;
+use crate::types::{NodeName, VserverName};
 
 /// How long after a keeper has ended another one is looked for.
 const NEXT_PAUSE: Duration = Duration::from_millis(10);
@@ -45,9 +45,21 @@ pub(crate) fn directory(value: &str) -> Result<PathBuf, String> {
 /// This resource.
 pub(crate) fn member(cx: &Context<'_>) -> Member {
     Member {
-        resource: cx.env.instance().to_owned(),
-        node: cx.env.on_node().map(str::to_owned),
+        resource: cx.env.instance().clone(),
+        node: cx.env.on_node().and_then(node),
     }
+}
+
+/// This node, by its name in the cluster. One that berth does not take for a name is no reason not to serve.
+fn node(name: &str) -> Option<NodeName> {
+    let named = name.parse();
+    named
+        .inspect_err(|why| {
+            log::warn(format_args!(
+                "failures can't be reported to the cluster: the name of this node {name:?} {why}"
+            ));
+        })
+        .ok()
 }
 
 /// What an answer means for the action.
@@ -129,7 +141,7 @@ fn connect(vserver: &VserverName) -> Result<Option<Client>, Error> {
 /// If the keeper does not answer.
 pub(crate) fn ask_status(cx: &Context<'_>, vserver: &VserverName) -> Result<Option<Reply>, Error> {
     let request = Request::Status {
-        resource: cx.env.instance().to_owned(),
+        resource: cx.env.instance().clone(),
     };
     let patience = cx.deadline.min(Instant::now() + PROMPT);
     ask(vserver, &request, patience)
@@ -198,7 +210,7 @@ pub(crate) fn elsewhere(cx: &Context<'_>, vserver: &VserverName) -> Option<Vserv
 /// one that hangs is no reason to wait for the next one as long again.
 fn recall(cx: &Context<'_>, asked: &[VserverName]) -> Option<(VserverName, Option<Reply>)> {
     let request = Request::Status {
-        resource: cx.env.instance().to_owned(),
+        resource: cx.env.instance().clone(),
     };
     let names = fs::read_dir(RUNTIME).ok()?;
     let keepers: Vec<(VserverName, Client)> = names

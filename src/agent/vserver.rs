@@ -220,7 +220,7 @@ fn reload(cx: &Context<'_>) -> Result<State, Error> {
     let spec = spec(cx.env)?;
     step("changing the limits");
     let request = Request::Limit {
-        resource: cx.env.instance().to_owned(),
+        resource: cx.env.instance().clone(),
         limits: spec.cgroup,
         budget: member::patience(cx),
     };
@@ -251,7 +251,7 @@ fn stop(cx: &Context<'_>) -> Result<State, Error> {
     };
     let seconds = STOP_TIMEOUT.try_get(cx.env);
     let seconds = seconds.unwrap_or(declared::STOP_TIMEOUT.content.default);
-    let resource = cx.env.instance().to_owned();
+    let resource = cx.env.instance().clone();
     step("ending the servers");
     let request = |budget| Request::Unserve {
         resource: resource.clone(),

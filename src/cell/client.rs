@@ -13,7 +13,7 @@ use crate::runtime::paths::RUNTIME;
 use crate::sys::lock::{self, Lock};
 use crate::sys::poll::wait_readable;
 use crate::sys::{message, namespace};
-use crate::types::VserverName;
+use crate::types::{ResourceId, VserverName};
 
 /// How long a keeper may take for a reply that it can give at once.
 pub(crate) const PROMPT: Duration = Duration::from_secs(5);
@@ -73,7 +73,7 @@ pub(crate) fn find_within(
 /// As [`find`].
 pub fn state(
     vserver: &VserverName,
-    members: &[&str],
+    members: &[ResourceId],
     deadline: Instant,
 ) -> io::Result<Option<CellState>> {
     let ask = |request: &Request| {
@@ -93,7 +93,7 @@ pub fn state(
 fn state_by(
     ask: impl Fn(&Request) -> io::Result<Option<Reply>>,
     vserver: &VserverName,
-    members: &[&str],
+    members: &[ResourceId],
 ) -> io::Result<Option<CellState>> {
     match ask(&Request::State) {
         Ok(Some(Reply::State(state))) => return Ok(Some(*state)),
@@ -111,9 +111,8 @@ fn state_by(
         ..CellState::default()
     };
     for member in members {
-        let resource = (*member).to_owned();
         let (condition, init) = match ask(&Request::Status {
-            resource: resource.clone(),
+            resource: member.clone(),
         })? {
             Some(Reply::Member {
                 condition, init, ..
@@ -123,7 +122,7 @@ fn state_by(
         };
         state.init = init;
         state.members.push(MemberState {
-            resource,
+            resource: member.to_string(),
             condition,
         });
     }
@@ -346,7 +345,11 @@ mod tests {
         let hangs_up = || Err(io::ErrorKind::Unsupported.into());
         let ways: [fn() -> io::Result<Option<Reply>>; 2] = [refuses, hangs_up];
         for says in ways {
-            let state = state_by(former(says), &"alpha".into(), &["alpha-data", "other"]);
+            let state = state_by(
+                former(says),
+                &"alpha".into(),
+                &["alpha-data".into(), "other".into()],
+            );
             let state = state.unwrap().unwrap();
             assert_eq!(state.init, Some(12));
             let degraded = Condition::Degraded("repairing 43 %, access blocked".to_owned());
@@ -359,13 +362,13 @@ mod tests {
     #[test]
     fn a_keeper_that_refuses_or_has_ended_is_not_asked_again() {
         let refuses = || Ok(Some(Reply::refused(Cause::Failed, "on purpose")));
-        let error = state_by(former(refuses), &"alpha".into(), &["alpha-data"]).unwrap_err();
+        let error = state_by(former(refuses), &"alpha".into(), &["alpha-data".into()]).unwrap_err();
         assert_eq!(error.to_string(), "on purpose");
         let is_gone = || Ok(None);
-        let state = state_by(former(is_gone), &"alpha".into(), &["alpha-data"]);
+        let state = state_by(former(is_gone), &"alpha".into(), &["alpha-data".into()]);
         assert_eq!(state.unwrap(), None);
         let hangs = || Err(io::ErrorKind::TimedOut.into());
-        let error = state_by(former(hangs), &"alpha".into(), &["alpha-data"]).unwrap_err();
+        let error = state_by(former(hangs), &"alpha".into(), &["alpha-data".into()]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
@@ -377,7 +380,7 @@ mod tests {
             ..CellState::default()
         };
         let says = || Ok(Some(Reply::State(Box::new(told.clone()))));
-        let state = state_by(former(says), &"alpha".into(), &["alpha-data"]);
+        let state = state_by(former(says), &"alpha".into(), &["alpha-data".into()]);
         assert_eq!(state.unwrap(), Some(told.clone()));
     }
 }

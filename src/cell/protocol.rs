@@ -14,7 +14,7 @@ use crate::plan::repair::{FsKind, Policy};
 use crate::runtime::paths::RUNTIME;
 use crate::sys::device::DeviceSpec;
 use crate::sys::mount::WrittenOptions;
-use crate::types::VserverName;
+use crate::types::{ResourceId, VserverName};
 
 pub(crate) use super::state::{Cause, Condition};
 
@@ -72,14 +72,14 @@ pub enum Request {
     /// Detach the file system of a resource. Answered when that is done. The cell ends with its last member.
     Detach {
         /// The resource.
-        resource: String,
+        resource: ResourceId,
         /// How long the answer may take.
         budget: Duration,
     },
     /// Change how an attached file system is exported.
     Export {
         /// Its resource.
-        resource: String,
+        resource: ResourceId,
         /// From now on.
         export: Exported,
         /// How long the answer may take.
@@ -99,7 +99,7 @@ pub enum Request {
     /// Change the limits of the servers' cell. Answered when they are in force.
     Limit {
         /// Their resource.
-        resource: String,
+        resource: ResourceId,
         /// From now on.
         limits: Limits,
         /// How long the answer may take.
@@ -108,7 +108,7 @@ pub enum Request {
     /// End the servers.
     Unserve {
         /// Their resource.
-        resource: String,
+        resource: ResourceId,
         /// Time between asking them to end and killing them, at the most.
         patience: Duration,
         /// How long the answer may take.
@@ -117,7 +117,7 @@ pub enum Request {
     /// What is the condition of a member?
     Status {
         /// Its resource.
-        resource: String,
+        resource: ResourceId,
     },
     /// What is the state of the cell and of all members? Unlike [`Request::Status`], this has nothing tried again, and
     /// notes no report to the cluster. Keepers of older versions refuse it by [`Cause::Version`], and know `Status`
@@ -126,7 +126,7 @@ pub enum Request {
     /// Do the servers serve all their exports? Answered when they have been asked.
     Inspect {
         /// Their resource.
-        resource: String,
+        resource: ResourceId,
         /// How long the answer may take.
         budget: Duration,
     },

@@ -13,6 +13,7 @@ use crate::log;
 use crate::runtime::channel::Channel;
 use crate::runtime::job;
 use crate::sys::poll::wait_readable;
+use crate::types::{NodeName, ResourceId};
 
 /// How long reporting one failure may take.
 const REPORT_LIMIT: Duration = Duration::from_secs(20);
@@ -21,9 +22,9 @@ const REPORT_LIMIT: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// Its id.
-    pub(crate) resource: String,
+    pub(crate) resource: ResourceId,
     /// This node's name in the cluster; without it a failure can't be reported.
-    pub(crate) node: Option<String>,
+    pub(crate) node: Option<NodeName>,
 }
 
 /// Reports the failure of `member` to Pacemaker. Blocks.
@@ -63,7 +64,7 @@ fn start_has_failed(member: &Member) -> bool {
     };
     let name = format!("fail-count-{}#start_0", member.resource);
     match tool::read_attribute(&name, Instant::now() + REPORT_LIMIT) {
-        Ok(counts) => counts.get(node).is_some_and(|count| count != "0"),
+        Ok(counts) => counts.get(node.as_str()).is_some_and(|count| count != "0"),
         Err(e) => {
             log::warn(e);
             false

@@ -5,9 +5,13 @@ use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use super::error::Error;
+use crate::types::ResourceId;
 
 /// The prefix of every parameter's variable.
 const PARAMETER: &str = "OCF_RESKEY_";
+
+/// The variable that names the resource.
+const INSTANCE: &str = "OCF_RESOURCE_INSTANCE";
 
 /// What an action without `CRM_meta_timeout` may take when its declaration says nothing either:
 /// Pacemaker's own default.
@@ -18,6 +22,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct Env {
     variables: BTreeMap<String, OsString>,
     timeout: Duration,
+    instance: ResourceId,
 }
 
 impl Env {
@@ -41,7 +46,11 @@ impl Env {
         let mut env = Self {
             variables,
             timeout: DEFAULT_TIMEOUT,
+            instance: ResourceId::unnamed(),
         };
+        if let Some(instance) = env.text(INSTANCE).and_then(|id| id.parse().ok()) {
+            env.instance = instance;
+        }
         if let Some(timeout) = env.given_timeout() {
             env.timeout = timeout;
         }
@@ -61,8 +70,21 @@ impl Env {
     }
 
     /// The resource's name, as in the cluster's configuration; of a clone, with its instance number.
-    pub(crate) fn instance(&self) -> &str {
-        self.text("OCF_RESOURCE_INSTANCE").unwrap_or("unnamed")
+    pub(crate) fn instance(&self) -> &ResourceId {
+        &self.instance
+    }
+
+    /// Whether the resource's name is one that a resource can have, if there is one.
+    ///
+    /// # Errors
+    /// `OCF_RESOURCE_INSTANCE` is something else.
+    pub(crate) fn check_instance(&self) -> Result<(), Error> {
+        let Some(id) = self.text(INSTANCE) else {
+            return Ok(());
+        };
+        id.parse::<ResourceId>().map(drop).map_err(|why| {
+            Error::failed(format!("{INSTANCE}: the name of the resource {id:?} {why}"))
+        })
     }
 
     /// How long the action may take before Pacemaker kills it.
@@ -159,7 +181,10 @@ mod tests {
         .with_default_timeout(Duration::from_secs(5));
         assert_eq!(env.timeout(), Duration::from_secs(30));
         assert_eq!(env.interval(), Duration::from_secs(10));
-        assert_eq!((env.check_level(), env.instance()), (10, "alpha-ip1"));
+        assert_eq!(
+            (env.check_level(), env.instance().as_str()),
+            (10, "alpha-ip1")
+        );
     }
 
     #[test]
@@ -175,6 +200,19 @@ mod tests {
     fn another_major_version_is_refused() {
         let env = Env::from_variables([("OCF_RA_VERSION_MAJOR", "2")]);
         assert!(env.check_version().is_err());
+    }
+
+    #[test]
+    fn a_name_that_no_resource_can_have_is_refused() {
+        let named = |id| Env::from_variables([("OCF_RESOURCE_INSTANCE", id)]);
+        for good in ["", "alpha-ip1", "portwatch:0", "büro"] {
+            assert!(named(good).check_instance().is_ok(), "{good}");
+        }
+        let error = named("a b").check_instance().unwrap_err();
+        let why =
+            "OCF_RESOURCE_INSTANCE: the name of the resource \"a b\" has ' ' in it; allowed are ";
+        assert!(error.to_string().starts_with(why), "{error}");
+        assert_eq!(named("../x").instance(), "unnamed");
     }
 
     #[test]

@@ -82,6 +82,7 @@ fn attempt(
 ) -> Result<State, Error> {
     let begun = Instant::now();
     env.check_version()?;
+    env.check_instance()?;
     let subject = format!("{action} of {}", env.instance());
     let budget = Budget::new(env.timeout());
     watchdog::arm(&env.reason_prefix(), &subject, budget.watchdog())

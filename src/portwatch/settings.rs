@@ -11,7 +11,7 @@ use crate::ocf::param::{network, words};
 use crate::ocf::{Env, Error, Optional, Param};
 use crate::plan::port::Limits;
 use crate::spec::portwatch as declared;
-use crate::types::{Family, name};
+use crate::types::{Family, ResourceId, name};
 
 pub(crate) static PORTS: Optional<BTreeMap<String, String>> = Optional::new(declared::PORTS, ports);
 pub(crate) static SUBNETS: Optional<Vec<Subnet>> = Optional::new(declared::SUBNETS, subnets);
@@ -53,7 +53,7 @@ pub(crate) struct Settings {
     /// From which difference between ports loads are evened out, in percent; 0: never.
     pub(crate) balance: u32,
     /// The name of the resource in the cluster.
-    pub(crate) resource: String,
+    pub(crate) resource: ResourceId,
     /// This node's name in the cluster.
     pub(crate) node: Option<String>,
 }
@@ -95,7 +95,7 @@ impl Settings {
             fail_after: FAIL_AFTER.get(env)?,
             recover_after: RECOVER_AFTER.get(env)?,
             balance: BALANCE.get(env)?,
-            resource: env.instance().to_owned(),
+            resource: env.instance().clone(),
             node: env.on_node().map(str::to_owned),
         })
     }

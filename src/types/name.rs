@@ -158,9 +158,16 @@ names! {
     /// The name of a subnet, a storage unit or a file system: 1 to 32 letters, digits, `-` and `_`, a letter or digit
     /// first.
     Label by label;
-    /// The id of a resource in the CIB, where it is an XML name: 1 to 250 characters, none of them white space, a
-    /// control character or markup, nor `/`. An instance of a clone has its number behind a colon.
+    /// The id of a resource in the CIB, where it is an XML name: no character is white space, a control character or
+    /// markup, nor `/`. An instance of a clone has its number behind a colon.
     ResourceId by resource;
+}
+
+impl ResourceId {
+    /// That of a resource whose agent is called without one.
+    pub(crate) fn unnamed() -> Self {
+        Self("unnamed".to_owned())
+    }
 }
 
 /// Checks the name of a virtual server: 1 to 13 of `a`–`z`, `0`–`9` and `-`, a letter first.
@@ -245,7 +252,11 @@ pub(crate) fn port(name: &str) -> Result<IfName, Refusal> {
 /// Checks the id of a resource.
 fn resource(id: &str) -> Result<(), Refusal> {
     let allowed = "all but white space, control characters, / and XML's markup";
-    check(id, 250, allowed, |c| {
+    if id == "." || id == ".." {
+        return Err(Refusal::First("something other than a dot"));
+    }
+    // The CIB sets no limit.
+    check(id, usize::MAX, allowed, |c| {
         !c.is_whitespace() && !c.is_control() && !"/<>&\"'".contains(c)
     })
 }
@@ -344,7 +355,7 @@ mod tests {
         for good in ["alpha-ip1", "portwatch:0", "_r.1", "büro"] {
             assert_eq!(resource(good), Ok(()), "{good}");
         }
-        for bad in ["", "a b", "a/b", "a\"b", "a\nb", "<a"] {
+        for bad in ["", "..", "a b", "a/b", "a\"b", "a\nb", "<a"] {
             assert!(resource(bad).is_err(), "{bad}");
         }
     }

@@ -118,7 +118,7 @@ pub(crate) fn monitor_protocols(cx: &Context<'_>) -> Result<State, Error> {
     }
     step("asking for what is served");
     let request = Request::Inspect {
-        resource: cx.env.instance().to_owned(),
+        resource: cx.env.instance().clone(),
         budget: member::patience(cx),
     };
     match member::ask(&vserver, &request, cx.deadline)? {

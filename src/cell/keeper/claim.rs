@@ -121,7 +121,7 @@ impl Taker<'_> {
         };
         let records = Attachment::read_all(attachment::runtime());
         let has_it = |(name, record): &&(String, Attachment)| {
-            record.number == device.number && *name != self.member.resource
+            record.number == device.number && self.member.resource != name.as_str()
         };
         let who = match (records.iter().find(has_it), owner::vserver_by(process)) {
             (Some((resource, record)), _) => format!("{resource} of {}", record.vserver),
@@ -171,7 +171,7 @@ impl Taker<'_> {
                     && !self.may_be_beside(device, beside)
                     && !namespaces.iter().any(|n| record.is_in(n))
             };
-            if resource == self.member.resource
+            if self.member.resource == resource.as_str()
                 || !(same || is_twin())
                 || !is_kept(&resource, &record)
             {
@@ -206,6 +206,10 @@ fn has_twin(device: &Device, place: &str) -> Refusal {
 /// Whether the keeper of the record's virtual server has the resource, attached or about to be. If the keeper does not
 /// answer, it may have the resource.
 fn is_kept(resource: &str, record: &Attachment) -> bool {
+    // The file of a record has its resource's name: what has another one is nobody's.
+    let Ok(resource) = resource.parse() else {
+        return false;
+    };
     let client = match Client::connect(&record.vserver) {
         Ok(Some(client)) => client,
         // There is no keeper, and the device was found free before.
@@ -216,9 +220,7 @@ fn is_kept(resource: &str, record: &Attachment) -> bool {
             return true;
         }
     };
-    let request = Request::Status {
-        resource: resource.to_owned(),
-    };
+    let request = Request::Status { resource };
     match client.ask(&request, Instant::now() + ANSWER_LIMIT) {
         Ok((Reply::Member { condition, .. }, _)) => {
             !matches!(condition, Condition::Absent | Condition::Failed(_))

@@ -174,7 +174,7 @@ impl Keeper {
             proof,
             device,
             mmp,
-            records: Path::new(RECORDS).join(&resource),
+            records: Path::new(RECORDS).join(resource.as_str()),
             group: Groups::of(&self.vserver).ok().map(|place| place.repair()),
         };
         match Repair::start(target, stage) {

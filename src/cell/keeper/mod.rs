@@ -38,7 +38,7 @@ use crate::runtime::job::{self, Job};
 use crate::runtime::listener::Listener;
 use crate::runtime::poller::Poller;
 use crate::sys::announce::repeat::Announcing;
-use crate::types::VserverName;
+use crate::types::{ResourceId, VserverName};
 use cell::Cell;
 use cgroup::Cgroup;
 use names::Names;
@@ -71,7 +71,7 @@ struct Keeper {
     /// Children whose result is known, until they are dead.
     mounters: Vec<(MounterId, Pid)>,
     /// Repairs, by their resources.
-    repairs: BTreeMap<String, Repair>,
+    repairs: BTreeMap<ResourceId, Repair>,
     cell: Option<Cell>,
     cgroup: Cgroup,
     /// The child that changes the rules for connections to the cell.

@@ -38,7 +38,7 @@ fn settings() -> Settings {
         fail_after: 3,
         recover_after: Duration::from_secs(30),
         balance: 20,
-        resource: "portwatch".to_owned(),
+        resource: "portwatch".into(),
         node: Some("n1".to_owned()),
     }
 }

@@ -151,7 +151,7 @@ fn what_a_slow_server_does_not_answer_for_counts_as_it_was_before() {
         let keeper = Client::connect(&vserver).expect("an answer");
         let keeper = keeper.expect("a keeper");
         let request = Request::Inspect {
-            resource: vserver.to_string(),
+            resource: vserver.parse().expect("a good id"),
             budget: LIMIT,
         };
         let answer = keeper.ask(&request, Instant::now() + LIMIT);

@@ -12,6 +12,7 @@ use crate::cell::protocol::{Reply, VolumeSpec};
 use crate::cell::service::ServerSpec;
 use crate::cluster::complaint::Member;
 use crate::plan::repair::{FsKind, Policy, Proof, Stage};
+use crate::types::ResourceId;
 
 /// Something to be done.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub(crate) enum Effect {
     /// [`Event::RepairEnded`](super::Event::RepairEnded).
     Repair(Box<RepairSpec>),
     /// End the repair of the file system of this resource. No event follows.
-    CutOff(String),
+    CutOff(ResourceId),
     /// Start the cell's PID 1. Answered by [`Event::CellSpawned`](super::Event::CellSpawned) or
     /// [`Event::NoCell`](super::Event::NoCell).
     SpawnCell,
@@ -115,7 +116,7 @@ pub(crate) enum Effect {
 #[derive(Debug)]
 pub(crate) struct RepairSpec {
     /// The file system's resource.
-    pub(crate) resource: String,
+    pub(crate) resource: ResourceId,
     /// The first stage.
     pub(crate) stage: Stage,
     /// The proof that the file system is damaged.

@@ -6,6 +6,7 @@ use crate::cell::protocol::{Cause, Request};
 use crate::cell::service::Own;
 use crate::cell::state::RepairProgress;
 use crate::plan::repair::{Decision, Stage};
+use crate::types::ResourceId;
 
 /// Something has happened.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ pub(crate) enum Event {
     /// No repair could be started of the file system of this resource.
     NoRepair {
         /// The resource.
-        resource: String,
+        resource: ResourceId,
         /// Whose fault that is.
         cause: Cause,
         /// Why not.
@@ -55,14 +56,14 @@ pub(crate) enum Event {
     /// A repair has begun, or gone on.
     RepairGoesOn {
         /// The resource.
-        resource: String,
+        resource: ResourceId,
         /// The progress of the repair.
         progress: RepairProgress,
     },
     /// A repair has ended.
     RepairEnded {
         /// The resource.
-        resource: String,
+        resource: ResourceId,
         /// The last stage of the repair.
         stage: Stage,
         /// What to do with the file system, or why the repair was broken off and whose fault that is.

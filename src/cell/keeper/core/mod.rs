@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use crate::cell::protocol::{Cause, Reply};
 use crate::cluster::complaint::Member;
-use crate::types::VserverName;
+use crate::types::{ResourceId, VserverName};
 use cell::Cell;
 pub(crate) use effect::{Effect, Effects, Level, RepairSpec};
 pub(crate) use event::Event;
@@ -71,7 +71,7 @@ pub(crate) struct Core {
     vserver: VserverName,
     /// Agents that wait for an answer: for what, and until when.
     waiting: BTreeMap<ClientId, (Until, Instant)>,
-    volumes: BTreeMap<String, Volume>,
+    volumes: BTreeMap<ResourceId, Volume>,
     mounters: Mounters,
     servers: Option<Servers>,
     /// Where the servers' home was attached when it was last found.
@@ -84,7 +84,7 @@ pub(crate) struct Core {
     /// When the cell that is being built must be ready.
     build_until: Option<Instant>,
     /// Members that were reported to Pacemaker as degraded.
-    degraded: BTreeSet<String>,
+    degraded: BTreeSet<ResourceId>,
     /// No sentinel could be started: when that is tried again.
     sentinel_at: Option<Instant>,
     /// When it ends if nobody has become a member.

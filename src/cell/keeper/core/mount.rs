@@ -6,11 +6,12 @@ use super::effect::{Effect, Effects};
 use super::terms::{MountTask, MounterId};
 use crate::cell::protocol::VolumeSpec;
 use crate::cluster::complaint::Member;
+use crate::types::ResourceId;
 
 /// A child that mounts.
 #[derive(Debug)]
 struct Mounter {
-    resource: String,
+    resource: ResourceId,
     killed: bool,
 }
 

@@ -13,6 +13,7 @@ use crate::cell::protocol::{Cause, Condition, Exported, Reply, Request, VolumeSp
 use crate::cell::service::ServerSpec;
 use crate::cluster::complaint::Member;
 use crate::plan::budget::Budget;
+use crate::types::ResourceId;
 
 /// The event that the answer to a client waits for.
 #[derive(Debug)]
@@ -20,17 +21,17 @@ pub(crate) enum Until {
     /// Nothing: this is the answer.
     Now(Reply),
     /// The file system of this resource is in service, or is kept from service.
-    Attached(String),
+    Attached(ResourceId),
     /// This resource is no longer a member.
-    Gone(String),
+    Gone(ResourceId),
     /// The servers of this resource answer, or wait for their home.
-    Served(String),
+    Served(ResourceId),
     /// The servers have taken up a change of exports, or refused it, and have been asked for what they serve.
-    Exported(String),
+    Exported(ResourceId),
     /// The limits of the cell are in force; with the servers' resource.
-    Limited(String),
+    Limited(ResourceId),
     /// The servers of this resource have been asked for what they serve.
-    Inspected(String),
+    Inspected(ResourceId),
     /// The cell is built.
     Found,
     /// Nothing: the client came too late, and is hung up on, so that it starts the next keeper.
@@ -103,7 +104,7 @@ impl Core {
     }
 
     /// Looks at a member for its monitor. What the servers have not taken up is tried again.
-    fn look(&mut self, resource: String, now: Instant, out: &mut Effects) -> Until {
+    fn look(&mut self, resource: ResourceId, now: Instant, out: &mut Effects) -> Until {
         if self.takes_orders() {
             out.push(Effect::ShowNames { anew: false });
         }
@@ -119,15 +120,15 @@ impl Core {
 
     /// Notes that this condition of a member is being reported to Pacemaker. When a degradation is over, Pacemaker is
     /// made to forget it.
-    fn note_condition(&mut self, resource: &str, condition: &Condition, out: &mut Effects) {
+    fn note_condition(&mut self, resource: &ResourceId, condition: &Condition, out: &mut Effects) {
         match condition {
             Condition::Degraded(_) => {
-                self.degraded.insert(resource.to_owned());
+                self.degraded.insert(resource.clone());
             }
             Condition::Running if self.degraded.remove(resource) => {
                 let volume = self.volumes.get(resource).map(|held| &held.member);
                 let servers = self.servers.as_ref().map(|servers| &servers.member);
-                let servers = servers.filter(|member| member.resource == resource);
+                let servers = servers.filter(|member| member.resource == *resource);
                 if let Some(member) = volume.or(servers).cloned() {
                     out.push(Effect::CleanUp(member));
                 }
@@ -136,7 +137,7 @@ impl Core {
         }
     }
 
-    fn export(&mut self, resource: String, export: Exported) -> Until {
+    fn export(&mut self, resource: ResourceId, export: Exported) -> Until {
         let Some(held) = self
             .volumes
             .get_mut(&resource)
@@ -148,9 +149,9 @@ impl Core {
         Until::Exported(resource)
     }
 
-    fn limit(&mut self, resource: String, limits: Limits, out: &mut Effects) -> Until {
+    fn limit(&mut self, resource: ResourceId, limits: Limits, out: &mut Effects) -> Until {
         let servers = self.servers.as_mut();
-        if let Some(servers) = servers.filter(|s| s.member.resource == resource) {
+        if let Some(servers) = servers.filter(|s| s.member.resource == *resource) {
             servers.spec.cgroup = limits;
             self.keep_within(limits, out);
         }
@@ -213,7 +214,7 @@ impl Core {
 
     fn unserve(
         &mut self,
-        resource: String,
+        resource: ResourceId,
         (patience, budget): (Duration, Duration),
         now: Instant,
         out: &mut Effects,
@@ -221,7 +222,7 @@ impl Core {
         if let Some(servers) = self
             .servers
             .as_mut()
-            .filter(|s| s.member.resource == resource)
+            .filter(|s| s.member.resource == *resource)
         {
             let budget = Budget::of_keeper(budget);
             let kill_at = now + budget.cell_killed();
@@ -277,7 +278,7 @@ impl Core {
 
     fn detach(
         &mut self,
-        resource: String,
+        resource: ResourceId,
         budget: Duration,
         now: Instant,
         out: &mut Effects,

@@ -114,7 +114,7 @@ impl Volume {
         let (found, unsound) = (self.found.as_ref(), self.unsound.as_ref());
         let kind = unsound.map(|unsound| unsound.kind);
         VolumeState {
-            resource: self.member.resource.clone(),
+            resource: self.member.resource.to_string(),
             device: self.volume.device.to_string(),
             found: self.block_device().map(Path::to_owned),
             directory: self.volume.directory.clone(),

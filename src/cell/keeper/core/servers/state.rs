@@ -75,7 +75,7 @@ impl Servers {
             why: why.to_owned(),
         });
         ServersState {
-            resource: self.member.resource.clone(),
+            resource: self.member.resource.to_string(),
             phase: self.phase.into(),
             leaves: self.leaving.is_some(),
             late: self.late,

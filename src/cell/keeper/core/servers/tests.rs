@@ -16,7 +16,7 @@ fn share(directory: &str, name: &str) -> Export {
 
 fn running(exports: &[Export]) -> Servers {
     let member = Member {
-        resource: "alpha".to_owned(),
+        resource: "alpha".into(),
         node: None,
     };
     let spec = ServerSpec {

@@ -34,8 +34,8 @@ const CELL_KILLED: Duration = Duration::from_secs(30);
 
 fn member(resource: &str) -> Member {
     Member {
-        resource: resource.to_owned(),
-        node: Some("node1".to_owned()),
+        resource: resource.into(),
+        node: Some("node1".into()),
     }
 }
 
@@ -75,14 +75,14 @@ fn attach(resource: &str) -> Request {
 
 fn detach(resource: &str) -> Request {
     Request::Detach {
-        resource: resource.to_owned(),
+        resource: resource.into(),
         budget: BUDGET,
     }
 }
 
 fn status(resource: &str) -> Request {
     Request::Status {
-        resource: resource.to_owned(),
+        resource: resource.into(),
     }
 }
 
@@ -113,7 +113,7 @@ fn serve(home: Option<&str>) -> Request {
 
 fn export(resource: &str) -> Request {
     Request::Export {
-        resource: resource.to_owned(),
+        resource: resource.into(),
         export: exported(resource),
         budget: BUDGET,
     }
@@ -121,7 +121,7 @@ fn export(resource: &str) -> Request {
 
 fn unserve() -> Request {
     Request::Unserve {
-        resource: "alpha".to_owned(),
+        resource: "alpha".into(),
         patience: Duration::from_secs(60),
         budget: BUDGET,
     }

@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::types::ResourceId;
 
 /// Something that may happen, where it can; the numbers choose among what there is.
 #[derive(Debug, Clone)]
@@ -80,14 +81,14 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Who Pacemaker was told is degraded, and has not been told otherwise of.
 #[derive(Debug, Default)]
-struct Degraded(BTreeSet<String>);
+struct Degraded(BTreeSet<ResourceId>);
 
 impl Degraded {
     /// Takes note of what a monitor was told, and whether what went was cleaned up.
     fn follow(&mut self, world: &mut World, resource: &str) {
         match world.condition(resource) {
             Condition::Degraded(_) => {
-                self.0.insert(resource.to_owned());
+                self.0.insert(resource.into());
             }
             Condition::Running => {
                 let was = self.0.remove(resource);
@@ -100,7 +101,7 @@ impl Degraded {
 
     /// Who is no member any more was cleaned up after, if it was stopped.
     fn check(&mut self, world: &mut World) {
-        let cleaned: Vec<String> = std::mem::take(&mut world.cleaned);
+        let cleaned: Vec<ResourceId> = std::mem::take(&mut world.cleaned);
         self.0.retain(|resource| !cleaned.contains(resource));
         let core = &world.core;
         for resource in &self.0 {
@@ -146,7 +147,7 @@ fn take(world: &mut World, degraded: &mut Degraded, step: Step) {
         }
         Step::Detach(at, budget) => {
             world.ask(Request::Detach {
-                resource: RESOURCES[at].to_owned(),
+                resource: RESOURCES[at].into(),
                 budget: Duration::from_secs(budget),
             });
         }
@@ -154,7 +155,7 @@ fn take(world: &mut World, degraded: &mut Degraded, step: Step) {
             let resource = RESOURCES[at];
             let export = exported(resource);
             world.ask(Request::Export {
-                resource: resource.to_owned(),
+                resource: resource.into(),
                 export: if on { export } else { Exported::default() },
                 budget: BUDGET,
             });
@@ -164,7 +165,7 @@ fn take(world: &mut World, degraded: &mut Degraded, step: Step) {
         }
         Step::Unserve(budget) => {
             world.ask(Request::Unserve {
-                resource: "alpha".to_owned(),
+                resource: "alpha".into(),
                 patience: BUDGET,
                 budget: Duration::from_secs(budget),
             });
@@ -181,7 +182,7 @@ fn take(world: &mut World, degraded: &mut Degraded, step: Step) {
                 .repairs
                 .iter()
                 .map(|(resource, stage)| (resource.clone(), *stage));
-            let repairs: Vec<(String, Stage)> = repairs.collect();
+            let repairs: Vec<(ResourceId, Stage)> = repairs.collect();
             if let Some(at) = pick(0..repairs.len(), at) {
                 let (resource, stage) = repairs[at].clone();
                 let progress = RepairProgress::new(stage, Some(percent));
@@ -190,13 +191,13 @@ fn take(world: &mut World, degraded: &mut Degraded, step: Step) {
         }
         Step::Inspect => {
             world.ask(Request::Inspect {
-                resource: "alpha".to_owned(),
+                resource: "alpha".into(),
                 budget: BUDGET,
             });
         }
         Step::Limit => {
             world.ask(Request::Limit {
-                resource: "alpha".to_owned(),
+                resource: "alpha".into(),
                 limits: Limits::default(),
                 budget: BUDGET,
             });
@@ -225,7 +226,7 @@ fn take(world: &mut World, degraded: &mut Degraded, step: Step) {
             }
         }
         Step::RepairEnds(at, how) => {
-            let resources: Vec<String> = world.repairs.keys().cloned().collect();
+            let resources: Vec<ResourceId> = world.repairs.keys().cloned().collect();
             if let Some(at) = pick(0..resources.len(), at) {
                 world.repair_ends(&resources[at], decision(how));
             }
@@ -275,7 +276,10 @@ fn lose_cell(world: &mut World) {
     let volumes = core.volumes.values().filter(stays).map(|h| &h.member);
     let stays = |servers: &&Servers| servers.leaving.is_none() && servers.fault().is_none();
     let servers = core.servers.iter().filter(stays).map(|s| &s.member);
-    let lost: Vec<String> = volumes.chain(servers).map(|m| m.resource.clone()).collect();
+    let lost: Vec<String> = volumes
+        .chain(servers)
+        .map(|m| m.resource.to_string())
+        .collect();
     world.reported.clear();
     world.cell_dies();
     let reported = world.reported.iter().map(|(resource, _)| resource.clone());

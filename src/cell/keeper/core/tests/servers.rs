@@ -79,7 +79,7 @@ fn nothing_of_them_starts_before_the_limits_are_in_force() {
 
     world.groups = (true, false);
     let limit = world.ask(Request::Limit {
-        resource: "alpha".to_owned(),
+        resource: "alpha".into(),
         limits: Limits::default(),
         budget: BUDGET,
     });
@@ -386,7 +386,7 @@ fn who_has_the_servers_asked_is_told_in_time_whatever_they_say() {
     world.ask(export("one"));
     world.obey_all();
     let client = world.ask(Request::Inspect {
-        resource: "alpha".to_owned(),
+        resource: "alpha".into(),
         budget: BUDGET,
     });
     assert_eq!(world.take_done().last().unwrap(), "inspect");

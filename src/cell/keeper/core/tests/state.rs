@@ -110,7 +110,7 @@ fn a_repair_is_told_with_its_stage_its_percent_and_what_it_is_for() {
 
     let progress = RepairProgress::new(Stage::Preen, Some(43));
     world.tell(Event::RepairGoesOn {
-        resource: "one".to_owned(),
+        resource: "one".into(),
         progress: progress.clone(),
     });
     assert_eq!(world.phase("one"), VolumePhase::Repairing(progress));

@@ -4,13 +4,14 @@
 use std::collections::VecDeque;
 
 use super::*;
+use crate::types::ResourceId;
 
 mod effects;
 
 /// A child that mounts.
 #[derive(Debug)]
 pub(crate) struct Child {
-    pub(crate) resource: String,
+    pub(crate) resource: ResourceId,
     pub(crate) killed: bool,
     /// What it has come to is told: it is yet to die.
     pub(crate) ended: bool,
@@ -45,8 +46,8 @@ pub(crate) struct World {
     pub(crate) agents: BTreeMap<ClientId, Agent>,
     pub(crate) mounters: BTreeMap<MounterId, Child>,
     /// Mounts in no mount table: whose.
-    pub(crate) mounts: BTreeMap<MounterId, String>,
-    pub(crate) repairs: BTreeMap<String, Stage>,
+    pub(crate) mounts: BTreeMap<MounterId, ResourceId>,
+    pub(crate) repairs: BTreeMap<ResourceId, Stage>,
     pub(crate) cell: Option<Init>,
     /// How many cells have ended.
     pub(crate) buried: usize,
@@ -59,11 +60,11 @@ pub(crate) struct World {
     /// Failures that Pacemaker was told of.
     pub(crate) reported: Vec<(String, &'static str)>,
     /// What it was to forget.
-    pub(crate) cleaned: Vec<String>,
+    pub(crate) cleaned: Vec<ResourceId>,
     /// Whether there is a sentinel.
     pub(crate) sentinel: bool,
     /// Who is watched by the sentinel.
-    pub(crate) watched: Vec<String>,
+    pub(crate) watched: Vec<ResourceId>,
     pub(crate) retired: bool,
     /// Whether nobody was a member any more when agents were told.
     is_last: bool,
@@ -210,7 +211,7 @@ impl World {
     }
 
     /// If this begins a stop: of which resource, and when the cell is killed for it.
-    fn limit(&self, request: &Request) -> Option<(String, Instant)> {
+    fn limit(&self, request: &Request) -> Option<(ResourceId, Instant)> {
         let (resource, budget) = match request {
             Request::Detach { resource, budget } => {
                 let held = self.core.volumes.get(resource)?;
@@ -284,7 +285,7 @@ impl World {
     ) {
         let stage = self.repairs.remove(resource).expect("a repair");
         self.tell(Event::RepairEnded {
-            resource: resource.to_owned(),
+            resource: resource.into(),
             stage,
             outcome,
         });

@@ -95,7 +95,9 @@ impl World {
                 agent.gone = true;
             }
             Effect::Report { members, why } => {
-                let resources = members.into_iter().map(|member| (member.resource, why));
+                let resources = members
+                    .into_iter()
+                    .map(|member| (member.resource.into(), why));
                 self.reported.extend(resources);
             }
             Effect::CleanUp(member) | Effect::CleanUpLater(member) => {
@@ -266,7 +268,7 @@ impl World {
         );
         for volume in &state.volumes {
             let is_repaired = matches!(volume.phase, VolumePhase::Repairing(_));
-            let repair = self.repairs.get(&volume.resource);
+            let repair = self.repairs.get(volume.resource.as_str());
             assert_eq!(repair.is_some(), is_repaired, "{volume:?}");
             if is_repaired {
                 assert!(volume.found.is_some() && volume.defect.is_some());
