@@ -20,7 +20,7 @@ use crate::plan::vip::record::{Role, VipSpec};
 use crate::plan::vip::{self, Desired, Object, Observed, Request, Step, judge, judge_without_plan};
 use crate::sys::announce::PacketSocket;
 use crate::sys::lock::Lock;
-use crate::types::{Family, VserverName};
+use crate::types::{Family, IfName, VserverName};
 
 /// How long a monitor waits for portwatch to make again what is missing, and how often it looks meanwhile.
 const MENDING: Duration = Duration::from_secs(3);
@@ -32,7 +32,7 @@ pub struct Started {
     /// The state of the VIP.
     pub state: State,
     /// The port that the VIP was announced on, if it had to be announced, and the socket that was used.
-    pub(crate) announced: Option<(String, PacketSocket)>,
+    pub(crate) announced: Option<(IfName, PacketSocket)>,
 }
 
 /// The steps of a start that were due.
@@ -95,7 +95,7 @@ impl Service<'_> {
         sought: Sought<'_>,
         (desired, wire): (&Desired, &PacketSocket),
         place: &CellLocation<'_>,
-    ) -> Result<(State, Option<String>), Error> {
+    ) -> Result<(State, Option<IfName>), Error> {
         let (request, spec) = (record.request(), record.spec.clone());
         if let Sought::Claimed(other) = sought {
             self.admit(desired, other)?;
@@ -271,7 +271,7 @@ impl Service<'_> {
                 });
         }
         let mut seen = kernel.observe(Some(vip), &Family::BOTH)?;
-        if vip::holder(vip, &seen).is_some_and(|link| link != network::outside(vserver)) {
+        if vip::holder(vip, &seen).is_some_and(|link| *link != network::outside(vserver)) {
             // The VIP is served here for another vserver, whose resource stops it.
             self.forget();
             return Ok(None);
@@ -376,7 +376,7 @@ impl Service<'_> {
             Role::Ending(_) | Role::Detour(_) => return Ok(State::Stopped.into()),
         };
         let own = network::outside(&spec.vserver);
-        if vip::holder(spec.vip, &seen).is_some_and(|link| there.is_some() || link != own) {
+        if vip::holder(spec.vip, &seen).is_some_and(|link| there.is_some() || *link != own) {
             return Ok(State::Stopped.into());
         }
         if !alive && there.is_none() {

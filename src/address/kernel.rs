@@ -26,7 +26,7 @@ use crate::sys::netlink::{
 use crate::sys::nft::{self, Barrier, Passage, Standing};
 use crate::sys::state;
 use crate::sys::sysctl::{FORWARD_ALL_IPV6, Record};
-use crate::types::{Family, Mac};
+use crate::types::{Family, IfName, Mac};
 
 /// The file that notes the generation of the kernel's nftables rules at which berth's tables were last found whole.
 const WHOLE: &str = "nft.whole";
@@ -88,7 +88,7 @@ impl Kernel {
         seen.no_ipv6 = !network::has_ipv6();
         if families.contains(&Family::V6) {
             let ports = seen.links.iter().filter(|l| l.eligible);
-            seen.without_ipv6 = without_ipv6(ports.map(|l| l.name.as_str()))?;
+            seen.without_ipv6 = without_ipv6(ports.map(|l| &l.name))?;
         }
         seen.watched = report::read(&self.runtime);
         match self.survey()? {
@@ -158,7 +158,7 @@ impl Kernel {
     pub(crate) fn observe_settings(
         &self,
         vip: IpAddr,
-        links: &[String],
+        links: &[IfName],
         seen: &mut Observed,
     ) -> io::Result<()> {
         let keys = links
@@ -255,7 +255,7 @@ impl Kernel {
         })
     }
 
-    fn name(&self, index: u32) -> Option<String> {
+    fn name(&self, index: u32) -> Option<IfName> {
         let link = self.links.iter().find(|l| l.index == index);
         link.map(|l| l.name.clone())
     }

@@ -10,12 +10,13 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::plan::vip::Watched;
 use crate::sys::state;
+use crate::types::IfName;
 
 /// A node has a few dozens of ports at the most.
 const LIMIT: u64 = 1 << 20;
 
 /// Every port that is watched, by its name.
-pub(crate) type Report = BTreeMap<String, Watched>;
+pub(crate) type Report = BTreeMap<IfName, Watched>;
 
 fn file(runtime: &Path) -> PathBuf {
     runtime.join("ports.json")
@@ -62,7 +63,7 @@ mod tests {
             load: 3,
             nets: vec![("10.1.0.0/24".parse().unwrap(), None)],
         };
-        let report: Report = [("eth1".to_owned(), watched)].into();
+        let report: Report = [("eth1".into(), watched)].into();
         write(dir.path(), &report).unwrap();
         assert_eq!(read(dir.path()), Report::new());
         let lock = File::create(lock_file(dir.path())).unwrap();

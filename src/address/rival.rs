@@ -28,7 +28,7 @@ use crate::plan::vip::record::Role;
 use crate::plan::vip::{Desired, Object, Observed};
 use crate::sys::announce::{DuplicateProbe, DuplicateSearch, PacketSocket};
 use crate::sys::state;
-use crate::types::Mac;
+use crate::types::{IfName, Mac};
 
 /// How long a start waits for a reply to its first probe before it changes anything. A host on the network replies
 /// within a fraction of that; later replies are taken while the start goes on.
@@ -246,7 +246,7 @@ fn probe<'a>(
     seen: &Observed,
     (address, ignore): (IpAddr, &'a [Mac]),
 ) -> Result<Option<DuplicateProbe<'a>>, Error> {
-    let carrier = |port: &&String| seen.link(port).is_some_and(|l| l.carrier);
+    let carrier = |port: &&IfName| seen.link(port).is_some_and(|l| l.carrier);
     let port = desired.port.as_ref().filter(carrier);
     // At a port of another subnet only routers could answer for the VIP.
     let Some(port) = port.filter(|_| !desired.elsewhere) else {

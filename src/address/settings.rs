@@ -5,7 +5,7 @@ use std::io;
 
 use crate::plan::vip::{Action, Element, Incoming, Object, Observed, Rule, WAY_TABLES};
 use crate::sys::sysctl::{self, FORWARD_ALL_IPV6, Record};
-use crate::types::Family;
+use crate::types::{Family, IfName};
 
 /// Fills in former values that are not on record, for want of room or because the record is lost, from the kernel's
 /// state: a port in the set `shut`, or with a rule that shuts it, forwarded nothing before. Without the tables that
@@ -26,13 +26,13 @@ pub(crate) fn recall(record: &mut Record, seen: &Observed, unread: bool) -> io::
     let used = |object: &Object| match object {
         Object::Proxy(port, vip) => Some((Family::of(vip), port.clone())),
         Object::Route(route) if WAY_TABLES.contains(&route.table) => {
-            Some((route.family(), route.out.link()?.to_owned()))
+            Some((route.family(), route.out.link()?.clone()))
         }
         _ => None,
     };
     let tables = seen.damaged || seen.objects.contains(&Object::Tables);
     let lost = unread || record.iter().next().is_none();
-    let ports: BTreeSet<(Family, String)> = match lost && !tables {
+    let ports: BTreeSet<(Family, IfName)> = match lost && !tables {
         true => {
             let used = seen.objects.iter().filter_map(used);
             used.chain(seen.objects.iter().filter_map(shut)).collect()
@@ -70,12 +70,12 @@ pub(crate) fn stops_ipv6(record: &Record) -> io::Result<bool> {
 
 /// Of these interfaces, those on which IPv6 is switched off.
 pub(crate) fn without_ipv6<'a>(
-    links: impl Iterator<Item = &'a str>,
-) -> io::Result<BTreeSet<String>> {
+    links: impl Iterator<Item = &'a IfName>,
+) -> io::Result<BTreeSet<IfName>> {
     let mut off = BTreeSet::new();
     for link in links {
         if sysctl::read(&format!("ipv6/conf/{link}/disable_ipv6"))?.is_some_and(|v| v != 0) {
-            off.insert(link.to_owned());
+            off.insert(link.clone());
         }
     }
     Ok(off)

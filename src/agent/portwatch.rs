@@ -193,7 +193,7 @@ fn validate_here(context: &Context<'_>) -> Result<State, Error> {
             return Err(Error::host(format!("parameter ports: {why}")));
         }
         if !links.iter().any(|link| ports.contains_key(&link.name)) {
-            let names: Vec<&str> = ports.keys().map(String::as_str).collect();
+            let names: Vec<&str> = ports.keys().map(|port| port.as_str()).collect();
             return Err(Error::host(format!(
                 "parameter ports: this node has none of {}",
                 names.join(", ")

@@ -22,13 +22,13 @@ use crate::portwatch::client::{mend, seek_way};
 use crate::runtime::paths::RUNTIME;
 use crate::spec::vip as declared;
 use crate::sys::announce::PacketSocket;
-use crate::types::{VserverName, name};
+use crate::types::{IfName, VserverName, name};
 
 static VSERVER: Param<VserverName> = Param::new(declared::VSERVER, member::vserver);
 static IP: Param<IpAddr> = Param::new(declared::IP, ip);
 static SUBNET: Optional<IpNetwork> = Optional::new(declared::SUBNET, subnet);
 static GATEWAY: Optional<IpAddr> = Optional::new(declared::GATEWAY, gateway);
-static PORTS: Optional<Vec<String>> = Optional::new(declared::PORTS, ports);
+static PORTS: Optional<Vec<IfName>> = Optional::new(declared::PORTS, ports);
 static ON_SUBNET_LOSS: Param<String> = Param::select(declared::ON_SUBNET_LOSS, text);
 static ANNOUNCE: Param<String> = Param::select(declared::ANNOUNCE, text);
 
@@ -102,14 +102,14 @@ fn subnet(text: &str) -> Result<IpNetwork, String> {
     Ok(network(cidr)?.ok_or(wrong)?)
 }
 
-fn ports(text: &str) -> Result<Vec<String>, String> {
-    let names = words(text)?;
-    for port in &names {
-        name::port(port).map_err(|e| format!("names the interface {port}, which {e}"))?;
-    }
-    match names.is_empty() {
+fn ports(text: &str) -> Result<Vec<IfName>, String> {
+    let parse = |port: &String| {
+        name::port(port).map_err(|e| format!("names the interface {port}, which {e}"))
+    };
+    let ports: Vec<IfName> = words(text)?.iter().map(parse).collect::<Result<_, _>>()?;
+    match ports.is_empty() {
         true => Err("names no interface".into()),
-        false => Ok(names),
+        false => Ok(ports),
     }
 }
 
@@ -167,10 +167,10 @@ fn reload(context: &Context<'_>) -> Result<State, Error> {
 
 /// Leaves further announcements to the keeper, and the socket with them: whoever closes it last has to
 /// wait, and here Pacemaker would wait too.
-fn announce_again(spec: &VipSpec, port: String, wire: &PacketSocket) {
+fn announce_again(spec: &VipSpec, port: IfName, wire: &PacketSocket) {
     let request = Request::Announce {
         vip: spec.vip,
-        port,
+        port: port.into(),
     };
     if let Err(e) = ask_keeper(&spec.vserver, &request, Some(wire.as_fd())) {
         log::warn(format_args!("have the keeper announce {}: {e}", spec.vip));

@@ -13,8 +13,7 @@ use crate::plan::vip::{PROTOCOL, SHUT_RULE, cell_link, cell_mac, is_cell_link};
 use crate::sys::namespace;
 use crate::sys::netlink::{Action, Incoming, Link, LinkChange, Route, Rule, Socket, Veth, Via};
 use crate::sys::nft::CellFilter;
-use crate::types::Family;
-use crate::types::VserverName;
+use crate::types::{Family, IfName, VserverName};
 
 /// The cell's end of the veth.
 pub(crate) const INSIDE: &str = "eth0";
@@ -30,7 +29,7 @@ const RTO_MIN: Duration = Duration::from_millis(20);
 const SMALLEST_MTU: u32 = 1500;
 
 /// Name of the host's end of `vserver`'s veth.
-pub fn outside(vserver: &VserverName) -> String {
+pub fn outside(vserver: &VserverName) -> IfName {
     cell_link(vserver)
 }
 

@@ -17,7 +17,7 @@ use crate::cell::cgroup;
 use crate::cell::init::root;
 use crate::config::problem::Problem;
 use crate::config::{Config, subnet_of};
-use crate::plan::vip::{CELL_LINK_PREFIX, cell_link};
+use crate::plan::vip::CELL_LINK_PREFIX;
 use crate::sys::device::DeviceSpec;
 use crate::sys::nft::{self, Barrier, Passage};
 use crate::types::Family;
@@ -88,7 +88,8 @@ fn barriers(config: &Config) -> io::Result<Vec<Barrier>> {
         .flat_map(|node| &node.ports)
         .map(|(port, on)| (port.value.as_str(), on.value.as_str()))
         .collect();
-    let cells = config.vservers.iter().map(|v| cell_link(&v.name.value));
+    let vservers = config.vservers.iter();
+    let cells = vservers.map(|v| format!("{CELL_LINK_PREFIX}{}", v.name.value));
     let cells: Vec<String> = cells.collect();
     let number = |name: &str| nix::net::if_::if_nametoindex(name).unwrap_or(0);
     let mut passages = Vec::new();

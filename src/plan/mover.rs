@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use super::port::{Move, Port, Vip};
 use super::vip::{Behind, LOCK_PAUSE, Object, Observed, Request, Step, Watched, present_port};
-use crate::types::{BitRate, Family};
+use crate::types::{BitRate, Family, IfName};
 
 pub(crate) use self::deferred::{Changes, Deferred};
 use self::loads::Loads;
@@ -95,11 +95,11 @@ pub(crate) struct Placement {
     /// The VIP.
     pub(crate) vip: IpAddr,
     /// The port that answers for it.
-    pub(crate) port: String,
+    pub(crate) port: IfName,
 }
 
 impl Placement {
-    fn new(vip: IpAddr, port: &str) -> Self {
+    fn new(vip: IpAddr, port: &IfName) -> Self {
         Self {
             vip,
             port: port.to_owned(),
@@ -130,13 +130,13 @@ pub(crate) struct Survey {
 #[derive(Debug, Default)]
 pub(crate) struct Mover {
     loads: Loads,
-    placed: BTreeMap<IpAddr, Option<String>>,
+    placed: BTreeMap<IpAddr, Option<IfName>>,
     deferred: Option<Deferred>,
 }
 
 impl Mover {
     /// The port that each VIP is served through, as of the last survey and the moves since.
-    pub(crate) const fn placed(&self) -> &BTreeMap<IpAddr, Option<String>> {
+    pub(crate) const fn placed(&self) -> &BTreeMap<IpAddr, Option<IfName>> {
         &self.placed
     }
 
@@ -146,11 +146,11 @@ impl Mover {
     }
 
     /// The traffic of all VIPs at each port, as last measured.
-    pub(crate) fn port_loads(&self) -> BTreeMap<&str, BitRate> {
-        let mut loads: BTreeMap<&str, BitRate> = BTreeMap::new();
+    pub(crate) fn port_loads(&self) -> BTreeMap<&IfName, BitRate> {
+        let mut loads: BTreeMap<&IfName, BitRate> = BTreeMap::new();
         for (vip, port) in &self.placed {
             if let Some(port) = port {
-                *loads.entry(port.as_str()).or_default() += self.loads.of(*vip);
+                *loads.entry(port).or_default() += self.loads.of(*vip);
             }
         }
         loads
@@ -234,7 +234,7 @@ impl Mover {
     fn loaded(&self, ports: &[Port]) -> Vec<Port> {
         let loads = self.port_loads();
         let with_load = |port: &Port| Port {
-            load: loads.get(port.name.as_str()).copied().unwrap_or_default(),
+            load: loads.get(&port.name).copied().unwrap_or_default(),
             ..port.clone()
         };
         ports.iter().map(with_load).collect()
@@ -273,7 +273,7 @@ impl Mover {
             .collect();
         vips.iter()
             .filter(|vip| routed.contains(&vip.ip) && !self.placed.contains_key(&vip.ip))
-            .filter_map(|vip| Some(Placement::new(vip.ip, vip.port.as_deref()?)))
+            .filter_map(|vip| Some(Placement::new(vip.ip, vip.port.as_ref()?)))
             .collect()
     }
 }
@@ -287,7 +287,7 @@ enum Reach {
 }
 
 /// How the port called `name` may serve a VIP, if it may.
-fn reach(request: &Request, name: &String, watched: &Watched) -> Option<Reach> {
+fn reach(request: &Request, name: &IfName, watched: &Watched) -> Option<Reach> {
     let is_inside = watched
         .nets
         .iter()

@@ -28,7 +28,7 @@ use crate::plan::vip::record::Record;
 use crate::sys::announce::repeat::Announcing;
 use crate::sys::announce::{Announcement, PacketSocket};
 use crate::sys::memory;
-use crate::types::{BitRate, Family};
+use crate::types::{BitRate, Family, IfName};
 
 /// How long the changes of one move may take.
 const CHANGE_LIMIT: Duration = Duration::from_secs(10);
@@ -98,7 +98,7 @@ impl Mover {
     }
 
     /// The traffic of all VIPs at each port, as last measured.
-    pub(crate) fn port_loads(&self) -> BTreeMap<&str, BitRate> {
+    pub(crate) fn port_loads(&self) -> BTreeMap<&IfName, BitRate> {
         self.decisions.port_loads()
     }
 

@@ -11,9 +11,9 @@ use crate::ocf::param::{network, words};
 use crate::ocf::{Env, Error, Optional, Param};
 use crate::plan::port::Limits;
 use crate::spec::portwatch as declared;
-use crate::types::{Family, ResourceId, name};
+use crate::types::{Family, IfName, ResourceId, name};
 
-pub(crate) static PORTS: Optional<BTreeMap<String, String>> = Optional::new(declared::PORTS, ports);
+pub(crate) static PORTS: Optional<BTreeMap<IfName, String>> = Optional::new(declared::PORTS, ports);
 pub(crate) static SUBNETS: Optional<Vec<Subnet>> = Optional::new(declared::SUBNETS, subnets);
 pub(crate) static TARGETS: Optional<Vec<IpAddr>> = Optional::new(declared::TARGETS, targets);
 pub(crate) static INTERVAL: Param<Duration> = Param::time(declared::INTERVAL);
@@ -39,7 +39,7 @@ pub(crate) struct Subnet {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Settings {
     /// Each port with its subnet's name; `None`: the ports are the interfaces with an address in one of the subnets.
-    pub(crate) ports: Option<BTreeMap<String, String>>,
+    pub(crate) ports: Option<BTreeMap<IfName, String>>,
     /// The networks of the subnets.
     pub(crate) subnets: Vec<Subnet>,
     /// Addresses to probe besides gateways and other nodes.
@@ -121,14 +121,14 @@ impl Settings {
     }
 }
 
-fn ports(text: &str) -> Result<BTreeMap<String, String>, String> {
+fn ports(text: &str) -> Result<BTreeMap<IfName, String>, String> {
     let mut ports = BTreeMap::new();
     for word in text.split_whitespace() {
         let wrong = || format!("\"{word}\" is not a port and its subnet, such as eth1=office");
         let (port, subnet) = word.split_once('=').ok_or_else(wrong)?;
-        name::interface(port).map_err(|e| format!("\"{port}\" {e}"))?;
+        let port = name::interface(port).map_err(|e| format!("\"{port}\" {e}"))?;
         name::label(subnet).map_err(|_| wrong())?;
-        if let Some(other) = ports.insert(port.to_owned(), subnet.to_owned()) {
+        if let Some(other) = ports.insert(port.clone(), subnet.to_owned()) {
             return Err(format!("\"{port}\" is on {other} and on {subnet}"));
         }
     }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::plan::detour::Overview;
 use crate::plan::mover::Mover;
 use crate::plan::vip::record::{Record, Role, RouterHop, TransitPath};
-use crate::types::{BitRate, Mac, Milliseconds, VserverName};
+use crate::types::{BitRate, IfName, Mac, Milliseconds, VserverName};
 
 /// The node at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub(crate) struct NodeState {
     /// The node's name in the cluster, if it is known.
     pub(crate) node: Option<String>,
     /// The ports, by their names.
-    pub(crate) ports: BTreeMap<String, PortState>,
+    pub(crate) ports: BTreeMap<IfName, PortState>,
     /// The subnets of the ports, by their names.
     pub(crate) subnets: BTreeMap<String, SubnetState>,
     /// The VIPs on record, by their resources; a VIP that another node routes for is called `@` and its address.
@@ -83,7 +83,7 @@ pub(crate) enum Condition {
     /// The port is part of a bond or a bridge, which takes all packets that come in by it.
     PartOf {
         /// The name of the bond or bridge.
-        interface: String,
+        interface: IfName,
     },
     /// Something of which only a later version knows.
     #[serde(other)]
@@ -154,7 +154,7 @@ pub(crate) struct VipState {
     /// Whether the VIP's agent has reported it to the cluster as degraded.
     pub(crate) degraded: bool,
     /// The port that answers for the VIP, as last seen.
-    pub(crate) port: Option<String>,
+    pub(crate) port: Option<IfName>,
     /// The VIP's traffic, as last measured.
     pub(crate) load_bits_per_second: BitRate,
     /// The Ethernet address of a stranger that claimed the VIP, too.
@@ -200,7 +200,7 @@ pub(crate) struct PathState {
     /// The subnet between the two.
     pub(crate) subnet: String,
     /// This node's port on it.
-    pub(crate) port: String,
+    pub(crate) port: IfName,
     /// The other node's address on it.
     pub(crate) address: IpAddr,
 }
@@ -213,7 +213,7 @@ pub(crate) struct HopState {
     /// The node's address on the subnet between the two.
     pub(crate) address: IpAddr,
     /// This node's ports on the subnet between the two.
-    pub(crate) ports: Vec<String>,
+    pub(crate) ports: Vec<IfName>,
 }
 
 /// An attribute that the node publishes.

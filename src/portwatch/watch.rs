@@ -23,7 +23,7 @@ use crate::plan::port::{Fault, Health, Standing, State, Witness};
 use crate::plan::vip::vserver_of;
 use crate::sys::ethtool;
 use crate::sys::netlink::{Address, Link};
-use crate::types::{BitRate, Family, Mac, VserverName};
+use crate::types::{BitRate, Family, IfName, Mac, VserverName};
 
 /// A port.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ struct WatchedPort {
     link: Option<Link>,
     /// The bond or bridge that the port is part of. It takes all packets that come in by the port, which therefore
     /// can't serve addresses.
-    part_of: Option<String>,
+    part_of: Option<IfName>,
     addresses: Vec<IpNetwork>,
     health: Health,
     target_probes: TargetProbes,
@@ -61,7 +61,7 @@ struct Subnet {
 #[derive(Debug)]
 pub(crate) struct Watch {
     settings: Settings,
-    ports: BTreeMap<String, WatchedPort>,
+    ports: BTreeMap<IfName, WatchedPort>,
     subnets: BTreeMap<String, Subnet>,
     /// The host ends of cells' veths: their interface indices, and the virtual servers' names.
     cells: BTreeMap<u32, VserverName>,
@@ -112,7 +112,7 @@ impl Watch {
             own.map(|a| a.address).collect()
         };
         // The host ends of cells' veths are no ports.
-        let found: BTreeMap<String, (Link, Vec<IpNetwork>)> = links
+        let found: BTreeMap<IfName, (Link, Vec<IpNetwork>)> = links
             .iter()
             .filter(|link| !link.loopback && !is_own(link))
             .map(|link| (link.name.clone(), (link.clone(), of(link))))
@@ -158,7 +158,7 @@ impl Watch {
     }
 
     /// The ports to watch, each with its subnet.
-    fn wanted(&self, found: &BTreeMap<String, (Link, Vec<IpNetwork>)>) -> BTreeMap<String, String> {
+    fn wanted(&self, found: &BTreeMap<IfName, (Link, Vec<IpNetwork>)>) -> BTreeMap<IfName, String> {
         if let Some(ports) = &self.settings.ports {
             return ports.clone();
         }
@@ -175,9 +175,9 @@ impl Watch {
 
     fn look_at(
         &mut self,
-        name: &str,
+        name: &IfName,
         subnet: String,
-        (link, addresses, part_of): (Option<Link>, Vec<IpNetwork>, Option<String>),
+        (link, addresses, part_of): (Option<Link>, Vec<IpNetwork>, Option<IfName>),
         now: Instant,
     ) -> bool {
         let carrier = part_of.is_none() && link.as_ref().is_some_and(|l| l.carrier);
@@ -318,7 +318,7 @@ impl Watch {
     /// The subnets over which other nodes can be reached.
     fn reachable(&self) -> Vec<ReachableSubnet> {
         let reachable = |(name, subnet): (&String, &Subnet)| {
-            let mut ports: Vec<(&String, &WatchedPort)> = self
+            let mut ports: Vec<(&IfName, &WatchedPort)> = self
                 .ports
                 .iter()
                 .filter(|(_, p)| p.subnet == *name && p.standing != Standing::Failed)
@@ -335,7 +335,7 @@ impl Watch {
                 let local = all.filter(|ip| !inside(*ip) && is_local(*ip));
                 given.chain(local).collect()
             };
-            let transit = |(port, one): &(&String, &WatchedPort)| {
+            let transit = |(port, one): &(&IfName, &WatchedPort)| {
                 let link = one.link.as_ref()?;
                 Some(TransitPort {
                     name: (*port).clone(),

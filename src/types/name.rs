@@ -11,8 +11,14 @@ use serde::{Deserialize, Serialize};
 /// allows an interface name 15 bytes (`IFNAMSIZ` less the final zero).
 pub(crate) const VSERVER_LIMIT: usize = 13;
 
-/// Longest name of a network interface, in bytes.
+/// How the names of the node's ends of cells' interfaces begin.
+pub(crate) const CELL_LINK_PREFIX: &str = "b-";
+
+/// Longest name of a network interface. The kernel counts bytes.
 pub(crate) const INTERFACE_LIMIT: usize = 15;
+
+/// The node's own loopback interface.
+pub(crate) const LOOPBACK: &str = "lo";
 
 /// Why a name is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,8 +159,8 @@ names! {
     VserverName by vserver;
     /// The name of a node of the cluster: 1 to 64 letters, digits, `.`, `-` and `_`, a letter or digit first.
     NodeName by node;
-    /// The name of a network interface: 1 to 15 characters of ASCII that can be seen, but for `/` and `:`.
-    IfName by interface;
+    /// The name of a network interface as the kernel allows it: 1 to 15 characters, but for white space, `/` and `:`.
+    IfName by kernel_interface;
     /// The name of a subnet, a storage unit or a file system: 1 to 32 letters, digits, `-` and `_`, a letter or digit
     /// first.
     Label by label;
@@ -167,6 +173,25 @@ impl ResourceId {
     /// That of a resource whose agent is called without one.
     pub(crate) fn unnamed() -> Self {
         Self("unnamed".to_owned())
+    }
+}
+
+impl IfName {
+    /// A name that the kernel gives, and has checked. In place of bytes that are not UTF-8 it has U+FFFD, and no
+    /// interface is found by it. An empty one can only be an element's that somebody put into a set of berth's.
+    pub(crate) fn of_kernel(bytes: &[u8]) -> Self {
+        let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+        Self(String::from_utf8_lossy(&bytes[..end]).into_owned())
+    }
+
+    /// The node's own loopback interface.
+    pub(crate) fn loopback() -> Self {
+        Self(LOOPBACK.to_owned())
+    }
+
+    /// The node's end of the interface of a virtual server's cell.
+    pub(crate) fn of_cell(vserver: &VserverName) -> Self {
+        Self(format!("{CELL_LINK_PREFIX}{vserver}"))
     }
 }
 
@@ -220,17 +245,35 @@ pub(crate) fn label(name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Checks the name of a network interface as the kernel does (`dev_valid_name`).
+/// Checks the name of a network interface as a parameter has it: of ASCII characters that can be seen.
 ///
 /// # Errors
 /// What is wrong; its text completes "the name … ".
-pub(crate) fn interface(name: &str) -> Result<(), Refusal> {
+pub(crate) fn interface(name: &str) -> Result<IfName, Refusal> {
+    check(name, INTERFACE_LIMIT, INTERFACE_CHARACTERS, |c| {
+        c.is_ascii_graphic() && c != '/' && c != ':'
+    })?;
+    name.parse()
+}
+
+const INTERFACE_CHARACTERS: &str = "all but white space, / and :";
+
+/// Checks the name of a network interface as the kernel does (`dev_valid_name`), but counts characters: one of 15 bytes
+/// that are not UTF-8 has more with [`IfName::of_kernel`].
+///
+/// # Errors
+/// What is wrong; its text completes "the name … ".
+fn kernel_interface(name: &str) -> Result<(), Refusal> {
     if name == "." || name == ".." {
         return Err(Refusal::First("something other than a dot"));
     }
-    check(name, INTERFACE_LIMIT, "all but white space, / and :", |c| {
-        c.is_ascii_graphic() && c != '/' && c != ':'
-    })
+    check(name, usize::MAX, INTERFACE_CHARACTERS, |c| {
+        !matches!(c, '\0' | '\t'..='\r' | ' ' | '/' | ':')
+    })?;
+    match name.chars().count() {
+        ..=INTERFACE_LIMIT => Ok(()),
+        length => Err(Refusal::TooLong(length, INTERFACE_LIMIT)),
+    }
 }
 
 /// Checks the name of a port, an interface that virtual IP addresses can be served through: as
@@ -239,14 +282,14 @@ pub(crate) fn interface(name: &str) -> Result<(), Refusal> {
 /// # Errors
 /// What is wrong; its text completes "the name … ".
 pub(crate) fn port(name: &str) -> Result<IfName, Refusal> {
-    if name == "lo" {
+    if name == LOOPBACK {
         return Err(Refusal::Loopback);
     }
     // The kernel allows them; nobody calls an interface so.
     if let Some(c) = name.chars().find(|c| ",;*?[]{}=|\"'\\".contains(*c)) {
         return Err(Refusal::Several(c));
     }
-    name.parse()
+    interface(name)
 }
 
 /// Checks the id of a resource.
@@ -287,7 +330,8 @@ mod tests {
     fn the_longest_vserver_name_fits_an_interface_name() {
         let name = "a".repeat(VSERVER_LIMIT);
         assert_eq!(vserver(&name), Ok(()));
-        assert_eq!(interface(&format!("b-{name}")), Ok(()));
+        let link = IfName::of_cell(&name.parse().unwrap());
+        assert_eq!(interface(&link), Ok(link));
         assert_eq!(
             vserver(&format!("{name}a")).unwrap_err().to_string(),
             "is 14 characters long; the longest allowed is 13"
@@ -341,6 +385,21 @@ mod tests {
     }
 
     #[test]
+    fn whatever_the_kernel_calls_an_interface_can_be_written_and_read() {
+        // The last one is longer as text than the kernel allows.
+        let names: [&[u8]; 4] = [b"eth0\0junk", b"a\x01\x7f", "bür0".as_bytes(), &[0xe9; 15]];
+        for bytes in names {
+            let name = IfName::of_kernel(bytes);
+            let text = serde_json::to_string(&name).unwrap();
+            assert_eq!(serde_json::from_str::<IfName>(&text).unwrap(), name);
+        }
+        assert_eq!(IfName::of_kernel(b"eth0\0junk"), "eth0");
+        assert_eq!(IfName::of_kernel(&[0xe9, b'0']), "\u{fffd}0");
+        // A parameter names none of them.
+        assert!(interface("bür0").is_err() && port("a\x01").is_err());
+    }
+
+    #[test]
     fn a_name_is_plain_text_outside_and_is_checked_where_it_is_read() {
         let name: VserverName = serde_json::from_str(r#""alpha""#).unwrap();
         assert_eq!(name, "alpha");
@@ -366,7 +425,7 @@ mod tests {
         assert!(label("a=b").is_err() && label("-a").is_err() && label("").is_err());
         assert_eq!(node("n1.example.com"), Ok(()));
         assert!(node("n 1").is_err() && node(".n1").is_err() && node("").is_err());
-        assert_eq!(interface("eth1.200"), Ok(()));
+        assert_eq!(interface("eth1.200").unwrap(), "eth1.200");
         for bad in ["", "..", "a/b", "a:b", "a b", "abcdefghijklmnop"] {
             assert!(interface(bad).is_err(), "{bad}");
         }

@@ -12,6 +12,7 @@ use berth::types::{Family, Mac};
 use serde_json::json;
 
 use crate::namespace::Namespace;
+use crate::network::port;
 
 const MAC: Mac = Mac([2, 0, 0, 0, 0, 7]);
 
@@ -197,7 +198,7 @@ fn rules_and_proxies_are_told_from_those_of_others() {
             action: Action::Goto(500),
             ..from.clone()
         };
-        let [by, forwarded] = [Incoming::By("nonesuch".into()), Incoming::Forwarded];
+        let [by, forwarded] = [Incoming::By(port("nonesuch")), Incoming::Forwarded];
         let [by, forwarded] = [by, forwarded].map(|incoming| Rule {
             preference: 400,
             incoming,

@@ -13,7 +13,7 @@ use berth::ocf::{Error, State};
 use berth::plan::vip::record::VipSpec;
 use berth::plan::vip::{cell_link, cell_mac};
 use berth::sys::netlink::{LinkChange, Socket, Veth};
-use berth::types::{Mac, VserverName};
+use berth::types::{IfName, Mac, VserverName};
 use lab::{holds, wait_for};
 use tempfile::TempDir;
 
@@ -209,6 +209,10 @@ impl Network {
     }
 }
 
+pub fn port(name: &str) -> IfName {
+    name.parse().unwrap()
+}
+
 impl Cell {
     pub fn spec(&self, vip: &str) -> VipSpec {
         VipSpec {
@@ -231,7 +235,7 @@ impl Cell {
                     .parse()
                     .unwrap(),
             ),
-            ports: Some(vec!["a1".into(), "a0".into(), "nonesuch".into()]),
+            ports: Some(vec![port("a1"), port("a0"), port("nonesuch")]),
             ..self.spec(vip)
         }
     }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::namespace::Namespace;
-use crate::network::PATIENCE;
+use crate::network::{PATIENCE, port};
 use berth::sys::nft::{CellFilter, Element, Passage, Socket, Standing};
 use berth::types::{Family, Mac};
 use lab::{holds, wait_for};
@@ -26,20 +26,20 @@ fn create(node: &Namespace, socket: &mut Socket) {
 
 fn elements() -> Vec<Element> {
     let mut all = vec![
-        Element::Port("a0".into()),
-        Element::Cell("b-alpha".into()),
+        Element::Port(port("a0")),
+        Element::Cell(port("b-alpha")),
         source("10.1.0.50"),
     ];
     for text in ["10.1.0.50", "2001:db8::50"] {
         let ip: IpAddr = text.parse().unwrap();
         all.extend([
-            Element::ClosedPort(Family::of(&ip), "a0".into()),
+            Element::ClosedPort(Family::of(&ip), port("a0")),
             Element::Host(ip),
             Element::Vip(ip),
-            Element::CellSource("b-alpha".into(), ip),
-            Element::VipTarget(ip, "b-alpha".into()),
-            Element::NotFrom("c0".into(), ip),
-            Element::RemoteSource("c0".into(), ip, Mac([2, 0, 0, 0, 0, 0xab])),
+            Element::CellSource(port("b-alpha"), ip),
+            Element::VipTarget(ip, port("b-alpha")),
+            Element::NotFrom(port("c0"), ip),
+            Element::RemoteSource(port("c0"), ip, Mac([2, 0, 0, 0, 0, 0xab])),
         ]);
     }
     all
@@ -47,7 +47,7 @@ fn elements() -> Vec<Element> {
 
 fn source(vip: &str) -> Element {
     Element::Source {
-        port: "a0".into(),
+        port: port("a0"),
         subnet: "10.1.0.0/23".parse().unwrap(),
         vip: vip.parse().unwrap(),
     }

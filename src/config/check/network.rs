@@ -5,7 +5,7 @@ use super::key;
 use crate::config::file::{At, Config, Net, Subnet, Vip, Vserver};
 use crate::config::problem::listing;
 use crate::config::reader::Reader;
-use crate::plan::vip::{cell_link, gateway_fits, is_reserved};
+use crate::plan::vip::{gateway_fits, is_reserved, vserver_of};
 
 /// No two subnets may overlap.
 pub(crate) fn subnets(reader: &Reader, subnets: &[Subnet]) {
@@ -139,7 +139,7 @@ fn named_ports(
 
 /// A port can't have the name of a cell's interface.
 fn cell_name(reader: &Reader, config: &Config, key: &str, port: &At<String>) {
-    let cell = |v: &&Vserver| cell_link(&v.name.value) == port.value;
+    let cell = |v: &&Vserver| vserver_of(&port.value) == Some(v.name.value.as_str());
     if let Some(vserver) = config.vservers.iter().find(cell) {
         let text = format!(
             "the name {:?} is that of the interface to {}'s cell",

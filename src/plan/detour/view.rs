@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
-use crate::types::{Mac, VserverName};
+use crate::types::{IfName, Mac, VserverName};
 
 /// The state of this node as far as detours depend on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl ReachableSubnet {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TransitPort {
     /// Its name.
-    pub(crate) name: String,
+    pub(crate) name: IfName,
     /// Its index.
     pub(crate) index: u32,
     /// Its Ethernet address.

@@ -7,13 +7,13 @@ use std::time::Instant;
 
 use super::{Duty, Placement, Recorded};
 use crate::plan::vip::{Behind, Desired, Object, Observed, Problem, Request, Step, start_all};
-use crate::types::Family;
+use crate::types::{Family, IfName};
 
 /// The work that waits for the lock.
 #[derive(Debug)]
 pub(crate) struct Deferred {
     /// The ports that VIPs have moved to.
-    pub(crate) targets: BTreeMap<IpAddr, String>,
+    pub(crate) targets: BTreeMap<IpAddr, IfName>,
     /// Whether whatever is missing of any VIP is made again, not only what the moves need.
     pub(crate) everything: bool,
     /// Since when this work waits.
@@ -30,7 +30,7 @@ pub(crate) struct Work {
     /// What each VIP needs, at the port that it has moved to or is at.
     requests: Vec<Request>,
     /// The ports that VIPs have moved to, as far as they are still usable.
-    targets: BTreeMap<IpAddr, String>,
+    targets: BTreeMap<IpAddr, IfName>,
     /// Proxy entries that belong to no VIP on record.
     strays: Vec<Object>,
 }
@@ -90,7 +90,7 @@ impl Deferred {
 
 impl Work {
     /// The VIPs, each with the interfaces whose kernel settings [`Self::changes`] has to know.
-    pub(crate) fn links(&self, seen: &Observed) -> Vec<(IpAddr, Vec<String>)> {
+    pub(crate) fn links(&self, seen: &Observed) -> Vec<(IpAddr, Vec<IfName>)> {
         let links = |request: &Request| (request.vip, request.links(seen));
         self.requests.iter().map(links).collect()
     }
@@ -167,9 +167,9 @@ fn strays(records: &[Recorded], seen: &Observed) -> Vec<Object> {
 /// Of the ports that VIPs have moved to, those that are still usable: one may have failed while the lock was waited
 /// for, and a target outranks every other choice of a port.
 pub(crate) fn still_good(
-    targets: &BTreeMap<IpAddr, String>,
+    targets: &BTreeMap<IpAddr, IfName>,
     seen: &Observed,
-) -> BTreeMap<IpAddr, String> {
+) -> BTreeMap<IpAddr, IfName> {
     let is_good = |port: &str| seen.link(port).is_some_and(|link| seen.is_usable(link));
     let kept = targets.iter().filter(|(_, port)| is_good(port));
     kept.map(|(vip, port)| (*vip, port.clone())).collect()

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use super::choice::assumed_speed;
 use super::{Move, Port, Standing, Vip};
-use crate::types::BitRate;
+use crate::types::{BitRate, IfName};
 
 #[cfg(test)]
 mod tests;
@@ -53,13 +53,13 @@ struct Course {
     /// How full the fullest port was at the last move.
     fullest: u128,
     /// The ports that VIPs have left in this course, to which they don't return.
-    left: BTreeSet<(IpAddr, String)>,
+    left: BTreeSet<(IpAddr, IfName)>,
 }
 
 /// A good port and its utilisation.
 #[derive(Debug, Clone, Copy)]
 struct Gauge<'a> {
-    name: &'a str,
+    name: &'a IfName,
     speed: BitRate,
     load: BitRate,
 }
@@ -77,7 +77,7 @@ impl Gauge<'_> {
 /// A move that would help, and how much: the smaller, the better.
 struct Candidate<'a> {
     vip: &'a Vip,
-    to: &'a str,
+    to: &'a IfName,
     /// The difference that is left, as far as it matters, and then the VIP's load.
     rank: (u128, BitRate),
 }
@@ -149,12 +149,10 @@ impl Balancer {
     fn best(&self, subnet: &str, gauges: &[Gauge], vips: &[Vip]) -> Option<Move> {
         let course = self.courses.get(subnet)?;
         gauges.iter().rev().find_map(|giver| {
-            let own = vips
-                .iter()
-                .filter(|v| v.port.as_deref() == Some(giver.name));
+            let own = vips.iter().filter(|v| v.port.as_ref() == Some(giver.name));
             let awake = own.filter(|v| v.load > BitRate::NONE && !self.moved.contains_key(&v.ip));
             let candidates = awake.filter_map(|vip| {
-                let left = |port: &Gauge| course.left.contains(&(vip.ip, port.name.to_owned()));
+                let left = |port: &Gauge| course.left.contains(&(vip.ip, port.name.clone()));
                 let mut takers = gauges.iter().filter(|g| may_use(vip, g.name) && !left(g));
                 takers.find_map(|taker| self.candidate(vip, giver, taker))
             });
@@ -162,7 +160,7 @@ impl Balancer {
             Some(Move {
                 vip: best.vip.ip,
                 from: best.vip.port.clone(),
-                to: best.to.to_owned(),
+                to: best.to.clone(),
             })
         })
     }
@@ -207,6 +205,6 @@ fn by_subnet(ports: &[Port]) -> BTreeMap<&str, Vec<Gauge<'_>>> {
     subnets
 }
 
-fn may_use(vip: &Vip, port: &str) -> bool {
+fn may_use(vip: &Vip, port: &IfName) -> bool {
     vip.ports.iter().chain(&vip.elsewhere).any(|p| p == port)
 }

@@ -14,7 +14,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::Standing;
-use crate::types::BitRate;
+use crate::types::{BitRate, IfName};
 
 #[cfg(test)]
 mod tests;
@@ -26,7 +26,7 @@ const USUAL_SPEED: BitRate = BitRate::megabits(1000);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Port {
     /// Its interface.
-    pub(crate) name: String,
+    pub(crate) name: IfName,
     /// The subnet it is on.
     pub(crate) subnet: String,
     /// How far the port can be relied on.
@@ -54,11 +54,11 @@ pub(crate) struct Vip {
     /// The address.
     pub ip: IpAddr,
     /// The port it is served through now.
-    pub(crate) port: Option<String>,
+    pub(crate) port: Option<IfName>,
     /// The ports of its own subnet that it may use.
-    pub(crate) ports: Vec<String>,
+    pub(crate) ports: Vec<IfName>,
     /// The ports of other subnets that it may use, because a routing daemon announces the way to it.
-    pub(crate) elsewhere: Vec<String>,
+    pub(crate) elsewhere: Vec<IfName>,
     /// The VIP's traffic.
     pub(crate) load: BitRate,
 }
@@ -69,9 +69,9 @@ pub(crate) struct Move {
     /// The VIP.
     pub(crate) vip: IpAddr,
     /// The port that it leaves, if it was at one.
-    pub(crate) from: Option<String>,
+    pub(crate) from: Option<IfName>,
     /// The port that it moves to.
-    pub(crate) to: String,
+    pub(crate) to: IfName,
 }
 
 /// As the log has it.
@@ -184,7 +184,7 @@ impl<'a> Board<'a> {
             .or_else(|| self.best(&vip.elsewhere, vip.load))
     }
 
-    fn best(&self, names: &[String], load: BitRate) -> Option<usize> {
+    fn best(&self, names: &[IfName], load: BitRate) -> Option<usize> {
         let known = names
             .iter()
             .filter_map(|name| self.index.get(name.as_str()));

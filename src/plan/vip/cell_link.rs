@@ -2,14 +2,12 @@
 //! such a name.
 
 use crate::hash::fnv32;
-use crate::types::Mac;
-
-/// The prefix of the host ends' names.
-pub const CELL_LINK_PREFIX: &str = "b-";
+use crate::types::name::CELL_LINK_PREFIX;
+use crate::types::{IfName, Mac, VserverName};
 
 /// The name of the host end of the veth of `vserver`'s cell.
-pub fn cell_link(vserver: &str) -> String {
-    format!("{CELL_LINK_PREFIX}{vserver}")
+pub fn cell_link(vserver: &VserverName) -> IfName {
+    IfName::of_cell(vserver)
 }
 
 /// The Ethernet address of both ends of the veth, derived from the name: locally administered, unicast. Nobody but the
@@ -37,7 +35,7 @@ mod tests {
     #[test]
     fn an_interface_is_berths_by_name_and_address_together() {
         let mac = Some(cell_mac("alpha"));
-        assert!(is_cell_link(&cell_link("alpha"), mac));
+        assert!(is_cell_link(&cell_link(&"alpha".into()), mac));
         assert!(!is_cell_link("b-beta", mac) && !is_cell_link("eth0", mac));
         assert!(!is_cell_link("b-alpha", Some(Mac([2, 0, 0, 0, 0, 1]))));
         assert!(!is_cell_link("b-alpha", None));

@@ -8,7 +8,7 @@ use super::{
     Desired, Element, Incoming, LAST_TABLE, Object, Observed, Route, Rule, Step, WAY_TABLES,
     Watched, vserver_of,
 };
-use crate::types::Family;
+use crate::types::{Family, IfName};
 
 /// The steps that bring a VIP into service, or make again what is missing of it. New objects are made first, so that
 /// packets have a route at any moment; then those of an earlier port are removed.
@@ -174,13 +174,13 @@ struct Needs {
     /// Families with a VIP.
     families: BTreeSet<Family>,
     /// Interfaces by which VIPs' packets leave, that answer for a VIP, or that lead to the node with a VIP's cell.
-    ports: BTreeSet<(Family, String)>,
+    ports: BTreeSet<(Family, IfName)>,
     /// Interfaces of cells with a VIP.
-    cells: BTreeSet<(Family, String)>,
+    cells: BTreeSet<(Family, IfName)>,
     /// The routes in tables that a VIP's rule leads to.
     ways: BTreeSet<Route>,
     /// Interfaces of cells whose rules stay even without a VIP: a keeper makes and removes them.
-    kept: BTreeSet<String>,
+    kept: BTreeSet<IfName>,
 }
 
 impl Needs {
@@ -211,7 +211,7 @@ impl Needs {
             let link = route.out.link();
             needs
                 .ports
-                .extend(link.map(|l| (route.family(), l.to_owned())));
+                .extend(link.map(|l| (route.family(), l.clone())));
         }
         for object in &state.objects {
             match object {
@@ -228,9 +228,7 @@ impl Needs {
                 Object::Route(route) if route.announced => {
                     let family = route.family();
                     let ports = watched_ports(family, state);
-                    needs
-                        .ports
-                        .extend(ports.map(|port| (family, port.to_owned())));
+                    needs.ports.extend(ports.map(|port| (family, port.clone())));
                 }
                 _ => {}
             }
@@ -238,7 +236,7 @@ impl Needs {
         needs
     }
 
-    fn both(set: &BTreeSet<(Family, String)>, name: &str) -> bool {
+    fn both(set: &BTreeSet<(Family, IfName)>, name: &str) -> bool {
         set.iter().any(|(_, n)| n == name)
     }
 
@@ -260,7 +258,7 @@ impl Needs {
         match key.split('/').nth(2) {
             Some("all") => self.families.contains(&family),
             Some(link) => {
-                let link = (family, link.to_owned());
+                let link = (family, IfName::of_kernel(link.as_bytes()));
                 self.ports.contains(&link) || self.cells.contains(&link)
             }
             None => false,
@@ -290,12 +288,12 @@ impl Needs {
 }
 
 /// The cells' interfaces whose rules stay even without a VIP: of cells that live, or are being made at this moment.
-fn kept(state: &Observed) -> BTreeSet<String> {
-    let served = |link: &String| {
+fn kept(state: &Observed) -> BTreeSet<IfName> {
+    let served = |link: &IfName| {
         let cell = Object::Element(Element::Cell(link.clone()));
         state.objects.contains(&cell)
     };
-    let stays = |link: &String| match state.link(link) {
+    let stays = |link: &IfName| match state.link(link) {
         Some(link) => !link.eligible,
         // An interface that does not exist and has served a VIP belonged to a cell that is dead.
         None => vserver_of(link).is_some() && !served(link),
@@ -308,7 +306,7 @@ fn kept(state: &Observed) -> BTreeSet<String> {
 }
 
 /// The ports by which a VIP of `family` with an announced route may be reached.
-fn watched_ports(family: Family, state: &Observed) -> impl Iterator<Item = &str> {
+fn watched_ports(family: Family, state: &Observed) -> impl Iterator<Item = &IfName> {
     let of_family = move |watched: &Watched| {
         let mut nets = watched.nets.iter();
         nets.any(|(net, _)| Family::of(&net.ip()) == family)
@@ -316,7 +314,7 @@ fn watched_ports(family: Family, state: &Observed) -> impl Iterator<Item = &str>
     let ports = state.watched.iter();
     ports
         .filter(move |(name, watched)| of_family(watched) && state.link(name).is_some())
-        .map(|(name, _)| name.as_str())
+        .map(|(name, _)| name)
 }
 
 /// Removes what the VIPs of `state` don't need.

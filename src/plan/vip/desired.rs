@@ -12,11 +12,11 @@ use super::place::{
 };
 use super::{
     Action, BACKUP_METRIC, CELL_METRIC, Element, FIRST_METRIC, FROM_RULE, Incoming, LAST_RULE,
-    LAST_TABLE, LOOPBACK, Object, Observed, Route, RouteTarget, Rule, TO_RULE, TO_TABLE,
-    UNREACHABLE_METRIC, WAY_TABLES, anywhere,
+    LAST_TABLE, Object, Observed, Route, RouteTarget, Rule, TO_RULE, TO_TABLE, UNREACHABLE_METRIC,
+    WAY_TABLES, anywhere,
 };
 use crate::hash::fnv64;
-use crate::types::Family;
+use crate::types::{Family, IfName};
 
 /// An object or a setting that a VIP needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,11 +33,11 @@ pub(crate) struct Desired {
     /// Its subnet.
     pub(crate) subnet: IpNetwork,
     /// The port it is served through; `None` if none is up.
-    pub(crate) port: Option<String>,
+    pub(crate) port: Option<IfName>,
     /// Whether that is a port of another subnet, which does not answer for the VIP.
     pub(crate) elsewhere: bool,
     /// All ports of its subnet that the VIP might be served through.
-    pub(crate) candidates: Vec<String>,
+    pub(crate) candidates: Vec<IfName>,
     /// Why clients may not reach the VIP at these ports.
     pub(crate) doubt: Option<String>,
     /// What the VIP needs, in the order in which it is made, and whether each item is essential: without it the VIP is
@@ -63,7 +63,7 @@ impl Desired {
             }
         };
         let doubt = doubt(request, &candidates, seen);
-        let candidates: Vec<String> = candidates.iter().map(|p| p.name.clone()).collect();
+        let candidates: Vec<IfName> = candidates.iter().map(|p| p.name.clone()).collect();
         let mut egresses = egresses(request, subnet, seen)?;
         egresses.retain(|egress| egress.link.up);
         let mut others = Vec::new();
@@ -156,7 +156,7 @@ fn described(out: &RouteTarget) -> String {
 struct Builder<'a> {
     seen: &'a Observed,
     request: &'a Request,
-    candidates: &'a [String],
+    candidates: &'a [IfName],
     family: Family,
     /// The ways out by ports that are up, the chosen one first.
     egresses: Vec<Egress<'a>>,
@@ -178,10 +178,10 @@ impl Builder<'_> {
     fn fill(&mut self) {
         let (vip, behind) = (self.request.vip, self.request.behind.clone());
         let egresses = self.egresses.iter().chain(&self.others).enumerate();
-        let mut ports: Vec<(String, bool)> = egresses
+        let mut ports: Vec<(IfName, bool)> = egresses
             .map(|(n, egress)| (egress.link.name.clone(), n == 0))
             .collect();
-        let crossings: Vec<String> = match &behind {
+        let crossings: Vec<IfName> = match &behind {
             Behind::Cell(_) => Vec::new(),
             // Packets of the node with the cell may come in by any port of the subnet.
             Behind::Node(hop) => [&hop.link]
@@ -209,7 +209,7 @@ impl Builder<'_> {
             self.require(Object::Element(Element::Cell(veth.clone())));
         }
         self.hosts();
-        self.shut(ports.iter().map(|(port, _)| port.as_str()));
+        self.shut(ports.iter().map(|(port, _)| port));
         for (port, chosen) in &ports {
             self.port(port, *chosen);
         }
@@ -248,8 +248,8 @@ impl Builder<'_> {
 
     /// The ports at which no client of the VIP can be but behind another router: those of other subnets, by which other
     /// nodes may be reached.
-    fn not_its_own(&self) -> Vec<String> {
-        let own = |name: &String| self.candidates.contains(name);
+    fn not_its_own(&self) -> Vec<IfName> {
+        let own = |name: &IfName| self.candidates.contains(name);
         let watched = self.seen.watched.keys();
         watched.filter(|name| !own(name)).cloned().collect()
     }
@@ -273,7 +273,7 @@ impl Builder<'_> {
         }
     }
 
-    fn port(&mut self, port: &str, chosen: bool) {
+    fn port(&mut self, port: &IfName, chosen: bool) {
         let family = self.family.directory();
         let conf = |name: &str| format!("{family}/conf/{port}/{name}");
         let now = |key: &str| self.seen.settings.get(key).copied();
@@ -288,7 +288,7 @@ impl Builder<'_> {
                     .link(port)
                     .is_some_and(|l| !l.addresses.iter().any(IpNetwork::is_ipv4));
                 if bare {
-                    self.add(Object::Placeholder(port.to_owned()), chosen);
+                    self.add(Object::Placeholder(port.clone()), chosen);
                 }
             }
             Family::V6 => {
@@ -381,7 +381,7 @@ impl Builder<'_> {
             action: Action::Lookup(table),
         };
         let asked = Rule {
-            incoming: Incoming::By(LOOPBACK.to_owned()),
+            incoming: Incoming::By(IfName::loopback()),
             ..rule.clone()
         };
         let is_general = rule.incoming == Incoming::Any;

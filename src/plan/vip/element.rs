@@ -5,34 +5,34 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::Ipv4Network;
 
-use crate::types::{Family, Mac};
+use crate::types::{Family, IfName, Mac};
 
 /// An element of a set of berth's tables.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Element {
     /// A port that VIPs are served through.
-    Port(String),
+    Port(IfName),
     /// A port that forwarded nothing of this family before berth.
-    ClosedPort(Family, String),
+    ClosedPort(Family, IfName),
     /// The host end of a cell's veth.
-    Cell(String),
+    Cell(IfName),
     /// An address of the node.
     Host(IpAddr),
     /// A VIP.
     Vip(IpAddr),
     /// The cell's interface that a VIP's packets come from.
-    CellSource(String, IpAddr),
+    CellSource(IfName, IpAddr),
     /// The interface that packets to a VIP leave by: the cell's, or the port by which the node with the cell is
     /// reached.
-    VipTarget(IpAddr, String),
+    VipTarget(IpAddr, IfName),
     /// A port at which packets to a VIP are dropped, since none of its clients can be there.
-    NotFrom(String, IpAddr),
+    NotFrom(IfName, IpAddr),
     /// The port by which a VIP's packets come in from the node with its cell, and that node's Ethernet address.
-    RemoteSource(String, IpAddr, Mac),
+    RemoteSource(IfName, IpAddr, Mac),
     /// The VIP in whose name a port without an address sends ARP requests in a subnet.
     Source {
         /// The port.
-        port: String,
+        port: IfName,
         /// The subnet.
         subnet: Ipv4Network,
         /// The VIP.

@@ -24,9 +24,10 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 
 use super::port::Standing;
-use crate::types::Family;
+use crate::types::{Family, IfName};
 
-pub use cell_link::{CELL_LINK_PREFIX, cell_link, cell_mac, is_cell_link, vserver_of};
+pub(crate) use crate::types::name::CELL_LINK_PREFIX;
+pub use cell_link::{cell_link, cell_mac, is_cell_link, vserver_of};
 pub(crate) use change::{start, start_all, stop};
 pub(crate) use desired::{Desired, setting_keys};
 pub(crate) use element::Element;
@@ -36,7 +37,7 @@ pub(crate) use place::{
     Behind, Detour, NextHop, Problem, Request, check_places, holder, is_lost, is_reserved,
     present_port,
 };
-pub(crate) use rule::{Action, Incoming, LOOPBACK, Rule};
+pub(crate) use rule::{Action, Incoming, Rule};
 
 /// The protocol number (`rtm_protocol` and its likes) of everything that berth makes, by which that is recognised.
 pub(crate) const PROTOCOL: u8 = 190;
@@ -100,16 +101,16 @@ pub(crate) fn anywhere(family: Family) -> IpNetwork {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum RouteTarget {
     /// Out of this interface.
-    Link(String),
+    Link(IfName),
     /// Out of this interface, to a gateway.
-    Gateway(String, IpAddr),
+    Gateway(IfName, IpAddr),
     /// Nowhere.
     Unreachable,
 }
 
 impl RouteTarget {
     /// The interface.
-    pub(crate) fn link(&self) -> Option<&str> {
+    pub(crate) fn link(&self) -> Option<&IfName> {
         match self {
             Self::Link(link) | Self::Gateway(link, _) => Some(link),
             Self::Unreachable => None,
@@ -148,7 +149,7 @@ pub(crate) enum Object {
     /// An element of one of their sets.
     Element(Element),
     /// [`PLACEHOLDER`] on this port.
-    Placeholder(String),
+    Placeholder(IfName),
     /// The VIP, on the cell's interface.
     Address(IpAddr),
     /// The cell's default route. The kernel drops the IPv4 one with the cell's last address.
@@ -158,7 +159,7 @@ pub(crate) enum Object {
     /// A rule.
     Rule(Rule),
     /// The proxy entry that has a port answer for a VIP.
-    Proxy(String, IpAddr),
+    Proxy(IfName, IpAddr),
 }
 
 impl Object {
@@ -246,7 +247,7 @@ impl fmt::Display for Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Link {
     /// Its name.
-    pub name: String,
+    pub name: IfName,
     /// Whether it is set up.
     pub up: bool,
     /// Whether it is up and has carrier.
@@ -274,7 +275,7 @@ pub(crate) struct Observed {
     /// Its interfaces.
     pub(crate) links: Vec<Link>,
     /// What portwatch reports of its ports; empty if it does not run.
-    pub(crate) watched: BTreeMap<String, Watched>,
+    pub(crate) watched: BTreeMap<IfName, Watched>,
     /// berth's objects, of all VIPs; of those inside cells only the ones of the VIP in question.
     pub(crate) objects: BTreeSet<Object>,
     /// Whether the nftables tables are there in part only.
@@ -286,7 +287,7 @@ pub(crate) struct Observed {
     /// Whether the kernel has no IPv6.
     pub(crate) no_ipv6: bool,
     /// The interfaces on which IPv6 is switched off, where that matters.
-    pub(crate) without_ipv6: BTreeSet<String>,
+    pub(crate) without_ipv6: BTreeSet<IfName>,
     /// The kernel settings that exist, by their names under /proc/sys/net.
     pub(crate) settings: BTreeMap<String, i64>,
     /// The former values of the settings that berth has changed.
@@ -333,9 +334,9 @@ impl Observed {
         rules.find(|rule| rule.from == Some(vip))
     }
 
-    fn proxies(&self) -> impl Iterator<Item = (&str, IpAddr)> {
+    fn proxies(&self) -> impl Iterator<Item = (&IfName, IpAddr)> {
         self.objects.iter().filter_map(|o| match o {
-            Object::Proxy(port, vip) => Some((port.as_str(), *vip)),
+            Object::Proxy(port, vip) => Some((port, *vip)),
             _ => None,
         })
     }

@@ -12,7 +12,7 @@ use super::{
     Element, FIRST_METRIC, GatewayFault, Link, Object, Observed, TO_TABLE, Watched, anywhere,
     gateway_fits, vserver_of,
 };
-use crate::types::{Family, Mac};
+use crate::types::{Family, IfName, Mac};
 
 /// What a VIP is to have on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,11 +27,11 @@ pub(crate) struct Request {
     pub(crate) gateway: Option<IpAddr>,
     /// The ports that the VIP may be served through; `None`: those on the subnet, by an address in it or by portwatch's
     /// report.
-    pub(crate) ports: Option<Vec<String>>,
+    pub(crate) ports: Option<Vec<IfName>>,
     /// Whether a routing daemon announces the VIP's route: then ports of other subnets can serve it, too.
     pub(crate) routed: bool,
     /// The port that the VIP is to be served through, if that is decided already.
-    pub(crate) prefer: Option<String>,
+    pub(crate) prefer: Option<IfName>,
     /// The node that routes for the VIP: no port answers here then, and all that the VIP sends goes to that node.
     pub(crate) detour: Option<Detour>,
 }
@@ -40,14 +40,14 @@ pub(crate) struct Request {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Behind {
     /// To the cell, by the host end of its veth.
-    Cell(String),
+    Cell(IfName),
     /// To another node, which has the cell.
     Node(NextHop),
 }
 
 impl Behind {
     /// The interface.
-    pub(crate) fn link(&self) -> &str {
+    pub(crate) fn link(&self) -> &IfName {
         match self {
             Self::Cell(link) => link,
             Self::Node(hop) => &hop.link,
@@ -59,7 +59,7 @@ impl Behind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NextHop {
     /// This node's port by which it is reached.
-    pub(crate) link: String,
+    pub(crate) link: IfName,
     /// Its address on that subnet.
     pub(crate) address: IpAddr,
     /// Its Ethernet addresses on that subnet.
@@ -70,7 +70,7 @@ pub(crate) struct NextHop {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Detour {
     /// This node's ports by which it is reached.
-    pub(crate) ports: Vec<String>,
+    pub(crate) ports: Vec<IfName>,
     /// The subnet that these ports are on.
     pub(crate) subnet: IpNetwork,
     /// The other node's address on that subnet.
@@ -128,14 +128,14 @@ impl Request {
     }
 
     /// The interfaces whose settings matter: the one that the VIP is behind, and the ports.
-    pub(crate) fn links(&self, seen: &Observed) -> Vec<String> {
+    pub(crate) fn links(&self, seen: &Observed) -> Vec<IfName> {
         let egresses = match &self.detour {
             Some(_) => egresses(self, IpNetwork::from(self.vip), seen),
             None => subnet(self, seen).and_then(|subnet| egresses(self, subnet, seen)),
         };
         let ports = egresses.unwrap_or_default().into_iter();
-        let mut links: Vec<String> = ports.map(|egress| egress.link.name.clone()).collect();
-        links.push(self.behind.link().to_owned());
+        let mut links: Vec<IfName> = ports.map(|egress| egress.link.name.clone()).collect();
+        links.push(self.behind.link().clone());
         if let Behind::Node(hop) = &self.behind {
             links.extend(beside(&hop.link, seen).cloned());
         }
@@ -144,9 +144,9 @@ impl Request {
 }
 
 /// The other ports of a port's subnet, by portwatch's report.
-pub(crate) fn beside<'a>(port: &'a str, seen: &'a Observed) -> impl Iterator<Item = &'a String> {
+pub(crate) fn beside<'a>(port: &'a IfName, seen: &'a Observed) -> impl Iterator<Item = &'a IfName> {
     let nets = seen.watched.get(port).map(|w| &w.nets);
-    let same = move |(name, w): &(&String, &Watched)| *name != port && Some(&w.nets) == nets;
+    let same = move |(name, w): &(&IfName, &Watched)| *name != port && Some(&w.nets) == nets;
     seen.watched.iter().filter(same).map(|(name, _)| name)
 }
 
@@ -168,13 +168,13 @@ pub(crate) fn check_free(request: &Request, seen: &Observed) -> Result<(), Probl
         )));
     }
     let own = match &request.behind {
-        Behind::Cell(link) => Some(link.as_str()),
+        Behind::Cell(link) => Some(link),
         Behind::Node(_) => None,
     };
     match holder(vip, seen).filter(|link| Some(*link) != own) {
         Some(link) => Err(Problem::Host(format!(
             "parameter ip: {vip} is already in use by vserver {} on this node",
-            vserver_of(link).unwrap_or(link)
+            vserver_of(link).unwrap_or(link.as_str())
         ))),
         None => Ok(()),
     }
@@ -182,18 +182,18 @@ pub(crate) fn check_free(request: &Request, seen: &Observed) -> Result<(), Probl
 
 /// The host end of the veth of the cell that has a VIP on this node. A cell without its interface is dead, and what is
 /// left of it does not count; nor does a route to another node's cell.
-pub(crate) fn holder(vip: IpAddr, seen: &Observed) -> Option<&str> {
+pub(crate) fn holder(vip: IpAddr, seen: &Observed) -> Option<&IfName> {
     let links = seen.objects.iter().filter_map(|object| match object {
         Object::Element(Element::VipTarget(ip, link))
         | Object::Element(Element::CellSource(link, ip))
             if *ip == vip =>
         {
-            Some(link.as_str())
+            Some(link)
         }
         Object::Route(r) if r.table == TO_TABLE && r.to.ip() == vip => r.out.link(),
         _ => None,
     });
-    let is_cell = |link: &&str| seen.link(link).is_some_and(|l| !l.eligible);
+    let is_cell = |link: &&IfName| seen.link(link).is_some_and(|l| !l.eligible);
     links.into_iter().find(is_cell)
 }
 
@@ -395,7 +395,7 @@ pub(crate) fn candidates<'a>(
         let nets = seen.watched.get(&link.name).map(|w| &w.nets);
         nets.is_some_and(|nets| nets.iter().any(|(net, _)| net.contains(vip)))
     };
-    let answers = |link: &Link| seen.proxies().any(|p| p == (link.name.as_str(), vip));
+    let answers = |link: &Link| seen.proxies().any(|p| p == (&link.name, vip));
     let inside = |link: &&Link| {
         link.eligible
             && !is_mute(vip, link, seen)
@@ -440,7 +440,7 @@ pub(crate) fn egresses<'a>(
     egresses.retain(|egress| !is_mute(request.vip, egress.link, seen));
     let present = present_port(request.vip, seen);
     let taken = taken(request.vip, seen);
-    let vips = |name: &str| taken.get(name).copied().unwrap_or(0);
+    let vips = |name: &IfName| taken.get(name).copied().unwrap_or(0);
     if request.detour.is_some() {
         // The router knows this node by one port, which comes first.
         egresses.sort_by_key(|egress| (!seen.is_usable(egress.link), !egress.link.up));
@@ -477,10 +477,10 @@ pub(crate) fn is_lost(request: &Request, seen: &Observed) -> bool {
 
 /// How many other VIPs each port serves or is about to serve: a VIP that is being started at the same time may only
 /// have a rule yet.
-fn taken(vip: IpAddr, seen: &Observed) -> BTreeMap<&str, usize> {
-    let mut ports: BTreeMap<IpAddr, &str> = BTreeMap::new();
+fn taken(vip: IpAddr, seen: &Observed) -> BTreeMap<&IfName, usize> {
+    let mut ports: BTreeMap<IpAddr, &IfName> = BTreeMap::new();
     let first = seen.routes().filter(|r| r.metric == FIRST_METRIC);
-    let ways: BTreeMap<(Family, u32), &str> = first
+    let ways: BTreeMap<(Family, u32), &IfName> = first
         .filter_map(|r| Some(((r.family(), r.table), r.out.link()?)))
         .collect();
     for rule in seen.rules().filter(|rule| rule.is_way()) {
@@ -536,12 +536,12 @@ fn elsewhere<'a>(request: &Request, own: IpNetwork, seen: &'a Observed) -> Vec<E
 }
 
 /// The port that the VIP is served through now: the one with its proxy entry, or else its way out.
-pub(crate) fn present_port(vip: IpAddr, seen: &Observed) -> Option<String> {
+pub(crate) fn present_port(vip: IpAddr, seen: &Observed) -> Option<IfName> {
     if let Some((port, _)) = seen.proxies().find(|(_, ip)| *ip == vip) {
-        return Some(port.to_owned());
+        return Some(port.clone());
     }
     let rule = seen.way_rule(vip)?;
     let mut routes = seen.routes().filter(|r| Some(r.table) == rule.table());
     let way = routes.find(|r| r.metric == FIRST_METRIC)?;
-    way.out.link().map(str::to_owned)
+    way.out.link().cloned()
 }

@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::{Behind, Detour, NextHop, Request, cell_link};
-use crate::types::{Mac, VserverName};
+use crate::types::{IfName, Mac, VserverName};
 
 /// What a VIP's parameters ask for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub struct VipSpec {
     /// The gateway out of the subnet.
     pub gateway: Option<IpAddr>,
     /// The ports that the VIP may be served through.
-    pub ports: Option<Vec<String>>,
+    pub ports: Option<Vec<IfName>>,
     /// Whether a routing daemon announces the VIP's route.
     pub routed: bool,
     /// Whether another node may route for the VIP.
@@ -52,7 +52,7 @@ pub struct TransitPath {
     /// The subnet between the two.
     pub(crate) subnet: String,
     /// This node's port on it.
-    pub(crate) port: String,
+    pub(crate) port: IfName,
     /// The other node's address on it.
     pub(crate) address: IpAddr,
     /// The Ethernet addresses that reply for that address: a node with several ports on the subnet may reply by all of
@@ -70,7 +70,7 @@ pub struct RouterHop {
     /// The subnet between the two.
     pub(crate) net: IpNetwork,
     /// This node's ports on it.
-    pub(crate) ports: Vec<String>,
+    pub(crate) ports: Vec<IfName>,
     /// The other node's address on it.
     pub(crate) router: IpAddr,
 }

@@ -4,10 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::{FROM_RULE, HOST_RULE, LOCAL_TABLE, SHUT_RULE};
-use crate::types::Family;
-
-/// The interface that the node's own packets come in by, for policy rules.
-pub(crate) const LOOPBACK: &str = "lo";
+use crate::types::name::LOOPBACK;
+use crate::types::{Family, IfName};
 
 /// Which packets a rule is for, by the interface that they come in by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,7 +13,7 @@ pub(crate) enum Incoming {
     /// Packets from any interface.
     Any,
     /// Those that come in by this interface.
-    By(String),
+    By(IfName),
     /// All but those that the node sends itself.
     Forwarded,
 }
@@ -84,7 +82,7 @@ impl Rule {
 
     /// Whether the rule leads a VIP's packets to its way out. The rule for reverse path filters does not.
     pub(crate) fn is_way(&self) -> bool {
-        let asked = matches!(&self.incoming, Incoming::By(link) if link == LOOPBACK);
+        let asked = matches!(&self.incoming, Incoming::By(link) if *link == LOOPBACK);
         self.preference == FROM_RULE && !asked
     }
 

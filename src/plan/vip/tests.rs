@@ -63,7 +63,7 @@ fn node() -> Observed {
 
 /// The cells' rules, which their keepers make.
 fn bars() -> impl Iterator<Item = Object> {
-    let shut = |cell: &str, family| Rule::shut(family, Incoming::By(cell.to_owned()));
+    let shut = |cell: &str, family| Rule::shut(family, Incoming::By(cell.into()));
     let of = move |cell| Family::BOTH.map(|family| Object::Rule(shut(cell, family)));
     ["b-alpha", "b-beta"].into_iter().flat_map(of)
 }
@@ -98,7 +98,7 @@ fn run(state: &mut Observed, steps: &[Step]) {
 }
 
 /// Starts a VIP and says through which port.
-fn started(state: &mut Observed, request: &Request) -> Option<String> {
+fn started(state: &mut Observed, request: &Request) -> Option<IfName> {
     let desired = Desired::new(request, state).unwrap();
     run(state, &start(&desired, state));
     let again = Desired::new(request, state).unwrap();

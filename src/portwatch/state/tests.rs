@@ -109,7 +109,7 @@ fn vip_at(last: u8, port: &str) -> VipState {
         role: RoleState::Home,
         serving: true,
         degraded: false,
-        port: Some(port.to_owned()),
+        port: Some(port.into()),
         load_bits_per_second: BitRate::NONE,
         claimed_by: None,
     }
@@ -166,7 +166,7 @@ fn a_monitor_is_answered_what_the_state_tells() {
             ("eth3", port("lab", Condition::Flapping)),
             ("eth4", port("store", Condition::Suspect)),
         ]
-        .map(|(name, port)| (name.to_owned(), port))
+        .map(|(name, port)| (name.into(), port))
         .into(),
         vips: [("a", 50, "eth2"), ("b", 51, "eth2"), ("@51", 51, "eth2")]
             .map(|(name, last, port)| (name.to_owned(), vip_at(last, port)))
@@ -214,7 +214,7 @@ fn seen(vips: &[u8]) -> Observed {
         load: 0,
         nets: vec![("10.1.0.0/24".parse().unwrap(), None)],
     };
-    let link = |name: String| Link {
+    let link = |name: IfName| Link {
         name,
         up: true,
         carrier: true,
@@ -223,11 +223,11 @@ fn seen(vips: &[u8]) -> Observed {
     };
     let proxies = vips.iter().map(|last| {
         let vip = IpAddr::from([10, 1, 0, *last]);
-        Object::Proxy("eth1".to_owned(), vip)
+        Object::Proxy("eth1".into(), vip)
     });
     Observed {
-        links: vec![link("eth1".to_owned()), link(cell_link("alpha"))],
-        watched: [("eth1".to_owned(), watched)].into(),
+        links: vec![link("eth1".into()), link(cell_link(&"alpha".into()))],
+        watched: [("eth1".into(), watched)].into(),
         objects: proxies.collect(),
         ..Observed::default()
     }
@@ -280,6 +280,7 @@ fn a_vip_is_told_with_its_role_its_port_and_what_it_moves() {
 /// `count` of everything, with names as long as they can be and texts that are longer.
 fn excessive(count: usize) -> NodeState {
     let name = |n: usize| format!("{n:0>255}");
+    let interface = |n: usize| IfName::from(format!("{n:0>15}").as_str());
     let vserver = |n: usize| VserverName::from(format!("v{n:0>12}").as_str());
     let address: IpAddr = "2001:db8:1111:2222:3333:4444:5555:6666".parse().unwrap();
     // A byte of it takes the most in a message.
@@ -326,7 +327,7 @@ fn excessive(count: usize) -> NodeState {
     let all = || (0..count).map(name);
     NodeState {
         node: Some(name(1)),
-        ports: all().map(|name| (name, port.clone())).collect(),
+        ports: (0..count).map(|n| (interface(n), port.clone())).collect(),
         subnets: all().map(|name| (name, subnet.clone())).collect(),
         vips: all().map(|name| (name, vip.clone())).collect(),
         detours: Overview {

@@ -14,7 +14,7 @@ use crate::portwatch::mover::View;
 use crate::portwatch::state::part_of;
 use crate::portwatch::watch::{Watch, WatchedPort, is_local};
 use crate::sys::netlink::Link;
-use crate::types::BitRate;
+use crate::types::{BitRate, IfName};
 
 impl Watch {
     /// Draws the conclusions. Returns whether there are any new ones.
@@ -88,10 +88,10 @@ impl Watch {
     }
 
     /// Notes the traffic of the VIPs at each port. Returns whether that changes the report.
-    pub(crate) fn set_loads(&mut self, loads: &BTreeMap<&str, BitRate>) -> bool {
+    pub(crate) fn set_loads(&mut self, loads: &BTreeMap<&IfName, BitRate>) -> bool {
         let mut changed = false;
         for port in &self.view.ports {
-            let load = loads.get(port.name.as_str()).copied().unwrap_or_default();
+            let load = loads.get(&port.name).copied().unwrap_or_default();
             let share = port.speed.and_then(|speed| load.share_of(speed, 1000));
             if let Some(watched) = self.view.report.get_mut(&port.name) {
                 let new = u32::try_from(share.unwrap_or(0)).unwrap_or(u32::MAX);

@@ -7,26 +7,26 @@ use std::time::Instant;
 use super::{Watch, WatchedPort};
 use crate::plan::port::{Cause, Fault, Standing, State};
 use crate::portwatch::state::{Condition, Failure, Hearing, PortState, SubnetState, TargetState};
-use crate::types::{BitRate, Milliseconds};
+use crate::types::{BitRate, IfName, Milliseconds};
 
 impl Watch {
     /// The ports as the last judgement has them, with the traffic of VIPs at each.
     pub(crate) fn port_states(
         &self,
-        loads: &BTreeMap<&str, BitRate>,
+        loads: &BTreeMap<&IfName, BitRate>,
         now: Instant,
-    ) -> BTreeMap<String, PortState> {
+    ) -> BTreeMap<IfName, PortState> {
         let target = |(address, answered): (IpAddr, Option<Instant>)| TargetState {
             address,
             answered_ms_ago: answered.map(|at| Milliseconds::between(at, now)),
         };
-        let state = |(name, port): (&String, &WatchedPort)| {
+        let state = |(name, port): (&IfName, &WatchedPort)| {
             let state = PortState {
                 subnet: port.subnet.clone(),
                 condition: condition(port, now),
                 good: port.good,
                 speed_bits_per_second: port.speed,
-                load_bits_per_second: loads.get(name.as_str()).copied().unwrap_or_default(),
+                load_bits_per_second: loads.get(name).copied().unwrap_or_default(),
                 targets: port.target_probes.targets().map(target).collect(),
             };
             (name.clone(), state)

@@ -20,7 +20,7 @@ fn settings() -> Settings {
     Settings {
         ports: Some(
             [("eth1", "office"), ("eth2", "office"), ("eth3", "lab")]
-                .map(|(port, subnet)| (port.to_owned(), subnet.to_owned()))
+                .map(|(port, subnet)| (port.into(), subnet.to_owned()))
                 .into(),
         ),
         subnets: [
@@ -46,7 +46,7 @@ fn settings() -> Settings {
 fn link(index: u32, carrier: bool) -> Link {
     Link {
         index,
-        name: format!("eth{}", index % 10),
+        name: format!("eth{}", index % 10).as_str().into(),
         mac: Some(Mac([2, 0, 0, 0, 0, (index % 10) as u8])),
         mtu: 1500,
         up: true,
@@ -139,7 +139,7 @@ impl Node {
             role: RoleState::Home,
             serving: true,
             degraded: false,
-            port: Some(port.to_owned()),
+            port: Some(port.into()),
             load_bits_per_second: BitRate::NONE,
             claimed_by: None,
         };

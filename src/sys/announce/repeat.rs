@@ -70,7 +70,7 @@ impl Announcing {
         let mut proxies = socket.proxies(Family::V4)?;
         proxies.extend(socket.proxies(Family::V6)?);
         let true_still = |due: &Due| {
-            let link = links.iter().find(|l| l.name == due.port)?;
+            let link = links.iter().find(|l| l.name == *due.port)?;
             let mut here = proxies.iter().filter(|p| p.link == link.index);
             here.find(|p| p.address == due.vip)?;
             Some(Announcement {

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use super::transport::{Attributes, Message, malformed, text_of};
 use super::{Applied, NLM_F_CREATE, NLM_F_EXCL, Socket, encode};
 use crate::sys::message;
-use crate::types::Mac;
+use crate::types::{IfName, Mac};
 
 /// `struct ifinfomsg`.
 const HEADER: usize = 16;
@@ -25,7 +25,7 @@ pub struct Link {
     /// Its index in its network namespace.
     pub index: u32,
     /// Its name.
-    pub name: String,
+    pub name: IfName,
     /// Its Ethernet address; `None` if it is no Ethernet interface.
     pub mac: Option<Mac>,
     /// Its MTU in bytes.
@@ -233,7 +233,7 @@ fn read(received: &Message) -> io::Result<Link> {
     let flags = LinkFlags::from_bits_retain(word(8)?);
     let mut link = Link {
         index,
-        name: String::new(),
+        name: IfName::of_kernel(&[]),
         mac: None,
         mtu: 0,
         up: flags.contains(LinkFlags::Up),
@@ -245,7 +245,7 @@ fn read(received: &Message) -> io::Result<Link> {
     };
     for (kind, value) in Attributes(bytes.get(HEADER..).ok_or_else(malformed)?) {
         match kind {
-            IFLA_IFNAME => link.name = text_of(value),
+            IFLA_IFNAME => link.name = IfName::of_kernel(value),
             IFLA_ADDRESS => link.mac = value.try_into().ok().map(Mac),
             IFLA_MTU => {
                 link.mtu = u32::from_ne_bytes(value.try_into().map_err(|_| malformed())?);

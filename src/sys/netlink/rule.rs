@@ -10,7 +10,7 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessa
 use nix::errno::Errno;
 
 use super::{Applied, NLM_F_CREATE, NLM_F_EXCL, Socket, decode};
-use crate::types::Family;
+use crate::types::{Family, IfName};
 
 /// Which packets a rule is for, by the interface that they come in by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,7 +18,7 @@ pub enum Incoming {
     /// Packets from any interface.
     Any,
     /// Those that come in by the interface of this name, which need not exist (`FRA_IIFNAME`).
-    By(String),
+    By(IfName),
     /// All but those that this node sends itself (`not iif lo`).
     Forwarded,
 }
@@ -164,7 +164,7 @@ fn write(rule: &Rule) -> RuleMessage {
     };
     match &rule.incoming {
         Incoming::Any => {}
-        Incoming::By(link) => attributes.push(RuleAttribute::Iifname(link.clone())),
+        Incoming::By(link) => attributes.push(RuleAttribute::Iifname(link.to_string())),
         Incoming::Forwarded => {
             attributes.push(RuleAttribute::Iifname(LOOPBACK.to_owned()));
             header.flags |= RuleFlags::Invert;
@@ -196,7 +196,9 @@ fn read(family: Family, content: RouteNetlinkMessage) -> Option<Rule> {
             RuleAttribute::Goto(preference) => target = Some(preference),
             RuleAttribute::Protocol(by) => rule.protocol = by.into(),
             RuleAttribute::Source(ip) => rule.from = Some(ip),
-            RuleAttribute::Iifname(link) => rule.incoming = Incoming::By(link),
+            RuleAttribute::Iifname(link) => {
+                rule.incoming = Incoming::By(IfName::of_kernel(link.as_bytes()))
+            }
             RuleAttribute::Destination(_)
             | RuleAttribute::Oifname(_)
             | RuleAttribute::FwMark(_) => return None,

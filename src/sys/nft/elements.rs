@@ -11,8 +11,8 @@ use nix::errno::Errno;
 use super::Socket;
 use super::protocol::{GETSETELEM, NFTA_DATA_VALUE, NFTA_EXPR_DATA};
 use crate::sys::message;
-use crate::sys::netlink::transport::{Attributes, Request, malformed, text_of};
-use crate::types::{Family, Mac};
+use crate::sys::netlink::transport::{Attributes, Request, malformed};
+use crate::types::{Family, IfName, Mac};
 
 /// The name of both tables, the one for IP and the one for ARP.
 pub(crate) const TABLE: &str = "berth";
@@ -43,28 +43,28 @@ const ETHER: usize = 8;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Element {
     /// A port that VIPs are served through.
-    Port(String),
+    Port(IfName),
     /// The host end of a cell's veth.
-    Cell(String),
+    Cell(IfName),
     /// A port that forwarded nothing of this family before berth came.
-    ClosedPort(Family, String),
+    ClosedPort(Family, IfName),
     /// An address of the node itself.
     Host(IpAddr),
     /// A VIP.
     Vip(IpAddr),
     /// The cell's interface that a VIP's packets come from, and the VIP.
-    CellSource(String, IpAddr),
+    CellSource(IfName, IpAddr),
     /// A VIP, and the interface that packets to it leave by.
-    VipTarget(IpAddr, String),
+    VipTarget(IpAddr, IfName),
     /// A port, and a VIP to which packets from that port are dropped.
-    NotFrom(String, IpAddr),
+    NotFrom(IfName, IpAddr),
     /// The port by which packets of a VIP come in from the node with its cell, the VIP, and that node's Ethernet
     /// address.
-    RemoteSource(String, IpAddr, Mac),
+    RemoteSource(IfName, IpAddr, Mac),
     /// The VIP in whose name a port sends ARP requests in a subnet.
     Source {
         /// The port.
-        port: String,
+        port: IfName,
         /// The subnet.
         subnet: Ipv4Network,
         /// The VIP.
@@ -89,7 +89,7 @@ impl fmt::Display for Element {
 
 /// A specimen element of each set of these families, and of each set that has no family.
 fn specimens(families: &[Family]) -> Vec<Element> {
-    let link = String::new;
+    let link = IfName::loopback;
     let mut all = vec![
         Element::Port(link()),
         Element::Cell(link()),
@@ -184,28 +184,28 @@ impl Element {
     /// The element with this key in the set of `self`.
     fn with(&self, key: &[u8], end: Option<&[u8]>, data: Option<&[u8]>) -> Option<Self> {
         Some(match self {
-            Self::Port(_) => Self::Port(text_of(key)),
-            Self::Cell(_) => Self::Cell(text_of(key)),
-            Self::ClosedPort(family, _) => Self::ClosedPort(*family, text_of(key)),
+            Self::Port(_) => Self::Port(IfName::of_kernel(key)),
+            Self::Cell(_) => Self::Cell(IfName::of_kernel(key)),
+            Self::ClosedPort(family, _) => Self::ClosedPort(*family, IfName::of_kernel(key)),
             Self::Host(_) => Self::Host(ip_of(key)?),
             Self::Vip(_) => Self::Vip(ip_of(key)?),
             Self::CellSource(..) => {
                 let (link, ip) = key.split_at_checked(IFNAMSIZ)?;
-                Self::CellSource(text_of(link), ip_of(ip)?)
+                Self::CellSource(IfName::of_kernel(link), ip_of(ip)?)
             }
             Self::NotFrom(..) => {
                 let (link, ip) = key.split_at_checked(IFNAMSIZ)?;
-                Self::NotFrom(text_of(link), ip_of(ip)?)
+                Self::NotFrom(IfName::of_kernel(link), ip_of(ip)?)
             }
             Self::RemoteSource(..) => {
                 let (link, rest) = key.split_at_checked(IFNAMSIZ)?;
                 let (ip, mac) = rest.split_at_checked(rest.len().checked_sub(ETHER)?)?;
                 let mac = mac.first_chunk()?;
-                Self::RemoteSource(text_of(link), ip_of(ip)?, Mac(*mac))
+                Self::RemoteSource(IfName::of_kernel(link), ip_of(ip)?, Mac(*mac))
             }
             Self::VipTarget(..) => {
                 let (ip, link) = key.split_at_checked(key.len().checked_sub(IFNAMSIZ)?)?;
-                Self::VipTarget(ip_of(ip)?, text_of(link))
+                Self::VipTarget(ip_of(ip)?, IfName::of_kernel(link))
             }
             Self::Source { .. } => {
                 let (port, first) = key.split_at_checked(IFNAMSIZ)?;
@@ -215,7 +215,7 @@ impl Element {
                 // At most 32 leading zeros.
                 let prefix = (first ^ last).leading_zeros() as u8;
                 Self::Source {
-                    port: text_of(port),
+                    port: IfName::of_kernel(port),
                     subnet: Ipv4Network::new(first.into(), prefix).ok()?,
                     vip: u32::from_be_bytes(data?.try_into().ok()?).into(),
                 }
@@ -461,7 +461,7 @@ mod tests {
             "10.1.0.50".parse().unwrap(),
             "2001:db8::50".parse().unwrap(),
         );
-        let link = || "b-alpha".to_owned();
+        let link = || IfName::from("b-alpha");
         let elements = [
             Element::Port(link()),
             Element::ClosedPort(Family::V6, link()),
@@ -492,7 +492,7 @@ mod tests {
 
     #[test]
     fn a_key_too_short_is_no_element() {
-        let own = Element::CellSource(String::new(), [0; 4].into());
+        let own = Element::CellSource(IfName::loopback(), [0; 4].into());
         assert_eq!(own.with(b"short", None, None), None);
     }
 }

@@ -8,7 +8,7 @@ use lab::{holds, wait_for};
 
 use super::{VIPS, assert_served};
 use crate::namespace::{SmallRoom, with_own_mounts};
-use crate::network::{Network, PATIENCE, pings};
+use crate::network::{Network, PATIENCE, pings, port};
 
 #[test]
 #[ignore = "needs root"]
@@ -64,7 +64,7 @@ fn an_interface_of_the_administrators_is_a_port_whatever_its_name() {
         ("lo", "a loopback interface"),
     ] {
         let spec = VipSpec {
-            ports: Some(vec![port.into()]),
+            ports: Some(vec![port.parse().unwrap()]),
             ..alpha.spec("10.1.0.51")
         };
         let error = net.start(&alpha, &spec).unwrap_err().to_string();
@@ -86,7 +86,7 @@ fn a_port_on_which_ipv6_is_switched_off_is_left_out_for_ipv6() {
         assert_served(&net, &alpha, &spec.vip.to_string());
     }
     let on_a1 = VipSpec {
-        ports: Some(vec!["a1".into()]),
+        ports: Some(vec![port("a1")]),
         ..alpha.wide_spec("2001:db8:1::51")
     };
     assert_eq!(

@@ -27,7 +27,7 @@ fn a_router_is_believed_only_on_a_subnet_of_this_node() {
     let good = judged("alpha/10.1.0.50/lab/10.2.0.2", &view).unwrap();
     assert_eq!(
         (good.ports, good.net),
-        (vec!["eth3".to_owned()], "10.2.0.0/24".parse().unwrap())
+        (vec!["eth3".into()], "10.2.0.0/24".parse().unwrap())
     );
     assert_eq!(
         judged("alpha/fd00:1::50/lab/fe80::2", &view).unwrap().net,

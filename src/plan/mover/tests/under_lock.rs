@@ -7,7 +7,7 @@ use crate::plan::vip::Element;
 #[test]
 fn a_port_that_has_failed_since_it_was_decided_on_is_no_target_any_more() {
     let link = |name: &str, carrier| Link {
-        name: name.to_owned(),
+        name: name.into(),
         up: true,
         carrier,
         eligible: true,
@@ -23,17 +23,17 @@ fn a_port_that_has_failed_since_it_was_decided_on_is_no_target_any_more() {
             .map(|(name, carrier)| link(name, carrier))
             .into(),
         watched: [
-            ("p0".to_owned(), watched(Standing::Good)),
-            ("p1".to_owned(), watched(Standing::Failed)),
-            ("p2".to_owned(), watched(Standing::Good)),
-            ("p3".to_owned(), watched(Standing::Held)),
+            ("p0".into(), watched(Standing::Good)),
+            ("p1".into(), watched(Standing::Failed)),
+            ("p2".into(), watched(Standing::Good)),
+            ("p3".into(), watched(Standing::Held)),
         ]
         .into(),
         ..Observed::default()
     };
     // The last one is not there at all.
-    let targets: BTreeMap<IpAddr, String> = (0..5u8)
-        .map(|n| ([10, 1, 0, n].into(), format!("p{n}")))
+    let targets: BTreeMap<IpAddr, IfName> = (0..5u8)
+        .map(|n| ([10, 1, 0, n].into(), format!("p{n}").as_str().into()))
         .collect();
     let left = deferred::still_good(&targets, &seen);
     assert_eq!(left.into_values().collect::<Vec<_>>(), ["p0", "p3"]);
@@ -77,7 +77,7 @@ fn what_is_added_to_a_rest_does_not_put_it_off() {
     assert_eq!(mover.next(), Some(again));
     let deferred = mover.take_deferred().unwrap();
     assert!(deferred.everything);
-    let targets = [(vip(1), "p2".to_owned()), (vip(2), "p1".to_owned())];
+    let targets = [(vip(1), "p2".into()), (vip(2), "p1".into())];
     assert_eq!(deferred.targets, targets.into());
 }
 

@@ -32,8 +32,8 @@ impl Node {
             let allowed = ports.iter().filter(|p| p.starts_with(subnet));
             node.vips.push(Vip {
                 ip: IpAddr::from([10, 1, 0, n as u8]),
-                port: Some((*port).to_owned()),
-                ports: allowed.map(|p| (*p).to_owned()).collect(),
+                port: Some((*port).into()),
+                ports: allowed.map(|p| (*p).into()).collect(),
                 elsewhere: vec![],
                 load: BitRate::bytes(load * ONE),
             });
@@ -75,7 +75,7 @@ impl Node {
     }
 
     /// The same, each as the number of the VIP and its new port.
-    fn moves(&mut self, time: Duration) -> Vec<(usize, String)> {
+    fn moves(&mut self, time: Duration) -> Vec<(usize, IfName)> {
         let moves = self.run(time);
         let number = |ip| self.vips.iter().position(|v| v.ip == ip).unwrap();
         moves.into_iter().map(|m| (number(m.vip), m.to)).collect()
@@ -91,7 +91,7 @@ impl Node {
 
 fn port(name: &str) -> Port {
     Port {
-        name: name.to_owned(),
+        name: name.into(),
         subnet: name[..1].to_owned(),
         standing: Standing::Good,
         speed: Some(GIGABIT),
@@ -99,8 +99,8 @@ fn port(name: &str) -> Port {
     }
 }
 
-fn to(vip: usize, port: &str) -> (usize, String) {
-    (vip, port.to_owned())
+fn to(vip: usize, port: &str) -> (usize, IfName) {
+    (vip, port.into())
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn some_node() -> impl Strategy<Value = Node> {
             port.speed = speed;
         }
         for (vip, (_, ports, load)) in node.vips.iter_mut().zip(vips) {
-            vip.ports = ports.into_iter().map(str::to_owned).collect();
+            vip.ports = ports.into_iter().map(IfName::from).collect();
             vip.load = BitRate::bytes(load);
         }
         node.measure();
@@ -304,7 +304,7 @@ proptest! {
 
     #[test]
     fn constant_loads_come_to_rest_and_no_vip_returns(mut node in some_node()) {
-        let mut seen: BTreeSet<(IpAddr, String)> = BTreeSet::new();
+        let mut seen: BTreeSet<(IpAddr, IfName)> = BTreeSet::new();
         let mut quiet = Duration::ZERO;
         // Longer than a rest: by then every VIP may be moved again.
         while quiet < HOLD * (REST + 2) {

@@ -25,7 +25,7 @@ fn vip(n: usize, port: &str, ports: &[&str]) -> Vip {
     Vip {
         ip: IpAddr::from([10, 1, (n / 250) as u8, (n % 250) as u8]),
         port: Some(port.into()),
-        ports: ports.iter().map(ToString::to_string).collect(),
+        ports: ports.iter().map(|&port| port.into()).collect(),
         elsewhere: vec![],
         load: BitRate::bytes(1_000),
     }
@@ -48,7 +48,7 @@ fn carry_out(moves: &[Move], vips: &mut [Vip], ports: &mut [Port]) {
 }
 
 /// Where a VIP with these possibilities goes.
-fn goes(vip: &Vip, ports: &[Port]) -> Option<String> {
+fn goes(vip: &Vip, ports: &[Port]) -> Option<IfName> {
     place(std::slice::from_ref(vip), ports)
         .pop()
         .map(|change| change.to)
@@ -78,7 +78,7 @@ fn a_vip_leaves_a_port_that_is_gone_or_not_allowed_any_more() {
     assert_eq!(goes(&vip(1, "b", &["a"]), &ports).as_deref(), Some("a"));
     let unserved = Vip {
         port: None,
-        ..vip(1, "", &["a"])
+        ..vip(1, "x", &["a"])
     };
     assert_eq!(goes(&unserved, &ports).as_deref(), Some("a"));
 }
@@ -264,10 +264,10 @@ fn some_vips() -> impl Strategy<Value = Vec<Vip>> {
     proptest::collection::vec(one, 0..30).prop_map(|some| {
         let vips = some.into_iter().enumerate();
         let vips = vips.map(|(n, (port, ports, elsewhere, load))| Vip {
-            port: port.map(str::to_owned),
-            elsewhere: elsewhere.into_iter().map(str::to_owned).collect(),
+            port: port.map(IfName::from),
+            elsewhere: elsewhere.into_iter().map(IfName::from).collect(),
             load: BitRate::bytes(load),
-            ..vip(n, "", &ports)
+            ..vip(n, "a", &ports)
         });
         vips.collect()
     })
@@ -289,7 +289,7 @@ proptest! {
         carry_out(&moves, &mut vips, &mut ports);
         prop_assert_eq!(place(&vips, &ports), []);
         for vip in &vips {
-            let works = |name: &String| ports.iter().any(|p| p.name == *name && p.standing < Standing::Failed);
+            let works = |name: &IfName| ports.iter().any(|p| p.name == *name && p.standing < Standing::Failed);
             let mut allowed = vip.ports.iter().chain(&vip.elsewhere);
             prop_assert!(!allowed.any(works) || vip.port.as_ref().is_some_and(works));
         }

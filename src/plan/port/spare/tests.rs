@@ -111,7 +111,7 @@ fn a_share_is_bounded() {
 #[test]
 fn traffic_is_held_against_what_the_usable_ports_can_carry() {
     let port = |name: &str, speed, standing| Port {
-        name: name.to_owned(),
+        name: name.into(),
         subnet: "office".to_owned(),
         standing,
         speed,

@@ -6,21 +6,21 @@
 
 use super::super::{Action, GO_ON_RULE, Incoming, Object, PASS_RULE, Rule};
 use super::{Behind, Builder};
-use crate::types::Family;
+use crate::types::{Family, IfName};
 
 impl Builder<'_> {
     /// Adds rules that drop forwarded packets from the cell and from `ports`, but for VIPs' packets. They are made
     /// before forwarding is switched on there.
-    pub(crate) fn shut<'p>(&mut self, ports: impl Iterator<Item = &'p str>) {
+    pub(crate) fn shut<'p>(&mut self, ports: impl Iterator<Item = &'p IfName>) {
         self.pass();
-        let shut: Vec<&str> = ports.filter(|port| !self.is_open(port)).collect();
+        let shut: Vec<&IfName> = ports.filter(|port| !self.is_open(port)).collect();
         // Packets from a VRF's ports are looked up in its own table later, and may be for the node itself.
         let as_a_whole = self.is_all_or_none() && !self.seen.has_vrfs;
         let mut incoming: Vec<Incoming> = match as_a_whole && !shut.is_empty() {
             true => vec![Incoming::Forwarded],
             false => Vec::new(),
         };
-        incoming.extend(shut.into_iter().map(|port| Incoming::By(port.to_owned())));
+        incoming.extend(shut.into_iter().map(|port| Incoming::By(port.clone())));
         for incoming in &incoming {
             let host = Rule::host(self.family, incoming.clone());
             self.add(Object::Rule(host), false);

@@ -47,30 +47,27 @@ pub(crate) fn away(request: Request) -> Request {
 
 /// A port by which packets to the VIP come in that would go out by a port of the same subnet, or would be
 /// passed on though they came from where other nodes are: so they could go round.
-pub(crate) fn round_trip(state: &Observed, vip: IpAddr) -> Option<String> {
+pub(crate) fn round_trip(state: &Observed, vip: IpAddr) -> Option<IfName> {
     let hop = state.routes().find_map(|r| match &r.out {
         RouteTarget::Gateway(link, _) if r.table == TO_TABLE && r.to.ip() == vip => {
             Some(link.clone())
         }
         _ => None,
     })?;
-    let answers: Vec<&str> = state
+    let answers: Vec<&IfName> = state
         .proxies()
         .filter(|p| p.1 == vip)
         .map(|p| p.0)
         .collect();
-    if answers.contains(&hop.as_str()) {
+    if answers.contains(&&hop) {
         return Some(hop);
     }
-    let barred = |port: &String| {
+    let barred = |port: &IfName| {
         state
             .objects
             .contains(&Object::Element(Element::NotFrom(port.clone(), vip)))
     };
-    let mut others = state
-        .watched
-        .keys()
-        .filter(|port| !answers.contains(&port.as_str()));
+    let mut others = state.watched.keys().filter(|port| !answers.contains(port));
     others.find(|port| **port == hop && !barred(port)).cloned()
 }
 

@@ -55,7 +55,7 @@ fn each_missing_piece_is_a_failure_that_names_it() {
             }) => {
                 assert_eq!(verdict, Verdict::Running);
             }
-            Object::Rule(rule) if rule.incoming == Incoming::By(LOOPBACK.into()) => {
+            Object::Rule(rule) if rule.incoming == Incoming::By(IfName::loopback()) => {
                 assert_eq!(verdict, Verdict::Running);
             }
             _ => assert_eq!(verdict, Verdict::Failed(format!("{object} is missing"))),

@@ -85,7 +85,7 @@ fn a_port_that_portwatch_condemns_is_left_although_it_has_carrier() {
     );
     assert_eq!(started(&mut state, &wide("10.1.0.50")), Some("a1".into()));
     let proxies: Vec<_> = state.proxies().collect();
-    assert_eq!(proxies, [("a1", ip("10.1.0.50"))]);
+    assert_eq!(proxies, [(&"a1".into(), ip("10.1.0.50"))]);
 }
 
 #[test]
@@ -186,7 +186,8 @@ fn only_an_announced_address_leaves_by_a_port_of_another_subnet() {
         assert_eq!(started(&mut state, &home), Some("a1".into()));
         // Routers go on sending packets the way round until they have heard of it.
         assert_eq!(open(&state), routed);
-        let by_c0 = |o: &Object| matches!(o, Object::Route(r) if r.out.link() == Some("c0"));
+        let by_c0 =
+            |o: &Object| matches!(o, Object::Route(r) if r.out.link() == Some(&"c0".into()));
         assert!(!state.objects.iter().any(by_c0));
         let steps = stop(ip("10.1.0.50"), &state);
         run(&mut state, &steps);

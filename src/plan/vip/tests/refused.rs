@@ -75,7 +75,7 @@ fn an_address_in_use_here_is_refused_until_its_cell_is_dead() {
         problem(&state, &other),
         "host: parameter ip: 10.1.0.50 is already in use by vserver alpha on this node"
     );
-    assert_eq!(holder(other.vip, &state), Some("b-alpha"));
+    assert_eq!(holder(other.vip, &state), Some(&"b-alpha".into()));
     // What is left of a dead cell is taken over.
     state.links.retain(|l| l.name != "b-alpha");
     started(&mut state, &other);

@@ -123,7 +123,7 @@ fn the_way_out_is_known_by_the_rule_for_what_is_forwarded_alone() {
         state.objects.retain(|o| !matches!(o, Object::Proxy(..)));
         let port = present_port(request.vip, &state);
         assert_eq!(port.as_deref(), Some("a0"));
-        let asked = Incoming::By(LOOPBACK.into());
+        let asked = Incoming::By(IfName::loopback());
         let is_asked = |rule: &&Rule| rule.incoming == asked;
         let rule = state.rules().find(is_asked).unwrap().clone();
         // One of an earlier place, left behind.

@@ -16,7 +16,7 @@ fn without_a_list_the_ports_are_those_with_an_address_in_a_subnet() {
     };
     node.look();
     node.pass(100);
-    let names: Vec<&String> = node.watch.view().report.keys().collect();
+    let names: Vec<&IfName> = node.watch.view().report.keys().collect();
     assert_eq!(names, ["eth1"]);
 }
 

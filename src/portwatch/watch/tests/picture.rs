@@ -36,7 +36,7 @@ fn the_state_of_a_port_is_told_as_it_changes() {
     node.links.push(master);
     node.links[0].master = Some(9);
     node.look_and_judge();
-    let interface = "bond0".to_owned();
+    let interface = "bond0".into();
     assert_eq!(condition(&node, "eth2"), Condition::PartOf { interface });
 }
 
