@@ -1,8 +1,8 @@
 //! When an action may say that its resource is degraded.
 //!
-//! The cluster's probe asks whether the resource is active, no more. Its 190 would be listed like a
+//! A probe only asks whether the resource is active. If it answered 190, the cluster would list that like a
 //! monitor's, but nobody would have noted that there is something to clean up: the resource may leave before
-//! its first monitor. Whoever calls the agent by hand is told the truth.
+//! its first monitor. A call by hand gets the truth.
 //!
 //! Pacemaker notes that a recurring monitor has begun, and its result in the place of that note, but a
 //! result other than 0 elsewhere (`RESOURCE_last_failure_0`; `pcmk__create_history_xml` in 2.1 and 3.0).

@@ -25,7 +25,7 @@ mod record;
 
 use proof::Known;
 
-/// How long a monitor gives a device to become free whose cell may have died a moment ago.
+/// How long a monitor waits for a device to become free if its cell may have died a moment ago.
 const DYING_LIMIT: Duration = Duration::from_millis(500);
 
 const VSERVER: Param<VserverName> = Param::new(declared::VSERVER, member::vserver);
@@ -48,7 +48,7 @@ const NFS_PORTS: Param<Ports> = Param::select(declared::NFS_PORTS, str::parse);
 const SMB_SHARE: Optional<ShareName> = Optional::new(declared::SMB_SHARE, str::parse);
 const SMB_USERS: Param<Vec<User>> = Param::new(declared::SMB_USERS, several);
 
-/// How long a device is looked for that does not show itself.
+/// How long a device is searched for if no device node of it appears.
 const SEARCH_LIMIT: Duration = Duration::from_secs(10);
 
 /// The declaration.
@@ -90,7 +90,7 @@ pub static AGENT: Agent = Agent {
 
 fn several<T: FromStr<Err = String>>(value: &str) -> Result<Vec<T>, String> {
     let words = words(value)?;
-    // Who empties a list to lock all out must not open it to all.
+    // An administrator who empties a list to lock everybody out must not open it to everybody.
     if words.is_empty() && !value.is_empty() {
         return Err("has nothing but blanks in it".to_owned());
     }
@@ -159,11 +159,11 @@ fn validate_host(cx: &Context<'_>) -> Result<State, Error> {
 
 fn resolve(cx: &Context<'_>) -> Result<Device, Error> {
     step("looking for the device");
-    // The start needs the rest of its time for more than a device that does not answer.
+    // Not all of the start's time may go into a device that does not answer.
     let limit = cx.deadline.min(Instant::now() + SEARCH_LIMIT);
     DEVICE.get(cx.env)?.resolve(limit).map_err(|e| {
         let fault = match e {
-            // What another node may see otherwise, and this one a moment later.
+            // Another node may find the device, and so may this one a moment later.
             Unresolved::Ambiguous(_) | Unresolved::Silent(_) => Fault::Failed,
             _ => Fault::Host,
         };
@@ -175,7 +175,7 @@ fn start(cx: &Context<'_>) -> Result<State, Error> {
     let vserver = VSERVER.get(cx.env)?;
     let volume = volume(cx.env)?;
     if member::ask_status(cx, &vserver)?.is_none() {
-        // A cell is not begun for a device that this node does not have.
+        // No cell is started for a device that this node does not have.
         resolve(cx)?;
     }
     step("attaching the file system");
@@ -211,7 +211,8 @@ fn reload(cx: &Context<'_>) -> Result<State, Error> {
 fn stop(cx: &Context<'_>) -> Result<State, Error> {
     let mut known = Known::new(cx, VSERVER.try_get(cx.env));
     if let Some((vserver, reply)) = member::owner(cx, known.vservers()) {
-        // What the keeper found, before it forgets: the name in the parameter may lead nowhere by now.
+        // The device that the keeper has found, before it forgets it: the name in the parameter may lead nowhere by
+        // now.
         if let Some(reply) = &reply {
             known.consider(&vserver, reply);
         }
@@ -221,7 +222,7 @@ fn stop(cx: &Context<'_>) -> Result<State, Error> {
             resource: resource.clone(),
             budget,
         };
-        // Whatever the keeper says, or what is in its place: the device has the last word.
+        // Whatever the keeper, or something in its place, answers: the state of the device decides.
         match member::leave(cx, &vserver, request).map(|reply| reply.map(member::judge)) {
             Ok(Some(Ok(Condition::Absent))) => {}
             Ok(None) => member::await_end(cx, &vserver)?,
@@ -254,7 +255,7 @@ fn monitor(cx: &Context<'_>) -> Result<State, Error> {
         Some(reply) => match member::judge(reply.clone())? {
             Condition::Absent => {}
             condition => {
-                // A repair has the device as a mount has.
+                // A repair uses the device just as a mount does.
                 if let (
                     Condition::Changing(_) | Condition::Degraded(_),
                     Reply::Member {
@@ -269,7 +270,7 @@ fn monitor(cx: &Context<'_>) -> Result<State, Error> {
         },
         None => {}
     }
-    // Without a cell it is stopped, unless the device says otherwise.
+    // Without a cell the file system is stopped, unless its device is in use.
     let mut known = Known::new(cx, Some(vserver.clone()));
     if let Some(reply) = &reply {
         known.consider(&vserver, reply);
@@ -277,7 +278,7 @@ fn monitor(cx: &Context<'_>) -> Result<State, Error> {
     known.prove(cx, DYING_LIMIT, false)
 }
 
-/// What is mounted at the directory in a cell, by its PID 1, or that nothing is.
+/// The mount at the directory in the cell with this PID 1, or the reason why there is none.
 fn mounted(init: i32, directory: &Path) -> Result<Result<Entry, String>, Error> {
     let table = mountinfo::read_table(Path::new(&format!("/proc/{init}/mountinfo")))?;
     let mut entries = table.into_iter().rev();
@@ -285,7 +286,7 @@ fn mounted(init: i32, directory: &Path) -> Result<Result<Entry, String>, Error> 
     Ok(entry.ok_or_else(|| format!("{} is not attached any more", directory.display())))
 }
 
-/// What the kernel says about a file system that the keeper says is in service.
+/// The state of a file system that is in service by the keeper's word, according to the kernel.
 fn verify(entry: &Entry) -> State {
     let wanted = entry.options.split(',').any(|option| option == "ro");
     if entry.is_read_only() && !wanted {

@@ -85,7 +85,7 @@ pub(crate) fn judge(reply: Reply) -> Result<Condition, Error> {
     }
 }
 
-/// How long a keeper may take to answer anything but a stop, so that its answer is still heard.
+/// How long a keeper may take to answer anything but a stop, so that its answer comes in time.
 pub(crate) fn patience(cx: &Context<'_>) -> Duration {
     cx.left(cx.budget().answered())
 }
@@ -101,8 +101,7 @@ pub(crate) fn state(condition: Condition) -> State {
     }
 }
 
-/// Asks the keeper of `vserver`, starting it if need be. A keeper that ends in this moment is followed
-/// by another one.
+/// Asks the keeper of `vserver`, and starts it if need be. If the keeper is just ending, the next one is asked.
 ///
 /// # Errors
 /// If there is no answer before the deadline.
@@ -123,8 +122,8 @@ pub(crate) fn ask_or_start(
     }
 }
 
-/// Connects to the keeper of `vserver`; `None` if there is none. Somebody else in its place is not
-/// asked, and not in the way either where the kernel shows no cell.
+/// Connects to the keeper of `vserver`; `None` if there is none. Something else that listens in its place counts as
+/// none, if the kernel shows no cell.
 fn connect(vserver: &VserverName) -> Result<Option<Client>, Error> {
     match Client::connect(vserver) {
         Err(e) if !network::is_connected(&mut Socket::new()?, vserver)? => {
@@ -135,7 +134,7 @@ fn connect(vserver: &VserverName) -> Result<Option<Client>, Error> {
     }
 }
 
-/// How a member is, by its keeper; `None` if there is no keeper.
+/// A member's condition, from its keeper; `None` if there is no keeper.
 ///
 /// # Errors
 /// If the keeper does not answer.
@@ -168,15 +167,15 @@ pub(crate) fn ask(
 
 /// Whether the keeper of `vserver` runs a program that has been replaced since, as by an upgrade.
 pub(crate) fn is_served_by_a_former_program(vserver: &VserverName) -> bool {
-    // One that can't be asked is found out by whoever needs it.
+    // A keeper that does not answer is reported by an action that needs it.
     let keeper = Client::connect(vserver).ok().flatten();
     keeper.is_some_and(|keeper| daemon::was_replaced(keeper.keeper()))
 }
 
-/// Whose keeper has this resource, and what it says of it, if it answers: the first of `likely` that knows it, else
-/// whichever on this node knows it, as the parameter may have been changed since the start. If none does, the first
-/// of `likely` that does not answer, else the first. A keeper is ended where it does not answer a stop: one that has
-/// only been named since must not pay for that while another one has the resource.
+/// The virtual server whose keeper has this resource, and that keeper's reply, if it answers. This is the first of
+/// `likely` whose keeper knows the resource; else any on this node, as the parameter may have been changed since the
+/// start. If none knows it, the first of `likely` whose keeper does not answer, else the first. A keeper that does not
+/// answer a stop is killed, so one that was only named later must not be taken while another one has the resource.
 pub(crate) fn owner(
     cx: &Context<'_>,
     likely: &[VserverName],
@@ -199,15 +198,15 @@ pub(crate) fn owner(
     recall(cx, likely).or(silent).or(first)
 }
 
-/// Where else than in the cell of `vserver` this resource runs on this node, if its parameter was changed while it
-/// ran.
+/// The other cell than that of `vserver` in which this resource runs on this node, if its parameter was changed while
+/// it ran.
 pub(crate) fn elsewhere(cx: &Context<'_>, vserver: &VserverName) -> Option<VserverName> {
     let (other, reply) = recall(cx, std::slice::from_ref(vserver))?;
     matches!(reply, Some(Reply::Member { .. })).then_some(other)
 }
 
-/// Which keeper on this node, other than those asked before, has this resource. All are asked at the same time:
-/// one that hangs is no reason to wait for the next one as long again.
+/// The keeper on this node, other than those asked before, that has this resource. All are asked at the same time, so
+/// that several that hang cost no more time than one.
 fn recall(cx: &Context<'_>, asked: &[VserverName]) -> Option<(VserverName, Option<Reply>)> {
     let request = Request::Status {
         resource: cx.env.instance().clone(),
@@ -215,7 +214,7 @@ fn recall(cx: &Context<'_>, asked: &[VserverName]) -> Option<(VserverName, Optio
     let names = fs::read_dir(RUNTIME).ok()?;
     let keepers: Vec<(VserverName, Client)> = names
         .flatten()
-        // Other things of berth's lie there, too.
+        // berth keeps other things in this directory, too.
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter(|vserver| !asked.contains(vserver))
         .filter_map(|vserver| {
@@ -236,8 +235,8 @@ fn is_member(reply: &Reply) -> bool {
     !matches!(judge(reply.clone()), Ok(Condition::Absent))
 }
 
-/// Asks a keeper to let go of a member, and ends a keeper that does not answer: it is in the way, and
-/// without it the kernel clears everything away.
+/// Asks a keeper to release a member, and kills a keeper that does not answer: without it the kernel clears everything
+/// away.
 ///
 /// # Errors
 /// If what listens there is no keeper.
@@ -264,7 +263,7 @@ pub(crate) fn leave(
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(e) => e.to_string(),
     };
-    // A stop that fails would cost the whole node.
+    // If the stop failed, the whole node would be fenced.
     log::error(format_args!("{why}: killing it, and its cell with it"));
     client.kill();
     Ok(None)
@@ -274,18 +273,17 @@ pub(crate) fn leave(
 /// away its name and its memory.
 const LOCK_LIMIT: Duration = Duration::from_millis(500);
 
-/// Clears something away that a keeper left that has died, unless another keeper is there, or comes. The dead one's lock
+/// Clears something away that a dead keeper has left, unless another keeper is there, or comes. The dead keeper's lock
 /// is waited for up to `deadline`, and tried once in any case.
 fn unless_kept(vserver: &VserverName, deadline: Instant, clear: impl FnOnce()) {
-    // A keeper has this lock before it has anything else. One that lives keeps it.
+    // A keeper takes this lock before anything else, and holds it as long as it lives.
     if let Ok(_lock) = client::lock_keeper(vserver, deadline.min(Instant::now() + LOCK_LIMIT)) {
         clear();
     }
 }
 
-/// Waits until the kernel has cleared away what a keeper left that did not end in good order, or
-/// another keeper is there; at the most half of what is left of the action's time, which others have to prove
-/// something in.
+/// Waits until the kernel has cleared away what a killed keeper has left, or another keeper is there. This takes at
+/// most half of what is left of the action's time: the rest is for the proof that devices are free.
 ///
 /// # Errors
 /// If the kernel can't be asked.
@@ -297,13 +295,14 @@ pub(crate) fn await_end(cx: &Context<'_>, vserver: &VserverName) -> Result<(), E
     let mut socket = Socket::new()?;
     while network::is_connected(&mut socket, vserver)? && Client::connect(vserver)?.is_none() {
         if Instant::now() >= deadline {
-            // Somebody from outside is still in it: nothing of berth's. It goes all the same.
+            // A process that has joined from outside is still in the cell. Nothing of berth's is: the stop goes on.
             log::warn(format_args!("{name} is left of a cell that has ended"));
             break;
         }
         thread::sleep(Duration::from_millis(5));
     }
-    // What does not go with the cell's interface: its rules. They open nothing, so they are no reason for a stop to fail.
+    // What does not go with the cell's interface: its rules. They open nothing, so they are no reason for a stop to
+    // fail.
     unless_kept(vserver, deadline, || {
         network::disconnect(vserver).unwrap_or_else(log::warn);
     });

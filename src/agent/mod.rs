@@ -1,4 +1,5 @@
-//! The OCF agents, which join the rooms below: in each the same course: observe, plan, apply, observe again.
+//! The OCF agents, which bring the rooms below together. Each takes the same course: observe, plan, apply, observe
+//! again.
 
 mod degraded;
 pub mod fscheck;

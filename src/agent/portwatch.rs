@@ -69,7 +69,7 @@ pub static AGENT: Agent = Agent {
     ],
 };
 
-/// Pacemaker runs one instance a node: one that runs with other parameters goes on with these, one of another
+/// Pacemaker runs one instance on each node. A daemon that runs with other parameters takes these; one of another
 /// version is replaced.
 fn start(context: &Context<'_>) -> Result<State, Error> {
     step("asking the daemon");
@@ -79,8 +79,8 @@ fn start(context: &Context<'_>) -> Result<State, Error> {
     examine(context, connection()?)
 }
 
-/// Has the daemon that is there go on with these parameters, or another one if it is not of the program that is
-/// installed now. Says whether there is one.
+/// Gives the running daemon these parameters, or replaces it if it is not of the installed program. Returns whether
+/// there is a daemon.
 fn configure(context: &Context<'_>) -> Result<bool, Error> {
     let settings = Settings::read(context.env)?;
     let Some((channel, process)) = connection()? else {
@@ -97,7 +97,7 @@ fn configure(context: &Context<'_>) -> Result<bool, Error> {
     }
 }
 
-/// Starts a daemon, which takes over from the one that is there.
+/// Starts a daemon, which takes over from one that runs already.
 fn start_another(context: &Context<'_>) -> Result<(), Error> {
     step("starting the daemon, which asks targets and tells the cluster");
     let call = Call {
@@ -110,7 +110,7 @@ fn start_another(context: &Context<'_>) -> Result<(), Error> {
     Ok(start_daemon(&call, pass, context.deadline)?)
 }
 
-/// After an upgrade the first recurring monitor has a daemon of the installed version take over.
+/// Monitors the daemon. After an upgrade, the first recurring monitor has a daemon of the installed version take over.
 fn monitor(context: &Context<'_>) -> Result<State, Error> {
     let mut daemon = connection()?;
     let outdated = daemon.as_ref().is_some_and(|(_, p)| !runs_this_program(*p));
@@ -146,7 +146,7 @@ fn examine(context: &Context<'_>, daemon: Option<(Channel, i32)>) -> Result<Stat
     Ok(trouble.map_or(State::Running, State::Degraded))
 }
 
-/// The attributes stay: what is true of the ports does not end with the daemon.
+/// Ends the daemon. Its attributes stay, as the state of the ports does not end with the daemon.
 fn stop(context: &Context<'_>) -> Result<State, Error> {
     let Some((channel, process)) = connection()? else {
         return Ok(State::Stopped);
@@ -157,7 +157,7 @@ fn stop(context: &Context<'_>) -> Result<State, Error> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(State::Stopped),
         Err(e) => return Err(e.into()),
     };
-    // What can't be asked is killed.
+    // A daemon that does not answer is killed.
     let asked = channel.send(&Request::End, None);
     let patience = Instant::now() + context.remaining() / 2;
     if let Err(e) = asked.and_then(|()| wait_readable(&handle, patience)) {

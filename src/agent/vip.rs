@@ -157,7 +157,7 @@ fn route(context: &Context<'_>, spec: &VipSpec) -> Result<State, Error> {
     service(context).route(spec, || asked.wait(patience))
 }
 
-/// Takes over changed parameters; what does not run is not started by that.
+/// Applies changed parameters to a VIP that runs; one that does not is not started.
 fn reload(context: &Context<'_>) -> Result<State, Error> {
     match monitor(context)? {
         State::Stopped => Ok(State::Stopped),
@@ -165,8 +165,8 @@ fn reload(context: &Context<'_>) -> Result<State, Error> {
     }
 }
 
-/// Leaves further announcements to the keeper, and the socket with them: whoever closes it last has to
-/// wait, and here Pacemaker would wait too.
+/// Leaves repeated announcements to the keeper, along with the packet socket: closing it last takes a while, for which
+/// Pacemaker would have to wait.
 fn announce_again(spec: &VipSpec, port: IfName, wire: &PacketSocket) {
     let request = Request::Announce {
         vip: spec.vip,
@@ -177,10 +177,10 @@ fn announce_again(spec: &VipSpec, port: IfName, wire: &PacketSocket) {
     }
 }
 
-/// Never fails for a parameter: what was started is on record too.
+/// Stops the VIP. A wrong parameter never fails this: what was started is on record.
 fn stop(context: &Context<'_>) -> Result<State, Error> {
     let service = service(context);
-    // The parameters may have been changed since: what they name now may be another resource's.
+    // The parameters may have been changed since, and name another resource's VIP now: the record comes first.
     let given = || VSERVER.try_get(context.env).zip(IP.try_get(context.env));
     let Some((vserver, vip)) = service.recorded().or_else(given) else {
         log::warn("nothing was started and the parameters name nothing: nothing to stop");
@@ -195,7 +195,7 @@ fn stop(context: &Context<'_>) -> Result<State, Error> {
     Ok(state)
 }
 
-/// The cluster goes on showing what it was told of an address that has left. Where portwatch runs, it cleans up.
+/// Has the cluster forget the degradation of a VIP that has left, unless portwatch runs, which does that itself.
 fn leave_no_complaint(context: &Context<'_>) {
     let member = member::member(context);
     if member.node.is_none() || !report::read(RUNTIME.as_ref()).is_empty() {
@@ -239,7 +239,7 @@ fn ask_keeper(
     Ok(())
 }
 
-/// The cell, if it can be found: a keeper that does not answer is not this agent's to report.
+/// The cell, if it can be found. A keeper that does not answer counts as none: other agents report it.
 fn cell_if_any(vserver: &VserverName) -> Option<CellInfo> {
     client::find(vserver).unwrap_or_else(|e| {
         log::warn(format_args!("find the cell of vserver {vserver}: {e}"));

@@ -170,7 +170,7 @@ fn validate_host(cx: &Context<'_>) -> Result<State, Error> {
     for line in spec.cgroup.beyond_node()? {
         log::warn(line);
     }
-    // Nobody has asked for the usual ones.
+    // The default limits are no reason to complain: nobody has asked for them.
     let why = (!spec.cgroup.are_default()).then(cgroup::shortfall);
     if let Some(why) = why.flatten() {
         log::warn(format_args!("limits will not be in force: {why}"));
@@ -225,7 +225,7 @@ fn reload(cx: &Context<'_>) -> Result<State, Error> {
         budget: member::patience(cx),
     };
     let reply = match member::ask(&spec.name, &request, cx.deadline)? {
-        // It serves as before. A reload that fails would have it restarted, by the same keeper.
+        // The servers go on as before. If the reload failed, the cluster would restart them, in the same keeper.
         Some(Reply::Refused {
             cause: Cause::Version,
             message,

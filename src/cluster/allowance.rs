@@ -1,15 +1,15 @@
-//! Where the location constraints of others let a resource run. In a cluster that is opt-in (symmetric-cluster is
-//! false) it may run nowhere else, except where the owner allows it.
+//! The nodes on which others' location constraints allow a resource. In an opt-in cluster (symmetric-cluster is false)
+//! it may run nowhere else, except where the owner allows it.
 
 use std::collections::BTreeSet;
 
 use super::element::Element;
 use super::merge::Ownership;
 
-/// From here down a score forbids.
+/// A score of this or less forbids a node.
 const NEVER: i64 = -1_000_000;
 
-/// What others allow a resource.
+/// Where others allow a resource to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Allowance {
     /// To run on these nodes; none if there are none.
@@ -19,8 +19,8 @@ pub enum Allowance {
 }
 
 impl Allowance {
-    /// Of a resource in a `<cib>`, which is called `id`, and as a clone `reference`, as the constraints say that
-    /// are not the owner's.
+    /// Where the constraints in a `<cib>` that are not the owner's allow the resource `id`, which is called `reference`
+    /// as a clone.
     pub fn by_others(cib: &Element, (id, reference): (&str, &str), owner: Ownership) -> Self {
         let configuration = cib.child("configuration");
         let section = |name| {

@@ -1,5 +1,5 @@
-//! The CIB, through Pacemaker's own tools: read, verified, and changed by a patch that only fits the
-//! version it was made for.
+//! The CIB, through Pacemaker's own tools: read, verified, and changed by a patch that only applies to the
+//! version for which it was made.
 
 use std::fmt::Display;
 use std::io;
@@ -57,7 +57,7 @@ impl Cib {
         Ok(cib)
     }
 
-    /// Lets Pacemaker judge a configuration before it is loaded.
+    /// Has Pacemaker verify a configuration before it is loaded.
     ///
     /// # Errors
     /// It breaks the schema or a rule; the text is crm_verify's.
@@ -72,8 +72,8 @@ impl Cib {
         judged(output)
     }
 
-    /// Changes the configuration from that in `before`, as it was read, to that in `after`, in one step
-    /// or not at all.
+    /// Changes the configuration from the one in `before`, as it was read, to the one in `after`, in one step or not at
+    /// all.
     ///
     /// # Errors
     /// A tool fails, or Pacemaker refuses the change for another reason than its age.
@@ -116,8 +116,8 @@ impl Target for Reached<'_> {
     }
 }
 
-/// What crm_verify's answer means. Its exit code is the same for errors and for warnings, and what it says
-/// at the end differs from release to release; each finding has its severity before it.
+/// The verdict in crm_verify's output. Its exit code is the same for errors and for warnings, and its last line differs
+/// between releases; each finding begins with its severity.
 fn judged(output: Output) -> io::Result<()> {
     const WHAT: &str = "verify the new configuration";
     if output.status.success() {
@@ -138,7 +138,7 @@ fn judged(output: Output) -> io::Result<()> {
     }
 }
 
-/// What makes `after` of `before`; `None` if they are the same.
+/// The patch that turns `before` into `after`; `None` if they are the same.
 fn patch(before: &Element, after: &Element, deadline: Instant) -> io::Result<Option<Patch>> {
     let version = Version::of(before);
     let (mut before, mut after) = (before.clone(), after.clone());
@@ -175,7 +175,7 @@ fn failed(what: &str, why: impl Display) -> io::Error {
     io::Error::other(format!("{what}: {why}"))
 }
 
-/// A file without a name, for a tool that wants one: nothing is left behind, whatever happens.
+/// A file in memory for a tool that wants a file: nothing is left behind, whatever happens.
 fn in_memory(element: &Element) -> io::Result<OwnedFd> {
     let fd = rustix::fs::memfd_create("cib", rustix::fs::MemfdFlags::CLOEXEC)?;
     let text = element.to_string();
@@ -187,7 +187,7 @@ fn in_memory(element: &Element) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Where another process can open it, from its start.
+/// The path by which another process can open this descriptor's file.
 fn path_of(fd: &OwnedFd) -> String {
     format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd())
 }

@@ -1,5 +1,4 @@
-//! What Pacemaker is told of a resource outside the answers of its agent: that it has failed, and that what was
-//! said of it is over.
+//! Reports to Pacemaker outside of an agent's result: that a resource has failed, and that its degradation is over.
 
 use std::fs::File;
 use std::io;
@@ -41,23 +40,23 @@ pub(crate) fn report(member: &Member, why: &str) {
         "{resource}: {why}; reporting its failure on {node}"
     ));
     if let Err(e) = tool::fail_resource(resource, node, Instant::now() + REPORT_LIMIT) {
-        // The next monitor finds out.
+        // The next monitor will report it.
         log::warn(e);
     }
 }
 
-/// Has Pacemaker forget that `member` was degraded: it shows that until somebody does. Blocks.
+/// Has Pacemaker forget that `member` was degraded, which it would go on showing. Blocks.
 pub(crate) fn clean_up(member: &Member) {
     let Some(node) = &member.node else { return };
     let deadline = Instant::now() + REPORT_LIMIT;
     if let Err(e) = tool::clean_up(&member.resource, node, deadline) {
-        // It is only a line too much in crm_mon.
+        // A failure only leaves a line too many in crm_mon.
         log::warn(e);
     }
 }
 
-/// Whether Pacemaker counts a failed start of `member` on its node, which to clean up would have it forget: it may have
-/// been tried again since it left. That it was degraded is a line too much then. Blocks.
+/// Whether Pacemaker counts a failed start of `member` on its node: it may have been tried again since it left. A
+/// cleanup would make Pacemaker forget that, so the degradation stays in crm_mon then. Blocks.
 fn start_has_failed(member: &Member) -> bool {
     let Some(node) = &member.node else {
         return false;
@@ -72,15 +71,15 @@ fn start_has_failed(member: &Member) -> bool {
     }
 }
 
-/// How long after a resource has left it has surely arrived elsewhere: to clean up after it has the cluster look at
-/// it anew.
+/// How long after a resource has left this node it has surely arrived elsewhere: a cleanup makes the cluster probe it
+/// anew.
 const ARRIVED: Duration = Duration::from_secs(3);
 
-/// How long a child may take to part from its parent, which takes some microseconds.
+/// How long a child may take to detach itself from its parent, which takes some microseconds.
 const PARTED: Duration = Duration::from_secs(1);
 
-/// Has Pacemaker forget, in a while, that `member` was degraded here, which has left: nobody else would. Whoever
-/// calls this may end meanwhile.
+/// Has Pacemaker forget, after a while, that `member`, which has left, was degraded here: nobody else would do that. A
+/// child does it, so the caller may end meanwhile.
 ///
 /// # Errors
 /// As of [`job::fork`].
@@ -90,7 +89,8 @@ pub(crate) fn clean_up_later(member: Member) -> io::Result<Pid> {
         let _ = nix::sys::prctl::set_pdeathsig(None);
         let _ = rustix::process::setsid();
         let _ = there.send(&(), None);
-        // Pacemaker waits for the end of what an agent says, and so does the agent that stops a daemon.
+        // Pacemaker reads an agent's output to its end, and so does an agent that stops a daemon: the child must not
+        // keep that open.
         if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
             let _ = rustix::stdio::dup2_stdin(&null);
             let _ = rustix::stdio::dup2_stdout(&null);
@@ -103,7 +103,7 @@ pub(crate) fn clean_up_later(member: Member) -> io::Result<Pid> {
         0
     };
     let pid = job::fork(c"berth-clean-up", &[&there], work)?;
-    // This process may end at once, and a child that has not parted from it would end with it.
+    // This process may end at once, and a child that is not detached yet would end with it.
     let _ = wait_readable(&here, Instant::now() + PARTED);
     Ok(pid)
 }

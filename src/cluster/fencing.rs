@@ -38,11 +38,11 @@ const WATCHDOG: Renamed = Renamed {
 pub(crate) struct Lack {
     /// What is missing, and what would be right.
     pub(crate) text: String,
-    /// Whether there is nothing that could fence at all: where there is a device, it wants to be mended.
+    /// Whether there is nothing at all that could fence. If there is a device, that one has to be mended.
     pub(crate) no_device: bool,
 }
 
-/// Says what the configuration lacks for fencing.
+/// Checks that the configuration has what fencing needs.
 ///
 /// # Errors
 /// What it lacks.
@@ -164,7 +164,7 @@ fn role(element: &Element) -> Option<&str> {
     meta.next().map(|(_, value)| value)
 }
 
-/// Asks the running fencer whether a device reaches `node`.
+/// Asks the running fencer whether any device can fence `node`.
 ///
 /// # Errors
 /// The tool can't be run or does not end.

@@ -1,4 +1,4 @@
-//! What the cluster has on record of the actions of a resource.
+//! The history of a resource's actions in the CIB.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -1,4 +1,4 @@
-//! Which Pacemaker a cluster has, and what berth needs of it.
+//! The Pacemaker release of a cluster, and what berth needs.
 
 use std::io;
 use std::time::Instant;
@@ -50,7 +50,7 @@ impl FeatureSet {
     }
 }
 
-/// Says what a cluster lacks for berth.
+/// Checks that a cluster has what berth needs.
 ///
 /// # Errors
 /// What is too old, and what would do.

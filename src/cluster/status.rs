@@ -1,4 +1,4 @@
-//! What runs where, what has failed and whether anything is to come, as crm_mon and crm_simulate tell it.
+//! What runs where, what has failed, and whether the cluster has anything to do, from crm_mon and crm_simulate.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -30,7 +30,7 @@ pub(crate) struct Instance {
     pub(crate) role: String,
     /// The role that an administrator has set for it.
     pub(crate) target_role: Option<String>,
-    /// Where it runs.
+    /// The nodes on which it runs.
     pub(crate) nodes: Vec<String>,
     /// Whether its last action failed.
     pub(crate) failed: bool,
@@ -43,12 +43,12 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// Whether it runs somewhere, or is not known not to.
+    /// Whether it runs somewhere, or may run.
     pub(crate) fn is_active(&self) -> bool {
         self.role != "Stopped" || !self.nodes.is_empty()
     }
 
-    /// Whether it shall stay stopped.
+    /// Whether its target role is to be stopped.
     pub(crate) fn is_kept_stopped(&self) -> bool {
         let target = self.target_role.as_deref();
         target.is_some_and(|role| role.eq_ignore_ascii_case("Stopped"))
@@ -66,7 +66,7 @@ pub(crate) struct Failure {
     pub(crate) action: String,
     /// Whether the service runs all the same.
     pub(crate) degraded: bool,
-    /// What the agent said of it, or how the action ended.
+    /// The agent's exit reason, or else how the action ended.
     pub(crate) reason: String,
 }
 
@@ -109,7 +109,7 @@ pub(crate) struct Member {
 pub(crate) struct Status {
     /// Its resources, without the instances of clones that have no node to run on.
     pub(crate) instances: Vec<Instance>,
-    /// What has failed and was not forgotten.
+    /// The failures that were not cleaned up.
     pub(crate) failures: Vec<Failure>,
     /// Its nodes.
     pub(crate) members: Vec<Member>,
@@ -315,7 +315,7 @@ fn without_nodes_that_rest(mut instances: Vec<Instance>, resting: usize) -> Vec<
     instances
 }
 
-/// What the cluster would do now.
+/// What the scheduler would do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Prospect {
     /// Nothing: it is settled.

@@ -162,8 +162,7 @@ pub(crate) fn clean_up(resource: &str, node: &str, deadline: Instant) -> io::Res
         .map(|_| ())
 }
 
-/// Has the cluster forget all that it has on record of a resource on a node, and look at it anew: its monitor
-/// begins anew, too.
+/// Has the cluster delete the history of a resource on a node and probe it anew; its monitor begins anew, too.
 ///
 /// # Errors
 /// What the tool says; `TimedOut` at `deadline`.

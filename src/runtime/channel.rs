@@ -28,7 +28,7 @@ impl AsFd for Channel {
     }
 }
 
-/// What there is to receive.
+/// The result of receiving.
 #[derive(Debug)]
 pub(crate) enum Received<T> {
     /// A message, and the descriptor that came with it.

@@ -1,5 +1,5 @@
-//! How a process of berth's comes to outlive the agent that starts it: it has a name of its own, is
-//! alone by a lock, and is reached by a socket.
+//! Processes of berth's that outlive the agent which starts them: each has a name of its own, a lock that only one can
+//! hold, and a socket by which it is reached.
 
 use std::ffi::{CStr, OsStr};
 use std::fs::{self, File};
@@ -27,19 +27,20 @@ use crate::sys::{message, namespace, process};
 
 /// How long a killed daemon is waited for.
 const KILLED_LIMIT: Duration = Duration::from_millis(500);
-/// The least that spares anything at all; -1000 would be never, also of a daemon that has run wild.
+/// The rank of a daemon for the kernel's out-of-memory killer: after all others. -1000 would mean never, even if the
+/// daemon itself leaks.
 const OOM_SCORE: &CStr = c"-900";
 
 /// A daemon to start.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Call<'a> {
-    /// What its process is called, by which the program knows what it is to be.
+    /// The name of its process, by which the program knows which daemon it is.
     pub(crate) name: &'a str,
     /// Its argument.
     pub(crate) argument: &'a str,
     /// The resource that it belongs to, under whose name it logs.
     pub(crate) instance: &'a str,
-    /// What it is, in messages.
+    /// How messages call it.
     pub(crate) what: &'a str,
 }
 
@@ -64,7 +65,7 @@ pub(crate) fn start(
         .env("OCF_RESOURCE_INSTANCE", call.instance)
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
-    // It is not waited for: it lives on, and becomes a child of the system's PID 1.
+    // The daemon is not waited for: it lives on, and becomes a child of the system's PID 1.
     let mut child = daemon
         .spawn()
         .map_err(|e| message(e, format_args!("start {what}")))?;
@@ -83,7 +84,7 @@ pub(crate) fn start(
     }
 }
 
-/// Connects to the daemon called `name` at `path`, and tells its process; `None` if there is none.
+/// Connects to the daemon called `name` at `path`, and returns its process id, too; `None` if there is none.
 ///
 /// # Errors
 /// If what listens there is not berth's.
@@ -92,7 +93,7 @@ pub(crate) fn connect(path: &Path, name: &str, what: &str) -> io::Result<Option<
         Ok(channel) => channel,
         Err(e) => {
             return match e.kind() {
-                // One that was killed leaves its socket behind.
+                // A killed daemon leaves its socket behind.
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(None),
                 _ => Err(message(e, format_args!("connect to {}", path.display()))),
             };
@@ -120,25 +121,25 @@ pub(crate) fn runs_this_program(process: i32) -> bool {
         let file = fs::metadata(format!("/proc/{of}/exe")).ok()?;
         Some((file.dev(), file.ino()))
     };
-    // One that has ended meanwhile is nobody's to replace.
+    // A process that has ended meanwhile need not be replaced.
     program(&process.to_string()).is_none_or(|theirs| program("self") == Some(theirs))
 }
 
-/// Whether the program that a process runs is not there any more. Each agent is a program of its own, any of them may
-/// have started a keeper, and an upgrade replaces them all.
+/// Whether the file of the program that a process runs was removed or replaced. Each agent is a program of its own, any
+/// of which may have started a keeper, and an upgrade replaces them all.
 pub(crate) fn was_replaced(process: i32) -> bool {
-    // proc_pid_exe(5). One that has ended meanwhile has none.
+    // proc_pid_exe(5). A process that has ended meanwhile has no such link.
     let program = fs::read_link(format!("/proc/{process}/exe")).unwrap_or_default();
     program.as_os_str().as_bytes().ends_with(b" (deleted)")
 }
 
-/// A descriptor of the daemon called `name` that has this number.
+/// A pidfd of the daemon called `name` with this process id.
 ///
 /// # Errors
 /// `NotFound` if it has died, though its number may be another process's by now; whatever the kernel refuses.
 pub(crate) fn open_process(process: i32, name: &str) -> io::Result<OwnedFd> {
     let handle = namespace::open_process(process)?;
-    // From here on the number can't come to mean another one without this one's having died.
+    // From now on the pidfd stands for this process, even if the process id is used again.
     match is_called(process, name) {
         true => Ok(handle),
         false => Err(io::ErrorKind::NotFound.into()),
@@ -147,19 +148,19 @@ pub(crate) fn open_process(process: i32, name: &str) -> io::Result<OwnedFd> {
 
 /// Kills a daemon, and waits until it has died: until then its socket takes connections as if it lived.
 pub(crate) fn kill(daemon: &OwnedFd) {
-    // One that has died meanwhile needs no killing; one that can't die yet is for the caller's own proof to find.
+    // A failure means that the daemon has died. If it can't die yet, the caller's own proof finds that out.
     let _ = rustix::process::pidfd_send_signal(daemon, rustix::process::Signal::KILL);
     let _ = wait_readable(daemon, Instant::now() + KILLED_LIMIT);
 }
 
-/// Whether a process is called so. One that has just been killed has no name any more.
+/// Whether a process has this name. A process that was just killed has none any more, and passes.
 fn is_called(process: i32, name: &str) -> bool {
     let called = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
     // The kernel keeps 15 bytes of a name.
     matches!(called.trim(), called if called.is_empty() || called == name.get(..15).unwrap_or(name))
 }
 
-/// Makes a directory for root alone. What is not root's own is not used.
+/// Makes a directory for root alone. One that belongs to another user is not used.
 ///
 /// # Errors
 /// If it can't be made, or is somebody else's.
@@ -186,7 +187,7 @@ pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Parts from the agent that started this process, which ends long before it.
+/// Detaches this process from the agent that has started it, which ends long before it.
 ///
 /// # Errors
 /// Whatever the kernel refuses.
@@ -205,19 +206,19 @@ pub(crate) unsafe fn detach(name: &CStr) -> io::Result<()> {
     Ok(())
 }
 
-/// Has the kernel's out-of-memory killer take this process last of all. With a keeper ends its cell; and where systemd
-/// runs, all of the cluster's service ends with any process in it that is killed so, such as portwatch's daemon
+/// Makes the kernel's out-of-memory killer take this process last. If it kills a keeper, the cell ends. And under
+/// systemd, if it kills any process in Pacemaker's service, such as portwatch's daemon, the whole service ends
 /// (`OOMPolicy=` in systemd.service(5)).
 pub(crate) fn protect() {
     if let Err(e) = cgroup::set_oom_score(OOM_SCORE) {
-        // A container may not have the right to.
+        // A container may not have the right to do that.
         log::debug(format_args!("write oom_score_adj: {e}"));
     }
 }
 
-/// Tells the agent that started it `ok` or why not, and leaves it alone from then on.
+/// Answers the agent that has started this process: `ok`, or why not. After that standard output leads nowhere.
 pub(crate) fn answer(text: &str) {
-    // It may have been killed meanwhile.
+    // The agent may have been killed meanwhile.
     let _ = writeln!(io::stdout(), "{text}");
     if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
         let _ = rustix::stdio::dup2_stdout(&null);
@@ -227,7 +228,7 @@ pub(crate) fn answer(text: &str) {
 /// A lock that is held as long as the daemon lives: there is never more than one.
 ///
 /// # Errors
-/// If the one before it still holds it at `deadline`.
+/// If the previous daemon still holds it at `deadline`.
 pub(crate) fn lock(path: &Path, what: &str, deadline: Instant) -> io::Result<Lock> {
     Lock::take(lock::open(path)?, deadline).map_err(|e| match e.kind() {
         io::ErrorKind::WouldBlock => message(e, format_args!("another {what} does not end")),
@@ -235,7 +236,7 @@ pub(crate) fn lock(path: &Path, what: &str, deadline: Instant) -> io::Result<Loc
     })
 }
 
-/// Has signals wait in a descriptor: those that ask to end, and that of a child's end.
+/// Blocks SIGTERM, SIGINT, SIGHUP and SIGCHLD, which are read from the returned descriptor instead.
 ///
 /// # Errors
 /// Whatever the kernel refuses.
@@ -256,12 +257,12 @@ pub(crate) fn block_signals() -> io::Result<SignalFd> {
     )?)
 }
 
-/// Listens; whoever holds the lock may replace a socket that a dead daemon has left.
+/// Listens on a socket, which replaces one that a dead daemon has left. The caller holds the daemon's lock.
 ///
 /// # Errors
-/// If the socket can't be made, or the old one not be removed.
+/// If the socket can't be made, or the old one can't be removed.
 pub(crate) fn listen(path: &Path) -> io::Result<OwnedFd> {
-    // Under the name that agents know there is one at any moment.
+    // The name that agents know leads to a socket at any moment.
     let new = path.with_extension("new");
     forget_socket(&new)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

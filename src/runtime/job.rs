@@ -99,17 +99,17 @@ impl<T: Serialize + DeserializeOwned> Job<T> {
         }
     }
 
-    /// Ends the child, whatever it does.
+    /// Kills the child, whatever it does.
     pub(crate) fn kill(&self) {
-        // It may have ended by itself: then there is nothing to kill.
+        // A failure means that the child has ended by itself.
         let _ = kill(self.pid, Signal::SIGKILL);
     }
 }
 
-/// Whether this process has this thread only.
+/// Whether this process has only one thread.
 ///
 /// # Errors
-/// If that can't be read.
+/// If /proc can't be read.
 fn has_one_thread() -> io::Result<bool> {
     Ok(fs::read_dir("/proc/self/task")?.count() == 1)
 }
@@ -196,7 +196,7 @@ unsafe fn fork_anyhow(
     }
 }
 
-/// Reaps `pid` if it has ended; says whether there is nothing left to reap.
+/// Reaps `pid` if it has ended. Returns whether there is nothing left to reap.
 pub(crate) fn reap(pid: Pid) -> bool {
     !matches!(
         waitpid(pid, Some(WaitPidFlag::WNOHANG)),

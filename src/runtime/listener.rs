@@ -1,4 +1,4 @@
-//! The socket that agents connect to, as a daemon takes what they connect with.
+//! The socket that agents connect to.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,21 +10,21 @@ use rustix::net::SocketFlags;
 use super::channel::Channel;
 use crate::log;
 
-/// How long it is left alone when connections can't be taken: for want of descriptors, or memory.
+/// How long no connection is accepted after a failure, for want of descriptors or memory.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A socket that agents connect to. Whoever there is no room for waits in the kernel's queue: to hang up on an
-/// agent would tell it that the daemon has ended.
+/// A socket that agents connect to. An agent for which there is no room waits in the kernel's queue: to hang up on it
+/// would tell it that the daemon has ended.
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: OwnedFd,
     limit: usize,
-    /// Until when it is left alone.
+    /// Until when no connection is accepted.
     pause: Option<Instant>,
 }
 
 impl Listener {
-    /// One at `socket` for `limit` agents at a time.
+    /// A listener at `socket` for `limit` agents at a time.
     pub(crate) fn new(socket: OwnedFd, limit: usize) -> Self {
         Self {
             socket,
@@ -33,18 +33,18 @@ impl Listener {
         }
     }
 
-    /// What to wait for beside `clients` that are connected: nothing while there is no room for more, or nothing to
-    /// make it of.
+    /// The descriptor to poll for input, with `clients` agents connected; `None` while there is no room for more, or
+    /// during a pause.
     pub(crate) fn fd(&self, clients: usize, now: Instant) -> Option<BorrowedFd<'_>> {
         (clients < self.limit && self.next(now).is_none()).then(|| self.socket.as_fd())
     }
 
-    /// When it is to be called again although nothing happens.
+    /// When a pause ends.
     pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
         self.pause.filter(|until| *until > now)
     }
 
-    /// Takes those that have connected, beside `clients` that are: processes of root's only.
+    /// Accepts new connections, with `clients` agents connected already; only those of root's processes.
     pub(crate) fn accept(&mut self, clients: usize, now: Instant) -> Vec<Channel> {
         let mut accepted = Vec::new();
         if self.next(now).is_some() {

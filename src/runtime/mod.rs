@@ -1,4 +1,5 @@
-//! What the long-lived processes have in common: how one is started and found, its socket and messages, its children.
+//! What the long-lived processes have in common: how one is started and found, its socket and messages, and its
+//! children.
 
 pub(crate) mod channel;
 pub(crate) mod daemon;

@@ -1,5 +1,5 @@
-//! What a loop waits for: descriptors, each with the source that it is of, and moments. A loop says anew in each turn
-//! what it has; no descriptor is told by its place among the others.
+//! What a loop waits for: descriptors, each with its source, and points in time. A loop registers anew in each turn
+//! what it has, so no descriptor is known by its position among the others.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags};
 
 use crate::sys::poll::poll;
 
-/// What is waited for; `S` tells the sources apart.
+/// The descriptors and points in time that are waited for; `S` tells the sources apart.
 #[derive(Debug)]
 pub(crate) struct Poller<'fd, S> {
     fds: Vec<PollFd<'fd>>,
@@ -33,7 +33,7 @@ impl<'fd, S: Copy> Poller<'fd, S> {
         self.add(source, fds, PollFlags::POLLIN);
     }
 
-    /// Waits for these to have an exceptional condition, as files of control groups do when they have changed.
+    /// Waits for an exceptional condition of these descriptors, as files of control groups have when they change.
     pub(crate) fn exceptional(
         &mut self,
         source: S,
@@ -49,19 +49,19 @@ impl<'fd, S: Copy> Poller<'fd, S> {
         }
     }
 
-    /// Waits no longer than to the first of these moments.
+    /// Waits no longer than until the first of these points in time.
     pub(crate) fn until(&mut self, moments: impl IntoIterator<Item = Instant>) {
         self.until = moments.into_iter().chain(self.until).min();
     }
 
-    /// Waits, and gives the source of each descriptor that is ready. There are none if a moment has come, or a signal.
+    /// Waits, and returns the source of each descriptor that is ready; none if the time has come, or a signal.
     ///
     /// # Errors
     /// Whatever the kernel refuses.
     pub(crate) fn wait(mut self) -> io::Result<Vec<S>> {
         poll(&mut self.fds, self.until)?;
         let all = self.fds.iter().zip(self.sources);
-        // What it says besides is not known to this program, and so a reason to look.
+        // A condition that this program does not know is a reason to look, too.
         let ready = all.filter(|(fd, _)| fd.any().unwrap_or(true));
         Ok(ready.map(|(_, source)| source).collect())
     }

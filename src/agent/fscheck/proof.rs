@@ -1,7 +1,7 @@
 //! The proof that nothing of a file system is left on this node, by what the kernel shows of its device.
 //!
-//! What the resource has attached is on record by its number. Without a record it is what the keeper named,
-//! or else what the parameter means; if a UUID or label means several devices, each of them must be free.
+//! The device that the resource has attached is on record by its number. Without a record it is the one that the keeper
+//! names, or else the one that the parameter names; if a UUID or label leads to several devices, each must be free.
 
 use std::cell::Cell as Remembered;
 use std::io;
@@ -20,53 +20,53 @@ use crate::sys::device::{Device, DeviceSpec, Pause, Search, describe};
 use crate::sys::mounted::{self, Namespace};
 use crate::types::VserverName;
 
-/// How long a device may take to be opened that the resource has not had, or where nobody waits for it.
+/// How long the open of a device may take if the resource has not had it, or if nobody waits for the device.
 const OPEN_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a cell that has ended mostly takes until its devices are free.
 const DYING_LIMIT: Duration = Duration::from_millis(50);
 
-/// How long a claim by somebody who does not show may last in a stop before it counts as somebody else's.
+/// How long a claim by an unknown holder may last in a stop before it counts as somebody else's.
 const UNKNOWN_LIMIT: Duration = Duration::from_secs(2);
 
-/// What is known of a resource's file system without its device.
+/// What is known of a resource's file system without looking at its device.
 pub(crate) struct Known {
     /// Its record.
     record: io::Result<Option<Attachment>>,
     /// The virtual servers in whose cell it may be.
     vservers: Vec<VserverName>,
-    /// Where the keeper says that its device is.
+    /// The device's path, according to the keeper.
     told: Option<PathBuf>,
     /// Whether the keeper, asked for the resource, knows nothing of it.
     disowned: bool,
     /// The directory in the cell.
     directory: Option<PathBuf>,
-    /// Whether it was said that a mount table can't be read.
+    /// Whether it was logged that a mount table can't be read.
     complained: Remembered<bool>,
 }
 
-/// What a look at a device came to.
+/// The result of a look at a device.
 struct Look {
     verdict: Verdict,
-    /// How far to doubt that it is somebody else's, if the verdict says so.
+    /// How doubtful it is that the device is somebody else's, if that is the verdict.
     doubt: Doubt,
-    /// It is mounted in a cell of the resource's own, or in one that nobody knows.
+    /// Whether the device is mounted in a cell that the resource may be in, or in one that nobody knows.
     in_cell: bool,
 }
 
-/// What is to be proven free.
+/// A device that is to be proven free.
 struct Target {
     device: Device,
-    /// Nothing leads to it any more.
+    /// Whether no device node leads to it any more.
     vanished: bool,
-    /// The resource may have had it: then whoever does not show may be its own rest.
+    /// Whether the resource may have had it: then an unknown holder may be what is left of the resource.
     ours: bool,
-    /// When it was last seen in a state that may well be the resource's own rest.
+    /// When it was last seen in a state in which the holder may well be what is left of the resource.
     graver: Option<Instant>,
 }
 
 impl Known {
-    /// What is on record of the resource. A record that can't be read is no proof of anything.
+    /// Reads the record of the resource. A record that can't be read proves nothing.
     pub(crate) fn new(cx: &Context<'_>, vserver: Option<VserverName>) -> Self {
         let record = Attachment::read(attachment::runtime(), cx.env.instance());
         if let Err(e) = &record {
@@ -90,7 +90,7 @@ impl Known {
         &self.vservers
     }
 
-    /// Takes account of what a keeper says of the resource.
+    /// Adds what a keeper says of the resource.
     pub(crate) fn consider(&mut self, vserver: &VserverName, reply: &Reply) {
         match reply {
             Reply::Member {
@@ -108,16 +108,17 @@ impl Known {
         }
     }
 
-    /// Proves that nothing of the resource is left: [`State::Stopped`], and its record is gone then. Else
-    /// [`State::Failed`] after `patience`, with who has the device. If `ending`, what is left of a cell that has
-    /// ended is ended too: whoever went into it from outside would cost the node.
+    /// Proves that nothing of the resource is left: [`State::Stopped`], and its record is deleted then. Otherwise
+    /// [`State::Failed`] after `patience`, with the holder of the device. If `ending`, processes that are left in a
+    /// cell that has ended are killed, too: if one that has joined it from outside made the stop fail, the node would
+    /// be fenced.
     ///
-    /// Who does not show may be the resource's own rest even where nothing is known of it. A stop waits for that
-    /// long, as the file system is written by another node next. Anything else takes it for somebody else: a node
-    /// that says of what it never had that it fails there has it stopped where it is well.
+    /// An unknown holder may be what is left of the resource even if nothing is on record. A stop waits for that as
+    /// long as it can, since another node writes to the file system next. Any other action takes it for somebody else:
+    /// if a node reported a failure of what it never had, the cluster would stop the resource where it is well.
     ///
     /// # Errors
-    /// If the kernel can't be asked.
+    /// If the kernel's state can't be read.
     pub(crate) fn prove(
         &self,
         cx: &Context<'_>,
@@ -147,7 +148,7 @@ impl Known {
                 let look = self.look(&target, cx, begun, ending);
                 let is_sure = match look.doubt {
                     Doubt::None => true,
-                    // The kernel shows a file system's end a moment before it lets go of the device.
+                    // The kernel shows the end of a file system a moment before it releases the device.
                     Doubt::Some => target.graver.unwrap_or(begun).elapsed() >= unknown.0,
                     Doubt::Grave => begun.elapsed() >= unknown.1,
                 };
@@ -166,7 +167,7 @@ impl Known {
                     Verdict::Foreign(why) => doubted = Some(format!("{path}: {why}")),
                     Verdict::Held(why) => held = Some(format!("{path} is still held: {why}")),
                 }
-                // What has been in a cell of ours may last longer than that.
+                // A device that was mounted in a cell of the resource counts as its own from now on.
                 target.ours |= look.in_cell;
                 left.push(target);
             }
@@ -194,12 +195,12 @@ impl Known {
         Ok(State::Stopped)
     }
 
-    /// Whether the resource may have had the device: then whoever does not show may be its own rest.
+    /// Whether the resource may have had the device: then an unknown holder may be what is left of the resource.
     fn is_ours(&self) -> bool {
         !matches!(self.record, Ok(None)) || self.told.is_some()
     }
 
-    /// The devices that must be free, or why nobody can say which.
+    /// The devices that must be free, or why they can't be known.
     fn targets(&self, cx: &Context<'_>) -> Result<Result<Vec<Target>, String>, Error> {
         let there = |device| Target {
             device,
@@ -238,12 +239,12 @@ impl Known {
                 };
                 Ok(vec![gone(device)])
             }
-            // It never led to a device here.
+            // The name never led to a device here.
             Err(_) => Ok(vec![]),
         })
     }
 
-    /// All devices that a UUID or label may mean.
+    /// All devices that a UUID or label may lead to.
     fn search(
         &self,
         cx: &Context<'_>,
@@ -260,7 +261,7 @@ impl Known {
                 if self.is_ours() {
                     return Ok(Err(text));
                 }
-                // Nothing of berth's has been here: one dead device is no reason to end the node.
+                // Nothing of berth's has been here: a dead device is no reason to fail a stop and have the node fenced.
                 log::warn(format_args!("{text}; this node has nothing attached by it"));
             }
         }
@@ -270,8 +271,8 @@ impl Known {
             ours: self.is_ours(),
             graver: None,
         });
-        // What only looks like a part of something may have been attached before it did. What is one is not the
-        // resource's.
+        // A device that only looks like a part of another one may have been attached before it did. A device that
+        // really is a part is not the resource's.
         let members = search.members.iter().filter_map(|(path, _)| {
             Some(Target {
                 device: Device::at(path).ok()?,
@@ -283,7 +284,7 @@ impl Known {
         Ok(Ok(found.chain(members).collect()))
     }
 
-    /// Looks at a device once. What can't be asked now may be a moment later: it proves nothing, and ends nothing.
+    /// Looks at a device once. A look that fails proves nothing: it may succeed a moment later.
     fn look(&self, target: &Target, cx: &Context<'_>, begun: Instant, ending: bool) -> Look {
         let limit = match ending && target.ours {
             true => cx.deadline,
@@ -302,7 +303,7 @@ impl Known {
             return look(&claim, &Use::default());
         }
         if claim == Claim::Busy && target.ours && begun.elapsed() < DYING_LIMIT {
-            // A cell is being cleared away: that takes less than a look at everybody.
+            // A cell is being cleared away, which takes less time than a look at all processes.
             return Look {
                 verdict: Verdict::Held("its cell has just ended".to_owned()),
                 ..look(&claim, &Use::default())
@@ -325,8 +326,8 @@ impl Known {
         look(&claim, &seen)
     }
 
-    /// Where nothing leads to a device, on record or by a keeper or by the parameter: that of what is mounted at
-    /// the resource's directory in its virtual server's cell, or in one that nobody knows.
+    /// If neither a record nor a keeper nor the parameter leads to a device: the device of the mount at the resource's
+    /// directory in its virtual server's cell, or in a cell that nobody knows.
     fn attached(&self) -> Option<Target> {
         let directory = self.directory.as_ref()?;
         let namespaces = mounted::namespaces()
@@ -361,8 +362,8 @@ impl Known {
         vserver.all(|vserver| self.vservers.contains(vserver))
     }
 
-    /// Ends whoever is left in cells of the resource's own that have ended and have its device mounted: only
-    /// from outside can anybody be.
+    /// Kills the processes that are left in the resource's cells that have ended and still have its device mounted.
+    /// Only processes that have joined from outside can be left.
     fn end_leftovers(&self, namespaces: &[Namespace], device: &Device) {
         let block = device.block();
         let cells = namespaces.iter().filter(|n| n.is_cell());

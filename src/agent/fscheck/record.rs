@@ -1,5 +1,5 @@
-//! The record of what is attached, made up for where there is none: a keeper of a version that left none lives on
-//! through an upgrade, and there may have been no room for one.
+//! Makes up a missing record of what is attached: a keeper of a version without records lives on through an upgrade, or
+//! there may have been no room for one.
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! How the servers are, by their keeper, the kernel and what they answer.
+//! The state of the servers, by their keeper, the kernel and their own answers.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,7 +21,7 @@ pub(crate) fn monitor(cx: &Context<'_>) -> Result<State, Error> {
     if state != State::Stopped {
         return Ok(state);
     }
-    // Whoever says that it does not run has it started elsewhere, beside what runs here.
+    // If the resource runs under another name here, "stopped" would make the cluster start it a second time.
     let name = NAME.get(cx.env)?;
     Ok(member::elsewhere(cx, &name).map_or(state, |other| {
         State::Failed(format!(
@@ -30,7 +30,7 @@ pub(crate) fn monitor(cx: &Context<'_>) -> Result<State, Error> {
     }))
 }
 
-/// A cell that lives: its PID 1, and whether its keeper can say what is served.
+/// A living cell: its PID 1, and whether its keeper knows the request what is served.
 struct Living {
     init: i32,
     inspects: bool,
@@ -59,8 +59,8 @@ fn look(cx: &Context<'_>) -> Result<(State, Option<Living>), Error> {
     })
 }
 
-/// What a server has all of that hangs up on whoever asks. To restart it, or to move it, would be what somebody wants
-/// who has filled it.
+/// The limit that a server has reached which hangs up on berth's probe. A restart or a move would be just what an
+/// attacker wants who has used up that limit.
 fn full_of(
     cx: &Context<'_>,
     init: i32,
@@ -79,7 +79,7 @@ fn full_of(
     if sockets::has_connections(init, protocol.port(), most)? {
         return Ok(Some("all the connections that it takes"));
     }
-    // Samba has a process for each connection, and closes one for which none can be born.
+    // Samba has a process for each connection, and closes a connection if it can't fork one.
     let all = processes.is_some_and(|processes| processes.are_all());
     Ok(all.then_some("all the processes that its cell may have (pids_max)"))
 }
