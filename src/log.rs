@@ -23,10 +23,10 @@ const SYSLOG: &str = "/dev/log";
 /// Longer messages are cut: what a datagram to syslog surely holds.
 const MESSAGE_LIMIT: usize = 2048;
 
-/// How what a panic says begins.
+/// The beginning of the message about a panic.
 pub(crate) const MISTAKE: &str = "mistake in berth";
 
-/// How bad it is.
+/// The severity of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
     /// The service is lost.

@@ -5,7 +5,7 @@ use crate::cluster::properties;
 use crate::config::Config;
 use crate::config::problem::{listing, nearest};
 
-/// What differs, each as one line.
+/// The differences, each as one line.
 pub(crate) struct Comparison {
     /// Nodes that the cluster does not have: a rule for one of them is for nobody.
     pub(crate) unknown: Vec<String>,

@@ -51,7 +51,7 @@ impl Signals {
 
 impl Drop for Signals {
     fn drop(&mut self) {
-        // It was this thread's own mask, so it is a good one.
+        // This was the thread's own mask, so it can't be refused.
         let _ = self.before.thread_set_mask();
     }
 }

@@ -1,4 +1,4 @@
-//! What concerns several keys: names that must exist, things that must be there once, sums.
+//! Checks that concern several keys: names that must exist, things that must be there only once, sums.
 
 use super::file::{At, Config, Service, Vserver};
 use super::ids;
@@ -66,7 +66,7 @@ impl<'c> Declared<'c> {
     /// Whether `name` is one of them; notes it if it is not.
     fn has(&self, reader: &Reader, key: &str, name: &At<String>) -> bool {
         let found = self.names.contains(&name.value.as_str());
-        // What could not be read was reported.
+        // A value that could not be read was reported already.
         let own = format!("{}.{}", self.table, name.value);
         if !found && !reader.is_doubtful(&own) && !reader.is_unreadable(self.table) {
             let hint = hint(&name.value, self.names.iter().copied());

@@ -1,4 +1,4 @@
-//! What `berth.toml` says, after it was read and checked.
+//! The content of `berth.toml`, read and checked.
 
 use std::net::IpAddr;
 
@@ -126,7 +126,7 @@ pub struct Vserver {
 }
 
 impl Vserver {
-    /// What its cell may use.
+    /// The limits of its cell.
     pub(crate) fn limits(&self) -> Limits {
         let checked = |value: Option<u32>| value.and_then(|v| v.try_into().ok());
         Limits {

@@ -61,7 +61,7 @@ pub(crate) fn load(path: &Path) -> Result<Config, Problems> {
     })?;
     let config = parse(&file, &text)?;
     if config == Config::default() {
-        // It may have been cut off, and to apply it would remove every virtual server.
+        // The file may have been cut off, and to apply it would remove every virtual server.
         return Err(whole(
             "says nothing: no subnet, no node, no virtual server".into(),
         ));

@@ -6,7 +6,7 @@ use std::fmt;
 use super::ids;
 use crate::cluster::allowance::Allowance;
 
-/// What the cluster shall have.
+/// The resources and constraints that the cluster is to have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Model {
     /// Resources, in the order of the file.
@@ -23,7 +23,7 @@ pub struct Model {
 pub struct Features {
     /// `portwatch` publishes ports and subnets as node attributes.
     pub portwatch: bool,
-    /// It publishes storage units too; needs `portwatch`.
+    /// It publishes storage units, too; needs `portwatch`.
     pub storage: bool,
     /// `rebalance` publishes placements.
     pub rebalance: bool,

@@ -1,4 +1,4 @@
-//! What portwatch is told: the ports of each node, and the subnets they are on.
+//! The parameters of portwatch: the ports of each node, and the subnets that they are on.
 
 use super::file::{Config, Node, Subnet};
 use super::model::{Features, Pair};

@@ -1,10 +1,10 @@
-//! What is wrong with a configuration file: where, which key, and what would be right.
+//! Problems of a configuration file: the place, the key, and what would be right.
 
 use std::fmt;
 
 pub(crate) use crate::plan::slip::{hint, nearest};
 
-/// One thing that is wrong.
+/// A problem.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Problem {
     /// Line in the file, the first is 1; 0: the file as a whole.

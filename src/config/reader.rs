@@ -81,7 +81,7 @@ impl<'t> Reader<'t> {
         problems.iter().any(|p| p.key == key && p.line == line)
     }
 
-    /// What was found wrong.
+    /// The problems that were found.
     pub(crate) fn into_problems(self) -> Vec<Problem> {
         self.problems.into_inner()
     }

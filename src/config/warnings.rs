@@ -1,4 +1,4 @@
-//! What is no error but will not do what one may expect of it.
+//! Settings that are no error but will not have the effect that one may expect.
 
 use super::file::{Config, Portwatch, Service, Subnet, Vserver};
 use super::problem::listing;

@@ -1,4 +1,4 @@
-//! What an agent can be asked to do.
+//! The actions of an agent.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What went wrong, whose fault it is, and in one line why.
+//! Errors of agents: what has failed, whose fault it is, and why, in one line.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -66,7 +66,7 @@ impl Error {
         Self::new(Fault::Missing, message)
     }
 
-    /// It was tried and did not work.
+    /// It was tried, and has failed.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self::new(Fault::Failed, message)
     }

@@ -1,6 +1,6 @@
-//! What an action says of its resource.
+//! The state of a resource that an action returns.
 
-/// What an action found or left.
+/// The state of a resource after an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     /// Proven to be cleanly stopped: nothing of it is left on this node.

@@ -1,4 +1,4 @@
-//! How a time is written.
+//! The notation of times.
 
 use std::time::Duration;
 

@@ -142,7 +142,7 @@ impl Group {
         }
     }
 
-    /// What one of its files says.
+    /// The content of one of the group's files.
     ///
     /// # Errors
     /// `NotFound` if it has no such file: mostly because a controller is not enabled.
@@ -219,7 +219,7 @@ impl Group {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 for process in self.processes()? {
                     if let Ok(process) = namespace::open_process(process) {
-                        // One that has ended meanwhile is just as good.
+                        // A process that has ended meanwhile is no failure.
                         let _ = namespace::kill(process.as_fd());
                     }
                 }

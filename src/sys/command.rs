@@ -16,7 +16,7 @@ use nix::poll::{PollFd, PollFlags};
 /// cut.
 pub(crate) const OUTPUT_LIMIT: usize = 4 << 20;
 
-/// What a finished program left.
+/// The output and exit status of a finished program.
 #[derive(Debug)]
 pub struct Output {
     /// How it ended.
@@ -199,7 +199,7 @@ fn converse(child: &mut Child, mut input: &[u8], deadline: Instant) -> io::Resul
 
 fn wait(fds: &mut [PollFd<'_>], deadline: Instant) -> io::Result<()> {
     let late = || io::Error::new(io::ErrorKind::TimedOut, "not finished in time");
-    // One that always has something to say would never be waited for.
+    // A program that never stops writing must be ended at its deadline, too.
     if Instant::now() >= deadline {
         return Err(late());
     }
@@ -214,7 +214,7 @@ fn feed(pipe: &mut Option<impl Write>, input: &mut &[u8]) -> io::Result<()> {
     match writer.write(input) {
         Ok(n) => *input = &input[n..],
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-        // It ended without reading all of it: its exit code tells why.
+        // The program has ended without reading all of its input: its exit code says why.
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => *input = &[],
         Err(e) => return Err(e),
     }

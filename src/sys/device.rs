@@ -98,7 +98,7 @@ pub struct Device {
     pub superblock: Option<Superblock>,
 }
 
-/// How long a device may take to answer that is asked when time is up.
+/// How long a device may take to answer if it is asked when the deadline has passed.
 const ANSWER_LIMIT: Duration = Duration::from_millis(200);
 
 /// Why a device was not found.
@@ -116,7 +116,7 @@ pub enum Unresolved {
     /// It, or one that might be it, did not answer in time.
     #[error("{0}")]
     Silent(String),
-    /// It is a part of something else.
+    /// The device is a part of something else.
     #[error("{0}")]
     Member(String),
     /// The kernel refused something.
@@ -262,7 +262,7 @@ impl Device {
     /// the claim up again. It has a moment to answer even if `deadline` is near. Where it can be claimed, nothing
     /// of what this node has written to it is left to be written, and nothing that was read before is remembered.
     pub fn claim(&self, deadline: Instant) -> Claim {
-        // What only says something about this process says nothing about the device.
+        // An error of this process alone says nothing about the device.
         const OWN: [i32; 6] = [
             libc::EMFILE,
             libc::ENFILE,

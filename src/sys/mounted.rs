@@ -122,7 +122,7 @@ fn is_of_others(namespace: u64, processes: &[i32], users: Option<u64>) -> bool {
     };
     match processes.iter().find_map(owner) {
         Some(Ok(owner)) => Some(owner) != users,
-        // What is above this one does not show; nobody lives there any more.
+        // An owner above this process's own user namespace can't be asked for. Or no process is left in there.
         Some(Err(_)) | None => false,
     }
 }
@@ -148,7 +148,7 @@ fn table_of(namespace: u64, processes: &[i32]) -> io::Result<Option<Vec<Entry>>>
             Ok(entries) if is_in(*process, namespace) => return Ok(Some(entries)),
             // Its number is another process's by now.
             Ok(_) => {}
-            // It is on its way out: its root has gone before its namespace.
+            // The process is ending: its root has gone before its namespace.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) if is_in(*process, namespace) => failure = Some(e),
             Err(_) => {}

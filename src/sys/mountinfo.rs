@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
-/// What is read of a mount table; a larger one is refused rather than half read.
+/// The most bytes of a mount table; a larger one is refused rather than read in part.
 const TABLE_LIMIT: u64 = 16 << 20;
 /// Few tables are longer than this.
 const TABLE_USUAL: usize = 16 << 10;
@@ -27,7 +27,7 @@ pub(crate) struct Entry {
     pub(crate) options: String,
     /// Type of the file system.
     pub(crate) fstype: String,
-    /// What was mounted; for disk file systems the device's path.
+    /// The source of the mount; for disk file systems the device's path.
     pub(crate) source: String,
     /// Options of the file system, comma-separated.
     pub(crate) super_options: String,

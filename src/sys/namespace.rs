@@ -18,7 +18,7 @@ use crate::sys::poll::poll;
 /// Sockets opened by `work` stay in that namespace for good, which is mostly what this is for.
 ///
 /// # Errors
-/// Those of `work`, and of entering.
+/// The errors of `work`, and of entering the namespace.
 ///
 /// # Panics
 /// The process is aborted if the thread's own namespace cannot be entered again: whatever it did
@@ -61,7 +61,7 @@ pub fn open_process(pid: i32) -> io::Result<OwnedFd> {
 pub(crate) fn is_alive(process: BorrowedFd<'_>) -> bool {
     // A pidfd becomes readable when its process ends. A signal 0 would still reach a zombie.
     let mut fds = [PollFd::new(process, PollFlags::POLLIN)];
-    // What can't be asked is taken for dead: its number may be somebody else's.
+    // A process that can't be examined counts as dead: its process id may be another one's by now.
     matches!(poll(&mut fds, Some(Instant::now())), Ok(0))
 }
 

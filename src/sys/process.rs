@@ -274,7 +274,7 @@ mod tests {
         while is_alive(found.as_fd()) && std::time::Instant::now() < end {
             std::thread::yield_now();
         }
-        // It has not been reaped, and is not taken for alive.
+        // A process that has ended and was not reaped yet does not count as alive.
         assert!(find(name, &own).unwrap().is_none());
         child.wait().unwrap();
     }

@@ -10,7 +10,7 @@ use crate::sys::message;
 /// as it is asked for at once, and the rest is of no interest.
 const LENGTH: usize = 256;
 
-/// What all processors together have done since the node was booted, in clock ticks.
+/// The times of all processors together since the node was booted, in clock ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Times {
     /// Work, and what a hypervisor withheld: there is no room left in that either.
@@ -19,7 +19,7 @@ pub(crate) struct Times {
     pub(crate) idle: u64,
 }
 
-/// What the processors have done up to now.
+/// The processors' times up to now.
 ///
 /// # Errors
 /// If /proc/stat can't be read or is not understood.

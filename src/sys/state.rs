@@ -14,9 +14,9 @@ use rustix::io::Errno;
 
 use crate::sys::message;
 
-/// How the names of files end that are being written. Readers of directories leave them out.
+/// The ending of the names of files that are being written. Readers of directories leave these files out.
 const NEW: &str = ".new";
-/// What the spare file is called.
+/// The name of the spare file.
 const SPARE: &str = ".spare.new";
 /// A spare has room for a whole number of these, one more than what it was made beside.
 const PAGE: usize = 4096;

@@ -1,6 +1,6 @@
 //! Superblocks of ext4, XFS and btrfs: the meaning of the bytes. [`super::device`] reads them.
 //!
-//! What is read was written by another node, or by anyone: every field is taken as untrusted.
+//! Another node, or anybody, may have written what is read here: no field is trusted.
 
 use std::fmt;
 use std::str::FromStr;
@@ -68,7 +68,7 @@ impl From<Uuid> for String {
     }
 }
 
-/// What a superblock tells.
+/// The content of a superblock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Superblock {
     /// The file system's UUID.
@@ -77,11 +77,11 @@ pub struct Superblock {
     pub(crate) label: String,
     /// Its kind and health.
     pub condition: Condition,
-    /// Where its multiple-mount protection lies, if it has one (ext4).
+    /// The place of its multiple-mount protection block, if it has one (ext4).
     pub mmp: Option<MmpPlace>,
-    /// What of it lies on other devices than this one.
+    /// The parts of it that are on other devices than this one.
     pub(crate) beyond: Option<Beyond>,
-    /// How far it goes from the device's beginning, in bytes.
+    /// Its end, counted from the device's beginning, in bytes.
     pub length: u64,
 }
 
@@ -300,7 +300,7 @@ fn btrfs(head: &[u8]) -> Option<Superblock> {
     })
 }
 
-/// What an MMP block says.
+/// The state in an MMP block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mmp {
     /// Who has the file system.

@@ -1,4 +1,4 @@
-//! How fast something is moved.
+//! Rates of data.
 
 use std::iter::Sum;
 use std::ops::{Add, AddAssign};
@@ -39,8 +39,8 @@ impl BitRate {
         Self(self.0.saturating_sub(other.0))
     }
 
-    /// How much of `whole` it is, in `parts` of that: 1000 for thousandths. Rounded down, and more than `parts` if it is
-    /// more than the whole; `None` of nothing.
+    /// How much of `whole` it is, in `parts` of that: 1000 for thousandths. Rounded down, and more than `parts` if it
+    /// is more than the whole; `None` of nothing.
     pub(crate) fn share_of(self, whole: Self, parts: u32) -> Option<u128> {
         (u128::from(self.0) * u128::from(parts)).checked_div(u128::from(whole.0))
     }

@@ -15,7 +15,7 @@ use crate::config::problem::listing;
 pub(crate) struct OptIn {
     /// The file's nodes.
     nodes: Vec<String>,
-    /// What others allow each resource.
+    /// Where others allow each resource to run.
     others: BTreeMap<String, Allowance>,
     /// What is to be said of it.
     pub(crate) warning: Option<String>,

@@ -51,7 +51,7 @@ pub(crate) fn load(config: &Config, cib: &Cib, removed: &[String]) -> Result<Att
             _ => undo(cib, removed, failure),
         });
     if done.is_err() {
-        // It has ended already, as was asked, and says what was left.
+        // The stop has ended already, as was asked, and its result says what is left.
         while let Ok(Some(_)) = signals.wait(Duration::ZERO) {}
     }
     done
@@ -69,7 +69,7 @@ fn interrupted(signal: &str) -> Failure {
     Failure::Failed(format!("interrupted by {signal}"))
 }
 
-/// Those of `ids` that run somewhere.
+/// The resources of `ids` that run somewhere.
 fn running(ids: &[String], status: &Status) -> Vec<String> {
     let active = |id: &&String| {
         let mut instances = status.instances.iter();

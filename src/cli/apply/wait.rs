@@ -41,7 +41,7 @@ pub(crate) fn until_started(
         let hopeless = given_up.is_overdue(&progress, Instant::now()) || progress.is_stuck();
         if good(&progress, &obstacles) || hopeless {
             let prospect = prospect(&ids, soon())?;
-            // What was seen may be over: only what is the same before and after that is believed.
+            // The state may have changed meanwhile: it counts only if it is the same before and after.
             let (again, still) = look()?;
             match prospect {
                 Prospect::Act(actions) if late => {

@@ -1,4 +1,4 @@
-//! What may be there once: addresses, shares, ids of resources.
+//! Checks for duplicates: addresses, shares, ids of resources.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

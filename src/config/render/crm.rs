@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::config::ids::OWNERSHIP;
 use crate::config::model::{Constraint, HOME, Kind, Model, Pair, Resource, Reward, Score};
 
-/// All of it, one command a line.
+/// The whole configuration, one command a line.
 pub fn commands(model: &Model) -> String {
     let mut text = String::new();
     // Writing to a String can't fail.

@@ -1,4 +1,4 @@
-//! What has happened to a group, as the kernel counts it in a file that can be polled.
+//! The events of a control group, which the kernel counts in a file that can be polled.
 
 use std::fs::File;
 use std::io;
@@ -56,7 +56,7 @@ impl Events {
         (now < self.next).then_some(self.next)
     }
 
-    /// How often it has happened by now, if it has happened since this was asked last.
+    /// The count of the event, if it has changed since the last call.
     pub(crate) fn news(&mut self, now: Instant) -> Option<u64> {
         if !is_ready(self.fd(now)?, PollFlags::POLLPRI) {
             return None;

@@ -1,4 +1,4 @@
-//! What the processes of a group have used.
+//! The resources that the processes of a control group have used.
 
 use std::fmt;
 use std::io;
@@ -35,7 +35,7 @@ pub(crate) struct Waited {
 }
 
 impl Usage {
-    /// What is counted in a group.
+    /// A counter of a group.
     ///
     /// # Errors
     /// `NotFound` if it is not there; `InvalidData` if the kernel's files are not understood.

@@ -6,7 +6,7 @@
 //! what a client has written into a file, or the rest of an array that is no more. Where a file system is longer
 //! than the device, it is one of the whole's, and the device a part.
 //!
-//! What is read was written by anyone: every field is taken as untrusted.
+//! Anybody may have written what is read here: no field is trusted.
 
 use crate::sys::superblock;
 
@@ -94,7 +94,7 @@ fn md(device: Ends<'_>) -> Option<&'static str> {
     let new = |at: Option<u64>, text| {
         let at = at?;
         let major = u32::from_le_bytes(device.bytes(at + 4)?);
-        // It says itself where it lies, in sectors.
+        // The superblock says itself at which sector it is.
         let place = u64::from_le_bytes(device.bytes(at + 144)?);
         let is = u32::from_le_bytes(device.bytes(at)?) == MAGIC && major == 1 && place == at / 512;
         is.then_some(text)

@@ -180,7 +180,7 @@ impl Reading {
         Ok(Self { inquiry, skip, len })
     }
 
-    /// One that never comes to an end.
+    /// A read that never ends.
     #[cfg(test)]
     pub(crate) fn stuck() -> io::Result<Self> {
         // SAFETY: as `start` wants it, the child only waits for the signal that ends it.
@@ -201,7 +201,7 @@ impl Reading {
     /// Takes what has come; `true` when it is complete.
     ///
     /// # Errors
-    /// Those of the pipe.
+    /// The errors of the pipe.
     pub(crate) fn advance(&mut self) -> io::Result<bool> {
         self.inquiry.pump()
     }
@@ -251,7 +251,7 @@ pub(crate) fn claim(path: &Path, deadline: Instant) -> io::Result<io::Result<()>
     flushed(&inquiry)
 }
 
-/// What the flush came to, by the report of a child that has opened the device.
+/// The result of a flush, as reported by a child that has opened the device.
 fn flushed(inquiry: &Inquiry) -> io::Result<io::Result<()>> {
     // Where the child was killed before it said so, nobody knows.
     let flushed = inquiry.outcome()?.first_chunk().ok_or_else(died)?;

@@ -25,14 +25,14 @@ const AT_A_TIME: usize = 64;
 /// How much longer a silent device is waited for when another one was found.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What a search came to.
+/// The result of a search.
 #[derive(Debug, Default)]
 pub struct Search {
     /// The devices with the UUID or label that are devices of their own.
     pub found: Vec<Device>,
-    /// Those that are part of something: a mirror, a volume group.
+    /// The devices that are part of something: a mirror, a volume group.
     pub(crate) members: Vec<(PathBuf, &'static str)>,
-    /// Those that have not answered.
+    /// The devices that have not answered.
     pub(crate) silent: Vec<PathBuf>,
 }
 
@@ -272,7 +272,7 @@ mod tests {
         let found = read_heads(paths(), limit, start, &|head| head == b"wanted").unwrap();
         assert!(Instant::now() < limit);
         assert!(is_silent(found));
-        // What is nowhere may be on the silent one.
+        // A file system that was not found may be on a device that has not answered.
         let limit = Instant::now() + Duration::from_millis(50);
         let found = read_heads(paths(), limit, start, &|head| head == b"nowhere");
         assert!(Instant::now() >= limit);

@@ -1,4 +1,4 @@
-//! What sysfs tells of block devices. Each function takes the tree's root, which is `/sys` but in tests.
+//! Block devices as sysfs shows them. Each function takes the tree's root, which is `/sys` but in tests.
 
 use std::fs;
 use std::io::{self, Read};
@@ -53,7 +53,7 @@ pub(crate) fn relatives(directory: &Path, relation: &str) -> Vec<String> {
     names
 }
 
-/// What tells the storage behind a device from all other storage; `None` where the kernel has no name for it.
+/// The identity of the storage behind a device, which no other storage has; `None` if the kernel has no name for it.
 /// Two paths to one disk have the same, a disk and its copy have not.
 pub(crate) fn identity(root: &Path, number: u64) -> Option<String> {
     let dir = directory(root, number);

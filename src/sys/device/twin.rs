@@ -18,7 +18,7 @@ pub struct Twin {
     pub path: PathBuf,
     /// Where it is mounted, in words: `/data of alpha`, or with the device.
     pub place: String,
-    /// How it stands beside the other one.
+    /// Its relation to the other one.
     pub beside: Beside,
 }
 
@@ -107,7 +107,7 @@ fn device_of((major, minor): (u32, u32), source: &str) -> Option<(u64, PathBuf)>
     Some((number, path))
 }
 
-/// Those that have this UUID.
+/// The devices that have this UUID.
 fn with_uuid(
     mounted: BTreeMap<u64, Twin>,
     known: &BTreeMap<u64, Uuid>,

@@ -14,7 +14,7 @@ const LIMIT: u64 = 1 << 16;
 pub(crate) struct Udev(Vec<(String, String)>);
 
 impl Udev {
-    /// That of the block device of this number.
+    /// The entry of the block device with this number.
     pub(crate) fn of(number: u64) -> Self {
         let path = format!("/run/udev/data/b{}", sysfs::name_of(number));
         let mut bytes = Vec::new();

@@ -12,12 +12,12 @@ use crate::sys::mounted::{self, Block, Namespace};
 /// The kernel's own tree.
 const SYS: &str = "/sys";
 
-/// Whose a cell is: the virtual server that its PID 1 names. `None` where nobody is left to ask.
+/// The virtual server of a cell, as its PID 1 names it; `None` if no process is left in the cell.
 pub(crate) type Owner<'a> = &'a dyn Fn(&Namespace) -> Option<String>;
 
 impl Device {
-    /// What is seen of the device's use. `own` are the virtual servers whose cell counts as the resource's
-    /// own; `owner` tells whose a cell is.
+    /// The use of the device, as far as it can be seen. `own` are the virtual servers whose cell counts as the
+    /// resource's own; `owner` finds the virtual server of a cell.
     ///
     /// # Errors
     /// If the mount tables can't be read.
@@ -26,7 +26,7 @@ impl Device {
         Ok(self.seen_in(&namespaces, own, owner))
     }
 
-    /// The same, by mount tables that were read before.
+    /// As [`Device::seen`], from mount tables that were read already.
     pub(crate) fn seen_in(&self, namespaces: &[Namespace], own: &[&str], owner: Owner<'_>) -> Use {
         let sys = Path::new(SYS);
         let mut seen = Use {

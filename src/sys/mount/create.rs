@@ -15,12 +15,12 @@ use super::words::KernelLog;
 use crate::plan::repair::FsKind;
 use crate::sys::device::Device;
 
-/// How far a mount that failed had come.
+/// The step at which a mount has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     /// The kernel does not know this type of file system.
     Kernel,
-    /// It did not take an option; nothing was read from the device.
+    /// The kernel has refused an option; nothing was read from the device.
     Option,
     /// The device was read, or was to be.
     Mount,
@@ -32,9 +32,9 @@ pub(crate) enum Step {
 pub(crate) struct Failure {
     /// The kernel's error number.
     pub(crate) errno: i32,
-    /// How far it came.
+    /// The step that has failed.
     pub(crate) step: Step,
-    /// What the file system and the kernel's log said about it, the cause first.
+    /// The messages of the file system and of the kernel's log about it, the cause first.
     pub(crate) words: Vec<String>,
     place: String,
     what: String,

@@ -28,7 +28,7 @@ pub(crate) struct WrittenOptions {
 }
 
 impl WrittenOptions {
-    /// What the text means.
+    /// The parsed options.
     pub(crate) const fn options(&self) -> &Options {
         &self.options
     }

@@ -1,4 +1,4 @@
-//! What the kernel says about a device while it is being mounted.
+//! The kernel's messages about a device while it is being mounted.
 //!
 //! File systems tell why an option is refused in the context of the mount; of damage, features and logs
 //! they speak in the kernel's log alone.
@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use super::names::Names;
 
-/// How many lines are kept: the first ones, which name the cause.
+/// How many lines are kept at the most: the first ones, which name the cause.
 const KEPT: usize = 12;
 
 /// How many of the log's records are looked at: the kernel's buffer has no more in it by default.
