@@ -1,4 +1,4 @@
-//! Why a server has ended, as far as it said so: one of the last lines that it wrote.
+//! The reason why a server has ended, as far as it has written one: the most telling of its last lines.
 //!
 //! NFS-Ganesha gives each line a level (`log_levels` in src/include/log.h). Since 6 it writes a backtrace
 //! after a fatal line, and where its configuration is wrong the fatal line says only that it is, after
@@ -24,14 +24,14 @@ enum Weight {
     Fatal,
 }
 
-/// The line among the last ones that says most.
+/// The most telling of the last lines.
 #[derive(Debug, Default)]
 pub(crate) struct LastWords {
     best: Option<(Weight, Instant, String)>,
 }
 
 impl LastWords {
-    /// Takes note of a line.
+    /// Notes a line of the output.
     pub(crate) fn note(&mut self, line: &str, now: Instant) {
         let Some((weight, text)) = weigh(line) else {
             return;
@@ -48,7 +48,7 @@ impl LastWords {
         }
     }
 
-    /// What was said, if anything was lately.
+    /// The line, if it is recent enough.
     pub(crate) fn get(&self, now: Instant) -> Option<&str> {
         let lately =
             |&&(_, since, _): &&(Weight, Instant, String)| now.duration_since(since) <= MEMORY;

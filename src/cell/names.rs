@@ -1,17 +1,17 @@
-//! The node's name services, as its cells see them: who uses files must exist where they are served, also if only
-//! sssd, LDAP or winbind know him.
+//! The node's name services, as its cells see them: users of files must be known where the files are served, even if
+//! only sssd, LDAP or winbind know them.
 //!
 //! The C library's modules (nsswitch.conf(5)) ask through sockets and read caches at fixed places under /run and
 //! /var, of which a cell has its own. So those of the node are shown there, read-only: connecting to a
 //! socket writes nothing.
 //!
-//! What not everybody may read there is no business of a server's, some of which have root's rights over files. A
-//! cover over such a file would not do: the kernel takes it away when the host puts another file in its place by
-//! renaming, which is how password files are written. So files are shown as owned by nobody, and root's rights don't
-//! reach them, nor what lies on the same file system and could be opened by a handle. Nobody could connect to a socket
-//! that is shown like that: sockets are shown one by one, as no handle can be used at a mount that shows nothing but
-//! one (open_by_handle_at(2) takes a file that is open, which a socket can't be). One that is made anew, as a daemon
-//! that is restarted does it, is shown again.
+//! Servers, some of which have root's rights over files, must not read files there that not everybody may read. A cover
+//! over such a file would not help: the kernel removes it when the host replaces the file by renaming, which is how
+//! password files are written. So directories of files are shown as owned by nobody, and root's rights reach neither
+//! these files nor others on the same file system that could be opened by a handle. Nobody could connect to a socket
+//! that is shown like that, so sockets are shown one by one: no handle can be used at a mount of a single socket
+//! (open_by_handle_at(2) takes an open file, which a socket can't be). When a daemon is restarted and makes its socket
+//! anew, the new one is shown.
 
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
@@ -44,13 +44,13 @@ pub(crate) struct Answer {
     pub(crate) identity: Identity,
 }
 
-/// Which file it is that is in a place.
+/// The identity of the file at a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
     device: u64,
-    /// May be that of a file which has just been removed.
+    /// The inode number, which a removed file may just have had.
     inode: u64,
-    /// When it was made, where the file system knows.
+    /// When the file was made, if the file system knows.
     born: Option<SystemTime>,
 }
 
@@ -68,7 +68,7 @@ const fn name_service(path: &'static str, kind: Kind) -> NameService {
     NameService { path, kind }
 }
 
-/// All that are known. Those of services that a node does not have are not there.
+/// The places of all known name services. Those of services that a node does not have do not exist.
 const NAME_SERVICES: [NameService; 7] = [
     // sssd (src/util/util.h, src/sss_client). Beside the socket there are those for PAM and for root.
     name_service("/var/lib/sss/pipes/nss", Kind::Socket),
@@ -88,7 +88,7 @@ const NAME_SERVICES: [NameService; 7] = [
 /// More sockets than a name service has.
 const SOCKETS: usize = 32;
 
-/// A socket that everybody may use: connecting takes the right to write (unix(7)).
+/// The permission that everybody needs to use a socket: to connect takes the right to write (unix(7)).
 const EVERYBODY_WRITES: u32 = 0o002;
 
 impl NameService {
@@ -191,7 +191,7 @@ pub(crate) fn show(view: &OwnedFd, path: &Path, nobodies: Option<&OwnedFd>) -> i
             })?;
     }
     let (directory, name) = open_parent(path)?;
-    // Who still reads from it keeps what he has open. There may be none.
+    // A process that still reads from the old view keeps what it has open. There may be no old view.
     let by_descriptor = format!("/proc/self/fd/{}", directory.as_raw_fd());
     let there = Path::new(&by_descriptor).join(name);
     let _ = unmount(&there, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
@@ -204,8 +204,7 @@ pub(crate) fn show(view: &OwnedFd, path: &Path, nobodies: Option<&OwnedFd>) -> i
 
 /// The directory that a place in the cell lies in, made if it is not there, and the place's name in it.
 ///
-/// What is there is the servers': a link that one of them has put there is not followed, and nothing is opened that
-/// could have PID 1 wait.
+/// Servers may have put anything there: a symbolic link is not followed, and nothing is opened that could block PID 1.
 fn open_parent(path: &Path) -> io::Result<(OwnedFd, &OsStr)> {
     let wrong = || io::Error::from(io::ErrorKind::InvalidInput);
     let name = path.file_name().ok_or_else(wrong)?;
@@ -222,7 +221,7 @@ fn open_parent(path: &Path) -> io::Result<(OwnedFd, &OsStr)> {
 
 /// Opens a directory in another one as a place to mount at, and makes it if it is not there.
 fn enter(directory: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
-    // It may be there already: that is seen next.
+    // The directory may be there already: the next step finds out.
     let made = mkdirat(directory, name, Mode::from_raw_mode(0o755));
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match (openat(directory, name, flags, Mode::empty()), made) {
@@ -234,7 +233,7 @@ fn enter(directory: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
 
 /// Opens a file as a place to mount at, and makes it if it is not there.
 fn open_file(directory: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
-    // Exclusively: never opens what is there already, such as a FIFO, for which PID 1 would wait.
+    // Exclusively: never opens what is there already, such as a FIFO, which would block PID 1.
     let new = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match openat(directory, name, new, Mode::from_raw_mode(0o600)) {
         Ok(_) | Err(Errno::EXIST) => {}

@@ -1,5 +1,5 @@
-//! The cell's network: one veth, routed, without neighbours of its own. What a VIP needs beyond it is
-//! the vip agent's.
+//! The cell's network: one veth, routed, without neighbours of its own. What a VIP needs beyond that is made by the vip
+//! agent.
 
 use std::fs;
 use std::io;
@@ -25,7 +25,7 @@ const MAIN: u32 = 254;
 /// 20 ms, such as a port's failover, ten times as long.
 const RTO_MIN: Duration = Duration::from_millis(20);
 
-/// What the veth carries in one packet at the least: smaller ports' ways are learned by it as anybody's.
+/// The least MTU of the veth: by path MTU discovery servers learn of ports with a smaller one.
 const SMALLEST_MTU: u32 = 1500;
 
 /// Name of the host's end of `vserver`'s veth.
@@ -38,26 +38,26 @@ pub(crate) fn is_own(link: &Link) -> bool {
     is_cell_link(&link.name, link.mac)
 }
 
-/// The MTU of the cells' veths, in bytes, on a node with these interfaces: that of the port that carries
-/// most in one packet. By a way that carries less, the node says so, as any router does.
+/// The MTU of the cells' veths, in bytes, on a node with these interfaces: the largest of its ports. For a path with a
+/// smaller one the node reports that packets are too big, as any router does.
 pub(crate) fn mtu(links: &[Link]) -> u32 {
     let ports = links
         .iter()
         .filter(|l| l.up && !l.loopback && l.mac.is_some() && !is_own(l));
-    // More than Ethernet is carried by nothing that clients are at.
+    // No client is at an interface with a larger MTU than Ethernet can have.
     let largest = ports.map(|l| l.mtu).max().unwrap_or(0);
     largest.clamp(SMALLEST_MTU, u32::from(u16::MAX))
 }
 
-/// Connects the network namespace of a new cell with the caller's. What is returned keeps the cell from the
-/// node's own ports for as long as it lives.
+/// Connects the network namespace of a new cell with the caller's. The returned filter keeps the cell from the node's
+/// own ports as long as it lives.
 ///
 /// # Errors
 /// The step that failed.
 pub(crate) fn connect(vserver: &VserverName, namespace: &OwnedFd) -> io::Result<CellFilter> {
     let name = outside(vserver);
     let mut host = Socket::new()?;
-    // That of a cell which died a moment ago may not have been cleared away yet.
+    // The veth of a cell that died a moment ago may not have been cleared away yet.
     remove(&mut host, &name)?;
     let filter = CellFilter::new(vserver, &name)?;
     let mtu = mtu(&host.links()?);
@@ -69,7 +69,7 @@ pub(crate) fn connect(vserver: &VserverName, namespace: &OwnedFd) -> io::Result<
         mtu: Some(mtu),
     })?;
     bar(&mut host, vserver)?;
-    // That the host forwards what comes out of it is the vip agent's to allow, behind its filter.
+    // The vip agent switches on forwarding of the cell's packets, once its filter is there.
     set(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
     // Without ARP both ends take the other's address for their own, which it is: no neighbour
     // entries, no duplicate address detection.
@@ -101,9 +101,9 @@ pub(crate) fn connect(vserver: &VserverName, namespace: &OwnedFd) -> io::Result<
     Ok(filter)
 }
 
-/// Has the node forward nothing that comes from `vserver`'s cell but its VIPs' packets, whose own rules come
-/// first: neither before the first VIP is started, nor after the last one, nor when somebody has taken away
-/// the nftables tables. Rules go by an interface's name and stay without it.
+/// Adds policy rules that drop forwarded packets from `vserver`'s cell, but for those of its VIPs, whose own rules come
+/// first. They hold before the first VIP is started, after the last one, and when somebody has removed the nftables
+/// tables. Rules refer to an interface by name, and stay without it.
 ///
 /// # Errors
 /// If the kernel refuses.
@@ -129,8 +129,8 @@ fn bars(vserver: &VserverName) -> impl Iterator<Item = Rule> {
         })
 }
 
-/// The cell's only way out, by its interface numbered `link`. The gateway is nobody: without ARP its
-/// address need not be resolved.
+/// The cell's default route, by its interface with the index `link`. No host has the gateway's address: without ARP it
+/// need not be resolved.
 pub(crate) fn default_route(link: u32, ipv6: bool) -> Route {
     let (any, gateway) = match ipv6 {
         false => (
@@ -157,7 +157,7 @@ pub(crate) fn default_route(link: u32, ipv6: bool) -> Route {
     }
 }
 
-/// Whether the host's end of the veth of `vserver`'s cell is there.
+/// Whether the host end of the veth of `vserver`'s cell is there.
 ///
 /// # Errors
 /// If the kernel can't be asked.
@@ -167,10 +167,10 @@ pub(crate) fn is_connected(host: &mut Socket, vserver: &VserverName) -> io::Resu
         .is_some_and(|link| is_own(&link)))
 }
 
-/// Removes the host's end, and with it the cell's.
+/// Removes the host end of the veth, and with it the cell's end.
 ///
 /// # Errors
-/// If the kernel refuses, or the interface is somebody else's; not if there is none.
+/// If the kernel refuses, or the interface is somebody else's. It is no error if there is none.
 pub(crate) fn disconnect(vserver: &VserverName) -> io::Result<()> {
     let mut host = Socket::new()?;
     remove(&mut host, &outside(vserver))?;
@@ -194,8 +194,8 @@ fn remove(host: &mut Socket, name: &str) -> io::Result<()> {
     }
 }
 
-/// Has the cell forget what it has learned of the ways to its clients, such as the size of packets that
-/// fit through: it would count for ten minutes on another way too.
+/// Makes the cell forget what it has learned of the paths to its clients, such as the MTU: otherwise that would be used
+/// for ten minutes on another path, too.
 ///
 /// # Errors
 /// If the kernel refuses.
@@ -204,7 +204,7 @@ pub(crate) fn forget_paths(namespace: impl AsFd) -> io::Result<()> {
     let Some(link) = cell.link(INSIDE)? else {
         return Ok(());
     };
-    // What was learned of IPv6 hangs on the route; of IPv4 it has a switch of its own.
+    // For IPv6 this is tied to the route; for IPv4 there is a setting that flushes it.
     if has_ipv6() {
         cell.replace_route(&default_route(link.index, true))?;
     }

@@ -1,4 +1,4 @@
-//! Whose a cell is, from outside and without its keeper.
+//! Finds the virtual server of a cell from outside, without the cell's keeper.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
@@ -14,9 +14,9 @@ use crate::types::VserverName;
 /// A cell, by its mount namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cell {
-    /// Whose it is. Unknown where its PID 1 has ended and was of a version that left no name behind.
+    /// Its virtual server; `None` if its PID 1 has ended and was of a version that left no name behind.
     pub(crate) vserver: Option<VserverName>,
-    /// Whether its PID 1 has ended: whoever is in it came from outside.
+    /// Whether its PID 1 has ended: any process that is still in it has joined from outside.
     pub(crate) ended: bool,
 }
 
@@ -40,9 +40,9 @@ pub(crate) fn leave_name(vserver: &VserverName) -> io::Result<()> {
         .map_err(|e| message(e, format_args!("write {}", path.display())))
 }
 
-/// Whose cell a mount namespace is that is one.
+/// The cell of a mount namespace that belongs to one.
 pub(crate) fn cell_of(namespace: &Namespace) -> Cell {
-    // PID 1 has the arguments of the keeper that it was forked by.
+    // PID 1 has the arguments of the keeper that has forked it.
     let mut processes = namespace.processes.iter();
     if let Some(vserver) = processes.find_map(|process| vserver_by(*process)) {
         return Cell {
@@ -62,8 +62,8 @@ pub(crate) fn cell_of(namespace: &Namespace) -> Cell {
     }
 }
 
-/// The name that a cell's PID 1 has left in this file. Whoever was in the cell may have put something else in its
-/// place, which must not keep the reader waiting.
+/// The name that a cell's PID 1 has left in this file. A process in the cell may have replaced the file, which must not
+/// block the reader.
 fn name_in(path: &Path) -> Option<VserverName> {
     let mut options = OpenOptions::new();
     let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY;
@@ -83,8 +83,8 @@ pub(crate) fn vserver_of(namespace: &Namespace) -> Option<String> {
 
 /// The virtual server that a process works for: a keeper, a cell's PID 1, or a child of one of them.
 pub(crate) fn vserver_by(process: i32) -> Option<VserverName> {
-    // The arguments lie in the process's memory, which can't be read of one that is stuck in a certain way;
-    // the name can.
+    // The arguments are in the process's memory, which can't be read if the process hangs in certain ways; the name
+    // can.
     let name = fs::read_to_string(format!("/proc/{process}/comm")).ok()?;
     if !name.starts_with("berth-") {
         return None;

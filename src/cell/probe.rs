@@ -13,7 +13,7 @@ use crate::sys::reserved_port;
 mod nfs;
 mod smb;
 
-/// An answer to a probe is some hundred bytes; what claims to be longer is no answer.
+/// The most bytes of an answer to a probe, which has some hundred.
 const ANSWER_LIMIT: usize = 64 << 10;
 
 /// A protocol that can be probed.
@@ -50,9 +50,8 @@ impl fmt::Display for Protocol {
 
 /// Asks the server at the other end of `stream` whether it serves.
 ///
-/// # Errors
-/// `TimedOut` if no answer came before `deadline`; `InvalidData`, with what is wrong, if it is not that
-/// of a working server; what the connection itself reports. All name the protocol.
+/// # Errors `TimedOut` if no answer came before `deadline`; `InvalidData`, with what is wrong, if it is not the answer
+/// of a working server; or any error of the connection. All name the protocol.
 pub fn ask(protocol: Protocol, stream: &TcpStream, deadline: Instant) -> io::Result<()> {
     let mut peer = Peer { stream, deadline };
     let answered = match protocol {
@@ -70,7 +69,8 @@ pub fn ask_at(protocol: Protocol, address: SocketAddr, deadline: Instant) -> io:
     ask(protocol, &connect(protocol, address, deadline)?, deadline)
 }
 
-/// A connection to a server that is asked for one thing after the other: each new one costs Samba a process.
+/// A connection on which a server is asked for one export or share after the other: each new connection costs Samba a
+/// process.
 #[derive(Debug)]
 pub(crate) struct Inquiry {
     stream: TcpStream,
@@ -80,9 +80,9 @@ pub(crate) struct Inquiry {
 /// How far an inquiry has come.
 #[derive(Debug)]
 enum Progress {
-    /// The number of the last call.
+    /// The number of the last RPC call.
     Nfs(u32),
-    /// What was agreed on; `None` if the server can't be asked for shares.
+    /// The SMB session; `None` if the server can't be asked for shares.
     Smb(Option<smb::Session>),
 }
 
@@ -96,7 +96,7 @@ impl Inquiry {
         address: SocketAddr,
         deadline: Instant,
     ) -> io::Result<Self> {
-        // An export may be for clients with root's rights only, from within the cell too.
+        // An export may require privileged ports, even from within the cell.
         let stream = match protocol {
             Protocol::Nfs => connected(
                 protocol,
@@ -119,9 +119,8 @@ impl Inquiry {
     /// Asks for `what` the server is to serve: the directory of an export, the name of a share. A server that lets
     /// nobody ask counts as one that serves it.
     ///
-    /// # Errors
-    /// `NotFound` if the server says that it does not serve it. Any other one says nothing of that, and the server
-    /// is to be asked anew: `ResourceBusy` if it is too busy, else as [`ask`].
+    /// # Errors `NotFound` if the server says that it does not serve `what`. Any other error says nothing of that, and
+    /// the server is to be asked again: `ResourceBusy` if it is too busy, else as [`ask`].
     pub(crate) fn find(&mut self, what: &str, deadline: Instant) -> io::Result<()> {
         let peer = &mut Peer {
             stream: &self.stream,
@@ -156,7 +155,7 @@ fn connected(
 
 fn named(protocol: Protocol, e: io::Error) -> io::Error {
     let kind = match e.kind() {
-        // What a socket's time-out is reported as.
+        // A socket's time-out is reported as this error.
         io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut,
         kind => kind,
     };

@@ -1,4 +1,4 @@
-//! What becomes of each system call that a program in a cell makes: the policy, by name.
+//! The policy for the system calls of programs in a cell, by the names of the calls.
 //!
 //! The numbers are those of the kernel's own headers, for each architecture, as linux-raw-sys has them, which
 //! rustix is built on. A call that is in no list is one that berth does not know.
@@ -21,7 +21,7 @@ impl Entry {
     }
 }
 
-/// What becomes of a call.
+/// The policy for a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
     /// Every program may make it.
@@ -149,7 +149,7 @@ const ALLOWED: &[Entry] = calls!(Allowed:
     __NR_wait4 __NR_waitid __NR_write __NR_writev
 );
 
-/// `uretprobe` is what the kernel itself has a process call that is probed.
+/// `uretprobe`: the kernel itself makes a probed process call it.
 const OLDER_ALLOWED: &[Entry] = older_calls!(Allowed:
     __NR_access __NR_alarm __NR_arch_prctl __NR_chmod __NR_chown __NR_creat __NR_dup2
     __NR_epoll_create __NR_epoll_wait __NR_eventfd __NR_fork __NR_futimesat __NR_get_thread_area

@@ -14,7 +14,7 @@ const LAST_FRAGMENT: u32 = 1 << 31;
 const NULL: u32 = 0;
 const COMPOUND: u32 = 1;
 
-/// Nobody, to whom every server maps root as well.
+/// The user and group of nobody, to whom every server maps root as well.
 const NOBODY: u32 = 65534;
 
 pub(crate) fn ask(peer: &mut (impl Read + Write)) -> io::Result<()> {
@@ -22,8 +22,8 @@ pub(crate) fn ask(peer: &mut (impl Read + Write)) -> io::Result<()> {
     judge(&read_record(peer)?)
 }
 
-/// A number for calls to begin with. A server answers what it takes for a repetition, by number, sender and
-/// contents, as it did the first time: so that of an earlier connection must not come again.
+/// The number of the first call on a connection. A server that takes a call for a repetition, by its number, sender and
+/// contents, gives the former answer again, so the numbers of an earlier connection must not be used again.
 pub(crate) fn first_number() -> u32 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(XID, |now| now.as_micros() as u32)
@@ -96,7 +96,7 @@ fn read_record(peer: &mut impl Read) -> io::Result<Vec<u8>> {
         peer.read_exact(&mut mark)?;
         let mark = u32::from_be_bytes(mark);
         let fragment = read_bounded(peer, (mark & !LAST_FRAGMENT) as usize)?;
-        // Fragments of nothing, one after the other, would keep this loop busy.
+        // Empty fragments, one after the other, would keep this loop busy.
         if fragment.is_empty() || record.len() + fragment.len() > ANSWER_LIMIT {
             return Err(wrong("no RPC answer"));
         }
