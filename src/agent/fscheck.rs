@@ -18,7 +18,7 @@ use crate::spec::fscheck as declared;
 use crate::sys::device::{Device, DeviceSpec, Unresolved};
 use crate::sys::mount::WrittenOptions;
 use crate::sys::mountinfo::{self, Entry};
-use crate::types::{VserverName, name};
+use crate::types::{Label, VserverName};
 
 mod proof;
 mod record;
@@ -28,18 +28,14 @@ use proof::Known;
 /// How long a monitor waits for a device to become free if its cell may have died a moment ago.
 const DYING_LIMIT: Duration = Duration::from_millis(500);
 
-const VSERVER: Param<VserverName> = Param::new(declared::VSERVER, member::vserver);
+const VSERVER: Param<VserverName> = Param::new(declared::VSERVER, member::name);
 const DEVICE: Param<DeviceSpec> = Param::new(declared::DEVICE, str::parse);
 const DIRECTORY: Param<PathBuf> = Param::new(declared::DIRECTORY, member::directory);
 const FSTYPE: Optional<FsKind> = Optional::select(declared::FSTYPE, str::parse);
 const OPTIONS: Param<WrittenOptions> = Param::new(declared::OPTIONS, |value| {
     WrittenOptions::try_from(value.to_owned()).map_err(|e| e.to_string())
 });
-const UNIT: Optional<String> = Optional::new(declared::UNIT, |value| {
-    name::label(value)
-        .map(|()| value.to_owned())
-        .map_err(|e| e.to_string())
-});
+const UNIT: Optional<Label> = Optional::new(declared::UNIT, member::name);
 const REPAIR: Param<Policy> = Param::select(declared::REPAIR, str::parse);
 const NFS_CLIENTS: Optional<Vec<Client>> = Optional::new(declared::NFS_CLIENTS, several);
 const NFS_ACCESS: Param<Access> = Param::select(declared::NFS_ACCESS, str::parse);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,11 +25,11 @@ const NEXT_PAUSE: Duration = Duration::from_millis(10);
 /// How long the kernel may take to clear away a cell whose keeper has died.
 const DYING_LIMIT: Duration = Duration::from_secs(2);
 
-/// Parser of a virtual server's name.
+/// Parser of a name.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn vserver(value: &str) -> Result<VserverName, String> {
+pub(crate) fn name<N: FromStr<Err = Refusal>>(value: &str) -> Result<N, String> {
     value.parse().map_err(|why: Refusal| why.to_string())
 }
 

@@ -22,9 +22,9 @@ use crate::portwatch::client::{mend, seek_way};
 use crate::runtime::paths::RUNTIME;
 use crate::spec::vip as declared;
 use crate::sys::announce::PacketSocket;
-use crate::types::{IfName, VserverName, name};
+use crate::types::{IfName, Label, VserverName, name};
 
-static VSERVER: Param<VserverName> = Param::new(declared::VSERVER, member::vserver);
+static VSERVER: Param<VserverName> = Param::new(declared::VSERVER, member::name);
 static IP: Param<IpAddr> = Param::new(declared::IP, ip);
 static SUBNET: Optional<IpNetwork> = Optional::new(declared::SUBNET, subnet);
 static GATEWAY: Optional<IpAddr> = Optional::new(declared::GATEWAY, gateway);
@@ -94,7 +94,7 @@ fn subnet(text: &str) -> Result<IpNetwork, String> {
     let wrong = "is not a network such as 10.1.0.0/24 or office=10.1.0.0/24";
     let cidr = match text.split_once('=') {
         Some((label, cidr)) => {
-            name::label(label).map_err(|_| wrong)?;
+            label.parse::<Label>().map_err(|_| wrong)?;
             cidr
         }
         None => text,

@@ -28,7 +28,7 @@ struct Services {
     smb: bool,
 }
 
-const NAME: Param<VserverName> = Param::new(declared::NAME, member::vserver);
+const NAME: Param<VserverName> = Param::new(declared::NAME, member::name);
 const SERVICES: Param<Services> = Param::new(declared::SERVICES, services);
 const COMMAND: Optional<String> = Optional::new(declared::COMMAND, text);
 const HOME: Optional<PathBuf> = Optional::new(declared::HOME, member::directory);

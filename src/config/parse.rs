@@ -19,7 +19,8 @@ use crate::plan::directory;
 use crate::spec::{self, Integer, Parameter, Words, fscheck};
 use crate::sys::device::DeviceSpec;
 use crate::sys::mount;
-use crate::types::name;
+use crate::types::name::{self, Refusal};
+use crate::types::{Label, NodeName, VserverName};
 use network::address;
 
 mod network;
@@ -41,16 +42,31 @@ const ANNOUNCEMENTS: [(&str, Announce); 2] = [
 pub(crate) fn config<'t>(reader: &Reader<'t>, document: &DeTable<'t>) -> Config {
     let root = Table::root(reader, document, &keys::FILE);
     let mut config = Config::default();
-    for (name, table) in named(&root, reader, ("subnets", &keys::SUBNET), name::label) {
+    for (name, table) in named(
+        &root,
+        reader,
+        ("subnets", &keys::SUBNET),
+        str::parse::<Label>,
+    ) {
         config.subnets.push(network::subnet(name, &table));
     }
-    for (name, table) in named(&root, reader, ("nodes", &keys::NODE), name::node) {
+    for (name, table) in named(
+        &root,
+        reader,
+        ("nodes", &keys::NODE),
+        str::parse::<NodeName>,
+    ) {
         config.nodes.push(network::node(name, &table));
     }
     if let Some(table) = root.table("portwatch", Some(&keys::PORTWATCH)) {
         config.portwatch = network::portwatch(&table);
     }
-    for (name, table) in named(&root, reader, ("storage", &keys::STORAGE), name::label) {
+    for (name, table) in named(
+        &root,
+        reader,
+        ("storage", &keys::STORAGE),
+        str::parse::<Label>,
+    ) {
         let probe = table.strings("probe");
         table.refuse_empty("probe", "name the devices, or leave it out");
         for device in &probe {
@@ -58,18 +74,23 @@ pub(crate) fn config<'t>(reader: &Reader<'t>, document: &DeTable<'t>) -> Config 
         }
         config.units.push(Unit { name, probe });
     }
-    for (name, table) in named(&root, reader, ("vserver", &keys::VSERVER), name::vserver) {
+    for (name, table) in named(
+        &root,
+        reader,
+        ("vserver", &keys::VSERVER),
+        str::parse::<VserverName>,
+    ) {
         config.vservers.push(vserver(reader, name, &table));
     }
     config
 }
 
 /// The tables below `key`, each with its name, which `check` judges.
-fn named<'r, 't, R: std::fmt::Display>(
+fn named<'r, 't, N>(
     root: &Table<'r, 't>,
     reader: &'r Reader<'t>,
     (key, section): (&str, &'static keys::Section),
-    check: impl Fn(&str) -> Result<(), R>,
+    check: impl Fn(&str) -> Result<N, Refusal>,
 ) -> Vec<(At<String>, Table<'r, 't>)> {
     let Some(outer) = root.table(key, None) else {
         return Vec::new();
@@ -149,10 +170,10 @@ fn dotted<'r, 't>(
 }
 
 /// Whether the name is good.
-fn check_name<R: std::fmt::Display>(
+fn check_name<N>(
     table: &Table,
     name: &At<String>,
-    check: impl Fn(&str) -> Result<(), R>,
+    check: impl Fn(&str) -> Result<N, Refusal>,
 ) -> bool {
     let refusal = check(&name.value).err();
     if let Some(refusal) = &refusal {
@@ -350,7 +371,7 @@ fn filesystem(table: &Table) -> Option<Filesystem> {
     }
     let given = table.string("name");
     if let Some(name) = &given {
-        if let Err(refusal) = name::label(&name.value) {
+        if let Err(refusal) = name.value.parse::<Label>() {
             let text = format!("the name {:?} {refusal}", name.value);
             table.problem("name", name.line, text);
         }

@@ -199,7 +199,7 @@ impl IfName {
 ///
 /// # Errors
 /// What is wrong; its text completes "the name … ".
-pub(crate) fn vserver(name: &str) -> Result<(), Refusal> {
+fn vserver(name: &str) -> Result<(), Refusal> {
     let allowed = "a-z, 0-9 and -";
     check(name, VSERVER_LIMIT, allowed, |c| {
         c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'
@@ -219,7 +219,7 @@ pub(crate) fn vserver(name: &str) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// What is wrong; its text completes "the name … ".
-pub(crate) fn node(name: &str) -> Result<(), Refusal> {
+fn node(name: &str) -> Result<(), Refusal> {
     // HOST_NAME_MAX
     check(name, 64, "letters, digits, ., - and _", |c| {
         c.is_ascii_alphanumeric() || ".-_".contains(c)

@@ -121,7 +121,7 @@ pub(crate) fn node(name: At<String>, table: &Table) -> Node {
     let mut ports = Vec::new();
     if let Some(list) = table.table("ports", None) {
         for (port, value) in list.entries() {
-            check_name(&list, &port, |name| name::port(name).map(|_| ()));
+            check_name(&list, &port, name::port);
             ports.extend(list.text(&port.value, value).map(|subnet| (port, subnet)));
         }
     }
