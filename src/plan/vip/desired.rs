@@ -6,9 +6,10 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
+use super::egress::{Egress, egresses};
 use super::place::{
-    Behind, Egress, Problem, Request, beside, candidates, check_free, check_ports, check_subnet,
-    doubt, egresses, subnet,
+    Behind, Problem, Request, beside, candidates, check_free, check_ports, check_subnet, doubt,
+    subnet,
 };
 use super::{
     Action, BACKUP_METRIC, CELL_METRIC, Element, FIRST_METRIC, FROM_RULE, Incoming, LAST_RULE,

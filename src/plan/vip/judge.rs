@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::desired::Item;
-use super::place::present_port;
+use super::egress::present_port;
 use super::{Desired, Incoming, Object, Observed, Rule};
 
 /// The judgement on a VIP.

@@ -7,6 +7,7 @@
 mod cell_link;
 pub(crate) mod change;
 mod desired;
+mod egress;
 mod element;
 mod gateway;
 mod judge;
@@ -30,12 +31,12 @@ pub(crate) use crate::types::name::CELL_LINK_PREFIX;
 pub use cell_link::{cell_link, cell_mac, is_cell_link, vserver_of};
 pub(crate) use change::{start, start_all, stop};
 pub(crate) use desired::{Desired, setting_keys};
+pub(crate) use egress::present_port;
 pub(crate) use element::Element;
 pub(crate) use gateway::{GatewayFault, gateway_fits};
 pub(crate) use judge::{Verdict, judge, judge_without_plan};
 pub(crate) use place::{
     Behind, Detour, NextHop, Problem, Request, check_places, holder, is_lost, is_reserved,
-    present_port,
 };
 pub(crate) use rule::{Action, Incoming, Rule};
 
