@@ -335,10 +335,10 @@ fn trouble(state: &NodeState) -> Option<String> {
         return None;
     }
     for (name, port) in &state.ports {
-        let here = state.vips_at(name);
-        if here > 0 && subnets.contains(&port.subnet) {
-            let plural = if here == 1 { "" } else { "s" };
-            words.push(format!("{here} VIP{plural} on {name}"));
+        let vips = state.vips_at(name);
+        if vips > 0 && subnets.contains(&port.subnet) {
+            let plural = if vips == 1 { "" } else { "s" };
+            words.push(format!("{vips} VIP{plural} on {name}"));
         }
     }
     Some(words.join(", "))

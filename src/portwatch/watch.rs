@@ -100,22 +100,22 @@ impl Watch {
 
     /// Notes the node's interfaces and addresses. Returns whether any of a port or a cell has changed.
     pub(crate) fn look(&mut self, links: Vec<Link>, addresses: &[Address], now: Instant) -> bool {
-        let own = links.iter().filter(|link| is_own(link));
+        let cell_links = links.iter().filter(|link| is_own(link));
         let cell = |l: &Link| Some((l.index, vserver_of(&l.name)?.parse().ok()?));
-        let cells: BTreeMap<u32, VserverName> = own.filter_map(cell).collect();
+        let cells: BTreeMap<u32, VserverName> = cell_links.filter_map(cell).collect();
         let mut changed = cells != self.cells;
         self.cells = cells;
-        let of = |link: &Link| -> Vec<IpNetwork> {
-            let own = addresses
+        let addresses_of = |link: &Link| -> Vec<IpNetwork> {
+            let usable = addresses
                 .iter()
                 .filter(|a| a.link == link.index && !a.unusable);
-            own.map(|a| a.address).collect()
+            usable.map(|a| a.address).collect()
         };
         // The host ends of cells' veths are no ports.
         let found: BTreeMap<IfName, (Link, Vec<IpNetwork>)> = links
             .iter()
             .filter(|link| !link.loopback && !is_own(link))
-            .map(|link| (link.name.clone(), (link.clone(), of(link))))
+            .map(|link| (link.name.clone(), (link.clone(), addresses_of(link))))
             .collect();
         let wanted = self.wanted(&found);
         self.ports
@@ -124,8 +124,8 @@ impl Watch {
             let (link, addresses) = found.get(&name).cloned().unzip();
             let part_of = link.as_ref().and_then(|link| link.taken_by(&links));
             let part_of = part_of.map(|master| master.name.clone());
-            let seen = (link, addresses.unwrap_or_default(), part_of);
-            changed |= self.look_at(&name, subnet, seen, now);
+            let interface = (link, addresses.unwrap_or_default(), part_of);
+            changed |= self.look_at(&name, subnet, interface, now);
         }
         let names: BTreeSet<&String> = self.ports.values().map(|p| &p.subnet).collect();
         self.subnets.retain(|name, _| names.contains(name));

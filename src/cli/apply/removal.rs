@@ -92,12 +92,12 @@ fn stop(
         Ok((after, ()))
     })?;
     let deadline = Instant::now() + PATIENCE;
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     let mut set = BTreeSet::new();
     while !left.is_empty() {
-        if left != told {
+        if left != reported {
             say(format_args!("stopping {}", left.join(", ")));
-            told.clone_from(&left);
+            reported.clone_from(&left);
         }
         let status = Status::read(soon())?;
         left = running(removed, &status);

@@ -26,7 +26,7 @@ pub(crate) fn until_started(
         let progress = Progress::of(&ids, &status, |id, on| model.needs(id, on));
         Ok::<_, Failure>((progress, status.obstacles))
     };
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     let mut given_up = GivenUp::default();
     loop {
         let (progress, obstacles) = look()?;
@@ -64,9 +64,9 @@ pub(crate) fn until_started(
             return Err(failure(&progress, &obstacles, patience));
         }
         let waiting = waited_for(&progress, &obstacles);
-        if waiting != told && !waiting.is_empty() {
+        if waiting != reported && !waiting.is_empty() {
             say(format_args!("waiting for {}", waiting.join(", ")));
-            told = waiting;
+            reported = waiting;
         }
         std::thread::sleep(PAUSE);
     }

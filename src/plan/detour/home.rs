@@ -226,8 +226,8 @@ impl Home {
                 self.end(record, alive, effects);
             }
         }
-        let here = |vip: &IpAddr| detours(records).any(|r| r.spec.vip == *vip);
-        self.alone.retain(|vip, _| here(vip));
+        let has_detour = |vip: &IpAddr| detours(records).any(|r| r.spec.vip == *vip);
+        self.alone.retain(|vip, _| has_detour(vip));
         self.refused.retain(|vip, _| chosen.contains_key(vip));
         self.release(effects);
     }

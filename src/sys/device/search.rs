@@ -84,10 +84,10 @@ impl DeviceSpec {
                 number,
                 superblock: Some(superblock),
             };
-            let of = device
+            let member = device
                 .tail()
                 .and_then(|tail| device.member(&head, tail, deadline));
-            match of {
+            match member {
                 Ok(None) => search.found.push(device),
                 Ok(Some(of)) => search.members.push((device.path, of)),
                 // Its beginning could be read and its end not: it is not known to be anybody's part.

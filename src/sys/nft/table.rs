@@ -157,19 +157,19 @@ fn text_of_rules(stop_ipv6: bool) -> String {
     }
     let _ = writeln!(out, "table inet {TABLE} {{{SETS}");
     for (number, ip) in [("4", "ip"), ("6", "ip6")] {
-        let of = |text: &str| text.replace("{4}", number).replace("{ip}", ip);
+        let for_family = |text: &str| text.replace("{4}", number).replace("{ip}", ip);
         let stop = if stop_ipv6 && number == "6" {
             STOP_IPV6
         } else {
             ""
         };
-        out.push_str(&of(FAMILY_SETS));
+        out.push_str(&for_family(FAMILY_SETS));
         // A chain comes after the chains that it leads to.
         for (name, rules) in [
-            ("cell", of(CELL)),
-            ("pre", of(PRE)),
-            ("into", of(INTO)),
-            ("forward", of(FORWARD) + stop),
+            ("cell", for_family(CELL)),
+            ("pre", for_family(PRE)),
+            ("into", for_family(INTO)),
+            ("forward", for_family(FORWARD) + stop),
         ] {
             let _ = writeln!(out, "    chain {name}{number} {{{rules}    }}");
         }
