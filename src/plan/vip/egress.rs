@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::place::{Detour, Problem, Request, candidates, is_mute};
+use super::place::{Behind, Detour, Problem, Request, beside, candidates, is_mute, subnet};
 use super::{FIRST_METRIC, Link, Observed};
 use crate::types::{Family, IfName};
 
@@ -23,6 +23,23 @@ pub(crate) struct Egress<'a> {
     /// Whether all packets go to the gateway, even those for the subnet itself: the gateway is the node that routes for
     /// the VIP, and packets must go back the way they came.
     pub(crate) detour: bool,
+}
+
+impl Request {
+    /// The interfaces whose settings matter: the one that the VIP is behind, and the ports.
+    pub(crate) fn links(&self, seen: &Observed) -> Vec<IfName> {
+        let egresses = match &self.detour {
+            Some(_) => egresses(self, IpNetwork::from(self.vip), seen),
+            None => subnet(self, seen).and_then(|subnet| egresses(self, subnet, seen)),
+        };
+        let ports = egresses.unwrap_or_default().into_iter();
+        let mut links: Vec<IfName> = ports.map(|egress| egress.link.name.clone()).collect();
+        links.push(self.behind.link().clone());
+        if let Behind::Node(hop) = &self.behind {
+            links.extend(beside(&hop.link, seen).cloned());
+        }
+        links
+    }
 }
 
 /// The VIP's ways out, in the order in which they take over: the port that is decided on; then those that work. Of

@@ -7,7 +7,6 @@ use ipnetwork::IpNetwork;
 
 use crate::plan::port::Standing;
 
-use super::egress::egresses;
 use super::{
     Element, GatewayFault, Link, Object, Observed, TO_TABLE, Watched, anywhere, gateway_fits,
     vserver_of,
@@ -109,21 +108,6 @@ impl Request {
             // The subnet depends on the node: any of the family may be meant.
             None => check_gateway(self, anywhere(Family::of(&self.vip))),
         }
-    }
-
-    /// The interfaces whose settings matter: the one that the VIP is behind, and the ports.
-    pub(crate) fn links(&self, seen: &Observed) -> Vec<IfName> {
-        let egresses = match &self.detour {
-            Some(_) => egresses(self, IpNetwork::from(self.vip), seen),
-            None => subnet(self, seen).and_then(|subnet| egresses(self, subnet, seen)),
-        };
-        let ports = egresses.unwrap_or_default().into_iter();
-        let mut links: Vec<IfName> = ports.map(|egress| egress.link.name.clone()).collect();
-        links.push(self.behind.link().clone());
-        if let Behind::Node(hop) = &self.behind {
-            links.extend(beside(&hop.link, seen).cloned());
-        }
-        links
     }
 }
 
