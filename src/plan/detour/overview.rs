@@ -80,7 +80,7 @@ pub(crate) struct ForeignClaim {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Rivalry {
-    /// The other node has claimed the VIP once: the two may merely be taking turns.
+    /// The other node has claimed the VIP once: one router may just be taking over from the other.
     Suspected,
     /// The cluster is being asked which of the two should route.
     Asked,

@@ -49,7 +49,7 @@ impl Core {
         self.move_volumes(now, out);
     }
 
-    /// Starts a cell, if there is none and there is a mount or anything else that needs one.
+    /// Starts a cell, if there is none and a file system is mounted that waits to be attached in it.
     fn begin_cell(&mut self, now: Instant, out: &mut Effects) {
         let mut volumes = self.volumes.values();
         if self.cell.is_none() && volumes.any(|h| matches!(h.phase, Phase::Unattached(_))) {

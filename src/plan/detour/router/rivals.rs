@@ -14,7 +14,7 @@ use crate::plan::vip::record::{Record, Role};
 /// How far a dispute with another router has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dispute {
-    /// Another node has claimed the VIP once: the two may merely be taking turns.
+    /// Another node has claimed the VIP once: one router may just be taking over from the other.
     Suspected,
     /// The cluster is being asked which of the two should route.
     Asked,
