@@ -51,7 +51,7 @@ pub fn is_spent<O: Outcome>(_: &O) -> bool {
 /// A scene: its name, and what is done on a stage, which returns whether that is spent.
 pub type Scene<S> = (&'static str, fn(&S) -> bool);
 
-/// The program that plays these scenes, which are functions of a reference to a [`Stage`](crate::stage::Stage). Its
+/// The program that plays these scenes, which are functions of a reference to a [`Stage`]. Its
 /// entry in Cargo.toml says `harness = false`.
 ///
 /// ```ignore
