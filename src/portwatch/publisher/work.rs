@@ -87,80 +87,69 @@ impl Work {
     /// attributes.
     pub(crate) fn run(self) -> (Done, Option<OwnedFd>) {
         let mut done = Done::default();
-        let note = |done: &mut Done, e: io::Error| done.error = Some(e.to_string());
-        let patience = Instant::now()
-            + if self.keeper_lost {
-                KEEPER_LIMIT
-            } else {
-                Duration::ZERO
-            };
+        let patience = match self.keeper_lost {
+            true => KEEPER_LIMIT,
+            false => Duration::ZERO,
+        };
+        let patience = Instant::now() + patience;
         // Found before anything is published: if that process ends later, what it was given is known to be lost.
         let keeper = match self.find_keeper {
             true => find_keeper(patience),
             false => None,
         };
+        let is_lost = self.find_keeper && keeper.is_none();
         for (name, (value, dampening)) in by_urgency(self.changes) {
-            let mut result = change(&name, &value, dampening);
-            while result.is_err() && Instant::now() < patience {
-                thread::sleep(KEEPER_PAUSE);
-                result = change(&name, &value, dampening);
-            }
-            match result {
-                Ok(()) => drop(done.published.insert(name, value)),
-                Err(e) => {
-                    note(&mut done, e);
-                    // There is nobody to publish the rest to, nor to query.
-                    if self.find_keeper && keeper.is_none() {
-                        return (done, keeper);
-                    }
-                }
+            let changed = change_until(&name, &value, dampening, patience);
+            match done.note(changed) {
+                Some(()) => drop(done.published.insert(name, value)),
+                // There is nobody to publish the rest to, nor to query.
+                None if is_lost => return (done, keeper),
+                None => {}
             }
         }
-        if self.refresh {
-            match tool::refresh_attributes(Instant::now() + PATIENCE) {
-                Ok(()) => done.refreshed = true,
-                Err(e) => note(&mut done, e),
-            }
-        }
+        done.refreshed = self.refresh && done.note(tool::refresh_attributes(soon())).is_some();
         for name in self.questions {
-            match tool::read_attribute(&name.name(), Instant::now() + PATIENCE) {
-                Ok(values) => drop(done.answers.insert(name, values)),
-                Err(e) => note(&mut done, e),
+            if let Some(values) = done.note(tool::read_attribute(&name.name(), soon())) {
+                done.answers.insert(name, values);
             }
         }
         if let Some(node) = self.survey {
-            match survey::read(&node, Instant::now() + PATIENCE) {
-                Ok(found) => {
-                    done.surveyed = Some(of_interest(found.values, &node));
-                    done.unmonitored = Some(found.unmonitored);
-                }
-                Err(e) => note(&mut done, e),
+            if let Some(found) = done.note(survey::read(&node, soon())) {
+                done.surveyed = Some(of_interest(found.values, &node));
+                done.unmonitored = Some(found.unmonitored);
             }
         }
         if let Some(name) = self.compare {
-            match tool::read_attribute(&name.name(), Instant::now() + PATIENCE) {
-                Ok(values) => done.compared = Some((name, values)),
-                Err(e) => note(&mut done, e),
-            }
+            let values = done.note(tool::read_attribute(&name.name(), soon()));
+            done.compared = values.map(|values| (name, values));
         }
         if !self.whereabouts.is_empty() {
-            match status::read(Instant::now() + PATIENCE) {
-                Ok(all) => done.located = located(self.whereabouts, &all),
-                Err(e) => note(&mut done, e),
+            if let Some(all) = done.note(status::read(soon())) {
+                done.located = located(self.whereabouts, &all);
             }
         }
         if let Some((resource, node)) = self.clean_up {
-            match tool::clean_up(&resource, &node, Instant::now() + PATIENCE) {
-                Ok(()) => done.cleaned = true,
-                // A failure here is no reason to delay anything else by another attempt.
-                Err(e) => log::warn(e),
-            }
+            // A failure here is no reason to delay anything else by another attempt.
+            let cleaned = tool::clean_up(&resource, &node, soon()).map_err(log::warn);
+            done.cleaned = cleaned.is_ok();
         }
         if let Some((resource, node)) = self.renew {
-            tool::renew(&resource, &node, Instant::now() + PATIENCE).unwrap_or_else(log::warn);
+            tool::renew(&resource, &node, soon()).unwrap_or_else(log::warn);
         }
         (done, keeper)
     }
+}
+
+impl Done {
+    /// What was read or done; if nothing, the error is noted.
+    fn note<T>(&mut self, result: io::Result<T>) -> Option<T> {
+        result.map_err(|e| self.error = Some(e.to_string())).ok()
+    }
+}
+
+/// When a call that begins now has to be over.
+fn soon() -> Instant {
+    Instant::now() + PATIENCE
 }
 
 /// The changes in the order of their urgency: what the scheduler decides by comes first, and of that what makes or ends
@@ -193,8 +182,24 @@ fn find_keeper(patience: Instant) -> Option<OwnedFd> {
     }
 }
 
+/// Publishes a value; tries again until `patience` is over.
+fn change_until(
+    attribute: &Attribute,
+    value: &Value,
+    dampening: Duration,
+    patience: Instant,
+) -> io::Result<()> {
+    loop {
+        let changed = change(attribute, value, dampening);
+        if changed.is_ok() || Instant::now() >= patience {
+            return changed;
+        }
+        thread::sleep(KEEPER_PAUSE);
+    }
+}
+
 fn change(attribute: &Attribute, value: &Value, dampening: Duration) -> io::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = soon();
     match value {
         None => tool::delete_attribute(&attribute.name(), deadline),
         Some(text) => {
