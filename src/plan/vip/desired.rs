@@ -1,5 +1,6 @@
 //! What a VIP needs on a node: every object and setting, in the order in which they are made.
 
+mod outward;
 mod shutting;
 
 use std::net::IpAddr;
@@ -8,13 +9,12 @@ use ipnetwork::IpNetwork;
 
 use super::egress::{Egress, egresses};
 use super::place::{
-    Behind, Problem, Request, beside, candidates, check_free, check_ports, check_subnet, doubt,
-    subnet,
+    Behind, NextHop, Problem, Request, beside, candidates, check_free, check_ports, check_subnet,
+    doubt, subnet,
 };
 use super::{
-    Action, BACKUP_METRIC, CELL_METRIC, Element, FIRST_METRIC, FROM_RULE, Incoming, LAST_RULE,
-    LAST_TABLE, Object, Observed, Route, RouteTarget, Rule, TO_RULE, TO_TABLE, UNREACHABLE_METRIC,
-    WAY_TABLES, anywhere,
+    CELL_METRIC, Element, Object, Observed, Route, RouteTarget, Rule, TO_RULE, TO_TABLE,
+    UNREACHABLE_METRIC,
 };
 use crate::hash::fnv64;
 use crate::types::{Family, IfName};
@@ -177,7 +177,7 @@ impl Builder<'_> {
     }
 
     fn fill(&mut self) {
-        let (vip, behind) = (self.request.vip, self.request.behind.clone());
+        let behind = self.request.behind.clone();
         let egresses = self.egresses.iter().chain(&self.others).enumerate();
         let mut ports: Vec<(IfName, bool)> = egresses
             .map(|(n, egress)| (egress.link.name.clone(), n == 0))
@@ -215,36 +215,42 @@ impl Builder<'_> {
             self.port(port, *chosen);
         }
         match &behind {
-            Behind::Cell(veth) => {
-                self.opening(veth, true);
-                self.require(Object::Address(vip));
-                self.require(Object::CellRoute(self.family));
-                self.require(Object::Element(Element::Vip(vip)));
-                self.require(Object::Element(Element::CellSource(veth.clone(), vip)));
-                self.require(Object::Element(Element::VipTarget(vip, veth.clone())));
-                self.inward(RouteTarget::Link(veth.clone()));
-            }
-            Behind::Node(hop) => {
-                // What keeps packets from going in circles is made first.
-                for port in self.not_its_own() {
-                    self.require(Object::Element(Element::NotFrom(port, vip)));
-                }
-                self.require(Object::Element(Element::Vip(vip)));
-                for (n, crossing) in crossings.iter().enumerate() {
-                    for mac in &hop.macs {
-                        self.add(
-                            Object::Element(Element::RemoteSource(crossing.clone(), vip, *mac)),
-                            n == 0,
-                        );
-                    }
-                }
-                self.require(Object::Element(Element::VipTarget(vip, hop.link.clone())));
-                self.inward(RouteTarget::Gateway(hop.link.clone(), hop.address));
-            }
+            Behind::Cell(veth) => self.cell(veth),
+            Behind::Node(hop) => self.node(hop, &crossings),
         }
         if !self.egresses.is_empty() {
             self.outward();
         }
+    }
+
+    /// Adds what leads packets to the cell.
+    fn cell(&mut self, veth: &IfName) {
+        let vip = self.request.vip;
+        self.opening(veth, true);
+        self.require(Object::Address(vip));
+        self.require(Object::CellRoute(self.family));
+        self.require(Object::Element(Element::Vip(vip)));
+        self.require(Object::Element(Element::CellSource(veth.clone(), vip)));
+        self.require(Object::Element(Element::VipTarget(vip, veth.clone())));
+        self.inward(RouteTarget::Link(veth.clone()));
+    }
+
+    /// Adds what leads packets to the node with the cell. `crossings` are the ports by which that one's may come in.
+    fn node(&mut self, hop: &NextHop, crossings: &[IfName]) {
+        let vip = self.request.vip;
+        // What keeps packets from going in circles is made first.
+        for port in self.not_its_own() {
+            self.require(Object::Element(Element::NotFrom(port, vip)));
+        }
+        self.require(Object::Element(Element::Vip(vip)));
+        for (n, crossing) in crossings.iter().enumerate() {
+            for mac in &hop.macs {
+                let source = Element::RemoteSource(crossing.clone(), vip, *mac);
+                self.add(Object::Element(source), n == 0);
+            }
+        }
+        self.require(Object::Element(Element::VipTarget(vip, hop.link.clone())));
+        self.inward(RouteTarget::Gateway(hop.link.clone(), hop.address));
     }
 
     /// The ports at which no client of the VIP can be but behind another router: those of other subnets, by which other
@@ -337,148 +343,6 @@ impl Builder<'_> {
         }
         let rule = Rule::lookup(self.family, TO_RULE, TO_TABLE);
         self.require(Object::Rule(rule));
-    }
-
-    fn route(
-        &mut self,
-        table: u32,
-        (to, out): (IpNetwork, RouteTarget),
-        metric: u32,
-        essential: bool,
-    ) {
-        let route = Route {
-            table,
-            to,
-            metric,
-            out,
-            announced: false,
-        };
-        self.add(Object::Route(route), essential);
-    }
-
-    /// Adds the way out, and the proxy entry that makes the port answer.
-    fn outward(&mut self) {
-        let vip = self.request.vip;
-        let egresses = self.egresses.clone();
-        let chosen = egresses[0];
-        let table = self.way(&egresses);
-        for (n, egress) in egresses
-            .iter()
-            .enumerate()
-            .filter(|(_, egress)| !egress.detour)
-        {
-            for (to, out) in self.destinations(egress) {
-                let metric = FIRST_METRIC + number(&described(&out), 1 << 28);
-                self.route(LAST_TABLE, (to, out), metric, n == 0);
-            }
-        }
-        let rule = Rule::lookup(self.family, LAST_RULE, LAST_TABLE);
-        self.require(Object::Rule(rule));
-        let rule = Rule {
-            family: self.family,
-            preference: FROM_RULE,
-            from: Some(vip),
-            incoming: self.sender(),
-            action: Action::Lookup(table),
-        };
-        let asked = Rule {
-            incoming: Incoming::By(IfName::loopback()),
-            ..rule.clone()
-        };
-        let is_general = rule.incoming == Incoming::Any;
-        self.require(Object::Rule(rule));
-        if !is_general {
-            // A firewall's reverse path filter (nft's `fib saddr`, xt_rpfilter) looks up the route to the client as if
-            // the node sent from the VIP, which is a look-up for the loopback interface. No forwarded packet comes in
-            // by that.
-            self.add(Object::Rule(asked), false);
-        }
-        if chosen.own {
-            for (n, egress) in egresses.iter().enumerate() {
-                self.source(egress, n == 0);
-            }
-            self.require(Object::Proxy(chosen.link.name.clone(), vip));
-        }
-    }
-
-    /// The destinations that a port leads to: its subnet, and what is behind the gateway.
-    fn destinations(&self, egress: &Egress<'_>) -> Vec<(IpNetwork, RouteTarget)> {
-        let port = &egress.link.name;
-        let mut destinations = Vec::new();
-        if !egress.detour {
-            destinations.push((egress.subnet, RouteTarget::Link(port.clone())));
-        }
-        destinations.extend(egress.gateway.map(|gateway| {
-            let out = RouteTarget::Gateway(port.clone(), gateway);
-            (anywhere(self.family), out)
-        }));
-        destinations
-    }
-
-    /// Adds the table of the way out by the first of `egresses`, and returns its number. The others of its subnet are
-    /// backups in their order.
-    fn way(&mut self, egresses: &[Egress<'_>]) -> u32 {
-        let Egress {
-            link,
-            subnet,
-            gateway,
-            ..
-        } = egresses[0];
-        let gateway_or_none = gateway.map_or("None".to_owned(), |ip| format!("Some({ip})"));
-        let description = format!("{} {subnet} {gateway_or_none}", link.name);
-        let table = WAY_TABLES.start + number(&description, WAY_TABLES.end - WAY_TABLES.start);
-        for (n, egress) in (0..).zip(egresses) {
-            let metric = match n {
-                0 => FIRST_METRIC,
-                n => BACKUP_METRIC + n - 1,
-            };
-            for destination in self.destinations(egress) {
-                self.route(table, destination, metric, n == 0);
-            }
-        }
-        if gateway.is_some() {
-            let nowhere = (anywhere(self.family), RouteTarget::Unreachable);
-            self.route(table, nowhere, UNREACHABLE_METRIC, true);
-        }
-        table
-    }
-
-    /// On a port without an address in the subnet, adds a VIP in whose name the port sends ARP requests: this one,
-    /// unless another VIP is that already.
-    fn source(&mut self, egress: &Egress<'_>, chosen: bool) {
-        let (IpNetwork::V4(subnet), IpAddr::V4(vip)) = (egress.subnet, self.request.vip) else {
-            return;
-        };
-        let port = &egress.link.name;
-        if egress
-            .link
-            .addresses
-            .iter()
-            .any(|a| egress.subnet.contains(a.ip()))
-        {
-            return;
-        }
-        let present = self.seen.objects.iter().find_map(|object| match object {
-            Object::Element(Element::Source {
-                port: p,
-                subnet: s,
-                vip,
-            }) if p == port && *s == subnet => Some(*vip),
-            _ => None,
-        });
-        let other = present.filter(|p| {
-            self.seen
-                .objects
-                .contains(&Object::Element(Element::Vip((*p).into())))
-        });
-        self.add(
-            Object::Element(Element::Source {
-                port: port.clone(),
-                subnet,
-                vip: other.unwrap_or(vip),
-            }),
-            chosen,
-        );
     }
 }
 

@@ -294,11 +294,12 @@ mod tests {
         assert!(!known.exists());
     }
 
-    /// A record of a resource, ended, that holds so much.
-    fn ended(all: &Path, resource: &str, length: u64) -> PathBuf {
+    /// A record of a resource, ended, that holds a quarter of what all may hold. A disk that is nearly full makes a
+    /// line in its log, for which there is room beside the image.
+    fn ended(all: &Path, resource: &str) -> PathBuf {
         let record = Record::new(&all.join(resource)).directory().to_owned();
         let image = File::create(record.join("image")).unwrap();
-        image.set_len(length).unwrap();
+        image.set_len(ALL_SIZE / 4 - 4096).unwrap();
         record
     }
 
@@ -309,7 +310,7 @@ mod tests {
         let running = Record::new(&all.join("oldest"));
         let image = File::create(running.directory().join("image")).unwrap();
         image.set_len(GIB).unwrap();
-        let made: Vec<PathBuf> = (0..6).map(|n| ended(all, &format!("fs{n}"), GIB)).collect();
+        let made: Vec<PathBuf> = (0..6).map(|n| ended(all, &format!("fs{n}"))).collect();
         let last = Record::new(&all.join("another"));
         let there: Vec<bool> = made.iter().map(|record| record.exists()).collect();
         assert_eq!(there, [false, false, true, true, true, true]);
