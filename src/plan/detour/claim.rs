@@ -2,7 +2,7 @@
 //!
 //! A claim reads `alpha/10.1.0.50/lab/10.2.0.2`: the vserver, the VIP, and the subnet and the router's address there by
 //! which replies reach the router. While a router's routing ends and it only forwards what still arrives, its claim
-//! has `/ending` at the end. A node that serves a VIP itself claims it, too, as long as another one routes for it.
+//! has `/ending` at the end.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;

@@ -1,14 +1,9 @@
 //! The side of the node with the cell: what it makes for those of its VIPs that another node routes.
 
-mod rivals;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-#[cfg(test)]
-pub(crate) use self::rivals::PATIENCE as RIVAL_PATIENCE;
-use self::rivals::Rival;
 use super::claim::{Claim, choose, parse};
 use super::overview::ForeignClaim;
 use super::step::{Change, Effect, Outcome, Reconcile};
@@ -66,8 +61,6 @@ pub(crate) struct Home {
     served: BTreeSet<IpAddr>,
     /// The VIPs whose claims can't be followed; why, which is logged once; and when that was last found.
     refused: BTreeMap<IpAddr, (String, Instant)>,
-    /// The VIPs that are served here although another node claims to route them.
-    rivals: BTreeMap<IpAddr, Rival>,
     /// The cells that are being looked for (`None`), and the results of earlier searches.
     found: BTreeMap<VserverName, Option<Result<(), String>>>,
     /// The changes whose outcome is awaited, by their records' names.
@@ -155,7 +148,7 @@ impl Home {
         self.reconcile((records, view, now), effects);
     }
 
-    /// Notes what the other nodes claim to route, follows the claims, and decides when to query that again.
+    /// Notes what the other nodes claim to route, decides when to query that again, and follows the claims.
     pub(crate) fn on_claims(
         &mut self,
         values: &Values,
@@ -172,20 +165,20 @@ impl Home {
             });
             self.claims.insert(node.clone(), dated.collect());
         }
-        self.reconcile((records, view, now), effects);
         let since = self.woken.map(|at| now.saturating_duration_since(at));
         let has_detours = detours(records).next().is_some();
         let eager = self.lost || has_detours;
         self.query_at = match since {
             Some(since) if since < EAGER && eager => Some(now + EAGER_PAUSE),
             Some(since) if since < LIVELY => Some(now + LIVELY_PAUSE),
-            _ if has_detours || !self.rivals.is_empty() => Some(now + CALM_PAUSE),
+            _ if has_detours => Some(now + CALM_PAUSE),
             // A node may begin to route with no sign of it on this one, such as after it was fenced, or because
             // somebody moved the VIP by hand: claims are queried as long as there is a cell.
             _ if self.cells.is_empty() => None,
             _ if self.lost => Some(now + LOST_PAUSE),
             _ => Some(now + IDLE_PAUSE),
         };
+        self.reconcile((records, view, now), effects);
     }
 
     /// Begins what it takes that each claimed VIP's replies go to its router, and ends detours that no node claims.
@@ -198,7 +191,6 @@ impl Home {
             })
             .collect();
         let chosen = choose(&self.claims, &present);
-        self.review_rivals(&chosen, (records, view, now), effects);
         for (vip, (node, claim)) in &chosen {
             self.alone.remove(vip);
             if view.cells.contains(&claim.vserver) && own(records, *vip).is_none() {

@@ -270,8 +270,6 @@ impl Detours {
             return;
         }
         let mut values = self.router.claims(&self.records);
-        let own = self.view.node.clone().map(Attribute::Router);
-        values.extend(own.zip(self.home.claims()));
         for vserver in &self.view.cells {
             values.insert(Attribute::Cell(vserver.to_string()), "1".to_owned());
         }

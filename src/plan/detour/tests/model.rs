@@ -22,7 +22,8 @@ enum Act {
     Move(usize),
     /// The cluster moves the virtual server to this node, and has its address follow or not.
     MoveServer(usize, bool),
-    /// The address is started on this node by hand, beside the node where the cluster has it, which routes or serves.
+    /// The address is started on this node by hand, beside the router that the cluster knows. Until one of the two has
+    /// withdrawn, the address does not go home: only another router tells one that it is not meant.
     StartByHand(usize),
     /// The agent is killed while it starts the address.
     KillStart,

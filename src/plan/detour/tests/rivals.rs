@@ -1,6 +1,5 @@
-//! Two routers, a router beside the node that serves, and the end of one.
+//! Two routers, and the end of one.
 
-use super::super::home::RIVAL_PATIENCE;
 use super::super::router::ENDING_IDLE;
 use super::super::router::ending::LIMIT as ENDING_LIMIT;
 use super::*;
@@ -94,70 +93,6 @@ fn a_dispute_that_is_over_is_announced() {
     let ending = format!("{}/ending", claim("n3"));
     node.attribute(Attribute::Router("n1".into()), &[("n3", &ending)]);
     assert_eq!(node.take(), [Effect::Announce(vip())]);
-}
-
-/// n1 serves the VIP, whose way is offered to a routing daemon, and n2 says that it routes for it.
-fn served_and_routed() -> Node {
-    let mut node = Node::new("n1", &["alpha"]);
-    let mut served = record(Role::Home);
-    served.spec.routed = true;
-    node.put(RESOURCE, served);
-    node.attribute(Attribute::Router("n1".into()), &[("n2", &claim("n2"))]);
-    node.tick();
-    node
-}
-
-#[test]
-fn a_router_beside_the_node_that_serves_is_told_by_a_claim_of_that_node_s() {
-    let routes = Attribute::Router("n1".into());
-    let mut node = served_and_routed();
-    node.pass(RIVAL_PATIENCE - Duration::from_millis(1), true);
-    node.attribute(routes.clone(), &[("n2", &claim("n2"))]);
-    node.tick();
-    let effects = node.take();
-    let says = |effect: &&Effect| match effect {
-        Effect::Publish(attribute, _) => *attribute == routes,
-        Effect::Log(..) | Effect::Announce(_) | Effect::Reconcile(_) => true,
-        _ => false,
-    };
-    assert_eq!(effects.iter().find(says), None, "it may be a change");
-
-    node.now += Duration::from_millis(1);
-    node.attribute(routes.clone(), &[("n2", &claim("n2"))]);
-    let said = "10.1.0.50: n2 routes for it, although it is served here";
-    assert_eq!(node.log(), [said]);
-    node.tick();
-    let own = Some(claim("n1"));
-    assert_eq!(node.published(), [(routes.clone(), own)].into());
-    node.attribute(routes.clone(), &[("n2", &claim("n2"))]);
-    assert_eq!(node.take(), [], "it is said once");
-
-    let mut router = Node::routing("n2");
-    router.take();
-    for _ in 0..2 {
-        router.attribute(routes.clone(), &[("n1", &claim("n1"))]);
-    }
-    assert!(router.take().contains(&Effect::Locate(RESOURCE.into())));
-
-    let ending = format!("{}/ending", claim("n2"));
-    node.attribute(routes.clone(), &[("n2", &ending)]);
-    assert_eq!(node.take(), [Effect::Announce(vip())]);
-    node.tick();
-    assert_eq!(node.published(), [(routes, None)].into());
-}
-
-#[test]
-fn what_is_served_no_more_is_claimed_no_more() {
-    let routes = Attribute::Router("n1".into());
-    let mut node = served_and_routed();
-    node.now += RIVAL_PATIENCE;
-    node.attribute(routes.clone(), &[("n2", &claim("n2"))]);
-    node.tick();
-    assert!(node.published()[&routes].is_some());
-    node.remove(RESOURCE);
-    let effects = node.take();
-    assert!(!effects.contains(&Effect::Announce(vip())));
-    assert!(effects.contains(&Effect::Publish(routes, None)));
 }
 
 /// n2's routing ends; by `bytes` it is known what has come by a time.

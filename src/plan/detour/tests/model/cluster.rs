@@ -83,7 +83,8 @@ impl World {
 
     pub(crate) fn act(&mut self, act: Act) {
         match act {
-            Act::Move(n) => self.place(n),
+            // Nobody but another router would tell the one that was started by hand.
+            Act::Move(n) if self.by_hand.is_none() || n != self.server => self.place(n),
             Act::MoveServer(n, stays) if self.by_hand.is_none() => {
                 let placed = self.placed;
                 if n != self.server {
@@ -97,7 +98,8 @@ impl World {
                 }
             }
             Act::StartByHand(n) => {
-                if self.by_hand.is_none() && n != self.placed && n != self.server {
+                let routes = self.placed != self.server && self.by_hand.is_none();
+                if routes && n != self.placed && n != self.server {
                     self.by_hand = Some(n);
                     self.start(n);
                 }
@@ -115,7 +117,7 @@ impl World {
                 self.members[n].view.lost_subnet = lost;
                 self.look(n);
             }
-            Act::MoveServer(..) | Act::Fence(_) => {}
+            Act::Move(_) | Act::MoveServer(..) | Act::Fence(_) => {}
         }
     }
 
