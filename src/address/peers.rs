@@ -10,7 +10,7 @@ use crate::cluster::tool;
 use crate::log;
 use crate::plan::attribute::{Attribute, Values};
 use crate::sys::state;
-use crate::types::Mac;
+use crate::types::{Mac, NodeName};
 
 /// How often the other nodes' addresses are queried, and how soon after the first time: all nodes may have just been
 /// started.
@@ -22,7 +22,7 @@ const NODES: usize = 256;
 const PORTS: usize = 256;
 
 /// The Ethernet addresses of each node's ports, by the node's name.
-type Known = BTreeMap<String, Vec<Mac>>;
+type Known = BTreeMap<NodeName, Vec<Mac>>;
 
 fn file(runtime: &Path) -> PathBuf {
     runtime.join("peers.json")
@@ -37,7 +37,7 @@ fn read(runtime: &Path) -> Known {
 }
 
 /// The node that has, or had, a port with this address.
-pub(crate) fn node_of(runtime: &Path, mac: Mac) -> Option<String> {
+pub(crate) fn node_of(runtime: &Path, mac: Mac) -> Option<NodeName> {
     let mut known = read(runtime).into_iter();
     known
         .find(|(_, macs)| macs.contains(&mac))

@@ -16,7 +16,7 @@ use super::model::{
 };
 use super::portwatch;
 use crate::config::score;
-use crate::plan::attribute::Attribute;
+use crate::plan::attribute::{self, Attribute};
 use crate::spec::{self, fscheck, vserver};
 use Score::Points;
 
@@ -91,16 +91,8 @@ fn optional(params: &mut Vec<Pair>, name: &'static str, value: Option<impl ToStr
 /// Not known to be lost. A node that has not published the attribute, as its portwatch does not work or
 /// has not been there yet, is as good as any: otherwise the first node to publish would draw all virtual
 /// servers to it, and a failed portwatch would drive them away.
-fn not_lost(attribute: &Attribute) -> Vec<Condition> {
-    vec![Condition::IsNot(attribute.name(), 0)]
-}
-
-fn storage(unit: &str) -> Attribute {
-    Attribute::Storage(unit.to_owned())
-}
-
-fn net(subnet: &str) -> Attribute {
-    Attribute::Net(subnet.to_owned())
+fn not_lost(attribute: String) -> Vec<Condition> {
+    vec![Condition::IsNot(attribute, 0)]
 }
 
 fn home_unit(vserver: &Vserver) -> Option<&str> {
@@ -205,15 +197,15 @@ impl Builder<'_> {
     fn placement(&mut self, vserver: &Vserver) {
         let name = &vserver.name.value;
         if self.features.portwatch {
-            let when = not_lost(&Attribute::Ports);
+            let when = not_lost(Attribute::Ports.name());
             self.reward("ports", name, name, Points(score::VITAL), when);
         }
         if let Some(unit) = home_unit(vserver).filter(|_| self.features.storage) {
-            let when = not_lost(&storage(unit));
+            let when = not_lost(attribute::storage(unit));
             self.reward("storage", name, name, Points(score::VITAL), when);
         }
         if self.features.rebalance {
-            let place = Attribute::Place(name.clone()).name();
+            let place = attribute::place(name);
             let mut conditions = vec![Condition::Defined(place.clone())];
             if self.features.portwatch {
                 let subnets = vserver
@@ -223,7 +215,8 @@ impl Builder<'_> {
                 let subnets: BTreeSet<&str> = subnets
                     .map(|(subnet, _)| subnet.name.value.as_str())
                     .collect();
-                conditions.extend(subnets.into_iter().map(|s| Condition::Is(net(s).name(), 1)));
+                let reached = |subnet| Condition::Is(attribute::net(subnet), 1);
+                conditions.extend(subnets.into_iter().map(reached));
             }
             let kind = Kind::Location {
                 resource: name.clone(),
@@ -256,7 +249,7 @@ impl Builder<'_> {
         let unit = filesystem.unit.as_ref().map(|unit| unit.value.as_str());
         let preferred = self.features.storage && !filesystem.home;
         if let Some(unit) = unit.filter(|u| preferred && home_unit(vserver) != Some(u)) {
-            let when = not_lost(&storage(unit));
+            let when = not_lost(attribute::storage(unit));
             self.reward("storage", &id, name, Points(score::USEFUL), when);
         }
     }
@@ -288,12 +281,12 @@ impl Builder<'_> {
         let Some((subnet, _)) = subnet_of(self.config, vip) else {
             return;
         };
-        let net = net(&subnet.name.value);
+        let net = attribute::net(&subnet.name.value);
         if apart {
-            let path = Condition::NotDefined(Attribute::NoPath(name.clone()).name());
-            let when = [not_lost(&net), vec![path.clone()]].concat();
+            let path = Condition::NotDefined(attribute::no_path(name));
+            let when = [not_lost(net.clone()), vec![path.clone()]].concat();
             self.reward("net", id, id, Points(score::SUBNET), when);
-            let known = vec![Condition::Is(net.name(), 1), path];
+            let known = vec![Condition::Is(net, 1), path];
             self.reward("known", id, id, Points(score::KNOWN), known);
             let spare = Attribute::Spare.name();
             let kind = Kind::Location {
@@ -304,7 +297,7 @@ impl Builder<'_> {
             };
             self.constrain("spare", id, kind);
         } else if migrate && self.features.portwatch {
-            self.reward("net", id, name, Points(score::USEFUL), not_lost(&net));
+            self.reward("net", id, name, Points(score::USEFUL), not_lost(net));
         }
     }
 

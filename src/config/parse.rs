@@ -20,7 +20,7 @@ use crate::spec::{self, Integer, Parameter, Words, fscheck};
 use crate::sys::device::DeviceSpec;
 use crate::sys::mount;
 use crate::types::name::{self, Refusal};
-use crate::types::{Label, NodeName, VserverName};
+use crate::types::{Label, VserverName};
 use network::address;
 
 mod network;
@@ -50,12 +50,7 @@ pub(crate) fn config<'t>(reader: &Reader<'t>, document: &DeTable<'t>) -> Config 
     ) {
         config.subnets.push(network::subnet(name, &table));
     }
-    for (name, table) in named(
-        &root,
-        reader,
-        ("nodes", &keys::NODE),
-        str::parse::<NodeName>,
-    ) {
+    for (name, table) in named(&root, reader, ("nodes", &keys::NODE), name::node) {
         config.nodes.push(network::node(name, &table));
     }
     if let Some(table) = root.table("portwatch", Some(&keys::PORTWATCH)) {

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::types::{Label, NodeName, VserverName};
+
 /// How long the cluster waits for the same change on other nodes: a loss that all nodes see, one after another, must
 /// not look for a moment like the first one's alone.
 const DAMPENING: Duration = Duration::from_secs(1);
 
 /// The values of an attribute, by the nodes that give them.
-pub(crate) type Values = BTreeMap<String, String>;
+pub(crate) type Values = BTreeMap<NodeName, String>;
 
 /// A node attribute of berth.
 ///
@@ -20,27 +22,27 @@ pub(crate) type Values = BTreeMap<String, String>;
 #[serde(into = "String", try_from = "String")]
 pub(crate) enum Attribute {
     /// The node's addresses on this subnet, separated by commas: one of each family.
-    Addr(String),
+    Addr(Label),
     /// Defined on the node that has this virtual server's cell.
-    Cell(String),
+    Cell(VserverName),
     /// Whether targets on this subnet reply to the node: 0 or 1.
-    Heard(String),
+    Heard(Label),
     /// The Ethernet addresses of the node's ports, separated by commas.
     Macs,
     /// Whether the node has a good port on this subnet: 0 or 1.
-    Net(String),
+    Net(Label),
     /// Defined on a node that can't reach this virtual server.
-    NoPath(String),
+    NoPath(VserverName),
     /// The score by which this virtual server prefers the node.
-    Place(String),
+    Place(VserverName),
     /// The number of the node's good ports.
     Ports,
     /// The node's claims: the VIPs that it routes to the node of this name.
-    Router(String),
+    Router(NodeName),
     /// How much room the node has to route for others: 0 to 40.
     Spare,
     /// Whether the node has access to this storage unit: 0 or 1.
-    Storage(String),
+    Storage(Label),
 }
 
 /// Who reads an attribute.
@@ -68,16 +70,15 @@ impl Attribute {
             _ => {}
         }
         let (kind, of) = name.split_once('-')?;
-        let of = Some(of).filter(|of| !of.is_empty())?.to_owned();
         match kind {
-            "addr" => Some(Self::Addr(of)),
-            "cell" => Some(Self::Cell(of)),
-            "heard" => Some(Self::Heard(of)),
-            "net" => Some(Self::Net(of)),
-            "nopath" => Some(Self::NoPath(of)),
-            "place" => Some(Self::Place(of)),
-            "router" => Some(Self::Router(of)),
-            "storage" => Some(Self::Storage(of)),
+            "addr" => of.parse().ok().map(Self::Addr),
+            "cell" => of.parse().ok().map(Self::Cell),
+            "heard" => of.parse().ok().map(Self::Heard),
+            "net" => of.parse().ok().map(Self::Net),
+            "nopath" => of.parse().ok().map(Self::NoPath),
+            "place" => of.parse().ok().map(Self::Place),
+            "router" => of.parse().ok().map(Self::Router),
+            "storage" => of.parse().ok().map(Self::Storage),
             _ => None,
         }
     }
@@ -111,6 +112,28 @@ impl Attribute {
     }
 }
 
+// Rules of the cluster go by these attributes: of names in berth's file, which may still be wrong ones.
+
+/// What [`Attribute::Net`] of this subnet is called.
+pub(crate) fn net(subnet: &str) -> String {
+    format!("berth-net-{subnet}")
+}
+
+/// What [`Attribute::NoPath`] of this virtual server is called.
+pub(crate) fn no_path(vserver: &str) -> String {
+    format!("berth-nopath-{vserver}")
+}
+
+/// What [`Attribute::Place`] of this virtual server is called.
+pub(crate) fn place(vserver: &str) -> String {
+    format!("berth-place-{vserver}")
+}
+
+/// What [`Attribute::Storage`] of this unit is called.
+pub(crate) fn storage(unit: &str) -> String {
+    format!("berth-storage-{unit}")
+}
+
 impl fmt::Display for Attribute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -118,13 +141,13 @@ impl fmt::Display for Attribute {
             Self::Cell(vserver) => write!(f, "berth-cell-{vserver}"),
             Self::Heard(subnet) => write!(f, "berth-heard-{subnet}"),
             Self::Macs => f.write_str("berth-macs"),
-            Self::Net(subnet) => write!(f, "berth-net-{subnet}"),
-            Self::NoPath(vserver) => write!(f, "berth-nopath-{vserver}"),
-            Self::Place(vserver) => write!(f, "berth-place-{vserver}"),
+            Self::Net(subnet) => f.write_str(&net(subnet)),
+            Self::NoPath(vserver) => f.write_str(&no_path(vserver)),
+            Self::Place(vserver) => f.write_str(&place(vserver)),
             Self::Ports => f.write_str("berth-ports"),
             Self::Router(node) => write!(f, "berth-router-{node}"),
             Self::Spare => f.write_str("berth-spare"),
-            Self::Storage(unit) => write!(f, "berth-storage-{unit}"),
+            Self::Storage(unit) => f.write_str(&storage(unit)),
         }
     }
 }
@@ -148,19 +171,18 @@ mod tests {
     use super::*;
 
     fn all() -> Vec<Attribute> {
-        let of = || "a-b.c".to_owned();
         vec![
-            Attribute::Addr(of()),
-            Attribute::Cell(of()),
-            Attribute::Heard(of()),
+            Attribute::Addr("a-b".into()),
+            Attribute::Cell("a-b".into()),
+            Attribute::Heard("a-b".into()),
             Attribute::Macs,
-            Attribute::Net(of()),
-            Attribute::NoPath(of()),
-            Attribute::Place(of()),
+            Attribute::Net("a-b".into()),
+            Attribute::NoPath("a-b".into()),
+            Attribute::Place("a-b".into()),
             Attribute::Ports,
-            Attribute::Router(of()),
+            Attribute::Router("a-b.c".into()),
             Attribute::Spare,
-            Attribute::Storage(of()),
+            Attribute::Storage("a-b".into()),
         ]
     }
 
@@ -204,7 +226,7 @@ mod tests {
             .collect();
         assert_eq!(
             dampened,
-            [Attribute::Ports, Attribute::Storage("a-b.c".into())]
+            [Attribute::Ports, Attribute::Storage("a-b".into())]
         );
         assert!(dampened.iter().all(|attribute| !attribute.is_private()));
     }

@@ -398,14 +398,14 @@ impl Daemon {
         for (resource, nodes) in self.publisher.located() {
             self.feed_detours(Event::Located { resource, nodes }, now);
         }
-        let node = self.settings.node.clone().unwrap_or_default();
+        let node = self.settings.node.clone();
+        let node = node.as_deref().unwrap_or_default();
         let mut answers = self.publisher.answers();
         if let Some(mut all) = self.publisher.surveyed() {
-            let found = all.keys().filter_map(|name| Attribute::parse(name));
-            let stray = found.filter(|name| self.watch.is_stray(name));
-            stray.for_each(|name| self.publisher.publish(name, None));
+            let stray = all.keys().filter(|name| self.watch.is_stray(name));
+            stray.for_each(|name| self.publisher.publish(name.clone(), None));
             for name in self.watch.peer_attributes() {
-                let values = all.remove(&name.name()).unwrap_or_default();
+                let values = all.remove(&name).unwrap_or_default();
                 answers.entry(name).or_insert(values);
             }
         }
@@ -414,11 +414,11 @@ impl Daemon {
         }
         for (name, mut values) in answers {
             if name == Attribute::Macs {
-                self.peers.on_attribute(&values, &node);
+                self.peers.on_attribute(&values, node);
                 continue;
             }
             if !matches!(name, Attribute::Cell(_)) {
-                values.remove(&node);
+                values.remove(node);
             }
             self.watch.on_attribute(&name, &values, now);
             self.feed_detours(Event::Attribute(name, values), now);

@@ -13,13 +13,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use self::work::{Done, Work};
-use crate::cluster::transient;
+use self::work::{Done, Surveyed, Work};
 use crate::log;
 use crate::plan::attribute::{Attribute, Values};
 use crate::runtime::job::{self, Job};
 use crate::sys::message;
 use crate::sys::namespace::is_alive;
+use crate::types::NodeName;
 use nix::unistd::Pid;
 
 /// How many times a cleanup is tried: the resource may be gone.
@@ -40,7 +40,7 @@ type Value = Option<String>;
 #[derive(Debug, Default)]
 pub(crate) struct Publisher {
     /// This node's name in the cluster, which tells its own values from others'.
-    node: Option<String>,
+    node: Option<NodeName>,
     wanted: BTreeMap<Attribute, Value>,
     /// What was published last, and when.
     published: BTreeMap<Attribute, (Value, Instant)>,
@@ -48,7 +48,7 @@ pub(crate) struct Publisher {
     whereabouts: BTreeSet<String>,
     /// Whether all attributes in the CIB are to be read.
     survey: bool,
-    surveyed: Option<transient::Values>,
+    surveyed: Option<Surveyed>,
     /// Whether the CIB has turned out to differ from what was published.
     refresh: bool,
     /// The private attribute that was compared last. Private ones are not in the CIB, so each takes a query of its own.
@@ -59,11 +59,11 @@ pub(crate) struct Publisher {
     /// Resources that the cluster is to be made to monitor again.
     renew: BTreeSet<String>,
     /// What to clean up, as resource and node, and how often that has failed.
-    clean_up: BTreeMap<(String, String), u8>,
+    clean_up: BTreeMap<(String, NodeName), u8>,
     /// What a child is cleaning up: a request for the same that comes meanwhile is kept for another child.
-    cleaning: Option<((String, String), u8)>,
+    cleaning: Option<((String, NodeName), u8)>,
     answers: BTreeMap<Attribute, Values>,
-    located: BTreeMap<String, Vec<String>>,
+    located: BTreeMap<String, Vec<NodeName>>,
     job: Option<Job<Done>>,
     leftover: Vec<Pid>,
     /// The process of Pacemaker's that keeps this node's attributes, as a pidfd.
@@ -79,7 +79,7 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     /// A publisher of the node that the cluster calls `node`; `None` if that is not known.
-    pub(crate) fn new(node: Option<String>) -> Self {
+    pub(crate) fn new(node: Option<NodeName>) -> Self {
         Self {
             node,
             ..Self::default()
@@ -107,9 +107,8 @@ impl Publisher {
     }
 
     /// Has the cluster delete the history of a resource on a node.
-    pub(crate) fn clean_up(&mut self, resource: &str, node: &str) {
-        self.clean_up
-            .insert((resource.to_owned(), node.to_owned()), 0);
+    pub(crate) fn clean_up(&mut self, resource: &str, node: &NodeName) {
+        self.clean_up.insert((resource.to_owned(), node.clone()), 0);
     }
 
     /// The answers that have come in since the last call.
@@ -118,12 +117,12 @@ impl Publisher {
     }
 
     /// This node's attributes in the CIB, and those with other nodes' addresses, if they were read since the last call.
-    pub(crate) fn surveyed(&mut self) -> Option<transient::Values> {
+    pub(crate) fn surveyed(&mut self) -> Option<Surveyed> {
         self.surveyed.take()
     }
 
     /// The nodes that resources are started on, by resource ids, as they have come in since the last call.
-    pub(crate) fn located(&mut self) -> BTreeMap<String, Vec<String>> {
+    pub(crate) fn located(&mut self) -> BTreeMap<String, Vec<NodeName>> {
         std::mem::take(&mut self.located)
     }
 
@@ -243,10 +242,11 @@ impl Publisher {
                 ..work
             };
         }
+        let own = || self.node.as_deref().unwrap_or_default().to_owned();
         let mut work = Work {
             questions: self.questions.clone(),
             whereabouts: self.whereabouts.clone(),
-            survey: self.survey.then(|| self.node.clone().unwrap_or_default()),
+            survey: self.survey.then(own),
             compare: self.next_to_compare().filter(|_| self.survey),
             refresh: self.refresh,
             ..work
@@ -329,7 +329,7 @@ impl Publisher {
         }
         if let Some(all) = &done.surveyed {
             let public = self.published.keys().filter(|name| !name.is_private());
-            let lost = public.filter(|name| differs(name, all.get(&name.name())));
+            let lost = public.filter(|name| differs(name, all.get(name)));
             let lost: Vec<Attribute> = lost.cloned().collect();
             if !lost.is_empty() {
                 self.refresh = true;

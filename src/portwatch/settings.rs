@@ -7,13 +7,14 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
+use crate::log;
 use crate::ocf::param::{network, words};
 use crate::ocf::{Env, Error, Optional, Param};
 use crate::plan::port::Limits;
 use crate::spec::portwatch as declared;
-use crate::types::{Family, IfName, ResourceId, name};
+use crate::types::{Family, IfName, Label, NodeName, ResourceId, name};
 
-pub(crate) static PORTS: Optional<BTreeMap<IfName, String>> = Optional::new(declared::PORTS, ports);
+pub(crate) static PORTS: Optional<BTreeMap<IfName, Label>> = Optional::new(declared::PORTS, ports);
 pub(crate) static SUBNETS: Optional<Vec<Subnet>> = Optional::new(declared::SUBNETS, subnets);
 pub(crate) static TARGETS: Optional<Vec<IpAddr>> = Optional::new(declared::TARGETS, targets);
 pub(crate) static INTERVAL: Param<Duration> = Param::time(declared::INTERVAL);
@@ -28,7 +29,7 @@ pub(crate) const MEASURE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Subnet {
     /// The subnet's name.
-    pub(crate) name: String,
+    pub(crate) name: Label,
     /// The network.
     pub(crate) net: IpNetwork,
     /// The gateway, if the subnet has one.
@@ -39,7 +40,7 @@ pub(crate) struct Subnet {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Settings {
     /// Each port with its subnet's name; `None`: the ports are the interfaces with an address in one of the subnets.
-    pub(crate) ports: Option<BTreeMap<IfName, String>>,
+    pub(crate) ports: Option<BTreeMap<IfName, Label>>,
     /// The networks of the subnets.
     pub(crate) subnets: Vec<Subnet>,
     /// Addresses to probe besides gateways and other nodes.
@@ -55,7 +56,7 @@ pub(crate) struct Settings {
     /// The name of the resource in the cluster.
     pub(crate) resource: ResourceId,
     /// This node's name in the cluster.
-    pub(crate) node: Option<String>,
+    pub(crate) node: Option<NodeName>,
 }
 
 impl Settings {
@@ -96,7 +97,7 @@ impl Settings {
             recover_after: RECOVER_AFTER.get(env)?,
             balance: BALANCE.get(env)?,
             resource: env.instance().clone(),
-            node: env.on_node().map(str::to_owned),
+            node: env.on_node().and_then(node),
         })
     }
 
@@ -121,14 +122,22 @@ impl Settings {
     }
 }
 
-fn ports(text: &str) -> Result<BTreeMap<IfName, String>, String> {
+/// The node that the cluster calls `name`. One whose name can't be used is as one that the cluster does not name.
+pub(crate) fn node(name: &str) -> Option<NodeName> {
+    let named = name.parse();
+    named
+        .inspect_err(|why| log::debug(format_args!("the name of a node {name:?} {why}")))
+        .ok()
+}
+
+fn ports(text: &str) -> Result<BTreeMap<IfName, Label>, String> {
     let mut ports = BTreeMap::new();
     for word in text.split_whitespace() {
         let wrong = || format!("\"{word}\" is not a port and its subnet, such as eth1=office");
         let (port, subnet) = word.split_once('=').ok_or_else(wrong)?;
         let port = name::interface(port).map_err(|e| format!("\"{port}\" {e}"))?;
-        name::label(subnet).map_err(|_| wrong())?;
-        if let Some(other) = ports.insert(port.clone(), subnet.to_owned()) {
+        let on: Label = subnet.parse().map_err(|_| wrong())?;
+        if let Some(other) = ports.insert(port.clone(), on) {
             return Err(format!("\"{port}\" is on {other} and on {subnet}"));
         }
     }
@@ -165,7 +174,7 @@ fn subnet(word: &str) -> Result<Subnet, String> {
         )
     };
     let (name, rest) = word.split_once('=').ok_or_else(wrong)?;
-    name::label(name).map_err(|_| wrong())?;
+    let name: Label = name.parse().map_err(|_| wrong())?;
     let (cidr, gateway) = match rest.split_once(',') {
         Some((cidr, gateway)) => (cidr, Some(gateway.parse::<IpAddr>().map_err(|_| wrong())?)),
         None => (rest, None),
@@ -179,11 +188,7 @@ fn subnet(word: &str) -> Result<Subnet, String> {
     if let Some(gateway) = gateway.filter(|gateway| !reachable(*gateway)) {
         return Err(format!("\"{gateway}\" is not in the subnet {cidr}"));
     }
-    Ok(Subnet {
-        name: name.to_owned(),
-        net,
-        gateway,
-    })
+    Ok(Subnet { name, net, gateway })
 }
 
 fn targets(text: &str) -> Result<Vec<IpAddr>, String> {

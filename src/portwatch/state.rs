@@ -16,17 +16,17 @@ use serde::{Deserialize, Serialize};
 use crate::plan::detour::Overview;
 use crate::plan::mover::Mover;
 use crate::plan::vip::record::{Record, Role, RouterHop, TransitPath};
-use crate::types::{BitRate, IfName, Mac, Milliseconds, VserverName};
+use crate::types::{BitRate, IfName, Label, Mac, Milliseconds, NodeName, VserverName};
 
 /// The node at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NodeState {
     /// The node's name in the cluster, if it is known.
-    pub(crate) node: Option<String>,
+    pub(crate) node: Option<NodeName>,
     /// The ports, by their names.
     pub(crate) ports: BTreeMap<IfName, PortState>,
     /// The subnets of the ports, by their names.
-    pub(crate) subnets: BTreeMap<String, SubnetState>,
+    pub(crate) subnets: BTreeMap<Label, SubnetState>,
     /// The VIPs on record, by their resources; a VIP that another node routes for is called `@` and its address.
     pub(crate) vips: BTreeMap<String, VipState>,
     /// What is known of detours beside the records.
@@ -45,7 +45,7 @@ pub(crate) struct NodeState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PortState {
     /// The name of the port's subnet.
-    pub(crate) subnet: String,
+    pub(crate) subnet: Label,
     /// The port's condition.
     pub(crate) condition: Condition,
     /// Whether the port counts as good in what is published.
@@ -196,9 +196,9 @@ pub(crate) enum RoleState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PathState {
     /// The node with the cell.
-    pub(crate) node: String,
+    pub(crate) node: NodeName,
     /// The subnet between the two.
-    pub(crate) subnet: String,
+    pub(crate) subnet: Label,
     /// This node's port on it.
     pub(crate) port: IfName,
     /// The other node's address on it.
@@ -209,7 +209,7 @@ pub(crate) struct PathState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HopState {
     /// The node's name.
-    pub(crate) node: String,
+    pub(crate) node: NodeName,
     /// The node's address on the subnet between the two.
     pub(crate) address: IpAddr,
     /// This node's ports on the subnet between the two.

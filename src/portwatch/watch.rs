@@ -23,12 +23,12 @@ use crate::plan::port::{Fault, Health, Standing, State, Witness};
 use crate::plan::vip::vserver_of;
 use crate::sys::ethtool;
 use crate::sys::netlink::{Address, Link};
-use crate::types::{BitRate, Family, IfName, Mac, VserverName};
+use crate::types::{BitRate, Family, IfName, Label, Mac, NodeName, VserverName};
 
 /// A port.
 #[derive(Debug)]
 struct WatchedPort {
-    subnet: String,
+    subnet: Label,
     /// The interface as last seen; `None` if the node has no such interface.
     link: Option<Link>,
     /// The bond or bridge that the port is part of. It takes all packets that come in by the port, which therefore
@@ -50,7 +50,7 @@ struct WatchedPort {
 struct Subnet {
     witness: Witness,
     /// The other nodes' addresses on the subnet, by the nodes' names.
-    peers: BTreeMap<String, Vec<IpAddr>>,
+    peers: BTreeMap<NodeName, Vec<IpAddr>>,
     /// Whose fault it was, when last judged, that no target replies.
     fault: Fault,
     /// Since when no port of this node is good on the subnet, which is published; `None` if one is good.
@@ -62,7 +62,7 @@ struct Subnet {
 pub(crate) struct Watch {
     settings: Settings,
     ports: BTreeMap<IfName, WatchedPort>,
-    subnets: BTreeMap<String, Subnet>,
+    subnets: BTreeMap<Label, Subnet>,
     /// The host ends of cells' veths: their interface indices, and the virtual servers' names.
     cells: BTreeMap<u32, VserverName>,
     view: View,
@@ -127,7 +127,7 @@ impl Watch {
             let interface = (link, addresses.unwrap_or_default(), part_of);
             changed |= self.look_at(&name, subnet, interface, now);
         }
-        let names: BTreeSet<&String> = self.ports.values().map(|p| &p.subnet).collect();
+        let names: BTreeSet<&Label> = self.ports.values().map(|p| &p.subnet).collect();
         self.subnets.retain(|name, _| names.contains(name));
         for name in names {
             let limits = self.settings.limits();
@@ -158,7 +158,7 @@ impl Watch {
     }
 
     /// The ports to watch, each with its subnet.
-    fn wanted(&self, found: &BTreeMap<IfName, (Link, Vec<IpNetwork>)>) -> BTreeMap<IfName, String> {
+    fn wanted(&self, found: &BTreeMap<IfName, (Link, Vec<IpNetwork>)>) -> BTreeMap<IfName, Label> {
         if let Some(ports) = &self.settings.ports {
             return ports.clone();
         }
@@ -176,7 +176,7 @@ impl Watch {
     fn look_at(
         &mut self,
         name: &IfName,
-        subnet: String,
+        subnet: Label,
         (link, addresses, part_of): (Option<Link>, Vec<IpNetwork>, Option<IfName>),
         now: Instant,
     ) -> bool {
@@ -317,7 +317,7 @@ impl Watch {
 
     /// The subnets over which other nodes can be reached.
     fn reachable(&self) -> Vec<ReachableSubnet> {
-        let reachable = |(name, subnet): (&String, &Subnet)| {
+        let reachable = |(name, subnet): (&Label, &Subnet)| {
             let mut ports: Vec<(&IfName, &WatchedPort)> = self
                 .ports
                 .iter()
@@ -388,7 +388,7 @@ impl Watch {
         else {
             return false;
         };
-        let named = |subnet: &str| {
+        let named = |subnet: &Label| {
             let mut nets = self.settings.nets(subnet);
             let mut ports = self.settings.ports.iter().flatten();
             nets.next().is_some() || ports.any(|(_, of)| of == subnet)

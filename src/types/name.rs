@@ -157,8 +157,9 @@ macro_rules! names {
 names! {
     /// The name of a virtual server: 1 to 13 of `a`–`z`, `0`–`9` and `-`, a letter first, no `-` last.
     VserverName by vserver;
-    /// The name of a node of the cluster: 1 to 64 letters, digits, `.`, `-` and `_`, a letter or digit first.
-    NodeName by node;
+    /// The name of a node of the cluster as Pacemaker may have it: no character is white space, a control character
+    /// or `/`.
+    NodeName by cluster_node;
     /// The name of a network interface as the kernel allows it: 1 to 15 characters, but for white space, `/` and `:`.
     IfName by kernel_interface;
     /// The name of a subnet, a storage unit or a file system: 1 to 32 letters, digits, `-` and `_`, a letter or digit
@@ -214,12 +215,12 @@ fn vserver(name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Checks the name of a node, which becomes part of rules and of ids: 1 to 64 letters, digits, `.`, `-`
-/// and `_`, a letter or digit first.
+/// Checks the name of a node as berth's file has it, where it becomes part of rules and of ids: 1 to 64 letters, digits,
+/// `.`, `-` and `_`, a letter or digit first.
 ///
 /// # Errors
 /// What is wrong; its text completes "the name … ".
-fn node(name: &str) -> Result<(), Refusal> {
+pub(crate) fn node(name: &str) -> Result<NodeName, Refusal> {
     // HOST_NAME_MAX
     check(name, 64, "letters, digits, ., - and _", |c| {
         c.is_ascii_alphanumeric() || ".-_".contains(c)
@@ -227,7 +228,19 @@ fn node(name: &str) -> Result<(), Refusal> {
     if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         return Err(Refusal::First("a letter or a digit"));
     }
-    Ok(())
+    name.parse()
+}
+
+/// Checks the name of a node that the cluster gives: Pacemaker and Corosync allow almost anything, and such a node takes
+/// part, too. But what would tear apart a line, a list or a path is no name.
+///
+/// # Errors
+/// What is wrong; its text completes "the name … ".
+fn cluster_node(name: &str) -> Result<(), Refusal> {
+    let allowed = "all but white space, control characters and /";
+    check(name, usize::MAX, allowed, |c| {
+        !c.is_whitespace() && !c.is_control() && c != '/'
+    })
 }
 
 /// Checks the name of a subnet, storage unit or file system, which becomes part of attribute names and
@@ -235,7 +248,7 @@ fn node(name: &str) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// What is wrong; its text completes "the name … ".
-pub(crate) fn label(name: &str) -> Result<(), Refusal> {
+fn label(name: &str) -> Result<(), Refusal> {
     check(name, 32, "letters, digits, - and _", |c| {
         c.is_ascii_alphanumeric() || c == '-' || c == '_'
     })?;
@@ -420,10 +433,21 @@ mod tests {
     }
 
     #[test]
+    fn a_node_of_the_cluster_may_have_a_name_that_the_file_refuses() {
+        for odd in ["-n1", "n1=a,b", "knoten:1", "büro", &"n".repeat(65)] {
+            assert!(node(odd).is_err(), "{odd}");
+            assert_eq!(odd.parse::<NodeName>().unwrap(), odd);
+        }
+        for bad in ["", "n 1", "n1\n", "../n1"] {
+            assert!(bad.parse::<NodeName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn labels_nodes_and_interfaces_keep_to_their_alphabets() {
         assert_eq!(label("array_1-b"), Ok(()));
         assert!(label("a=b").is_err() && label("-a").is_err() && label("").is_err());
-        assert_eq!(node("n1.example.com"), Ok(()));
+        assert_eq!(node("n1.example.com").unwrap(), "n1.example.com");
         assert!(node("n 1").is_err() && node(".n1").is_err() && node("").is_err());
         assert_eq!(interface("eth1.200").unwrap(), "eth1.200");
         for bad in ["", "..", "a/b", "a:b", "a b", "abcdefghijklmnop"] {

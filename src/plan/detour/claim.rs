@@ -10,7 +10,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use crate::types::{VserverName, name};
+use crate::types::{Label, NodeName, VserverName};
 
 /// More VIPs than a node can have.
 const CLAIMS: usize = 4096;
@@ -23,7 +23,7 @@ pub(crate) struct Claim {
     /// The VIP.
     pub(crate) vip: IpAddr,
     /// The subnet over which replies are to be sent to the router.
-    pub(crate) subnet: String,
+    pub(crate) subnet: Label,
     /// The router's address on that subnet.
     pub(crate) router: IpAddr,
     /// Whether the routing ends: the router forwards what still arrives, and answers for the VIP no more.
@@ -50,7 +50,7 @@ impl Claim {
         let claim = Self {
             vserver: parts.next()?.parse().ok()?,
             vip: parts.next()?.parse().ok()?,
-            subnet: parts.next().filter(|s| name::label(s).is_ok())?.to_owned(),
+            subnet: parts.next()?.parse().ok()?,
             router: parts.next()?.parse().ok()?,
             ending: match parts.next() {
                 None => false,
@@ -80,13 +80,13 @@ pub(crate) fn text<'a>(claims: impl IntoIterator<Item = &'a Claim>) -> String {
 /// was first seen. A claim that is not ending comes before one that is; then the latest, as an older one may be left
 /// over; then that of the `present` router; then that of the first node by name.
 pub(crate) fn choose(
-    claims: &BTreeMap<String, Vec<(Claim, Instant)>>,
-    present: &BTreeMap<IpAddr, String>,
-) -> BTreeMap<IpAddr, (String, Claim)> {
-    let mut chosen: BTreeMap<IpAddr, (&String, &Claim, Instant)> = BTreeMap::new();
+    claims: &BTreeMap<NodeName, Vec<(Claim, Instant)>>,
+    present: &BTreeMap<IpAddr, NodeName>,
+) -> BTreeMap<IpAddr, (NodeName, Claim)> {
+    let mut chosen: BTreeMap<IpAddr, (&NodeName, &Claim, Instant)> = BTreeMap::new();
     for (node, claims) in claims {
         for (claim, since) in claims {
-            let rank = |node: &String, claim: &Claim, since: Instant| {
+            let rank = |node: &NodeName, claim: &Claim, since: Instant| {
                 let other = present.get(&claim.vip) != Some(node);
                 (claim.ending, Reverse(since), other)
             };
@@ -152,13 +152,10 @@ mod tests {
                 .map(|(node, text, since)| {
                     let since = begun + Duration::from_secs(*since);
                     let dated = parse(text).into_iter().map(|claim| (claim, since));
-                    ((*node).to_owned(), dated.collect())
+                    ((*node).into(), dated.collect())
                 })
                 .collect();
-            let present = present
-                .map(|node| (vip, node.to_owned()))
-                .into_iter()
-                .collect();
+            let present = present.map(|node| (vip, node.into())).into_iter().collect();
             choose(&claims, &present).remove(&vip).map(|(node, _)| node)
         };
         let (n2, n3) = (

@@ -11,7 +11,7 @@ use super::view::{NodeView, TransitPort};
 use crate::plan::attribute::Values;
 use crate::plan::vip::LOCK_PAUSE;
 use crate::plan::vip::record::{Record, Role, RouterHop, VipSpec, detour_name};
-use crate::types::{Milliseconds, VserverName};
+use crate::types::{Milliseconds, NodeName, VserverName};
 
 /// How long after something has happened that a router may follow the routers' claims are queried every
 /// [`EAGER_PAUSE`], if a subnet is lost or there is a detour.
@@ -36,7 +36,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 enum Step {
     /// Replies of this VIP are sent to this node, which claims to route it.
-    Follow(IpAddr, String),
+    Follow(IpAddr, NodeName),
     /// The detour of this VIP ends.
     End(IpAddr),
     /// The detour's record is deleted.
@@ -47,7 +47,7 @@ enum Step {
 #[derive(Debug, Default)]
 pub(crate) struct Home {
     /// What the other nodes claim to route for this one, by node, and when each claim was first seen.
-    claims: BTreeMap<String, Vec<(Claim, Instant)>>,
+    claims: BTreeMap<NodeName, Vec<(Claim, Instant)>>,
     /// When the routers are to be queried.
     query_at: Option<Instant>,
     /// When something happened last that a router may follow.
@@ -184,7 +184,7 @@ impl Home {
     /// Begins what it takes that each claimed VIP's replies go to its router, and ends detours that no node claims.
     fn reconcile(&mut self, (records, view, now): Now<'_>, effects: &mut Vec<Effect>) {
         self.retry_at = None;
-        let present: BTreeMap<IpAddr, String> = detours(records)
+        let present: BTreeMap<IpAddr, NodeName> = detours(records)
             .filter_map(|r| match &r.role {
                 Role::Detour(Some(hop)) => Some((r.spec.vip, hop.node.clone())),
                 _ => None,
@@ -265,7 +265,7 @@ impl Home {
 
     fn follow(
         &mut self,
-        (node, claim): (&str, &Claim),
+        (node, claim): (&NodeName, &Claim),
         (records, view, now): Now<'_>,
         effects: &mut Vec<Effect>,
     ) {
@@ -282,7 +282,7 @@ impl Home {
             None => {}
             Some(Err(why)) => self.refuse(claim.vip, why, now, effects),
             Some(Ok(())) => {
-                let step = Step::Follow(claim.vip, node.to_owned());
+                let step = Step::Follow(claim.vip, node.clone());
                 let change = Change::Follow {
                     before: before.cloned(),
                     spec: before.map_or_else(|| spec(claim), |record| record.spec.clone()),
@@ -373,7 +373,7 @@ fn spec(claim: &Claim) -> VipSpec {
 ///
 /// # Errors
 /// Why the claim can't be followed: its subnet is not known here, its address can't be there, or no port works there.
-pub(crate) fn hop(node: &str, claim: &Claim, view: &NodeView) -> Result<RouterHop, String> {
+pub(crate) fn hop(node: &NodeName, claim: &Claim, view: &NodeView) -> Result<RouterHop, String> {
     let Claim { subnet, router, .. } = claim;
     let said = || format!("{node} routes for it and wants replies at {router} on {subnet}");
     let shared = view.subnets.iter().find(|s| s.name == *subnet);
@@ -400,7 +400,7 @@ pub(crate) fn hop(node: &str, claim: &Claim, view: &NodeView) -> Result<RouterHo
         ports.extend(&shared.ports);
     }
     Ok(RouterHop {
-        node: node.to_owned(),
+        node: node.clone(),
         net: net.copied().unwrap_or_else(|| (*router).into()),
         ports: ports.iter().map(|p| p.name.clone()).collect(),
         router: *router,

@@ -169,7 +169,7 @@ impl Detours {
                 self.router.on_cell(vserver, values, &self.records, now);
                 let waiting = self.waiting.iter_mut();
                 waiting
-                    .filter(|waiting| waiting.search.vserver == vserver.as_str())
+                    .filter(|waiting| waiting.search.vserver == *vserver)
                     .for_each(|waiting| waiting.search.on_cell(values, now));
             }
             Attribute::Router(node) if self.view.node.as_ref() == Some(node) => {
@@ -271,10 +271,10 @@ impl Detours {
         }
         let mut values = self.router.claims(&self.records);
         for vserver in &self.view.cells {
-            values.insert(Attribute::Cell(vserver.to_string()), "1".to_owned());
+            values.insert(Attribute::Cell(vserver.clone()), "1".to_owned());
         }
         for vserver in self.router.unreached().keys() {
-            values.insert(Attribute::NoPath(vserver.to_string()), "1".to_owned());
+            values.insert(Attribute::NoPath(vserver.clone()), "1".to_owned());
         }
         let saved = Saved {
             attributes: values.keys().cloned().collect(),

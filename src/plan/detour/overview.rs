@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::Detours;
-use crate::types::{Milliseconds, VserverName};
+use crate::types::{Label, Milliseconds, NodeName, VserverName};
 
 /// What this node knows of detours beside its records.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub(crate) struct Overview {
     /// What the other nodes claim to route for this one.
     pub(crate) claims: Vec<ForeignClaim>,
     /// The virtual servers that this node can't reach, and the node that each is on.
-    pub(crate) unreached: BTreeMap<VserverName, String>,
+    pub(crate) unreached: BTreeMap<VserverName, NodeName>,
     /// The resources of this node that another one routes for too.
     pub(crate) rivalries: BTreeMap<String, Rivalry>,
 }
@@ -32,7 +32,7 @@ pub(crate) struct OngoingSearch {
     /// The VIP that is to be routed.
     pub(crate) vip: IpAddr,
     /// The node with the virtual server; `None` until that is known.
-    pub(crate) node: Option<String>,
+    pub(crate) node: Option<NodeName>,
     /// How long it has been going on.
     pub(crate) age_ms: Milliseconds,
 }
@@ -59,13 +59,13 @@ pub(crate) enum Seeker {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ForeignClaim {
     /// The node that claims it.
-    pub(crate) node: String,
+    pub(crate) node: NodeName,
     /// The VIP's vserver.
     pub(crate) vserver: VserverName,
     /// The VIP.
     pub(crate) vip: IpAddr,
     /// The subnet over which replies are to be sent to that node.
-    pub(crate) subnet: String,
+    pub(crate) subnet: Label,
     /// That node's address on the subnet.
     pub(crate) router: IpAddr,
     /// Whether its routing ends: it only forwards what still arrives.

@@ -21,7 +21,7 @@ use crate::plan::attribute::{Attribute, Values};
 use crate::plan::neighbour::{Probe, Reply};
 use crate::plan::vip::LOCK_PAUSE;
 use crate::plan::vip::record::{Record, Role, TransitPath};
-use crate::types::{Mac, VserverName};
+use crate::types::{Mac, NodeName, VserverName};
 
 /// How long after a search without a path the next one begins.
 pub(crate) const AGAIN: Duration = Duration::from_secs(2);
@@ -68,7 +68,7 @@ pub(crate) struct Router {
     /// This node's resources whose VIP another node routes too.
     disputes: BTreeMap<String, Dispute>,
     /// Resources that route to a node which no longer has the cell while another one has, and the former node.
-    moved: BTreeMap<String, String>,
+    moved: BTreeMap<String, NodeName>,
     /// The changes whose outcome is awaited, by their resources.
     pending: BTreeMap<String, Step>,
     /// When results of searches that could not be put into effect for want of the lock are tried again.
@@ -142,7 +142,7 @@ impl Router {
 
     /// This node's claims: for each node with a cell that is routed to, the attribute and its value.
     pub(crate) fn claims(&self, records: &BTreeMap<String, Record>) -> BTreeMap<Attribute, String> {
-        let mut claims: BTreeMap<&str, Vec<Claim>> = BTreeMap::new();
+        let mut claims: BTreeMap<&NodeName, Vec<Claim>> = BTreeMap::new();
         for record in records.values() {
             let (path, ending) = match &record.role {
                 Role::Router(path) => (path, false),
@@ -158,7 +158,7 @@ impl Router {
             });
         }
         let all = claims.into_iter();
-        all.map(|(node, claims)| (Attribute::Router(node.to_owned()), text(&claims)))
+        all.map(|(node, claims)| (Attribute::Router(node.clone()), text(&claims)))
             .collect()
     }
 
@@ -236,10 +236,7 @@ impl Router {
             queries.extend(nodes.map(Attribute::Router));
         }
         if self.cell_at <= now {
-            queries.extend(
-                self.next_cell(records, now)
-                    .map(|v| Attribute::Cell(v.into())),
-            );
+            queries.extend(self.next_cell(records, now).map(Attribute::Cell));
         }
         queries
     }
@@ -265,16 +262,16 @@ impl Router {
     /// another node has it. If no node has it, the cluster may merely have forgotten the attribute.
     pub(crate) fn on_cell(
         &mut self,
-        vserver: &str,
+        vserver: &VserverName,
         values: &Values,
         records: &BTreeMap<String, Record>,
         now: Instant,
     ) {
         let all = self.searches.values_mut();
-        all.filter(|search| search.vserver == vserver)
+        all.filter(|search| search.vserver == *vserver)
             .for_each(|search| search.on_cell(values, now));
         for (name, record, path) in routed(records) {
-            if record.spec.vserver != vserver {
+            if record.spec.vserver != *vserver {
                 continue;
             }
             if values.is_empty() || values.contains_key(&path.node) {

@@ -16,7 +16,7 @@ use crate::plan::detour::overview::{OngoingSearch, Seeker};
 use crate::plan::detour::view::{NodeView, ReachableSubnet, TransitPort};
 use crate::plan::neighbour::{Probe, Reply};
 use crate::plan::vip::record::TransitPath;
-use crate::types::{Mac, Milliseconds, VserverName};
+use crate::types::{Mac, Milliseconds, NodeName, VserverName};
 
 /// How long the cluster may take to say which node it is: a server may have just been started there.
 const LOCATING_LIMIT: Duration = Duration::from_secs(3);
@@ -41,7 +41,7 @@ pub(crate) enum NoPath {
     /// No other node is known to have the virtual server, for this reason.
     Nowhere(String),
     /// The node with this name has the virtual server, and can't be reached for this reason.
-    Unreached(String, String),
+    Unreached(NodeName, String),
 }
 
 impl NoPath {
@@ -65,9 +65,9 @@ pub(crate) struct Search {
     /// Whether the cluster was queried for the nodes' addresses.
     addresses_queried: bool,
     /// The nodes that say that they have the virtual server's cell.
-    claimants: Vec<String>,
+    claimants: Vec<NodeName>,
     /// The node with the virtual server, and since when it is known.
-    node: Option<(String, Instant)>,
+    node: Option<(NodeName, Instant)>,
     probe_at: Instant,
     replies: Vec<Reply>,
     /// Until when further replies are waited for after the first.
@@ -78,7 +78,7 @@ pub(crate) struct Search {
 type Candidate<'v> = (&'v ReachableSubnet, &'v TransitPort, IpAddr);
 
 /// The possible paths to a node for a VIP. The VIP's own subnet, by which clients come, is none of them.
-fn candidates<'v>(vip: IpAddr, node: &str, view: &'v NodeView) -> Vec<Candidate<'v>> {
+fn candidates<'v>(vip: IpAddr, node: &NodeName, view: &'v NodeView) -> Vec<Candidate<'v>> {
     let mut found = Vec::new();
     let others = view
         .subnets
@@ -138,7 +138,7 @@ impl Search {
     pub(crate) fn queries_due(&mut self, view: &NodeView, now: Instant) -> Vec<Attribute> {
         if self.locate_at.is_some_and(|at| at <= now) {
             self.locate_at = Some(now + self.pause);
-            return vec![Attribute::Cell(self.vserver.to_string())];
+            return vec![Attribute::Cell(self.vserver.clone())];
         }
         // No address of the node is known: it may have joined the cluster a moment ago.
         match &self.node {
@@ -264,7 +264,7 @@ impl Search {
     }
 
     /// The path over a candidate, if the node has replied there.
-    fn path(&self, node: &str, (subnet, port, target): &Candidate<'_>) -> Option<TransitPath> {
+    fn path(&self, node: &NodeName, (subnet, port, target): &Candidate<'_>) -> Option<TransitPath> {
         let here = |r: &&Reply| r.link == port.index && r.ip == *target;
         let mut macs: Vec<Mac> = self.replies.iter().filter(here).map(|r| r.from).collect();
         if macs.is_empty() {
@@ -273,7 +273,7 @@ impl Search {
         macs.sort_unstable();
         macs.dedup();
         Some(TransitPath {
-            node: node.to_owned(),
+            node: node.clone(),
             subnet: subnet.name.clone(),
             port: port.name.clone(),
             address: *target,

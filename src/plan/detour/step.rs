@@ -9,13 +9,13 @@ use super::view::NodeView;
 use crate::plan::attribute::{Attribute, Values};
 use crate::plan::neighbour::{Probe, Reply};
 use crate::plan::vip::record::{Record, RouterHop, TransitPath, VipSpec};
-use crate::types::VserverName;
+use crate::types::{NodeName, VserverName};
 
 /// An agent that waits for a path, by a number that the core's caller has given it.
 pub(crate) type Asker = u64;
 
 /// Virtual servers that this node can't reach: the node that each is on, and the VIP that a path was sought for.
-pub(crate) type Unreached = BTreeMap<VserverName, (String, IpAddr)>;
+pub(crate) type Unreached = BTreeMap<VserverName, (NodeName, IpAddr)>;
 
 /// Something that has happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,7 +48,7 @@ pub(crate) enum Event {
         /// The resource.
         resource: String,
         /// The nodes.
-        nodes: Vec<String>,
+        nodes: Vec<NodeName>,
     },
     /// An agent wants to know the path to a virtual server's node.
     PathWanted {
@@ -95,7 +95,7 @@ pub(crate) enum Effect {
         /// The resource.
         resource: String,
         /// The node.
-        node: String,
+        node: NodeName,
     },
     /// Announce a VIP of this node's again.
     Announce(IpAddr),

@@ -43,7 +43,7 @@ fn mac(node: &str) -> Mac {
 fn view(node: &str, cells: &[&str]) -> NodeView {
     let peers = NODES.iter().filter(|other| **other != node);
     NodeView {
-        node: Some(node.to_owned()),
+        node: Some(node.into()),
         cells: cells.iter().map(|&cell| cell.into()).collect(),
         subnets: vec![ReachableSubnet {
             name: "lab".into(),
@@ -56,7 +56,7 @@ fn view(node: &str, cells: &[&str]) -> NodeView {
             }],
             own: vec![address(node)],
             peers: peers
-                .map(|&other| (other.to_owned(), vec![address(other)]))
+                .map(|&other| (other.into(), vec![address(other)]))
                 .collect(),
         }],
         lost_subnet: false,
@@ -87,7 +87,7 @@ fn record(role: Role) -> Record {
 /// The path from a node to another.
 fn path(from: &str, to: &str) -> TransitPath {
     TransitPath {
-        node: to.to_owned(),
+        node: to.into(),
         subnet: "lab".into(),
         port: "eth3".into(),
         address: address(to),

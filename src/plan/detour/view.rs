@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
-use crate::types::{IfName, Mac, VserverName};
+use crate::types::{IfName, Label, Mac, NodeName, VserverName};
 
 /// The state of this node as far as detours depend on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NodeView {
     /// This node's name in the cluster; `None` while it is not known.
-    pub(crate) node: Option<String>,
+    pub(crate) node: Option<NodeName>,
     /// The virtual servers that have a cell on this node.
     pub(crate) cells: BTreeSet<VserverName>,
     /// The subnets by which other nodes can be reached.
@@ -38,7 +38,7 @@ impl NodeView {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ReachableSubnet {
     /// Its name.
-    pub(crate) name: String,
+    pub(crate) name: Label,
     /// Its networks.
     pub(crate) nets: Vec<IpNetwork>,
     /// This node's working ports on the subnet, those with an address first, the best of them foremost.
@@ -46,7 +46,7 @@ pub(crate) struct ReachableSubnet {
     /// This node's addresses on it.
     pub(crate) own: Vec<IpAddr>,
     /// The other nodes' addresses on it, by their names.
-    pub(crate) peers: BTreeMap<String, Vec<IpAddr>>,
+    pub(crate) peers: BTreeMap<NodeName, Vec<IpAddr>>,
 }
 
 impl ReachableSubnet {

@@ -14,7 +14,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::Standing;
-use crate::types::{BitRate, IfName};
+use crate::types::{BitRate, IfName, Label};
 
 #[cfg(test)]
 mod tests;
@@ -28,7 +28,7 @@ pub(crate) struct Port {
     /// Its interface.
     pub(crate) name: IfName,
     /// The subnet it is on.
-    pub(crate) subnet: String,
+    pub(crate) subnet: Label,
     /// How far the port can be relied on.
     pub(crate) standing: Standing,
     /// The port's speed, if it is known.

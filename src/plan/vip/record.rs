@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::{Behind, Detour, NextHop, Request, cell_link};
-use crate::types::{IfName, Mac, VserverName};
+use crate::types::{IfName, Label, Mac, NodeName, VserverName};
 
 /// What a VIP's parameters ask for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,9 +48,9 @@ impl VipSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransitPath {
     /// The node with the cell.
-    pub(crate) node: String,
+    pub(crate) node: NodeName,
     /// The subnet between the two.
-    pub(crate) subnet: String,
+    pub(crate) subnet: Label,
     /// This node's port on it.
     pub(crate) port: IfName,
     /// The other node's address on it.
@@ -66,7 +66,7 @@ pub struct TransitPath {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouterHop {
     /// The node that routes.
-    pub(crate) node: String,
+    pub(crate) node: NodeName,
     /// The subnet between the two.
     pub(crate) net: IpNetwork,
     /// This node's ports on it.

@@ -38,10 +38,9 @@ impl Daemon {
         if self.told.is_none() && self.clean_up_at.is_none() {
             return;
         }
-        let node = self.settings.node.as_deref();
         let member = Member {
             resource: self.settings.resource.clone(),
-            node: node.and_then(|node| node.parse().ok()),
+            node: self.settings.node.clone(),
         };
         if let Err(e) = complaint::clean_up_later(member) {
             log::warn(format_args!("clean up: {e}"));

@@ -83,12 +83,12 @@ fn what_was_to_be_cleaned_up_meanwhile_is_cleaned_up_too() {
         let one = publisher.work().clean_up.unwrap();
         publisher.cleaning = publisher.clean_up.remove_entry(&one);
     };
-    publisher.clean_up("portwatch", "n1");
+    publisher.clean_up("portwatch", &"n1".into());
     begin(&mut publisher);
     publisher.take(Ok(outcome(false)), now);
     assert!(!publisher.clean_up.is_empty(), "it failed");
     begin(&mut publisher);
-    publisher.clean_up("portwatch", "n1");
+    publisher.clean_up("portwatch", &"n1".into());
     publisher.take(Ok(outcome(true)), now);
     assert!(!publisher.clean_up.is_empty(), "another one");
     begin(&mut publisher);
@@ -99,7 +99,7 @@ fn what_was_to_be_cleaned_up_meanwhile_is_cleaned_up_too() {
 #[test]
 fn cleaning_up_waits_for_everything_else_and_is_given_up() {
     let (mut publisher, now) = (Publisher::default(), Instant::now());
-    publisher.clean_up("alpha-ip1", "n1");
+    publisher.clean_up("alpha-ip1", &"n1".into());
     publisher.query(attribute("berth-router-n1"));
     assert_eq!(publisher.work().clean_up, None);
     publisher.questions.clear();
@@ -124,7 +124,7 @@ fn a_question_stays_until_it_is_answered_and_a_failure_is_tried_again() {
     publisher.take(Ok(failed), now);
     assert_eq!(publisher.next(), Some(now + AGAIN));
     assert_eq!(publisher.work().questions.len(), 1);
-    let values: Values = [("n2".to_owned(), "10.1.0.2".to_owned())].into();
+    let values: Values = [("n2".into(), "10.1.0.2".to_owned())].into();
     let answered = Done {
         answers: [(attribute("berth-addr-office"), values.clone())].into(),
         ..Done::default()
@@ -150,16 +150,23 @@ fn settled(told: &[(&str, bool)]) -> (Publisher, Instant) {
     (publisher, begun + SETTLED)
 }
 
+#[test]
+fn a_node_with_an_odd_name_counts_and_one_whose_name_can_not_be_used_is_passed_over() {
+    let found = ["-n1", "n 2", "n3=a"].map(|node| (node.to_owned(), "1".to_owned()));
+    let nodes: Vec<NodeName> = work::by_node(found.into()).into_keys().collect();
+    assert_eq!(nodes, ["-n1", "n3=a"]);
+}
+
 fn changes(publisher: &Publisher) -> Vec<String> {
     let changes = publisher.work().changes.into_keys();
     changes.map(String::from).collect()
 }
 
-fn on_record(pairs: &[(&str, &str, &str)]) -> transient::Values {
-    let mut all = transient::Values::new();
+fn on_record(pairs: &[(&str, &str, &str)]) -> Surveyed {
+    let mut all = Surveyed::new();
     for (name, node, value) in pairs {
-        let of = all.entry((*name).to_owned()).or_default();
-        of.insert((*node).to_owned(), (*value).to_owned());
+        let of = all.entry(attribute(name)).or_default();
+        of.insert((*node).into(), (*value).to_owned());
     }
     all
 }
@@ -223,7 +230,7 @@ fn every_answer_is_compared_with_what_was_told() {
     let answered = |node: &str, value: &str| Done {
         answers: [(
             attribute("berth-router-n2"),
-            [(node.to_owned(), value.to_owned())].into(),
+            [(node.into(), value.to_owned())].into(),
         )]
         .into(),
         ..Done::default()
@@ -242,7 +249,7 @@ fn private_ones_are_compared_in_turn_one_at_a_time() {
     let mut turn = || {
         publisher.survey();
         let name = publisher.work().compare.unwrap();
-        let seen: Values = [("n1".to_owned(), "1".to_owned())].into();
+        let seen: Values = [("n1".into(), "1".to_owned())].into();
         let done = Done {
             surveyed: Some(on_record(&[
                 ("berth-ports", "n1", "1"),
@@ -400,9 +407,9 @@ fn what_is_not_monitored_for_a_while_is_looked_at_anew_a_few_times() {
 fn looking_anew_waits_for_all_else_and_is_one_at_a_time() {
     let (mut publisher, _) = settled(&TOLD);
     publisher.renew = ["alpha".to_owned(), "beta".to_owned()].into();
-    publisher.clean_up("portwatch", "n1");
+    publisher.clean_up("portwatch", &"n1".into());
     assert_eq!(publisher.work().renew, None);
     publisher.clean_up.clear();
     let asked = publisher.work().renew;
-    assert_eq!(asked, Some(("alpha".to_owned(), "n1".to_owned())));
+    assert_eq!(asked, Some(("alpha".to_owned(), "n1".into())));
 }

@@ -15,12 +15,17 @@ use crate::cluster::tool;
 use crate::cluster::transient;
 use crate::log;
 use crate::plan::attribute::{Attribute, Values};
+use crate::portwatch::settings::node;
+use crate::types::NodeName;
 
 /// How long one call of a tool may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long Pacemaker may take to start another daemon for attributes, and how often the child looks for it.
 const KEEPER_LIMIT: Duration = Duration::from_secs(2);
 const KEEPER_PAUSE: Duration = Duration::from_millis(10);
+
+/// The attributes in the CIB as far as they are of interest.
+pub(crate) type Surveyed = BTreeMap<Attribute, Values>;
 
 /// The work of one child.
 #[derive(Debug, Clone, Default)]
@@ -33,9 +38,9 @@ pub(crate) struct Work {
     pub(crate) survey: Option<String>,
     /// A private attribute to read only for comparison with what was published.
     pub(crate) compare: Option<Attribute>,
-    pub(crate) clean_up: Option<(String, String)>,
+    pub(crate) clean_up: Option<(String, NodeName)>,
     /// A resource that the cluster is to be made to monitor again, and the node.
-    pub(crate) renew: Option<(String, String)>,
+    pub(crate) renew: Option<(String, NodeName)>,
     /// Whether Pacemaker's daemon is to write all attributes to the CIB anew: it would not write a value that it has
     /// already, although the CIB lacks it.
     pub(crate) refresh: bool,
@@ -50,8 +55,8 @@ pub(crate) struct Work {
 pub(crate) struct Done {
     pub(crate) published: BTreeMap<Attribute, Value>,
     pub(crate) answers: BTreeMap<Attribute, Values>,
-    pub(crate) located: BTreeMap<String, Vec<String>>,
-    pub(crate) surveyed: Option<transient::Values>,
+    pub(crate) located: BTreeMap<String, Vec<NodeName>>,
+    pub(crate) surveyed: Option<Surveyed>,
     /// This node's resources that are not monitored; `None` if the child was not to look.
     pub(crate) unmonitored: Option<BTreeSet<String>>,
     pub(crate) compared: Option<(Attribute, Values)>,
@@ -110,7 +115,7 @@ impl Work {
         done.refreshed = self.refresh && done.note(tool::refresh_attributes(soon())).is_some();
         for name in self.questions {
             if let Some(values) = done.note(tool::read_attribute(&name.name(), soon())) {
-                done.answers.insert(name, values);
+                done.answers.insert(name, by_node(values));
             }
         }
         if let Some(node) = self.survey {
@@ -121,7 +126,7 @@ impl Work {
         }
         if let Some(name) = self.compare {
             let values = done.note(tool::read_attribute(&name.name(), soon()));
-            done.compared = values.map(|values| (name, values));
+            done.compared = values.map(|values| (name, by_node(values)));
         }
         if !self.whereabouts.is_empty() {
             if let Some(all) = done.note(status::read(soon())) {
@@ -215,20 +220,33 @@ fn change(attribute: &Attribute, value: &Value, dampening: Duration) -> io::Resu
 }
 
 /// Of the attributes in the CIB: those of this node, and those with the nodes' addresses.
-fn of_interest(all: transient::Values, own: &str) -> transient::Values {
+fn of_interest(all: transient::Values, own: &str) -> Surveyed {
     let reduced = all.into_iter().filter_map(|(name, mut values)| {
         // The addresses of the other nodes are needed, too.
-        let of_all = matches!(Attribute::parse(&name)?, Attribute::Addr(_));
+        let name = Attribute::parse(&name)?;
+        let of_all = matches!(name, Attribute::Addr(_));
         values.retain(|node, _| node == own || of_all);
+        let values = by_node(values);
         (!values.is_empty()).then_some((name, values))
     });
     reduced.collect()
 }
 
-fn located(resources: BTreeSet<String>, all: &[status::Instance]) -> BTreeMap<String, Vec<String>> {
+/// The values that the cluster gives, of nodes whose names can be used.
+pub(crate) fn by_node(found: BTreeMap<String, String>) -> Values {
+    let named = found.into_iter();
+    named
+        .filter_map(|(name, value)| Some((node(&name)?, value)))
+        .collect()
+}
+
+fn located(
+    resources: BTreeSet<String>,
+    all: &[status::Instance],
+) -> BTreeMap<String, Vec<NodeName>> {
     let nodes = |resource: &String| {
         let own = all.iter().filter(|i| i.id == *resource && i.is_active());
-        own.flat_map(|i| i.nodes.clone()).collect()
+        own.flat_map(|i| &i.nodes).filter_map(|n| node(n)).collect()
     };
     let pair = |resource: String| {
         let nodes = nodes(&resource);

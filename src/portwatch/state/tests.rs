@@ -93,7 +93,7 @@ pub(crate) fn kinds_of(state: &NodeState) -> Vec<&'static str> {
 
 fn port(subnet: &str, condition: Condition) -> PortState {
     PortState {
-        subnet: subnet.to_owned(),
+        subnet: subnet.into(),
         condition,
         good: true,
         speed_bits_per_second: None,
@@ -281,6 +281,8 @@ fn a_vip_is_told_with_its_role_its_port_and_what_it_moves() {
 fn excessive(count: usize) -> NodeState {
     let name = |n: usize| format!("{n:0>255}");
     let interface = |n: usize| IfName::from(format!("{n:0>15}").as_str());
+    let label = |n: usize| Label::from(format!("{n:0>32}").as_str());
+    let node = || NodeName::from(name(1).as_str());
     let vserver = |n: usize| VserverName::from(format!("v{n:0>12}").as_str());
     let address: IpAddr = "2001:db8:1111:2222:3333:4444:5555:6666".parse().unwrap();
     // A byte of it takes the most in a message.
@@ -292,7 +294,7 @@ fn excessive(count: usize) -> NodeState {
     };
     let port = PortState {
         targets: vec![target; count],
-        ..port(&name(1), Condition::Held { left_ms: age_ms })
+        ..port(&label(1), Condition::Held { left_ms: age_ms })
     };
     let subnet = SubnetState {
         nets: vec![address.into(); count],
@@ -307,14 +309,14 @@ fn excessive(count: usize) -> NodeState {
         seeker: Seeker::Resource { name: name(1) },
         vserver: vserver(1),
         vip: address,
-        node: Some(name(1)),
+        node: Some(node()),
         age_ms,
     };
     let claim = ForeignClaim {
-        node: name(1),
+        node: node(),
         vserver: vserver(1),
         vip: address,
-        subnet: name(1),
+        subnet: label(1),
         router: address,
         ending: false,
         age_ms,
@@ -326,14 +328,14 @@ fn excessive(count: usize) -> NodeState {
     };
     let all = || (0..count).map(name);
     NodeState {
-        node: Some(name(1)),
+        node: Some(node()),
         ports: (0..count).map(|n| (interface(n), port.clone())).collect(),
-        subnets: all().map(|name| (name, subnet.clone())).collect(),
+        subnets: (0..count).map(|n| (label(n), subnet.clone())).collect(),
         vips: all().map(|name| (name, vip.clone())).collect(),
         detours: Overview {
             searches: vec![search; count],
             claims: vec![claim; count],
-            unreached: (0..count).map(|n| (vserver(n), name(1))).collect(),
+            unreached: (0..count).map(|n| (vserver(n), node())).collect(),
             rivalries: all().map(|n| (n, Rivalry::Suspected)).collect(),
         },
         attributes: all().map(|name| (name, attribute.clone())).collect(),

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::{Watch, WatchedPort};
 use crate::plan::port::{Cause, Fault, Standing, State};
 use crate::portwatch::state::{Condition, Failure, Hearing, PortState, SubnetState, TargetState};
-use crate::types::{BitRate, IfName, Milliseconds};
+use crate::types::{BitRate, IfName, Label, Milliseconds};
 
 impl Watch {
     /// The ports as the last judgement has them, with the traffic of VIPs at each.
@@ -35,7 +35,7 @@ impl Watch {
     }
 
     /// The subnets as the last judgement has them.
-    pub(crate) fn subnet_states(&self, now: Instant) -> BTreeMap<String, SubnetState> {
+    pub(crate) fn subnet_states(&self, now: Instant) -> BTreeMap<Label, SubnetState> {
         let subnets = self.subnets.iter().map(|(name, subnet)| {
             let state = SubnetState {
                 nets: self.settings.nets(name).map(|subnet| subnet.net).collect(),

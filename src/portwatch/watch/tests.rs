@@ -20,7 +20,7 @@ fn settings() -> Settings {
     Settings {
         ports: Some(
             [("eth1", "office"), ("eth2", "office"), ("eth3", "lab")]
-                .map(|(port, subnet)| (port.into(), subnet.to_owned()))
+                .map(|(port, subnet)| (port.into(), subnet.into()))
                 .into(),
         ),
         subnets: [
@@ -28,7 +28,7 @@ fn settings() -> Settings {
             ("lab", "10.2.0.0/24", "10.2.0.254"),
         ]
         .map(|(name, net, gateway)| crate::portwatch::settings::Subnet {
-            name: name.to_owned(),
+            name: name.into(),
             net: net.parse().unwrap(),
             gateway: gateway.parse().ok(),
         })
@@ -39,7 +39,7 @@ fn settings() -> Settings {
         recover_after: Duration::from_secs(30),
         balance: 20,
         resource: "portwatch".into(),
-        node: Some("n1".to_owned()),
+        node: Some("n1".into()),
     }
 }
 
@@ -170,7 +170,7 @@ impl Node {
     }
 
     fn tell(&mut self, others: &str) {
-        let values: Values = [("n2".to_owned(), others.to_owned())].into();
+        let values: Values = [("n2".into(), others.to_owned())].into();
         self.watch
             .on_attribute(&attribute("berth-heard-office"), &values, self.now);
         self.watch.judge(self.now);

@@ -10,6 +10,7 @@ use crate::plan::detour::overview::Rivalry;
 use crate::plan::detour::step::{Change, Effect, Outcome};
 use crate::plan::detour::view::NodeView;
 use crate::plan::vip::record::{Record, Role};
+use crate::types::NodeName;
 
 /// How far a dispute with another router has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +29,7 @@ impl Router {
     /// asked which of the two should.
     pub(crate) fn on_claims(
         &mut self,
-        node: &str,
+        node: &NodeName,
         values: &Values,
         records: &BTreeMap<String, Record>,
         effects: &mut Vec<Effect>,
@@ -39,7 +40,7 @@ impl Router {
             .filter(|claim| !claim.ending)
             .map(|claim| claim.vip)
             .collect();
-        for (name, record, _) in routed(records).filter(|(_, _, path)| path.node == node) {
+        for (name, record, _) in routed(records).filter(|(_, _, path)| path.node == *node) {
             let vip = record.spec.vip;
             if !others.contains(&vip) || !record.serving {
                 if self.disputes.remove(name).is_some() {
@@ -83,7 +84,7 @@ impl Router {
     pub(crate) fn on_located(
         &mut self,
         name: &str,
-        nodes: &[String],
+        nodes: &[NodeName],
         (records, view): (&BTreeMap<String, Record>, &NodeView),
         effects: &mut Vec<Effect>,
     ) {

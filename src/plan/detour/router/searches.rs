@@ -10,7 +10,7 @@ use crate::plan::detour::search::{NoPath, Search};
 use crate::plan::detour::step::{Change, Effect, Outcome};
 use crate::plan::detour::view::{NodeView, TransitPort};
 use crate::plan::vip::record::{Record, Role, TransitPath};
-use crate::types::VserverName;
+use crate::types::{NodeName, VserverName};
 
 /// What a path is looked for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -169,7 +169,7 @@ impl Router {
             }
             // That one VIP's path works says nothing of the VIP for which there was none.
             Ok(_) | Err(NoPath::Nowhere(_)) => {
-                let other = |(_, tried): &(String, IpAddr)| *tried != vip;
+                let other = |(_, tried): &(NodeName, IpAddr)| *tried != vip;
                 if !self.unreached.get(vserver).is_some_and(other) {
                     self.unreached.remove(vserver);
                 }

@@ -9,7 +9,7 @@ use crate::plan::vip::LOCK_PAUSE;
 use crate::plan::vip::record::{RouterHop, detour_name};
 
 fn judged(text: &str, view: &NodeView) -> Result<RouterHop, String> {
-    hop("n2", &parse(text)[0], view)
+    hop(&"n2".into(), &parse(text)[0], view)
 }
 
 /// n1, on a subnet with IPv6 too.

@@ -23,7 +23,7 @@ fn disputed() -> Node {
 }
 
 fn located(node: &mut Node, nodes: &[&str]) {
-    let nodes = nodes.iter().map(|&node| node.to_owned()).collect();
+    let nodes = nodes.iter().map(|&node| node.into()).collect();
     let resource = RESOURCE.to_owned();
     node.on(Event::Located { resource, nodes });
 }

@@ -235,7 +235,7 @@ fn a_resource_that_is_being_started_anew_is_its_agent_s() {
 fn the_search_of_a_resource_that_leaves_goes_on_for_what_the_cluster_was_told() {
     let saved = Saved {
         attributes: [Attribute::NoPath("alpha".into())].into(),
-        unreached: [("alpha".into(), ("n1".to_owned(), vip()))].into(),
+        unreached: [("alpha".into(), ("n1".into(), vip()))].into(),
         left: BTreeSet::new(),
     };
     let mut node = Node::new("n2", &[]);

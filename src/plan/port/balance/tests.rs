@@ -92,7 +92,7 @@ impl Node {
 fn port(name: &str) -> Port {
     Port {
         name: name.into(),
-        subnet: name[..1].to_owned(),
+        subnet: name[..1].into(),
         standing: Standing::Good,
         speed: Some(GIGABIT),
         load: BitRate::NONE,

@@ -112,7 +112,7 @@ fn a_share_is_bounded() {
 fn traffic_is_held_against_what_the_usable_ports_can_carry() {
     let port = |name: &str, speed, standing| Port {
         name: name.into(),
-        subnet: "office".to_owned(),
+        subnet: "office".into(),
         standing,
         speed,
         load: BitRate::NONE,

@@ -68,7 +68,8 @@ impl Cluster {
             word.map(|(_, value)| value.clone())
         };
         let others = self.told.iter().enumerate().filter(|(i, _)| *i != index);
-        let others = others.filter_map(|(i, told)| Some((format!("n{i}"), known(told)?)));
+        let others =
+            others.filter_map(|(i, told)| Some((format!("n{i}").as_str().into(), known(told)?)));
         let others: Values = others.collect();
         let node = &mut self.nodes[index];
         node.pass(10);

@@ -51,7 +51,7 @@ fn an_answer_that_is_not_for_the_port_it_came_in_by_proves_nothing() {
 #[test]
 fn one_dead_target_or_lost_packet_is_no_reason_for_suspicion() {
     let mut node = Node::new();
-    let peers: Values = [("n2".to_owned(), "10.1.0.2".to_owned())].into();
+    let peers: Values = [("n2".into(), "10.1.0.2".to_owned())].into();
     node.watch
         .on_attribute(&attribute("berth-addr-office"), &peers, node.now);
     node.pass(1000);

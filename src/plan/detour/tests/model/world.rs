@@ -282,12 +282,12 @@ impl World {
                 let own = matches!(attribute, Attribute::Cell(_));
                 let all = self.attributes.iter();
                 let all = all.filter(|((name, of), _)| *name == attribute && (own || *of != n));
-                let values = all.map(|((_, of), text)| (NODES[*of].to_owned(), text.clone()));
+                let values = all.map(|((_, of), text)| (NODES[*of].into(), text.clone()));
                 let event = Event::Attribute(attribute.clone(), values.collect());
                 self.on(n, event);
             }
             Message::Locate(resource) => {
-                let nodes = vec![NODES[self.placed].to_owned()];
+                let nodes = vec![NODES[self.placed].into()];
                 self.on(n, Event::Located { resource, nodes });
             }
             Message::Started(record) => {
