@@ -170,7 +170,7 @@ fn reload(context: &Context<'_>) -> Result<State, Error> {
 fn announce_again(spec: &VipSpec, port: IfName, wire: &PacketSocket) {
     let request = Request::Announce {
         vip: spec.vip,
-        port: port.into(),
+        port,
     };
     if let Err(e) = ask_keeper(&spec.vserver, &request, Some(wire.as_fd())) {
         log::warn(format_args!("have the keeper announce {}: {e}", spec.vip));

@@ -14,7 +14,7 @@ use crate::plan::repair::{FsKind, Policy};
 use crate::runtime::paths::RUNTIME;
 use crate::sys::device::DeviceSpec;
 use crate::sys::mount::WrittenOptions;
-use crate::types::{ResourceId, VserverName};
+use crate::types::{IfName, ResourceId, VserverName};
 
 pub(crate) use super::state::{Cause, Condition};
 
@@ -138,7 +138,7 @@ pub enum Request {
         /// The VIP.
         vip: IpAddr,
         /// The port.
-        port: String,
+        port: IfName,
     },
     /// A resource is no longer degraded: have the cluster forget that it was.
     CleanUp {

@@ -10,6 +10,7 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessa
 use nix::errno::Errno;
 
 use super::{Applied, NLM_F_CREATE, NLM_F_EXCL, Socket, decode};
+use crate::types::name::LOOPBACK;
 use crate::types::{Family, IfName};
 
 /// Which packets a rule is for, by the interface that they come in by.
@@ -130,9 +131,6 @@ impl Socket {
     }
 }
 
-/// The interface that the node's own packets come in by, for policy rules.
-const LOOPBACK: &str = "lo";
-
 const fn full_length(ip: &IpAddr) -> u8 {
     match ip {
         IpAddr::V4(_) => 32,
@@ -166,6 +164,7 @@ fn write(rule: &Rule) -> RuleMessage {
         Incoming::Any => {}
         Incoming::By(link) => attributes.push(RuleAttribute::Iifname(link.to_string())),
         Incoming::Forwarded => {
+            // The node's own packets come in by it.
             attributes.push(RuleAttribute::Iifname(LOOPBACK.to_owned()));
             header.flags |= RuleFlags::Invert;
         }

@@ -12,7 +12,7 @@ use crate::cell::protocol::{Reply, VolumeSpec};
 use crate::cell::service::ServerSpec;
 use crate::cluster::complaint::Member;
 use crate::plan::repair::{FsKind, Policy, Proof, Stage};
-use crate::types::ResourceId;
+use crate::types::{IfName, ResourceId};
 
 /// Something to be done.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ pub(crate) enum Effect {
         /// The VIP.
         vip: IpAddr,
         /// The port.
-        port: String,
+        port: IfName,
     },
     /// Answer an agent. A reply that the cell is found takes its network namespace along.
     Reply(ClientId, Reply),
