@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use super::choice::assumed_speed;
 use super::{Move, Port, Standing, Vip};
-use crate::types::{BitRate, IfName};
+use crate::types::{BitRate, IfName, Label};
 
 #[cfg(test)]
 mod tests;
@@ -40,7 +40,7 @@ pub(crate) struct Balancer {
     threshold: u128,
     hold: Duration,
     /// The course of each subnet that is out of balance, by its name.
-    courses: BTreeMap<String, Course>,
+    courses: BTreeMap<Label, Course>,
     /// The VIPs that have to stay, and when each was moved.
     moved: BTreeMap<IpAddr, Instant>,
 }
@@ -103,8 +103,7 @@ impl Balancer {
         self.moved
             .retain(|_, at| now.saturating_duration_since(*at) < rest);
         let subnets = by_subnet(ports);
-        self.courses
-            .retain(|name, _| subnets.contains_key(name.as_str()));
+        self.courses.retain(|name, _| subnets.contains_key(&name));
         let mut best = None;
         for (name, gauges) in subnets {
             // One move is enough, but each subnet is observed: the hold of each goes on.
@@ -120,11 +119,11 @@ impl Balancer {
     }
 
     /// Whether a subnet has been uneven for the whole of the hold.
-    fn is_due(&mut self, subnet: &str, gauges: &[Gauge], now: Instant) -> bool {
+    fn is_due(&mut self, subnet: &Label, gauges: &[Gauge], now: Instant) -> bool {
         let (Some(emptiest), Some(fullest)) = (gauges.first(), gauges.last()) else {
             return false;
         };
-        let course = self.courses.entry(subnet.to_owned()).or_default();
+        let course = self.courses.entry(subnet.clone()).or_default();
         if fullest.full() - emptiest.full() <= self.threshold {
             *course = Course::default();
             return false;
@@ -136,9 +135,9 @@ impl Balancer {
         now.saturating_duration_since(since) >= self.hold
     }
 
-    fn begin_anew(&mut self, subnet: &str, gauges: &[Gauge], change: &Move, now: Instant) {
+    fn begin_anew(&mut self, subnet: &Label, gauges: &[Gauge], change: &Move, now: Instant) {
         self.moved.insert(change.vip, now);
-        let course = self.courses.entry(subnet.to_owned()).or_default();
+        let course = self.courses.entry(subnet.clone()).or_default();
         course.since = Some(now);
         course.fullest = gauges.last().map_or(0, Gauge::full);
         let left = change.from.clone().map(|from| (change.vip, from));
@@ -146,7 +145,7 @@ impl Balancer {
     }
 
     /// The best move off the fullest port that has one.
-    fn best(&self, subnet: &str, gauges: &[Gauge], vips: &[Vip]) -> Option<Move> {
+    fn best(&self, subnet: &Label, gauges: &[Gauge], vips: &[Vip]) -> Option<Move> {
         let course = self.courses.get(subnet)?;
         gauges.iter().rev().find_map(|giver| {
             let own = vips.iter().filter(|v| v.port.as_ref() == Some(giver.name));
@@ -189,9 +188,9 @@ impl Balancer {
 }
 
 /// The good ports of each subnet, the emptiest first.
-fn by_subnet(ports: &[Port]) -> BTreeMap<&str, Vec<Gauge<'_>>> {
+fn by_subnet(ports: &[Port]) -> BTreeMap<&Label, Vec<Gauge<'_>>> {
     let assumed = assumed_speed(ports);
-    let mut subnets: BTreeMap<&str, Vec<Gauge>> = BTreeMap::new();
+    let mut subnets: BTreeMap<&Label, Vec<Gauge>> = BTreeMap::new();
     for port in ports.iter().filter(|p| p.standing == Standing::Good) {
         subnets.entry(&port.subnet).or_default().push(Gauge {
             name: &port.name,

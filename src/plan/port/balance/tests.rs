@@ -84,7 +84,9 @@ impl Node {
     /// How full the ports of a subnet are, the fullest first.
     fn profile(&self, subnet: &str) -> Vec<u128> {
         let subnets = by_subnet(&self.ports);
-        let gauges = subnets.get(subnet).map_or(&[][..], Vec::as_slice);
+        let gauges = subnets
+            .get(&Label::from(subnet))
+            .map_or(&[][..], Vec::as_slice);
         gauges.iter().rev().map(Gauge::full).collect()
     }
 }
