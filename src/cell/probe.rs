@@ -50,7 +50,8 @@ impl fmt::Display for Protocol {
 
 /// Asks the server at the other end of `stream` whether it serves.
 ///
-/// # Errors `TimedOut` if no answer came before `deadline`; `InvalidData`, with what is wrong, if it is not the answer
+/// # Errors
+/// `TimedOut` if no answer came before `deadline`; `InvalidData`, with what is wrong, if it is not the answer
 /// of a working server; or any error of the connection. All name the protocol.
 pub fn ask(protocol: Protocol, stream: &TcpStream, deadline: Instant) -> io::Result<()> {
     let mut peer = Peer { stream, deadline };
@@ -119,7 +120,8 @@ impl Inquiry {
     /// Asks for `what` the server is to serve: the directory of an export, the name of a share. A server that lets
     /// nobody ask counts as one that serves it.
     ///
-    /// # Errors `NotFound` if the server says that it does not serve `what`. Any other error says nothing of that, and
+    /// # Errors
+    /// `NotFound` if the server says that it does not serve `what`. Any other error says nothing of that, and
     /// the server is to be asked again: `ResourceBusy` if it is too busy, else as [`ask`].
     pub(crate) fn find(&mut self, what: &str, deadline: Instant) -> io::Result<()> {
         let peer = &mut Peer {

@@ -62,7 +62,8 @@ pub(crate) struct Settings {
 impl Settings {
     /// Reads the parameters.
     ///
-    /// # Errors What is wrong with the parameters. An error in `ports`, which may differ from node to node, is this
+    /// # Errors
+    /// What is wrong with the parameters. An error in `ports`, which may differ from node to node, is this
     /// node's alone.
     pub(crate) fn read(env: &Env) -> Result<Self, Error> {
         let subnets = SUBNETS.get(env)?.unwrap_or_default();

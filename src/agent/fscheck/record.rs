@@ -1,4 +1,4 @@
-//! Makes up a missing record of what is attached: a keeper of a version without records lives on through an upgrade, or
+//! Makes up a missing record of what is attached or being repaired: a keeper of a version without records lives on through an upgrade, or
 //! there may have been no room for one.
 
 use std::io;
@@ -10,7 +10,7 @@ use crate::ocf::Context;
 use crate::sys::device::Device;
 use crate::types::VserverName;
 
-/// Puts on record what a keeper says that it has attached, unless something is. `path` is the device as the keeper
+/// Puts on record the device that a keeper says is attached or being repaired, unless one is on record. `path` is the device as the keeper
 /// found it, and `mounted` its number by the mount table, where there is one: the path may lead elsewhere by now.
 /// What can't be put on record now is tried anew by the next monitor.
 pub(crate) fn make_up(

@@ -58,7 +58,8 @@ impl<'a> HostTrees<'a> {
 
     /// A view of the host's directory `path`, without what is mounted below it.
     ///
-    /// # Errors If the directory can't be shown without showing more than it; or whatever the kernel refuses. Names the
+    /// # Errors
+    /// If the directory can't be shown without showing more than it; or whatever the kernel refuses. Names the
     /// directory.
     pub(crate) fn view(&mut self, path: &Path) -> io::Result<OwnedFd> {
         let view = mount::clone_tree(CWD, path)?;

@@ -65,7 +65,8 @@ impl Keeping {
 
 /// Opens the state directory in the root `home` of a file system, and makes it if it is not there.
 ///
-/// # Errors If something else has that name, such as a symbolic link that a client could have put there, or a directory
+/// # Errors
+/// If something else has that name, such as a symbolic link that a client could have put there, or a directory
 /// of another user; or whatever the kernel refuses.
 pub(crate) fn open(home: &OwnedFd) -> io::Result<OwnedFd> {
     match mkdirat(home, NAME, Mode::RWXU) {

@@ -171,7 +171,7 @@ impl Cell {
     pub(crate) fn kill(&self) {
         // A failure means that PID 1 is dead already.
         let _ = nix::sys::signal::kill(self.pid, nix::sys::signal::Signal::SIGKILL);
-        // A process that has joined the cell from outside is not in its PID namespace, and does not end with PID 1.
+        // A process that has joined the cell from outside may not be in its PID namespace: it does not end with PID 1.
         if let Some(Err(e)) = self.group.as_ref().map(Group::kill) {
             log::warn(e);
         }

@@ -53,8 +53,8 @@ pub(crate) enum Mounted {
         /// What is wrong.
         defect: Defect,
     },
-    /// Its multiple-mount protection shows a check on the node of this name, which is down: to verify that the check
-    /// has ended takes a while.
+    /// Its multiple-mount protection shows a check on the node of this name, which is this one or is down: to verify
+    /// that the check has ended takes a while.
     BeingChecked(String),
     /// It stays as its repair has left it, for this reason; and whether its device can be read.
     Unmended(String, bool),

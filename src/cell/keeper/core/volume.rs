@@ -128,11 +128,28 @@ impl Volume {
         }
     }
 
-    /// The node of its block device, once a child has found that to be mounted, or to be repaired before.
-    pub(crate) fn block_device(&self) -> Option<&Path> {
-        let unsound = self.unsound.as_ref().map(|unsound| &unsound.device);
-        let found = self.found.as_ref().map(|found| &found.path);
-        unsound.or(found).map(PathBuf::as_path)
+    /// The node of its block device as a child has found it: to be mounted, or not sound.
+    fn block_device(&self) -> Option<&Path> {
+        self.unsound_device().or(self.found_device())
+    }
+
+    /// The node of the block device that it is mounted from, or that its repair has open. Another device may have the
+    /// node's number once nobody uses this one.
+    pub(crate) fn device_in_use(&self) -> Option<&Path> {
+        match self.phase {
+            Phase::Repairing(_) => self.block_device(),
+            _ => self.found_device(),
+        }
+    }
+
+    fn unsound_device(&self) -> Option<&Path> {
+        self.unsound
+            .as_ref()
+            .map(|unsound| unsound.device.as_path())
+    }
+
+    fn found_device(&self) -> Option<&Path> {
+        self.found.as_ref().map(|found| found.path.as_path())
     }
 
     fn told_phase(&self) -> VolumePhase {
