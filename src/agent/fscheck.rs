@@ -251,7 +251,7 @@ fn monitor(cx: &Context<'_>) -> Result<State, Error> {
         Some(reply) => match member::judge(reply.clone())? {
             Condition::Absent => {}
             condition => {
-                // A repair uses the device just as a mount does: the keeper names it then, and not while nobody does.
+                // What is repaired or blocked has its device just as what is mounted: nobody else may use it.
                 if let (
                     Condition::Changing(_) | Condition::Degraded(_),
                     Reply::Member {

@@ -154,8 +154,8 @@ pub enum Reply {
     Member {
         /// Its condition.
         condition: Condition,
-        /// The block device of its file system, as it was found, once it is mounted, and while a repair has it before
-        /// that; `None` if it has none (any more). Older keepers tell it once it is mounted.
+        /// The block device of its file system, as it was found, once it is mounted, or not sound; `None` while that
+        /// is waited for, or if it has none (any more). Older keepers tell it once it is mounted.
         device: Option<PathBuf>,
         /// The cell's PID 1, as the host numbers it; `None` if there is no cell.
         init: Option<i32>,

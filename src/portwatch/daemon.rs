@@ -91,6 +91,11 @@ pub(crate) fn main() -> i32 {
 
 fn begin(env: &Env, runtime: &Path) -> Result<(Daemon, Lock), Error> {
     let settings = Settings::read(env)?;
+    if let (Some(name), None) = (env.on_node(), &settings.node) {
+        log::warn(format_args!(
+            "the name of this node {name:?} can't be used: it takes no part in detours"
+        ));
+    }
     let begun = Instant::now();
     // SAFETY: this process has just been executed, and nothing before this line opens anything for good.
     unsafe { daemon::detach(c"berth-portwatch")? };

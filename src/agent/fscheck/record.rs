@@ -1,5 +1,5 @@
-//! Makes up a missing record of what is attached or being repaired: a keeper of a version without records lives on through an upgrade, or
-//! there may have been no room for one.
+//! Makes up a missing record of what is attached, being repaired or blocked: a keeper of a version without records lives
+//! on through an upgrade, or there may have been no room for one.
 
 use std::io;
 use std::path::Path;
@@ -10,9 +10,9 @@ use crate::ocf::Context;
 use crate::sys::device::Device;
 use crate::types::VserverName;
 
-/// Puts on record the device that a keeper says is attached or being repaired, unless one is on record. `path` is the device as the keeper
-/// found it, and `mounted` its number by the mount table, where there is one: the path may lead elsewhere by now.
-/// What can't be put on record now is tried anew by the next monitor.
+/// Puts on record the device that a keeper says is attached, being repaired or blocked, unless one is on record.
+/// `path` is the device as the keeper found it, and `mounted` its number by the mount table, where there is one: the
+/// path may lead elsewhere by now. What can't be put on record now is tried anew by the next monitor.
 pub(crate) fn make_up(
     cx: &Context<'_>,
     vserver: &VserverName,

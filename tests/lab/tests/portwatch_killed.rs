@@ -161,6 +161,14 @@ fn a_move_that_it_was_killed_in_is_ended_by_the_next(stage: &Stage) {
 /// Clients do not wait for an agent that is at work on other addresses, and all is made when it has done.
 fn addresses_move_while_an_agent_has_the_lock(stage: &Stage) {
     let (lab, node) = (&stage.lab, stage.node.as_str());
+    // They are all where the last move of this scene leaves them.
+    lab.set_cable(node, "eth2", Cable::Pulled).unwrap();
+    for vip in VIPS {
+        ports::wait_at(lab, node, (vip, "eth1"), LIMIT).unwrap();
+    }
+    lab.set_cable(node, "eth2", Cable::Good).unwrap();
+    ports::wait_usable(lab, node, &["eth1", "eth2"], true, LIMIT).unwrap();
+    settled(lab, node);
     let state = run(lab, node, STATE);
     for (port, other) in [("eth1", "eth2"), ("eth2", "eth1")] {
         let pings = begin(lab);

@@ -17,7 +17,7 @@ impl Core {
         let held = self.volumes.get(resource);
         Reply::Member {
             condition: self.condition(resource),
-            device: held.and_then(Volume::device_in_use).map(Path::to_owned),
+            device: held.and_then(Volume::block_device).map(Path::to_owned),
             init: self.cell.as_ref().and_then(|cell| cell.init),
             inspects: true,
         }

@@ -52,7 +52,8 @@ enum Work {
 /// A file system that is not sound.
 #[derive(Debug)]
 struct Unsound {
-    device: PathBuf,
+    /// The node of its device; `None` once its storage was waited for.
+    device: Option<PathBuf>,
     kind: FsKind,
     defect: Defect,
 }
@@ -128,28 +129,15 @@ impl Volume {
         }
     }
 
-    /// The node of its block device as a child has found it: to be mounted, or not sound.
-    fn block_device(&self) -> Option<&Path> {
-        self.unsound_device().or(self.found_device())
-    }
-
-    /// The node of the block device that it is mounted from, or that its repair has open. Another device may have the
-    /// node's number once nobody uses this one.
-    pub(crate) fn device_in_use(&self) -> Option<&Path> {
-        match self.phase {
-            Phase::Repairing(_) => self.block_device(),
-            _ => self.found_device(),
-        }
-    }
-
-    fn unsound_device(&self) -> Option<&Path> {
-        self.unsound
+    /// The node of its block device as a child has found it last, to be mounted or not sound; `None` while its storage
+    /// is away, since the node may lead to another device by now.
+    pub(crate) fn block_device(&self) -> Option<&Path> {
+        let unsound = self
+            .unsound
             .as_ref()
-            .map(|unsound| unsound.device.as_path())
-    }
-
-    fn found_device(&self) -> Option<&Path> {
-        self.found.as_ref().map(|found| found.path.as_path())
+            .and_then(|unsound| unsound.device.as_deref());
+        let found = self.found.as_ref().map(|found| found.path.as_path());
+        unsound.or(found)
     }
 
     fn told_phase(&self) -> VolumePhase {
@@ -269,7 +257,7 @@ impl Volume {
             }
         };
         self.unsound = Some(Unsound {
-            device: device.clone(),
+            device: Some(device.clone()),
             kind,
             defect: defect.clone(),
         });
@@ -299,6 +287,9 @@ impl Volume {
     /// The next phase when its storage fails on this node. While the start is unanswered, it fails, so that another
     /// node gets it; after that the storage is tried again, ever less often and not for ever.
     fn wait(&mut self, why: String, now: Instant) -> Phase {
+        if let Some(unsound) = &mut self.unsound {
+            unsound.device = None;
+        }
         if self.kept.is_none() {
             return Phase::Failed(Cause::Node, why);
         }

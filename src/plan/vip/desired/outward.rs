@@ -1,4 +1,5 @@
-//! The way out of a node: the routes and rules by which the packets of a VIP's cell leave, and what makes the port answer.
+//! The way out of a node: the routes and rules by which the packets of a VIP's cell leave, and what makes the port
+//! answer.
 
 use std::net::IpAddr;
 

@@ -26,7 +26,7 @@ pub(crate) fn wrong_attributes_change_nothing(stage: &Stage) {
         "beta/10.1.0.50/lab/10.2.0.3",
         "alpha/10.1.0.50/lab/fd00:2::3",
         &format!("alpha/10.1.0.50/lab/10.2.0.{own}"),
-        // Of an address that this node serves itstage.
+        // Of an address that this node serves itself.
         &format!("alpha/10.2.0.50/lab/10.2.0.{number}"),
         &garbage,
     ]

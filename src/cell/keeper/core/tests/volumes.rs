@@ -121,7 +121,7 @@ fn a_start_is_answered_when_a_repair_has_begun_and_the_rest_goes_by_itself() {
 }
 
 #[test]
-fn the_device_is_told_while_a_repair_has_it_before_its_first_mount() {
+fn the_device_is_told_while_it_is_repaired_or_blocked_before_its_first_mount() {
     let told = |world: &mut World| match world.answer_to(status("one")) {
         Reply::Member { device, .. } => device,
         other => panic!("no member: {other:?}"),
@@ -136,10 +136,19 @@ fn the_device_is_told_while_a_repair_has_it_before_its_first_mount() {
     assert_eq!(told(&mut world), device, "it is being repaired");
     let blocked = Decision::Block("more than a preen may mend".to_owned());
     world.repair_ends("one", Ok(blocked));
-    assert_eq!(told(&mut world), None, "it is being looked at");
+    assert_eq!(told(&mut world), device, "it is being looked at");
     let unmended = Mounted::Unmended("more than a preen may mend".to_owned(), true);
     world.mounted("one", unmended);
-    assert_eq!(told(&mut world), None, "nobody has it while it is blocked");
+    assert_eq!(told(&mut world), device, "it is blocked");
+
+    let mut world = World::new();
+    world.ask(attach("one"));
+    world.mounted("one", damaged("one"));
+    let blocked = Decision::Block("more than a preen may mend".to_owned());
+    world.repair_ends("one", Ok(blocked));
+    let unread = Mounted::Unmended("its head can't be read".to_owned(), false);
+    world.mounted("one", unread);
+    assert_eq!(told(&mut world), None, "its node may lead elsewhere");
 }
 
 #[test]
