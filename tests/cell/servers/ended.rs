@@ -16,7 +16,7 @@ fn a_server_that_dies_is_reported_at_once_and_starts_again() {
     let servers = node.servers(&vserver, "nfs");
     fs.run("start").expect(0);
     servers.run("start").expect(0);
-    let (_, pid) = inside(&vserver, "grep -l ganesha /proc/[0-9]*/comm | cut -d/ -f3");
+    let (_, pid) = inside(&vserver, "grep -sl ganesha /proc/[0-9]*/comm | cut -d/ -f3");
     let (good, text) = inside(&vserver, &format!("kill -9 {}", pid.trim()));
     assert!(good, "{text}");
     node.await_report(&vserver);

@@ -77,7 +77,7 @@ fn exports_come_and_go_while_the_servers_run() {
         .parameter("home", "/home2");
     home.run("start").expect(0);
     servers.run("start").expect(0);
-    let server = || inside(&vserver, "grep -l ganesha.nfsd /proc/[0-9]*/comm").1;
+    let server = || inside(&vserver, "grep -slx ganesha.nfsd /proc/[0-9]*/comm").1;
     let first = server();
     let sees_nfs = || {
         in_network(&vserver, "nfs-ls 'nfs://127.0.0.1/?version=4'")
