@@ -288,9 +288,10 @@ mod tests {
         let mut touch = command("/usr/bin/touch");
         touch.arg(&proof);
         touch.stdout(Stdio::null()).stderr(Stdio::null());
+        let missing = dir.path().join("not-there");
         let given = Given {
             device: Path::new("/dev/null"),
-            kept: Some((&dir.path().join("not-there"), 1)),
+            kept: Some((&missing, 1)),
             inherited: stdin.as_fd(),
         };
         let error = Confined::start(touch, given).unwrap_err();
